@@ -1,0 +1,219 @@
+//! Parquet: one top-level column of strings, read page by page.
+//!
+//! Plain, dictionary and delta encodings; none, snappy, gzip, zstd, brotli and lz4 compression. A file holds the
+//! memory of one page and one dictionary of this column, no matter how large its row groups are.
+
+use super::source::Source;
+use super::text::compression;
+use crate::error::{Error, Result};
+use parquet::basic::{ConvertedType, LogicalType, Repetition};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::schema::types::Type;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+/// How many rows are taken out of a page at once.
+const BATCH: usize = 256;
+
+/// The texts of a Parquet file.
+pub(super) struct Parquet {
+    path: PathBuf,
+    file: SerializedFileReader<File>,
+    /// The place of the column among the leaves of the schema.
+    leaf: usize,
+    is_optional: bool,
+    groups: std::ops::Range<usize>,
+    group: Option<Group>,
+    batch: std::vec::IntoIter<Option<ByteArray>>,
+    row: u64,
+}
+
+struct Group {
+    number: usize,
+    rows: u64,
+    left: u64,
+    column: ColumnReaderImpl<ByteArrayType>,
+}
+
+impl Parquet {
+    pub(super) fn open(source: &Source, column: &str) -> Result<Self> {
+        let path = source.path.as_path();
+        let mut file = File::open(path).map_err(Error::file("open", path))?;
+        refuse_compressed(path, &mut file)?;
+        let file = guarded(path, "", || SerializedFileReader::new(file))?;
+        let (leaf, is_optional) = find_column(path, &file, column)?;
+        let groups = 0..file.num_row_groups();
+        let batch = Vec::new().into_iter();
+        Ok(Parquet { path: path.to_owned(), file, leaf, is_optional, groups, group: None, batch, row: 0 })
+    }
+
+    fn advance(&mut self) -> Result<Option<String>> {
+        loop {
+            if let Some(value) = self.batch.next() {
+                self.row += 1;
+                return self.text(value).map(Some);
+            }
+            match self.group.take() {
+                Some(group) if group.left > 0 => self.read_batch(group)?,
+                _ => match self.groups.next() {
+                    Some(number) => self.group = Some(self.open_group(number)?),
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+
+    fn text(&self, value: Option<ByteArray>) -> Result<String> {
+        let Some(value) = value else {
+            return Ok(String::new()); // null: an empty document keeps the numbers of the rows after it
+        };
+        let text = std::str::from_utf8(value.data()).map_err(|error| {
+            let message =
+                format!("expected text in UTF-8, got other bytes after byte {}", error.valid_up_to());
+            malformed(
+                &self.path,
+                format!("row {}", self.row),
+                message,
+                "write the file again from valid strings",
+            )
+        })?;
+        Ok(text.to_owned())
+    }
+
+    fn open_group(&self, number: usize) -> Result<Group> {
+        let at = format!("row group {number}");
+        let column =
+            guarded(&self.path, &at, || self.file.get_row_group(number)?.get_column_reader(self.leaf))?;
+        let ColumnReader::ByteArrayColumnReader(column) = column else {
+            return Err(malformed(
+                &self.path,
+                at,
+                "expected a column of strings, got another type".into(),
+                AGAIN,
+            ));
+        };
+        let rows = self.file.metadata().row_groups().get(number).map_or(0, |group| group.num_rows());
+        let rows = u64::try_from(rows).map_err(|_| {
+            malformed(&self.path, at, format!("expected a number of rows, got {rows}"), AGAIN)
+        })?;
+        Ok(Group { number, rows, left: rows, column })
+    }
+
+    fn read_batch(&mut self, mut group: Group) -> Result<()> {
+        let at = format!("row group {}", group.number);
+        let wanted = usize::try_from(group.left).unwrap_or(BATCH).min(BATCH);
+        let (mut levels, mut values) = (Vec::new(), Vec::new());
+        let (rows, _, _) = guarded(&self.path, &at, || {
+            group.column.read_records(wanted, Some(&mut levels), None, &mut values)
+        })?;
+        if rows == 0 {
+            let got = group.rows - group.left;
+            let message = format!("expected {} rows, got {got}", group.rows);
+            return Err(malformed(&self.path, at, message, AGAIN));
+        }
+        let mut values = values.into_iter();
+        self.batch = if self.is_optional {
+            let row = |level| if level == 0 { None } else { values.next() };
+            levels.into_iter().map(row).collect::<Vec<_>>().into_iter()
+        } else {
+            values.map(Some).collect::<Vec<_>>().into_iter()
+        };
+        group.left = group.left.saturating_sub(rows as u64);
+        self.group = Some(group);
+        Ok(())
+    }
+}
+
+impl Iterator for Parquet {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().transpose()
+    }
+}
+
+const AGAIN: &str = "the file is damaged or was cut off: download it again";
+
+fn malformed(path: &Path, at: String, message: String, hint: &str) -> Error {
+    Error::Malformed { path: path.to_owned(), at, message, hint: Some(hint.to_owned()) }
+}
+
+/// Runs a call into the Parquet reader, which can panic on a damaged file.
+fn guarded<T>(path: &Path, at: &str, call: impl FnOnce() -> Result<T, ParquetError>) -> Result<T> {
+    let error = match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(ParquetError::External(error))) => match error.downcast::<io::Error>() {
+            Ok(error) if error.raw_os_error().is_some() => return Err(Error::file("read", path)(*error)),
+            Ok(error) => error.to_string(),
+            Err(error) => error.to_string(),
+        },
+        Ok(Err(ParquetError::General(reason) | ParquetError::EOF(reason))) => reason,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "its parts contradict each other".to_owned(),
+    };
+    Err(malformed(path, at.to_owned(), format!("not readable as Parquet: {error}"), AGAIN))
+}
+
+fn refuse_compressed(path: &Path, file: &mut File) -> Result<()> {
+    let mut head = Vec::new();
+    file.by_ref().take(4).read_to_end(&mut head).map_err(Error::file("read", path))?;
+    file.rewind().map_err(Error::file("read", path))?;
+    match compression(&head) {
+        None => Ok(()),
+        Some(kind) => {
+            let message = format!("expected a Parquet file, got one compressed with {kind}");
+            let unpack = if kind == "gzip" { "gunzip" } else { "unzstd" };
+            let hint = format!("decompress it first, with `{unpack}`: Parquet compresses its columns itself");
+            Err(malformed(path, String::new(), message, &hint))
+        }
+    }
+}
+
+/// The place of `column` among the leaves, and whether it can be null.
+fn find_column(path: &Path, file: &SerializedFileReader<File>, column: &str) -> Result<(usize, bool)> {
+    let schema = file.metadata().file_metadata().schema_descr();
+    let fields = schema.root_schema().get_fields();
+    let Some(field) = fields.iter().find(|field| field.name() == column) else {
+        let known = fields.iter().map(|field| field.name().to_owned()).collect();
+        let place = format!("`{}`", path.display());
+        return Err(Error::Unknown { kind: "column", name: column.to_owned(), place, known });
+    };
+    let leaf =
+        schema.columns().iter().position(|leaf| matches!(leaf.path().parts(), [name] if name == column));
+    match (leaf, other_type(field)) {
+        (Some(leaf), None) => Ok((leaf, field.get_basic_info().repetition() == Repetition::OPTIONAL)),
+        (_, other) => {
+            let got = other.unwrap_or_else(|| "a nested type".to_owned());
+            let message = format!("column `{column}`: expected strings, got {got}");
+            let strings = fields.iter().filter(|field| other_type(field).is_none());
+            let strings: Vec<_> = strings.map(|field| format!("`{}`", field.name())).collect();
+            let hint = match strings.as_slice() {
+                [] => "no column of this file holds strings".to_owned(),
+                names => format!("set `text_column` to a column that holds strings: {}", names.join(", ")),
+            };
+            Err(malformed(path, String::new(), message, &hint))
+        }
+    }
+}
+
+/// The type of a column that does not hold one string per row.
+fn other_type(field: &Type) -> Option<String> {
+    let info = field.get_basic_info();
+    if info.has_repetition() && info.repetition() == Repetition::REPEATED {
+        return Some("a list".to_owned());
+    }
+    match (field, info.logical_type_ref(), info.converted_type()) {
+        (Type::GroupType { .. }, _, ConvertedType::LIST) => Some("a list".to_owned()),
+        (Type::GroupType { .. }, _, ConvertedType::MAP) => Some("a map".to_owned()),
+        (Type::GroupType { .. }, ..) => Some("a struct".to_owned()),
+        (_, Some(LogicalType::String), _) | (_, None, ConvertedType::UTF8) => None,
+        (_, Some(logical), _) => Some(format!("{} ({logical:?})", field.get_physical_type())),
+        (_, None, ConvertedType::NONE) => Some(field.get_physical_type().to_string()),
+        (_, None, converted) => Some(format!("{} ({converted})", field.get_physical_type())),
+    }
+}

@@ -1,0 +1,165 @@
+//! One object of a JSON file: the text is taken from its column, everything else is skipped without being kept.
+
+use crate::error::{Error, Result};
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+use std::path::Path;
+
+/// What a row has in the column of the text.
+pub(super) enum Row {
+    Text(String),
+    /// A value of another kind than a string.
+    NotText(&'static str),
+    /// The names of the columns that the row has instead.
+    Missing(Vec<String>),
+    /// A value of another kind than an object.
+    NotObject(&'static str),
+}
+
+/// Reads a row and picks the text of `column`; where a column is there twice, the last one counts.
+pub(super) fn read<'de, D: Deserializer<'de>>(json: D, column: &str) -> std::result::Result<Row, D::Error> {
+    Ok(match (Shallow { column: Some(column) }).deserialize(json)? {
+        Value::Row(Ok(cell)) => match *cell {
+            Value::Text(text) => Row::Text(text),
+            // Null: an empty document keeps the numbers of the rows after it.
+            Value::Other("null") => Row::Text(String::new()),
+            Value::Other(kind) => Row::NotText(kind),
+            Value::Row(_) => Row::NotText("an object"),
+        },
+        Value::Row(Err(names)) => Row::Missing(names),
+        Value::Other(kind) => Row::NotObject(kind),
+        Value::Text(_) => Row::NotObject("a string"),
+    })
+}
+
+impl Row {
+    /// The text, or the error of the row at `at`.
+    pub(super) fn into_text(self, path: &Path, at: &str, column: &str) -> Result<String> {
+        let malformed = |message: String, hint: &str| Error::Malformed {
+            path: path.to_owned(),
+            at: at.to_owned(),
+            message,
+            hint: Some(hint.to_owned()),
+        };
+        Err(match self {
+            Row::Text(text) => return Ok(text),
+            Row::NotText(kind) => malformed(
+                format!("column `{column}`: expected a string, got {kind}"),
+                "set `text_column` to the column that holds the text",
+            ),
+            Row::Missing(known) if known.is_empty() => malformed(
+                format!("expected an object with a column `{column}`, got one without columns"),
+                "take the empty object out of the file",
+            ),
+            Row::Missing(known) => Error::Unknown {
+                kind: "column",
+                name: column.to_owned(),
+                place: format!("`{}`, {at}", path.display()),
+                known,
+            },
+            Row::NotObject("an array") => malformed(
+                format!("expected an object with a column `{column}`, got an array"),
+                "a file that is one array of objects is named .json, not .jsonl",
+            ),
+            Row::NotObject(kind) => malformed(
+                format!("expected an object with a column `{column}`, got {kind}"),
+                "a file of plain text, one document per line, is named .txt",
+            ),
+        })
+    }
+}
+
+/// What is wrong in JSON that does not parse, and what to do about it; `shape` is the hint about the file as a whole.
+pub(super) fn reason(error: &serde_json::Error, shape: &str) -> (String, String) {
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    match text {
+        "lone leading surrogate in hex escape" | "unexpected end of hex escape" => (
+            "expected text in UTF-8, got a lone surrogate (half a character, such as \\ud800)".to_owned(),
+            "write the file again from whole characters; in Python, text.encode('utf-8', 'replace').decode()"
+                .to_owned(),
+        ),
+        "invalid unicode code point" => (
+            "expected text in UTF-8, got other bytes".to_owned(),
+            "convert the file first, for example with `iconv -f latin1 -t utf-8`".to_owned(),
+        ),
+        reason => (format!("not JSON: {reason}"), shape.to_owned()),
+    }
+}
+
+/// A value of which nothing is kept but a string, or one column of an object.
+enum Value {
+    Text(String),
+    Other(&'static str),
+    /// The value of the column that was asked for, or the names of the columns that are there.
+    Row(std::result::Result<Box<Value>, Vec<String>>),
+}
+
+struct Shallow<'c> {
+    column: Option<&'c str>,
+}
+
+impl<'de> DeserializeSeed<'de> for Shallow<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> std::result::Result<Value, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Shallow<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> std::result::Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> std::result::Result<Value, E> {
+        Ok(Value::Text(text))
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Other("null"))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> std::result::Result<Value, E> {
+        Ok(Value::Other("a boolean"))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> std::result::Result<Value, E> {
+        Ok(Value::Other("a number"))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> std::result::Result<Value, E> {
+        Ok(Value::Other("a number"))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> std::result::Result<Value, E> {
+        Ok(Value::Other("a number"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> std::result::Result<Value, A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Other("an array"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Value, A::Error> {
+        let (mut cell, mut names) = (None, Vec::new());
+        while let Some(name) = entries.next_key::<String>()? {
+            if self.column == Some(name.as_str()) {
+                cell = Some(Box::new(entries.next_value_seed(Shallow { column: None })?));
+            } else {
+                entries.next_value::<IgnoredAny>()?;
+                if cell.is_none() && names.len() < 100 && !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        Ok(Value::Row(cell.ok_or(names)))
+    }
+}

@@ -1,0 +1,253 @@
+//! Which files a path stands for, and the format of each: one file, a folder, a glob, or the embedded documents.
+
+use crate::error::{Error, Result, did_you_mean};
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// How the documents of a file are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Parquet,
+    Jsonl,
+    Json,
+    Csv,
+    Tsv,
+    Txt,
+}
+
+impl Format {
+    /// All formats; where a folder has as many files of one as of another, the earlier one is read.
+    pub(super) const ALL: [Format; 6] =
+        [Format::Parquet, Format::Jsonl, Format::Json, Format::Csv, Format::Tsv, Format::Txt];
+
+    const EXTENSIONS: [(&str, Format); 7] = [
+        ("jsonl", Format::Jsonl),
+        ("ndjson", Format::Jsonl),
+        ("json", Format::Json),
+        ("csv", Format::Csv),
+        ("tsv", Format::Tsv),
+        ("txt", Format::Txt),
+        ("parquet", Format::Parquet),
+    ];
+
+    fn of(path: &Path) -> Option<Format> {
+        let extension = extension(path)?;
+        Format::EXTENSIONS.iter().find(|(name, _)| *name == extension).map(|(_, format)| *format)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Format::Parquet => "parquet",
+            Format::Jsonl => "jsonl",
+            Format::Json => "json",
+            Format::Csv => "csv",
+            Format::Tsv => "tsv",
+            Format::Txt => "txt",
+        })
+    }
+}
+
+/// The extension in lower case, without that of a compression: `jsonl` of `docs.jsonl.gz`.
+fn extension(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy().to_lowercase();
+    let name =
+        [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    name.rsplit_once('.').map(|(_, extension)| extension.to_owned())
+}
+
+/// One file of a dataset.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) format: Format,
+    pub(super) bytes: u64,
+    /// The content of a file that is part of the program.
+    pub(super) embedded: Option<&'static [u8]>,
+}
+
+impl Source {
+    fn of(path: PathBuf, bytes: u64) -> Result<Source> {
+        let format = match Format::of(&path) {
+            Some(format) => format,
+            None if is_parquet(&path)? => Format::Parquet,
+            None => return Err(unknown_format(&path)),
+        };
+        Ok(Source { path, format, bytes, embedded: None })
+    }
+}
+
+/// The files that `path` stands for, sorted.
+pub(super) fn find(path: &str) -> Result<Vec<Source>> {
+    if path == "demo" {
+        let bytes = crate::demo::DOCS;
+        let path = PathBuf::from(path);
+        return Ok(vec![Source {
+            path,
+            format: Format::Jsonl,
+            bytes: bytes.len() as u64,
+            embedded: Some(bytes),
+        }]);
+    }
+    let place = Path::new(path);
+    match fs::metadata(place) {
+        Ok(found) if found.is_dir() => in_folder(place),
+        Ok(found) => Ok(vec![Source::of(place.to_owned(), found.len())?]),
+        Err(_) if path.contains(['*', '?', '[']) => matching(path),
+        Err(error) if is_absence(&error) => Err(nothing_at(path)),
+        Err(error) => Err(Error::file("open", place)(error)),
+    }
+}
+
+fn is_absence(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+fn in_folder(folder: &Path) -> Result<Vec<Source>> {
+    let mut files = Vec::new();
+    walk(folder, &mut HashSet::new(), &mut files)?;
+    let total = files.len();
+    let mut sources = Vec::new();
+    for (path, bytes) in files {
+        if let Some(format) = Format::of(&path) {
+            sources.push(Source { path, format, bytes, embedded: None });
+        }
+    }
+    let count = |format: &Format| sources.iter().filter(|source| source.format == *format).count();
+    // The last of equals wins, so the preferred format comes last.
+    let most = Format::ALL.into_iter().rev().max_by_key(count);
+    sources.retain(|source| Some(source.format) == most);
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    if sources.is_empty() {
+        let got = match total {
+            0 => "no files".to_owned(),
+            1 => "one file of another kind".to_owned(),
+            _ => format!("{total} files of other kinds"),
+        };
+        let error = Error::invalid(format!("folder `{}`", folder.display()), extensions(), got);
+        return Err(error.with_hint("check the path; hidden files, cards and descriptions are not read"));
+    }
+    Ok(sources)
+}
+
+/// Adds all files below `folder` with their sizes. A folder is entered once, even where links lead back to it.
+fn walk(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
+    if !entered.insert(folder.canonicalize().map_err(Error::file("read", folder))?) {
+        return Ok(());
+    }
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let mut entries = entries.map_err(Error::file("read", folder))?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if is_hidden(&name) || is_about(&name) {
+            continue;
+        }
+        let path = entry.path();
+        let found = fs::metadata(&path).map_err(Error::file("open", &path))?;
+        if found.is_dir() {
+            walk(&path, entered, files)?;
+        } else if found.is_file() {
+            files.push((path, found.len()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file or folder of this name is hidden.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.') || name.starts_with("__")
+}
+
+/// Whether a file of this name is about a dataset rather than part of it.
+fn is_about(name: &str) -> bool {
+    const ABOUT: [&str; 5] =
+        ["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"];
+    name.ends_with(".meta.json") || ABOUT.contains(&name)
+}
+
+fn matching(pattern: &str) -> Result<Vec<Source>> {
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let paths = glob::glob_with(pattern, options).map_err(|error| {
+        let got = format!("{} at character {}", error.msg, error.pos + 1);
+        Error::invalid(format!("dataset `{pattern}`"), "a file, a folder or a glob", got).with_hint(
+            "in a glob, `*` stands for any letters, `**` for any folders, `[[]` for a bracket itself",
+        )
+    })?;
+    let mut sources = Vec::new();
+    for path in paths {
+        let path = path.map_err(|error| Error::File {
+            action: "read",
+            path: error.path().to_owned(),
+            source: error.into(),
+        })?;
+        let found = fs::metadata(&path).map_err(Error::file("open", &path))?;
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if found.is_file() && (pattern.ends_with(&name) || !is_about(&name)) {
+            sources.push(Source::of(path, found.len())?);
+        }
+    }
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    if sources.is_empty() {
+        let error = Error::invalid(format!("dataset `{pattern}`"), "files that match this glob", "none");
+        return Err(
+            error.with_hint("`*` stays in one folder; `**` stands for any folders, as in `data/**/*.jsonl`")
+        );
+    }
+    Ok(sources)
+}
+
+fn nothing_at(path: &str) -> Error {
+    let place = Path::new(path);
+    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.push("demo".to_owned());
+    names.sort();
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let hint = match did_you_mean(&name, names.iter().map(String::as_str)) {
+        Some(nearest) => format!("did you mean `{}`?", place.with_file_name(nearest).display()),
+        None if !folder.is_dir() => {
+            format!("there is no folder `{}`; a path is relative to the folder you are in", folder.display())
+        }
+        None => "check the path; it is relative to the folder you are in. A dataset that is not on this machine has \
+                 to be downloaded first"
+            .to_owned(),
+    };
+    let expected = "a file, a folder, a glob or `demo`";
+    Error::invalid(format!("dataset `{path}`"), expected, "a path that matches none").with_hint(hint)
+}
+
+fn is_parquet(path: &Path) -> Result<bool> {
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(Error::file("open", path))?;
+    file.take(4).read_to_end(&mut head).map_err(Error::file("read", path))?;
+    Ok(head == b"PAR1")
+}
+
+fn unknown_format(path: &Path) -> Error {
+    let Some(extension) = extension(path) else {
+        return Error::invalid(
+            format!("dataset `{}`", path.display()),
+            extensions(),
+            "a name that has no extension",
+        )
+        .with_hint("give the file a name that ends in its format");
+    };
+    Error::Unknown {
+        kind: "format",
+        name: extension,
+        place: format!("`{}`", path.display()),
+        known: Format::EXTENSIONS.iter().map(|(name, _)| (*name).to_owned()).collect(),
+    }
+}
+
+/// What a file name may end in, for a message.
+fn extensions() -> String {
+    let names: Vec<_> = Format::EXTENSIONS.iter().map(|(name, _)| format!(".{name}")).collect();
+    format!("a file that ends in one of {}", names.join(", "))
+}

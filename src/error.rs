@@ -1,0 +1,262 @@
+//! The one error of this crate: what went wrong, where, what was expected and what was found, and what to do next.
+//!
+//! [`Error`]'s `Display` is a single lower-case sentence for the `error:` line; [`Error::hint`] is the `hint:` line below it.
+
+use std::path::{Path, PathBuf};
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Anything that can go wrong in this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name that nothing answers to: a model, hook, column, option, …
+    #[error("unknown {kind} `{name}`{}", in_place(.place))]
+    Unknown {
+        /// What the name should have named: "hook", "option", "column".
+        kind: &'static str,
+        /// The name as it was given.
+        name: String,
+        /// Where it was looked up; empty where that is plain.
+        place: String,
+        /// The names that would have been understood.
+        known: Vec<String>,
+    },
+    /// A value that cannot be used: an option, an index, a setting of a checkpoint.
+    #[error("{what}: expected {expected}, got {got}")]
+    Invalid {
+        /// What has the value.
+        what: String,
+        /// What it may be.
+        expected: String,
+        /// What it is.
+        got: String,
+        /// What to do about it, where that is known.
+        hint: Option<String>,
+    },
+    /// Two things that do not fit together: a model and an SAE, a tokenizer and a model, two shapes.
+    #[error("{message}")]
+    Mismatch {
+        /// The two sides with their numbers.
+        message: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A file that the operating system would not open, read or write.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    File {
+        /// "open", "read", "write", "create" …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file whose content is not what its format says.
+    #[error("`{}`{}: {message}", path.display(), at_place(.at))]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The place in it, such as "line 12"; empty for the whole file.
+        at: String,
+        /// What is wrong there.
+        message: String,
+        /// What to do about it, where that is known.
+        hint: Option<String>,
+    },
+    /// Numbers that are not finite where only finite ones make sense.
+    #[error("{message}")]
+    NotFinite {
+        /// Where they were found.
+        message: String,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// A tensor operation that failed: shapes, types.
+    #[error("{}", tensor_message(.0))]
+    Tensor(candle_core::Error),
+    /// A script that does not parse, or that failed outside a function of this crate.
+    #[error("{message}")]
+    Script {
+        /// What the engine says.
+        message: String,
+        /// The line with the place underlined, ready to print below the message.
+        excerpt: String,
+        /// What to do about it, where that is known.
+        hint: Option<String>,
+    },
+    /// An error of this crate that happened at a line of a script.
+    #[error("{source}")]
+    AtScript {
+        /// The error itself.
+        source: Box<Error>,
+        /// The line with the place underlined, ready to print below the message.
+        excerpt: String,
+    },
+}
+
+impl Error {
+    /// An [`Error::Unknown`] without a place.
+    pub fn unknown<S: Into<String>>(
+        kind: &'static str,
+        name: impl Into<String>,
+        known: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let known = known.into_iter().map(Into::into).collect();
+        Error::Unknown { kind, name: name.into(), place: String::new(), known }
+    }
+
+    /// An [`Error::Invalid`] without a hint.
+    pub fn invalid(what: impl Into<String>, expected: impl Into<String>, got: impl ToString) -> Self {
+        Error::Invalid { what: what.into(), expected: expected.into(), got: got.to_string(), hint: None }
+    }
+
+    /// An [`Error::Mismatch`].
+    pub fn mismatch(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Error::Mismatch { message: message.into(), hint: hint.into() }
+    }
+
+    /// An [`Error::Malformed`] about a whole file.
+    pub fn malformed(path: &Path, message: impl Into<String>) -> Self {
+        Error::Malformed { path: path.to_owned(), at: String::new(), message: message.into(), hint: None }
+    }
+
+    /// Wraps an I/O error of `action` on `path`: `.map_err(Error::file("read", path))`.
+    pub fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Error::File { action, path, source }
+    }
+
+    /// The same error with `hint` as its next step, where the error has room for one.
+    pub fn with_hint(mut self, text: impl Into<String>) -> Self {
+        match &mut self {
+            Error::Invalid { hint, .. } | Error::Malformed { hint, .. } | Error::Script { hint, .. } => {
+                *hint = Some(text.into());
+            }
+            _ => {}
+        }
+        self
+    }
+
+    /// What the user can do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Unknown { kind, name, known, .. } => names_hint(kind, name, known),
+            Error::Invalid { hint, .. } | Error::Malformed { hint, .. } | Error::Script { hint, .. } => {
+                hint.clone()
+            }
+            Error::Mismatch { hint, .. } => Some(hint.clone()),
+            Error::File { action, path, source } => file_hint(action, path, source),
+            Error::NotFinite { .. } => Some(
+                "check the checkpoint: a weight that is not finite, or a wrong dtype, spreads to every later layer"
+                    .to_owned(),
+            ),
+            Error::AtScript { source, .. } => source.hint(),
+            Error::Interrupted | Error::Tensor(_) => None,
+        }
+    }
+
+    /// The script line with the place underlined, for an error that happened in a script.
+    pub fn excerpt(&self) -> Option<&str> {
+        match self {
+            Error::Script { excerpt, .. } | Error::AtScript { excerpt, .. } if !excerpt.is_empty() => {
+                Some(excerpt)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether this is the user's own wish to stop rather than a failure.
+    pub fn is_interrupted(&self) -> bool {
+        match self {
+            Error::Interrupted => true,
+            Error::AtScript { source, .. } => source.is_interrupted(),
+            _ => false,
+        }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Error::Tensor(error)
+    }
+}
+
+/// The one of `known` that `name` most likely meant: the same but for case, or within a third of its letters.
+pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = name.to_lowercase();
+    known
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&wanted, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+fn names_hint(kind: &str, name: &str, known: &[String]) -> Option<String> {
+    const SHOWN: usize = 40;
+    if known.is_empty() {
+        return None;
+    }
+    if let Some(nearest) = did_you_mean(name, known.iter().map(String::as_str))
+        && known.len() > 8
+    {
+        return Some(format!("did you mean `{nearest}`?"));
+    }
+    let list = known.iter().take(SHOWN).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    let more = if known.len() > SHOWN { ", …" } else { "" };
+    Some(match did_you_mean(name, known.iter().map(String::as_str)) {
+        Some(nearest) => format!("did you mean `{nearest}`? known {kind}s: {list}{more}"),
+        None => format!("known {kind}s: {list}{more}"),
+    })
+}
+
+fn file_hint(action: &str, path: &Path, source: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind;
+    match source.kind() {
+        ErrorKind::NotFound if action == "create" => {
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            Some(format!("the folder `{}` does not exist: create it first", folder.display()))
+        }
+        ErrorKind::NotFound => Some("check the path; it is relative to the folder you are in".to_owned()),
+        ErrorKind::PermissionDenied => Some("check who may read and write there".to_owned()),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(
+            "the disk is full: free some space or choose another output; nothing was left half-written".to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+fn in_place(place: &str) -> String {
+    if place.is_empty() { String::new() } else { format!(" in {place}") }
+}
+
+fn at_place(at: &str) -> String {
+    if at.is_empty() { String::new() } else { format!(", {at}") }
+}
+
+/// candle's message without the backtrace that it appends when `RUST_BACKTRACE` is set.
+fn tensor_message(error: &candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => tensor_message(inner),
+        candle_core::Error::Context { inner, context } => format!("{context}: {}", tensor_message(inner)),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_name_the_nearest() {
+        let error = Error::unknown("option", "max_exmples", ["max_examples", "batch_size"]);
+        assert_eq!(error.to_string(), "unknown option `max_exmples`");
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.starts_with("did you mean `max_examples`?"), "{hint}");
+        assert_eq!(did_you_mean("Blocks.3.hook_resid_pre", ["blocks.3.hook_resid_pre"]), Some("blocks.3.hook_resid_pre"));
+        assert_eq!(did_you_mean("zebra", ["blocks.3.hook_resid_pre"]), None);
+    }
+}

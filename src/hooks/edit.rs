@@ -1,0 +1,73 @@
+//! Hooks that change activations.
+
+use super::{HookName, Hooks};
+use crate::error::{Error, Result};
+use candle_core::Tensor;
+
+/// A change to one activation: takes it and gives back one of the same shape.
+type Edit<'a> = Box<dyn FnMut(Tensor) -> Result<Tensor> + 'a>;
+
+/// Changes to activations at named points; several at one point are made in the order in which they were added.
+#[derive(Default)]
+pub struct Edits<'a> {
+    edits: Vec<(HookName, Edit<'a>)>,
+}
+
+impl<'a> Edits<'a> {
+    /// No changes yet.
+    pub fn new() -> Self {
+        Edits::default()
+    }
+
+    /// The same with a change at `name`.
+    ///
+    /// ```
+    /// use saescope::{Edits, HookName, HookPoint};
+    ///
+    /// let zero_the_mlp = Edits::new().with(HookName::in_block(3, HookPoint::MlpOut), |out| Ok(out.zeros_like()?));
+    /// ```
+    #[must_use]
+    pub fn with(mut self, name: HookName, edit: impl FnMut(Tensor) -> Result<Tensor> + 'a) -> Self {
+        self.edits.push((name, Box::new(edit)));
+        self
+    }
+
+    /// The points at which something is changed.
+    pub fn names(&self) -> impl Iterator<Item = HookName> {
+        self.edits.iter().map(|(name, _)| *name)
+    }
+}
+
+impl Hooks for Edits<'_> {
+    fn wants(&self, name: &HookName) -> bool {
+        self.edits.iter().any(|(n, _)| n == name)
+    }
+
+    fn on(&mut self, name: &HookName, mut activation: Tensor) -> Result<Tensor> {
+        for (_, edit) in self.edits.iter_mut().filter(|(n, _)| n == name) {
+            let expected = activation.dims().to_vec();
+            activation = edit(activation)?;
+            if activation.dims() != expected {
+                return Err(Error::mismatch(
+                    format!(
+                        "the edit at `{name}` must keep the shape: expected {expected:?}, got {:?}",
+                        activation.dims()
+                    ),
+                    "give back the whole activation, changed where you want it changed",
+                ));
+            }
+            activation = activation.to_dtype(candle_core::DType::F32)?.contiguous()?;
+        }
+        Ok(activation)
+    }
+
+    fn last(&self) -> Option<HookName> {
+        None
+    }
+}
+
+impl std::fmt::Debug for Edits<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}

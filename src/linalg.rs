@@ -1,0 +1,93 @@
+//! Small linear algebra on whole arrays.
+
+use crate::error::{Error, Result};
+use candle_core::Tensor;
+
+/// Softmax along an axis.
+///
+/// # Errors
+/// An axis that the tensor has not.
+pub fn softmax(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
+    let exp = x.broadcast_sub(&x.max_keepdim(axis)?)?.exp()?;
+    exp.broadcast_div(&exp.sum_keepdim(axis)?)
+}
+
+/// The logarithm of the softmax along an axis.
+///
+/// # Errors
+/// An axis that the tensor has not.
+pub fn log_softmax(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
+    let shifted = x.broadcast_sub(&x.max_keepdim(axis)?)?;
+    let log_sum = shifted.exp()?.sum_keepdim(axis)?.log()?;
+    shifted.broadcast_sub(&log_sum)
+}
+
+/// The `k` largest numbers and where they are, largest first; of equal ones the first comes first, NaN last.
+pub fn top_k(numbers: &[f32], k: usize) -> Vec<(usize, f32)> {
+    let order = |a: &(usize, f32), b: &(usize, f32)| {
+        a.1.is_nan().cmp(&b.1.is_nan()).then(b.1.total_cmp(&a.1)).then(a.0.cmp(&b.0))
+    };
+    // -0.0 and 0.0 are equal numbers: without the sum they would not be equal in the total order.
+    let mut indexed: Vec<_> = numbers.iter().map(|x| x + 0.0).enumerate().collect();
+    if k < indexed.len() {
+        if k > 0 {
+            indexed.select_nth_unstable_by(k - 1, order);
+        }
+        indexed.truncate(k);
+    }
+    indexed.sort_unstable_by(order);
+    indexed
+}
+
+/// The cosine of the angle between two tensors of one shape, over the last axis: `[..., d]` and `[..., d]` → `[...]`;
+/// the second may also be a vector `[d]` that each row of the first is compared with.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn cosine_similarity(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.dims().last() != b.dims().last() || a.rank() == 0 {
+        return Err(Error::mismatch(
+            format!(
+                "cosine_similarity: expected two tensors with the same last axis, got {:?} and {:?}",
+                a.dims(),
+                b.dims()
+            ),
+            "compare vectors of the same space",
+        ));
+    }
+    let norm = |x: &Tensor| x.sqr()?.sum_keepdim(candle_core::D::Minus1)?.sqrt();
+    let (a, b) = (a.broadcast_div(&norm(a)?)?, b.broadcast_div(&norm(b)?)?);
+    Ok(a.broadcast_mul(&b)?.sum(candle_core::D::Minus1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn top_k_breaks_ties_by_index_and_puts_nan_last() {
+        let numbers = [1.0, 3.0, f32::NAN, 3.0, -0.0, 0.0, 2.0];
+        let indices: Vec<_> = top_k(&numbers, 10).into_iter().map(|(i, _)| i).collect();
+        assert_eq!(indices, [1, 3, 6, 0, 4, 5, 2]);
+        assert_eq!(top_k(&numbers, 2), [(1, 3.0), (3, 3.0)]);
+        assert_eq!(top_k(&numbers, 0), []);
+        assert_eq!(top_k(&[], 3), []);
+    }
+
+    #[test]
+    fn softmax_sums_to_one_along_its_axis() {
+        let x = Tensor::new(&[[1f32, 2.0, 1000.0], [3.0, 3.0, f32::NEG_INFINITY]], &Device::Cpu).unwrap();
+        let p = softmax(&x, 1).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(p, [[0.0, 0.0, 1.0], [0.5, 0.5, 0.0]]);
+        let l = log_softmax(&x.t().unwrap(), 0).unwrap().to_vec2::<f32>().unwrap();
+        assert!((l[0][1] - 0.5f32.ln()).abs() < 1e-6 && l[2][0] == 0.0);
+    }
+
+    #[test]
+    fn cosine_of_rows_with_a_vector() {
+        let rows = Tensor::new(&[[3f32, 4.0], [-4.0, 3.0]], &Device::Cpu).unwrap();
+        let vector = Tensor::new(&[6f32, 8.0], &Device::Cpu).unwrap();
+        assert_eq!(cosine_similarity(&rows, &vector).unwrap().to_vec1::<f32>().unwrap(), [1.0, 0.0]);
+    }
+}

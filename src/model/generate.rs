@@ -1,0 +1,100 @@
+//! Text that goes on: sampling token by token over a key-value cache.
+
+use super::{KeyValueCache, Model, TokenBatch};
+use crate::error::{Error, Result};
+use crate::hooks::Hooks;
+use crate::progress::Progress;
+use candle_transformers::generation::{LogitsProcessor, Sampling};
+use serde::{Deserialize, Serialize};
+
+/// How to sample. The sampling itself is candle-transformers'.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GenerateOptions {
+    /// The most tokens to add. Default: 40.
+    pub max_new_tokens: usize,
+    /// How adventurous: logits are divided by it; 0 always takes the likeliest token. Default: 0.8.
+    pub temperature: f64,
+    /// Sample from so many of the likeliest tokens; 0 for all. Default: 0.
+    pub top_k: usize,
+    /// Sample from the smallest set of tokens with this probability together; 1 for all. Default: 1.0.
+    pub top_p: f64,
+    /// The same seed gives the same text. Default: 0.
+    pub seed: u64,
+    /// Whether to stop behind the end-of-text token. Default: true.
+    pub stop_at_eos: bool,
+    /// Whether a beginning-of-sequence token goes in front of a text; default: as the model has it.
+    pub prepend_bos: Option<bool>,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        GenerateOptions {
+            max_new_tokens: 40,
+            temperature: 0.8,
+            top_k: 0,
+            top_p: 1.0,
+            seed: 0,
+            stop_at_eos: true,
+            prepend_bos: None,
+        }
+    }
+}
+
+impl GenerateOptions {
+    fn sampling(&self) -> Result<Sampling> {
+        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
+            return Err(Error::invalid("`temperature`", "a number from 0 up", self.temperature));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return Err(Error::invalid("`top_p`", "a number above 0 and at most 1", self.top_p));
+        }
+        let temperature = self.temperature;
+        Ok(match (temperature < 1e-7, self.top_k, self.top_p < 1.0) {
+            (true, _, _) | (_, 1, _) => Sampling::ArgMax,
+            (_, 0, false) => Sampling::All { temperature },
+            (_, 0, true) => Sampling::TopP { p: self.top_p, temperature },
+            (_, k, false) => Sampling::TopK { k, temperature },
+            (_, k, true) => Sampling::TopKThenTopP { k, p: self.top_p, temperature },
+        })
+    }
+}
+
+impl Model {
+    /// Goes on behind `tokens`; returns the new tokens only. Each step reads one token over a key-value cache, so that
+    /// hooks see the prompt `[pos, …]` first and then one position at a time `[1, …]`.
+    ///
+    /// Ends at the model's context, at `max_new_tokens`, or behind the end-of-text token.
+    ///
+    /// # Errors
+    /// Options out of range, hooks that let the pass stop, and as [`Model::forward`].
+    pub fn generate(
+        &self,
+        tokens: &[u32],
+        options: &GenerateOptions,
+        hooks: &mut dyn Hooks,
+        progress: &Progress,
+    ) -> Result<Vec<u32>> {
+        let mut sampler = LogitsProcessor::from_sampling(options.seed, options.sampling()?);
+        let end = self.tokenizer().ok().and_then(|t| t.special().eos).filter(|_| options.stop_at_eos);
+        let mut cache = KeyValueCache::default();
+        let mut next = tokens.to_vec();
+        let mut new = Vec::new();
+        while new.len() < options.max_new_tokens && tokens.len() + new.len() < self.cfg().n_ctx {
+            let logits = self.forward(&TokenBatch::single(&next), Some(&mut cache), hooks, progress)?;
+            let logits = logits.ok_or_else(|| Error::invalid("generation", "hooks that let a pass finish", "others"))?;
+            let last = logits.get(logits.dim(0)? - 1)?; // [d_vocab]
+            if !last.sum_all()?.to_scalar::<f32>()?.is_finite() {
+                let at = tokens.len() + new.len();
+                return Err(Error::NotFinite { message: format!("the logits at position {at} are not finite") });
+            }
+            let token = sampler.sample(&last)?;
+            new.push(token);
+            if Some(token) == end {
+                break;
+            }
+            next = vec![token];
+        }
+        Ok(new)
+    }
+}

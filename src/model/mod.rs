@@ -1,0 +1,348 @@
+//! A language model that can be watched: text to tokens to activations, with TransformerLens' hook points.
+//!
+//! Numbers are those of the unprocessed checkpoint, as Hugging Face computes them. There is one decoder, driven by
+//! [`ModelConfig`]; a family of models is a file that translates names.
+
+mod attention;
+mod batch;
+mod config;
+mod decoder;
+mod families;
+mod generate;
+mod ops;
+mod tokenizer;
+mod weights;
+
+pub use batch::TokenBatch;
+pub use config::{Activation, ModelConfig};
+pub use decoder::KeyValueCache;
+pub use generate::GenerateOptions;
+pub use tokenizer::{Encoding, SpecialTokens, Tokenizer, char_offsets};
+
+use crate::checkpoint::Checkpoint;
+use crate::demo;
+use crate::error::{Error, Result};
+use crate::hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
+use crate::progress::Progress;
+use candle_core::Tensor;
+use families::HfConfig;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use weights::Weights;
+
+/// A language model. Clones share the weights, which are read when they are first used and never changed.
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cfg: ModelConfig,
+    tokenizer: Option<Tokenizer>,
+    weights: Weights,
+}
+
+impl Model {
+    /// Loads a model: "demo" for the one in this program, or a local folder in the Hugging Face layout
+    /// (`config.json`, `model.safetensors` or its shards, `tokenizer.json`).
+    ///
+    /// Headers and shapes are checked here; the weights of a part are read when a pass first needs it.
+    ///
+    /// # Errors
+    /// No such folder; a model type that is not supported; a file that is missing, cut short or contradicts another.
+    pub fn load(name: &str) -> Result<Self> {
+        if name == "demo" {
+            return Self::demo();
+        }
+        let folder = Path::new(name);
+        if !folder.is_dir() {
+            return Err(Error::Unknown {
+                kind: "model",
+                name: name.to_owned(),
+                place: String::new(),
+                known: vec!["demo".to_owned(), "a folder with config.json and model.safetensors".to_owned()],
+            });
+        }
+        let path = folder.join("config.json");
+        let config = std::fs::read(&path).map_err(Error::file("read", &path))?;
+        let config = HfConfig::parse(&path, &config)?;
+        let open = || {
+            let tokenizer = Tokenizer::from_folder(folder, config.special_tokens())?;
+            Ok((tokenizer, Checkpoint::open(&weight_files(folder)?)?))
+        };
+        Self::new(name, &config, open)
+    }
+
+    fn demo() -> Result<Self> {
+        let config = HfConfig::parse(Path::new("demo/config.json"), demo::MODEL_CONFIG)?;
+        let open = || {
+            let (tokenizer, settings) = (demo::TOKENIZER, demo::TOKENIZER_CONFIG);
+            let special = config.special_tokens();
+            let tokenizer = Tokenizer::from_bytes("demo/tokenizer.json", tokenizer, settings, special)?;
+            let checkpoint = Checkpoint::embedded("demo/model.safetensors", demo::MODEL_WEIGHTS)?;
+            Ok((Some(tokenizer), checkpoint))
+        };
+        Self::new("demo", &config, open)
+    }
+
+    /// What the config says comes first: it decides whether the other files are worth opening.
+    fn new(
+        name: &str,
+        config: &HfConfig,
+        open: impl FnOnce() -> Result<(Option<Tokenizer>, Checkpoint)>,
+    ) -> Result<Self> {
+        let family = families::family_of(config)?;
+        let cfg = (family.config)(config, name)?;
+        let (tokenizer, checkpoint) = open()?;
+        if let Some(size) = tokenizer.as_ref().map(Tokenizer::vocab_size).filter(|n| *n > cfg.d_vocab) {
+            return Err(Error::mismatch(
+                format!(
+                    "the tokenizer of `{name}` does not fit: it has {size} tokens, the model's d_vocab is {}",
+                    cfg.d_vocab
+                ),
+                "put the model's own tokenizer.json beside its weights",
+            ));
+        }
+        let names = (family.weights)(&checkpoint, &cfg);
+        let weights = Weights::new(checkpoint, names, &cfg)?;
+        Ok(Model { inner: Arc::new(Inner { cfg, tokenizer, weights }) })
+    }
+
+    /// The model's sizes and choices.
+    pub fn cfg(&self) -> &ModelConfig {
+        &self.inner.cfg
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// The model's folder has none; such a model reads token ids.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.inner.tokenizer.as_ref().ok_or_else(|| {
+            Error::mismatch(
+                format!("the model `{}` has no tokenizer", self.cfg().model_name),
+                "put its tokenizer.json beside the weights, or give token ids instead of text",
+            )
+        })
+    }
+
+    /// The files that the weights come from.
+    pub fn weight_files(&self) -> impl Iterator<Item = &Path> {
+        self.inner.weights.checkpoint().paths()
+    }
+
+    /// The token ids of a text, behind a beginning-of-sequence token if `prepend_bos` says so
+    /// (default: the model's `default_prepend_bos`).
+    ///
+    /// # Errors
+    /// A model without tokenizer, or whose tokenizer knows no such token.
+    pub fn to_tokens(&self, text: &str, prepend_bos: Option<bool>) -> Result<Vec<u32>> {
+        let mut ids = self.tokenizer()?.encode(text)?.ids;
+        if prepend_bos.unwrap_or(self.cfg().default_prepend_bos) {
+            ids.insert(0, self.bos()?);
+        }
+        Ok(ids)
+    }
+
+    /// The id of the beginning-of-sequence token.
+    ///
+    /// # Errors
+    /// A model without tokenizer, or whose tokenizer knows no such token.
+    pub fn bos(&self) -> Result<u32> {
+        self.tokenizer()?.special().bos.ok_or_else(|| {
+            Error::mismatch(
+                format!("the tokenizer of `{}` knows no beginning-of-sequence token", self.cfg().model_name),
+                "use `prepend_bos: false`",
+            )
+        })
+    }
+
+    /// The text that tokens stand for.
+    ///
+    /// # Errors
+    /// A model without tokenizer.
+    pub fn to_string(&self, tokens: &[u32]) -> Result<String> {
+        self.tokenizer()?.decode(tokens)
+    }
+
+    /// The text of each token by itself; part of a character becomes U+FFFD.
+    ///
+    /// # Errors
+    /// A model without tokenizer.
+    pub fn to_str_tokens(&self, tokens: &[u32]) -> Result<Vec<String>> {
+        let tokenizer = self.tokenizer()?;
+        tokens.iter().map(|token| tokenizer.decode(std::slice::from_ref(token))).collect()
+    }
+
+    /// The token embeddings `[d_vocab, d_model]`.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    #[expect(non_snake_case, reason = "the field's name")]
+    pub fn W_E(&self) -> Result<Tensor> {
+        Ok(self.inner.weights.embed()?.clone())
+    }
+
+    /// The unembedding `[d_model, d_vocab]`.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    #[expect(non_snake_case, reason = "the field's name")]
+    pub fn W_U(&self) -> Result<Tensor> {
+        Ok(self.inner.weights.unembed()?.t()?)
+    }
+
+    /// What TransformerLens' `fold_value_biases` takes from `hook_v` and `hook_z` of block `layer`, `[n_heads, d_head]`:
+    /// the bias of the values, and with `fold_ln` also what the norm's bias adds to them, for that is folded into the
+    /// value bias first. Attention weights sum to one, so a constant in v is the same constant in z.
+    ///
+    /// # Errors
+    /// A block beyond the last; a file that cannot be read.
+    pub fn value_bias(&self, layer: usize, fold_ln: bool) -> Result<Tensor> {
+        let cfg = self.cfg();
+        HookName::in_block(layer, HookPoint::V).check(cfg.n_layers)?;
+        let width = cfg.n_heads * cfg.d_head;
+        let block = self.inner.weights.block(layer)?;
+        let mut bias = block.qkv.bias.narrow(0, 2 * width, width)?; // [n_heads · d_head]
+        if fold_ln {
+            let w_v = block.qkv.weight.narrow(0, 2 * width, width)?; // [n_heads · d_head, d_model]
+            bias = (bias + w_v.matmul(&block.ln1.bias.unsqueeze(1)?)?.squeeze(1)?)?;
+        }
+        Ok(bias.reshape((cfg.n_heads, cfg.d_head))?)
+    }
+
+    /// One forward pass over a batch of sequences: the logits `[tokens, d_vocab]`, or nothing where the hooks let the
+    /// pass stop before them. With a `cache`, the batch is one sequence that goes on where the cache ends.
+    ///
+    /// # Errors
+    /// Tokens that the model does not know, a sequence longer than the context, whatever a hook returns, and
+    /// [`Error::Interrupted`].
+    pub fn forward(
+        &self,
+        batch: &TokenBatch,
+        cache: Option<&mut KeyValueCache>,
+        hooks: &mut dyn Hooks,
+        progress: &Progress,
+    ) -> Result<Option<Tensor>> {
+        decoder::forward(&self.inner.weights, self.cfg(), batch, cache, hooks, progress)
+    }
+
+    /// The logits of a sequence, `[pos, d_vocab]`.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn logits(&self, tokens: &[u32], progress: &Progress) -> Result<Tensor> {
+        self.logits_of(tokens, &mut (), progress)
+    }
+
+    /// The activations of a sequence at hook points that are named, or fit a pattern in which `*` stands for anything.
+    /// Nothing beyond the deepest is computed.
+    ///
+    /// ```
+    /// # fn main() -> saescope::Result<()> {
+    /// use saescope::{Model, Progress};
+    ///
+    /// let model = Model::load("demo")?;
+    /// let tokens = model.to_tokens("a small boat", None)?;
+    /// let cache = model.run_with_cache(&tokens, &["blocks.*.hook_resid_pre"], &Progress::default())?;
+    /// assert_eq!(cache.get("blocks.5.hook_resid_pre")?.dims(), [tokens.len(), model.cfg().d_model]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A name that is no hook of this model, and as [`Model::forward`].
+    pub fn run_with_cache<S: AsRef<str>>(
+        &self,
+        tokens: &[u32],
+        names: &[S],
+        progress: &Progress,
+    ) -> Result<ActivationCache> {
+        let mut cache = ActivationCache::new(HookName::select(names, self.cfg().n_layers)?);
+        self.forward(&TokenBatch::single(tokens), None, &mut cache, progress)?;
+        Ok(cache)
+    }
+
+    /// The logits of a sequence `[pos, d_vocab]` when activations are changed on the way.
+    ///
+    /// # Errors
+    /// A hook that this model has not, whatever an edit returns, and as [`Model::forward`].
+    pub fn run_with_hooks(&self, tokens: &[u32], mut edits: Edits, progress: &Progress) -> Result<Tensor> {
+        for name in edits.names() {
+            name.check(self.cfg().n_layers)?;
+        }
+        self.logits_of(tokens, &mut edits, progress)
+    }
+
+    fn logits_of(&self, tokens: &[u32], hooks: &mut dyn Hooks, progress: &Progress) -> Result<Tensor> {
+        let logits = self.forward(&TokenBatch::single(tokens), None, hooks, progress)?;
+        logits.ok_or_else(|| Error::invalid("a pass for logits", "hooks that let it finish", "one that stops it"))
+    }
+}
+
+impl std::fmt::Display for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let cfg = self.cfg();
+        write!(
+            f,
+            "Model {} ({}): {} layers, d_model {}, {} heads, d_mlp {}, d_vocab {}, n_ctx {}{}",
+            cfg.model_name,
+            cfg.original_architecture,
+            cfg.n_layers,
+            cfg.d_model,
+            cfg.n_heads,
+            cfg.d_mlp,
+            cfg.d_vocab,
+            cfg.n_ctx,
+            if self.inner.tokenizer.is_some() { "" } else { ", no tokenizer" },
+        )
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("cfg", self.cfg()).finish_non_exhaustive()
+    }
+}
+
+/// The safetensors files of a model folder: `model.safetensors`, the shards of its index, or all there are.
+fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let single = folder.join("model.safetensors");
+    if single.is_file() {
+        return Ok(vec![single]);
+    }
+    let index = folder.join("model.safetensors.index.json");
+    if index.is_file() {
+        return shards(folder, &index);
+    }
+    let entries = std::fs::read_dir(folder).map_err(Error::file("read", folder))?;
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(Error::malformed(folder, "expected model.safetensors, found no safetensors file").with_hint(
+            "weights that are only there as .bin: load them once in Python and call save_pretrained(folder)",
+        ));
+    }
+    Ok(files)
+}
+
+fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+    let bytes = std::fs::read(index).map_err(Error::file("read", index))?;
+    let parsed: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|e| Error::malformed(index, format!("not JSON: {e}")))?;
+    let map = parsed.get("weight_map").and_then(serde_json::Value::as_object);
+    let map = map.ok_or_else(|| Error::malformed(index, "expected an object `weight_map`"))?;
+    let mut files = Vec::new();
+    for name in map.values() {
+        // A shard lies in the folder itself: an index that points elsewhere is not followed.
+        let name = name.as_str().filter(|n| Path::new(n).file_name().is_some_and(|f| f == *n));
+        let name = name.ok_or_else(|| Error::malformed(index, "`weight_map` must name files of this folder"))?;
+        files.push(folder.join(name));
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
+}

@@ -1,0 +1,247 @@
+//! Encoding: activations in, sparse features out. The dense `[tokens, d_sae]` matrix never exists: pre-activations are
+//! computed for some hundred features at a time and thresholded while they are in cache.
+//!
+//! ```text
+//! sae_in = normalised(centred(x)) − b_dec
+//! standard  acts = relu(h),                 h = sae_in · W_enc + b_enc
+//! jumprelu  acts = relu(h) · 1[h > threshold]
+//! gated     acts = 1[p + b_gate > 0] · relu(p · exp(r_mag) + b_mag),   p = sae_in · W_enc
+//! topk      acts = relu(the k largest h),   h · ‖W_dec‖ if rescaled
+//! ```
+//! From SAELens' `saes/*_sae.py`.
+
+use super::config::{Architecture, Normalization, SaeConfig};
+use super::features::Features;
+use super::weights::{Encoder, Weights};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use candle_core::{CpuStorage, D, Device, Storage, Tensor};
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Features whose pre-activations are computed at a time.
+const TILE: usize = 512;
+/// Features that are looked at together: if none of them is active, none is looked at alone.
+const LOOK: usize = 16;
+
+/// Activations as the encoder wants them, and how to take the normalisation back from an output.
+pub(super) struct Prepared {
+    /// `[pos, d_in]`.
+    pub(super) sae_in: Tensor,
+    /// Per token the factor and the shift that undo the normalisation; empty where there was none.
+    pub(super) undo: Vec<(f32, f32)>,
+}
+
+/// Centres, normalises and shifts activations `[pos, d_in]`.
+pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weights) -> Result<Prepared> {
+    let x = x.to_dtype(candle_core::DType::F32)?.contiguous()?;
+    check_finite(&x, cfg)?;
+    let normalization = cfg.normalize_activations;
+    let plain = matches!(normalization, Normalization::None | Normalization::ExpectedAverageOnlyIn);
+    if plain && !center && !cfg.apply_b_dec_to_input {
+        return Ok(Prepared { sae_in: x, undo: Vec::new() });
+    }
+    let b_dec = if cfg.apply_b_dec_to_input { weights.b_dec(cfg)? } else { &[] };
+    let (n, d_in) = x.dims2()?;
+    let mut rows = x.flatten_all()?.to_vec1::<f32>()?;
+    let undo: Vec<_> = rows
+        .par_chunks_exact_mut(d_in)
+        .map(|row| {
+            if center {
+                subtract_mean(row);
+            }
+            let undo = normalize(row, normalization);
+            row.iter_mut().zip(b_dec).for_each(|(x, b)| *x -= b);
+            undo
+        })
+        .collect();
+    let sae_in = Tensor::from_vec(rows, (n, d_in), &Device::Cpu)?;
+    Ok(Prepared { sae_in, undo: if plain { Vec::new() } else { undo } })
+}
+
+/// Normalises one activation; returns the factor and the shift that undo it.
+fn normalize(row: &mut [f32], normalization: Normalization) -> (f32, f32) {
+    let d = row.len() as f32;
+    match normalization {
+        Normalization::None | Normalization::ExpectedAverageOnlyIn => (1.0, 0.0),
+        Normalization::ConstantNormRescale => {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            let factor = d.sqrt() / norm;
+            row.iter_mut().for_each(|x| *x *= factor);
+            (1.0 / factor, 0.0)
+        }
+        Normalization::LayerNorm => {
+            const EPS: f32 = 1e-5;
+            let mean = subtract_mean(row);
+            // torch.std: divided by d − 1.
+            let std = (row.iter().map(|x| x * x).sum::<f32>() / (d - 1.0)).sqrt();
+            row.iter_mut().for_each(|x| *x /= std + EPS);
+            (std, mean)
+        }
+    }
+}
+
+fn subtract_mean(row: &mut [f32]) -> f32 {
+    let mean = row.iter().sum::<f32>() / row.len() as f32;
+    row.iter_mut().for_each(|x| *x -= mean);
+    mean
+}
+
+fn check_finite(x: &Tensor, cfg: &SaeConfig) -> Result<()> {
+    let d = x.dim(D::Minus1)?;
+    let bad = with_floats(x, |numbers| numbers.par_iter().position_first(|x| !x.is_finite()))?;
+    match bad {
+        None => Ok(()),
+        Some(at) => {
+            let hook = cfg.hook_name.as_deref().unwrap_or("the SAE's input");
+            let (pos, dim) = (at / d, at % d);
+            let message = format!("the activation at `{hook}`, token {pos}, dimension {dim}, is NaN or infinite");
+            Err(Error::NotFinite { message })
+        }
+    }
+}
+
+/// The features of prepared activations whose activation is above `threshold` (0 or more).
+pub(super) fn encode(
+    prepared: &Prepared,
+    cfg: &SaeConfig,
+    weights: &Weights,
+    threshold: f32,
+    progress: &Progress,
+) -> Result<Features> {
+    let encoder = weights.encoder(cfg)?;
+    let rule = Rule::new(encoder, cfg, weights, threshold)?;
+    let mut rows: Vec<Row> = Vec::new();
+    rows.resize_with(prepared.sae_in.dim(0)?, Row::default);
+    for start in (0..cfg.d_sae).step_by(TILE) {
+        progress.check()?;
+        let width = TILE.min(cfg.d_sae - start);
+        let tile = encoder.w_enc.narrow(0, start, width)?; // [width, d_in]
+        let pre = prepared.sae_in.matmul(&tile.t()?)?; // [pos, width]
+        with_floats(&pre, |pre| {
+            rows.par_iter_mut().zip(pre.par_chunks_exact(width)).for_each(|(row, pre)| {
+                Arch::new().dispatch(|| rule.select(row, pre, start));
+            });
+        })?;
+    }
+    let mut features = Features::new(cfg.d_sae);
+    for row in &mut rows {
+        rule.finish(row);
+        features.push(row.active.drain(..));
+    }
+    Ok(features)
+}
+
+/// The features of one token that have been found so far, in ascending order.
+#[derive(Default)]
+struct Row {
+    active: Vec<(u32, f32)>,
+    /// For top-k: nothing that is not above this can be among the k largest any more.
+    floor: f32,
+}
+
+/// Which pre-activations make a feature active, and how active.
+struct Rule<'a> {
+    bias: &'a [f32],
+    /// Feature `j` is a candidate if `pre[j] + bias[j] > cut[j]`.
+    cut: Vec<f32>,
+    /// The least that an activation must exceed.
+    threshold: f32,
+    kind: Kind<'a>,
+}
+
+enum Kind<'a> {
+    /// The candidate's sum is its activation.
+    Plain,
+    Gated {
+        factor: &'a [f32],
+        bias: &'a [f32],
+    },
+    TopK {
+        k: usize,
+        norms: Option<&'a [f32]>,
+    },
+}
+
+impl<'a> Rule<'a> {
+    fn new(encoder: &'a Encoder, cfg: &SaeConfig, weights: &'a Weights, threshold: f32) -> Result<Self> {
+        let least = threshold.max(0.0);
+        let (cut, kind) = match (cfg.architecture, &encoder.magnitude, &encoder.threshold) {
+            (Architecture::Gated, Some((factor, bias)), _) => {
+                (vec![0.0; cfg.d_sae], Kind::Gated { factor, bias })
+            }
+            (Architecture::JumpRelu, _, Some(jump)) => {
+                (jump.iter().map(|t| t.max(least)).collect(), Kind::Plain)
+            }
+            (Architecture::TopK { k, rescale_acts_by_decoder_norm }, ..) => {
+                let norms = rescale_acts_by_decoder_norm.then(|| weights.decoder_norms(cfg)).transpose()?;
+                (vec![0.0; cfg.d_sae], Kind::TopK { k, norms })
+            }
+            _ => (vec![least; cfg.d_sae], Kind::Plain),
+        };
+        Ok(Rule { bias: &encoder.b_enc, cut, threshold: least, kind })
+    }
+
+    /// Takes from the pre-activations of the features from `start` on what may be active.
+    #[inline(always)]
+    fn select(&self, row: &mut Row, pre: &[f32], start: usize) {
+        let bias = &self.bias[start..start + pre.len()];
+        let cut = &self.cut[start..start + pre.len()];
+        let looks = pre.chunks(LOOK).zip(bias.chunks(LOOK)).zip(cut.chunks(LOOK));
+        for (i, ((pre, bias), cut)) in looks.enumerate() {
+            let each = || pre.iter().zip(bias).zip(cut).map(|((p, b), c)| (p, p + b, c));
+            if !each().fold(false, |any, (_, sum, cut)| any | (sum > *cut)) {
+                continue;
+            }
+            for (j, (pre, sum, cut)) in each().enumerate() {
+                if sum > *cut {
+                    self.take(row, start + i * LOOK + j, *pre, sum);
+                }
+            }
+        }
+        if let Kind::TopK { k, .. } = self.kind
+            && row.active.len() > 4 * k + 256
+        {
+            keep_largest(row, k);
+        }
+    }
+
+    fn take(&self, row: &mut Row, feature: usize, pre: f32, sum: f32) {
+        let value = match self.kind {
+            Kind::Plain => sum,
+            Kind::Gated { factor, bias } => pre * factor[feature] + bias[feature],
+            Kind::TopK { norms, .. } => sum * norms.map_or(1.0, |norms| norms[feature]),
+        };
+        let least = if matches!(self.kind, Kind::TopK { .. }) { row.floor } else { self.threshold };
+        if value > least {
+            row.active.push((feature as u32, value));
+        }
+    }
+
+    fn finish(&self, row: &mut Row) {
+        if let Kind::TopK { k, .. } = self.kind {
+            keep_largest(row, k);
+            row.active.retain(|(_, value)| *value > self.threshold);
+        }
+    }
+}
+
+/// Keeps the `k` largest candidates, of equal ones the lower index; the order stays ascending by index.
+fn keep_largest(row: &mut Row, k: usize) {
+    if row.active.len() <= k {
+        return;
+    }
+    row.active.select_nth_unstable_by(k, |a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    row.active.truncate(k);
+    row.floor = row.active.iter().map(|(_, value)| *value).fold(f32::INFINITY, f32::min);
+    row.active.sort_unstable_by_key(|(index, _)| *index);
+}
+
+/// Calls `f` with the numbers of a contiguous f32 tensor on the CPU.
+pub(super) fn with_floats<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(numbers)), Some((start, end))) => Ok(f(&numbers[start..end])),
+        _ => Err(candle_core::Error::RequiresContiguous { op: "sae" }.bt())?,
+    }
+}

@@ -1,0 +1,128 @@
+//! Feature activations as they are: sparse.
+
+use crate::error::{Error, Result};
+use crate::linalg::top_k;
+use candle_core::{Device, Tensor};
+
+/// The active features of each token, ascending, with their activations.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Features {
+    d_sae: usize,
+    /// Where each token's features end.
+    ends: Vec<usize>,
+    indices: Vec<u32>,
+    values: Vec<f32>,
+}
+
+/// One feature that is active at one token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Activation {
+    /// The position of the token.
+    pub pos: usize,
+    /// The index of the feature.
+    pub feature: u32,
+    /// How active it is.
+    pub value: f32,
+}
+
+impl Features {
+    /// No tokens yet, of an SAE with so many features.
+    pub(super) fn new(d_sae: usize) -> Self {
+        Features { d_sae, ..Default::default() }
+    }
+
+    /// Adds a token with its features, ascending.
+    pub(super) fn push(&mut self, active: impl IntoIterator<Item = (u32, f32)>) {
+        for (index, value) in active {
+            self.indices.push(index);
+            self.values.push(value);
+        }
+        self.ends.push(self.indices.len());
+    }
+
+    /// The number of tokens.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The number of features of the SAE.
+    pub fn d_sae(&self) -> usize {
+        self.d_sae
+    }
+
+    /// The features that are active at a token, ascending, and their activations; empty beyond the last token.
+    pub fn at(&self, pos: usize) -> (&[u32], &[f32]) {
+        let Some(&end) = self.ends.get(pos) else { return (&[], &[]) };
+        let start = if pos == 0 { 0 } else { self.ends[pos - 1] };
+        (&self.indices[start..end], &self.values[start..end])
+    }
+
+    /// The mean number of active features at a token.
+    pub fn l0(&self) -> f64 {
+        if self.is_empty() { 0.0 } else { self.indices.len() as f64 / self.len() as f64 }
+    }
+
+    /// The `k` largest activations, largest first; of equal ones the earliest token's lowest feature comes first.
+    pub fn top(&self, k: usize) -> Vec<Activation> {
+        let activation = |(at, value): (usize, f32)| {
+            let pos = self.ends.partition_point(|end| *end <= at);
+            Activation { pos, feature: self.indices[at], value }
+        };
+        top_k(&self.values, k).into_iter().map(activation).collect()
+    }
+
+    /// The activation of one feature at every token, `[pos]`.
+    ///
+    /// # Errors
+    /// An index out of range.
+    pub fn of(&self, feature: usize) -> Result<Vec<f32>> {
+        check_feature(feature, self.d_sae)?;
+        let one = |pos| {
+            let (indices, values) = self.at(pos);
+            indices.binary_search(&(feature as u32)).map_or(0.0, |at| values[at])
+        };
+        Ok((0..self.len()).map(one).collect())
+    }
+
+    /// The dense matrix `[pos, d_sae]`: for looking at a few tokens.
+    ///
+    /// # Errors
+    /// A matrix that does not fit into memory's address range.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        let mut dense = vec![0f32; self.len() * self.d_sae];
+        for (pos, row) in dense.chunks_exact_mut(self.d_sae.max(1)).enumerate() {
+            let (indices, values) = self.at(pos);
+            for (index, value) in indices.iter().zip(values) {
+                row[*index as usize] = *value;
+            }
+        }
+        Ok(Tensor::from_vec(dense, (self.len(), self.d_sae), &Device::Cpu)?)
+    }
+}
+
+/// Checks that an SAE with `d_sae` features has one of this index.
+///
+/// # Errors
+/// Names the last index.
+pub(super) fn check_feature(index: usize, d_sae: usize) -> Result<()> {
+    if index < d_sae {
+        return Ok(());
+    }
+    Err(Error::invalid("the feature index", format!("0 to {} (d_sae = {d_sae})", d_sae.saturating_sub(1)), index)
+        .with_hint("features are counted from 0"))
+}
+
+impl std::fmt::Display for Features {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Features [{} tokens, {} features], L0 {:.1}", self.len(), self.d_sae, self.l0())?;
+        for Activation { pos, feature, value } in self.top(5) {
+            write!(f, "\n  token {pos}: feature {feature} at {value:.4}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! SAELens' own layout: a folder with `cfg.json` and `sae_weights.safetensors`.
+//!
+//! There are three generations of `cfg.json`: of early 2024 (`hook_point`, no `architecture`), of versions 3 to 5
+//! (`hook_name`, `activation_fn_str`), and of version 6 (what concerns the model is below `metadata`). Each key is read
+//! under all its names, with the defaults that SAELens' `handle_pre_6_0_config` gives to what is not there.
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::sae::config::{Architecture, Normalization, SaeConfig};
+use crate::sae::weights::SaeNames;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// The file that says that a folder has this layout.
+pub(super) const CFG: &str = "cfg.json";
+
+/// Opens a folder of this layout.
+pub(super) fn open_folder(folder: &Path) -> Result<(SaeConfig, Checkpoint, SaeNames)> {
+    let path = folder.join(CFG);
+    let bytes = std::fs::read(&path).map_err(Error::file("read", &path))?;
+    let checkpoint = Checkpoint::open(&[folder.join("sae_weights.safetensors")])?;
+    read(&folder.to_string_lossy(), &path, &bytes, checkpoint)
+}
+
+/// Reads the contents of a `cfg.json`; `path` stands for it in messages.
+pub(super) fn read(
+    sae_id: &str,
+    path: &Path,
+    bytes: &[u8],
+    checkpoint: Checkpoint,
+) -> Result<(SaeConfig, Checkpoint, SaeNames)> {
+    let values = match serde_json::from_slice(bytes) {
+        Ok(Value::Object(values)) => values,
+        Ok(_) => return Err(Error::malformed(path, "expected a JSON object")),
+        Err(e) => return Err(Error::malformed(path, format!("not JSON: {e}"))),
+    };
+    let cfg = Cfg { path, values };
+    check_scaling_factor(&cfg, &checkpoint)?;
+
+    let architecture = architecture(&cfg)?;
+    let hook_name = cfg.text(&["hook_name", "hook_point"]).map(str::to_owned);
+    let at_hook_z = hook_name.as_deref().is_some_and(|name| name.contains("hook_z"));
+    let trained_on = |key: &str| {
+        let kwargs = cfg.get(&["model_from_pretrained_kwargs"]);
+        kwargs.and_then(|kwargs| kwargs.get(key)?.as_bool()).unwrap_or(false)
+    };
+    let config = SaeConfig {
+        sae_id: sae_id.to_owned(),
+        architecture,
+        d_in: cfg.size("d_in")?,
+        d_sae: cfg.size("d_sae")?,
+        dtype: checkpoint.dtype("W_enc").unwrap_or_default(),
+        hook_head_index: cfg.get(&["hook_head_index", "hook_point_head_index"]).and_then(index),
+        apply_b_dec_to_input: cfg.flag("apply_b_dec_to_input").unwrap_or(true),
+        normalize_activations: normalization(&cfg)?,
+        norm_scaling_factor: cfg.get(&["norm_scaling_factor"]).and_then(Value::as_f64),
+        reshape_hook_z: match cfg.text(&["reshape_activations"]) {
+            Some(reshape) => reshape == "hook_z",
+            None => at_hook_z,
+        },
+        center_writing_weights: trained_on("center_writing_weights"),
+        fold_value_biases: trained_on("fold_value_biases"),
+        fold_ln: trained_on("fold_ln"),
+        prepend_bos: cfg.flag("prepend_bos").unwrap_or(true),
+        context_size: cfg.get(&["context_size"]).and_then(index).filter(|n| *n > 0),
+        model_name: cfg.text(&["model_name"]).map(str::to_owned),
+        dataset_path: cfg.text(&["dataset_path"]).map(str::to_owned),
+        hook_name,
+    };
+    let names = SaeNames {
+        w_enc: "W_enc",
+        w_dec: "W_dec",
+        b_dec: "b_dec",
+        b_enc: if architecture == Architecture::Gated { "b_gate" } else { "b_enc" },
+        threshold: "threshold",
+        b_mag: "b_mag",
+        r_mag: "r_mag",
+    };
+    Ok((config, checkpoint, names))
+}
+
+fn architecture(cfg: &Cfg) -> Result<Architecture> {
+    const KNOWN: [&str; 4] = ["standard", "gated", "jumprelu", "topk"];
+    let activation = cfg.text(&["activation_fn", "activation_fn_str"]).unwrap_or("relu");
+    let name = cfg.text(&["architecture"]).unwrap_or("standard");
+    let unknown = |kind, name: &str, known: &[&str]| Error::Unknown {
+        kind,
+        name: name.to_owned(),
+        place: format!("`{}`", cfg.path.display()),
+        known: known.iter().map(|k| (*k).to_owned()).collect(),
+    };
+    match (name, activation) {
+        ("standard", "topk") | ("topk", _) => {
+            let k = cfg.get(&["k"]).or_else(|| cfg.get(&["activation_fn_kwargs"])?.get("k"));
+            let k = k.and_then(index).filter(|k| *k > 0);
+            Ok(Architecture::TopK {
+                k: k.ok_or_else(|| cfg.wrong("k", "a positive whole number"))?,
+                rescale_acts_by_decoder_norm: cfg.flag("rescale_acts_by_decoder_norm").unwrap_or(false),
+            })
+        }
+        ("standard", "relu") => Ok(Architecture::Standard),
+        ("standard", other) => Err(unknown("activation function", other, &["relu", "topk"])),
+        ("gated", _) => Ok(Architecture::Gated),
+        ("jumprelu", _) => Ok(Architecture::JumpRelu),
+        (other, _) => Err(unknown("SAE architecture", other, &KNOWN)),
+    }
+}
+
+fn normalization(cfg: &Cfg) -> Result<Normalization> {
+    match cfg.get(&["normalize_activations"]) {
+        None | Some(Value::Bool(false)) => Ok(Normalization::None),
+        Some(Value::Bool(true)) => Ok(Normalization::ExpectedAverageOnlyIn),
+        Some(value) => {
+            let name = value.as_str().ok_or_else(|| cfg.wrong("normalize_activations", "a text"))?;
+            let found = Normalization::NAMES.iter().find(|(known, _)| *known == name);
+            found.map(|(_, normalization)| *normalization).ok_or_else(|| Error::Unknown {
+                kind: "normalize_activations",
+                name: name.to_owned(),
+                place: format!("`{}`", cfg.path.display()),
+                known: Normalization::NAMES.iter().map(|(known, _)| (*known).to_owned()).collect(),
+            })
+        }
+    }
+}
+
+/// Versions up to 5 could scale features after training; SAELens gave that up, and so it is here unless it does nothing.
+fn check_scaling_factor(cfg: &Cfg, checkpoint: &Checkpoint) -> Result<()> {
+    let Some(shape) = checkpoint.shape("scaling_factor") else { return Ok(()) };
+    let factors = checkpoint.read("scaling_factor", &shape.to_vec())?;
+    if factors.iter().all(|f| *f == 1.0) || cfg.flag("finetuning_scaling_factor") != Some(true) {
+        return Ok(());
+    }
+    Err(Error::malformed(cfg.path, "finetuned scaling factors are not supported")
+        .with_hint("fold them into W_dec and save the SAE again"))
+}
+
+/// A `cfg.json` with its `metadata` in reach.
+struct Cfg<'a> {
+    path: &'a Path,
+    values: Map<String, Value>,
+}
+
+impl Cfg<'_> {
+    /// The value under the first of these names that has one, at the top or below `metadata`.
+    fn get(&self, names: &[&str]) -> Option<&Value> {
+        let metadata = self.values.get("metadata");
+        names
+            .iter()
+            .find_map(|name| self.values.get(*name).or_else(|| metadata?.get(name)).filter(|v| !v.is_null()))
+    }
+
+    fn text(&self, names: &[&str]) -> Option<&str> {
+        self.get(names)?.as_str()
+    }
+
+    fn flag(&self, name: &str) -> Option<bool> {
+        self.get(&[name])?.as_bool()
+    }
+
+    fn size(&self, name: &str) -> Result<usize> {
+        let size = self.get(&[name]).and_then(index).filter(|n| *n > 0);
+        size.ok_or_else(|| self.wrong(name, "a positive whole number"))
+    }
+
+    fn wrong(&self, name: &str, expected: &str) -> Error {
+        let got = self.get(&[name]).map_or_else(|| "nothing".to_owned(), Value::to_string);
+        Error::malformed(self.path, format!("`{name}`: expected {expected}, got {got}"))
+            .with_hint("this is not the cfg.json of a SAELens SAE")
+    }
+}
+
+fn index(value: &Value) -> Option<usize> {
+    value.as_u64().and_then(|n| usize::try_from(n).ok())
+}

@@ -1,0 +1,127 @@
+//! The weights of an SAE, read from its checkpoint when they are first used: encoding never reads `W_dec`.
+
+use super::config::{Architecture, SaeConfig};
+use crate::checkpoint::{Checkpoint, once};
+use crate::error::{Error, Result};
+use candle_core::{Device, Tensor};
+use std::sync::OnceLock;
+
+/// Where in a checkpoint the weights of an SAE are. Matrices are stored as `W_enc` `[d_in, d_sae]` and `W_dec`
+/// `[d_sae, d_in]`.
+#[derive(Debug)]
+pub(super) struct SaeNames {
+    pub(super) w_enc: &'static str,
+    pub(super) w_dec: &'static str,
+    pub(super) b_dec: &'static str,
+    /// The bias of the pre-activations: `b_enc`, for a gated SAE `b_gate`.
+    pub(super) b_enc: &'static str,
+    pub(super) threshold: &'static str,
+    pub(super) b_mag: &'static str,
+    pub(super) r_mag: &'static str,
+}
+
+/// What encoding needs.
+pub(super) struct Encoder {
+    /// `[d_sae, d_in]`: a row is a feature, the layout in which `x · W_encᵀ` is fastest.
+    pub(super) w_enc: Tensor,
+    /// `[d_sae]`.
+    pub(super) b_enc: Vec<f32>,
+    /// `[d_sae]`, of a JumpReLU SAE.
+    pub(super) threshold: Option<Vec<f32>>,
+    /// `exp(r_mag)` and `b_mag`, `[d_sae]` each, of a gated SAE.
+    pub(super) magnitude: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+/// All weights of an SAE.
+pub(super) struct Weights {
+    checkpoint: Checkpoint,
+    names: SaeNames,
+    scale: f32,
+    encoder: OnceLock<Encoder>,
+    b_dec: OnceLock<Vec<f32>>,
+    w_dec: OnceLock<Tensor>,
+    decoder_norms: OnceLock<Vec<f32>>,
+}
+
+impl Weights {
+    /// Checks that a checkpoint has every weight of such an SAE, in the right shape, without reading any.
+    pub(super) fn new(checkpoint: Checkpoint, names: SaeNames, cfg: &SaeConfig) -> Result<Self> {
+        let SaeConfig { d_in, d_sae, .. } = *cfg;
+        checkpoint.expect(names.w_enc, &[d_in, d_sae])?;
+        checkpoint.expect(names.w_dec, &[d_sae, d_in])?;
+        checkpoint.expect(names.b_dec, &[d_in])?;
+        checkpoint.expect(names.b_enc, &[d_sae])?;
+        match cfg.architecture {
+            Architecture::JumpRelu => checkpoint.expect(names.threshold, &[d_sae])?,
+            Architecture::Gated => {
+                checkpoint.expect(names.b_mag, &[d_sae])?;
+                checkpoint.expect(names.r_mag, &[d_sae])?;
+            }
+            Architecture::Standard | Architecture::TopK { .. } => {}
+        }
+        Ok(Weights {
+            checkpoint,
+            names,
+            scale: cfg.norm_scaling_factor.unwrap_or(1.0) as f32,
+            encoder: OnceLock::new(),
+            b_dec: OnceLock::new(),
+            w_dec: OnceLock::new(),
+            decoder_norms: OnceLock::new(),
+        })
+    }
+
+    pub(super) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    pub(super) fn encoder(&self, cfg: &SaeConfig) -> Result<&Encoder> {
+        once(&self.encoder, || {
+            let SaeConfig { d_in, d_sae, .. } = *cfg;
+            let vector = |name: &str| self.checkpoint.read(name, &[d_sae]);
+            let mut w_enc = self.checkpoint.read_transposed(self.names.w_enc, [d_in, d_sae])?;
+            if self.scale != 1.0 {
+                w_enc.iter_mut().for_each(|w| *w *= self.scale);
+            }
+            let threshold = (cfg.architecture == Architecture::JumpRelu).then(|| vector(self.names.threshold));
+            let magnitude = (cfg.architecture == Architecture::Gated).then(|| {
+                let r_mag = vector(self.names.r_mag)?;
+                Ok::<_, Error>((r_mag.into_iter().map(f32::exp).collect(), vector(self.names.b_mag)?))
+            });
+            Ok(Encoder {
+                w_enc: Tensor::from_vec(w_enc, (d_sae, d_in), &Device::Cpu)?,
+                b_enc: vector(self.names.b_enc)?,
+                threshold: threshold.transpose()?,
+                magnitude: magnitude.transpose()?,
+            })
+        })
+    }
+
+    /// The decoder's bias `[d_in]`.
+    pub(super) fn b_dec(&self, cfg: &SaeConfig) -> Result<&[f32]> {
+        let b_dec = once(&self.b_dec, || {
+            let b_dec = self.checkpoint.read(self.names.b_dec, &[cfg.d_in])?;
+            Ok(b_dec.into_iter().map(|b| b / self.scale).collect())
+        });
+        b_dec.map(Vec::as_slice)
+    }
+
+    /// The decoder `[d_sae, d_in]`.
+    pub(super) fn w_dec(&self, cfg: &SaeConfig) -> Result<&Tensor> {
+        once(&self.w_dec, || {
+            let mut w_dec = self.checkpoint.read(self.names.w_dec, &[cfg.d_sae, cfg.d_in])?;
+            if self.scale != 1.0 {
+                w_dec.iter_mut().for_each(|w| *w /= self.scale);
+            }
+            Ok(Tensor::from_vec(w_dec, (cfg.d_sae, cfg.d_in), &Device::Cpu)?)
+        })
+    }
+
+    /// The norm of each decoder row, `[d_sae]`.
+    pub(super) fn decoder_norms(&self, cfg: &SaeConfig) -> Result<&[f32]> {
+        let norms = once(&self.decoder_norms, || {
+            let norms = self.w_dec(cfg)?.sqr()?.sum(1)?.sqrt()?;
+            Ok(norms.to_vec1::<f32>()?)
+        });
+        norms.map(Vec::as_slice)
+    }
+}

@@ -1,0 +1,168 @@
+//! Tensors in files, safetensors and npy, and a short text that shows one.
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::files;
+use candle_core::{DType, Device, Tensor};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Writes tensors to a safetensors file, which then is there whole or not at all.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn save_safetensors(tensors: impl IntoIterator<Item = (String, Tensor)>, path: &Path) -> Result<()> {
+    let tensors: BTreeMap<_, _> = tensors.into_iter().collect();
+    let bytes = safetensors::serialize(tensors.iter(), None)
+        .map_err(|e| Error::malformed(path, format!("cannot write these tensors: {e}")))?;
+    files::write_whole(path, &bytes)
+}
+
+/// Writes one tensor to an npy file, which then is there whole or not at all.
+///
+/// # Errors
+/// A file that cannot be written, a type that npy has not.
+pub fn save_npy(tensor: &Tensor, path: &Path) -> Result<()> {
+    let temporary = files::beside(path)?;
+    tensor.write_npy(temporary.path())?;
+    files::keep(temporary, path)
+}
+
+/// Reads all tensors of a safetensors file.
+///
+/// # Errors
+/// A file that cannot be read or is cut short.
+pub fn load_safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    // Opening it as a checkpoint checks the header against the file before anything is allocated.
+    Checkpoint::open(&[path.to_owned()])?;
+    Ok(candle_core::safetensors::load(path, &Device::Cpu)?.into_iter().collect())
+}
+
+/// Reads the tensor of an npy file.
+///
+/// # Errors
+/// A file that cannot be read or is cut short, a type that is not read.
+pub fn load_npy(path: &Path) -> Result<Tensor> {
+    check_npy(path)?;
+    Ok(Tensor::read_npy(path)?)
+}
+
+/// Checks an npy header against the size of the file: the reader believes it and allocates.
+fn check_npy(path: &Path) -> Result<()> {
+    use std::io::Read;
+    let malformed = |message: &str| {
+        Error::malformed(path, format!("not an npy file that can be read: {message}"))
+            .with_hint("write it with numpy.save as float32, C order")
+    };
+    let mut file = std::fs::File::open(path).map_err(Error::file("open", path))?;
+    let size = file.metadata().map_err(Error::file("read", path))?.len();
+    let mut start = Vec::new();
+    file.by_ref().take(1 << 16).read_to_end(&mut start).map_err(Error::file("read", path))?;
+    let (header_start, header_len) = match start.as_slice() {
+        [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => (10, u64::from(u16::from_le_bytes([*a, *b]))),
+        [0x93, b'N', b'U', b'M', b'P', b'Y', 2, _, a, b, c, d, ..] => {
+            (12, u64::from(u32::from_le_bytes([*a, *b, *c, *d])))
+        }
+        _ => return Err(malformed("it does not begin as one")),
+    };
+    let end = header_start as u64 + header_len;
+    let header = start.get(header_start..end as usize).and_then(|h| std::str::from_utf8(h).ok());
+    let header = header.ok_or_else(|| malformed("its header is cut short"))?;
+    let after = |key: &str| header.split_once(key).map(|(_, rest)| rest);
+    let shape = after("'shape':").and_then(|rest| rest.split_once('(')).and_then(|(_, r)| r.split_once(')'));
+    let (shape, _) = shape.ok_or_else(|| malformed("its header names no shape"))?;
+    let width = after("'descr':").and_then(|rest| rest.split('\'').nth(1)).and_then(|descr| {
+        descr.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok()
+    });
+    let mut expected = width.ok_or_else(|| malformed("its header names no number type"))?;
+    for part in shape.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let n: u64 = part.parse().map_err(|_| malformed("its shape is no list of sizes"))?;
+        expected = expected.checked_mul(n).ok_or_else(|| malformed("its shape is too large"))?;
+    }
+    if end + expected == size {
+        Ok(())
+    } else {
+        Err(malformed(&format!("expected {} bytes, got {size}", end + expected)))
+    }
+}
+
+/// Shape, type, a summary and a corner: `Tensor [3, 192] f32, mean 0.01, std 0.2, min -1.2, max 1.4` and some rows.
+pub fn describe(tensor: &Tensor) -> Result<String> {
+    const ROWS: usize = 4;
+    const COLUMNS: usize = 6;
+    let dtype = tensor.dtype().as_str();
+    let mut text = format!("Tensor {:?} {dtype}", tensor.dims());
+    let numbers = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    if numbers.is_empty() {
+        return Ok(text + ", empty");
+    }
+    if numbers.len() > 1 {
+        let n = numbers.len() as f64;
+        let mean = numbers.iter().sum::<f64>() / n;
+        let std = (numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
+        let [min, max] = [f64::min, f64::max].map(|f| numbers.iter().copied().reduce(f).unwrap_or(f64::NAN));
+        let [mean, std, min, max] = [mean, std, min, max].map(short);
+        text += &format!(", mean {mean}, std {std}, min {min}, max {max}");
+        let not_finite = numbers.iter().filter(|x| !x.is_finite()).count();
+        if not_finite > 0 {
+            text += &format!(", {not_finite} not finite");
+        }
+    }
+    let columns = tensor.dims().last().copied().unwrap_or(1);
+    let rows = numbers.chunks(columns);
+    let n_rows = rows.len();
+    for row in rows.take(ROWS) {
+        let corner: Vec<_> = row.iter().take(COLUMNS).map(|x| format!("{:>10}", short(*x))).collect();
+        text += &format!("\n  {}{}", corner.join(" "), if columns > COLUMNS { "  …" } else { "" });
+    }
+    if n_rows > ROWS {
+        text += "\n  …";
+    }
+    Ok(text)
+}
+
+/// A number in at most four significant digits.
+fn short(x: f64) -> String {
+    if x == 0.0 || !x.is_finite() {
+        return x.to_string();
+    }
+    let magnitude = x.abs().log10().floor();
+    if (-4.0..6.0).contains(&magnitude) {
+        let digits = (3.0 - magnitude).clamp(0.0, 7.0) as usize;
+        let text = format!("{x:.digits$}");
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    } else {
+        format!("{x:.3e}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_round_trip() {
+        let folder = tempfile::tempdir().unwrap();
+        let tensor = Tensor::new(&[[1f32, -2.5, 3.0], [0.0, 1e-9, 7.0]], &Device::Cpu).unwrap();
+        let path = folder.path().join("x.npy");
+        save_npy(&tensor, &path).unwrap();
+        assert_eq!(load_npy(&path).unwrap().to_vec2::<f32>().unwrap(), tensor.to_vec2::<f32>().unwrap());
+        let whole = std::fs::read(&path).unwrap();
+        for end in 0..whole.len() {
+            std::fs::write(&path, &whole[..end]).unwrap();
+            assert!(load_npy(&path).is_err(), "cut at {end}");
+        }
+        let path = folder.path().join("x.safetensors");
+        save_safetensors([("a".to_owned(), tensor.clone()), ("b".to_owned(), tensor.t().unwrap())], &path).unwrap();
+        let back = load_safetensors(&path).unwrap();
+        assert_eq!(back["b"].to_vec2::<f32>().unwrap(), tensor.t().unwrap().to_vec2::<f32>().unwrap());
+    }
+
+    #[test]
+    fn a_tensor_shows_its_shape_a_summary_and_a_corner() {
+        let tensor = Tensor::arange(0f32, 20.0, &Device::Cpu).unwrap().reshape((2, 10)).unwrap();
+        let text = describe(&tensor).unwrap();
+        assert!(text.starts_with("Tensor [2, 10] f32, mean 9.5, std 5.766, min 0, max 19\n"), "{text}");
+        assert!(text.contains("0          1          2"), "{text}");
+    }
+}

@@ -1,0 +1,324 @@
+//! Models against Hugging Face and TransformerLens.
+
+use crate::util::{assert_close, expected, fixture, tests_path, tokens_of};
+use candle_core::{D, DType, Device, Tensor};
+use saescope::{
+    ActivationCache, Edits, GenerateOptions, HookName, HookPoint, Hooks, Model, Progress, TokenBatch, char_offsets,
+};
+use std::collections::HashMap;
+
+fn run() -> Progress {
+    Progress::default()
+}
+
+/// Every activation that a fixture holds, of both of its sequences, against the model's.
+fn check_fixture(model: &Model, ids: &Tensor, expected: &HashMap<String, Tensor>) -> usize {
+    let names: Vec<&String> = expected.keys().filter(|n| n.contains("hook_")).collect();
+    for i in 0..ids.dim(0).unwrap() {
+        let tokens = tokens_of(ids, i);
+        let cache = model.run_with_cache(&tokens, &names, &run()).unwrap();
+        for name in &names {
+            let reference = expected[*name].get(i).unwrap();
+            assert_close(name, cache.get(name).unwrap(), &reference, 2e-4, 2e-4);
+        }
+        let logits = model.logits(&tokens, &run()).unwrap();
+        assert_close("logits", &logits, &expected["logits"].get(i).unwrap(), 2e-4, 2e-4);
+    }
+    names.len()
+}
+
+#[test]
+fn gpt2_is_hugging_faces() {
+    for family in ["gpt2", "gpt2_text"] {
+        let model = Model::load(&fixture(&format!("models/{family}"))).unwrap();
+        let expected = expected(&format!("models/{family}/expected.safetensors"));
+        let n = check_fixture(&model, &expected["input_ids"], &expected);
+        assert_eq!(n, 5 * model.cfg().n_layers);
+    }
+}
+
+#[test]
+fn every_hook_is_transformer_lenss() {
+    let model = Model::load(&fixture("models/gpt2")).unwrap();
+    let ids = &expected("models/gpt2/expected.safetensors")["input_ids"];
+    let expected = expected("models/gpt2/expected_tl.safetensors");
+    let n = check_fixture(&model, ids, &expected);
+    let all = HookName::all(model.cfg().n_layers);
+    assert_eq!(n, all.iter().filter(|name| !name.point().is_opt_in()).count(), "a default hook is not in the fixture");
+}
+
+/// TransformerLens' processed weights centre what is written to the residual stream and fold the value bias away:
+/// the same numbers, less their mean, and less the
+/// bias, to which the norm's bias belongs once it is folded.
+#[test]
+fn centring_gives_the_processed_model() {
+    let model = Model::load(&fixture("models/gpt2")).unwrap();
+    let ids = &expected("models/gpt2/expected.safetensors")["input_ids"];
+    let expected = expected("models/gpt2/expected_tl_processed.safetensors");
+    let mut checked = 0;
+    for i in 0..ids.dim(0).unwrap() {
+        let tokens = tokens_of(ids, i);
+        for (name, reference) in expected.iter().filter(|(name, _)| name.contains("hook_")) {
+            let hook: HookName = name.parse().unwrap();
+            let cache = model.run_with_cache(&tokens, &[name], &run()).unwrap();
+            let raw = cache.get(name).unwrap();
+            let processed = if hook.point() == HookPoint::Z {
+                raw.broadcast_sub(&model.value_bias(hook.layer().unwrap(), true).unwrap()).unwrap()
+            } else {
+                assert!(hook.point().is_residual(), "{name}");
+                raw.broadcast_sub(&raw.mean_keepdim(D::Minus1).unwrap()).unwrap()
+            };
+            assert_close(name, &processed, &reference.get(i).unwrap(), 2e-4, 2e-4);
+            checked += 1;
+        }
+        let difference = (model.logits(&tokens, &run()).unwrap() - expected["logits"].get(i).unwrap()).unwrap();
+        let shift = difference.mean_keepdim(D::Minus1).unwrap();
+        let zero = difference.zeros_like().unwrap();
+        assert_close("centred logits", &difference.broadcast_sub(&shift).unwrap(), &zero, 2e-4, 0.0);
+    }
+    assert_eq!(checked, 2 * (2 + 6 * 3));
+}
+
+#[test]
+fn configs_of_transformers_4_and_5_load_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture("models/gpt2/config.legacy.json"), folder.path().join("config.json")).unwrap();
+    std::fs::copy(fixture("models/gpt2/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    let legacy = Model::load(&folder.path().to_string_lossy()).unwrap();
+    let model = Model::load(&fixture("models/gpt2")).unwrap();
+    let a = legacy.logits(&[1, 2, 3], &run()).unwrap();
+    assert_close("logits", &a, &model.logits(&[1, 2, 3], &run()).unwrap(), 0.0, 0.0);
+}
+
+/// The same model in two shards, without the prefix, in f16 and bf16.
+#[test]
+fn shards_names_and_types_on_disk() {
+    let original = candle_core::safetensors::load(fixture("models/gpt2/model.safetensors"), &Device::Cpu).unwrap();
+    let model = Model::load(&fixture("models/gpt2")).unwrap();
+    let expected = model.logits(&[5, 6, 7, 8], &run()).unwrap();
+    for (dtype, tolerance) in [(DType::F32, 0.0), (DType::F16, 3e-2), (DType::BF16, 2e-1)] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(fixture("models/gpt2/config.json"), folder.path().join("config.json")).unwrap();
+        let mut weight_map = serde_json::Map::new();
+        for shard in 0..2 {
+            let file = format!("model-{shard}.safetensors");
+            let part: HashMap<String, Tensor> = original
+                .iter()
+                .map(|(name, t)| (name.trim_start_matches("transformer.").to_owned(), t.to_dtype(dtype).unwrap()))
+                .filter(|(name, _)| name.len() % 2 == shard)
+                .collect();
+            part.keys().for_each(|name| drop(weight_map.insert(name.clone(), file.as_str().into())));
+            candle_core::safetensors::save(&part, folder.path().join(&file)).unwrap();
+        }
+        let index = serde_json::json!({ "weight_map": weight_map });
+        std::fs::write(folder.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+        let sharded = Model::load(&folder.path().to_string_lossy()).unwrap();
+        assert_close("logits", &sharded.logits(&[5, 6, 7, 8], &run()).unwrap(), &expected, tolerance, 0.0);
+    }
+}
+
+#[test]
+fn a_ragged_batch_gives_each_sequence_what_it_gets_alone() {
+    let model = Model::load("demo").unwrap();
+    let sequences: Vec<Vec<u32>> =
+        ["a", "the house of a small animal", "to move quickly, as of wind"]
+            .iter()
+            .map(|text| model.to_tokens(text, None).unwrap())
+            .collect();
+    let mut batch = TokenBatch::default();
+    sequences.iter().for_each(|s| batch.push(s));
+    let name: HookName = "blocks.5.hook_resid_post".parse().unwrap();
+    let mut cache = ActivationCache::new(vec![name]);
+    model.forward(&batch, None, &mut cache, &run()).unwrap();
+    let together = cache.take(&name).unwrap();
+    for (range, sequence) in batch.sequences().zip(&sequences) {
+        let alone = model.run_with_cache(sequence, &[name.to_string()], &run()).unwrap();
+        let mine = together.narrow(0, range.start, range.len()).unwrap();
+        assert_close("resid_post", &mine, alone.get(&name.to_string()).unwrap(), 1e-5, 1e-5);
+    }
+}
+
+/// Counts what a pass computes.
+struct Counting {
+    wanted: HookName,
+    seen: Vec<HookName>,
+}
+
+impl Hooks for Counting {
+    fn wants(&self, _: &HookName) -> bool {
+        true
+    }
+
+    fn on(&mut self, name: &HookName, activation: Tensor) -> saescope::Result<Tensor> {
+        self.seen.push(*name);
+        Ok(activation)
+    }
+
+    fn last(&self) -> Option<HookName> {
+        Some(self.wanted)
+    }
+}
+
+#[test]
+fn a_pass_stops_at_its_deepest_hook() {
+    let model = Model::load("demo").unwrap();
+    for name in HookName::all(2) {
+        let mut counting = Counting { wanted: name, seen: Vec::new() };
+        let logits = model.forward(&TokenBatch::single(&[0, 5]), None, &mut counting, &run()).unwrap();
+        assert_eq!(counting.seen.iter().max(), Some(&name));
+        assert_eq!(logits.is_some(), false, "{name}");
+    }
+}
+
+/// What is asked for by its whole name, as TransformerLens computes it under its flags.
+#[test]
+fn opt_in_hooks() {
+    let model = Model::load(&fixture("models/gpt2")).unwrap();
+    let tokens = [3, 1, 4, 1, 5];
+    let names = ["attn.hook_result", "hook_attn_in", "hook_q_input", "hook_mlp_in"].map(|n| format!("blocks.1.{n}"));
+    let cache = model.run_with_cache(&tokens, &names, &run()).unwrap();
+    let plain = model.run_with_cache(&tokens, &["blocks.1.*"], &run()).unwrap();
+    let result = cache.get("blocks.1.attn.hook_result").unwrap();
+    assert_eq!(result.dims(), [5, 4, 32]);
+    let attn_out = plain.get("blocks.1.hook_attn_out").unwrap();
+    let bias = (attn_out - result.sum(1).unwrap()).unwrap();
+    let first = bias.get(0).unwrap();
+    assert_close("b_O at every position", &bias, &first.broadcast_as((5, 32)).unwrap(), 1e-5, 0.0);
+    let attn_in = cache.get("blocks.1.hook_attn_in").unwrap();
+    let resid_pre = plain.get("blocks.1.hook_resid_pre").unwrap();
+    assert_close("hook_attn_in", &attn_in.narrow(1, 2, 1).unwrap().squeeze(1).unwrap(), resid_pre, 0.0, 0.0);
+    assert_close("hook_q_input", cache.get("blocks.1.hook_q_input").unwrap(), attn_in, 0.0, 0.0);
+    let resid_mid = plain.get("blocks.1.hook_resid_mid").unwrap();
+    assert_close("hook_mlp_in", cache.get("blocks.1.hook_mlp_in").unwrap(), resid_mid, 1e-5, 1e-5);
+
+    // Changing what the queries alone read changes the logits; changing nothing does not.
+    let before = model.logits(&tokens, &run()).unwrap();
+    let q_input: HookName = "blocks.1.hook_q_input".parse().unwrap();
+    let same = model.run_with_hooks(&tokens, Edits::new().with(q_input, Ok), &run()).unwrap();
+    assert_close("logits", &same, &before, 1e-5, 1e-5);
+    let double = |x: Tensor| Ok((x.sqr()? * 2.0)?);
+    let other = model.run_with_hooks(&tokens, Edits::new().with(q_input, double), &run()).unwrap();
+    assert!((other - before).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() > 1e-3);
+}
+
+/// An edit at a point gives what the rest of the model makes of it: replacing an activation by that of another input
+/// gives that input's logits.
+#[test]
+fn edits_at_every_point_reach_the_logits() {
+    let model = Model::load(&fixture("models/gpt2")).unwrap();
+    let (a, b) = ([9, 8, 7, 6], [1, 2, 3, 4]);
+    let logits_b = model.logits(&b, &run()).unwrap();
+    for name in ["hook_embed", "blocks.0.hook_resid_pre", "blocks.1.hook_resid_mid", "blocks.2.hook_resid_post"] {
+        let hook: HookName = name.parse().unwrap();
+        let other = model.run_with_cache(&b, &[name], &run()).unwrap().take(&hook).unwrap();
+        let patched = model.run_with_hooks(&a, Edits::new().with(hook, |_| Ok(other.clone())), &run()).unwrap();
+        assert_close(name, &patched, &logits_b, 1e-5, 1e-5);
+    }
+    let zero = |x: Tensor| Ok(x.zeros_like()?);
+    let before = model.logits(&a, &run()).unwrap();
+    for hook in HookName::all(3).into_iter().filter(|hook| !hook.to_string().contains("hook_scale")) {
+        let edited = model.run_with_hooks(&a, Edits::new().with(hook, zero), &run()).unwrap();
+        let change = (edited - &before).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(change > 1e-6, "an edit at {hook} changes nothing");
+    }
+    let shape = Edits::new().with("hook_embed".parse().unwrap(), |x: Tensor| Ok(x.narrow(0, 0, 1)?));
+    let error = model.run_with_hooks(&a, shape, &run()).unwrap_err().to_string();
+    assert!(error.contains("expected [4, 32], got [1, 32]"), "{error}");
+}
+
+#[test]
+fn token_ids_and_character_offsets_are_those_of_tokenizers() {
+    let folder = tests_path("fixtures/tokenizers/byte_level");
+    let tokenizer = saescope::Tokenizer::from_folder(&folder, Default::default()).unwrap().unwrap();
+    assert_eq!(tokenizer.special().bos, Some(0));
+    let rows: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    for row in rows.as_array().unwrap() {
+        let text = row["text"].as_str().unwrap();
+        let encoding = tokenizer.encode(text).unwrap();
+        let ids: Vec<u32> = serde_json::from_value(row["ids_without_special"].clone()).unwrap();
+        assert_eq!(encoding.ids, ids, "{text:?}");
+        let spans: Vec<(usize, usize)> = serde_json::from_value(row["offsets_without_special"].clone()).unwrap();
+        let starts = char_offsets(text, encoding.bytes.iter().map(|b| b.start));
+        assert_eq!(starts, spans.iter().map(|s| s.0).collect::<Vec<_>>(), "{text:?}");
+        let ends = char_offsets(text, encoding.bytes.iter().map(|b| b.end));
+        assert_eq!(ends, spans.iter().map(|s| s.1).collect::<Vec<_>>(), "{text:?}");
+        assert_eq!(tokenizer.decode(&ids).unwrap(), row["decoded"].as_str().unwrap());
+    }
+}
+
+#[test]
+fn a_token_of_id_0_is_a_token() {
+    let model = Model::load("demo").unwrap();
+    assert_eq!(model.bos().unwrap(), 0);
+    assert_eq!(model.to_tokens("", None).unwrap(), [0]);
+    assert!(model.to_tokens("", Some(false)).unwrap().is_empty());
+    let tokens = model.to_tokens("naïve boats", None).unwrap();
+    assert_eq!(model.to_string(&tokens).unwrap(), "<|endoftext|>naïve boats");
+    assert_eq!(model.to_str_tokens(&tokens[..1]).unwrap(), ["<|endoftext|>"]);
+}
+
+#[test]
+fn greedy_generation_over_the_cache_is_that_without() {
+    let model = Model::load("demo").unwrap();
+    let prompt = model.to_tokens("A typical definition of \"dog\" would be \"", None).unwrap();
+    let options = GenerateOptions { max_new_tokens: 12, temperature: 0.0, stop_at_eos: false, ..Default::default() };
+    let new = model.generate(&prompt, &options, &mut (), &run()).unwrap();
+    let mut slow = prompt.clone();
+    for _ in 0..12 {
+        let logits = model.logits(&slow, &run()).unwrap();
+        let last = logits.get(slow.len() - 1).unwrap();
+        slow.push(last.argmax(0).unwrap().to_scalar::<u32>().unwrap());
+    }
+    assert_eq!(new, slow[prompt.len()..]);
+    let text = model.to_string(&new).unwrap();
+    assert!(text.contains("genus Canis"), "{text}");
+    let sampled = GenerateOptions { max_new_tokens: 12, seed: 3, top_k: 20, ..Default::default() };
+    let once = model.generate(&prompt, &sampled, &mut (), &run()).unwrap();
+    assert_eq!(once, model.generate(&prompt, &sampled, &mut (), &run()).unwrap());
+}
+
+#[test]
+fn bad_models_and_inputs_are_clear_errors() {
+    let model = Model::load("demo").unwrap();
+    let message = |result: saescope::Result<Tensor>| result.unwrap_err().to_string();
+    assert!(message(model.logits(&[], &run())).contains("at least one token"));
+    assert!(message(model.logits(&[9000], &run())).contains("below d_vocab = 8192, got 9000"));
+    assert!(message(model.logits(&[1; 300], &run())).contains("at most n_ctx = 256 tokens, got 300"));
+    let error = model.run_with_cache(&[1], &["blocks.9.hook_resid_pre"], &run()).unwrap_err();
+    assert!(error.to_string().contains("a block from 0 to 5, got 9"), "{error}");
+    let error = Model::load("no-such-model").unwrap_err();
+    assert!(error.to_string().contains("unknown model `no-such-model`"), "{error}");
+    assert!(error.hint().unwrap().contains("`demo`"));
+    let cancelled = run();
+    cancelled.cancel();
+    assert!(model.logits(&[1], &cancelled).unwrap_err().is_interrupted());
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let name = folder.path().to_string_lossy().into_owned();
+    let load = || Model::load(&name).unwrap_err();
+    std::fs::write(path("config.json"), "{").unwrap();
+    assert!(load().to_string().contains("config.json`: not JSON"), "{}", load());
+    std::fs::write(path("config.json"), r#"{"model_type": "mamba"}"#).unwrap();
+    assert!(load().to_string().contains("unknown model type `mamba`"), "{}", load());
+    let config = std::fs::read_to_string(fixture("models/gpt2/config.json")).unwrap();
+    std::fs::write(path("config.json"), &config).unwrap();
+    assert!(load().to_string().contains("found no safetensors file"), "{}", load());
+    let weights = std::fs::read(fixture("models/gpt2/model.safetensors")).unwrap();
+    for end in (0..weights.len()).step_by(997) {
+        std::fs::write(path("model.safetensors"), &weights[..end]).unwrap();
+        assert!(load().to_string().contains("not a whole safetensors file"), "{}", load());
+    }
+    std::fs::write(path("model.safetensors"), vec![b'x'; 4000]).unwrap();
+    assert!(load().to_string().contains("not a safetensors file"), "{}", load());
+    std::fs::write(path("model.safetensors"), &weights).unwrap();
+    std::fs::write(path("config.json"), config.replace("\"n_embd\": 32", "\"n_embd\": 64")).unwrap();
+    assert!(load().to_string().contains("expected shape [160, 64], got [160, 32]"), "{}", load());
+    std::fs::write(path("config.json"), config.replace("\"n_layer\": 3", "\"n_layer\": 4")).unwrap();
+    assert!(load().to_string().contains("unknown tensor `transformer.h.3."), "{}", load());
+    std::fs::write(path("config.json"), &config).unwrap();
+    assert!(Model::load(&name).unwrap().to_tokens("x", None).unwrap_err().to_string().contains("no tokenizer"));
+    std::fs::copy(fixture("tokenizers/byte_level/tokenizer.json"), path("tokenizer.json")).unwrap();
+    assert!(load().to_string().contains("does not fit: it has 1200 tokens, the model's d_vocab is 160"), "{}", load());
+}

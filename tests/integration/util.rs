@@ -1,0 +1,37 @@
+//! What makes the tests short.
+
+use candle_core::{DType, Device, Tensor};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// A path below `tests/`.
+pub fn tests_path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+/// A path below `tests/fixtures/`, as text.
+pub fn fixture(name: &str) -> String {
+    tests_path("fixtures").join(name).to_string_lossy().into_owned()
+}
+
+/// The tensors of a fixture.
+pub fn expected(name: &str) -> HashMap<String, Tensor> {
+    candle_core::safetensors::load(fixture(name), &Device::Cpu).unwrap()
+}
+
+/// Row `i` of a batch of token ids.
+pub fn tokens_of(input_ids: &Tensor, i: usize) -> Vec<u32> {
+    input_ids.get(i).unwrap().to_dtype(DType::U32).unwrap().to_vec1().unwrap()
+}
+
+/// Fails unless every number is within `absolute` or, relatively, within `relative` of what is expected.
+#[track_caller]
+pub fn assert_close(what: &str, got: &Tensor, expected: &Tensor, absolute: f32, relative: f32) {
+    assert_eq!(got.dims(), expected.dims(), "{what}: shape");
+    let numbers = |t: &Tensor| t.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
+    for (i, (got, expected)) in numbers(got).into_iter().zip(numbers(expected)).enumerate() {
+        let difference = (got - expected).abs();
+        let fits = got == expected || difference <= absolute || difference <= relative * expected.abs();
+        assert!(fits, "{what}: number {i}: expected {expected}, got {got}");
+    }
+}
