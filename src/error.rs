@@ -77,7 +77,7 @@ pub enum Error {
     /// A tensor operation that failed: shapes, types.
     #[error("{}", tensor_message(.0))]
     Tensor(candle_core::Error),
-    /// A script that does not parse, or that failed outside a function of this crate.
+    /// A script that does not parse, or that failed: in the language itself or in a function of this crate.
     #[error("{message}")]
     Script {
         /// What the engine says.
@@ -86,14 +86,6 @@ pub enum Error {
         excerpt: String,
         /// What to do about it, where that is known.
         hint: Option<String>,
-    },
-    /// An error of this crate that happened at a line of a script.
-    #[error("{source}")]
-    AtScript {
-        /// The error itself.
-        source: Box<Error>,
-        /// The line with the place underlined, ready to print below the message.
-        excerpt: String,
     },
 }
 
@@ -153,7 +145,6 @@ impl Error {
                 "check the checkpoint: a weight that is not finite, or a wrong dtype, spreads to every later layer"
                     .to_owned(),
             ),
-            Error::AtScript { source, .. } => source.hint(),
             Error::Interrupted | Error::Tensor(_) => None,
         }
     }
@@ -161,20 +152,14 @@ impl Error {
     /// The script line with the place underlined, for an error that happened in a script.
     pub fn excerpt(&self) -> Option<&str> {
         match self {
-            Error::Script { excerpt, .. } | Error::AtScript { excerpt, .. } if !excerpt.is_empty() => {
-                Some(excerpt)
-            }
+            Error::Script { excerpt, .. } if !excerpt.is_empty() => Some(excerpt),
             _ => None,
         }
     }
 
     /// Whether this is the user's own wish to stop rather than a failure.
     pub fn is_interrupted(&self) -> bool {
-        match self {
-            Error::Interrupted => true,
-            Error::AtScript { source, .. } => source.is_interrupted(),
-            _ => false,
-        }
+        matches!(self, Error::Interrupted)
     }
 }
 

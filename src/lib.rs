@@ -1,4 +1,83 @@
-//! temporary
-pub mod error; pub mod progress; pub mod files; pub mod linalg; pub mod tensors; pub mod checkpoint; pub mod demo; pub mod hooks; pub mod model; pub mod sae; pub mod dataset;
-pub use error::*; pub use progress::*; pub use hooks::*; pub use model::{Model,TokenBatch,ModelConfig,char_offsets,Tokenizer,SpecialTokens,GenerateOptions,KeyValueCache}; pub use sae::*;
-pub use dataset::*;
+//! saescope is a scripting workbench for people who ask what the features of a sparse autoencoder (SAE) mean: language
+//! models, SAEs and activation extraction as native, fast primitives, for rhai scripts and for Rust.
+//!
+//! The main job, a *feature dataset*: documents in, the active features of every token out.
+//!
+//! ```
+//! # fn main() -> saescope::Result<()> {
+//! use saescope::{ExtractOptions, Model, Progress, Sae, SaeOptions, create_feature_dataset, read_records};
+//!
+//! let model = Model::load("demo")?;
+//! let sae = Sae::load("demo", None, &SaeOptions::default())?;
+//! # let folder = tempfile::tempdir().map_err(saescope::Error::file("create", std::path::Path::new("")))?;
+//! # let output_path = folder.path().join("features.jsonl").to_string_lossy().into_owned();
+//! let options = ExtractOptions {
+//!     dataset_path: "demo".to_owned(),
+//!     output_path: output_path.clone(),
+//!     max_examples: Some(20),
+//!     activation_threshold: 0.1,
+//!     ..Default::default()
+//! };
+//! let summary = create_feature_dataset(&model, &sae, None, &options, &Progress::default())?;
+//! println!("{summary}");
+//! for record in read_records(std::path::Path::new(&output_path))? {
+//!     let record = record?;
+//!     println!("{:?} {:?}", record.text, record.active_features);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The tour, in reading order:
+//!
+//! - [`Model`] turns text into tokens and tokens into activations, which [`HookName`]s name as TransformerLens does;
+//!   [`Hooks`] read and change them.
+//! - [`Sae`] turns activations into sparse [`Features`] and back, as SAELens does.
+//! - [`Dataset`] reads documents from files.
+//! - [`create_feature_dataset`] brings the three together; [`FeatureRecord`] is a line of what it writes.
+//! - [`Session`] is all this for scripts.
+//!
+//! Numbers are those of the unprocessed checkpoint, as Hugging Face computes them, in f32 on the CPU.
+
+mod error;
+mod files;
+mod progress;
+
+mod linalg;
+mod tensors;
+
+mod checkpoint;
+mod demo;
+
+mod hooks;
+
+mod model;
+
+mod sae;
+
+mod dataset;
+
+mod extract;
+
+mod script;
+
+pub mod cli;
+
+pub use dataset::{Dataset, DatasetOptions, Documents};
+pub use error::{Error, Result};
+pub use extract::{
+    ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing, Records, check_fits,
+    create_feature_dataset, feature_acts, read_records,
+};
+pub use hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
+pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
+pub use model::{
+    Activation, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig, SpecialTokens, TokenBatch, Tokenizer,
+    char_offsets,
+};
+pub use progress::{Progress, Report};
+pub use sae::{
+    Architecture, Feature, FeatureActivation, Features, Normalization, Sae, SaeConfig, SaeOptions,
+};
+pub use script::{Help, HelpEntry, Session};
+pub use tensors::{load_npy, load_safetensors, save_npy, save_safetensors};

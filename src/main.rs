@@ -1,1 +1,5 @@
-fn main(){}
+//! The `saescope` program.
+
+fn main() -> std::process::ExitCode {
+    saescope::cli::main()
+}

@@ -10,12 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// One report of a run that is under way.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
-    /// A run begins; `documents` is how many it will take, where that is known.
+    /// A run begins.
     Started {
         /// What is being done, for a person.
         label: String,
-        /// How many documents will be taken, if that is known.
-        documents: Option<u64>,
     },
     /// A run has come this far, counted from its start.
     Advanced {
@@ -23,6 +21,8 @@ pub enum Report {
         documents: u64,
         /// Tokens finished.
         tokens: u64,
+        /// How much of the work that is, from 0 to 1.
+        fraction: f64,
     },
     /// Something that the user should know and that does not stop the run.
     Warning(String),
@@ -38,9 +38,10 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A progress whose reports go to `reporter`, from whichever thread they are made on.
-    pub fn with_reporter(reporter: impl Fn(Report) + Send + Sync + 'static) -> Self {
-        Progress { cancelled: Arc::default(), reporter: Some(Arc::new(reporter)) }
+    /// The same flag, with reports going to `reporter`.
+    #[must_use]
+    pub fn reporting_to(&self, reporter: impl Fn(Report) + Send + Sync + 'static) -> Self {
+        Progress { cancelled: self.cancelled.clone(), reporter: Some(Arc::new(reporter)) }
     }
 
     /// Asks every run that shares this flag to stop.

@@ -47,6 +47,24 @@ pub fn load_npy(path: &Path) -> Result<Tensor> {
     Ok(Tensor::read_npy(path)?)
 }
 
+/// The product of two matrices, of a matrix and a vector, of vectors, or of stacks of matrices.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let wrong = || {
+        let message = format!("matmul: the shapes {:?} and {:?} do not fit", a.dims(), b.dims());
+        Error::mismatch(message, "the last axis of the first must be the second-last of the second")
+    };
+    let product = match (a.rank(), b.rank()) {
+        (0, _) | (_, 0) => return Err(wrong()),
+        (_, 1) => matmul(a, &b.unsqueeze(1)?)?.squeeze(candle_core::D::Minus1)?,
+        (1, _) => matmul(&a.unsqueeze(0)?, b)?.squeeze(candle_core::D::Minus2)?,
+        _ => a.contiguous()?.broadcast_matmul(&b.contiguous()?).map_err(|_| wrong())?,
+    };
+    Ok(product)
+}
+
 /// Checks an npy header against the size of the file: the reader believes it and allocates.
 fn check_npy(path: &Path) -> Result<()> {
     use std::io::Read;

@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use source::{Format, Source};
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How the text of a dataset is found in its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,8 +86,13 @@ impl Dataset {
     ///
     /// A row whose text is null gives an empty document, so that documents keep the numbers of their rows.
     pub fn documents(&self) -> Documents {
+        let read = Arc::new(AtomicU64::new(0));
+        let sources: Vec<_> =
+            self.sources.iter().map(|source| Source { read: read.clone(), ..source.clone() }).collect();
         Documents {
-            sources: self.sources.clone().into_iter(),
+            bytes: sources.iter().map(|source| source.bytes).sum(),
+            read,
+            sources: sources.into_iter(),
             column: self.text_column.clone(),
             reader: None,
             over: false,
@@ -137,6 +144,8 @@ type Reader = Box<dyn Iterator<Item = Result<String>> + Send>;
 /// row; [`Error::Unknown`](crate::Error::Unknown) where it has no such column; [`Error::File`](crate::Error::File)
 /// where it cannot be read.
 pub struct Documents {
+    bytes: u64,
+    read: Arc<AtomicU64>,
     sources: std::vec::IntoIter<Source>,
     column: String,
     reader: Option<Reader>,
@@ -144,6 +153,11 @@ pub struct Documents {
 }
 
 impl Documents {
+    /// How much of the files has been read, from 0 to 1.
+    pub fn fraction_read(&self) -> f64 {
+        (self.read.load(Ordering::Relaxed) as f64 / self.bytes.max(1) as f64).min(1.0)
+    }
+
     fn advance(&mut self) -> Result<Option<String>> {
         loop {
             if let Some(document) = self.reader.as_mut().and_then(Iterator::next) {

@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// How many rows are taken out of a page at once.
 const BATCH: usize = 256;
@@ -31,6 +32,7 @@ pub(super) struct Parquet {
     group: Option<Group>,
     batch: std::vec::IntoIter<Option<ByteArray>>,
     row: u64,
+    source: Source,
 }
 
 struct Group {
@@ -49,7 +51,7 @@ impl Parquet {
         let (leaf, is_optional) = find_column(path, &file, column)?;
         let groups = 0..file.num_row_groups();
         let batch = Vec::new().into_iter();
-        Ok(Parquet { path: path.to_owned(), file, leaf, is_optional, groups, group: None, batch, row: 0 })
+        Ok(Parquet { path: path.to_owned(), file, leaf, is_optional, groups, group: None, batch, row: 0, source: source.clone() })
     }
 
     fn advance(&mut self) -> Result<Option<String>> {
@@ -61,7 +63,12 @@ impl Parquet {
             match self.group.take() {
                 Some(group) if group.left > 0 => self.read_batch(group)?,
                 _ => match self.groups.next() {
-                    Some(number) => self.group = Some(self.open_group(number)?),
+                    Some(number) => {
+                        // How far a file has been read is known by the row group.
+                        let share = self.source.bytes / self.groups.end.max(1) as u64;
+                        self.source.read.fetch_add(share, Ordering::Relaxed);
+                        self.group = Some(self.open_group(number)?);
+                    }
                     None => return Ok(None),
                 },
             }

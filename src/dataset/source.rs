@@ -1,6 +1,8 @@
 //! Which files a path stands for, and the format of each: one file, a folder, a glob, or the embedded documents.
 
 use crate::error::{Error, Result, did_you_mean};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
@@ -68,6 +70,8 @@ pub(super) struct Source {
     pub(super) bytes: u64,
     /// The content of a file that is part of the program.
     pub(super) embedded: Option<&'static [u8]>,
+    /// How many bytes have been read so far; the documents that are being read share it.
+    pub(super) read: Arc<AtomicU64>,
 }
 
 impl Source {
@@ -77,7 +81,7 @@ impl Source {
             None if is_parquet(&path)? => Format::Parquet,
             None => return Err(unknown_format(&path)),
         };
-        Ok(Source { path, format, bytes, embedded: None })
+        Ok(Source { path, format, bytes, embedded: None, read: Arc::default() })
     }
 }
 
@@ -90,8 +94,7 @@ pub(super) fn find(path: &str) -> Result<Vec<Source>> {
             path,
             format: Format::Jsonl,
             bytes: bytes.len() as u64,
-            embedded: Some(bytes),
-        }]);
+            embedded: Some(bytes), read: Arc::default() }]);
     }
     let place = Path::new(path);
     match fs::metadata(place) {
@@ -114,7 +117,7 @@ fn in_folder(folder: &Path) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for (path, bytes) in files {
         if let Some(format) = Format::of(&path) {
-            sources.push(Source { path, format, bytes, embedded: None });
+            sources.push(Source { path, format, bytes, embedded: None, read: Arc::default() });
         }
     }
     let count = |format: &Format| sources.iter().filter(|source| source.format == *format).count();

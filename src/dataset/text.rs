@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many bytes one record (a line, an element, a row) may take: 256 MiB.
 const LONGEST: u64 = 256 << 20;
@@ -39,7 +41,7 @@ impl Text {
                 Box::new(BufReader::with_capacity(BUFFER, file))
             }
         };
-        Text::new(path, bytes, LONGEST)
+        Text::new(path, Box::new(Counted { bytes, read: source.read.clone() }), LONGEST)
     }
 
     fn new(path: &Path, bytes: Bytes, longest: u64) -> Result<Text> {
@@ -188,6 +190,31 @@ pub(super) fn compression(head: &[u8]) -> Option<&'static str> {
         // A frame, or one to be skipped as some compressors write it first.
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some("zstd"),
         _ => None,
+    }
+}
+
+/// Bytes of which it is known how many have been read.
+struct Counted {
+    bytes: Bytes,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.bytes.read(into)?;
+        self.read.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+impl BufRead for Counted {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.bytes.fill_buf()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.read.fetch_add(n as u64, Ordering::Relaxed);
+        self.bytes.consume(n);
     }
 }
 

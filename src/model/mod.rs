@@ -56,12 +56,10 @@ impl Model {
         }
         let folder = Path::new(name);
         if !folder.is_dir() {
-            return Err(Error::Unknown {
-                kind: "model",
-                name: name.to_owned(),
-                place: String::new(),
-                known: vec!["demo".to_owned(), "a folder with config.json and model.safetensors".to_owned()],
-            });
+            return Err(Error::mismatch(
+                format!("unknown model `{name}`: neither \"demo\" nor a folder"),
+                "give a local folder with config.json, model.safetensors and tokenizer.json",
+            ));
         }
         let path = folder.join("config.json");
         let config = std::fs::read(&path).map_err(Error::file("read", &path))?;

@@ -16,7 +16,7 @@ pub struct Features {
 
 /// One feature that is active at one token.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Activation {
+pub struct FeatureActivation {
     /// The position of the token.
     pub pos: usize,
     /// The index of the feature.
@@ -68,10 +68,10 @@ impl Features {
     }
 
     /// The `k` largest activations, largest first; of equal ones the earliest token's lowest feature comes first.
-    pub fn top(&self, k: usize) -> Vec<Activation> {
+    pub fn top(&self, k: usize) -> Vec<FeatureActivation> {
         let activation = |(at, value): (usize, f32)| {
             let pos = self.ends.partition_point(|end| *end <= at);
-            Activation { pos, feature: self.indices[at], value }
+            FeatureActivation { pos, feature: self.indices[at], value }
         };
         top_k(&self.values, k).into_iter().map(activation).collect()
     }
@@ -120,7 +120,7 @@ pub(super) fn check_feature(index: usize, d_sae: usize) -> Result<()> {
 impl std::fmt::Display for Features {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Features [{} tokens, {} features], L0 {:.1}", self.len(), self.d_sae, self.l0())?;
-        for Activation { pos, feature, value } in self.top(5) {
+        for FeatureActivation { pos, feature, value } in self.top(5) {
             write!(f, "\n  token {pos}: feature {feature} at {value:.4}")?;
         }
         Ok(())

@@ -10,7 +10,7 @@ mod formats;
 mod weights;
 
 pub use config::{Architecture, Normalization, SaeConfig};
-pub use features::{Activation, Features};
+pub use features::{FeatureActivation, Features};
 
 use crate::error::{Error, Result};
 use crate::hooks::HookName;
@@ -261,6 +261,9 @@ impl Sae {
             [d_in] if d_in == cfg.d_in => x.unsqueeze(0)?,
             [_, d_in] if d_in == cfg.d_in => x.clone(),
             [n, heads, d_head] if heads * d_head == cfg.d_in && cfg.reshape_hook_z => x.reshape((n, cfg.d_in))?,
+            [_, heads, d_head] if d_head == cfg.d_in && cfg.hook_head_index.is_some_and(|head| head < heads) => {
+                x.narrow(1, cfg.hook_head_index.unwrap_or(0), 1)?.squeeze(1)?
+            }
             _ => {
                 let hook = cfg.hook_name.as_deref().unwrap_or("its hook");
                 return Err(Error::mismatch(

@@ -8,3 +8,13 @@ mod model;
 mod sae;
 // Datasets: every format, and what is broken.
 mod dataset;
+// Feature datasets, whole.
+mod extract;
+// Scripts: values, errors, sessions.
+mod script;
+// The program.
+mod cli;
+// README, guide and scripts.
+mod docs;
+// Who imports whom.
+mod tidy;

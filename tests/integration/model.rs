@@ -289,7 +289,7 @@ fn bad_models_and_inputs_are_clear_errors() {
     assert!(error.to_string().contains("a block from 0 to 5, got 9"), "{error}");
     let error = Model::load("no-such-model").unwrap_err();
     assert!(error.to_string().contains("unknown model `no-such-model`"), "{error}");
-    assert!(error.hint().unwrap().contains("`demo`"));
+    assert!(error.hint().unwrap().contains("config.json"));
     let cancelled = run();
     cancelled.cancel();
     assert!(model.logits(&[1], &cancelled).unwrap_err().is_interrupted());

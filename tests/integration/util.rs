@@ -35,3 +35,13 @@ pub fn assert_close(what: &str, got: &Tensor, expected: &Tensor, absolute: f32, 
         assert!(fits, "{what}: number {i}: expected {expected}, got {got}");
     }
 }
+
+/// A script with the names of the files that it writes or reads moved into a folder.
+pub fn in_folder(script: &str, folder: &std::path::Path) -> String {
+    let moved = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let mut script = script.to_owned();
+    for name in ["feature_activations.jsonl", "tensors.safetensors", "activations.safetensors", "my_documents.jsonl"] {
+        script = script.replace(&format!("\"{name}\""), &format!("{:?}", moved(name)));
+    }
+    script
+}

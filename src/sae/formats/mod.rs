@@ -33,10 +33,9 @@ pub(super) fn open(name: &str, sae_id: Option<&str>) -> Result<(SaeConfig, Check
             format!("`{name}` is not an SAE, but a folder of {}", ids.len()),
             format!("give the id of one of them as well: `{}`", ids.join("`, `")),
         )),
-        _ => Err(Error::unknown(
-            "SAE",
-            folder.to_string_lossy(),
-            ["demo", "a folder with cfg.json and sae_weights.safetensors"],
+        _ => Err(Error::mismatch(
+            format!("unknown SAE `{}`: neither \"demo\" nor a folder with {}", folder.display(), saelens::CFG),
+            "give a local folder with cfg.json and sae_weights.safetensors",
         )),
     }
 }

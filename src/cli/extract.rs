@@ -1,0 +1,130 @@
+//! `saescope extract`: a feature dataset without a script.
+
+use crate::error::Result;
+use crate::extract::{ExtractOptions, ExtractSummary, LongDocuments, Packing, create_feature_dataset};
+use crate::model::Model;
+use crate::progress::Progress;
+use crate::sae::{Sae, SaeOptions};
+use clap::{Args, ValueEnum};
+
+/// The flags: every option of `create_feature_dataset` under its name.
+#[derive(Args)]
+pub(super) struct ExtractArguments {
+    /// The model: a folder in the Hugging Face layout, or "demo"
+    #[arg(long)]
+    model: String,
+    /// The SAE: a folder in SAELens' layout, or "demo"
+    #[arg(long)]
+    sae: String,
+    /// Which SAE, where --sae names a folder of several
+    #[arg(long)]
+    sae_id: Option<String>,
+    /// The documents: a file, a folder, a glob, or "demo"
+    #[arg(long, visible_alias = "dataset", value_name = "PATH")]
+    dataset_path: String,
+    /// The file to write, JSON lines
+    #[arg(long, visible_alias = "output", value_name = "FILE")]
+    output_path: String,
+    /// The column that holds the text
+    #[arg(long, default_value = "text")]
+    text_column: String,
+    /// The most documents to take [default: all]
+    #[arg(long, value_name = "N")]
+    max_examples: Option<u64>,
+    /// An activation is kept if it is above this
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    activation_threshold: f32,
+    /// The most contexts in one forward pass; changes the speed and the memory, not the result
+    #[arg(long, value_name = "N", default_value_t = ExtractOptions::default().batch_size)]
+    batch_size: usize,
+    /// The length of a context in tokens, BOS included [default: the SAE's, at most the model's]
+    #[arg(long, value_name = "N")]
+    context_size: Option<usize>,
+    /// Whether each context begins with a BOS [default: as the SAE was trained]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    prepend_bos: Option<bool>,
+    /// What becomes of a document that is longer than a context
+    #[arg(long, value_enum, default_value_t = Long::Split)]
+    long_documents: Long,
+    /// Whether a context holds one document or a stretch of all of them
+    #[arg(long, value_enum, default_value_t = Pack::Documents)]
+    packing: Pack,
+    /// The hook that the SAE reads [default: as the checkpoint says]
+    #[arg(long)]
+    hook_name: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Long {
+    Split,
+    Truncate,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Pack {
+    Documents,
+    Concatenate,
+}
+
+impl ExtractArguments {
+    /// Loads the model and the SAE and runs the extraction.
+    pub(super) fn run(self, progress: &Progress) -> Result<ExtractSummary> {
+        let model = Model::load(&self.model)?;
+        let sae_options = SaeOptions { hook_name: self.hook_name, ..Default::default() };
+        let sae = Sae::load(&self.sae, self.sae_id.as_deref(), &sae_options)?;
+        let options = ExtractOptions {
+            dataset_path: self.dataset_path,
+            text_column: self.text_column,
+            output_path: self.output_path,
+            max_examples: self.max_examples,
+            activation_threshold: self.activation_threshold,
+            batch_size: self.batch_size,
+            context_size: self.context_size,
+            prepend_bos: self.prepend_bos,
+            long_documents: match self.long_documents {
+                Long::Split => LongDocuments::Split,
+                Long::Truncate => LongDocuments::Truncate,
+            },
+            packing: match self.packing {
+                Pack::Documents => Packing::Documents,
+                Pack::Concatenate => Packing::Concatenate,
+            },
+        };
+        create_feature_dataset(&model, &sae, None, &options, progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        arguments: ExtractArguments,
+    }
+
+    #[test]
+    fn every_option_is_a_flag_with_the_same_default() {
+        let options = serde_json::to_value(ExtractOptions::default()).unwrap();
+        let command = <Only as clap::CommandFactory>::command();
+        for (name, default) in options.as_object().unwrap() {
+            let flag = command.get_arguments().find(|a| a.get_id() == name.as_str());
+            let flag = flag.unwrap_or_else(|| panic!("no flag for the option `{name}`"));
+            assert_eq!(flag.get_long().map(str::to_owned), Some(name.replace('_', "-")));
+            if let Some(value) = flag.get_default_values().first() {
+                let value = value.to_string_lossy();
+                let same = match default {
+                    serde_json::Value::String(text) => *text == value,
+                    other => other.as_f64() == value.parse().ok(),
+                };
+                assert!(same, "{name}: {default} and {value}");
+            }
+        }
+        let line = "x --model demo --sae demo --dataset d --output o --prepend-bos false --long-documents truncate";
+        let arguments = Only::parse_from(line.split(' ')).arguments;
+        assert_eq!(arguments.prepend_bos, Some(false));
+        assert!(matches!(arguments.long_documents, Long::Truncate));
+    }
+}

@@ -1,0 +1,117 @@
+//! What a user may ask of an extraction.
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::sae::Sae;
+use serde::{Deserialize, Serialize};
+
+/// How a feature dataset is made. The same names serve Rust, scripts and the command line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExtractOptions {
+    /// The documents: a file, a folder, a glob, or "demo". No default.
+    pub dataset_path: String,
+    /// The column that holds the text. Default: "text".
+    pub text_column: String,
+    /// The file to write, JSON lines. No default.
+    pub output_path: String,
+    /// The most documents to take. Default: all.
+    pub max_examples: Option<u64>,
+    /// An activation is kept if it is above this. Default: 0.
+    pub activation_threshold: f32,
+    /// The most contexts in one forward pass; a pass also takes no more than about 2,048 tokens. Changes the speed
+    /// and the memory, not the result. Default: 64.
+    pub batch_size: usize,
+    /// The length of a context in tokens, BOS included. Default: the SAE's, at most the model's.
+    pub context_size: Option<usize>,
+    /// Whether each context begins with a BOS. Default: as the SAE was trained.
+    pub prepend_bos: Option<bool>,
+    /// What becomes of a document that is longer than a context: "split" or "truncate". Default: "split".
+    pub long_documents: LongDocuments,
+    /// Whether a context holds one document or a stretch of all of them: "documents" or "concatenate". Default:
+    /// "documents".
+    pub packing: Packing,
+}
+
+/// What becomes of a document that is longer than a context.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LongDocuments {
+    /// It becomes several consecutive records.
+    #[default]
+    Split,
+    /// Its first context becomes a record, the rest is left out.
+    Truncate,
+}
+
+/// What a context holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Packing {
+    /// One document, or a part of one.
+    #[default]
+    Documents,
+    /// Documents end to end without anything between them, cut into contexts of one length; what is left at the end
+    /// is dropped. TransformerLens' `tokenize_and_concatenate` does this.
+    Concatenate,
+}
+
+impl Default for ExtractOptions {
+    fn default() -> Self {
+        ExtractOptions {
+            dataset_path: String::new(),
+            text_column: "text".to_owned(),
+            output_path: String::new(),
+            max_examples: None,
+            activation_threshold: 0.0,
+            batch_size: 64,
+            context_size: None,
+            prepend_bos: None,
+            long_documents: LongDocuments::default(),
+            packing: Packing::default(),
+        }
+    }
+}
+
+/// The options with every default that depends on the model and the SAE filled in, and checked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Contexts {
+    /// The tokens of a context, less its BOS.
+    pub(super) window: usize,
+    /// The BOS in front of each context, if there is one.
+    pub(super) bos: Option<u32>,
+    pub(super) long_documents: LongDocuments,
+    pub(super) packing: Packing,
+}
+
+impl ExtractOptions {
+    /// Checks the options against each other, the model and the SAE.
+    pub(super) fn contexts(&self, model: &Model, sae: &Sae) -> Result<Contexts> {
+        if !(self.activation_threshold.is_finite() && self.activation_threshold >= 0.0) {
+            let got = self.activation_threshold;
+            return Err(Error::invalid("`activation_threshold`", "a number from 0 up", got));
+        }
+        if self.batch_size == 0 {
+            return Err(Error::invalid("`batch_size`", "at least 1", 0));
+        }
+        if self.max_examples == Some(0) {
+            return Err(Error::invalid("`max_examples`", "at least 1", 0));
+        }
+        let prepend_bos = self.prepend_bos.unwrap_or(sae.cfg().prepend_bos);
+        let bos = prepend_bos.then(|| model.bos()).transpose()?;
+        let n_ctx = model.cfg().n_ctx;
+        let context = match self.context_size {
+            Some(n) if n > n_ctx => {
+                return Err(Error::invalid("`context_size`", format!("at most n_ctx = {n_ctx} of the model"), n));
+            }
+            Some(n) => n,
+            None => sae.cfg().context_size.unwrap_or(n_ctx).min(n_ctx),
+        };
+        let window = context.saturating_sub(usize::from(prepend_bos));
+        if window == 0 {
+            let least = if prepend_bos { "at least 2: a BOS and a token" } else { "at least 1" };
+            return Err(Error::invalid("`context_size`", least, context));
+        }
+        Ok(Contexts { window, bos, long_documents: self.long_documents, packing: self.packing })
+    }
+}

@@ -1,0 +1,191 @@
+//! The feature record: one line of a feature dataset.
+
+use crate::error::{Error, Result};
+use crate::sae::Features;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+/// A text with its tokens and the features that are active at each of them. All five arrays agree in length as the
+/// field docs say; a line of a feature dataset has exactly these keys in this order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureRecord {
+    /// The exact slice of the document that was run.
+    pub text: String,
+    /// The ids that the model saw, `[pos]`, a BOS included where one was put in front.
+    pub tokens: Vec<u32>,
+    /// For each token the character (Unicode scalar) at which it starts in `text`, `[pos]`; 0 for a BOS.
+    pub offsets: Vec<usize>,
+    /// For each token, ascending, the features whose activation is above the threshold, `[pos][active]`.
+    pub active_features: Vec<Vec<u32>>,
+    /// Their activations, `[pos][active]`.
+    pub activations: Vec<Vec<f32>>,
+}
+
+impl FeatureRecord {
+    /// Sets the features of `n` tokens to those of tokens `start..start + n` of a batch.
+    pub(super) fn set_features(&mut self, features: &Features, start: usize) {
+        let at = |i: usize| features.at(start + i);
+        self.active_features = (0..self.tokens.len()).map(|i| at(i).0.to_vec()).collect();
+        self.activations = (0..self.tokens.len()).map(|i| at(i).1.to_vec()).collect();
+    }
+
+    /// Writes the record as one line of JSON. A number is the shortest decimal that reads back as the same f32, always
+    /// with a point or an exponent, so that readers that infer types infer the right one.
+    ///
+    /// # Errors
+    /// What the writer returns.
+    pub fn write_line(&self, mut writer: impl Write) -> std::io::Result<()> {
+        serde_json::to_writer(&mut writer, self)?;
+        writer.write_all(b"\n")
+    }
+
+    /// Checks that the arrays agree in length, and that features ascend.
+    fn check(&self) -> Result<(), String> {
+        let n = self.tokens.len();
+        for (name, len) in [
+            ("offsets", self.offsets.len()),
+            ("active_features", self.active_features.len()),
+            ("activations", self.activations.len()),
+        ] {
+            if len != n {
+                return Err(format!("`{name}`: expected as many as there are tokens, {n}, got {len}"));
+            }
+        }
+        for (pos, (features, values)) in self.active_features.iter().zip(&self.activations).enumerate() {
+            if features.len() != values.len() {
+                let (features, values) = (features.len(), values.len());
+                return Err(format!("token {pos}: expected {features} activations, got {values}"));
+            }
+            if !features.is_sorted_by(|a, b| a < b) {
+                return Err(format!("token {pos}: `active_features` must ascend"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The records of a feature dataset, read one at a time; ends after the first error.
+#[derive(Debug)]
+pub struct Records {
+    path: PathBuf,
+    lines: std::io::Lines<BufReader<File>>,
+    line: usize,
+    over: bool,
+}
+
+/// Opens a feature dataset.
+///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// # let folder = tempfile::tempdir().map_err(saescope::Error::file("create", std::path::Path::new("")))?;
+/// # let path = folder.path().join("x.jsonl");
+/// # std::fs::write(&path, "{\"text\":\"a\",\"tokens\":[1],\"offsets\":[0],\"active_features\":[[7]],\"activations\":[[0.5]]}\n").unwrap();
+/// for record in saescope::read_records(&path)? {
+///     let record = record?;
+///     assert_eq!(record.active_features[0], [7]);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// A file that cannot be opened. Each record may be an error that names its line.
+pub fn read_records(path: &Path) -> Result<Records> {
+    let file = File::open(path).map_err(Error::file("open", path))?;
+    Ok(Records { path: path.to_owned(), lines: BufReader::new(file).lines(), line: 0, over: false })
+}
+
+impl Records {
+    fn read(&mut self) -> Option<Result<FeatureRecord>> {
+        loop {
+            let line = match self.lines.next()? {
+                Ok(line) => line,
+                Err(e) => return Some(Err(Error::file("read", &self.path)(e))),
+            };
+            self.line += 1;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let record = serde_json::from_str::<FeatureRecord>(&line).map_err(|e| e.to_string());
+            return Some(record.and_then(|r| r.check().map(|()| r)).map_err(|message| Error::Malformed {
+                path: self.path.clone(),
+                at: format!("line {}", self.line),
+                message: format!("not a feature record: {message}"),
+                hint: Some("was the file written by create_feature_dataset, and to its end?".to_owned()),
+            }));
+        }
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<FeatureRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let record = self.read();
+        self.over = !matches!(record, Some(Ok(_)));
+        record
+    }
+}
+
+impl std::fmt::Display for FeatureRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const SHOWN: usize = 60;
+        let text: String = self.text.chars().take(SHOWN).collect();
+        let more = if self.text.chars().nth(SHOWN).is_some() { "…" } else { "" };
+        let active: usize = self.active_features.iter().map(Vec::len).sum();
+        let l0 = active as f64 / self.tokens.len().max(1) as f64;
+        write!(f, "FeatureRecord {text:?}{more}, {} tokens, L0 {l0:.1}", self.tokens.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_keys_in_order_and_numbers_that_read_back() {
+        let values = [1.0_f32, 0.1, 16_777_216.0, 1e-10, 3.4e38, f32::MIN_POSITIVE, 123_456.79];
+        let record = FeatureRecord {
+            text: "naïve\n\"quote\"".to_owned(),
+            tokens: vec![0, 5],
+            offsets: vec![0, 0],
+            active_features: vec![vec![], (0..7).collect()],
+            activations: vec![vec![], values.to_vec()],
+        };
+        let mut line = Vec::new();
+        record.write_line(&mut line).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert!(line.starts_with(r#"{"text":"naïve\n\"quote\"","tokens":[0,5],"offsets":[0,0],"active_features":[[],["#));
+        let numbers = line.rsplit('[').next().unwrap().trim_end_matches("]]}\n");
+        for (text, value) in numbers.split(',').zip(values) {
+            assert!(text.contains(['.', 'e']), "{text}");
+            assert_eq!(text.parse::<f32>().unwrap(), value);
+        }
+        assert_eq!(serde_json::from_str::<FeatureRecord>(&line).unwrap(), record);
+    }
+
+    #[test]
+    fn a_broken_record_names_its_line_and_what_is_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.jsonl");
+        let good = r#"{"text":"a","tokens":[1],"offsets":[0],"active_features":[[7]],"activations":[[0.5]]}"#;
+        for (bad, expected) in [
+            (good.replace("[[0.5]]", "[[]]"), "expected 1 activations, got 0"),
+            (good.replace("[0]", "[0,1]"), "`offsets`: expected as many as there are tokens, 1, got 2"),
+            (good.replace("[[7]]", "[[7,7]]").replace("[[0.5]]", "[[1,1]]"), "must ascend"),
+            (good[..40].to_owned(), "not a feature record: EOF"),
+        ] {
+            std::fs::write(&path, format!("{good}\n{bad}\n{good}\n")).unwrap();
+            let records: Vec<_> = read_records(&path).unwrap().collect();
+            assert_eq!(records.len(), 2);
+            let error = records[1].as_ref().unwrap_err().to_string();
+            assert!(error.contains("line 2") && error.contains(expected), "{error}");
+        }
+    }
+}

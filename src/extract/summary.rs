@@ -1,0 +1,110 @@
+//! What a finished extraction says of itself: a few lines for a person, and `<output>.meta.json` for later.
+
+use super::options::ExtractOptions;
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::model::Model;
+use crate::sae::Sae;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// The counts of a finished extraction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExtractSummary {
+    /// Documents taken.
+    pub documents: u64,
+    /// Of those, documents without tokens, which gave no record.
+    pub documents_skipped: u64,
+    /// Records written.
+    pub records: u64,
+    /// Tokens run, BOS included.
+    pub tokens: u64,
+    /// The mean number of active features at a token, above the threshold, BOS left out.
+    pub mean_l0: f64,
+    /// Features that were active at least once.
+    pub features_seen: u64,
+    /// Features that the SAE has.
+    pub d_sae: u64,
+    /// How long it took, from the first document to the last record; loading is not in it.
+    pub seconds: f64,
+    /// Tokens run in a second.
+    pub tokens_per_second: f64,
+    /// The file that was written.
+    pub output_path: String,
+    /// Its sha256, in hexadecimal.
+    pub sha256: String,
+}
+
+impl std::fmt::Display for ExtractSummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "documents      {}", self.documents)?;
+        if self.documents_skipped > 0 {
+            write!(f, " ({} without tokens, skipped)", self.documents_skipped)?;
+        }
+        if self.records != self.documents - self.documents_skipped {
+            write!(f, "\nrecords        {}", self.records)?;
+        }
+        write!(f, "\ntokens         {}", self.tokens)?;
+        write!(f, "\nmean L0        {:.1}", self.mean_l0)?;
+        let share = 100.0 * self.features_seen as f64 / self.d_sae.max(1) as f64;
+        write!(f, "\nfeatures seen  {} of {} ({share:.0} %)", self.features_seen, self.d_sae)?;
+        write!(f, "\ntokens/s       {:.0} ({:.1} s)", self.tokens_per_second, self.seconds)?;
+        write!(f, "\noutput         {}", self.output_path)
+    }
+}
+
+/// Writes what is needed to know later how a feature dataset came about to `<output>.meta.json`.
+pub(super) fn write_meta(
+    model: &Model,
+    sae: &Sae,
+    dataset: &Dataset,
+    options: &ExtractOptions,
+    context: (usize, bool),
+    summary: &ExtractSummary,
+) -> Result<()> {
+    let counts = json!({
+        "documents": summary.documents,
+        "documents_skipped": summary.documents_skipped,
+        "records": summary.records,
+        "tokens": summary.tokens,
+        "features_seen": summary.features_seen,
+    });
+    let (context_size, prepend_bos) = context;
+    let resolved = ExtractOptions {
+        context_size: Some(context_size),
+        prepend_bos: Some(prepend_bos),
+        dataset_path: dataset.path().to_owned(),
+        text_column: dataset.text_column().to_owned(),
+        ..options.clone()
+    };
+    let meta = json!({
+        "saescope": env!("CARGO_PKG_VERSION"),
+        "model": { "cfg": model.cfg(), "files": describe(model.weight_files()), "revision": null },
+        "sae": { "cfg": sae.cfg(), "files": describe(sae.weight_files()), "revision": null },
+        "dataset": { "path": dataset.path(), "files": describe(dataset.files()), "revision": null },
+        "hook": sae.hook()?.to_string(),
+        "options": resolved,
+        "counts": counts,
+        "mean_l0": summary.mean_l0,
+        "seconds": summary.seconds,
+        "tokens_per_second": summary.tokens_per_second,
+        "sha256": summary.sha256,
+    });
+    let path = meta_path(&options.output_path);
+    let text = serde_json::to_string_pretty(&meta)
+        .map_err(|e| Error::malformed(&path, format!("cannot describe the run: {e}")))?;
+    files::write_whole(&path, (text + "\n").as_bytes())
+}
+
+/// Where the description of a feature dataset lies.
+fn meta_path(output_path: &str) -> PathBuf {
+    PathBuf::from(format!("{output_path}.meta.json"))
+}
+
+/// Files by name and size.
+fn describe<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<serde_json::Value> {
+    let bytes = |path: &Path| std::fs::metadata(path).map(|m| m.len()).ok();
+    paths.map(|path| json!({ "path": path.to_string_lossy(), "bytes": bytes(path) })).collect()
+}

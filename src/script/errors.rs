@@ -1,0 +1,156 @@
+//! Errors in both directions: an error of this crate as one that a script can catch, and an error of a script with its
+//! place, its line underlined, and a hint.
+
+use super::help::Help;
+use crate::error::{Error, did_you_mean};
+use rhai::{Dynamic, EvalAltResult, Map, ParseErrorType, Position, Scope};
+
+/// The text of a script and what it is called.
+pub(super) struct Source<'a> {
+    /// The file, if it is one.
+    pub(super) name: Option<&'a str>,
+    pub(super) text: &'a str,
+}
+
+/// An error of this crate for a script: `catch (e)` sees a map with `message` and `hint`; an interrupt cannot be caught.
+pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
+    if error.is_interrupted() {
+        return Box::new(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE));
+    }
+    let mut map = Map::new();
+    map.insert("message".into(), error.to_string().into());
+    map.insert("hint".into(), error.hint().map_or(Dynamic::UNIT, Dynamic::from));
+    Box::new(EvalAltResult::ErrorRuntime(map.into(), Position::NONE))
+}
+
+/// An error of a script for the user.
+pub(super) fn describe(error: &EvalAltResult, source: &Source, help: &Help, scope: &Scope) -> Error {
+    // The place inside the function is what the user wants to see, not the call of the function.
+    let mut inner = error;
+    let mut position = error.position();
+    let mut inside_function = false;
+    while let EvalAltResult::ErrorInFunctionCall(_, _, next, outer) = inner {
+        position = Some(next.position()).filter(|p| !p.is_none()).unwrap_or(*outer);
+        inside_function = true;
+        inner = next;
+    }
+    let (message, hint) = explain(inner, help, scope, inside_function);
+    Error::Script { message, excerpt: excerpt(source, position), hint }
+}
+
+/// What happened, and what to do about it.
+fn explain(error: &EvalAltResult, help: &Help, scope: &Scope, inside_function: bool) -> (String, Option<String>) {
+    match error {
+        EvalAltResult::ErrorRuntime(value, _) => runtime_error(value),
+        EvalAltResult::ErrorFunctionNotFound(signature, _) => unknown_function(signature, help),
+        EvalAltResult::ErrorVariableNotFound(name, _) => {
+            let known: Vec<&str> = scope.iter().map(|(name, _, _)| name).collect();
+            let hint = if let Some(nearest) = did_you_mean(name, known.iter().copied()) {
+                if inside_function && nearest == name {
+                    format!("a function does not see variables outside it: pass `{name}` as an argument")
+                } else {
+                    format!("did you mean `{nearest}`?")
+                }
+            } else if inside_function {
+                "a function sees its arguments only: pass the variable as one".to_owned()
+            } else {
+                "define it first with `let`".to_owned()
+            };
+            (format!("unknown variable `{name}`"), Some(hint))
+        }
+        EvalAltResult::ErrorDotExpr(message, _) => {
+            let quoted: Vec<&str> = message.split('\'').collect();
+            match quoted.as_slice() {
+                [_, property, _, type_name, ..] => {
+                    let known = help.properties_of(type_name);
+                    let error = Error::Unknown {
+                        kind: "property",
+                        name: (*property).to_owned(),
+                        place: type_name.to_string(),
+                        known,
+                    };
+                    (error.to_string(), error.hint())
+                }
+                _ => (first_lower(message), None),
+            }
+        }
+        EvalAltResult::ErrorParsing(kind, _) => (first_lower(&kind.to_string()), parse_hint(kind)),
+        EvalAltResult::ErrorMismatchDataType(expected, got, _) if !expected.is_empty() => {
+            (format!("expected a value of type {expected}, got {got}"), None)
+        }
+        other => {
+            // rhai appends the position, which the excerpt shows.
+            let text = other.to_string();
+            let text = text.rsplit_once(" (line ").map_or(text.as_str(), |(text, _)| text);
+            (first_lower(text), None)
+        }
+    }
+}
+
+/// A value that was thrown: by this crate a map with a message and a hint, by a script anything.
+fn runtime_error(value: &Dynamic) -> (String, Option<String>) {
+    let map = value.read_lock::<Map>();
+    let text = |key: &str| Some(map.as_ref()?.get(key)?.clone().into_string().ok()?);
+    match text("message") {
+        Some(message) => (message, text("hint")),
+        None => (value.to_string(), None),
+    }
+}
+
+/// `name (type, type)` matched nothing: either no function has the name, or none takes these types.
+fn unknown_function(signature: &str, help: &Help) -> (String, Option<String>) {
+    let (name, types) = signature.split_once(" (").unwrap_or((signature, ""));
+    let types = types.trim_end_matches(')');
+    if let Some(property) = name.strip_prefix("get$") {
+        return (format!("unknown property `{property}`"), None);
+    }
+    let forms = help.signatures_of(name);
+    if forms.is_empty() {
+        let error = Error::unknown("function", name, help.names());
+        let hint = did_you_mean(name, help.names()).map_or_else(
+            || "`help()` lists the functions".to_owned(),
+            |nearest| format!("did you mean `{nearest}`?"),
+        );
+        (error.to_string(), Some(hint))
+    } else {
+        let forms: Vec<_> = forms.iter().map(|form| format!("`{form}`")).collect();
+        let types = types.replace("i64", "int").replace("f64", "float");
+        (format!("no `{name}` takes ({types})"), Some(format!("known forms: {}", forms.join(", "))))
+    }
+}
+
+fn parse_hint(kind: &ParseErrorType) -> Option<String> {
+    match kind {
+        ParseErrorType::UnexpectedEOF => Some("is a bracket or a string left open?".to_owned()),
+        ParseErrorType::MissingToken(token, _) => Some(format!("is a `{token}` missing before this?")),
+        ParseErrorType::Reserved(word) => Some(format!("`{word}` is reserved: choose another name")),
+        _ => None,
+    }
+}
+
+/// The line of `position`, with what is there underlined.
+///
+/// ```text
+///  --> scripts/x.rhai:6:1
+///   |
+/// 6 | create_feature_dataset(model, sae, #{
+///   | ^^^^^^^^^^^^^^^^^^^^^^
+/// ```
+fn excerpt(source: &Source, position: Position) -> String {
+    let (Some(line), column) = (position.line(), position.position().unwrap_or(1)) else { return String::new() };
+    let Some(text) = source.text.lines().nth(line - 1) else { return String::new() };
+    let place = source.name.unwrap_or("input");
+    let before: String =
+        text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    let word = text.chars().skip(column - 1).take_while(|c| c.is_alphanumeric() || *c == '_').count();
+    let margin = " ".repeat(line.to_string().len());
+    format!("{margin}--> {place}:{line}:{column}\n{margin} |\n{line} | {text}\n{margin} | {before}{}", "^".repeat(word.max(1)))
+}
+
+fn first_lower(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}

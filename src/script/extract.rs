@@ -1,0 +1,151 @@
+//! Feature datasets: `create_feature_dataset` and `read_records`.
+
+use super::{ScriptResult, options, progress_of, script};
+use crate::dataset::Dataset;
+use crate::model::Model;
+use crate::sae::Sae;
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
+use std::path::{Path, PathBuf};
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(functions).into());
+    engine.register_iterator_result::<RecordsOf, crate::extract::FeatureRecord>();
+}
+
+/// A feature dataset that a script walks through: `for record in read_records(path) { … }`.
+#[derive(Clone)]
+pub(super) struct RecordsOf(PathBuf);
+
+impl IntoIterator for RecordsOf {
+    type Item = ScriptResult<crate::extract::FeatureRecord>;
+    type IntoIter = Box<dyn Iterator<Item = Self::Item>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        match crate::extract::read_records(&self.0) {
+            Ok(records) => Box::new(records.map(script)),
+            Err(error) => Box::new(std::iter::once(script(Err(error)))),
+        }
+    }
+}
+
+fn integers(numbers: impl IntoIterator<Item = INT>) -> Array {
+    numbers.into_iter().map(Dynamic::from).collect()
+}
+
+#[export_module]
+mod functions {
+    /// One line of a feature dataset.
+    pub type FeatureRecord = crate::extract::FeatureRecord;
+    /// The counts of a finished extraction.
+    pub type ExtractSummary = crate::extract::ExtractSummary;
+
+    /// Writes the active features of every token of a dataset to a JSONL file, and gives a summary. The dataset is the
+    /// option `dataset_path`, or a value of `open_dataset` as the third argument.
+    ///
+    /// Options: `output_path` and `dataset_path` (no defaults), `text_column` ("text"), `max_examples` (all documents),
+    /// `activation_threshold` (0), `batch_size` (64), `context_size` (the SAE's), `prepend_bos` (as the SAE was
+    /// trained), `long_documents` ("split" or "truncate"), `packing` ("documents" or "concatenate").
+    ///
+    /// ```rhai
+    /// let summary = create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo",
+    ///     output_path: "feature_activations.jsonl",
+    ///     max_examples: 20,
+    ///     activation_threshold: 0.1,
+    /// });
+    /// print(summary);
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn create_feature_dataset(
+        context: NativeCallContext,
+        model: Model,
+        sae: Sae,
+        options: Map,
+    ) -> ScriptResult<ExtractSummary> {
+        let options = options::parse(options)?;
+        script(crate::extract::create_feature_dataset(&model, &sae, None, &options, &progress_of(&context)))
+    }
+
+    #[rhai_fn(name = "create_feature_dataset", return_raw, volatile)]
+    pub fn create_feature_dataset_of(
+        context: NativeCallContext,
+        model: Model,
+        sae: Sae,
+        dataset: Dataset,
+        options: Map,
+    ) -> ScriptResult<ExtractSummary> {
+        let options = options::parse(options)?;
+        let progress = progress_of(&context);
+        script(crate::extract::create_feature_dataset(&model, &sae, Some(&dataset), &options, &progress))
+    }
+
+    /// The records of a feature dataset, to walk through with `for`; they are read one at a time. A record has `text`,
+    /// `tokens`, `offsets`, `active_features` and `activations`.
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 20,
+    /// });
+    /// for record in read_records("feature_activations.jsonl") {
+    ///     print(`${record.text} ${record.active_features[1]}`);
+    ///     break;
+    /// }
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn read_records(path: &str) -> ScriptResult<RecordsOf> {
+        // A file that is not there is an error here, not at the first record.
+        script(crate::extract::read_records(Path::new(path)))?;
+        Ok(RecordsOf(PathBuf::from(path)))
+    }
+
+    /// The text of a record.
+    #[rhai_fn(global, get = "text", pure)]
+    pub fn record_text(record: &mut FeatureRecord) -> String {
+        record.text.clone()
+    }
+
+    /// The token ids of a record, [pos].
+    #[rhai_fn(global, get = "tokens", pure)]
+    pub fn record_tokens(record: &mut FeatureRecord) -> Array {
+        integers(record.tokens.iter().map(|token| INT::from(*token)))
+    }
+
+    /// The character at which each token of a record starts in its text, [pos].
+    #[rhai_fn(global, get = "offsets", pure)]
+    pub fn record_offsets(record: &mut FeatureRecord) -> Array {
+        integers(record.offsets.iter().map(|offset| *offset as INT))
+    }
+
+    /// The active features at each token of a record, [pos][active].
+    #[rhai_fn(global, get = "active_features", pure)]
+    pub fn record_active_features(record: &mut FeatureRecord) -> Array {
+        let features = |active: &Vec<u32>| integers(active.iter().map(|feature| INT::from(*feature)));
+        record.active_features.iter().map(|active| features(active).into()).collect()
+    }
+
+    /// The activations of the active features at each token of a record, [pos][active].
+    #[rhai_fn(global, get = "activations", pure)]
+    pub fn record_activations(record: &mut FeatureRecord) -> Array {
+        let values = |values: &Vec<f32>| -> Array {
+            values.iter().map(|value| Dynamic::from(FLOAT::from(*value))).collect()
+        };
+        record.activations.iter().map(|active| values(active).into()).collect()
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_record(record: &mut FeatureRecord) -> String {
+        record.to_string()
+    }
+
+    /// The counts of an extraction as a map.
+    #[rhai_fn(global, name = "to_map", pure, return_raw)]
+    pub fn summary_to_map(summary: &mut ExtractSummary) -> ScriptResult<Dynamic> {
+        rhai::serde::to_dynamic(summary)
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_summary(summary: &mut ExtractSummary) -> String {
+        summary.to_string()
+    }
+}

@@ -1,0 +1,311 @@
+//! Models: `load_model`, tokens, activations, hooks, generation.
+
+use super::{ScriptResult, options, progress_of, script};
+use crate::error::Error;
+use crate::hooks::Edits;
+use crate::model::{GenerateOptions, Model};
+use candle_core::Tensor;
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Engine, FnPtr, INT, Map};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::path::Path;
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(functions).into());
+}
+
+/// The options of `to_tokens`.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TokenOptions {
+    prepend_bos: Option<bool>,
+}
+
+/// A text or an array of token ids as token ids.
+pub(super) fn tokens_of(model: &Model, input: &Dynamic, prepend_bos: Option<bool>) -> ScriptResult<Vec<u32>> {
+    if let Ok(text) = input.clone().into_immutable_string() {
+        return script(model.to_tokens(&text, prepend_bos));
+    }
+    script(ids_of(input))
+}
+
+/// An array of token ids, or one.
+fn ids_of(input: &Dynamic) -> Result<Vec<u32>, Error> {
+    let id = |value: &Dynamic| value.as_int().ok().and_then(|id| u32::try_from(id).ok());
+    if let Some(id) = id(input) {
+        return Ok(vec![id]);
+    }
+    let ids = input.read_lock::<Array>().map(|array| array.iter().map(id).collect::<Option<Vec<_>>>());
+    ids.flatten().ok_or_else(|| {
+        Error::invalid("the input", "a text or an array of token ids", input.type_name())
+    })
+}
+
+fn to_array(tokens: &[u32]) -> Array {
+    tokens.iter().map(|token| Dynamic::from(INT::from(*token))).collect()
+}
+
+/// The names in a text or an array of texts.
+fn names_of(names: &Dynamic) -> Result<Vec<String>, Error> {
+    let wrong = || Error::invalid("hook names", "a text or an array of texts", names.type_name());
+    if let Ok(name) = names.clone().into_string() {
+        return Ok(vec![name]);
+    }
+    let array = names.read_lock::<Array>().ok_or_else(wrong)?;
+    array.iter().map(|name| name.clone().into_string().map_err(|_| wrong())).collect()
+}
+
+/// Runs `call` with a map of closures as edits. An error in a closure comes out as it was.
+fn with_edits<T>(
+    context: &NativeCallContext,
+    hooks: Map,
+    call: impl FnOnce(Edits) -> crate::Result<T>,
+) -> ScriptResult<T> {
+    let failed = RefCell::new(None);
+    let mut edits = Edits::new();
+    for (name, closure) in hooks {
+        let hook = script(name.parse())?;
+        let closure = closure.clone().try_cast_result::<FnPtr>().map_err(|value| {
+            let what = format!("the hook at `{name}`");
+            super::errors::to_script(&Error::invalid(what, "a closure |activation| …", value.type_name()))
+        })?;
+        let failed = &failed;
+        edits = edits.with(hook, move |activation| {
+            let result: ScriptResult<Dynamic> = closure.call_within_context(context, (activation,));
+            match result.map(Dynamic::try_cast_result::<Tensor>) {
+                Ok(Ok(tensor)) => Ok(tensor),
+                Ok(Err(other)) => {
+                    Err(Error::invalid(format!("the closure at `{hook}`"), "a Tensor as its value", other.type_name())
+                        .with_hint("the last line of a closure is its value: leave the semicolon off"))
+                }
+                Err(error) => {
+                    *failed.borrow_mut() = Some(error);
+                    Err(Error::Interrupted)
+                }
+            }
+        });
+    }
+    let result = call(edits);
+    match failed.into_inner() {
+        Some(error) => Err(error),
+        None => script(result),
+    }
+}
+
+#[export_module]
+mod functions {
+    /// A language model.
+    pub type Model = crate::model::Model;
+    /// The activations of one pass, by hook name.
+    pub type ActivationCache = crate::hooks::ActivationCache;
+
+    /// Loads a language model: "demo", or a local folder in the Hugging Face layout (`config.json`,
+    /// `model.safetensors` or its shards, `tokenizer.json`). Weights are read when they are first used.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// print(model);
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn load_model(name: &str) -> ScriptResult<Model> {
+        script(Model::load(name))
+    }
+
+    /// The sizes and choices of a model, a map in TransformerLens' names.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// print(model.cfg.d_model);
+    /// ```
+    #[rhai_fn(global, get = "cfg", pure, return_raw)]
+    pub fn model_cfg(model: &mut Model) -> ScriptResult<Dynamic> {
+        rhai::serde::to_dynamic(model.cfg())
+    }
+
+    /// The token embeddings, [d_vocab, d_model].
+    #[rhai_fn(global, get = "W_E", pure, return_raw)]
+    pub fn model_w_e(model: &mut Model) -> ScriptResult<Tensor> {
+        script(model.W_E())
+    }
+
+    /// The unembedding, [d_model, d_vocab].
+    #[rhai_fn(global, get = "W_U", pure, return_raw)]
+    pub fn model_w_u(model: &mut Model) -> ScriptResult<Tensor> {
+        script(model.W_U())
+    }
+
+    /// The names of all hook points, in the order of a pass. Those that TransformerLens computes only on request
+    /// (`hook_attn_in`, `hook_q_input`, `hook_k_input`, `hook_v_input`, `attn.hook_result`, `hook_mlp_in`) are given
+    /// when asked for by their whole name, and left out of patterns.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// print(model.hook_names().filter(|name| name.contains("blocks.0.")));
+    /// ```
+    #[rhai_fn(global, pure)]
+    pub fn hook_names(model: &mut Model) -> Array {
+        let names = crate::hooks::HookName::all(model.cfg().n_layers);
+        names.into_iter().map(|name| Dynamic::from(name.to_string())).collect()
+    }
+
+    /// The token ids of a text, behind a BOS unless the model does without. Options: `prepend_bos` (true or false).
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// print(model.to_tokens("a small boat"));
+    /// print(model.to_tokens("a small boat", #{ prepend_bos: false }));
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn to_tokens(model: &mut Model, text: &str) -> ScriptResult<Array> {
+        Ok(to_array(&script(model.to_tokens(text, None))?))
+    }
+
+    #[rhai_fn(global, name = "to_tokens", pure, return_raw)]
+    pub fn to_tokens_with(model: &mut Model, text: &str, options: Map) -> ScriptResult<Array> {
+        let options: TokenOptions = options::parse(options)?;
+        Ok(to_array(&script(model.to_tokens(text, options.prepend_bos))?))
+    }
+
+    /// The text of each token by itself, of a text or an array of token ids.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// print(model.to_str_tokens("a small boat"));
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn to_str_tokens(model: &mut Model, input: Dynamic) -> ScriptResult<Array> {
+        let tokens = tokens_of(model, &input, None)?;
+        let texts = script(model.to_str_tokens(&tokens))?;
+        Ok(texts.into_iter().map(Dynamic::from).collect())
+    }
+
+    /// The text that an array of token ids, or one id, stands for.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// print(model.to_string(model.to_tokens("a small boat")));
+    /// ```
+    #[rhai_fn(global, name = "to_string", pure, return_raw)]
+    pub fn model_to_string(model: &mut Model, tokens: Dynamic) -> ScriptResult<String> {
+        script(Model::to_string(model, &script(ids_of(&tokens))?))
+    }
+
+    /// The logits of a text or an array of token ids, [pos, d_vocab].
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let logits = model.logits("A typical definition of \"dog\" would be \"");
+    /// let best = logits[-1].argmax();
+    /// print(model.to_string(best));
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn logits(context: NativeCallContext, model: &mut Model, input: Dynamic) -> ScriptResult<Tensor> {
+        let tokens = tokens_of(model, &input, None)?;
+        script(model.logits(&tokens, &progress_of(&context)))
+    }
+
+    /// The activations of a text or an array of token ids at hook points: names, or patterns in which `*` stands for
+    /// anything. Nothing beyond the deepest one is computed. `cache["name"]` is a tensor [pos, …].
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let cache = model.run_with_cache("a small boat", ["blocks.*.hook_resid_pre", "blocks.3.attn.hook_pattern"]);
+    /// print(cache["blocks.3.attn.hook_pattern"].shape);
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn run_with_cache(
+        context: NativeCallContext,
+        model: &mut Model,
+        input: Dynamic,
+        names: Dynamic,
+    ) -> ScriptResult<ActivationCache> {
+        let tokens = tokens_of(model, &input, None)?;
+        let names = script(names_of(&names))?;
+        script(model.run_with_cache(&tokens, &names, &progress_of(&context)))
+    }
+
+    /// The logits of a text or an array of token ids when activations are changed on the way: a map from hook names to
+    /// closures that take the activation and give back the one to go on with.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let sae = load_sae("demo");
+    /// let v = sae.feature(700).decoder;
+    /// let logits = model.run_with_hooks("a small boat", #{
+    ///     "blocks.4.hook_resid_pre": |resid| resid + 4.0 * v,
+    /// });
+    /// print(logits.shape);
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn run_with_hooks(
+        context: NativeCallContext,
+        model: &mut Model,
+        input: Dynamic,
+        hooks: Map,
+    ) -> ScriptResult<Tensor> {
+        let tokens = tokens_of(model, &input, None)?;
+        with_edits(&context, hooks, |edits| model.run_with_hooks(&tokens, edits, &progress_of(&context)))
+    }
+
+    /// Goes on behind a text and gives the whole text; behind an array of token ids it gives an array. Options:
+    /// `max_new_tokens` (40), `temperature` (0.8; 0 takes the likeliest), `top_k` (0: all), `top_p` (1.0: all), `seed`
+    /// (0), `stop_at_eos` (true), `prepend_bos` (as the model has it), `hooks` (a map as of `run_with_hooks`, which sees
+    /// the prompt first and then one position at a time).
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// print(model.generate("A typical definition of \"dog\" would be \"", #{ max_new_tokens: 12, temperature: 0 }));
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn generate(
+        context: NativeCallContext,
+        model: &mut Model,
+        prompt: Dynamic,
+        options: Map,
+    ) -> ScriptResult<Dynamic> {
+        let mut options = options;
+        let hooks = options::take(&mut options, "hooks").and_then(|hooks| hooks.try_cast::<Map>());
+        let options: GenerateOptions = options::parse(options)?;
+        let tokens = tokens_of(model, &prompt, options.prepend_bos)?;
+        let new = with_edits(&context, hooks.unwrap_or_default(), |mut edits| {
+            model.generate(&tokens, &options, &mut edits, &progress_of(&context))
+        })?;
+        match prompt.into_immutable_string() {
+            Ok(text) => Ok(format!("{text}{}", script(Model::to_string(model, &new))?).into()),
+            Err(_) => Ok(to_array(&[tokens, new].concat()).into()),
+        }
+    }
+
+    #[rhai_fn(global, name = "generate", pure, return_raw)]
+    pub fn generate_default(context: NativeCallContext, model: &mut Model, prompt: Dynamic) -> ScriptResult<Dynamic> {
+        generate(context, model, prompt, Map::new())
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_model(model: &mut Model) -> String {
+        model.to_string()
+    }
+
+    #[rhai_fn(global, index_get, pure, return_raw)]
+    pub fn cache_get(cache: &mut ActivationCache, name: &str) -> ScriptResult<Tensor> {
+        script(cache.get(name).cloned())
+    }
+
+    /// The names of the activations in a cache, in the order of the pass.
+    #[rhai_fn(global, get = "names", pure)]
+    pub fn cache_names(cache: &mut ActivationCache) -> Array {
+        cache.names().map(|name| Dynamic::from(name.to_string())).collect()
+    }
+
+    /// Writes the activations of a cache to a safetensors file, each under its name.
+    #[rhai_fn(global, name = "save", pure, return_raw, volatile)]
+    pub fn save_cache(cache: &mut ActivationCache, path: &str) -> ScriptResult<()> {
+        script(cache.save(Path::new(path)))
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_cache(cache: &mut ActivationCache) -> String {
+        cache.to_string()
+    }
+}

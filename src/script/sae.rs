@@ -1,0 +1,224 @@
+//! SAEs: `load_sae`, features, encoding and decoding.
+
+use super::model::tokens_of;
+use super::{ScriptResult, options, progress_of, script, show};
+use crate::error::Error;
+use crate::model::{Model, TokenBatch};
+use crate::sae::{FeatureActivation, SaeOptions};
+use candle_core::Tensor;
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(functions).into());
+}
+
+/// An index as a script gives it; a negative one is out of range, not the last.
+fn index(what: &str, index: INT) -> Result<usize, Error> {
+    usize::try_from(index).map_err(|_| Error::invalid(what, "a whole number from 0 up", index))
+}
+
+fn activation_map(activation: FeatureActivation) -> Dynamic {
+    let mut map = Map::new();
+    map.insert("pos".into(), (activation.pos as INT).into());
+    map.insert("feature".into(), INT::from(activation.feature).into());
+    map.insert("value".into(), FLOAT::from(activation.value).into());
+    map.into()
+}
+
+#[export_module]
+mod functions {
+    /// A sparse autoencoder.
+    pub type Sae = crate::sae::Sae;
+    /// One feature of an SAE, by its weights.
+    pub type Feature = crate::sae::Feature;
+    /// The active features of each token.
+    pub type Features = crate::sae::Features;
+
+    /// Loads an SAE: "demo", or a local folder in SAELens' layout (`cfg.json`, `sae_weights.safetensors`); or a folder
+    /// of such folders and the id of one. Options, where the checkpoint is not to be believed: `hook_name`,
+    /// `norm_scaling_factor`, `center_writing_weights`, `fold_value_biases`, `fold_ln`.
+    ///
+    /// ```rhai
+    /// let sae = load_sae("demo");
+    /// let early = load_sae("demo", "blocks.0.hook_resid_pre");
+    /// print(sae);
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn load_sae(name: &str) -> ScriptResult<Sae> {
+        script(Sae::load(name, None, &SaeOptions::default()))
+    }
+
+    #[rhai_fn(name = "load_sae", return_raw, volatile)]
+    pub fn load_sae_id(name: &str, sae_id: &str) -> ScriptResult<Sae> {
+        script(Sae::load(name, Some(sae_id), &SaeOptions::default()))
+    }
+
+    #[rhai_fn(name = "load_sae", return_raw, volatile)]
+    pub fn load_sae_with(name: &str, options: Map) -> ScriptResult<Sae> {
+        script(Sae::load(name, None, &options::parse(options)?))
+    }
+
+    #[rhai_fn(name = "load_sae", return_raw, volatile)]
+    pub fn load_sae_id_with(name: &str, sae_id: &str, options: Map) -> ScriptResult<Sae> {
+        script(Sae::load(name, Some(sae_id), &options::parse(options)?))
+    }
+
+    /// The sizes and choices of an SAE, a map in SAELens' names.
+    #[rhai_fn(global, get = "cfg", pure, return_raw)]
+    pub fn sae_cfg(sae: &mut Sae) -> ScriptResult<Dynamic> {
+        rhai::serde::to_dynamic(sae.cfg())
+    }
+
+    /// The encoder, [d_in, d_sae].
+    #[rhai_fn(global, get = "W_enc", pure, return_raw)]
+    pub fn sae_w_enc(sae: &mut Sae) -> ScriptResult<Tensor> {
+        script(sae.W_enc())
+    }
+
+    /// The decoder, [d_sae, d_in].
+    #[rhai_fn(global, get = "W_dec", pure, return_raw)]
+    pub fn sae_w_dec(sae: &mut Sae) -> ScriptResult<Tensor> {
+        script(sae.W_dec())
+    }
+
+    /// The encoder's bias, [d_sae]; of a gated SAE, the gate's.
+    #[rhai_fn(global, get = "b_enc", pure, return_raw)]
+    pub fn sae_b_enc(sae: &mut Sae) -> ScriptResult<Tensor> {
+        script(sae.b_enc())
+    }
+
+    /// The decoder's bias, [d_in].
+    #[rhai_fn(global, get = "b_dec", pure, return_raw)]
+    pub fn sae_b_dec(sae: &mut Sae) -> ScriptResult<Tensor> {
+        script(sae.b_dec())
+    }
+
+    /// One feature of an SAE: `index`, `encoder` [d_in], `decoder` [d_in].
+    ///
+    /// ```rhai
+    /// let feature = load_sae("demo").feature(624);
+    /// print(feature.decoder.norm());
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn feature(sae: &mut Sae, index: INT) -> ScriptResult<Feature> {
+        script(sae.feature(script(self::index("the feature index", index))?))
+    }
+
+    /// The active features of each token of a tensor, the raw activation at the SAE's hook: [pos, d_in], or
+    /// [pos, n_heads, d_head] at a hook with heads.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let sae = load_sae("demo");
+    /// let cache = model.run_with_cache("a small boat", [sae.cfg.hook_name]);
+    /// print(sae.encode(cache[sae.cfg.hook_name]).l0);
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn encode(context: NativeCallContext, sae: &mut Sae, x: Tensor) -> ScriptResult<Features> {
+        script(sae.encode_above(&x, 0.0, &progress_of(&context)))
+    }
+
+    /// What features stand for, [pos, d_in]: decoder rows weighted by activations, and the bias.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn decode(sae: &mut Sae, features: Features) -> ScriptResult<Tensor> {
+        script(sae.decode(&features))
+    }
+
+    /// The SAE's reconstruction of a tensor, in its shape: encodes, decodes and undoes the normalisation.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn forward(sae: &mut Sae, x: Tensor) -> ScriptResult<Tensor> {
+        script(sae.forward(&x))
+    }
+
+    /// The active features of each token of a text or an array of token ids: runs the model as far as the SAE's hook
+    /// and encodes. A text gets a BOS in front if the SAE was trained with one.
+    ///
+    /// ```rhai
+    /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
+    /// print(acts.top(3));
+    /// print(acts.at(1));
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn feature_acts(context: NativeCallContext, model: Model, sae: Sae, input: Dynamic) -> ScriptResult<Features> {
+        let tokens = tokens_of(&model, &input, Some(sae.cfg().prepend_bos))?;
+        let batch = TokenBatch::single(&tokens);
+        script(crate::extract::feature_acts(&model, &sae, &batch, 0.0, &progress_of(&context)))
+    }
+
+    /// The mean number of active features at a token.
+    #[rhai_fn(global, get = "l0", pure)]
+    pub fn features_l0(features: &mut Features) -> FLOAT {
+        features.l0()
+    }
+
+    /// The number of tokens.
+    #[rhai_fn(global, name = "len", get = "len", pure)]
+    pub fn features_len(features: &mut Features) -> INT {
+        features.len() as INT
+    }
+
+    /// The features that are active at a token, ascending: an array of maps with `pos`, `feature` and `value`.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn at(features: &mut Features, pos: INT) -> ScriptResult<Array> {
+        let n = features.len();
+        let wrong = || Error::invalid("the position", format!("0 to {}", n.saturating_sub(1)), pos);
+        let pos = script(usize::try_from(pos).ok().filter(|pos| *pos < n).ok_or_else(wrong))?;
+        let (indices, values) = features.at(pos);
+        let pairs = indices.iter().zip(values);
+        Ok(pairs.map(|(feature, value)| activation_map(FeatureActivation { pos, feature: *feature, value: *value })).collect())
+    }
+
+    /// The largest activations, largest first: an array of maps with `pos`, `feature` and `value`.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn top(features: &mut Features, k: INT) -> ScriptResult<Array> {
+        let top = features.top(script(index("`k`", k))?);
+        Ok(top.into_iter().map(activation_map).collect())
+    }
+
+    /// The activation of one feature at every token, [pos].
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn of(features: &mut Features, feature: INT) -> ScriptResult<Tensor> {
+        let values = script(features.of(script(index("the feature index", feature))?))?;
+        script(Tensor::new(values, &candle_core::Device::Cpu))
+    }
+
+    /// The dense matrix of activations, [pos, d_sae].
+    #[rhai_fn(global, name = "to_tensor", pure, return_raw)]
+    pub fn features_to_tensor(features: &mut Features) -> ScriptResult<Tensor> {
+        script(features.to_tensor())
+    }
+
+    /// The index of a feature.
+    #[rhai_fn(global, get = "index", pure)]
+    pub fn feature_index(feature: &mut Feature) -> INT {
+        feature.index as INT
+    }
+
+    /// The direction that a feature reads, [d_in].
+    #[rhai_fn(global, get = "encoder", pure)]
+    pub fn feature_encoder(feature: &mut Feature) -> Tensor {
+        feature.encoder.clone()
+    }
+
+    /// The direction that a feature writes, [d_in].
+    #[rhai_fn(global, get = "decoder", pure)]
+    pub fn feature_decoder(feature: &mut Feature) -> Tensor {
+        feature.decoder.clone()
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_sae(sae: &mut Sae) -> String {
+        sae.to_string()
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_features(features: &mut Features) -> String {
+        features.to_string()
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_feature(feature: &mut Feature) -> String {
+        show::feature_text(feature)
+    }
+}

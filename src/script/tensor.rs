@@ -1,0 +1,490 @@
+//! Tensors: whole-array operations under numpy's names.
+
+use super::{ScriptResult, script, show};
+use crate::error::Error;
+use crate::{linalg, tensors};
+use candle_core::{DType, Device, Tensor};
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Engine, FLOAT, FuncRegistration, INT, Map, Module};
+use std::ops::{Range, RangeInclusive};
+use std::path::Path;
+
+/// The most numbers in a tensor that a script may ask for: 16 GiB of them.
+const MOST: usize = 1 << 32;
+
+type Unary = fn(&Tensor) -> candle_core::Result<Tensor>;
+type Binary = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
+type AlongAxis = fn(&Tensor, usize) -> candle_core::Result<Tensor>;
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(functions).into());
+    register_operators(engine);
+    let mut module = Module::new();
+    register_elementwise(&mut module);
+    register_reductions(&mut module);
+    engine.register_global_module(module.into());
+}
+
+/// `+ - * /` between tensors, with numpy's broadcasting, and between tensors and numbers.
+fn register_operators(engine: &mut Engine) {
+    let operators: [(&str, Binary); 4] = [
+        ("+", Tensor::broadcast_add),
+        ("-", Tensor::broadcast_sub),
+        ("*", Tensor::broadcast_mul),
+        ("/", Tensor::broadcast_div),
+    ];
+    for (name, f) in operators {
+        let apply = move |a: &Tensor, b: &Tensor| -> ScriptResult<Tensor> {
+            script(floats(a).and_then(|a| f(&a, &floats(b)?)))
+        };
+        let number = |x: FLOAT| script(Tensor::new(x as f32, &Device::Cpu));
+        engine.register_fn(name, move |a: Tensor, b: Tensor| apply(&a, &b));
+        engine.register_fn(name, move |a: Tensor, b: FLOAT| apply(&a, &number(b)?));
+        engine.register_fn(name, move |a: FLOAT, b: Tensor| apply(&number(a)?, &b));
+        engine.register_fn(name, move |a: Tensor, b: INT| apply(&a, &number(b as FLOAT)?));
+        engine.register_fn(name, move |a: INT, b: Tensor| apply(&number(a as FLOAT)?, &b));
+    }
+    engine.register_fn("-", |a: Tensor| script(floats(&a).and_then(|a| a.neg())));
+}
+
+fn register_elementwise(module: &mut Module) {
+    let functions: [(&str, &str, Unary); 5] = [
+        ("relu", "The positive part of each number.", Tensor::relu),
+        ("exp", "e to the power of each number.", Tensor::exp),
+        ("log", "The natural logarithm of each number.", Tensor::log),
+        ("abs", "Each number without its sign.", Tensor::abs),
+        ("sqrt", "The square root of each number.", Tensor::sqrt),
+    ];
+    for (name, doc, f) in functions {
+        describe(name, doc, &["tensor: Tensor", "Tensor"])
+            .set_into_module(module, move |x: &mut Tensor| script(floats(x).and_then(|x| f(&x))));
+    }
+    let functions: [(&str, &str, AlongAxis); 2] = [
+        ("softmax", "The softmax along the last axis, or along `axis`.", linalg::softmax),
+        ("log_softmax", "The logarithm of the softmax along the last axis, or along `axis`.", linalg::log_softmax),
+    ];
+    for (name, doc, f) in functions {
+        let along = move |x: &Tensor, axis: INT| {
+            let axis = script(axis_of(x, axis))?;
+            script(floats(x).and_then(|x| f(&x, axis)))
+        };
+        describe(name, doc, &["tensor: Tensor", "Tensor"])
+            .set_into_module(module, move |x: &mut Tensor| along(x, -1));
+        describe(name, doc, &["tensor: Tensor", "axis: int", "Tensor"])
+            .set_into_module(module, move |x: &mut Tensor, axis: INT| along(x, axis));
+    }
+}
+
+fn register_reductions(module: &mut Module) {
+    fn norm(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
+        x.sqr()?.sum(axis)?.sqrt()
+    }
+    fn std(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
+        x.broadcast_sub(&x.mean_keepdim(axis)?)?.sqr()?.mean(axis)?.sqrt()
+    }
+    let functions: [(&str, &str, AlongAxis); 6] = [
+        ("sum", "The sum of all numbers, or along an axis.", |x, axis| x.sum(axis)),
+        ("mean", "The mean of all numbers, or along an axis.", |x, axis| x.mean(axis)),
+        ("max", "The largest of all numbers, or along an axis.", |x, axis| x.max(axis)),
+        ("min", "The smallest of all numbers, or along an axis.", |x, axis| x.min(axis)),
+        ("norm", "The square root of the sum of squares of all numbers, or along an axis.", norm),
+        ("std", "The standard deviation (numpy's: divided by n) of all numbers, or along an axis.", std),
+    ];
+    for (name, doc, f) in functions {
+        describe(name, doc, &["tensor: Tensor", "float"]).set_into_module(module, move |x: &mut Tensor| {
+            script(not_empty(x, name))?;
+            // All numbers at once are summed in f64: a float of a script holds what that gives.
+            let all = x.flatten_all().and_then(|x| x.to_dtype(DType::F64)).and_then(|x| f(&x, 0));
+            script(all.and_then(|x| x.to_scalar::<f64>()))
+        });
+        describe(name, doc, &["tensor: Tensor", "axis: int", "Tensor"]).set_into_module(
+            module,
+            move |x: &mut Tensor, axis: INT| {
+                script(not_empty(x, name))?;
+                let axis = script(axis_of(x, axis))?;
+                script(floats(x).and_then(|x| f(&x, axis)))
+            },
+        );
+    }
+}
+
+fn describe(name: &str, doc: &str, params: &[&str]) -> FuncRegistration {
+    let registration = FuncRegistration::new(name).in_global_namespace().with_volatility(false);
+    registration.with_purity(true).with_params_info(params).with_comments([format!("/// {doc}")])
+}
+
+/// Whole numbers as floats; floats as they are.
+fn floats(x: &Tensor) -> candle_core::Result<Tensor> {
+    if x.dtype().is_float() { Ok(x.clone()) } else { x.to_dtype(DType::F32) }
+}
+
+fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
+    if x.elem_count() > 0 { Ok(()) } else { Err(Error::invalid(name, "a tensor with numbers in it", "an empty one")) }
+}
+
+/// An axis as a script counts it: from 0, or from −1 backwards.
+fn axis_of(x: &Tensor, axis: INT) -> Result<usize, Error> {
+    wrap(axis, x.rank()).ok_or_else(|| {
+        let expected = format!("-{} to {} for a tensor {:?}", x.rank(), x.rank() as INT - 1, x.dims());
+        Error::invalid("the axis", expected, axis)
+    })
+}
+
+/// An index from 0, or from −1 backwards, of `len` things.
+fn wrap(index: INT, len: usize) -> Option<usize> {
+    let index = if index < 0 { index.checked_add(len as INT)? } else { index };
+    usize::try_from(index).ok().filter(|index| *index < len)
+}
+
+/// Takes one index, or a range, of an axis of `x`.
+fn take(x: &Tensor, axis: usize, index: &Dynamic) -> Result<Tensor, Error> {
+    let len = x.dims().get(axis).copied().ok_or_else(|| {
+        Error::invalid("the indices", format!("at most {} for a tensor {:?}", x.rank(), x.dims()), "more")
+    })?;
+    let out_of_range = |got: String| Error::invalid("the index", format!("-{len} to {}", len as INT - 1), got);
+    if let Ok(i) = index.as_int() {
+        return Ok(x.narrow(axis, wrap(i, len).ok_or_else(|| out_of_range(i.to_string()))?, 1)?);
+    }
+    let range = index.read_lock::<Range<INT>>().map(|r| (r.start, r.end));
+    let range = range.or_else(|| index.read_lock::<RangeInclusive<INT>>().map(|r| (*r.start(), r.end().saturating_add(1))));
+    if let Some((start, end)) = range {
+        let bound = |i: INT| if i < 0 { i.saturating_add(len as INT) } else { i }.clamp(0, len as INT) as usize;
+        let (start, end) = (bound(start), bound(end));
+        return Ok(x.narrow(axis, start, end.saturating_sub(start))?);
+    }
+    if index.clone().into_string().is_ok_and(|text| text == ":") {
+        return Ok(x.clone());
+    }
+    Err(Error::invalid("an index", "a whole number, a range, or \":\"", index.type_name()))
+}
+
+/// Numpy's indexing: one index for each of the first axes; a number takes its axis away, a range keeps it.
+fn index(x: &Tensor, indices: &[Dynamic]) -> Result<Dynamic, Error> {
+    let mut result = x.clone();
+    let mut axis = 0;
+    for index in indices {
+        result = take(&result, axis, index)?;
+        if index.is_int() {
+            result = result.squeeze(axis)?;
+        } else {
+            axis += 1;
+        }
+    }
+    if result.rank() == 0 { scalar(&result) } else { Ok(Dynamic::from(result)) }
+}
+
+/// A tensor without axes as a number.
+fn scalar(x: &Tensor) -> Result<Dynamic, Error> {
+    Ok(if x.dtype().is_float() {
+        Dynamic::from(x.to_dtype(DType::F64)?.to_scalar::<f64>()?)
+    } else {
+        Dynamic::from(x.to_dtype(DType::I64)?.to_scalar::<i64>()?)
+    })
+}
+
+/// A shape as a script gives it.
+fn shape_of(shape: &Array) -> Result<Vec<usize>, Error> {
+    let wrong = || Error::invalid("a shape", "an array of whole numbers from 0 up", Dynamic::from(shape.clone()));
+    let sizes: Option<Vec<usize>> =
+        shape.iter().map(|n| n.as_int().ok().and_then(|n| usize::try_from(n).ok())).collect();
+    let sizes = sizes.ok_or_else(wrong)?;
+    match sizes.iter().try_fold(1usize, |n, size| n.checked_mul(*size)) {
+        Some(n) if n <= MOST => Ok(sizes),
+        _ => Err(Error::invalid("a shape", format!("at most {MOST} numbers"), format!("{sizes:?}"))),
+    }
+}
+
+/// The numbers of nested arrays and their shape.
+fn flatten(value: &Dynamic, depth: usize, shape: &mut Vec<usize>, numbers: &mut Vec<f32>) -> Result<(), Error> {
+    let ragged = || Error::invalid("the array", "rows of one length", "rows of several");
+    if let Some(array) = value.read_lock::<Array>() {
+        match shape.get(depth) {
+            None if numbers.is_empty() => shape.push(array.len()),
+            Some(len) if *len == array.len() => {}
+            _ => return Err(ragged()),
+        }
+        return array.iter().try_for_each(|item| flatten(item, depth + 1, shape, numbers));
+    }
+    let number = value.as_float().ok().or_else(|| value.as_int().ok().map(|n| n as FLOAT));
+    let number = number.ok_or_else(|| Error::invalid("the array", "numbers", value.type_name()))?;
+    if depth != shape.len() {
+        return Err(ragged());
+    }
+    numbers.push(number as f32);
+    Ok(())
+}
+
+/// A tensor as nested arrays.
+fn nest(x: &Tensor) -> Result<Dynamic, Error> {
+    if x.rank() == 0 {
+        return scalar(x);
+    }
+    if x.rank() == 1 {
+        let numbers = x.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let whole = !x.dtype().is_float();
+        let number = |n: f64| if whole { Dynamic::from(n as INT) } else { Dynamic::from(n) };
+        return Ok(numbers.into_iter().map(number).collect::<Array>().into());
+    }
+    let rows = (0..x.dim(0)?).map(|i| nest(&x.get(i)?)).collect::<Result<Array, Error>>()?;
+    Ok(rows.into())
+}
+
+/// Tensors in an array.
+fn tensors_of(array: Array) -> Result<Vec<Tensor>, Error> {
+    let tensor = |value: Dynamic| {
+        let got = value.type_name();
+        value.try_cast::<Tensor>().ok_or_else(|| Error::invalid("the array", "tensors", got))
+    };
+    array.into_iter().map(tensor).collect()
+}
+
+/// What a seed gives: the same numbers everywhere. SplitMix64 and Box and Muller's transform.
+fn normal_numbers(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let mut normal = || {
+        let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt();
+        (radius * (std::f64::consts::TAU * uniform()).cos()) as f32
+    };
+    (0..n).map(|_| normal()).collect()
+}
+
+#[export_module]
+mod functions {
+    /// An array of numbers with a shape.
+    pub type Tensor = candle_core::Tensor;
+
+    /// A tensor of nested arrays of numbers.
+    ///
+    /// ```rhai
+    /// let x = tensor([[1, 2, 3], [4, 5, 6]]);
+    /// print(x.shape);
+    /// print(x[0] * 10 + 1);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn tensor(numbers: Array) -> ScriptResult<Tensor> {
+        let (mut shape, mut flat) = (Vec::new(), Vec::new());
+        script(flatten(&Dynamic::from(numbers), 0, &mut shape, &mut flat))?;
+        script(Tensor::from_vec(flat, shape, &Device::Cpu))
+    }
+
+    /// A tensor of zeros, of a shape: `zeros([2, 3])`.
+    #[rhai_fn(return_raw)]
+    pub fn zeros(shape: Array) -> ScriptResult<Tensor> {
+        script(Tensor::zeros(script(shape_of(&shape))?, DType::F32, &Device::Cpu))
+    }
+
+    /// A tensor of ones, of a shape: `ones([2, 3])`.
+    #[rhai_fn(return_raw)]
+    pub fn ones(shape: Array) -> ScriptResult<Tensor> {
+        script(Tensor::ones(script(shape_of(&shape))?, DType::F32, &Device::Cpu))
+    }
+
+    /// The whole numbers from 0 up to `n`, without it.
+    #[rhai_fn(return_raw)]
+    pub fn arange(n: INT) -> ScriptResult<Tensor> {
+        let shape = script(shape_of(&vec![n.into()]))?;
+        script(Tensor::from_iter((0..shape[0]).map(|i| i as f32), &Device::Cpu))
+    }
+
+    /// Normally distributed random numbers of a shape; the same seed gives the same numbers: `randn([2, 3], 0)`.
+    #[rhai_fn(return_raw)]
+    pub fn randn(shape: Array, seed: INT) -> ScriptResult<Tensor> {
+        let shape = script(shape_of(&shape))?;
+        script(Tensor::from_vec(normal_numbers(shape.iter().product(), seed as u64), shape, &Device::Cpu))
+    }
+
+    /// The sizes of the axes.
+    #[rhai_fn(global, get = "shape", pure)]
+    pub fn shape(x: &mut Tensor) -> Array {
+        x.dims().iter().map(|n| Dynamic::from(*n as INT)).collect()
+    }
+
+    /// The type of the numbers: "f32", "u32", …
+    #[rhai_fn(global, get = "dtype", pure)]
+    pub fn dtype(x: &mut Tensor) -> String {
+        x.dtype().as_str().to_owned()
+    }
+
+    /// The size of the first axis.
+    #[rhai_fn(global, name = "len", get = "len", pure)]
+    pub fn tensor_len(x: &mut Tensor) -> INT {
+        x.dims().first().map_or(1, |n| *n as INT)
+    }
+
+    #[rhai_fn(global, index_get, pure, return_raw)]
+    pub fn get_one(x: &mut Tensor, i: INT) -> ScriptResult<Dynamic> {
+        script(index(x, &[i.into()]))
+    }
+
+    #[rhai_fn(global, index_get, pure, return_raw)]
+    pub fn get_range(x: &mut Tensor, range: Range<INT>) -> ScriptResult<Dynamic> {
+        script(index(x, &[Dynamic::from(range)]))
+    }
+
+    #[rhai_fn(global, index_get, pure, return_raw)]
+    pub fn get_inclusive(x: &mut Tensor, range: RangeInclusive<INT>) -> ScriptResult<Dynamic> {
+        script(index(x, &[Dynamic::from(range)]))
+    }
+
+    #[rhai_fn(global, index_get, pure, return_raw)]
+    pub fn get_several(x: &mut Tensor, indices: Array) -> ScriptResult<Dynamic> {
+        script(index(x, &indices))
+    }
+
+    /// The product of two matrices, of a matrix and a vector, or of stacks of matrices.
+    ///
+    /// ```rhai
+    /// let a = tensor([[1, 2], [3, 4]]);
+    /// print(a.matmul(a.t()));
+    /// print(a.matmul(tensor([1, -1])));
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn matmul(a: &mut Tensor, b: Tensor) -> ScriptResult<Tensor> {
+        script(tensors::matmul(a, &b))
+    }
+
+    /// The transpose: the last two axes change places.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn t(x: &mut Tensor) -> ScriptResult<Tensor> {
+        script(if x.rank() < 2 { Ok(x.clone()) } else { x.t() })
+    }
+
+    /// The same numbers in another shape; one size may be -1.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn reshape(x: &mut Tensor, shape: Array) -> ScriptResult<Tensor> {
+        let open = shape.iter().position(|n| n.as_int() == Ok(-1));
+        let mut shape = shape;
+        if let Some(at) = open {
+            shape[at] = Dynamic::ONE;
+            let rest: usize = script(shape_of(&shape))?.iter().product();
+            shape[at] = ((x.elem_count() / rest.max(1)) as INT).into();
+        }
+        script(x.reshape(script(shape_of(&shape))?))
+    }
+
+    /// Without an axis of size 1.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn squeeze(x: &mut Tensor, axis: INT) -> ScriptResult<Tensor> {
+        script(x.squeeze(script(axis_of(x, axis))?))
+    }
+
+    /// With an axis of size 1 in front of an axis.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn unsqueeze(x: &mut Tensor, axis: INT) -> ScriptResult<Tensor> {
+        let axis = if axis == x.rank() as INT { x.rank() } else { script(axis_of(x, axis))? };
+        script(x.unsqueeze(axis))
+    }
+
+    /// Where the largest number is: of a vector a whole number, along an axis a tensor. Of equal ones the first counts.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn argmax(x: &mut Tensor) -> ScriptResult<INT> {
+        script(not_empty(x, "argmax"))?;
+        let numbers = script(x.flatten_all().and_then(|x| floats(&x)?.to_dtype(DType::F32)?.to_vec1::<f32>()))?;
+        Ok(linalg::top_k(&numbers, 1).first().map_or(0, |(at, _)| *at as INT))
+    }
+
+    #[rhai_fn(global, name = "argmax", pure, return_raw)]
+    pub fn argmax_axis(x: &mut Tensor, axis: INT) -> ScriptResult<Tensor> {
+        script(not_empty(x, "argmax"))?;
+        let axis = script(axis_of(x, axis))?;
+        script(floats(x).and_then(|x| x.argmax(axis)))
+    }
+
+    /// The largest numbers of a vector, largest first: an array of maps with `index` and `value`.
+    ///
+    /// ```rhai
+    /// print(tensor([0.5, 3, 1, 3]).topk(3));
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn topk(x: &mut Tensor, k: INT) -> ScriptResult<Array> {
+        if x.rank() != 1 {
+            let got = format!("{:?}", x.dims());
+            return script(Err(Error::invalid("topk", "a vector", got).with_hint("take one row first: x[0].topk(5)")));
+        }
+        let k = usize::try_from(k).map_err(|_| Error::invalid("`k`", "a whole number from 0 up", k));
+        let numbers = script(floats(x).and_then(|x| x.to_dtype(DType::F32)?.to_vec1::<f32>()))?;
+        let entry = |(index, value): (usize, f32)| {
+            let mut map = Map::new();
+            map.insert("index".into(), (index as INT).into());
+            map.insert("value".into(), FLOAT::from(value).into());
+            map.into()
+        };
+        Ok(linalg::top_k(&numbers, script(k)?).into_iter().map(entry).collect())
+    }
+
+    /// The cosine of the angle between vectors, along the last axis; a vector is compared with each row of a matrix.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn cosine_similarity(a: &mut Tensor, b: Tensor) -> ScriptResult<Dynamic> {
+        let cosine = script(linalg::cosine_similarity(a, &b))?;
+        if cosine.rank() == 0 { script(scalar(&cosine)) } else { Ok(Dynamic::from(cosine)) }
+    }
+
+    /// Tensors joined along an axis that they have: `cat([a, b], 0)`.
+    #[rhai_fn(return_raw)]
+    pub fn cat(tensors: Array, axis: INT) -> ScriptResult<Tensor> {
+        let tensors = script(tensors_of(tensors))?;
+        let axis = tensors.first().map_or(Ok(0), |first| axis_of(first, axis));
+        script(Tensor::cat(&tensors, script(axis)?))
+    }
+
+    /// Tensors of one shape joined along a new axis: `stack([a, b], 0)`.
+    #[rhai_fn(return_raw)]
+    pub fn stack(tensors: Array, axis: INT) -> ScriptResult<Tensor> {
+        let tensors = script(tensors_of(tensors))?;
+        let rank = tensors.first().map_or(0, Tensor::rank);
+        let wrong = || Error::invalid("the axis", format!("0 to {rank}"), axis);
+        let axis = script(usize::try_from(axis).ok().filter(|axis| *axis <= rank).ok_or_else(wrong))?;
+        script(Tensor::stack(&tensors, axis))
+    }
+
+    /// The numbers as nested arrays, for a few of them.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn to_array(x: &mut Tensor) -> ScriptResult<Dynamic> {
+        script(nest(x))
+    }
+
+    /// Writes a map of tensors to a .safetensors file, or one tensor to an .npy file.
+    ///
+    /// ```rhai
+    /// save_tensors(#{ a: tensor([1, 2]), b: zeros([3]) }, "tensors.safetensors");
+    /// print(load_tensors("tensors.safetensors").a);
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn save_tensors(tensors: Map, path: &str) -> ScriptResult<()> {
+        let names: Vec<String> = tensors.keys().map(ToString::to_string).collect();
+        let tensors = script(tensors_of(tensors.into_values().collect()))?;
+        script(tensors::save_safetensors(names.into_iter().zip(tensors), Path::new(path)))
+    }
+
+    #[rhai_fn(name = "save_tensors", return_raw, volatile)]
+    pub fn save_tensor(tensor: Tensor, path: &str) -> ScriptResult<()> {
+        script(tensors::save_npy(&tensor, Path::new(path)))
+    }
+
+    /// Reads a .safetensors file as a map of tensors, or an .npy file as one tensor.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn load_tensors(path: &str) -> ScriptResult<Dynamic> {
+        let path = Path::new(path);
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("npy") => script(tensors::load_npy(path)).map(Dynamic::from),
+            Some("safetensors") => {
+                let tensors = script(tensors::load_safetensors(path))?;
+                let map: Map = tensors.into_iter().map(|(name, t)| (name.into(), Dynamic::from(t))).collect();
+                Ok(map.into())
+            }
+            _ => script(Err(Error::invalid("the file", "a name ending in .safetensors or .npy", path.display()))),
+        }
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_tensor(x: &mut Tensor) -> String {
+        show::tensor_text(x)
+    }
+}

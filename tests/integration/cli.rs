@@ -1,0 +1,110 @@
+//! The program: what it prints, where, and its exit codes.
+
+use crate::util::tests_path;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn saescope(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_saescope")).args(arguments).current_dir(folder).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn eval_prints_the_value() {
+    let here = tests_path("");
+    let output = saescope(&here, &["eval", "1+1"]);
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("2\n", Some(0)));
+    let output = saescope(&here, &["eval", "let x = 1;"]);
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("", Some(0)));
+    let output = saescope(&here, &["eval", "lod_model()"]);
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("", Some(1)));
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with("error: unknown function `lod_model`\n --> input:1:1\n"), "{stderr}");
+    assert!(stderr.ends_with("hint: did you mean `load_model`?\n"), "{stderr}");
+}
+
+#[test]
+fn run_gives_a_script_its_arguments_and_names_its_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.rhai"), "print(ARGS);\nfor a in ARGS { print(a); }\nnonsense()").unwrap();
+    let output = saescope(folder.path(), &["run", "a.rhai", "--", "one", "--two"]);
+    assert_eq!(text(&output.stdout), "[\"one\", \"--two\"]\none\n--two\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(" --> a.rhai:3:1\n"), "{}", text(&output.stderr));
+    let output = saescope(folder.path(), &["run", "b.rhai"]);
+    assert!(text(&output.stderr).starts_with("error: cannot read `b.rhai`"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn extract_takes_every_option_as_a_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = "extract --model demo --sae demo --sae-id blocks.0.hook_resid_pre --dataset demo --output o.jsonl \
+                --max-examples 4 --activation-threshold 0.1 --batch-size 2 --context-size 8 --prepend-bos true \
+                --long-documents truncate --packing documents --text-column text";
+    let output = saescope(folder.path(), &line.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("documents      4\n") && stdout.contains("output         o.jsonl\n"), "{stdout}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("o.jsonl")).unwrap().lines().count(), 4);
+    let output = saescope(folder.path(), &["extract", "--model", "demo", "--batch-sise", "3"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--batch-size"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn help_comes_from_the_doc_comments() {
+    let here = tests_path("");
+    assert!(text(&saescope(&here, &["help"]).stdout).contains("load_sae"));
+    assert!(text(&saescope(&here, &["help", "load_sae"]).stdout).contains("load_sae(name: String) -> Sae"));
+    assert!(text(&saescope(&here, &["help", "extract"]).stdout).contains("--activation-threshold"));
+    let output = saescope(&here, &["help", "load_saes"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("did you mean `load_sae`?") || text(&output.stderr).contains("`load_sae`"));
+}
+
+/// Ctrl-C in the middle of a long extraction.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_a_native_call_within_a_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let documents: String = (0..400)
+        .map(|i| serde_json::json!({ "text": format!("document {i} ").repeat(400) }).to_string() + "\n")
+        .collect();
+    std::fs::write(folder.path().join("d.jsonl"), documents).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_saescope"))
+        .args("extract --model demo --sae demo --dataset d.jsonl --output o.jsonl".split(' '))
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The temporary file is there once the run has begun.
+    let begun = || std::fs::read_dir(folder.path()).unwrap().count() == 2;
+    for _ in 0..1000 {
+        if begun() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(begun() && child.try_wait().unwrap().is_none());
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let start = std::time::Instant::now();
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().unwrap();
+    let took = start.elapsed();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "interrupted\n");
+    assert!(took.as_secs_f64() < 1.0, "took {took:?}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something is left");
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let script = format!("'{}' help | head -1", env!("CARGO_BIN_EXE_saescope"));
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(text(&output.stderr), "");
+}

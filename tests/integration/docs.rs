@@ -1,0 +1,44 @@
+//! The documents: every rhai block of the README and the guide runs, and so do the scripts.
+
+use crate::util::{in_folder, tests_path};
+use saescope::{Progress, Session};
+
+#[test]
+fn the_blocks_of_the_readme_and_the_guide_run() {
+    for (name, least) in [("README.md", 1), ("docs/guide.md", 5)] {
+        let text = std::fs::read_to_string(tests_path("..").join(name)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // One session a document: a block may use what an earlier one has defined, as a reader would.
+        let mut session = Session::new(Progress::default(), |_| ());
+        let blocks: Vec<_> = text.split("```rhai\n").skip(1).filter_map(|rest| rest.split_once("\n```")).collect();
+        assert!(blocks.len() >= least, "{name} has {} blocks", blocks.len());
+        for (block, _) in blocks {
+            session
+                .eval(&in_folder(block, folder.path()))
+                .unwrap_or_else(|e| panic!("{name}:\n{block}\n{e}\n{:?}", e.excerpt()));
+        }
+    }
+}
+
+#[test]
+fn every_script_runs_on_the_demo() {
+    let mut n = 0;
+    for entry in std::fs::read_dir(tests_path("../scripts")).unwrap() {
+        let path = entry.unwrap().path();
+        let folder = tempfile::tempdir().unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_saescope"))
+            .arg("run")
+            .arg(path.canonicalize().unwrap())
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {stderr}", path.display());
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        for line in ["documents", "tokens", "mean L0", "features seen", "tokens/s", "output"] {
+            assert!(stdout.contains(line), "{}: no {line} in\n{stdout}", path.display());
+        }
+        n += 1;
+    }
+    assert!(n > 0);
+}

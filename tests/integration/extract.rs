@@ -1,0 +1,366 @@
+//! Feature datasets: against TransformerLens and SAELens, and against themselves under other batch sizes and threads.
+
+use crate::util::{fixture, tests_path};
+use saescope::{
+    Dataset, DatasetOptions, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Model, Packing, Progress,
+    Report, Result, Sae, SaeOptions, create_feature_dataset, read_records,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+fn demo() -> (Model, Sae) {
+    (Model::load("demo").unwrap(), Sae::load("demo", None, &SaeOptions::default()).unwrap())
+}
+
+fn run(model: &Model, sae: &Sae, options: &ExtractOptions) -> Result<ExtractSummary> {
+    create_feature_dataset(model, sae, None, options, &Progress::default())
+}
+
+/// The records of a run over `documents` (a path), with the demo model and SAE.
+fn records(documents: &str, change: impl FnOnce(&mut ExtractOptions)) -> Vec<FeatureRecord> {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.jsonl");
+    let mut options = ExtractOptions {
+        dataset_path: documents.to_owned(),
+        output_path: output.to_string_lossy().into_owned(),
+        activation_threshold: 0.1,
+        ..Default::default()
+    };
+    change(&mut options);
+    let (model, sae) = demo();
+    run(&model, &sae, &options).unwrap();
+    read_records(&output).unwrap().collect::<Result<_>>().unwrap()
+}
+
+/// A file of documents, one JSON line each.
+fn documents(texts: &[&str]) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+    let lines: String = texts.iter().map(|text| serde_json::json!({ "text": text }).to_string() + "\n").collect();
+    std::fs::write(file.path(), lines).unwrap();
+    file
+}
+
+fn path(file: &tempfile::NamedTempFile) -> String {
+    file.path().to_string_lossy().into_owned()
+}
+
+/// The same texts, tokens, offsets and features, values within 1e-4; a feature within 1e-4 of the threshold may differ.
+fn assert_same(got: &[FeatureRecord], expected: &[FeatureRecord], threshold: f32) {
+    assert_eq!(got.len(), expected.len());
+    for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+        assert_eq!(got.text, expected.text, "record {i}");
+        assert_eq!(got.tokens, expected.tokens, "record {i}");
+        assert_eq!(got.offsets, expected.offsets, "record {i}");
+        for pos in 0..got.tokens.len() {
+            let features = |r: &FeatureRecord| -> BTreeMap<u32, f32> {
+                r.active_features[pos].iter().copied().zip(r.activations[pos].iter().copied()).collect()
+            };
+            let (got, expected) = (features(got), features(expected));
+            for (feature, value) in &got {
+                match expected.get(feature) {
+                    Some(reference) => assert!(
+                        (value - reference).abs() <= 1e-4,
+                        "record {i}, token {pos}, feature {feature}: expected {reference}, got {value}"
+                    ),
+                    None => assert!((value - threshold).abs() <= 1e-4, "record {i}, token {pos}, feature {feature}"),
+                }
+            }
+            for (feature, value) in expected.iter().filter(|(feature, _)| !got.contains_key(feature)) {
+                assert!((value - threshold).abs() <= 1e-4, "record {i}, token {pos}: feature {feature} is missing");
+            }
+        }
+    }
+}
+
+fn golden(name: &str) -> Vec<FeatureRecord> {
+    read_records(&tests_path("golden").join(name)).unwrap().collect::<Result<_>>().unwrap()
+}
+
+#[test]
+fn the_demo_gives_what_transformer_lens_and_sae_lens_give() {
+    assert_same(&records("demo", |_| ()), &golden("records.jsonl"), 0.1);
+}
+
+#[test]
+fn the_demo_sae_of_the_embedding_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.jsonl");
+    let sae = Sae::load("demo", Some("blocks.0.hook_resid_pre"), &SaeOptions::default()).unwrap();
+    let options = ExtractOptions {
+        dataset_path: "demo".to_owned(),
+        output_path: output.to_string_lossy().into_owned(),
+        activation_threshold: 0.1,
+        ..Default::default()
+    };
+    let summary = run(&Model::load("demo").unwrap(), &sae, &options).unwrap();
+    let got: Vec<_> = read_records(&output).unwrap().collect::<Result<_>>().unwrap();
+    assert_same(&got, &golden("records_blocks.0.jsonl"), 0.1);
+    assert_eq!(summary.records, got.len() as u64);
+    assert_eq!(summary.tokens, got.iter().map(|r| r.tokens.len() as u64).sum::<u64>());
+}
+
+#[test]
+fn neither_batch_size_nor_threads_change_the_result() {
+    let expected = records("demo", |_| ());
+    for batch_size in [1, 3, 1000] {
+        assert!(records("demo", |o| o.batch_size = batch_size) == expected, "batch_size {batch_size}");
+    }
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert!(pool.install(|| records("demo", |_| ())) == expected, "{threads} threads");
+    }
+}
+
+#[test]
+fn long_documents_are_split_or_cut() {
+    let text = "The sea was calm, naïve and grey. 東京 🙂 ".repeat(12);
+    let file = documents(&[&text, "short"]);
+    let split = records(&path(&file), |o| o.context_size = Some(16));
+    let (model, _) = demo();
+    let ids = model.to_tokens(&text, Some(false)).unwrap();
+    let n = ids.len().div_ceil(15);
+    assert_eq!(split.len(), n + 1);
+    let rejoined: Vec<u32> = split[..n].iter().flat_map(|r| r.tokens[1..].to_vec()).collect();
+    assert_eq!(rejoined, ids);
+    for (i, record) in split.iter().enumerate() {
+        assert_eq!((record.tokens[0], record.offsets[0]), (0, 0));
+        assert!(record.tokens.len() == 16 || i + 1 >= n, "record {i} is not full");
+        let characters = record.text.chars().count();
+        assert!(record.offsets.is_sorted() && record.offsets.iter().all(|o| *o < characters));
+        // An offset is where the token's text is, for every token that is whole characters.
+        for (pos, token) in record.tokens.iter().enumerate().skip(1) {
+            let piece = model.to_string(&[*token]).unwrap();
+            if !piece.contains('\u{fffd}') {
+                let rest: String = record.text.chars().skip(record.offsets[pos]).collect();
+                assert!(rest.starts_with(&piece), "{rest:?} does not begin with {piece:?}");
+            }
+        }
+    }
+    assert!(text.starts_with(&split[0].text) && text.ends_with(&split[n - 1].text));
+    let cut = records(&path(&file), |o| (o.context_size, o.long_documents) = (Some(16), LongDocuments::Truncate));
+    assert_eq!(cut.len(), 2);
+    assert!(cut[0] == split[0] && cut[1] == split[n]);
+    let bare = records(&path(&file), |o| (o.context_size, o.prepend_bos) = (Some(16), Some(false)));
+    assert_eq!(bare[0].tokens, ids[..16]);
+}
+
+#[test]
+fn concatenated_documents_fill_contexts() {
+    let texts = ["one two three", "", "naïve 🙂 four five six seven", "eight nine ten eleven twelve"];
+    let file = documents(&texts);
+    let packed = records(&path(&file), |o| (o.context_size, o.packing) = (Some(6), Packing::Concatenate));
+    let (model, _) = demo();
+    let ids: Vec<u32> = texts.iter().flat_map(|text| model.to_tokens(text, Some(false)).unwrap()).collect();
+    assert_eq!(packed.len(), ids.len() / 5);
+    for (record, ids) in packed.iter().zip(ids.chunks_exact(5)) {
+        assert_eq!(record.tokens[0], 0);
+        assert_eq!(record.tokens[1..], *ids);
+        for (pos, token) in record.tokens.iter().enumerate().skip(1) {
+            let piece = model.to_string(&[*token]).unwrap();
+            let rest: String = record.text.chars().skip(record.offsets[pos]).collect();
+            assert!(piece.contains('\u{fffd}') || rest.starts_with(&piece), "{rest:?} {piece:?}");
+        }
+    }
+}
+
+#[test]
+fn counts_and_the_description_of_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.jsonl");
+    let file = documents(&["a boat", "", "two dogs", "never read"]);
+    let options = ExtractOptions {
+        dataset_path: path(&file),
+        output_path: output.to_string_lossy().into_owned(),
+        max_examples: Some(3),
+        ..Default::default()
+    };
+    let (model, sae) = demo();
+    let reports = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = reports.clone();
+    let progress = Progress::default().reporting_to(move |report| seen.lock().unwrap().push(report));
+    let summary = create_feature_dataset(&model, &sae, None, &options, &progress).unwrap();
+    assert_eq!((summary.documents, summary.documents_skipped, summary.records), (3, 1, 2));
+    let reports = reports.lock().unwrap();
+    assert!(matches!(reports.first(), Some(Report::Started { .. })) && reports.last() == Some(&Report::Finished));
+    let last = reports.iter().rev().nth(1).unwrap();
+    assert_eq!(*last, Report::Advanced { documents: 3, tokens: summary.tokens, fraction: 1.0 });
+
+    let meta = std::fs::read_to_string(folder.path().join("out.jsonl.meta.json")).unwrap();
+    let meta: serde_json::Value = serde_json::from_str(&meta).unwrap();
+    assert_eq!(meta["hook"], "blocks.4.hook_resid_pre");
+    assert_eq!(meta["counts"]["documents_skipped"], 1);
+    assert_eq!(meta["options"]["context_size"], 256);
+    assert_eq!(meta["options"]["prepend_bos"], true);
+    assert_eq!(meta["sae"]["cfg"]["architecture"], "jumprelu");
+    assert_eq!(meta["sha256"], summary.sha256.as_str());
+    let written = std::fs::read(&output).unwrap();
+    use sha2::Digest;
+    let hash: String = sha2::Sha256::digest(&written).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hash, summary.sha256);
+    let total: usize = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(total, 2, "something is left beside the output");
+    let records: Vec<_> = read_records(&output).unwrap().collect::<Result<_>>().unwrap();
+    let active: usize = records.iter().flat_map(|r| r.active_features.iter().skip(1)).map(Vec::len).sum();
+    let behind_bos = summary.tokens - summary.records;
+    assert!((summary.mean_l0 - active as f64 / behind_bos as f64).abs() < 1e-12);
+}
+
+#[test]
+fn a_dataset_value_serves_as_well_as_a_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let output_path = folder.path().join("out.jsonl").to_string_lossy().into_owned();
+    let dataset = Dataset::open(&fixture("datasets/csv/docs.csv"), &DatasetOptions::default()).unwrap();
+    let options = ExtractOptions { output_path, max_examples: Some(4), ..Default::default() };
+    let (model, sae) = demo();
+    let summary =
+        create_feature_dataset(&model, &sae, Some(&dataset), &options, &Progress::default()).unwrap();
+    assert_eq!(summary.documents, 4);
+}
+
+/// Every format gives the same records.
+#[test]
+fn every_format_gives_the_same_records() {
+    let expected = records(&fixture("datasets/plain/docs.jsonl"), |_| ());
+    for name in ["gzip/docs.jsonl.gz", "zstd_frames/docs.jsonl.zst", "json_array/docs.json", "parquet_zstd"] {
+        assert!(records(&fixture(&format!("datasets/{name}")), |_| ()) == expected, "{name}");
+    }
+}
+
+/// The error of a run over `documents`, and that it left nothing behind, and that what was there is still there.
+fn failure(documents: &str, change: impl FnOnce(&mut ExtractOptions)) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.jsonl");
+    std::fs::write(&output, "what was there").unwrap();
+    let mut options = ExtractOptions {
+        dataset_path: documents.to_owned(),
+        output_path: output.to_string_lossy().into_owned(),
+        ..Default::default()
+    };
+    change(&mut options);
+    let (model, sae) = demo();
+    let error = run(&model, &sae, &options).unwrap_err();
+    assert_eq!(std::fs::read_to_string(&output).unwrap(), "what was there");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something is left beside the output");
+    (error.to_string(), error.hint().unwrap_or_default())
+}
+
+#[test]
+fn a_run_that_fails_says_why_and_leaves_nothing() {
+    for (name, expected) in [
+        ("bad_line.jsonl", "line 13"),
+        ("truncated.jsonl.gz", "truncated.jsonl.gz"),
+        ("zstd_garbage.jsonl.zst", "zstd_garbage.jsonl.zst"),
+        ("no_text_column.jsonl", "unknown column `text`"),
+        ("not_parquet.parquet", "not_parquet.parquet"),
+        ("text_is_number.jsonl", "number"),
+        ("invalid_utf8.jsonl", "UTF-8"),
+        ("lone_surrogate.jsonl", "surrogate"),
+        ("empty.jsonl", "expected documents with tokens, got none"),
+    ] {
+        let (error, hint) = failure(&fixture(&format!("datasets/broken/{name}")), |_| ());
+        assert!(error.contains(expected), "{name}: {error}");
+        assert!(!hint.is_empty(), "{name}: {error}: no hint");
+    }
+    let fails = |expected: &str, change: fn(&mut ExtractOptions)| {
+        let (error, _) = failure("demo", change);
+        assert!(error.contains(expected), "{error}");
+    };
+    fails("`batch_size`: expected at least 1, got 0", |o| o.batch_size = 0);
+    fails("`max_examples`: expected at least 1, got 0", |o| o.max_examples = Some(0));
+    fails("`activation_threshold`: expected a number from 0 up, got -1", |o| o.activation_threshold = -1.0);
+    fails("`context_size`: expected at most n_ctx = 256 of the model, got 300", |o| o.context_size = Some(300));
+    fails("expected at least 2: a BOS and a token, got 1", |o| o.context_size = Some(1));
+    fails("`output_path`: expected a path, got none", |o| o.output_path.clear());
+    fails("`dataset_path`: expected a path, got none", |o| o.dataset_path.clear());
+    fails("unknown column `body`", |o| {
+        (o.text_column, o.dataset_path) = ("body".into(), fixture("datasets/plain/docs.jsonl"));
+    });
+    let (error, hint) = failure("demo", |o| o.output_path = "no/such/folder/out.jsonl".to_owned());
+    assert!(error.contains("cannot create `no/such/folder/out.jsonl`"), "{error}");
+    assert!(hint.contains("`no/such/folder` does not exist"), "{hint}");
+}
+
+#[test]
+fn an_interrupt_stops_the_run_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.jsonl");
+    let options = ExtractOptions {
+        dataset_path: "demo".to_owned(),
+        output_path: output.to_string_lossy().into_owned(),
+        batch_size: 1,
+        ..Default::default()
+    };
+    let (model, sae) = demo();
+    let progress = Progress::default();
+    let inner = progress.clone();
+    let progress = progress.reporting_to(move |report| {
+        if matches!(report, Report::Advanced { documents: 5, .. }) {
+            inner.cancel();
+        }
+    });
+    let error = create_feature_dataset(&model, &sae, None, &options, &progress).unwrap_err();
+    assert!(error.is_interrupted(), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_sae_that_does_not_fit_names_both_sizes() {
+    let (model, _) = demo();
+    let sae = Sae::load(&fixture("saes/native/standard"), None, &SaeOptions::default()).unwrap();
+    let options =
+        ExtractOptions { dataset_path: "demo".into(), output_path: "x.jsonl".into(), ..Default::default() };
+    let error = run(&model, &sae, &options).unwrap_err();
+    assert!(error.to_string().contains("reads d_in = 16 dimensions at `blocks.1.hook_resid_pre`"), "{error}");
+    assert!(error.to_string().contains("has d_model = 192 there"), "{error}");
+    assert!(error.hint().unwrap().contains("trained on `gpt2-small`"));
+    let deep = SaeOptions { hook_name: Some("blocks.6.hook_resid_pre".to_owned()), ..Default::default() };
+    let sae = Sae::load("demo", None, &deep).unwrap();
+    let error = run(&model, &sae, &options).unwrap_err();
+    assert!(error.to_string().contains("a block from 0 to 5, got 6"), "{error}");
+    assert!(!Path::new("x.jsonl").exists());
+}
+
+/// A weight that is not a number is found, with the document.
+#[test]
+fn activations_that_are_not_finite_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = candle_core::Device::Cpu;
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/model");
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(assets.join(name), folder.path().join(name)).unwrap();
+    }
+    let mut weights = candle_core::safetensors::load(assets.join("model.safetensors"), &device).unwrap();
+    let (model, sae) = demo();
+    let bad = model.to_tokens(" dogs", Some(false)).unwrap()[0] as usize;
+    let embed = &weights["transformer.wte.weight"];
+    let mut rows = embed.to_dtype(candle_core::DType::F32).unwrap().to_vec2::<f32>().unwrap();
+    rows[bad][3] = f32::NAN;
+    let rows = candle_core::Tensor::new(rows, &device).unwrap();
+    weights.insert("transformer.wte.weight".to_owned(), rows);
+    candle_core::safetensors::save(&weights, folder.path().join("model.safetensors")).unwrap();
+    let model = Model::load(&folder.path().to_string_lossy()).unwrap();
+    let file = documents(&["a boat", "two dogs", "three cats"]);
+    let output_path = folder.path().join("out.jsonl").to_string_lossy().into_owned();
+    let options = ExtractOptions { dataset_path: path(&file), output_path, ..Default::default() };
+    let error = run(&model, &sae, &options).unwrap_err().to_string();
+    assert!(error.contains("document 1: the activation at `blocks.4.hook_resid_pre`"), "{error}");
+    assert!(!folder.path().join("out.jsonl").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_a_clear_error() {
+    // A limit on the size of files stands for the full disk; the child process has it, not the tests.
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.jsonl");
+    let command = format!(
+        "trap '' XFSZ; ulimit -f 64; exec '{}' extract --model demo --sae demo --dataset demo --output '{}'",
+        env!("CARGO_BIN_EXE_saescope"),
+        output.display()
+    );
+    let result = std::process::Command::new("sh").arg("-c").arg(command).output().unwrap();
+    let stderr = String::from_utf8_lossy(&result.stderr);
+    assert_eq!(result.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("error: cannot write `"), "{stderr}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something is left");
+}

@@ -1,0 +1,321 @@
+//! Scripts: every function, what errors look like, and that a session survives them.
+
+use crate::util::fixture;
+use saescope::{Error, Progress, Session};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// A session, and what its scripts print.
+fn session() -> (Session, Rc<RefCell<Vec<String>>>) {
+    let printed = Rc::new(RefCell::new(Vec::new()));
+    let sink = printed.clone();
+    (Session::new(Progress::default(), move |line| sink.borrow_mut().push(line.to_owned())), printed)
+}
+
+/// The text of a script's value.
+#[track_caller]
+fn check(script: &str, expected: &str) {
+    let value = session().0.eval(script);
+    assert_eq!(value.unwrap_or_else(|e| panic!("{e}\n{:?}", e.excerpt())).as_deref(), Some(expected));
+}
+
+/// A script's error as it is printed.
+#[track_caller]
+fn failure(script: &str) -> String {
+    let error = session().0.eval(script).unwrap_err();
+    let excerpt = error.excerpt().map(|e| format!("\n{e}")).unwrap_or_default();
+    let hint = error.hint().map(|h| format!("\nhint: {h}")).unwrap_or_default();
+    format!("error: {error}{excerpt}{hint}")
+}
+
+const MODEL: &str = "let model = load_model(\"demo\");";
+const BOTH: &str = "let model = load_model(\"demo\"); let sae = load_sae(\"demo\");";
+
+#[test]
+fn tokens_and_texts() {
+    check(&format!("{MODEL} model.to_tokens(\"a boat\")[0]"), "0");
+    check(&format!("{MODEL} model.to_tokens(\"a boat\", #{{ prepend_bos: false }}).len()"), "2");
+    check(&format!("{MODEL} model.to_str_tokens(\"a boat\")"), "[\"<|endoftext|>\", \"a\", \" boat\"]");
+    check(&format!("{MODEL} model.to_string(model.to_tokens(\"naïve\", #{{ prepend_bos: false }}))"), "naïve");
+    check(&format!("{MODEL} model.cfg.d_model * model.cfg.n_layers"), "1152");
+    check(&format!("{MODEL} [model.W_E.shape, model.W_U.shape]"), "[[8192, 192], [192, 8192]]");
+}
+
+#[test]
+fn activations_and_logits() {
+    check(&format!("{MODEL} let c = model.run_with_cache(\"a boat\", [\"blocks.*.hook_z\", \"hook_embed\"]); c.names.len()"), "7");
+    check(&format!("{MODEL} let c = model.run_with_cache(\"a boat\", \"blocks.*.attn.hook_z\"); c.names.len()"), "6");
+    check(&format!("{MODEL} model.run_with_cache([0, 5], [\"blocks.2.attn.hook_pattern\"])[\"blocks.2.attn.hook_pattern\"].shape"), "[6, 2, 2]");
+    check(&format!("{MODEL} (model.logits(\"a boat\") - model.logits(model.to_tokens(\"a boat\"))).abs().max()"), "0.0");
+    check(&format!("{MODEL} model.generate(\"A typical definition of \\\"dog\\\" would be \\\"\", #{{ max_new_tokens: 5, temperature: 0 }})"), "A typical definition of \"dog\" would be \"a member of the genus");
+}
+
+#[test]
+fn closures_are_hooks() {
+    let script = format!(
+        "{BOTH} let v = sae.feature(700).decoder; let text = \"a small boat\";
+         let plain = model.logits(text);
+         let same = model.run_with_hooks(text, #{{ \"blocks.4.hook_resid_pre\": |x| x + 0.0 * v }});
+         let steered = model.run_with_hooks(text, #{{ \"blocks.4.hook_resid_pre\": |x| x + 40.0 * v }});
+         [(same - plain).abs().max() < 1e-4, (steered - plain).abs().max() > 0.1]"
+    );
+    check(&script, "[true, true]");
+    let generated = format!(
+        "{BOTH} model.generate(\"A \", #{{ max_new_tokens: 3, temperature: 0, hooks: #{{ \"blocks.5.hook_resid_post\": |x| x * 0.0 }} }})
+         == model.generate(\"A \", #{{ max_new_tokens: 3, temperature: 0 }})"
+    );
+    check(&generated, "false");
+}
+
+#[test]
+fn saes_encode_and_decode() {
+    let acts = format!("{BOTH} let acts = feature_acts(model, sae, \"a small boat\");");
+    check(&format!("{acts} acts.len()"), "4");
+    check(&format!("{acts} acts.at(1).len() == acts.to_tensor()[1].to_array().filter(|x| x > 0.0).len()"), "true");
+    check(&format!("{acts} let top = acts.top(1)[0]; acts.of(top.feature)[top.pos] == top.value"), "true");
+    check(&format!("{acts} acts.l0 > 1.0"), "true");
+    let hook = "let hook = sae.cfg.hook_name; let x = model.run_with_cache(\"a small boat\", [hook])[hook];";
+    check(&format!("{acts} {hook} sae.encode(x).to_tensor().shape"), "[4, 2048]");
+    check(&format!("{acts} {hook} (sae.encode(x).to_tensor() - acts.to_tensor()).abs().max()"), "0.0");
+    check(&format!("{acts} {hook} (sae.decode(acts) - sae.forward(x)).abs().max() < 1e-5"), "true");
+    // The demo SAE explains 95 % of the variance behind the BOS.
+    check(
+        &format!("{acts} {hook} let e = (x - sae.forward(x))[1..4]; let x = x[1..4]; e.norm() / (x - x.mean(0)).norm() < 0.4"),
+        "true",
+    );
+    check(&format!("{BOTH} sae.feature(624).index"), "624");
+    check(&format!("{BOTH} (sae.feature(3).decoder - sae.W_dec[3]).abs().max()"), "0.0");
+    check(&format!("{BOTH} (sae.feature(3).encoder - sae.W_enc[[\":\", 3]]).abs().max()"), "0.0");
+}
+
+#[test]
+fn tensors_are_numpys() {
+    check("tensor([[1, 2, 3], [4, 5, 6]]).shape", "[2, 3]");
+    check("let x = tensor([[1, 2, 3], [4, 5, 6]]); [x.sum(), x.mean(), x.max(), x.min(), x.argmax()]", "[21.0, 3.5, 6.0, 1.0, 5]");
+    check("let x = tensor([[1, 2, 3], [4, 5, 6]]); [x.sum(0).to_array(), x.sum(-1).to_array(), x.argmax(1).to_array()]", "[[5.0, 7.0, 9.0], [6.0, 15.0], [2, 2]]");
+    check("let x = tensor([[1, 2, 3], [4, 5, 6]]); [x[0][1], x[-1].to_array(), x[[1, 2]], x[[\":\", 0]].to_array()]", "[2.0, [4.0, 5.0, 6.0], 6.0, [1.0, 4.0]]");
+    check("let x = arange(10); [x[2..4].to_array(), x[-2..=9].to_array(), x[8..100].len()]", "[[2.0, 3.0], [8.0, 9.0], 2]");
+    check("let x = tensor([3, 4]); [x.norm(), (x / 2).to_array(), (1 - x).to_array(), (-x).to_array(), (2.0 * x).sum()]", "[5.0, [1.5, 2.0], [-2.0, -3.0], [-3.0, -4.0], 14.0]");
+    check("let a = tensor([[1, 2], [3, 4]]); [a.matmul(a.t()).to_array(), a.matmul(tensor([1, -1])).to_array()]", "[[[5.0, 11.0], [11.0, 25.0]], [-1.0, -1.0]]");
+    check("tensor([1, 2]).matmul(tensor([3, 4])).to_array()", "11.0");
+    check("[tensor([0, 0]).softmax().to_array(), tensor([-1, 2]).relu().to_array(), tensor([0]).exp()[0]]", "[[0.5, 0.5], [0.0, 2.0], 1.0]");
+    check("tensor([0.5, 3, 1, 3]).topk(2)", "[#{ index: 1, value: 3.0 }, #{ index: 3, value: 3.0 }]");
+    check("tensor([1, 0]).cosine_similarity(tensor([0, 1]))", "0.0");
+    check("[cat([zeros([1, 2]), ones([2, 2])], 0).shape, stack([zeros([3]), ones([3])], 0).shape]", "[[3, 2], [2, 3]]");
+    check("let x = arange(6).reshape([2, -1]); [x.shape, x.unsqueeze(0).shape, x.unsqueeze(0).squeeze(0).shape]", "[[2, 3], [1, 2, 3], [2, 3]]");
+    check("(randn([1000], 7) - randn([1000], 7)).abs().max() + (randn([10000], 1).std() * 10).to_string().len() * 0", "0.0");
+    check("let s = randn([10000], 1).std(); s > 0.95 && s < 1.05", "true");
+    check("arange(3)", "Tensor [3] f32, mean 1, std 0.8165, min 0, max 2\n           0          1          2");
+}
+
+#[test]
+fn tensors_go_to_files_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let script = format!(
+        "save_tensors(#{{ a: arange(4), b: ones([2, 2]) }}, \"{0}\"); let back = load_tensors(\"{0}\");
+         save_tensors(back.b, \"{1}\"); [back.a.to_array(), load_tensors(\"{1}\").shape]",
+        at("x.safetensors"),
+        at("x.npy")
+    );
+    check(&script, "[[0.0, 1.0, 2.0, 3.0], [2, 2]]");
+    let cache = format!("{MODEL} model.run_with_cache(\"a\", \"hook_embed\").save(\"{0}\"); load_tensors(\"{0}\").keys()", at("c.safetensors"));
+    check(&cache, "[\"hook_embed\"]");
+}
+
+#[test]
+fn datasets_and_records() {
+    check("open_dataset(\"demo\").take(1)[0]", "A typical definition of \"small\" would be \"the slender part of the back\"");
+    check("let n = 0; for text in open_dataset(\"demo\").documents() { n += 1; } n", "179");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("x.jsonl").to_string_lossy().into_owned();
+    let script = format!(
+        "{BOTH} let summary = create_feature_dataset(model, sae, open_dataset(\"demo\"), #{{
+             output_path: \"{out}\", max_examples: 3, activation_threshold: 1 }});
+         let n = 0;
+         for r in read_records(\"{out}\") {{ n += r.tokens.len(); if r.activations[1].min() <= 1.0 {{ throw \"low\"; }} }}
+         [summary.to_map().tokens == n, summary.to_map().records]"
+    );
+    let (mut session, _) = session();
+    session.eval("fn min(a) { a.reduce(|m, x| if x < m { x } else { m }, 1e9) }").unwrap();
+    assert_eq!(session.eval(&script.replace("r.activations[1].min()", "min(r.activations[1])")).unwrap().as_deref(), Some("[true, 3]"));
+}
+
+#[test]
+fn errors_show_the_line_and_what_to_do() {
+    insta::assert_snapshot!(failure("let x = 1;\nload_modle(\"demo\")"), @r#"
+    error: unknown function `load_modle`
+     --> input:2:1
+      |
+    2 | load_modle("demo")
+      | ^^^^^^^^^^
+    hint: did you mean `load_model`?
+    "#);
+    insta::assert_snapshot!(failure("load_sae(3)"), @"
+    error: no `load_sae` takes (int)
+     --> input:1:1
+      |
+    1 | load_sae(3)
+      | ^^^^^^^^
+    hint: known forms: `load_sae(name: String) -> Sae`, `load_sae(name: String, options: Map) -> Sae`, `load_sae(name: String, sae_id: String) -> Sae`, `load_sae(name: String, sae_id: String, options: Map) -> Sae`
+    ");
+    insta::assert_snapshot!(failure("let m = load_model(\"demo\");\nm.run_with_cache(\"a\", \"blocks.9.hook_resid_pre\")"), @r#"
+    error: hook `blocks.9.hook_resid_pre`: expected a block from 0 to 5, got 9
+     --> input:2:3
+      |
+    2 | m.run_with_cache("a", "blocks.9.hook_resid_pre")
+      |   ^^^^^^^^^^^^^^
+    hint: the model has 6 blocks, counted from 0
+    "#);
+    insta::assert_snapshot!(failure("let m = load_model(\"demo\"); m.cfgg"), @r#"
+    error: unknown property `cfgg` in Model
+     --> input:1:31
+      |
+    1 | let m = load_model("demo"); m.cfgg
+      |                               ^^^^
+    hint: did you mean `cfg`?
+    "#);
+    insta::assert_snapshot!(failure("let sae = load_sae(\"demo\");\nfn f(x) {\n    x + sae\n}\nf(1)"), @"
+    error: unknown variable `sae`
+     --> input:3:9
+      |
+    3 |     x + sae
+      |         ^^^
+    hint: a function does not see variables outside it: pass `sae` as an argument
+    ");
+    insta::assert_snapshot!(failure("let x = [1, 2"), @"
+    error: expecting ']' to end this array literal
+     --> input:1:14
+      |
+    1 | let x = [1, 2
+      |              ^
+    hint: is a `]` missing before this?
+    ");
+}
+
+#[test]
+fn options_are_checked_by_name_and_by_kind() {
+    let run = |options: &str| failure(&format!("{BOTH} create_feature_dataset(model, sae, {options})"));
+    let text = run("#{ dataset_path: \"demo\", max_exmples: 3 }");
+    assert!(text.contains("unknown option `max_exmples`") && text.contains("did you mean `max_examples`?"), "{text}");
+    let text = run("#{ dataset_path: \"demo\", output_path: \"x\", batch_size: \"many\" }");
+    assert!(text.contains("option `batch_size`: expected a whole number from 0 up, got \"many\""), "{text}");
+    let text = run("#{ dataset_path: \"demo\", output_path: \"x\", long_documents: \"cut\" }");
+    assert!(text.contains("option `long_documents`") && text.contains("`split` or `truncate`"), "{text}");
+    let text = run("#{ dataset_path: model }");
+    assert!(text.contains("option `dataset_path`: expected a number, a text, true or false, got "), "{text}");
+    let text = run("#{ dataset_path: \"demo\" }");
+    assert!(text.contains("`output_path`: expected a path, got none"), "{text}");
+    let text = failure(&format!("{MODEL} model.generate(\"a\", #{{ temprature: 1 }})"));
+    assert!(text.contains("did you mean `temperature`?"), "{text}");
+    let text = failure(&format!("{MODEL} model.run_with_hooks(\"a\", #{{ \"hook_embed\": 3 }})"));
+    assert!(text.contains("the hook at `hook_embed`: expected a closure"), "{text}");
+    let text = failure(&format!("{MODEL} model.run_with_hooks(\"a\", #{{ \"hook_embed\": |x| 3 }})"));
+    assert!(text.contains("the closure at `hook_embed`: expected a Tensor as its value, got i64"), "{text}");
+    let text = failure(&format!("{MODEL}\nmodel.run_with_hooks(\"a\", #{{ \"hook_embed\": |x| {{\n    x.nonsense() }} }})"));
+    assert!(text.contains("unknown function `nonsense`") && text.contains("3 |     x.nonsense()"), "{text}");
+    let text = failure(&format!("{MODEL} model.logits(true)"));
+    assert!(text.contains("expected a text or an array of token ids, got bool"), "{text}");
+    let text = failure(&format!("load_sae(\"{}\", \"gatde\")", fixture("saes/native")));
+    assert!(text.contains("did you mean `gated`?"), "{text}");
+}
+
+#[test]
+fn a_script_can_catch_an_error_but_not_an_interrupt() {
+    check("let m = 0; try { load_sae(\"demo\").feature(-1) } catch (e) { m = e.message; } m", "the feature index: expected a whole number from 0 up, got -1");
+    let progress = Progress::default();
+    let mut session = Session::new(progress.clone(), |_| ());
+    session.eval("let kept = 5;").unwrap();
+    progress.cancel();
+    let error = session.eval("try { load_model(\"demo\").logits(\"a\") } catch { 1 }").unwrap_err();
+    assert!(matches!(error, Error::Interrupted), "{error}");
+    progress.reset();
+    assert_eq!(session.eval("kept + 1").unwrap().as_deref(), Some("6"));
+}
+
+#[test]
+fn a_failed_line_leaves_the_session_as_it_was() {
+    let (mut session, printed) = session();
+    session.eval("let a = 1; fn twice(x) { 2 * x }").unwrap();
+    assert!(session.eval("let b = 2; nonsense(b)").is_err());
+    assert!(session.eval("b").is_err());
+    assert_eq!(session.eval("print(`a is ${a}`); twice(a) + 1").unwrap().as_deref(), Some("3"));
+    assert_eq!(*printed.borrow(), ["a is 1"]);
+    assert_eq!(session.eval("let c = 3;").unwrap(), None);
+}
+
+/// No script makes the program panic or abort.
+#[test]
+fn nonsense_is_an_error() {
+    for script in [
+        "zeros([-1])",
+        "zeros([4611686018427387904, 4])",
+        "randn([99999999999999], 0)",
+        "arange(-5)",
+        "tensor([])[0]",
+        "tensor([]).mean()",
+        "tensor([]).argmax()",
+        "tensor([[], []]).max(1)",
+        "tensor([1, [2]])",
+        "tensor([[1], 2])",
+        "tensor([\"a\"])",
+        "tensor([1, 2])[[0, 0]]",
+        "tensor([1, 2])[\"x\"]",
+        "tensor([1, 2]) + tensor([1, 2, 3])",
+        "tensor([1, 2]).sum(3)",
+        "tensor([1, 2]).reshape([3])",
+        "tensor([1, 2]).reshape([0, -1])",
+        "tensor([[1, 2]]).matmul(tensor([[1, 2]]))",
+        "cat([], 0)",
+        "cat([1], 0)",
+        "stack([tensor([1])], 9)",
+        "tensor([[1]]).topk(1)",
+        "tensor([1]).topk(-1)",
+        "load_tensors(\"no.npy\")",
+        "load_tensors(\"no.txt\")",
+        "save_tensors(#{ a: 1 }, \"x.safetensors\")",
+        "load_model(\"demo\").logits([-1])",
+        "load_model(\"demo\").logits([99999])",
+        "load_model(\"demo\").logits([])",
+        "load_model(\"demo\").to_string([99999999999])",
+        "load_model(\"demo\").generate(\"a\", #{ temperature: -1 })",
+        "load_model(\"demo\").generate(\"a\", #{ top_p: 0 })",
+        "load_model(\"demo\").run_with_cache(\"a\", [])[\"x\"]",
+        "load_model(\"demo\").run_with_cache(\"a\", [3])",
+        "load_sae(\"demo\").encode(tensor([1, 2]))",
+        "feature_acts(load_model(\"demo\"), load_sae(\"demo\"), \"a\").at(7)",
+        "feature_acts(load_model(\"demo\"), load_sae(\"demo\"), \"a\").top(-1)",
+        "open_dataset(\"no/such/*.jsonl\")",
+        "read_records(\"no.jsonl\")",
+        "for x in read_records(\"Cargo.toml\") { print(x); }",
+        "let f = |n| f.call(n); f.call(1)",
+        "import \"no\" as no;",
+        "\u{0}",
+        "é",
+        "`${",
+    ] {
+        let error = session().0.eval(script).map(|value| panic!("{script} gave {value:?}")).unwrap_err();
+        assert!(!error.to_string().is_empty(), "{script}");
+    }
+}
+
+/// The examples in the doc comments run.
+#[test]
+fn every_example_of_the_help_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (session_for_help, _) = session();
+    let mut examples = 0;
+    for (name, entry) in session_for_help.help().entries() {
+        for example in entry.examples() {
+            let example = crate::util::in_folder(example, folder.path());
+            session().0.eval(&example).unwrap_or_else(|e| panic!("{name}: {e}\n{:?}", e.excerpt()));
+            examples += 1;
+        }
+    }
+    assert!(examples >= 15, "only {examples} examples");
+    let help = session_for_help.help();
+    assert!(help.list().contains("create_feature_dataset"));
+    let text = help.get("load_sae").unwrap();
+    assert!(text.starts_with("load_sae(name: String) -> Sae\n"), "{text}");
+    assert!(help.get("load_modl").unwrap_err().hint().unwrap().contains("load_model"));
+}

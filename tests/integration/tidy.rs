@@ -1,0 +1,114 @@
+//! The house: who imports whom, and what a file looks like.
+
+use crate::util::tests_path;
+use std::path::{Path, PathBuf};
+
+/// Every layer with those that it may import. See docs/architecture.md.
+const LAYERS: [(&str, &[&str]); 14] = [
+    ("error", &[]),
+    ("files", &["error"]),
+    ("progress", &["error"]),
+    ("demo", &[]),
+    ("checkpoint", &["error"]),
+    ("linalg", &["error"]),
+    ("tensors", &["error", "files", "checkpoint"]),
+    ("hooks", &["error", "tensors"]),
+    ("model", &["error", "progress", "linalg", "checkpoint", "demo", "hooks"]),
+    ("sae", &["error", "progress", "linalg", "checkpoint", "demo", "hooks"]),
+    ("dataset", &["error", "demo"]),
+    ("extract", &["error", "files", "progress", "hooks", "model", "sae", "dataset"]),
+    ("script", &["error", "progress", "linalg", "tensors", "hooks", "model", "sae", "dataset", "extract"]),
+    ("cli", &["error", "progress", "model", "sae", "extract", "script"]),
+];
+
+/// Crates that one place alone may use.
+const CRATES: [(&str, &[&str]); 7] = [
+    ("rhai", &["script/"]),
+    ("tokenizers", &["model/tokenizer.rs"]),
+    ("candle_transformers", &["model/generate.rs"]),
+    ("clap", &["cli/"]),
+    ("indicatif", &["cli/"]),
+    ("ctrlc", &["cli/"]),
+    ("parquet", &["dataset/parquet.rs"]),
+];
+
+/// Every source file, by its path below `src/`, and its text without its tests.
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, files) } else { files.push(path) }
+        }
+    }
+    let root = tests_path("../src");
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    files.sort();
+    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
+    files.iter().map(|path| (name(path), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap_or_default()
+}
+
+/// The code of a file: no comments, no tests.
+fn code(text: &str) -> String {
+    let lines = without_tests(text).lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn layer_of(name: &str) -> &str {
+    name.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
+#[test]
+fn each_layer_imports_only_what_it_may() {
+    let mut seen = 0;
+    for (name, text) in sources() {
+        let layer = layer_of(&name);
+        if ["lib", "main"].contains(&layer) {
+            continue;
+        }
+        let (_, allowed) = LAYERS.iter().find(|(l, _)| *l == layer).unwrap_or_else(|| panic!("{name}: no such layer"));
+        for imported in code(&text).split("crate::").skip(1) {
+            let imported: String = imported.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let own_error = imported == "Result" || imported == "Error";
+            let fine = imported == layer || own_error || allowed.contains(&imported.as_str());
+            assert!(fine, "{name} imports `{imported}`, which `{layer}` may not");
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "the test sees only {seen} imports");
+}
+
+#[test]
+fn a_crate_is_used_in_its_place_only() {
+    for (name, text) in sources() {
+        let code = code(&text);
+        for (krate, places) in CRATES {
+            if places.iter().any(|place| name.starts_with(place)) {
+                continue;
+            }
+            for pattern in [format!("use {krate}::"), format!(" {krate}::")] {
+                assert!(!code.contains(&pattern), "{name} uses {krate}");
+            }
+        }
+        let prints = ["println!", "eprintln!", "print!(", "dbg!"].iter().any(|p| code.contains(p));
+        assert!(!prints, "{name} prints");
+        assert!(name.starts_with("cli/") || name == "main.rs" || !code.contains("process::exit"), "{name} exits");
+    }
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    for (name, text) in sources() {
+        assert!(text.starts_with("//! "), "{name} does not begin with what it is");
+        let lines = text.lines().count();
+        assert!(lines <= 600, "{name} has {lines} lines");
+        let code = code(&text);
+        for bad in [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!("] {
+            assert!(!code.contains(bad), "{name}: {bad}");
+        }
+    }
+}
