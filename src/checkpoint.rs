@@ -74,7 +74,8 @@ impl Checkpoint {
 
     fn add(&mut self, source: Source, size: u64) -> Result<()> {
         let (data_start, header) = read_header(&source, size)?;
-        for (name, info) in header.tensors() {
+        for name in header.offset_keys() {
+            let Some(info) = header.info(&name) else { continue };
             let start = data_start + info.data_offsets.0 as u64;
             let source = self.sources.len();
             self.tensors.insert(name, Entry { source, dtype: info.dtype, shape: info.shape.clone(), start });
@@ -107,14 +108,14 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Names the file, the tensor, and what was expected and found.
-    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
+    pub fn require(&self, name: &str, shape: &[usize]) -> Result<()> {
         self.entry(name, shape).map(|_| ())
     }
 
     /// Reads a tensor of this shape, row by row.
     ///
     /// # Errors
-    /// As [`Checkpoint::expect`]; a file that cannot be read.
+    /// As [`Checkpoint::require`]; a file that cannot be read.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let (source, entry) = self.entry(name, shape)?;
         let count = shape.iter().product();
@@ -183,16 +184,35 @@ impl Checkpoint {
     }
 }
 
-/// The value in `cell`, read on first use. Two threads that come first at once may both read; one result is kept.
-///
-/// # Errors
-/// Whatever reading returns; the next call reads again.
-pub fn once<T>(cell: &OnceLock<T>, read: impl FnOnce() -> Result<T>) -> Result<&T> {
-    match cell.get() {
-        Some(value) => Ok(value),
-        None => {
-            let value = read()?;
-            Ok(cell.get_or_init(|| value))
+/// A value that is read from a checkpoint when it is first used; whoever comes meanwhile waits for it.
+#[derive(Debug)]
+pub struct Lazy<T> {
+    cell: OnceLock<T>,
+    reading: Mutex<()>,
+}
+
+impl<T> Default for Lazy<T> {
+    fn default() -> Self {
+        Lazy { cell: OnceLock::new(), reading: Mutex::new(()) }
+    }
+}
+
+impl<T> Lazy<T> {
+    /// The value, which `read` reads if it is not there yet.
+    ///
+    /// # Errors
+    /// Whatever reading returns; the next call reads again.
+    pub fn get(&self, read: impl FnOnce() -> Result<T>) -> Result<&T> {
+        if let Some(value) = self.cell.get() {
+            return Ok(value);
+        }
+        let _reading = self.reading.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match self.cell.get() {
+            Some(value) => Ok(value),
+            None => {
+                let value = read()?;
+                Ok(self.cell.get_or_init(|| value))
+            }
         }
     }
 }
@@ -213,8 +233,13 @@ fn read_header(source: &Source, size: u64) -> Result<(u64, Metadata)> {
     source.read_at(0, &mut length)?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER {
-        return Err(Error::malformed(&source.path, "not a safetensors file: its header length makes no sense")
-            .with_hint("a file that Git LFS or a download left as a pointer looks like this: download it again"));
+        return Err(Error::malformed(
+            &source.path,
+            "not a safetensors file: its header length makes no sense",
+        )
+        .with_hint(
+            "a file that Git LFS or a download left as a pointer looks like this: download it again",
+        ));
     }
     if size < 8 + length {
         return Err(cut_short(8 + length));

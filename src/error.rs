@@ -192,9 +192,11 @@ fn names_hint(kind: &str, name: &str, known: &[String]) -> Option<String> {
     }
     let list = known.iter().take(SHOWN).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
     let more = if known.len() > SHOWN { ", …" } else { "" };
+    let plural = kind.strip_suffix('y').map_or(format!("{kind}s"), |stem| format!("{stem}ies"));
     Some(match did_you_mean(name, known.iter().map(String::as_str)) {
-        Some(nearest) => format!("did you mean `{nearest}`? known {kind}s: {list}{more}"),
-        None => format!("known {kind}s: {list}{more}"),
+        Some(nearest) if known.len() == 1 => format!("did you mean `{nearest}`?"),
+        Some(nearest) => format!("did you mean `{nearest}`? known {plural}: {list}{more}"),
+        None => format!("known {plural}: {list}{more}"),
     })
 }
 
@@ -208,7 +210,8 @@ fn file_hint(action: &str, path: &Path, source: &std::io::Error) -> Option<Strin
         ErrorKind::NotFound => Some("check the path; it is relative to the folder you are in".to_owned()),
         ErrorKind::PermissionDenied => Some("check who may read and write there".to_owned()),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(
-            "the disk is full: free some space or choose another output; nothing was left half-written".to_owned(),
+            "the disk is full: free some space or choose another output; nothing was left half-written"
+                .to_owned(),
         ),
         _ => None,
     }
@@ -241,7 +244,10 @@ mod tests {
         assert_eq!(error.to_string(), "unknown option `max_exmples`");
         let hint = error.hint().unwrap_or_default();
         assert!(hint.starts_with("did you mean `max_examples`?"), "{hint}");
-        assert_eq!(did_you_mean("Blocks.3.hook_resid_pre", ["blocks.3.hook_resid_pre"]), Some("blocks.3.hook_resid_pre"));
+        assert_eq!(
+            did_you_mean("Blocks.3.hook_resid_pre", ["blocks.3.hook_resid_pre"]),
+            Some("blocks.3.hook_resid_pre")
+        );
         assert_eq!(did_you_mean("zebra", ["blocks.3.hook_resid_pre"]), None);
     }
 }

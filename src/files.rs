@@ -18,7 +18,8 @@ pub fn beside(path: &Path) -> Result<NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(folder_of(path)).map_err(Error::file("create", path))
+    // The error names the temporary file; what the user asked for is the other one.
+    builder.tempfile_in(folder_of(path)).map_err(|e| Error::file("create", path)(e.kind().into()))
 }
 
 /// Gives a finished temporary file its name, once the disk has it.

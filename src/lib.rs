@@ -72,8 +72,8 @@ pub use extract::{
 pub use hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
-    Activation, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig, SpecialTokens, TokenBatch, Tokenizer,
-    char_offsets,
+    Activation, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig, SpecialTokens, TokenBatch,
+    Tokenizer, char_offsets,
 };
 pub use progress::{Progress, Report};
 pub use sae::{

@@ -89,9 +89,9 @@ fn check_npy(path: &Path) -> Result<()> {
     let after = |key: &str| header.split_once(key).map(|(_, rest)| rest);
     let shape = after("'shape':").and_then(|rest| rest.split_once('(')).and_then(|(_, r)| r.split_once(')'));
     let (shape, _) = shape.ok_or_else(|| malformed("its header names no shape"))?;
-    let width = after("'descr':").and_then(|rest| rest.split('\'').nth(1)).and_then(|descr| {
-        descr.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok()
-    });
+    let width = after("'descr':")
+        .and_then(|rest| rest.split('\'').nth(1))
+        .and_then(|descr| descr.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok());
     let mut expected = width.ok_or_else(|| malformed("its header names no number type"))?;
     for part in shape.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let n: u64 = part.parse().map_err(|_| malformed("its shape is no list of sizes"))?;
@@ -171,7 +171,8 @@ mod tests {
             assert!(load_npy(&path).is_err(), "cut at {end}");
         }
         let path = folder.path().join("x.safetensors");
-        save_safetensors([("a".to_owned(), tensor.clone()), ("b".to_owned(), tensor.t().unwrap())], &path).unwrap();
+        save_safetensors([("a".to_owned(), tensor.clone()), ("b".to_owned(), tensor.t().unwrap())], &path)
+            .unwrap();
         let back = load_safetensors(&path).unwrap();
         assert_eq!(back["b"].to_vec2::<f32>().unwrap(), tensor.t().unwrap().to_vec2::<f32>().unwrap());
     }

@@ -33,7 +33,7 @@ pub(super) struct ExtractArguments {
     max_examples: Option<u64>,
     /// An activation is kept if it is above this
     #[arg(long, value_name = "X", default_value_t = 0.0)]
-    activation_threshold: f32,
+    activation_threshold: f64,
     /// The most contexts in one forward pass; changes the speed and the memory, not the result
     #[arg(long, value_name = "N", default_value_t = ExtractOptions::default().batch_size)]
     batch_size: usize,
@@ -49,9 +49,21 @@ pub(super) struct ExtractArguments {
     /// Whether a context holds one document or a stretch of all of them
     #[arg(long, value_enum, default_value_t = Pack::Documents)]
     packing: Pack,
-    /// The hook that the SAE reads [default: as the checkpoint says]
+    /// The hook that the SAE reads [default: as its checkpoint says]
     #[arg(long)]
     hook_name: Option<String>,
+    /// The factor of an expected_average_only_in SAE [default: as its checkpoint says]
+    #[arg(long, value_name = "X")]
+    norm_scaling_factor: Option<f64>,
+    /// Whether the SAE reads the residual stream less its mean [default: as its checkpoint says]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    center_writing_weights: Option<bool>,
+    /// Whether the SAE reads hook_z and hook_v less the value bias [default: as its checkpoint says]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    fold_value_biases: Option<bool>,
+    /// Whether the norm's bias counts as part of the value bias [default: as its checkpoint says]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    fold_ln: Option<bool>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -70,7 +82,13 @@ impl ExtractArguments {
     /// Loads the model and the SAE and runs the extraction.
     pub(super) fn run(self, progress: &Progress) -> Result<ExtractSummary> {
         let model = Model::load(&self.model)?;
-        let sae_options = SaeOptions { hook_name: self.hook_name, ..Default::default() };
+        let sae_options = SaeOptions {
+            hook_name: self.hook_name,
+            norm_scaling_factor: self.norm_scaling_factor,
+            center_writing_weights: self.center_writing_weights,
+            fold_value_biases: self.fold_value_biases,
+            fold_ln: self.fold_ln,
+        };
         let sae = Sae::load(&self.sae, self.sae_id.as_deref(), &sae_options)?;
         let options = ExtractOptions {
             dataset_path: self.dataset_path,
@@ -107,7 +125,9 @@ mod tests {
 
     #[test]
     fn every_option_is_a_flag_with_the_same_default() {
-        let options = serde_json::to_value(ExtractOptions::default()).unwrap();
+        let mut options = serde_json::to_value(ExtractOptions::default()).unwrap();
+        let of_sae = serde_json::to_value(SaeOptions::default()).unwrap();
+        options.as_object_mut().unwrap().extend(of_sae.as_object().unwrap().clone());
         let command = <Only as clap::CommandFactory>::command();
         for (name, default) in options.as_object().unwrap() {
             let flag = command.get_arguments().find(|a| a.get_id() == name.as_str());
@@ -122,7 +142,8 @@ mod tests {
                 assert!(same, "{name}: {default} and {value}");
             }
         }
-        let line = "x --model demo --sae demo --dataset d --output o --prepend-bos false --long-documents truncate";
+        let line =
+            "x --model demo --sae demo --dataset d --output o --prepend-bos false --long-documents truncate";
         let arguments = Only::parse_from(line.split(' ')).arguments;
         assert_eq!(arguments.prepend_bos, Some(false));
         assert!(matches!(arguments.long_documents, Long::Truncate));

@@ -17,7 +17,9 @@ const INTERRUPTED: u8 = 130;
 /// What is typed.
 #[derive(Parser)]
 #[command(name = "saescope", version, about, disable_help_subcommand = true)]
-#[command(after_help = "`saescope help` lists the functions of scripts, `saescope help NAME` tells more of one.")]
+#[command(
+    after_help = "`saescope help` lists the functions of scripts, `saescope help NAME` tells more of one."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -58,7 +60,9 @@ pub fn main() -> ExitCode {
             ExitCode::from(INTERRUPTED)
         }
         // Whoever read our output has had enough, as in `saescope … | head`.
-        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             to_stderr(&format!("error: {error}"));
             if let Some(excerpt) = error.excerpt() {
@@ -85,7 +89,10 @@ fn run(command: Command, progress: &Progress) -> Result<()> {
         Command::Extract(arguments) => print(&arguments.run(progress)?.to_string()),
         Command::Help { name: None } => print(&session(progress).help().list()),
         Command::Help { name: Some(name) } => match Arguments::command().find_subcommand_mut(&name) {
-            Some(command) => print(&command.render_long_help().to_string()),
+            Some(command) => {
+                let name = format!("saescope {name}");
+                print(&command.clone().bin_name(name).render_long_help().to_string())
+            }
             None => print(&session(progress).help().get(&name)?),
         },
     }
@@ -112,7 +119,8 @@ fn interruptible() -> Result<Progress> {
 
 /// A line to the standard output.
 fn print(line: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").map_err(Error::file("write", std::path::Path::new("standard output")))
+    writeln!(std::io::stdout(), "{line}")
+        .map_err(Error::file("write", std::path::Path::new("standard output")))
 }
 
 /// A line to the standard error; where that is closed there is nobody to tell.

@@ -51,7 +51,17 @@ impl Parquet {
         let (leaf, is_optional) = find_column(path, &file, column)?;
         let groups = 0..file.num_row_groups();
         let batch = Vec::new().into_iter();
-        Ok(Parquet { path: path.to_owned(), file, leaf, is_optional, groups, group: None, batch, row: 0, source: source.clone() })
+        Ok(Parquet {
+            path: path.to_owned(),
+            file,
+            leaf,
+            is_optional,
+            groups,
+            group: None,
+            batch,
+            row: 0,
+            source: source.clone(),
+        })
     }
 
     fn advance(&mut self) -> Result<Option<String>> {

@@ -1,13 +1,13 @@
 //! Which files a path stands for, and the format of each: one file, a folder, a glob, or the embedded documents.
 
 use crate::error::{Error, Result, did_you_mean};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// How the documents of a file are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,9 @@ pub(super) fn find(path: &str) -> Result<Vec<Source>> {
             path,
             format: Format::Jsonl,
             bytes: bytes.len() as u64,
-            embedded: Some(bytes), read: Arc::default() }]);
+            embedded: Some(bytes),
+            read: Arc::default(),
+        }]);
     }
     let place = Path::new(path);
     match fs::metadata(place) {

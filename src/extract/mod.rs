@@ -1,10 +1,10 @@
 //! Documents in, records out: the active features of every token of a dataset.
 //!
-//! Three things go on at once: reading and tokenizing, running the model and the SAE, and writing. Contexts are batched
-//! in the order of the documents, end to end, so that every matmul is over a thousand tokens or more; the records do
-//! not depend on how.
+//! Contexts are batched in the order of the documents, end to end, so that every matmul is over about a thousand tokens;
+//! the records do not depend on how.
 
 mod options;
+mod pipeline;
 mod record;
 mod summary;
 mod windows;
@@ -20,19 +20,11 @@ use crate::hooks::{ActivationCache, HookPoint};
 use crate::model::{Model, TokenBatch};
 use crate::progress::{Progress, Report};
 use crate::sae::{Features, Sae};
-use options::Contexts;
+use pipeline::{Counts, Job};
 use sha2::{Digest, Sha256};
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
-use windows::Windows;
-
-/// The tokens that a forward pass takes at most, unless one context alone is longer: enough for matmuls to run at
-/// their full rate, few enough to stay in tens of megabytes.
-const BATCH_TOKENS: usize = 2048;
-/// Batches that wait between two stages.
-const WAITING: usize = 2;
 
 /// Writes the active features of every token of a dataset to a JSONL file, and a description of the run to
 /// `<output>.meta.json` beside it.
@@ -92,9 +84,14 @@ pub fn create_feature_dataset(
     }
     let mut file = files::beside(output)?;
 
+    for doubt in sae.doubts() {
+        progress.report(Report::Warning(doubt));
+    }
+    warm_up(model, sae, progress)?;
     progress.report(Report::Started { label: format!("{} on {}", sae.hook()?, model.cfg().model_name) });
     let start = Instant::now();
-    let result = run(model, sae, &dataset, options, contexts, progress, |sink| {
+    let job = Job { model, sae, dataset: &dataset, options, contexts, progress };
+    let result = pipeline::run(job, |sink| {
         let mut writer = Hashed { inner: BufWriter::new(file.as_file_mut()), hash: Sha256::new() };
         sink.write_all_to(&mut writer).map_err(Error::file("write", output))?;
         writer.flush().map_err(Error::file("write", output))?;
@@ -103,14 +100,13 @@ pub fn create_feature_dataset(
     progress.report(Report::Finished);
     let (counts, sha256) = result?;
     let seconds = start.elapsed().as_secs_f64();
-    counts.check(&dataset)?;
-    files::keep(file, output)?;
-
+    check_counts(&counts, &dataset)?;
     let summary = ExtractSummary {
         documents: counts.documents,
         documents_skipped: counts.documents_skipped,
         records: counts.records,
         tokens: counts.tokens,
+        prepend_bos: contexts.bos.is_some(),
         mean_l0: counts.active as f64 / counts.tokens_behind_bos.max(1) as f64,
         features_seen: counts.seen.iter().filter(|seen| **seen).count() as u64,
         d_sae: sae.cfg().d_sae as u64,
@@ -119,8 +115,14 @@ pub fn create_feature_dataset(
         output_path: options.output_path.clone(),
         sha256,
     };
-    let context = (contexts.window + usize::from(contexts.bos.is_some()), contexts.bos.is_some());
-    summary::write_meta(model, sae, &dataset, options, context, &summary)?;
+    let context_size = contexts.window + usize::from(contexts.bos.is_some());
+    let meta = summary::meta(model, sae, &dataset, options, context_size, &summary)?;
+    let meta_path = summary::meta_path(&options.output_path);
+    let mut meta_file = files::beside(&meta_path)?;
+    meta_file.write_all(&meta).map_err(Error::file("write", &meta_path))?;
+    // Both are complete before either has its name.
+    files::keep(file, output)?;
+    files::keep(meta_file, &meta_path)?;
     Ok(summary)
 }
 
@@ -167,7 +169,7 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
             None => ("n_heads · d_head", cfg.n_heads * cfg.d_head),
         },
         HookPoint::AttnScores | HookPoint::Pattern | HookPoint::UnembedOut => ("no features", 0),
-        point if matches!(point, HookPoint::Ln1Scale | HookPoint::Ln2Scale | HookPoint::LnFinalScale) => ("1", 1),
+        HookPoint::Ln1Scale | HookPoint::Ln2Scale | HookPoint::LnFinalScale => ("one number", 1),
         _ => ("d_model", cfg.d_model),
     };
     if width == sae_cfg.d_in {
@@ -186,197 +188,27 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     ))
 }
 
-/// What a run has counted.
-#[derive(Default)]
-struct Counts {
-    documents: u64,
-    documents_skipped: u64,
-    records: u64,
-    tokens: u64,
-    tokens_behind_bos: u64,
-    active: u64,
-    seen: Vec<bool>,
-}
-
-impl Counts {
-    /// A run that wrote nothing is a mistake of some kind.
-    fn check(&self, dataset: &Dataset) -> Result<()> {
-        if self.records > 0 {
-            return Ok(());
-        }
-        let (got, hint) = match (self.documents, self.documents - self.documents_skipped) {
-            (0, _) => ("none".to_owned(), "the dataset is empty"),
-            (n, 0) => (format!("{n} without any"), "check `text_column`"),
-            (n, _) => (format!("{n} that do not fill one context"), "choose a smaller `context_size`"),
-        };
-        let what = format!("the dataset `{}`", dataset.path());
-        Err(Error::invalid(what, "documents with tokens", got).with_hint(hint))
+/// Reads the weights that a run needs, by running one token.
+fn warm_up(model: &Model, sae: &Sae, progress: &Progress) -> Result<()> {
+    match feature_acts(model, sae, &TokenBatch::single(&[0]), 0.0, progress) {
+        // The run itself will say at which document.
+        Ok(_) | Err(Error::NotFinite { .. }) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
-/// Contexts on their way to the model.
-#[derive(Default)]
-struct Batch {
-    records: Vec<FeatureRecord>,
-    /// The number of the document that each record is of.
-    documents: Vec<u64>,
-    tokens: usize,
-    /// What had been read when the batch was full.
-    documents_read: u64,
-    documents_skipped: u64,
-    fraction: f64,
-}
-
-/// Records on their way to the file.
-struct Sink(Receiver<Vec<FeatureRecord>>);
-
-impl Sink {
-    fn write_all_to(&self, writer: &mut impl Write) -> std::io::Result<()> {
-        for records in &self.0 {
-            for record in &records {
-                record.write_line(&mut *writer)?;
-            }
-        }
-        Ok(())
+/// A run that wrote nothing is a mistake of some kind.
+fn check_counts(counts: &Counts, dataset: &Dataset) -> Result<()> {
+    if counts.records > 0 {
+        return Ok(());
     }
-}
-
-/// Runs all documents; `write` takes the records, on a thread of its own.
-fn run<T: Send>(
-    model: &Model,
-    sae: &Sae,
-    dataset: &Dataset,
-    options: &ExtractOptions,
-    contexts: Contexts,
-    progress: &Progress,
-    write: impl FnOnce(Sink) -> Result<T> + Send,
-) -> Result<(Counts, T)> {
-    let batches = read_batches(model, dataset, options, contexts)?;
-    let (records, sink) = sync_channel(WAITING);
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write(Sink(sink)));
-        let counts = compute(model, sae, &batches, options, contexts, progress, &records);
-        drop(records);
-        let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok((counts?, written))
-    })
-}
-
-/// Runs each batch and hands its records on, until there are no more or the writer has given up.
-fn compute(
-    model: &Model,
-    sae: &Sae,
-    batches: &Receiver<Result<Batch>>,
-    options: &ExtractOptions,
-    contexts: Contexts,
-    progress: &Progress,
-    records: &SyncSender<Vec<FeatureRecord>>,
-) -> Result<Counts> {
-    let mut counts = Counts { seen: vec![false; sae.cfg().d_sae], ..Default::default() };
-    loop {
-        progress.check()?;
-        // Waits for a slow disk in steps, so that an interrupt is noticed.
-        let mut batch = match batches.recv_timeout(std::time::Duration::from_millis(100)) {
-            Ok(batch) => batch?,
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => continue,
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return Ok(counts),
-        };
-        (counts.documents, counts.documents_skipped) = (batch.documents_read, batch.documents_skipped);
-        if !batch.records.is_empty() {
-            let features = run_batch(model, sae, &batch, options, progress)?;
-            let mut start = 0;
-            for record in &mut batch.records {
-                record.set_features(&features, start);
-                start += record.tokens.len();
-                counts.records += 1;
-                counts.tokens += record.tokens.len() as u64;
-                let skip = usize::from(contexts.bos.is_some());
-                for active in record.active_features.iter().skip(skip) {
-                    counts.tokens_behind_bos += 1;
-                    counts.active += active.len() as u64;
-                    active.iter().for_each(|feature| counts.seen[*feature as usize] = true);
-                }
-            }
-            if records.send(batch.records).is_err() {
-                return Ok(counts);
-            }
-        }
-        let Counts { documents, tokens, .. } = counts;
-        progress.report(Report::Advanced { documents, tokens, fraction: batch.fraction });
-    }
-}
-
-/// The features of a batch. Where they cannot be computed, finds out which document is to blame.
-fn run_batch(
-    model: &Model,
-    sae: &Sae,
-    batch: &Batch,
-    options: &ExtractOptions,
-    progress: &Progress,
-) -> Result<Features> {
-    let mut tokens = TokenBatch::default();
-    batch.records.iter().for_each(|record| tokens.push(&record.tokens));
-    let acts = |tokens: &TokenBatch| feature_acts(model, sae, tokens, options.activation_threshold, progress);
-    match acts(&tokens) {
-        Err(Error::NotFinite { message }) => {
-            for (record, document) in batch.records.iter().zip(&batch.documents) {
-                if let Err(Error::NotFinite { message }) = acts(&TokenBatch::single(&record.tokens)) {
-                    return Err(Error::NotFinite { message: format!("document {document}: {message}") });
-                }
-            }
-            Err(Error::NotFinite { message })
-        }
-        features => features,
-    }
-}
-
-/// Reads, tokenizes and batches documents on a thread of its own, which ends when nobody takes batches any more.
-fn read_batches(
-    model: &Model,
-    dataset: &Dataset,
-    options: &ExtractOptions,
-    contexts: Contexts,
-) -> Result<Receiver<Result<Batch>>> {
-    let mut windows = Windows::new(model.tokenizer()?.clone(), contexts);
-    let mut documents = dataset.documents();
-    let (max_examples, batch_size) = (options.max_examples, options.batch_size);
-    let (sender, receiver) = sync_channel(WAITING);
-    std::thread::spawn(move || {
-        // Whether anybody still listens is all that matters of a send.
-        let _ = (|| {
-            let mut batch = Batch::default();
-            let (mut read, mut skipped) = (0, 0);
-            let send = |batch: &mut Batch, read, skipped, fraction: f64| {
-                let share = max_examples.map_or(0.0, |most| read as f64 / most as f64);
-                let full = std::mem::take(batch);
-                let fraction = fraction.max(share);
-                sender.send(Ok(Batch { documents_read: read, documents_skipped: skipped, fraction, ..full }))
-            };
-            while max_examples.is_none_or(|most| read < most) {
-                let records = match documents.next() {
-                    None => break,
-                    Some(text) => match text.and_then(|text| windows.cut(&text)) {
-                        Ok(records) => records,
-                        Err(error) => return sender.send(Err(error)),
-                    },
-                };
-                skipped += u64::from(records.is_none());
-                for record in records.into_iter().flatten() {
-                    let full = batch.records.len() == batch_size
-                        || batch.tokens + record.tokens.len() > BATCH_TOKENS && batch.tokens > 0;
-                    if full {
-                        send(&mut batch, read, skipped, documents.fraction_read())?;
-                    }
-                    batch.tokens += record.tokens.len();
-                    batch.records.push(record);
-                    batch.documents.push(read);
-                }
-                read += 1;
-            }
-            send(&mut batch, read, skipped, 1.0)
-        })();
-    });
-    Ok(receiver)
+    let (got, hint) = match (counts.documents, counts.documents - counts.documents_skipped) {
+        (0, _) => ("none".to_owned(), "the dataset is empty"),
+        (n, 0) => (format!("{n} without any"), "check `text_column`"),
+        (n, _) => (format!("{n} that do not fill one context"), "choose a smaller `context_size`"),
+    };
+    let what = format!("the dataset `{}`", dataset.path());
+    Err(Error::invalid(what, "documents with tokens", got).with_hint(hint))
 }
 
 /// A writer that hashes what goes through it.

@@ -18,8 +18,8 @@ pub struct ExtractOptions {
     /// The most documents to take. Default: all.
     pub max_examples: Option<u64>,
     /// An activation is kept if it is above this. Default: 0.
-    pub activation_threshold: f32,
-    /// The most contexts in one forward pass; a pass also takes no more than about 2,048 tokens. Changes the speed
+    pub activation_threshold: f64,
+    /// The most contexts in one forward pass; a pass also takes no more than about 1,024 tokens. Changes the speed
     /// and the memory, not the result. Default: 64.
     pub batch_size: usize,
     /// The length of a context in tokens, BOS included. Default: the SAE's, at most the model's.
@@ -102,7 +102,11 @@ impl ExtractOptions {
         let n_ctx = model.cfg().n_ctx;
         let context = match self.context_size {
             Some(n) if n > n_ctx => {
-                return Err(Error::invalid("`context_size`", format!("at most n_ctx = {n_ctx} of the model"), n));
+                return Err(Error::invalid(
+                    "`context_size`",
+                    format!("at most n_ctx = {n_ctx} of the model"),
+                    n,
+                ));
             }
             Some(n) => n,
             None => sae.cfg().context_size.unwrap_or(n_ctx).min(n_ctx),

@@ -161,7 +161,9 @@ mod tests {
         let mut line = Vec::new();
         record.write_line(&mut line).unwrap();
         let line = String::from_utf8(line).unwrap();
-        assert!(line.starts_with(r#"{"text":"naïve\n\"quote\"","tokens":[0,5],"offsets":[0,0],"active_features":[[],["#));
+        assert!(line.starts_with(
+            r#"{"text":"naïve\n\"quote\"","tokens":[0,5],"offsets":[0,0],"active_features":[[],["#
+        ));
         let numbers = line.rsplit('[').next().unwrap().trim_end_matches("]]}\n");
         for (text, value) in numbers.split(',').zip(values) {
             assert!(text.contains(['.', 'e']), "{text}");

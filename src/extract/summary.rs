@@ -3,7 +3,6 @@
 use super::options::ExtractOptions;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::files;
 use crate::model::Model;
 use crate::sae::Sae;
 use serde::{Deserialize, Serialize};
@@ -21,6 +20,8 @@ pub struct ExtractSummary {
     pub records: u64,
     /// Tokens run, BOS included.
     pub tokens: u64,
+    /// Whether each record begins with a BOS.
+    pub prepend_bos: bool,
     /// The mean number of active features at a token, above the threshold, BOS left out.
     pub mean_l0: f64,
     /// Features that were active at least once.
@@ -47,7 +48,8 @@ impl std::fmt::Display for ExtractSummary {
             write!(f, "\nrecords        {}", self.records)?;
         }
         write!(f, "\ntokens         {}", self.tokens)?;
-        write!(f, "\nmean L0        {:.1}", self.mean_l0)?;
+        let without = if self.prepend_bos { " (BOS left out)" } else { "" };
+        write!(f, "\nmean L0        {:.1}{without}", self.mean_l0)?;
         let share = 100.0 * self.features_seen as f64 / self.d_sae.max(1) as f64;
         write!(f, "\nfeatures seen  {} of {} ({share:.0} %)", self.features_seen, self.d_sae)?;
         write!(f, "\ntokens/s       {:.0} ({:.1} s)", self.tokens_per_second, self.seconds)?;
@@ -55,15 +57,15 @@ impl std::fmt::Display for ExtractSummary {
     }
 }
 
-/// Writes what is needed to know later how a feature dataset came about to `<output>.meta.json`.
-pub(super) fn write_meta(
+/// What is needed to know later how a feature dataset came about, as the JSON of `<output>.meta.json`.
+pub(super) fn meta(
     model: &Model,
     sae: &Sae,
     dataset: &Dataset,
     options: &ExtractOptions,
-    context: (usize, bool),
+    context_size: usize,
     summary: &ExtractSummary,
-) -> Result<()> {
+) -> Result<Vec<u8>> {
     let counts = json!({
         "documents": summary.documents,
         "documents_skipped": summary.documents_skipped,
@@ -71,10 +73,9 @@ pub(super) fn write_meta(
         "tokens": summary.tokens,
         "features_seen": summary.features_seen,
     });
-    let (context_size, prepend_bos) = context;
     let resolved = ExtractOptions {
         context_size: Some(context_size),
-        prepend_bos: Some(prepend_bos),
+        prepend_bos: Some(summary.prepend_bos),
         dataset_path: dataset.path().to_owned(),
         text_column: dataset.text_column().to_owned(),
         ..options.clone()
@@ -92,14 +93,14 @@ pub(super) fn write_meta(
         "tokens_per_second": summary.tokens_per_second,
         "sha256": summary.sha256,
     });
-    let path = meta_path(&options.output_path);
-    let text = serde_json::to_string_pretty(&meta)
-        .map_err(|e| Error::malformed(&path, format!("cannot describe the run: {e}")))?;
-    files::write_whole(&path, (text + "\n").as_bytes())
+    let text = serde_json::to_string_pretty(&meta).map_err(|e| {
+        Error::malformed(&meta_path(&options.output_path), format!("cannot describe the run: {e}"))
+    })?;
+    Ok((text + "\n").into_bytes())
 }
 
 /// Where the description of a feature dataset lies.
-fn meta_path(output_path: &str) -> PathBuf {
+pub(super) fn meta_path(output_path: &str) -> PathBuf {
     PathBuf::from(format!("{output_path}.meta.json"))
 }
 

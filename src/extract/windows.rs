@@ -77,7 +77,13 @@ fn begin(bos: Option<u32>) -> FeatureRecord {
 }
 
 /// Adds a range of a document's tokens to a record, and the bytes that they stand for.
-fn add(record: &mut FeatureRecord, text: &str, bytes: Range<usize>, encoding: &Encoding, tokens: Range<usize>) {
+fn add(
+    record: &mut FeatureRecord,
+    text: &str,
+    bytes: Range<usize>,
+    encoding: &Encoding,
+    tokens: Range<usize>,
+) {
     let before = record.text.chars().count();
     let slice = text.get(bytes.clone()).unwrap_or_default();
     record.text.push_str(slice);

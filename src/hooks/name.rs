@@ -272,7 +272,8 @@ fn point_of(stem: &str) -> Option<HookPoint> {
 
 /// The error for a name that is no hook point; the suggestion keeps the block that was meant.
 fn unknown_hook(name: &str, n_layers: usize) -> Error {
-    let layer = name.split('.').nth(1).and_then(|l| l.parse().ok()).unwrap_or(0).min(n_layers.saturating_sub(1));
+    let layer =
+        name.split('.').nth(1).and_then(|l| l.parse().ok()).unwrap_or(0).min(n_layers.saturating_sub(1));
     let mut known: Vec<String> = POINTS
         .iter()
         .map(|(p, _)| if p.is_in_block() { HookName::in_block(layer, *p) } else { HookName::global(*p) })

@@ -51,11 +51,11 @@ pub fn mix_values(pattern: &Tensor, v: &Tensor) -> Result<Tensor> {
 }
 
 /// Queries that share a pass over the keys.
-const ROWS: usize = 4;
+const ROWS: usize = 6;
 /// SIMD vectors in a panel: with [`ROWS`] rows, what the registers of AVX2 can hold.
 const VECTORS: usize = 2;
 /// Queries that one parallel task takes, for all heads.
-const ROWS_PER_TASK: usize = 32;
+const ROWS_PER_TASK: usize = 48;
 
 struct Attention<'a> {
     spans: &'a [Span],
@@ -339,7 +339,11 @@ mod tests {
                     std::slice::from_ref(&alone),
                     0.7,
                 );
-                assert_eq!(largest_difference(&take(&z), &single.unwrap()), 0.0, "the batch changes a sequence");
+                assert_eq!(
+                    largest_difference(&take(&z), &single.unwrap()),
+                    0.0,
+                    "the batch changes a sequence"
+                );
                 if span.queries.len() > 3 {
                     let past = span.queries.len() - 2;
                     let late = take(&q).narrow(0, past, 2).unwrap().contiguous().unwrap();

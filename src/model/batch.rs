@@ -56,7 +56,8 @@ impl TokenBatch {
             return Err(Error::invalid("the input", "at least one token", "none")
                 .with_hint("the text is empty; with `prepend_bos: true` it would be a BOS token alone"));
         }
-        if let Some((pos, token)) = self.tokens.iter().enumerate().find(|(_, t)| **t as usize >= cfg.d_vocab) {
+        if let Some((pos, token)) = self.tokens.iter().enumerate().find(|(_, t)| **t as usize >= cfg.d_vocab)
+        {
             return Err(Error::invalid(
                 format!("the token at position {pos}"),
                 format!("an id below d_vocab = {}", cfg.d_vocab),

@@ -104,7 +104,11 @@ impl Pass<'_> {
         let positions = Tensor::from_iter(positions, &device)?;
         let pos_embed = weights.pos_embed()?.index_select(&positions, 0)?; // [n, d_model]
         let pos_embed = self.at_global(HookPoint::PosEmbed, pos_embed)?;
-        Ok((embed + pos_embed)?)
+        if self.hooks.wants(&HookName::global(HookPoint::Embed)) {
+            return Ok((embed + pos_embed)?);
+        }
+        ops::add_in_place(&embed, &pos_embed)?;
+        Ok(embed)
     }
 
     fn block(&mut self, layer: usize, block: &Block, resid_pre: Tensor) -> Result<Tensor, Halt> {
@@ -164,20 +168,27 @@ impl Pass<'_> {
         let mut part = |i: usize, x: Tensor| {
             let x = self.norm(ln1_names(layer), &block.ln1, &x)?; // [n, n_heads, d_model]
             let (start, len) = (i * n_heads * d_head, n_heads * d_head);
-            let weight = block.qkv.weight.narrow(0, start, len)?.reshape((n_heads, d_head, d_model))?;
+            let weight = block.qkv.weight.narrow(1, start, len)?.reshape((d_model, n_heads, d_head))?;
+            let weight = weight.transpose(0, 1)?.contiguous()?; // [n_heads, d_model, d_head]
             let bias = block.qkv.bias.narrow(0, start, len)?.reshape((n_heads, d_head))?;
-            let part = x.transpose(0, 1)?.contiguous()?.matmul(&weight.transpose(1, 2)?)?; // [n_heads, n, d_head]
+            let part = x.transpose(0, 1)?.contiguous()?.matmul(&weight)?; // [n_heads, n, d_head]
             Ok::<_, Halt>(part.transpose(0, 1)?.contiguous()?.broadcast_add(&bias)?) // [n, n_heads, d_head]
         };
         Ok([part(0, q_in)?, part(1, k_in)?, part(2, v_in)?])
     }
 
     /// `resid_pre + z · W_O + b_O`, `[n, d_model]`.
-    fn attn_out(&mut self, layer: usize, w_o: &Linear, z: &Tensor, resid_pre: &Tensor) -> Result<Tensor, Halt> {
+    fn attn_out(
+        &mut self,
+        layer: usize,
+        w_o: &Linear,
+        z: &Tensor,
+        resid_pre: &Tensor,
+    ) -> Result<Tensor, Halt> {
         let ModelConfig { n_heads, d_head, d_model, .. } = *self.cfg;
         let flat = z.reshape((z.dim(0)?, n_heads * d_head))?; // [n, n_heads · d_head]
         let out = if self.wants(layer, HookPoint::Result) {
-            let by_head = w_o.weight.t()?.contiguous()?.reshape((n_heads, d_head, d_model))?;
+            let by_head = w_o.weight.reshape((n_heads, d_head, d_model))?;
             let result = z.transpose(0, 1)?.contiguous()?.matmul(&by_head)?; // [n_heads, n, d_model]
             let result = result.transpose(0, 1)?.contiguous()?;
             let result = self.at(layer, HookPoint::Result, result)?; // [n, n_heads, d_model]
@@ -189,8 +200,15 @@ impl Pass<'_> {
     }
 
     /// `resid_mid` plus what the MLP adds to it, `[n, d_model]`.
-    fn mlp(&mut self, layer: usize, block: &Block, mlp_in: &Tensor, resid_mid: &Tensor) -> Result<Tensor, Halt> {
-        let names = [HookPoint::Ln2Scale, HookPoint::Ln2Normalized].map(|point| HookName::in_block(layer, point));
+    fn mlp(
+        &mut self,
+        layer: usize,
+        block: &Block,
+        mlp_in: &Tensor,
+        resid_mid: &Tensor,
+    ) -> Result<Tensor, Halt> {
+        let names =
+            [HookPoint::Ln2Scale, HookPoint::Ln2Normalized].map(|point| HookName::in_block(layer, point));
         let x = self.norm(names, &block.ln2, mlp_in)?; // [n, d_model]
         let pre = multiply(&block.mlp_in, &x)?; // [n, d_mlp], without its bias
         let post = if self.cfg.act_fn == Activation::GeluNew && !self.wants(layer, HookPoint::MlpPre) {
@@ -308,12 +326,12 @@ fn ln1_names(layer: usize) -> [HookName; 2] {
     [HookPoint::Ln1Scale, HookPoint::Ln1Normalized].map(|point| HookName::in_block(layer, point))
 }
 
-/// `x · weightᵀ`: `[n, in]` → `[n, out]`.
+/// `x · weight`: `[n, in]` → `[n, out]`.
 fn multiply(layer: &Linear, x: &Tensor) -> Result<Tensor> {
-    Ok(x.matmul(&layer.weight.t()?)?)
+    Ok(x.matmul(&layer.weight)?)
 }
 
-/// `x · weightᵀ + bias`: `[n, in]` → `[n, out]`.
+/// `x · weight + bias`: `[n, in]` → `[n, out]`.
 fn linear(layer: &Linear, x: &Tensor) -> Result<Tensor> {
     let y = multiply(layer, x)?;
     ops::add_bias_in_place(&y, &layer.bias)?;

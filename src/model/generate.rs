@@ -82,11 +82,14 @@ impl Model {
         let mut new = Vec::new();
         while new.len() < options.max_new_tokens && tokens.len() + new.len() < self.cfg().n_ctx {
             let logits = self.forward(&TokenBatch::single(&next), Some(&mut cache), hooks, progress)?;
-            let logits = logits.ok_or_else(|| Error::invalid("generation", "hooks that let a pass finish", "others"))?;
+            let logits = logits
+                .ok_or_else(|| Error::invalid("generation", "hooks that let a pass finish", "others"))?;
             let last = logits.get(logits.dim(0)? - 1)?; // [d_vocab]
             if !last.sum_all()?.to_scalar::<f32>()?.is_finite() {
                 let at = tokens.len() + new.len();
-                return Err(Error::NotFinite { message: format!("the logits at position {at} are not finite") });
+                return Err(Error::NotFinite {
+                    message: format!("the logits at position {at} are not finite"),
+                });
             }
             let token = sampler.sample(&last)?;
             new.push(token);

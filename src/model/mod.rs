@@ -203,8 +203,8 @@ impl Model {
         let block = self.inner.weights.block(layer)?;
         let mut bias = block.qkv.bias.narrow(0, 2 * width, width)?; // [n_heads · d_head]
         if fold_ln {
-            let w_v = block.qkv.weight.narrow(0, 2 * width, width)?; // [n_heads · d_head, d_model]
-            bias = (bias + w_v.matmul(&block.ln1.bias.unsqueeze(1)?)?.squeeze(1)?)?;
+            let w_v = block.qkv.weight.narrow(1, 2 * width, width)?; // [d_model, n_heads · d_head]
+            bias = (bias + block.ln1.bias.unsqueeze(0)?.matmul(&w_v.contiguous()?)?.squeeze(0)?)?;
         }
         Ok(bias.reshape((cfg.n_heads, cfg.d_head))?)
     }
@@ -274,7 +274,9 @@ impl Model {
 
     fn logits_of(&self, tokens: &[u32], hooks: &mut dyn Hooks, progress: &Progress) -> Result<Tensor> {
         let logits = self.forward(&TokenBatch::single(tokens), None, hooks, progress)?;
-        logits.ok_or_else(|| Error::invalid("a pass for logits", "hooks that let it finish", "one that stops it"))
+        logits.ok_or_else(|| {
+            Error::invalid("a pass for logits", "hooks that let it finish", "one that stops it")
+        })
     }
 }
 
@@ -337,7 +339,8 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     for name in map.values() {
         // A shard lies in the folder itself: an index that points elsewhere is not followed.
         let name = name.as_str().filter(|n| Path::new(n).file_name().is_some_and(|f| f == *n));
-        let name = name.ok_or_else(|| Error::malformed(index, "`weight_map` must name files of this folder"))?;
+        let name =
+            name.ok_or_else(|| Error::malformed(index, "`weight_map` must name files of this folder"))?;
         files.push(folder.join(name));
     }
     files.sort();

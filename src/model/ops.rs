@@ -30,6 +30,14 @@ pub fn add_bias_residual_in_place(x: &Tensor, bias: &Tensor, residual: &Tensor) 
     x.inplace_op3(bias, &residual.contiguous()?, &BiasResidual)
 }
 
+/// Adds `y` to `x`, both of one shape, in place. `x` must not be shared.
+///
+/// candle's own addition hands large tensors to a second pool of threads, which spin for the next one and so take the
+/// cores from those that compute.
+pub fn add_in_place(x: &Tensor, y: &Tensor) -> Result<()> {
+    x.inplace_op2(&y.contiguous()?, &Add)
+}
+
 /// e to the power of `x`, to 2 units in the last place over the range of normal numbers; smaller results are about
 /// 1e-38, larger ones about 3e38. In this form a compiler makes SIMD of it.
 #[inline(always)]
@@ -48,7 +56,7 @@ pub(crate) fn exp(x: f32) -> f32 {
         .mul_add(r, 8.333_452e-3)
         .mul_add(r, 4.166_579_6e-2)
         .mul_add(r, 1.666_666_5e-1)
-        .mul_add(r, 5.000_000_1e-1);
+        .mul_add(r, 0.5);
     let e = (p * r).mul_add(r, r) + 1.0;
     let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     e * scale
@@ -57,7 +65,7 @@ pub(crate) fn exp(x: f32) -> f32 {
 /// GELU in the tanh form: `x / (1 + exp(−2 √(2/π) (x + 0.044715 x³)))`.
 #[inline(always)]
 fn gelu_new(x: f32) -> f32 {
-    const MINUS_2_SQRT_2_OVER_PI: f32 = -1.595_769_1;
+    const MINUS_2_SQRT_2_OVER_PI: f32 = -1.595_769_2;
     let inner = (0.044_715 * x * x).mul_add(x, x);
     x / (1.0 + exp(MINUS_2_SQRT_2_OVER_PI * inner))
 }
@@ -146,7 +154,13 @@ impl InplaceOp2 for BiasThen {
         "bias-then-activation"
     }
 
-    fn cpu_fwd(&self, x: &mut CpuStorage, x_layout: &Layout, bias: &CpuStorage, b_layout: &Layout) -> Result<()> {
+    fn cpu_fwd(
+        &self,
+        x: &mut CpuStorage,
+        x_layout: &Layout,
+        bias: &CpuStorage,
+        b_layout: &Layout,
+    ) -> Result<()> {
         let x = floats_mut(x, x_layout, self.name())?;
         let bias = floats(bias, b_layout, self.name())?;
         let d = bias.len();
@@ -160,6 +174,30 @@ impl InplaceOp2 for BiasThen {
                     }
                 }
             });
+        });
+        Ok(())
+    }
+}
+
+struct Add;
+
+impl InplaceOp2 for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &mut CpuStorage,
+        x_layout: &Layout,
+        y: &CpuStorage,
+        y_layout: &Layout,
+    ) -> Result<()> {
+        let x = floats_mut(x, x_layout, self.name())?;
+        let y = floats(y, y_layout, self.name())?;
+        let step = rows_per_task(1);
+        x.par_chunks_mut(step).zip(y.par_chunks(step)).for_each(|(x, y)| {
+            x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
         });
         Ok(())
     }
@@ -221,7 +259,10 @@ mod tests {
             let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
             let expected = 0.5 * x * (1.0 + inner.tanh());
             let got = f64::from(gelu_new(x as f32));
-            assert!((got - expected).abs() < 1e-6 * expected.abs().max(0.1), "gelu({x}) = {got}, not {expected}");
+            assert!(
+                (got - expected).abs() < 1e-6 * expected.abs().max(0.1),
+                "gelu({x}) = {got}, not {expected}"
+            );
         }
     }
 

@@ -105,7 +105,10 @@ impl Tokenizer {
     /// A text that the tokenizer refuses.
     pub fn encode(&self, text: &str) -> Result<Encoding> {
         let encoding = self.inner.encode(text, false).map_err(|e| {
-            Error::mismatch(format!("the tokenizer refuses the text: {e}"), "look for unusual characters in it")
+            Error::mismatch(
+                format!("the tokenizer refuses the text: {e}"),
+                "look for unusual characters in it",
+            )
         })?;
         let bytes = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
         Ok(Encoding { ids: encoding.get_ids().to_vec(), bytes })

@@ -1,10 +1,9 @@
 //! The weights of a model, read from its checkpoint when they are first used.
 
 use super::config::ModelConfig;
-use crate::checkpoint::{Checkpoint, once};
+use crate::checkpoint::{Checkpoint, Lazy};
 use crate::error::Result;
 use candle_core::{Device, Tensor};
-use std::sync::OnceLock;
 
 /// Where in a checkpoint the weights of a model are.
 pub(super) struct WeightNames {
@@ -47,7 +46,7 @@ pub(super) struct Norm {
     pub(super) bias: Tensor,
 }
 
-/// A linear layer: `weight` `[out, in]`, the layout in which `x · weightᵀ` is fastest, and `bias` `[out]`.
+/// A linear layer: `weight` `[in, out]`, the layout in which `x · weight` is fastest, and `bias` `[out]`.
 pub(super) struct Linear {
     pub(super) weight: Tensor,
     pub(super) bias: Tensor,
@@ -68,11 +67,11 @@ pub(super) struct Weights {
     checkpoint: Checkpoint,
     names: WeightNames,
     sizes: Sizes,
-    embed: OnceLock<Tensor>,
-    pos_embed: OnceLock<Tensor>,
-    blocks: Vec<OnceLock<Block>>,
-    ln_final: OnceLock<Norm>,
-    unembed: OnceLock<Tensor>,
+    embed: Lazy<Tensor>,
+    pos_embed: Lazy<Tensor>,
+    blocks: Vec<Lazy<Block>>,
+    ln_final: Lazy<Norm>,
+    unembed: Lazy<Tensor>,
 }
 
 struct Sizes {
@@ -96,11 +95,11 @@ impl Weights {
         let weights = Weights {
             checkpoint,
             sizes,
-            embed: OnceLock::new(),
-            pos_embed: OnceLock::new(),
-            blocks: names.blocks.iter().map(|_| OnceLock::new()).collect(),
-            ln_final: OnceLock::new(),
-            unembed: OnceLock::new(),
+            embed: Lazy::default(),
+            pos_embed: Lazy::default(),
+            blocks: names.blocks.iter().map(|_| Lazy::default()).collect(),
+            ln_final: Lazy::default(),
+            unembed: Lazy::default(),
             names,
         };
         weights.check()?;
@@ -113,28 +112,28 @@ impl Weights {
 
     /// The token embeddings `[d_vocab, d_model]`.
     pub(super) fn embed(&self) -> Result<&Tensor> {
-        once(&self.embed, || self.matrix(&self.names.embed, self.sizes.d_vocab))
+        self.embed.get(|| self.matrix(&self.names.embed, self.sizes.d_vocab))
     }
 
     /// The position embeddings `[n_ctx, d_model]`.
     pub(super) fn pos_embed(&self) -> Result<&Tensor> {
-        once(&self.pos_embed, || self.matrix(&self.names.pos_embed, self.sizes.n_ctx))
+        self.pos_embed.get(|| self.matrix(&self.names.pos_embed, self.sizes.n_ctx))
     }
 
     /// The unembedding `[d_vocab, d_model]`.
     pub(super) fn unembed(&self) -> Result<&Tensor> {
         match &self.names.unembed {
             None => self.embed(),
-            Some(name) => once(&self.unembed, || self.matrix(name, self.sizes.d_vocab)),
+            Some(name) => self.unembed.get(|| self.matrix(name, self.sizes.d_vocab)),
         }
     }
 
     pub(super) fn ln_final(&self) -> Result<&Norm> {
-        once(&self.ln_final, || self.norm(&self.names.ln_final))
+        self.ln_final.get(|| self.norm(&self.names.ln_final))
     }
 
     pub(super) fn block(&self, layer: usize) -> Result<&Block> {
-        once(&self.blocks[layer], || {
+        self.blocks[layer].get(|| {
             let names = &self.names.blocks[layer];
             let [qkv, attn_out, mlp_in, mlp_out] = self.linear_shapes();
             Ok(Block {
@@ -148,32 +147,32 @@ impl Weights {
         })
     }
 
-    /// `[out, in]` of a block's linear layers, in order.
+    /// `[in, out]` of a block's linear layers, in order.
     fn linear_shapes(&self) -> [[usize; 2]; 4] {
         let Sizes { d_model, d_attn, d_mlp, .. } = self.sizes;
-        [[3 * d_attn, d_model], [d_model, d_attn], [d_mlp, d_model], [d_model, d_mlp]]
+        [[d_model, 3 * d_attn], [d_attn, d_model], [d_model, d_mlp], [d_mlp, d_model]]
     }
 
     fn check(&self) -> Result<()> {
         let Sizes { d_model, d_vocab, n_ctx, .. } = self.sizes;
         let check_norm = |names: &NormNames| {
-            self.checkpoint.expect(&names.weight, &[d_model])?;
-            self.checkpoint.expect(&names.bias, &[d_model])
+            self.checkpoint.require(&names.weight, &[d_model])?;
+            self.checkpoint.require(&names.bias, &[d_model])
         };
-        self.checkpoint.expect(&self.names.embed, &[d_vocab, d_model])?;
-        self.checkpoint.expect(&self.names.pos_embed, &[n_ctx, d_model])?;
+        self.checkpoint.require(&self.names.embed, &[d_vocab, d_model])?;
+        self.checkpoint.require(&self.names.pos_embed, &[n_ctx, d_model])?;
         if let Some(unembed) = &self.names.unembed {
-            self.checkpoint.expect(unembed, &[d_vocab, d_model])?;
+            self.checkpoint.require(unembed, &[d_vocab, d_model])?;
         }
         check_norm(&self.names.ln_final)?;
         for names in &self.names.blocks {
             check_norm(&names.ln1)?;
             check_norm(&names.ln2)?;
             let linears = [&names.qkv, &names.attn_out, &names.mlp_in, &names.mlp_out];
-            for (names, [d_out, d_in]) in linears.into_iter().zip(self.linear_shapes()) {
+            for (names, [d_in, d_out]) in linears.into_iter().zip(self.linear_shapes()) {
                 let stored = if names.in_first { [d_in, d_out] } else { [d_out, d_in] };
-                self.checkpoint.expect(&names.weight, &stored)?;
-                self.checkpoint.expect(&names.bias, &[d_out])?;
+                self.checkpoint.require(&names.weight, &stored)?;
+                self.checkpoint.require(&names.bias, &[d_out])?;
             }
         }
         Ok(())
@@ -193,13 +192,13 @@ impl Weights {
         Ok(Norm { weight: self.vector(&names.weight, d_model)?, bias: self.vector(&names.bias, d_model)? })
     }
 
-    fn linear(&self, names: &LinearNames, [d_out, d_in]: [usize; 2]) -> Result<Linear> {
+    fn linear(&self, names: &LinearNames, [d_in, d_out]: [usize; 2]) -> Result<Linear> {
         let weight = if names.in_first {
-            self.checkpoint.read_transposed(&names.weight, [d_in, d_out])?
+            self.checkpoint.read(&names.weight, &[d_in, d_out])?
         } else {
-            self.checkpoint.read(&names.weight, &[d_out, d_in])?
+            self.checkpoint.read_transposed(&names.weight, [d_out, d_in])?
         };
-        let weight = Tensor::from_vec(weight, (d_out, d_in), &Device::Cpu)?;
+        let weight = Tensor::from_vec(weight, (d_in, d_out), &Device::Cpu)?;
         Ok(Linear { weight, bias: self.vector(&names.bias, d_out)? })
     }
 }

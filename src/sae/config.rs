@@ -30,8 +30,9 @@ pub struct SaeConfig {
     /// Whether `[n_heads, d_head]` is read as one vector, as at `hook_z`.
     pub reshape_hook_z: bool,
     /// Whether it was trained on a model whose writing weights were centred: it then reads the residual stream less its
-    /// mean over `d_model`, which is the same thing for a LayerNorm model.
-    pub center_writing_weights: bool,
+    /// mean over `d_model`, which is the same thing for a LayerNorm model. `None` where the checkpoint does not say, as
+    /// those of 2024 do not; activations are then taken as they are.
+    pub center_writing_weights: Option<bool>,
     /// Whether it was trained on a model whose value biases were folded away: it then reads `hook_z` and `hook_v` less
     /// the value bias.
     pub fold_value_biases: bool,

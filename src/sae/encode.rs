@@ -95,7 +95,8 @@ fn check_finite(x: &Tensor, cfg: &SaeConfig) -> Result<()> {
         Some(at) => {
             let hook = cfg.hook_name.as_deref().unwrap_or("the SAE's input");
             let (pos, dim) = (at / d, at % d);
-            let message = format!("the activation at `{hook}`, token {pos}, dimension {dim}, is NaN or infinite");
+            let message =
+                format!("the activation at `{hook}`, token {pos}, dimension {dim}, is NaN or infinite");
             Err(Error::NotFinite { message })
         }
     }
@@ -116,8 +117,8 @@ pub(super) fn encode(
     for start in (0..cfg.d_sae).step_by(TILE) {
         progress.check()?;
         let width = TILE.min(cfg.d_sae - start);
-        let tile = encoder.w_enc.narrow(0, start, width)?; // [width, d_in]
-        let pre = prepared.sae_in.matmul(&tile.t()?)?; // [pos, width]
+        let tile = encoder.w_enc.narrow(1, start, width)?; // [d_in, width]
+        let pre = prepared.sae_in.matmul(&tile)?; // [pos, width]
         with_floats(&pre, |pre| {
             rows.par_iter_mut().zip(pre.par_chunks_exact(width)).for_each(|(row, pre)| {
                 Arch::new().dispatch(|| rule.select(row, pre, start));

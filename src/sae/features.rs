@@ -113,8 +113,12 @@ pub(super) fn check_feature(index: usize, d_sae: usize) -> Result<()> {
     if index < d_sae {
         return Ok(());
     }
-    Err(Error::invalid("the feature index", format!("0 to {} (d_sae = {d_sae})", d_sae.saturating_sub(1)), index)
-        .with_hint("features are counted from 0"))
+    Err(Error::invalid(
+        "the feature index",
+        format!("0 to {} (d_sae = {d_sae})", d_sae.saturating_sub(1)),
+        index,
+    )
+    .with_hint("features are counted from 0"))
 }
 
 impl std::fmt::Display for Features {

@@ -91,7 +91,7 @@ impl Sae {
             }
             cfg.norm_scaling_factor = Some(factor);
         }
-        cfg.center_writing_weights = options.center_writing_weights.unwrap_or(cfg.center_writing_weights);
+        cfg.center_writing_weights = options.center_writing_weights.or(cfg.center_writing_weights);
         cfg.fold_value_biases = options.fold_value_biases.unwrap_or(cfg.fold_value_biases);
         cfg.fold_ln = options.fold_ln.unwrap_or(cfg.fold_ln);
         let hook = cfg.hook_name.as_deref().map(str::parse).transpose()?;
@@ -128,7 +128,7 @@ impl Sae {
     /// A file that cannot be read.
     #[expect(non_snake_case, reason = "the field's name")]
     pub fn W_enc(&self) -> Result<Tensor> {
-        Ok(self.inner.weights.encoder(self.cfg())?.w_enc.t()?)
+        Ok(self.inner.weights.encoder(self.cfg())?.w_enc.clone())
     }
 
     /// The decoder `[d_sae, d_in]`.
@@ -162,7 +162,8 @@ impl Sae {
     /// An index out of range; a file that cannot be read.
     pub fn feature(&self, index: usize) -> Result<Feature> {
         features::check_feature(index, self.cfg().d_sae)?;
-        let encoder = self.inner.weights.encoder(self.cfg())?.w_enc.get(index)?;
+        let w_enc = &self.inner.weights.encoder(self.cfg())?.w_enc;
+        let encoder = w_enc.narrow(1, index, 1)?.squeeze(1)?.contiguous()?;
         let decoder = self.inner.weights.w_dec(self.cfg())?.get(index)?;
         Ok(Feature { index, encoder, decoder })
     }
@@ -242,8 +243,7 @@ impl Sae {
     /// As [`Sae::encode`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let prepared = self.prepare(x)?;
-        let features =
-            encode::encode(&prepared, self.cfg(), &self.inner.weights, 0.0, &Progress::default())?;
+        let features = encode::encode(&prepared, self.cfg(), &self.inner.weights, 0.0, &Progress::default())?;
         let mut out = self.decode(&features)?; // [pos, d_in]
         if !prepared.undo.is_empty() {
             let n = prepared.undo.len();
@@ -254,14 +254,50 @@ impl Sae {
         Ok(out.reshape(x.dims())?)
     }
 
+    /// Whether the mean is taken off what it reads.
+    fn reads_centred(&self) -> bool {
+        self.cfg().center_writing_weights == Some(true) && self.reads_residual()
+    }
+
+    fn reads_residual(&self) -> bool {
+        self.inner.hook.is_some_and(|hook| hook.point().is_residual())
+    }
+
+    /// What the checkpoint leaves open and the numbers depend on, for the user to decide.
+    pub fn doubts(&self) -> Vec<String> {
+        let cfg = self.cfg();
+        let mut doubts = Vec::new();
+        if cfg.center_writing_weights.is_none() && self.reads_residual() {
+            doubts.push(format!(
+                "the SAE `{}` does not say whether it reads a centred residual stream; it is given the stream as it is. \
+                 SAEs of early 2024 on GPT-2, such as gpt2-small-res-jb, want center_writing_weights: true",
+                cfg.sae_id
+            ));
+        }
+        if cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn
+            && cfg.norm_scaling_factor.is_none()
+        {
+            doubts.push(format!(
+                "the SAE `{}` was trained on scaled activations and does not say by how much; it is given them as they \
+                 are. Set norm_scaling_factor if you know it",
+                cfg.sae_id
+            ));
+        }
+        doubts
+    }
+
     /// Checks the shape of `x` and makes it `[pos, d_in]` as the encoder wants it.
     fn prepare(&self, x: &Tensor) -> Result<Prepared> {
         let cfg = self.cfg();
         let rows = match *x.dims() {
             [d_in] if d_in == cfg.d_in => x.unsqueeze(0)?,
             [_, d_in] if d_in == cfg.d_in => x.clone(),
-            [n, heads, d_head] if heads * d_head == cfg.d_in && cfg.reshape_hook_z => x.reshape((n, cfg.d_in))?,
-            [_, heads, d_head] if d_head == cfg.d_in && cfg.hook_head_index.is_some_and(|head| head < heads) => {
+            [n, heads, d_head] if heads * d_head == cfg.d_in && cfg.reshape_hook_z => {
+                x.reshape((n, cfg.d_in))?
+            }
+            [_, heads, d_head]
+                if d_head == cfg.d_in && cfg.hook_head_index.is_some_and(|head| head < heads) =>
+            {
                 x.narrow(1, cfg.hook_head_index.unwrap_or(0), 1)?.squeeze(1)?
             }
             _ => {
@@ -277,8 +313,7 @@ impl Sae {
                 ));
             }
         };
-        let center = cfg.center_writing_weights && self.inner.hook.is_some_and(|h| h.point().is_residual());
-        encode::prepare(&rows, cfg, center, &self.inner.weights)
+        encode::prepare(&rows, cfg, self.reads_centred(), &self.inner.weights)
     }
 }
 
@@ -298,7 +333,8 @@ impl std::fmt::Display for Sae {
         write!(f, "\n  at the tap: {}", self.at_the_tap().join(", "))?;
         write!(f, "\n  trained on: {}", cfg.model_name.as_deref().unwrap_or("an unnamed model"))?;
         let context = cfg.context_size.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-        write!(f, ", context {context}, {}", if cfg.prepend_bos { "with BOS" } else { "without BOS" })
+        write!(f, ", context {context}, {}", if cfg.prepend_bos { "with BOS" } else { "without BOS" })?;
+        self.doubts().iter().try_for_each(|doubt| write!(f, "\n  note: {doubt}"))
     }
 }
 
@@ -312,8 +348,7 @@ impl Sae {
                 steps.push(text.to_owned());
             }
         };
-        let point = self.inner.hook.map(|hook| hook.point());
-        step(cfg.center_writing_weights && point.is_some_and(|p| p.is_residual()), "minus its mean (centred)");
+        step(self.reads_centred(), "minus its mean (centred)");
         step(cfg.fold_value_biases, "minus the value bias");
         step(cfg.reshape_hook_z, "heads joined");
         step(cfg.normalize_activations == Normalization::ConstantNormRescale, "norm set to sqrt(d_in)");

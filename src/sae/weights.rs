@@ -1,10 +1,9 @@
 //! The weights of an SAE, read from its checkpoint when they are first used: encoding never reads `W_dec`.
 
 use super::config::{Architecture, SaeConfig};
-use crate::checkpoint::{Checkpoint, once};
+use crate::checkpoint::{Checkpoint, Lazy};
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
-use std::sync::OnceLock;
 
 /// Where in a checkpoint the weights of an SAE are. Matrices are stored as `W_enc` `[d_in, d_sae]` and `W_dec`
 /// `[d_sae, d_in]`.
@@ -22,7 +21,7 @@ pub(super) struct SaeNames {
 
 /// What encoding needs.
 pub(super) struct Encoder {
-    /// `[d_sae, d_in]`: a row is a feature, the layout in which `x · W_encᵀ` is fastest.
+    /// `[d_in, d_sae]`, the layout in which `x · W_enc` is fastest.
     pub(super) w_enc: Tensor,
     /// `[d_sae]`.
     pub(super) b_enc: Vec<f32>,
@@ -37,25 +36,25 @@ pub(super) struct Weights {
     checkpoint: Checkpoint,
     names: SaeNames,
     scale: f32,
-    encoder: OnceLock<Encoder>,
-    b_dec: OnceLock<Vec<f32>>,
-    w_dec: OnceLock<Tensor>,
-    decoder_norms: OnceLock<Vec<f32>>,
+    encoder: Lazy<Encoder>,
+    b_dec: Lazy<Vec<f32>>,
+    w_dec: Lazy<Tensor>,
+    decoder_norms: Lazy<Vec<f32>>,
 }
 
 impl Weights {
     /// Checks that a checkpoint has every weight of such an SAE, in the right shape, without reading any.
     pub(super) fn new(checkpoint: Checkpoint, names: SaeNames, cfg: &SaeConfig) -> Result<Self> {
         let SaeConfig { d_in, d_sae, .. } = *cfg;
-        checkpoint.expect(names.w_enc, &[d_in, d_sae])?;
-        checkpoint.expect(names.w_dec, &[d_sae, d_in])?;
-        checkpoint.expect(names.b_dec, &[d_in])?;
-        checkpoint.expect(names.b_enc, &[d_sae])?;
+        checkpoint.require(names.w_enc, &[d_in, d_sae])?;
+        checkpoint.require(names.w_dec, &[d_sae, d_in])?;
+        checkpoint.require(names.b_dec, &[d_in])?;
+        checkpoint.require(names.b_enc, &[d_sae])?;
         match cfg.architecture {
-            Architecture::JumpRelu => checkpoint.expect(names.threshold, &[d_sae])?,
+            Architecture::JumpRelu => checkpoint.require(names.threshold, &[d_sae])?,
             Architecture::Gated => {
-                checkpoint.expect(names.b_mag, &[d_sae])?;
-                checkpoint.expect(names.r_mag, &[d_sae])?;
+                checkpoint.require(names.b_mag, &[d_sae])?;
+                checkpoint.require(names.r_mag, &[d_sae])?;
             }
             Architecture::Standard | Architecture::TopK { .. } => {}
         }
@@ -63,10 +62,10 @@ impl Weights {
             checkpoint,
             names,
             scale: cfg.norm_scaling_factor.unwrap_or(1.0) as f32,
-            encoder: OnceLock::new(),
-            b_dec: OnceLock::new(),
-            w_dec: OnceLock::new(),
-            decoder_norms: OnceLock::new(),
+            encoder: Lazy::default(),
+            b_dec: Lazy::default(),
+            w_dec: Lazy::default(),
+            decoder_norms: Lazy::default(),
         })
     }
 
@@ -75,20 +74,21 @@ impl Weights {
     }
 
     pub(super) fn encoder(&self, cfg: &SaeConfig) -> Result<&Encoder> {
-        once(&self.encoder, || {
+        self.encoder.get(|| {
             let SaeConfig { d_in, d_sae, .. } = *cfg;
             let vector = |name: &str| self.checkpoint.read(name, &[d_sae]);
-            let mut w_enc = self.checkpoint.read_transposed(self.names.w_enc, [d_in, d_sae])?;
+            let mut w_enc = self.checkpoint.read(self.names.w_enc, &[d_in, d_sae])?;
             if self.scale != 1.0 {
                 w_enc.iter_mut().for_each(|w| *w *= self.scale);
             }
-            let threshold = (cfg.architecture == Architecture::JumpRelu).then(|| vector(self.names.threshold));
+            let threshold =
+                (cfg.architecture == Architecture::JumpRelu).then(|| vector(self.names.threshold));
             let magnitude = (cfg.architecture == Architecture::Gated).then(|| {
                 let r_mag = vector(self.names.r_mag)?;
                 Ok::<_, Error>((r_mag.into_iter().map(f32::exp).collect(), vector(self.names.b_mag)?))
             });
             Ok(Encoder {
-                w_enc: Tensor::from_vec(w_enc, (d_sae, d_in), &Device::Cpu)?,
+                w_enc: Tensor::from_vec(w_enc, (d_in, d_sae), &Device::Cpu)?,
                 b_enc: vector(self.names.b_enc)?,
                 threshold: threshold.transpose()?,
                 magnitude: magnitude.transpose()?,
@@ -98,7 +98,7 @@ impl Weights {
 
     /// The decoder's bias `[d_in]`.
     pub(super) fn b_dec(&self, cfg: &SaeConfig) -> Result<&[f32]> {
-        let b_dec = once(&self.b_dec, || {
+        let b_dec = self.b_dec.get(|| {
             let b_dec = self.checkpoint.read(self.names.b_dec, &[cfg.d_in])?;
             Ok(b_dec.into_iter().map(|b| b / self.scale).collect())
         });
@@ -107,7 +107,7 @@ impl Weights {
 
     /// The decoder `[d_sae, d_in]`.
     pub(super) fn w_dec(&self, cfg: &SaeConfig) -> Result<&Tensor> {
-        once(&self.w_dec, || {
+        self.w_dec.get(|| {
             let mut w_dec = self.checkpoint.read(self.names.w_dec, &[cfg.d_sae, cfg.d_in])?;
             if self.scale != 1.0 {
                 w_dec.iter_mut().for_each(|w| *w /= self.scale);
@@ -118,7 +118,7 @@ impl Weights {
 
     /// The norm of each decoder row, `[d_sae]`.
     pub(super) fn decoder_norms(&self, cfg: &SaeConfig) -> Result<&[f32]> {
-        let norms = once(&self.decoder_norms, || {
+        let norms = self.decoder_norms.get(|| {
             let norms = self.w_dec(cfg)?.sqr()?.sum(1)?.sqrt()?;
             Ok(norms.to_vec1::<f32>()?)
         });

@@ -4,24 +4,17 @@ use super::{ScriptResult, options, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::Error;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, INT, Map};
+use rhai::{Array, Dynamic, Engine, INT, Map, Module};
+use std::any::TypeId;
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
-    engine.register_iterator_result::<DocumentsOf, String>();
-}
-
-/// A dataset that a script walks through: `for text in dataset { … }`.
-#[derive(Clone)]
-pub(super) struct DocumentsOf(Dataset);
-
-impl IntoIterator for DocumentsOf {
-    type Item = ScriptResult<String>;
-    type IntoIter = Box<dyn Iterator<Item = Self::Item>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        Box::new(self.0.documents().map(script))
-    }
+    let mut module = Module::new();
+    module.set_iter_result(TypeId::of::<Dataset>(), |dataset| {
+        let documents = dataset.try_cast::<Dataset>().map(|dataset| dataset.documents());
+        Box::new(documents.into_iter().flatten().map(|text| script(text).map(Dynamic::from)))
+    });
+    engine.register_global_module(module.into());
 }
 
 #[export_module]
@@ -30,12 +23,12 @@ mod functions {
     pub type Dataset = crate::dataset::Dataset;
 
     /// Finds documents: a file, a folder or a glob of files (.parquet .jsonl .json .csv .tsv .txt, plain or compressed
-    /// with gzip or zstd), or "demo". Options: `text_column` ("text"). `for text in open_dataset("demo").documents()`
-    /// walks through it.
+    /// with gzip or zstd), or "demo". Options: `text_column` ("text"). `for text in dataset { … }`
+    /// walks through the documents, one at a time.
     ///
     /// ```rhai
     /// let dataset = open_dataset("demo");
-    /// for text in dataset.documents() {
+    /// for text in dataset {
     ///     print(text);
     ///     break;
     /// }
@@ -48,12 +41,6 @@ mod functions {
     #[rhai_fn(name = "open_dataset", return_raw, volatile)]
     pub fn open_dataset_with(path: &str, options: Map) -> ScriptResult<Dataset> {
         script(Dataset::open(path, &options::parse(options)?))
-    }
-
-    /// The documents of a dataset, to walk through with `for`; they are read one at a time.
-    #[rhai_fn(global, pure)]
-    pub fn documents(dataset: &mut Dataset) -> DocumentsOf {
-        DocumentsOf(dataset.clone())
     }
 
     /// The first documents of a dataset, an array of texts.

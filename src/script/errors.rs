@@ -39,7 +39,12 @@ pub(super) fn describe(error: &EvalAltResult, source: &Source, help: &Help, scop
 }
 
 /// What happened, and what to do about it.
-fn explain(error: &EvalAltResult, help: &Help, scope: &Scope, inside_function: bool) -> (String, Option<String>) {
+fn explain(
+    error: &EvalAltResult,
+    help: &Help,
+    scope: &Scope,
+    inside_function: bool,
+) -> (String, Option<String>) {
     match error {
         EvalAltResult::ErrorRuntime(value, _) => runtime_error(value),
         EvalAltResult::ErrorFunctionNotFound(signature, _) => unknown_function(signature, help),
@@ -90,7 +95,7 @@ fn explain(error: &EvalAltResult, help: &Help, scope: &Scope, inside_function: b
 /// A value that was thrown: by this crate a map with a message and a hint, by a script anything.
 fn runtime_error(value: &Dynamic) -> (String, Option<String>) {
     let map = value.read_lock::<Map>();
-    let text = |key: &str| Some(map.as_ref()?.get(key)?.clone().into_string().ok()?);
+    let text = |key: &str| map.as_ref()?.get(key)?.clone().into_string().ok();
     match text("message") {
         Some(message) => (message, text("hint")),
         None => (value.to_string(), None),
@@ -137,14 +142,18 @@ fn parse_hint(kind: &ParseErrorType) -> Option<String> {
 ///   | ^^^^^^^^^^^^^^^^^^^^^^
 /// ```
 fn excerpt(source: &Source, position: Position) -> String {
-    let (Some(line), column) = (position.line(), position.position().unwrap_or(1)) else { return String::new() };
+    let (Some(line), column) = (position.line(), position.position().unwrap_or(1)) else {
+        return String::new();
+    };
     let Some(text) = source.text.lines().nth(line - 1) else { return String::new() };
     let place = source.name.unwrap_or("input");
-    let before: String =
-        text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    let before: String = text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
     let word = text.chars().skip(column - 1).take_while(|c| c.is_alphanumeric() || *c == '_').count();
     let margin = " ".repeat(line.to_string().len());
-    format!("{margin}--> {place}:{line}:{column}\n{margin} |\n{line} | {text}\n{margin} | {before}{}", "^".repeat(word.max(1)))
+    format!(
+        "{margin}--> {place}:{line}:{column}\n{margin} |\n{line} | {text}\n{margin} | {before}{}",
+        "^".repeat(word.max(1))
+    )
 }
 
 fn first_lower(text: &str) -> String {

@@ -2,29 +2,57 @@
 
 use super::{ScriptResult, options, progress_of, script};
 use crate::dataset::Dataset;
+use crate::error::Error;
 use crate::model::Model;
 use crate::sae::Sae;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
+use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map, Module};
+use std::any::TypeId;
 use std::path::{Path, PathBuf};
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
-    engine.register_iterator_result::<RecordsOf, crate::extract::FeatureRecord>();
+    let mut module = Module::new();
+    module.set_iter_result(TypeId::of::<RecordFile>(), |file| {
+        let records = file.try_cast::<RecordFile>().map(|file| file.records());
+        Box::new(records.into_iter().flatten().map(|record| script(record).map(Dynamic::from)))
+    });
+    engine.register_global_module(module.into());
+    for name in SUMMARY {
+        engine.register_get(name, move |summary: &mut crate::extract::ExtractSummary| {
+            let map = rhai::serde::to_dynamic(summary)?;
+            let value = map.read_lock::<Map>().and_then(|map| map.get(name).cloned());
+            Ok::<_, Box<EvalAltResult>>(value.unwrap_or_default())
+        });
+    }
 }
+
+/// The properties of a summary: the fields of `ExtractSummary`.
+const SUMMARY: [&str; 12] = [
+    "documents",
+    "documents_skipped",
+    "records",
+    "tokens",
+    "prepend_bos",
+    "mean_l0",
+    "features_seen",
+    "d_sae",
+    "seconds",
+    "tokens_per_second",
+    "output_path",
+    "sha256",
+];
 
 /// A feature dataset that a script walks through: `for record in read_records(path) { … }`.
 #[derive(Clone)]
-pub(super) struct RecordsOf(PathBuf);
+pub(super) struct RecordFile(PathBuf);
 
-impl IntoIterator for RecordsOf {
-    type Item = ScriptResult<crate::extract::FeatureRecord>;
-    type IntoIter = Box<dyn Iterator<Item = Self::Item>>;
-
-    fn into_iter(self) -> Self::IntoIter {
+impl RecordFile {
+    /// The records from the first, or the error of a file that cannot be opened.
+    fn records(&self) -> Box<dyn Iterator<Item = crate::Result<crate::extract::FeatureRecord>>> {
         match crate::extract::read_records(&self.0) {
-            Ok(records) => Box::new(records.map(script)),
-            Err(error) => Box::new(std::iter::once(script(Err(error)))),
+            Ok(records) => Box::new(records),
+            Err(error) => Box::new(std::iter::once(Err(error))),
         }
     }
 }
@@ -37,6 +65,8 @@ fn integers(numbers: impl IntoIterator<Item = INT>) -> Array {
 mod functions {
     /// One line of a feature dataset.
     pub type FeatureRecord = crate::extract::FeatureRecord;
+    /// The records of a feature dataset.
+    pub type Records = super::RecordFile;
     /// The counts of a finished extraction.
     pub type ExtractSummary = crate::extract::ExtractSummary;
 
@@ -93,10 +123,23 @@ mod functions {
     /// }
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn read_records(path: &str) -> ScriptResult<RecordsOf> {
+    pub fn read_records(path: &str) -> ScriptResult<Records> {
         // A file that is not there is an error here, not at the first record.
         script(crate::extract::read_records(Path::new(path)))?;
-        Ok(RecordsOf(PathBuf::from(path)))
+        Ok(super::RecordFile(PathBuf::from(path)))
+    }
+
+    /// The first records of a feature dataset, an array.
+    #[rhai_fn(global, name = "take", pure, return_raw, volatile)]
+    pub fn take_records(records: &mut Records, n: INT) -> ScriptResult<Array> {
+        let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "a whole number from 0 up", n));
+        let records = records.records().take(script(n)?).map(|record| record.map(Dynamic::from));
+        script(records.collect::<crate::Result<_>>())
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_records(records: &mut Records) -> String {
+        format!("Records of {}", records.0.display())
     }
 
     /// The text of a record.

@@ -58,21 +58,27 @@ impl Help {
         let metadata: Metadata = serde_json::from_str(&json).unwrap_or(Metadata { functions: Vec::new() });
         let mut entries = BTreeMap::<String, HelpEntry>::new();
         for function in metadata.functions {
-            let entry = entries.entry(function.name).or_default();
+            let name = match function.name.strip_prefix("get$") {
+                Some(property) => format!(".{property}"),
+                None => function.name,
+            };
+            let entry = entries.entry(name).or_default();
             entry.signatures.push(plain_signature(&function.signature));
-            if entry.text.is_empty() {
-                entry.text = plain_comment(&function.doc_comments);
+            let text = plain_comment(&function.doc_comments);
+            if !entry.text.contains(&text) {
+                entry.text += if entry.text.is_empty() { "" } else { "\n\n" };
+                entry.text += &text;
             }
         }
         entries.values_mut().for_each(|entry| entry.signatures.sort_by_key(String::len));
         Help { entries }
     }
 
-    /// The functions with their names, operators and what has no doc comment left out.
+    /// The functions and, as `.name`, the properties, with operators and what has no doc comment left out.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &HelpEntry)> {
         self.entries
             .iter()
-            .filter(|(name, entry)| is_word(name) && !entry.text.is_empty())
+            .filter(|(name, entry)| is_word(name.trim_start_matches('.')) && !entry.text.is_empty())
             .map(|(name, entry)| (name.as_str(), entry))
     }
 
@@ -81,7 +87,7 @@ impl Help {
     /// # Errors
     /// A name that no function has.
     pub fn get(&self, name: &str) -> Result<String, Error> {
-        let entry = self.entries.get(name).or_else(|| self.entries.get(&format!("get${name}")));
+        let entry = self.entries.get(name).or_else(|| self.entries.get(&format!(".{name}")));
         let entry = entry.filter(|entry| !entry.text.is_empty());
         let entry = entry.ok_or_else(|| {
             // A few near ones are more use than all.
@@ -117,10 +123,11 @@ impl Help {
     pub(super) fn properties_of(&self, type_name: &str) -> Vec<String> {
         let takes = |signature: &String| {
             let first = signature.split(['(', ',', ')']).nth(1).unwrap_or_default();
-            first.rsplit(": ").next() == Some(type_name)
+            let owned = signature.strip_prefix(type_name).is_some_and(|rest| rest.starts_with('.'));
+            owned || first.rsplit(": ").next() == Some(type_name)
         };
         let of_type = self.entries.iter().filter(|(_, entry)| entry.signatures.iter().any(takes));
-        let names = of_type.map(|(name, _)| name.trim_start_matches("get$").to_owned());
+        let names = of_type.map(|(name, _)| name.trim_start_matches('.').to_owned());
         names.filter(|name| is_word(name) && !name.starts_with("to_debug")).collect()
     }
 
@@ -151,8 +158,25 @@ fn plain_signature(signature: &str) -> String {
         }
         None => signature.to_owned(),
     };
-    let types = [("&mut ", ""), ("&str", "String"), ("ImmutableString", "String"), ("INT", "int"), ("FLOAT", "float")];
-    types.iter().fold(text, |text, (rust, script)| text.replace(rust, script))
+    let types = [
+        ("&mut ", ""),
+        ("&str", "String"),
+        ("ImmutableString", "String"),
+        ("INT", "int"),
+        ("FLOAT", "float"),
+        ("i64", "int"),
+        ("f64", "float"),
+        ("Dynamic", "any"),
+    ];
+    let text = types.iter().fold(text, |text, (rust, script)| text.replace(rust, script));
+    // A property: `get$cfg(model: Model) -> any` is `Model.cfg -> any`.
+    match text.strip_prefix("get$").and_then(|rest| rest.split_once('(')).zip(text.split_once(')')) {
+        Some(((name, parameters), (_, result))) => {
+            let owner = parameters.split([',', ')']).next().unwrap_or_default();
+            format!("{}.{name}{result}", owner.rsplit(": ").next().unwrap_or_default())
+        }
+        None => text,
+    }
 }
 
 /// A doc comment without its slashes.

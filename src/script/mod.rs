@@ -48,6 +48,7 @@ impl Session {
     /// is told how far long calls have come.
     pub fn new(progress: Progress, print: impl Fn(&str) + 'static) -> Self {
         let mut engine = Engine::new();
+        show::register(&mut engine);
         tensor::register(&mut engine);
         model::register(&mut engine);
         sae::register(&mut engine);
@@ -58,7 +59,7 @@ impl Session {
 
         engine.set_default_tag(Dynamic::from(progress.clone()));
         let cancelled = progress.clone();
-        engine.on_progress(move |_| cancelled.is_cancelled().then(|| Dynamic::UNIT));
+        engine.on_progress(move |_| cancelled.is_cancelled().then_some(Dynamic::UNIT));
         engine.on_print(print);
         // The same in debug and release builds; rhai's defaults differ between them.
         engine.set_max_expr_depths(256, 256).set_max_call_levels(64);

@@ -37,9 +37,8 @@ fn ids_of(input: &Dynamic) -> Result<Vec<u32>, Error> {
         return Ok(vec![id]);
     }
     let ids = input.read_lock::<Array>().map(|array| array.iter().map(id).collect::<Option<Vec<_>>>());
-    ids.flatten().ok_or_else(|| {
-        Error::invalid("the input", "a text or an array of token ids", input.type_name())
-    })
+    ids.flatten()
+        .ok_or_else(|| Error::invalid("the input", "a text or an array of token ids", input.type_name()))
 }
 
 fn to_array(tokens: &[u32]) -> Array {
@@ -75,10 +74,12 @@ fn with_edits<T>(
             let result: ScriptResult<Dynamic> = closure.call_within_context(context, (activation,));
             match result.map(Dynamic::try_cast_result::<Tensor>) {
                 Ok(Ok(tensor)) => Ok(tensor),
-                Ok(Err(other)) => {
-                    Err(Error::invalid(format!("the closure at `{hook}`"), "a Tensor as its value", other.type_name())
-                        .with_hint("the last line of a closure is its value: leave the semicolon off"))
-                }
+                Ok(Err(other)) => Err(Error::invalid(
+                    format!("the closure at `{hook}`"),
+                    "a Tensor as its value",
+                    other.type_name(),
+                )
+                .with_hint("the last line of a closure is its value: leave the semicolon off")),
                 Err(error) => {
                     *failed.borrow_mut() = Some(error);
                     Err(Error::Interrupted)
@@ -278,7 +279,11 @@ mod functions {
     }
 
     #[rhai_fn(global, name = "generate", pure, return_raw)]
-    pub fn generate_default(context: NativeCallContext, model: &mut Model, prompt: Dynamic) -> ScriptResult<Dynamic> {
+    pub fn generate_default(
+        context: NativeCallContext,
+        model: &mut Model,
+        prompt: Dynamic,
+    ) -> ScriptResult<Dynamic> {
         generate(context, model, prompt, Map::new())
     }
 

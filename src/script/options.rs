@@ -29,7 +29,8 @@ pub(super) fn take(map: &mut Map, name: &str) -> Option<Dynamic> {
 
 fn to_json(name: &str, value: &Dynamic) -> Result<Value, Error> {
     // A value of our own would become the name of its type.
-    let is_plain = value.is_unit() || value.is_bool() || value.is_int() || value.is_float() || value.is_string();
+    let is_plain =
+        value.is_unit() || value.is_bool() || value.is_int() || value.is_float() || value.is_string();
     let json = serde_json::to_value(value).ok().filter(|_| is_plain || value.is_array() || value.is_map());
     let expected = "a number, a text, true or false";
     json.ok_or_else(|| Error::invalid(format!("option `{name}`"), expected, value.type_name()))
@@ -43,7 +44,10 @@ fn unknown_field(message: &str) -> Option<Error> {
 }
 
 /// serde does not say which option has the wrong value: the one that fails alone.
-fn wrong_value<T: DeserializeOwned>(object: &serde_json::Map<String, Value>, error: &serde_json::Error) -> Error {
+fn wrong_value<T: DeserializeOwned>(
+    object: &serde_json::Map<String, Value>,
+    error: &serde_json::Error,
+) -> Error {
     for (name, value) in object {
         let alone = Value::Object([(name.clone(), value.clone())].into_iter().collect());
         if let Err(error) = serde_json::from_value::<T>(alone) {

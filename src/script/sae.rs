@@ -140,7 +140,12 @@ mod functions {
     /// print(acts.at(1));
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn feature_acts(context: NativeCallContext, model: Model, sae: Sae, input: Dynamic) -> ScriptResult<Features> {
+    pub fn feature_acts(
+        context: NativeCallContext,
+        model: Model,
+        sae: Sae,
+        input: Dynamic,
+    ) -> ScriptResult<Features> {
         let tokens = tokens_of(&model, &input, Some(sae.cfg().prepend_bos))?;
         let batch = TokenBatch::single(&tokens);
         script(crate::extract::feature_acts(&model, &sae, &batch, 0.0, &progress_of(&context)))
@@ -166,7 +171,11 @@ mod functions {
         let pos = script(usize::try_from(pos).ok().filter(|pos| *pos < n).ok_or_else(wrong))?;
         let (indices, values) = features.at(pos);
         let pairs = indices.iter().zip(values);
-        Ok(pairs.map(|(feature, value)| activation_map(FeatureActivation { pos, feature: *feature, value: *value })).collect())
+        Ok(pairs
+            .map(|(feature, value)| {
+                activation_map(FeatureActivation { pos, feature: *feature, value: *value })
+            })
+            .collect())
     }
 
     /// The largest activations, largest first: an array of maps with `pos`, `feature` and `value`.

@@ -6,10 +6,18 @@ use crate::hooks::ActivationCache;
 use crate::model::Model;
 use crate::sae::{Feature, Features, Sae};
 use candle_core::Tensor;
-use rhai::{Array, Dynamic, Map};
+use rhai::{Array, Dynamic, Engine, Map};
 
 /// How many elements of an array or a map are shown.
 const SHOWN: usize = 100;
+
+/// Arrays and maps look the same in `print`, in interpolated texts and as the value of a line.
+pub(super) fn register(engine: &mut Engine) {
+    for name in ["print", "to_string", "debug", "to_debug"] {
+        engine.register_fn(name, |array: Array| nested(&array.into(), true));
+        engine.register_fn(name, |map: Map| nested(&map.into(), true));
+    }
+}
 
 /// The text of a value; nothing for the unit value.
 pub(super) fn text(value: &Dynamic) -> Option<String> {
@@ -40,6 +48,9 @@ fn nested(value: &Dynamic, quoted: bool) -> String {
     if let Some(map) = value.read_lock::<Map>() {
         let items = map.iter().take(SHOWN).map(|(name, item)| format!("{name}: {}", nested(item, true)));
         return format!("#{{ {} }}", join(items, map.len()));
+    }
+    if value.is_unit() {
+        return "()".to_owned();
     }
     match value.clone().into_string() {
         Ok(text) if quoted => format!("{text:?}"),

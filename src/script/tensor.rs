@@ -2,7 +2,8 @@
 
 use super::{ScriptResult, script, show};
 use crate::error::Error;
-use crate::{linalg, tensors};
+use crate::linalg;
+use crate::tensors;
 use candle_core::{DType, Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, FuncRegistration, INT, Map, Module};
@@ -61,7 +62,11 @@ fn register_elementwise(module: &mut Module) {
     }
     let functions: [(&str, &str, AlongAxis); 2] = [
         ("softmax", "The softmax along the last axis, or along `axis`.", linalg::softmax),
-        ("log_softmax", "The logarithm of the softmax along the last axis, or along `axis`.", linalg::log_softmax),
+        (
+            "log_softmax",
+            "The logarithm of the softmax along the last axis, or along `axis`.",
+            linalg::log_softmax,
+        ),
     ];
     for (name, doc, f) in functions {
         let along = move |x: &Tensor, axis: INT| {
@@ -119,7 +124,11 @@ fn floats(x: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
-    if x.elem_count() > 0 { Ok(()) } else { Err(Error::invalid(name, "a tensor with numbers in it", "an empty one")) }
+    if x.elem_count() > 0 {
+        Ok(())
+    } else {
+        Err(Error::invalid(name, "a tensor with numbers in it", "an empty one"))
+    }
 }
 
 /// An axis as a script counts it: from 0, or from −1 backwards.
@@ -141,14 +150,18 @@ fn take(x: &Tensor, axis: usize, index: &Dynamic) -> Result<Tensor, Error> {
     let len = x.dims().get(axis).copied().ok_or_else(|| {
         Error::invalid("the indices", format!("at most {} for a tensor {:?}", x.rank(), x.dims()), "more")
     })?;
-    let out_of_range = |got: String| Error::invalid("the index", format!("-{len} to {}", len as INT - 1), got);
+    let out_of_range =
+        |got: String| Error::invalid("the index", format!("-{len} to {}", len as INT - 1), got);
     if let Ok(i) = index.as_int() {
         return Ok(x.narrow(axis, wrap(i, len).ok_or_else(|| out_of_range(i.to_string()))?, 1)?);
     }
     let range = index.read_lock::<Range<INT>>().map(|r| (r.start, r.end));
-    let range = range.or_else(|| index.read_lock::<RangeInclusive<INT>>().map(|r| (*r.start(), r.end().saturating_add(1))));
+    let range = range.or_else(|| {
+        index.read_lock::<RangeInclusive<INT>>().map(|r| (*r.start(), r.end().saturating_add(1)))
+    });
     if let Some((start, end)) = range {
-        let bound = |i: INT| if i < 0 { i.saturating_add(len as INT) } else { i }.clamp(0, len as INT) as usize;
+        let bound =
+            |i: INT| if i < 0 { i.saturating_add(len as INT) } else { i }.clamp(0, len as INT) as usize;
         let (start, end) = (bound(start), bound(end));
         return Ok(x.narrow(axis, start, end.saturating_sub(start))?);
     }
@@ -184,7 +197,8 @@ fn scalar(x: &Tensor) -> Result<Dynamic, Error> {
 
 /// A shape as a script gives it.
 fn shape_of(shape: &Array) -> Result<Vec<usize>, Error> {
-    let wrong = || Error::invalid("a shape", "an array of whole numbers from 0 up", Dynamic::from(shape.clone()));
+    let wrong =
+        || Error::invalid("a shape", "an array of whole numbers from 0 up", Dynamic::from(shape.clone()));
     let sizes: Option<Vec<usize>> =
         shape.iter().map(|n| n.as_int().ok().and_then(|n| usize::try_from(n).ok())).collect();
     let sizes = sizes.ok_or_else(wrong)?;
@@ -195,7 +209,12 @@ fn shape_of(shape: &Array) -> Result<Vec<usize>, Error> {
 }
 
 /// The numbers of nested arrays and their shape.
-fn flatten(value: &Dynamic, depth: usize, shape: &mut Vec<usize>, numbers: &mut Vec<f32>) -> Result<(), Error> {
+fn flatten(
+    value: &Dynamic,
+    depth: usize,
+    shape: &mut Vec<usize>,
+    numbers: &mut Vec<f32>,
+) -> Result<(), Error> {
     let ragged = || Error::invalid("the array", "rows of one length", "rows of several");
     if let Some(array) = value.read_lock::<Array>() {
         match shape.get(depth) {
@@ -386,7 +405,8 @@ mod functions {
     #[rhai_fn(global, pure, return_raw)]
     pub fn argmax(x: &mut Tensor) -> ScriptResult<INT> {
         script(not_empty(x, "argmax"))?;
-        let numbers = script(x.flatten_all().and_then(|x| floats(&x)?.to_dtype(DType::F32)?.to_vec1::<f32>()))?;
+        let numbers =
+            script(x.flatten_all().and_then(|x| floats(&x)?.to_dtype(DType::F32)?.to_vec1::<f32>()))?;
         Ok(linalg::top_k(&numbers, 1).first().map_or(0, |(at, _)| *at as INT))
     }
 
@@ -406,7 +426,9 @@ mod functions {
     pub fn topk(x: &mut Tensor, k: INT) -> ScriptResult<Array> {
         if x.rank() != 1 {
             let got = format!("{:?}", x.dims());
-            return script(Err(Error::invalid("topk", "a vector", got).with_hint("take one row first: x[0].topk(5)")));
+            return script(Err(
+                Error::invalid("topk", "a vector", got).with_hint("take one row first: x[0].topk(5)")
+            ));
         }
         let k = usize::try_from(k).map_err(|_| Error::invalid("`k`", "a whole number from 0 up", k));
         let numbers = script(floats(x).and_then(|x| x.to_dtype(DType::F32)?.to_vec1::<f32>()))?;
@@ -479,7 +501,11 @@ mod functions {
                 let map: Map = tensors.into_iter().map(|(name, t)| (name.into(), Dynamic::from(t))).collect();
                 Ok(map.into())
             }
-            _ => script(Err(Error::invalid("the file", "a name ending in .safetensors or .npy", path.display()))),
+            _ => script(Err(Error::invalid(
+                "the file",
+                "a name ending in .safetensors or .npy",
+                path.display(),
+            ))),
         }
     }
 

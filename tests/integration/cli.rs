@@ -29,7 +29,8 @@ fn eval_prints_the_value() {
 #[test]
 fn run_gives_a_script_its_arguments_and_names_its_lines() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("a.rhai"), "print(ARGS);\nfor a in ARGS { print(a); }\nnonsense()").unwrap();
+    std::fs::write(folder.path().join("a.rhai"), "print(ARGS);\nfor a in ARGS { print(a); }\nnonsense()")
+        .unwrap();
     let output = saescope(folder.path(), &["run", "a.rhai", "--", "one", "--two"]);
     assert_eq!(text(&output.stdout), "[\"one\", \"--two\"]\none\n--two\n");
     assert_eq!(output.status.code(), Some(1));
@@ -62,7 +63,10 @@ fn help_comes_from_the_doc_comments() {
     assert!(text(&saescope(&here, &["help", "extract"]).stdout).contains("--activation-threshold"));
     let output = saescope(&here, &["help", "load_saes"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("did you mean `load_sae`?") || text(&output.stderr).contains("`load_sae`"));
+    assert!(
+        text(&output.stderr).contains("did you mean `load_sae`?")
+            || text(&output.stderr).contains("`load_sae`")
+    );
 }
 
 /// Ctrl-C in the middle of a long extraction.

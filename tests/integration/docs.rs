@@ -10,7 +10,8 @@ fn the_blocks_of_the_readme_and_the_guide_run() {
         let folder = tempfile::tempdir().unwrap();
         // One session a document: a block may use what an earlier one has defined, as a reader would.
         let mut session = Session::new(Progress::default(), |_| ());
-        let blocks: Vec<_> = text.split("```rhai\n").skip(1).filter_map(|rest| rest.split_once("\n```")).collect();
+        let blocks: Vec<_> =
+            text.split("```rhai\n").skip(1).filter_map(|rest| rest.split_once("\n```")).collect();
         assert!(blocks.len() >= least, "{name} has {} blocks", blocks.len());
         for (block, _) in blocks {
             session

@@ -2,8 +2,8 @@
 
 use crate::util::{fixture, tests_path};
 use saescope::{
-    Dataset, DatasetOptions, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Model, Packing, Progress,
-    Report, Result, Sae, SaeOptions, create_feature_dataset, read_records,
+    Dataset, DatasetOptions, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Model, Packing,
+    Progress, Report, Result, Sae, SaeOptions, create_feature_dataset, read_records,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +35,8 @@ fn records(documents: &str, change: impl FnOnce(&mut ExtractOptions)) -> Vec<Fea
 /// A file of documents, one JSON line each.
 fn documents(texts: &[&str]) -> tempfile::NamedTempFile {
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
-    let lines: String = texts.iter().map(|text| serde_json::json!({ "text": text }).to_string() + "\n").collect();
+    let lines: String =
+        texts.iter().map(|text| serde_json::json!({ "text": text }).to_string() + "\n").collect();
     std::fs::write(file.path(), lines).unwrap();
     file
 }
@@ -62,11 +63,17 @@ fn assert_same(got: &[FeatureRecord], expected: &[FeatureRecord], threshold: f32
                         (value - reference).abs() <= 1e-4,
                         "record {i}, token {pos}, feature {feature}: expected {reference}, got {value}"
                     ),
-                    None => assert!((value - threshold).abs() <= 1e-4, "record {i}, token {pos}, feature {feature}"),
+                    None => assert!(
+                        (value - threshold).abs() <= 1e-4,
+                        "record {i}, token {pos}, feature {feature}"
+                    ),
                 }
             }
             for (feature, value) in expected.iter().filter(|(feature, _)| !got.contains_key(feature)) {
-                assert!((value - threshold).abs() <= 1e-4, "record {i}, token {pos}: feature {feature} is missing");
+                assert!(
+                    (value - threshold).abs() <= 1e-4,
+                    "record {i}, token {pos}: feature {feature} is missing"
+                );
             }
         }
     }
@@ -112,6 +119,28 @@ fn neither_batch_size_nor_threads_change_the_result() {
 }
 
 #[test]
+fn a_batch_of_one_token_is_no_exception() {
+    let file = documents(&["a", "the", "of", "a"]);
+    let run =
+        |batch_size| records(&path(&file), |o| (o.batch_size, o.prepend_bos) = (batch_size, Some(false)));
+    let together = run(64);
+    assert!(together.iter().all(|record| record.tokens.len() == 1));
+    assert!(run(1) == together);
+}
+
+#[test]
+fn what_an_sae_does_not_say_is_a_warning() {
+    let folder = fixture("saes/saelens_legacy/blocks.1.hook_resid_pre");
+    let doubts = |options: &SaeOptions| Sae::load(&folder, None, options).unwrap().doubts();
+    assert!(doubts(&SaeOptions::default())[0].contains("center_writing_weights: true"));
+    assert!(doubts(&SaeOptions { center_writing_weights: Some(false), ..Default::default() }).is_empty());
+    let folder = fixture("saes/saelens_norm_factor/gemma_2b_blocks.12.hook_resid_post_16384");
+    let doubts = Sae::load(&folder, None, &SaeOptions::default()).unwrap().doubts();
+    assert!(doubts.iter().any(|doubt| doubt.contains("norm_scaling_factor")), "{doubts:?}");
+    assert!(demo().1.doubts().is_empty());
+}
+
+#[test]
 fn long_documents_are_split_or_cut() {
     let text = "The sea was calm, naïve and grey. 東京 🙂 ".repeat(12);
     let file = documents(&[&text, "short"]);
@@ -137,7 +166,8 @@ fn long_documents_are_split_or_cut() {
         }
     }
     assert!(text.starts_with(&split[0].text) && text.ends_with(&split[n - 1].text));
-    let cut = records(&path(&file), |o| (o.context_size, o.long_documents) = (Some(16), LongDocuments::Truncate));
+    let cut =
+        records(&path(&file), |o| (o.context_size, o.long_documents) = (Some(16), LongDocuments::Truncate));
     assert_eq!(cut.len(), 2);
     assert!(cut[0] == split[0] && cut[1] == split[n]);
     let bare = records(&path(&file), |o| (o.context_size, o.prepend_bos) = (Some(16), Some(false)));
@@ -172,6 +202,7 @@ fn counts_and_the_description_of_the_run() {
         dataset_path: path(&file),
         output_path: output.to_string_lossy().into_owned(),
         max_examples: Some(3),
+        activation_threshold: 0.1,
         ..Default::default()
     };
     let (model, sae) = demo();
@@ -181,7 +212,9 @@ fn counts_and_the_description_of_the_run() {
     let summary = create_feature_dataset(&model, &sae, None, &options, &progress).unwrap();
     assert_eq!((summary.documents, summary.documents_skipped, summary.records), (3, 1, 2));
     let reports = reports.lock().unwrap();
-    assert!(matches!(reports.first(), Some(Report::Started { .. })) && reports.last() == Some(&Report::Finished));
+    assert!(
+        matches!(reports.first(), Some(Report::Started { .. })) && reports.last() == Some(&Report::Finished)
+    );
     let last = reports.iter().rev().nth(1).unwrap();
     assert_eq!(*last, Report::Advanced { documents: 3, tokens: summary.tokens, fraction: 1.0 });
 
@@ -189,6 +222,7 @@ fn counts_and_the_description_of_the_run() {
     let meta: serde_json::Value = serde_json::from_str(&meta).unwrap();
     assert_eq!(meta["hook"], "blocks.4.hook_resid_pre");
     assert_eq!(meta["counts"]["documents_skipped"], 1);
+    assert_eq!(meta["options"]["activation_threshold"], 0.1);
     assert_eq!(meta["options"]["context_size"], 256);
     assert_eq!(meta["options"]["prepend_bos"], true);
     assert_eq!(meta["sae"]["cfg"]["architecture"], "jumprelu");
@@ -268,7 +302,9 @@ fn a_run_that_fails_says_why_and_leaves_nothing() {
     fails("`batch_size`: expected at least 1, got 0", |o| o.batch_size = 0);
     fails("`max_examples`: expected at least 1, got 0", |o| o.max_examples = Some(0));
     fails("`activation_threshold`: expected a number from 0 up, got -1", |o| o.activation_threshold = -1.0);
-    fails("`context_size`: expected at most n_ctx = 256 of the model, got 300", |o| o.context_size = Some(300));
+    fails("`context_size`: expected at most n_ctx = 256 of the model, got 300", |o| {
+        o.context_size = Some(300)
+    });
     fails("expected at least 2: a BOS and a token, got 1", |o| o.context_size = Some(1));
     fails("`output_path`: expected a path, got none", |o| o.output_path.clear());
     fails("`dataset_path`: expected a path, got none", |o| o.dataset_path.clear());

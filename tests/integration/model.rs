@@ -3,7 +3,8 @@
 use crate::util::{assert_close, expected, fixture, tests_path, tokens_of};
 use candle_core::{D, DType, Device, Tensor};
 use saescope::{
-    ActivationCache, Edits, GenerateOptions, HookName, HookPoint, Hooks, Model, Progress, TokenBatch, char_offsets,
+    ActivationCache, Edits, GenerateOptions, HookName, HookPoint, Hooks, Model, Progress, TokenBatch,
+    char_offsets,
 };
 use std::collections::HashMap;
 
@@ -44,7 +45,11 @@ fn every_hook_is_transformer_lenss() {
     let expected = expected("models/gpt2/expected_tl.safetensors");
     let n = check_fixture(&model, ids, &expected);
     let all = HookName::all(model.cfg().n_layers);
-    assert_eq!(n, all.iter().filter(|name| !name.point().is_opt_in()).count(), "a default hook is not in the fixture");
+    assert_eq!(
+        n,
+        all.iter().filter(|name| !name.point().is_opt_in()).count(),
+        "a default hook is not in the fixture"
+    );
 }
 
 /// TransformerLens' processed weights centre what is written to the residual stream and fold the value bias away:
@@ -71,7 +76,8 @@ fn centring_gives_the_processed_model() {
             assert_close(name, &processed, &reference.get(i).unwrap(), 2e-4, 2e-4);
             checked += 1;
         }
-        let difference = (model.logits(&tokens, &run()).unwrap() - expected["logits"].get(i).unwrap()).unwrap();
+        let difference =
+            (model.logits(&tokens, &run()).unwrap() - expected["logits"].get(i).unwrap()).unwrap();
         let shift = difference.mean_keepdim(D::Minus1).unwrap();
         let zero = difference.zeros_like().unwrap();
         assert_close("centred logits", &difference.broadcast_sub(&shift).unwrap(), &zero, 2e-4, 0.0);
@@ -93,7 +99,8 @@ fn configs_of_transformers_4_and_5_load_alike() {
 /// The same model in two shards, without the prefix, in f16 and bf16.
 #[test]
 fn shards_names_and_types_on_disk() {
-    let original = candle_core::safetensors::load(fixture("models/gpt2/model.safetensors"), &Device::Cpu).unwrap();
+    let original =
+        candle_core::safetensors::load(fixture("models/gpt2/model.safetensors"), &Device::Cpu).unwrap();
     let model = Model::load(&fixture("models/gpt2")).unwrap();
     let expected = model.logits(&[5, 6, 7, 8], &run()).unwrap();
     for (dtype, tolerance) in [(DType::F32, 0.0), (DType::F16, 3e-2), (DType::BF16, 2e-1)] {
@@ -104,7 +111,9 @@ fn shards_names_and_types_on_disk() {
             let file = format!("model-{shard}.safetensors");
             let part: HashMap<String, Tensor> = original
                 .iter()
-                .map(|(name, t)| (name.trim_start_matches("transformer.").to_owned(), t.to_dtype(dtype).unwrap()))
+                .map(|(name, t)| {
+                    (name.trim_start_matches("transformer.").to_owned(), t.to_dtype(dtype).unwrap())
+                })
                 .filter(|(name, _)| name.len() % 2 == shard)
                 .collect();
             part.keys().for_each(|name| drop(weight_map.insert(name.clone(), file.as_str().into())));
@@ -120,11 +129,10 @@ fn shards_names_and_types_on_disk() {
 #[test]
 fn a_ragged_batch_gives_each_sequence_what_it_gets_alone() {
     let model = Model::load("demo").unwrap();
-    let sequences: Vec<Vec<u32>> =
-        ["a", "the house of a small animal", "to move quickly, as of wind"]
-            .iter()
-            .map(|text| model.to_tokens(text, None).unwrap())
-            .collect();
+    let sequences: Vec<Vec<u32>> = ["a", "the house of a small animal", "to move quickly, as of wind"]
+        .iter()
+        .map(|text| model.to_tokens(text, None).unwrap())
+        .collect();
     let mut batch = TokenBatch::default();
     sequences.iter().for_each(|s| batch.push(s));
     let name: HookName = "blocks.5.hook_resid_post".parse().unwrap();
@@ -166,7 +174,7 @@ fn a_pass_stops_at_its_deepest_hook() {
         let mut counting = Counting { wanted: name, seen: Vec::new() };
         let logits = model.forward(&TokenBatch::single(&[0, 5]), None, &mut counting, &run()).unwrap();
         assert_eq!(counting.seen.iter().max(), Some(&name));
-        assert_eq!(logits.is_some(), false, "{name}");
+        assert!(logits.is_none(), "{name}");
     }
 }
 
@@ -175,7 +183,8 @@ fn a_pass_stops_at_its_deepest_hook() {
 fn opt_in_hooks() {
     let model = Model::load(&fixture("models/gpt2")).unwrap();
     let tokens = [3, 1, 4, 1, 5];
-    let names = ["attn.hook_result", "hook_attn_in", "hook_q_input", "hook_mlp_in"].map(|n| format!("blocks.1.{n}"));
+    let names =
+        ["attn.hook_result", "hook_attn_in", "hook_q_input", "hook_mlp_in"].map(|n| format!("blocks.1.{n}"));
     let cache = model.run_with_cache(&tokens, &names, &run()).unwrap();
     let plain = model.run_with_cache(&tokens, &["blocks.1.*"], &run()).unwrap();
     let result = cache.get("blocks.1.attn.hook_result").unwrap();
@@ -208,17 +217,21 @@ fn edits_at_every_point_reach_the_logits() {
     let model = Model::load(&fixture("models/gpt2")).unwrap();
     let (a, b) = ([9, 8, 7, 6], [1, 2, 3, 4]);
     let logits_b = model.logits(&b, &run()).unwrap();
-    for name in ["hook_embed", "blocks.0.hook_resid_pre", "blocks.1.hook_resid_mid", "blocks.2.hook_resid_post"] {
+    for name in
+        ["hook_embed", "blocks.0.hook_resid_pre", "blocks.1.hook_resid_mid", "blocks.2.hook_resid_post"]
+    {
         let hook: HookName = name.parse().unwrap();
         let other = model.run_with_cache(&b, &[name], &run()).unwrap().take(&hook).unwrap();
-        let patched = model.run_with_hooks(&a, Edits::new().with(hook, |_| Ok(other.clone())), &run()).unwrap();
+        let patched =
+            model.run_with_hooks(&a, Edits::new().with(hook, |_| Ok(other.clone())), &run()).unwrap();
         assert_close(name, &patched, &logits_b, 1e-5, 1e-5);
     }
     let zero = |x: Tensor| Ok(x.zeros_like()?);
     let before = model.logits(&a, &run()).unwrap();
     for hook in HookName::all(3).into_iter().filter(|hook| !hook.to_string().contains("hook_scale")) {
         let edited = model.run_with_hooks(&a, Edits::new().with(hook, zero), &run()).unwrap();
-        let change = (edited - &before).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        let change =
+            (edited - &before).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(change > 1e-6, "an edit at {hook} changes nothing");
     }
     let shape = Edits::new().with("hook_embed".parse().unwrap(), |x: Tensor| Ok(x.narrow(0, 0, 1)?));
@@ -238,7 +251,8 @@ fn token_ids_and_character_offsets_are_those_of_tokenizers() {
         let encoding = tokenizer.encode(text).unwrap();
         let ids: Vec<u32> = serde_json::from_value(row["ids_without_special"].clone()).unwrap();
         assert_eq!(encoding.ids, ids, "{text:?}");
-        let spans: Vec<(usize, usize)> = serde_json::from_value(row["offsets_without_special"].clone()).unwrap();
+        let spans: Vec<(usize, usize)> =
+            serde_json::from_value(row["offsets_without_special"].clone()).unwrap();
         let starts = char_offsets(text, encoding.bytes.iter().map(|b| b.start));
         assert_eq!(starts, spans.iter().map(|s| s.0).collect::<Vec<_>>(), "{text:?}");
         let ends = char_offsets(text, encoding.bytes.iter().map(|b| b.end));
@@ -262,7 +276,8 @@ fn a_token_of_id_0_is_a_token() {
 fn greedy_generation_over_the_cache_is_that_without() {
     let model = Model::load("demo").unwrap();
     let prompt = model.to_tokens("A typical definition of \"dog\" would be \"", None).unwrap();
-    let options = GenerateOptions { max_new_tokens: 12, temperature: 0.0, stop_at_eos: false, ..Default::default() };
+    let options =
+        GenerateOptions { max_new_tokens: 12, temperature: 0.0, stop_at_eos: false, ..Default::default() };
     let new = model.generate(&prompt, &options, &mut (), &run()).unwrap();
     let mut slow = prompt.clone();
     for _ in 0..12 {
@@ -318,7 +333,13 @@ fn bad_models_and_inputs_are_clear_errors() {
     std::fs::write(path("config.json"), config.replace("\"n_layer\": 3", "\"n_layer\": 4")).unwrap();
     assert!(load().to_string().contains("unknown tensor `transformer.h.3."), "{}", load());
     std::fs::write(path("config.json"), &config).unwrap();
-    assert!(Model::load(&name).unwrap().to_tokens("x", None).unwrap_err().to_string().contains("no tokenizer"));
+    assert!(
+        Model::load(&name).unwrap().to_tokens("x", None).unwrap_err().to_string().contains("no tokenizer")
+    );
     std::fs::copy(fixture("tokenizers/byte_level/tokenizer.json"), path("tokenizer.json")).unwrap();
-    assert!(load().to_string().contains("does not fit: it has 1200 tokens, the model's d_vocab is 160"), "{}", load());
+    assert!(
+        load().to_string().contains("does not fit: it has 1200 tokens, the model's d_vocab is 160"),
+        "{}",
+        load()
+    );
 }

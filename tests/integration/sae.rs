@@ -68,8 +68,10 @@ fn a_threshold_keeps_what_is_above_it() {
 fn centring_is_part_of_encoding_and_leaves_the_centred_alone() {
     let options = SaeOptions { center_writing_weights: Some(true), ..Default::default() };
     let folder = fixture("saes/saelens_legacy/blocks.1.hook_resid_pre");
-    let (centring, plain) =
-        (Sae::load(&folder, None, &options).unwrap(), Sae::load(&folder, None, &SaeOptions::default()).unwrap());
+    let (centring, plain) = (
+        Sae::load(&folder, None, &options).unwrap(),
+        Sae::load(&folder, None, &SaeOptions::default()).unwrap(),
+    );
     let x = &expected("saes/saelens_legacy/blocks.1.hook_resid_pre/expected.safetensors")["x"];
     let centred = x.broadcast_sub(&x.mean_keepdim(1).unwrap()).unwrap();
     let reference = plain.encode(&centred).unwrap().to_tensor().unwrap();
@@ -142,7 +144,9 @@ fn bad_saes_and_inputs_are_clear_errors() {
     };
     assert!(with("\"k\": 5", "\"k\": 0").contains("`k`: expected a positive whole number, got 0"));
     assert!(with("\"topk\"", "\"crosscoder\"").contains("unknown SAE architecture `crosscoder`"));
-    assert!(with("\"none\", \"reshape", "\"rms\", \"reshape").contains("unknown normalize_activations `rms`"));
+    assert!(
+        with("\"none\", \"reshape", "\"rms\", \"reshape").contains("unknown normalize_activations `rms`")
+    );
     assert!(with("\"d_sae\": 48", "\"d_sae\": 64").contains("expected shape [16, 64], got [16, 48]"));
     assert!(with("\"d_in\": 16", "\"d_in\": 1e99").contains("`d_in`: expected a positive whole number"));
     assert!(with("blocks.1.hook_resid_pre", "blocks.1.hook_residual").contains("unknown hook"));

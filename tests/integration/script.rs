@@ -36,18 +36,44 @@ fn tokens_and_texts() {
     check(&format!("{MODEL} model.to_tokens(\"a boat\")[0]"), "0");
     check(&format!("{MODEL} model.to_tokens(\"a boat\", #{{ prepend_bos: false }}).len()"), "2");
     check(&format!("{MODEL} model.to_str_tokens(\"a boat\")"), "[\"<|endoftext|>\", \"a\", \" boat\"]");
-    check(&format!("{MODEL} model.to_string(model.to_tokens(\"naïve\", #{{ prepend_bos: false }}))"), "naïve");
+    check(
+        &format!("{MODEL} model.to_string(model.to_tokens(\"naïve\", #{{ prepend_bos: false }}))"),
+        "naïve",
+    );
     check(&format!("{MODEL} model.cfg.d_model * model.cfg.n_layers"), "1152");
     check(&format!("{MODEL} [model.W_E.shape, model.W_U.shape]"), "[[8192, 192], [192, 8192]]");
 }
 
 #[test]
 fn activations_and_logits() {
-    check(&format!("{MODEL} let c = model.run_with_cache(\"a boat\", [\"blocks.*.hook_z\", \"hook_embed\"]); c.names.len()"), "7");
-    check(&format!("{MODEL} let c = model.run_with_cache(\"a boat\", \"blocks.*.attn.hook_z\"); c.names.len()"), "6");
-    check(&format!("{MODEL} model.run_with_cache([0, 5], [\"blocks.2.attn.hook_pattern\"])[\"blocks.2.attn.hook_pattern\"].shape"), "[6, 2, 2]");
-    check(&format!("{MODEL} (model.logits(\"a boat\") - model.logits(model.to_tokens(\"a boat\"))).abs().max()"), "0.0");
-    check(&format!("{MODEL} model.generate(\"A typical definition of \\\"dog\\\" would be \\\"\", #{{ max_new_tokens: 5, temperature: 0 }})"), "A typical definition of \"dog\" would be \"a member of the genus");
+    check(
+        &format!(
+            "{MODEL} let c = model.run_with_cache(\"a boat\", [\"blocks.*.hook_z\", \"hook_embed\"]); c.names.len()"
+        ),
+        "7",
+    );
+    check(
+        &format!("{MODEL} let c = model.run_with_cache(\"a boat\", \"blocks.*.attn.hook_z\"); c.names.len()"),
+        "6",
+    );
+    check(
+        &format!(
+            "{MODEL} model.run_with_cache([0, 5], [\"blocks.2.attn.hook_pattern\"])[\"blocks.2.attn.hook_pattern\"].shape"
+        ),
+        "[6, 2, 2]",
+    );
+    check(
+        &format!(
+            "{MODEL} (model.logits(\"a boat\") - model.logits(model.to_tokens(\"a boat\"))).abs().max()"
+        ),
+        "0.0",
+    );
+    check(
+        &format!(
+            "{MODEL} model.generate(\"A typical definition of \\\"dog\\\" would be \\\"\", #{{ max_new_tokens: 5, temperature: 0 }})"
+        ),
+        "A typical definition of \"dog\" would be \"a member of the genus",
+    );
 }
 
 #[test]
@@ -71,7 +97,10 @@ fn closures_are_hooks() {
 fn saes_encode_and_decode() {
     let acts = format!("{BOTH} let acts = feature_acts(model, sae, \"a small boat\");");
     check(&format!("{acts} acts.len()"), "4");
-    check(&format!("{acts} acts.at(1).len() == acts.to_tensor()[1].to_array().filter(|x| x > 0.0).len()"), "true");
+    check(
+        &format!("{acts} acts.at(1).len() == acts.to_tensor()[1].to_array().filter(|x| x > 0.0).len()"),
+        "true",
+    );
     check(&format!("{acts} let top = acts.top(1)[0]; acts.of(top.feature)[top.pos] == top.value"), "true");
     check(&format!("{acts} acts.l0 > 1.0"), "true");
     let hook = "let hook = sae.cfg.hook_name; let x = model.run_with_cache(\"a small boat\", [hook])[hook];";
@@ -80,7 +109,9 @@ fn saes_encode_and_decode() {
     check(&format!("{acts} {hook} (sae.decode(acts) - sae.forward(x)).abs().max() < 1e-5"), "true");
     // The demo SAE explains 95 % of the variance behind the BOS.
     check(
-        &format!("{acts} {hook} let e = (x - sae.forward(x))[1..4]; let x = x[1..4]; e.norm() / (x - x.mean(0)).norm() < 0.4"),
+        &format!(
+            "{acts} {hook} let e = (x - sae.forward(x))[1..4]; let x = x[1..4]; e.norm() / (x - x.mean(0)).norm() < 0.4"
+        ),
         "true",
     );
     check(&format!("{BOTH} sae.feature(624).index"), "624");
@@ -91,21 +122,54 @@ fn saes_encode_and_decode() {
 #[test]
 fn tensors_are_numpys() {
     check("tensor([[1, 2, 3], [4, 5, 6]]).shape", "[2, 3]");
-    check("let x = tensor([[1, 2, 3], [4, 5, 6]]); [x.sum(), x.mean(), x.max(), x.min(), x.argmax()]", "[21.0, 3.5, 6.0, 1.0, 5]");
-    check("let x = tensor([[1, 2, 3], [4, 5, 6]]); [x.sum(0).to_array(), x.sum(-1).to_array(), x.argmax(1).to_array()]", "[[5.0, 7.0, 9.0], [6.0, 15.0], [2, 2]]");
-    check("let x = tensor([[1, 2, 3], [4, 5, 6]]); [x[0][1], x[-1].to_array(), x[[1, 2]], x[[\":\", 0]].to_array()]", "[2.0, [4.0, 5.0, 6.0], 6.0, [1.0, 4.0]]");
-    check("let x = arange(10); [x[2..4].to_array(), x[-2..=9].to_array(), x[8..100].len()]", "[[2.0, 3.0], [8.0, 9.0], 2]");
-    check("let x = tensor([3, 4]); [x.norm(), (x / 2).to_array(), (1 - x).to_array(), (-x).to_array(), (2.0 * x).sum()]", "[5.0, [1.5, 2.0], [-2.0, -3.0], [-3.0, -4.0], 14.0]");
-    check("let a = tensor([[1, 2], [3, 4]]); [a.matmul(a.t()).to_array(), a.matmul(tensor([1, -1])).to_array()]", "[[[5.0, 11.0], [11.0, 25.0]], [-1.0, -1.0]]");
+    check(
+        "let x = tensor([[1, 2, 3], [4, 5, 6]]); [x.sum(), x.mean(), x.max(), x.min(), x.argmax()]",
+        "[21.0, 3.5, 6.0, 1.0, 5]",
+    );
+    check(
+        "let x = tensor([[1, 2, 3], [4, 5, 6]]); [x.sum(0).to_array(), x.sum(-1).to_array(), x.argmax(1).to_array()]",
+        "[[5.0, 7.0, 9.0], [6.0, 15.0], [2, 2]]",
+    );
+    check(
+        "let x = tensor([[1, 2, 3], [4, 5, 6]]); [x[0][1], x[-1].to_array(), x[[1, 2]], x[[\":\", 0]].to_array()]",
+        "[2.0, [4.0, 5.0, 6.0], 6.0, [1.0, 4.0]]",
+    );
+    check(
+        "let x = arange(10); [x[2..4].to_array(), x[-2..=9].to_array(), x[8..100].len()]",
+        "[[2.0, 3.0], [8.0, 9.0], 2]",
+    );
+    check(
+        "let x = tensor([3, 4]); [x.norm(), (x / 2).to_array(), (1 - x).to_array(), (-x).to_array(), (2.0 * x).sum()]",
+        "[5.0, [1.5, 2.0], [-2.0, -3.0], [-3.0, -4.0], 14.0]",
+    );
+    check(
+        "let a = tensor([[1, 2], [3, 4]]); [a.matmul(a.t()).to_array(), a.matmul(tensor([1, -1])).to_array()]",
+        "[[[5.0, 11.0], [11.0, 25.0]], [-1.0, -1.0]]",
+    );
     check("tensor([1, 2]).matmul(tensor([3, 4])).to_array()", "11.0");
-    check("[tensor([0, 0]).softmax().to_array(), tensor([-1, 2]).relu().to_array(), tensor([0]).exp()[0]]", "[[0.5, 0.5], [0.0, 2.0], 1.0]");
+    check(
+        "[tensor([0, 0]).softmax().to_array(), tensor([-1, 2]).relu().to_array(), tensor([0]).exp()[0]]",
+        "[[0.5, 0.5], [0.0, 2.0], 1.0]",
+    );
     check("tensor([0.5, 3, 1, 3]).topk(2)", "[#{ index: 1, value: 3.0 }, #{ index: 3, value: 3.0 }]");
     check("tensor([1, 0]).cosine_similarity(tensor([0, 1]))", "0.0");
-    check("[cat([zeros([1, 2]), ones([2, 2])], 0).shape, stack([zeros([3]), ones([3])], 0).shape]", "[[3, 2], [2, 3]]");
-    check("let x = arange(6).reshape([2, -1]); [x.shape, x.unsqueeze(0).shape, x.unsqueeze(0).squeeze(0).shape]", "[[2, 3], [1, 2, 3], [2, 3]]");
-    check("(randn([1000], 7) - randn([1000], 7)).abs().max() + (randn([10000], 1).std() * 10).to_string().len() * 0", "0.0");
+    check(
+        "[cat([zeros([1, 2]), ones([2, 2])], 0).shape, stack([zeros([3]), ones([3])], 0).shape]",
+        "[[3, 2], [2, 3]]",
+    );
+    check(
+        "let x = arange(6).reshape([2, -1]); [x.shape, x.unsqueeze(0).shape, x.unsqueeze(0).squeeze(0).shape]",
+        "[[2, 3], [1, 2, 3], [2, 3]]",
+    );
+    check(
+        "(randn([1000], 7) - randn([1000], 7)).abs().max() + (randn([10000], 1).std() * 10).to_string().len() * 0",
+        "0.0",
+    );
     check("let s = randn([10000], 1).std(); s > 0.95 && s < 1.05", "true");
-    check("arange(3)", "Tensor [3] f32, mean 1, std 0.8165, min 0, max 2\n           0          1          2");
+    check(
+        "arange(3)",
+        "Tensor [3] f32, mean 1, std 0.8165, min 0, max 2\n           0          1          2",
+    );
 }
 
 #[test]
@@ -119,14 +183,20 @@ fn tensors_go_to_files_and_back() {
         at("x.npy")
     );
     check(&script, "[[0.0, 1.0, 2.0, 3.0], [2, 2]]");
-    let cache = format!("{MODEL} model.run_with_cache(\"a\", \"hook_embed\").save(\"{0}\"); load_tensors(\"{0}\").keys()", at("c.safetensors"));
+    let cache = format!(
+        "{MODEL} model.run_with_cache(\"a\", \"hook_embed\").save(\"{0}\"); load_tensors(\"{0}\").keys()",
+        at("c.safetensors")
+    );
     check(&cache, "[\"hook_embed\"]");
 }
 
 #[test]
 fn datasets_and_records() {
-    check("open_dataset(\"demo\").take(1)[0]", "A typical definition of \"small\" would be \"the slender part of the back\"");
-    check("let n = 0; for text in open_dataset(\"demo\").documents() { n += 1; } n", "179");
+    check(
+        "open_dataset(\"demo\").take(1)[0]",
+        "A typical definition of \"small\" would be \"the slender part of the back\"",
+    );
+    check("let n = 0; for text in open_dataset(\"demo\") { n += 1; } n", "179");
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("x.jsonl").to_string_lossy().into_owned();
     let script = format!(
@@ -134,11 +204,14 @@ fn datasets_and_records() {
              output_path: \"{out}\", max_examples: 3, activation_threshold: 1 }});
          let n = 0;
          for r in read_records(\"{out}\") {{ n += r.tokens.len(); if r.activations[1].min() <= 1.0 {{ throw \"low\"; }} }}
-         [summary.to_map().tokens == n, summary.to_map().records]"
+         [summary.tokens == n, summary.to_map().records]"
     );
     let (mut session, _) = session();
     session.eval("fn min(a) { a.reduce(|m, x| if x < m { x } else { m }, 1e9) }").unwrap();
-    assert_eq!(session.eval(&script.replace("r.activations[1].min()", "min(r.activations[1])")).unwrap().as_deref(), Some("[true, 3]"));
+    assert_eq!(
+        session.eval(&script.replace("r.activations[1].min()", "min(r.activations[1])")).unwrap().as_deref(),
+        Some("[true, 3]")
+    );
 }
 
 #[test]
@@ -197,7 +270,10 @@ fn errors_show_the_line_and_what_to_do() {
 fn options_are_checked_by_name_and_by_kind() {
     let run = |options: &str| failure(&format!("{BOTH} create_feature_dataset(model, sae, {options})"));
     let text = run("#{ dataset_path: \"demo\", max_exmples: 3 }");
-    assert!(text.contains("unknown option `max_exmples`") && text.contains("did you mean `max_examples`?"), "{text}");
+    assert!(
+        text.contains("unknown option `max_exmples`") && text.contains("did you mean `max_examples`?"),
+        "{text}"
+    );
     let text = run("#{ dataset_path: \"demo\", output_path: \"x\", batch_size: \"many\" }");
     assert!(text.contains("option `batch_size`: expected a whole number from 0 up, got \"many\""), "{text}");
     let text = run("#{ dataset_path: \"demo\", output_path: \"x\", long_documents: \"cut\" }");
@@ -212,7 +288,9 @@ fn options_are_checked_by_name_and_by_kind() {
     assert!(text.contains("the hook at `hook_embed`: expected a closure"), "{text}");
     let text = failure(&format!("{MODEL} model.run_with_hooks(\"a\", #{{ \"hook_embed\": |x| 3 }})"));
     assert!(text.contains("the closure at `hook_embed`: expected a Tensor as its value, got i64"), "{text}");
-    let text = failure(&format!("{MODEL}\nmodel.run_with_hooks(\"a\", #{{ \"hook_embed\": |x| {{\n    x.nonsense() }} }})"));
+    let text = failure(&format!(
+        "{MODEL}\nmodel.run_with_hooks(\"a\", #{{ \"hook_embed\": |x| {{\n    x.nonsense() }} }})"
+    ));
     assert!(text.contains("unknown function `nonsense`") && text.contains("3 |     x.nonsense()"), "{text}");
     let text = failure(&format!("{MODEL} model.logits(true)"));
     assert!(text.contains("expected a text or an array of token ids, got bool"), "{text}");
@@ -222,7 +300,10 @@ fn options_are_checked_by_name_and_by_kind() {
 
 #[test]
 fn a_script_can_catch_an_error_but_not_an_interrupt() {
-    check("let m = 0; try { load_sae(\"demo\").feature(-1) } catch (e) { m = e.message; } m", "the feature index: expected a whole number from 0 up, got -1");
+    check(
+        "let m = 0; try { load_sae(\"demo\").feature(-1) } catch (e) { m = e.message; } m",
+        "the feature index: expected a whole number from 0 up, got -1",
+    );
     let progress = Progress::default();
     let mut session = Session::new(progress.clone(), |_| ());
     session.eval("let kept = 5;").unwrap();

@@ -70,9 +70,11 @@ fn each_layer_imports_only_what_it_may() {
         if ["lib", "main"].contains(&layer) {
             continue;
         }
-        let (_, allowed) = LAYERS.iter().find(|(l, _)| *l == layer).unwrap_or_else(|| panic!("{name}: no such layer"));
+        let (_, allowed) =
+            LAYERS.iter().find(|(l, _)| *l == layer).unwrap_or_else(|| panic!("{name}: no such layer"));
         for imported in code(&text).split("crate::").skip(1) {
-            let imported: String = imported.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let imported: String =
+                imported.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             let own_error = imported == "Result" || imported == "Error";
             let fine = imported == layer || own_error || allowed.contains(&imported.as_str());
             assert!(fine, "{name} imports `{imported}`, which `{layer}` may not");
@@ -96,7 +98,10 @@ fn a_crate_is_used_in_its_place_only() {
         }
         let prints = ["println!", "eprintln!", "print!(", "dbg!"].iter().any(|p| code.contains(p));
         assert!(!prints, "{name} prints");
-        assert!(name.starts_with("cli/") || name == "main.rs" || !code.contains("process::exit"), "{name} exits");
+        assert!(
+            name.starts_with("cli/") || name == "main.rs" || !code.contains("process::exit"),
+            "{name} exits"
+        );
     }
 }
 

@@ -28,7 +28,8 @@ pub fn tokens_of(input_ids: &Tensor, i: usize) -> Vec<u32> {
 #[track_caller]
 pub fn assert_close(what: &str, got: &Tensor, expected: &Tensor, absolute: f32, relative: f32) {
     assert_eq!(got.dims(), expected.dims(), "{what}: shape");
-    let numbers = |t: &Tensor| t.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
+    let numbers =
+        |t: &Tensor| t.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
     for (i, (got, expected)) in numbers(got).into_iter().zip(numbers(expected)).enumerate() {
         let difference = (got - expected).abs();
         let fits = got == expected || difference <= absolute || difference <= relative * expected.abs();
@@ -40,7 +41,9 @@ pub fn assert_close(what: &str, got: &Tensor, expected: &Tensor, absolute: f32, 
 pub fn in_folder(script: &str, folder: &std::path::Path) -> String {
     let moved = |name: &str| folder.join(name).to_string_lossy().into_owned();
     let mut script = script.to_owned();
-    for name in ["feature_activations.jsonl", "tensors.safetensors", "activations.safetensors", "my_documents.jsonl"] {
+    for name in
+        ["feature_activations.jsonl", "tensors.safetensors", "activations.safetensors", "my_documents.jsonl"]
+    {
         script = script.replace(&format!("\"{name}\""), &format!("{:?}", moved(name)));
     }
     script

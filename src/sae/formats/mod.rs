@@ -34,7 +34,11 @@ pub(super) fn open(name: &str, sae_id: Option<&str>) -> Result<(SaeConfig, Check
             format!("give the id of one of them as well: `{}`", ids.join("`, `")),
         )),
         _ => Err(Error::mismatch(
-            format!("unknown SAE `{}`: neither \"demo\" nor a folder with {}", folder.display(), saelens::CFG),
+            format!(
+                "unknown SAE `{}`: neither \"demo\" nor a folder with {}",
+                folder.display(),
+                saelens::CFG
+            ),
             "give a local folder with cfg.json and sae_weights.safetensors",
         )),
     }

@@ -40,10 +40,10 @@ pub(super) fn read(
     let architecture = architecture(&cfg)?;
     let hook_name = cfg.text(&["hook_name", "hook_point"]).map(str::to_owned);
     let at_hook_z = hook_name.as_deref().is_some_and(|name| name.contains("hook_z"));
-    let trained_on = |key: &str| {
-        let kwargs = cfg.get(&["model_from_pretrained_kwargs"]);
-        kwargs.and_then(|kwargs| kwargs.get(key)?.as_bool()).unwrap_or(false)
-    };
+    let kwargs = cfg.get(&["model_from_pretrained_kwargs"]);
+    let trained_on = |key: &str| kwargs.and_then(|kwargs| kwargs.get(key)?.as_bool()).unwrap_or(false);
+    // Since version 6 what is not there is false; before, the model could have been processed and nobody wrote it down.
+    let says_how = kwargs.is_some() || cfg.values.contains_key("metadata");
     let config = SaeConfig {
         sae_id: sae_id.to_owned(),
         architecture,
@@ -58,7 +58,7 @@ pub(super) fn read(
             Some(reshape) => reshape == "hook_z",
             None => at_hook_z,
         },
-        center_writing_weights: trained_on("center_writing_weights"),
+        center_writing_weights: says_how.then(|| trained_on("center_writing_weights")),
         fold_value_biases: trained_on("fold_value_biases"),
         fold_ln: trained_on("fold_ln"),
         prepend_bos: cfg.flag("prepend_bos").unwrap_or(true),
@@ -126,7 +126,7 @@ fn normalization(cfg: &Cfg) -> Result<Normalization> {
 /// Versions up to 5 could scale features after training; SAELens gave that up, and so it is here unless it does nothing.
 fn check_scaling_factor(cfg: &Cfg, checkpoint: &Checkpoint) -> Result<()> {
     let Some(shape) = checkpoint.shape("scaling_factor") else { return Ok(()) };
-    let factors = checkpoint.read("scaling_factor", &shape.to_vec())?;
+    let factors = checkpoint.read("scaling_factor", shape)?;
     if factors.iter().all(|f| *f == 1.0) || cfg.flag("finetuning_scaling_factor") != Some(true) {
         return Ok(());
     }

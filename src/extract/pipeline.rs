@@ -1,0 +1,250 @@
+//! The stages of an extraction, all at once: one thread reads and tokenizes, several run the model and the SAE, and one
+//! writes.
+//!
+//! Each worker takes whole batches and computes alone, so that none waits for another inside a matmul; the records are
+//! put back into the order of the documents before they are written.
+
+use super::feature_acts;
+use super::options::{Contexts, ExtractOptions};
+use super::record::FeatureRecord;
+use super::windows::Windows;
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::model::{Model, TokenBatch};
+use crate::progress::{Progress, Report};
+use crate::sae::{Features, Sae};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+/// The tokens that a forward pass takes at most, unless one context alone is longer: enough for matmuls to run at
+/// their full rate, few enough to stay in tens of megabytes.
+const BATCH_TOKENS: usize = 1024;
+/// Batches that wait between two stages.
+const WAITING: usize = 2;
+/// The most workers: each holds a batch. Where there are more cores, several share one.
+const MOST_WORKERS: usize = 8;
+
+/// What a run has counted.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) documents: u64,
+    pub(super) documents_skipped: u64,
+    pub(super) records: u64,
+    pub(super) tokens: u64,
+    pub(super) tokens_behind_bos: u64,
+    /// Active features behind the BOS.
+    pub(super) active: u64,
+    /// Which features were active.
+    pub(super) seen: Vec<bool>,
+}
+
+/// What a run works on.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub(super) model: &'a Model,
+    pub(super) sae: &'a Sae,
+    pub(super) dataset: &'a Dataset,
+    pub(super) options: &'a ExtractOptions,
+    pub(super) contexts: Contexts,
+    pub(super) progress: &'a Progress,
+}
+
+/// Records on their way to the file, in order.
+pub(super) struct Sink(Receiver<Vec<FeatureRecord>>);
+
+impl Sink {
+    /// Writes all records, as they come, one a line.
+    pub(super) fn write_all_to(&self, writer: &mut impl Write) -> std::io::Result<()> {
+        for records in &self.0 {
+            for record in &records {
+                record.write_line(&mut *writer)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Contexts on their way to a worker.
+#[derive(Default)]
+struct Batch {
+    /// Its place among the batches.
+    number: u64,
+    records: Vec<FeatureRecord>,
+    /// The number of the document that each record is of.
+    documents: Vec<u64>,
+    tokens: usize,
+    /// What had been read when the batch was full.
+    documents_read: u64,
+    documents_skipped: u64,
+    fraction: f64,
+}
+
+/// Runs all documents; `write` takes the records, on a thread of its own.
+pub(super) fn run<T: Send>(job: Job, write: impl FnOnce(Sink) -> Result<T> + Send) -> Result<(Counts, T)> {
+    let batches = Mutex::new(read_batches(job)?);
+    let pools = worker_pools()?;
+    let (records, sink) = sync_channel(WAITING);
+    let (done, results) = sync_channel(pools.len());
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(Sink(sink)));
+        for pool in &pools {
+            let (batches, done) = (&batches, done.clone());
+            scope.spawn(move || pool.install(|| work(job, batches, &done)));
+        }
+        drop(done);
+        let counts = collect(job, &results, &records);
+        // Whatever the reason: the workers find nobody who takes their results, and the writer no more records.
+        drop((results, records));
+        let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((counts?, written))
+    })
+}
+
+/// A pool of threads for each worker: of one thread, or where there are many cores of several.
+fn worker_pools() -> Result<Vec<rayon::ThreadPool>> {
+    let cores = rayon::current_num_threads();
+    let workers = cores.min(MOST_WORKERS);
+    let pool = |_| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(cores.div_ceil(workers)).build();
+        pool.map_err(|e| Error::invalid("the threads of the run", "threads that the system gives", e))
+    };
+    (0..workers).map(pool).collect()
+}
+
+/// Takes batches until there are no more, or nobody wants their results.
+fn work(job: Job, batches: &Mutex<Receiver<Result<Batch>>>, done: &SyncSender<Result<Batch>>) {
+    loop {
+        let next = batches.lock().unwrap_or_else(std::sync::PoisonError::into_inner).recv();
+        let Ok(batch) = next else { return };
+        let result = batch.and_then(|batch| run_batch(job, batch));
+        if done.send(result).is_err() {
+            return;
+        }
+    }
+}
+
+/// Puts batches back into order, counts, and hands their records on.
+fn collect(
+    job: Job,
+    results: &Receiver<Result<Batch>>,
+    records: &SyncSender<Vec<FeatureRecord>>,
+) -> Result<Counts> {
+    let mut counts = Counts { seen: vec![false; job.sae.cfg().d_sae], ..Default::default() };
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    loop {
+        job.progress.check()?;
+        // Waits in steps, so that an interrupt is noticed while a disk or a worker is slow.
+        match results.recv_timeout(Duration::from_millis(50)) {
+            Ok(batch) => {
+                let batch = batch?;
+                early.insert(batch.number, batch);
+            }
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return Ok(counts),
+        }
+        while let Some(batch) = early.remove(&next) {
+            next += 1;
+            counts.add(&batch, job.contexts.bos.is_some());
+            // A writer that has given up says why itself.
+            if records.send(batch.records).is_err() {
+                return Ok(counts);
+            }
+            let Counts { documents, tokens, .. } = counts;
+            job.progress.report(Report::Advanced { documents, tokens, fraction: batch.fraction });
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, batch: &Batch, has_bos: bool) {
+        (self.documents, self.documents_skipped) = (batch.documents_read, batch.documents_skipped);
+        for record in &batch.records {
+            self.records += 1;
+            self.tokens += record.tokens.len() as u64;
+            for active in record.active_features.iter().skip(usize::from(has_bos)) {
+                self.tokens_behind_bos += 1;
+                self.active += active.len() as u64;
+                active.iter().for_each(|feature| self.seen[*feature as usize] = true);
+            }
+        }
+    }
+}
+
+/// Gives the records of a batch their features. Where that fails, finds out which document is to blame.
+fn run_batch(job: Job, mut batch: Batch) -> Result<Batch> {
+    if batch.records.is_empty() {
+        return Ok(batch);
+    }
+    let acts = |tokens: &TokenBatch| -> Result<Features> {
+        feature_acts(job.model, job.sae, tokens, job.options.activation_threshold as f32, job.progress)
+    };
+    let mut tokens = TokenBatch::default();
+    batch.records.iter().for_each(|record| tokens.push(&record.tokens));
+    if tokens.len() == 1 {
+        // A matmul of one row adds in another order. With a second, ignored, the result is that of any other batch.
+        tokens.push(&batch.records[0].tokens);
+    }
+    let features = acts(&tokens).map_err(|error| {
+        if !matches!(error, Error::NotFinite { .. }) {
+            return error;
+        }
+        let alone = batch.records.iter().zip(&batch.documents).find_map(|(record, document)| {
+            match acts(&TokenBatch::single(&record.tokens)) {
+                Err(Error::NotFinite { message }) => Some(format!("document {document}: {message}")),
+                _ => None,
+            }
+        });
+        alone.map_or(error, |message| Error::NotFinite { message })
+    })?;
+    for (record, range) in batch.records.iter_mut().zip(tokens.sequences()) {
+        record.set_features(&features, range.start);
+    }
+    Ok(batch)
+}
+
+/// Reads, tokenizes and batches documents on a thread of its own, which ends when nobody takes batches any more.
+fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
+    let mut windows = Windows::new(job.model.tokenizer()?.clone(), job.contexts);
+    let mut documents = job.dataset.documents();
+    let (max_examples, batch_size) = (job.options.max_examples, job.options.batch_size);
+    let (sender, receiver) = sync_channel(WAITING);
+    std::thread::spawn(move || {
+        let mut batch = Batch::default();
+        // Whether anybody still listens is all that matters of a send.
+        let send = |batch: &mut Batch, fraction: f64| {
+            let share = max_examples.map_or(0.0, |most| batch.documents_read as f64 / most as f64);
+            let (documents_read, documents_skipped) = (batch.documents_read, batch.documents_skipped);
+            let next =
+                Batch { number: batch.number + 1, documents_read, documents_skipped, ..Default::default() };
+            let full = std::mem::replace(batch, next);
+            sender.send(Ok(Batch { fraction: fraction.max(share), ..full })).is_ok()
+        };
+        while max_examples.is_none_or(|most| batch.documents_read < most) {
+            let records = match documents.next() {
+                None => break,
+                Some(text) => match text.and_then(|text| windows.cut(&text)) {
+                    Ok(records) => records,
+                    Err(error) => return drop(sender.send(Err(error))),
+                },
+            };
+            batch.documents_skipped += u64::from(records.is_none());
+            for record in records.into_iter().flatten() {
+                let is_full = batch.records.len() == batch_size
+                    || batch.tokens + record.tokens.len() > BATCH_TOKENS && batch.tokens > 0;
+                if is_full && !send(&mut batch, documents.fraction_read()) {
+                    return;
+                }
+                batch.tokens += record.tokens.len();
+                batch.records.push(record);
+                batch.documents.push(batch.documents_read);
+            }
+            batch.documents_read += 1;
+        }
+        send(&mut batch, 1.0);
+    });
+    Ok(receiver)
+}
