@@ -55,8 +55,11 @@ pub fn cosine_similarity(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             "compare vectors of the same space",
         ));
     }
-    let norm = |x: &Tensor| x.sqr()?.sum_keepdim(candle_core::D::Minus1)?.sqrt();
-    let (a, b) = (a.broadcast_div(&norm(a)?)?, b.broadcast_div(&norm(b)?)?);
+    // As torch, which gives 0 rather than NaN for a vector of zeros.
+    let norm =
+        |x: &Tensor| x.sqr()?.sum_keepdim(candle_core::D::Minus1)?.sqrt()?.clamp(1e-8f32, f32::INFINITY);
+    let (a, b) = (a.to_dtype(candle_core::DType::F32)?, b.to_dtype(candle_core::DType::F32)?);
+    let (a, b) = (a.broadcast_div(&norm(&a)?)?, b.broadcast_div(&norm(&b)?)?);
     Ok(a.broadcast_mul(&b)?.sum(candle_core::D::Minus1)?)
 }
 

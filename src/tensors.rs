@@ -23,9 +23,9 @@ pub fn save_safetensors(tensors: impl IntoIterator<Item = (String, Tensor)>, pat
 /// # Errors
 /// A file that cannot be written, a type that npy has not.
 pub fn save_npy(tensor: &Tensor, path: &Path) -> Result<()> {
-    let temporary = files::beside(path)?;
-    tensor.write_npy(temporary.path())?;
-    files::keep(temporary, path)
+    let file = files::WholeFile::create(path)?;
+    tensor.write_npy(file.temporary_path())?;
+    file.keep()
 }
 
 /// Reads all tensors of a safetensors file.
@@ -52,6 +52,7 @@ pub fn load_npy(path: &Path) -> Result<Tensor> {
 /// # Errors
 /// Shapes that do not fit.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (a, b) = (&a.to_dtype(DType::F32)?, &b.to_dtype(DType::F32)?);
     let wrong = || {
         let message = format!("matmul: the shapes {:?} and {:?} do not fit", a.dims(), b.dims());
         Error::mismatch(message, "the last axis of the first must be the second-last of the second")

@@ -15,7 +15,7 @@ pub use summary::ExtractSummary;
 
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::WholeFile;
 use crate::hooks::{ActivationCache, HookPoint};
 use crate::model::{Model, TokenBatch};
 use crate::progress::{Progress, Report};
@@ -69,6 +69,12 @@ pub fn create_feature_dataset(
             return Err(Error::invalid(format!("`{name}`"), "a path", "none").with_hint("it has no default"));
         }
     }
+    let defaults = ExtractOptions::default();
+    let of_path = (&options.dataset_path, &options.text_column);
+    if dataset.is_some() && of_path != (&defaults.dataset_path, &defaults.text_column) {
+        let message = "`dataset_path` and `text_column` say nothing about a dataset that is open already";
+        return Err(Error::mismatch(message, "give `text_column` to open_dataset, or `dataset_path` alone"));
+    }
     check_fits(model, sae)?;
     let contexts = options.contexts(model, sae)?;
     let dataset = match dataset {
@@ -79,10 +85,13 @@ pub fn create_feature_dataset(
         }
     };
     let output = Path::new(&options.output_path);
-    if output.is_dir() {
-        return Err(Error::invalid("`output_path`", "a file", format!("the folder `{}`", output.display())));
+    if let Ok(there) = output.canonicalize()
+        && dataset.files().any(|file| file.canonicalize().is_ok_and(|file| file == there))
+    {
+        let got = format!("`{}`, which is read", output.display());
+        return Err(Error::invalid("`output_path`", "a file that is not one of the dataset's", got));
     }
-    let mut file = files::beside(output)?;
+    let mut file = WholeFile::create(output)?;
 
     for doubt in sae.doubts() {
         progress.report(Report::Warning(doubt));
@@ -92,7 +101,7 @@ pub fn create_feature_dataset(
     let start = Instant::now();
     let job = Job { model, sae, dataset: &dataset, options, contexts, progress };
     let result = pipeline::run(job, |sink| {
-        let mut writer = Hashed { inner: BufWriter::new(file.as_file_mut()), hash: Sha256::new() };
+        let mut writer = Hashed { inner: BufWriter::new(file.writer()), hash: Sha256::new() };
         sink.write_all_to(&mut writer).map_err(Error::file("write", output))?;
         writer.flush().map_err(Error::file("write", output))?;
         Ok(writer.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
@@ -118,11 +127,11 @@ pub fn create_feature_dataset(
     let context_size = contexts.window + usize::from(contexts.bos.is_some());
     let meta = summary::meta(model, sae, &dataset, options, context_size, &summary)?;
     let meta_path = summary::meta_path(&options.output_path);
-    let mut meta_file = files::beside(&meta_path)?;
-    meta_file.write_all(&meta).map_err(Error::file("write", &meta_path))?;
+    let mut meta_file = WholeFile::create(&meta_path)?;
+    meta_file.writer().write_all(&meta).map_err(Error::file("write", &meta_path))?;
     // Both are complete before either has its name.
-    files::keep(file, output)?;
-    files::keep(meta_file, &meta_path)?;
+    file.keep()?;
+    meta_file.keep()?;
     Ok(summary)
 }
 
@@ -162,6 +171,13 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     let (cfg, sae_cfg) = (model.cfg(), sae.cfg());
     let hook = sae.hook()?;
     hook.check(cfg.n_layers)?;
+    if let Some(head) = sae_cfg.hook_head_index.filter(|head| *head >= cfg.n_heads) {
+        return Err(Error::invalid(
+            "`hook_head_index`",
+            format!("a head from 0 to {}", cfg.n_heads - 1),
+            head,
+        ));
+    }
     let (name, width) = match hook.point() {
         HookPoint::MlpPre | HookPoint::MlpPost => ("d_mlp", cfg.d_mlp),
         HookPoint::Q | HookPoint::K | HookPoint::V | HookPoint::Z => match sae_cfg.hook_head_index {

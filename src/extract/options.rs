@@ -52,7 +52,8 @@ pub enum Packing {
     #[default]
     Documents,
     /// Documents end to end without anything between them, cut into contexts of one length; what is left at the end
-    /// is dropped. TransformerLens' `tokenize_and_concatenate` does this.
+    /// is dropped. This is what TransformerLens 2's `tokenize_and_concatenate` does for GPT-2, but that it also cuts
+    /// words apart: it tokenizes twentieths of the joined text.
     Concatenate,
 }
 

@@ -5,7 +5,7 @@
 //! put back into the order of the documents before they are written.
 
 use super::feature_acts;
-use super::options::{Contexts, ExtractOptions};
+use super::options::{Contexts, ExtractOptions, Packing};
 use super::record::FeatureRecord;
 use super::windows::Windows;
 use crate::dataset::Dataset;
@@ -16,7 +16,8 @@ use crate::sae::{Features, Sae};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 /// The tokens that a forward pass takes at most, unless one context alone is longer: enough for matmuls to run at
@@ -26,6 +27,8 @@ const BATCH_TOKENS: usize = 1024;
 const WAITING: usize = 2;
 /// The most workers: each holds a batch. Where there are more cores, several share one.
 const MOST_WORKERS: usize = 8;
+/// Whoever waits does it in steps, so that an interrupt is noticed while a disk or another stage is slow.
+const STEP: Duration = Duration::from_millis(50);
 
 /// What a run has counted.
 #[derive(Default)]
@@ -80,6 +83,8 @@ struct Batch {
     documents_read: u64,
     documents_skipped: u64,
     fraction: f64,
+    /// Whether all documents have been read.
+    is_last: bool,
 }
 
 /// Runs all documents; `write` takes the records, on a thread of its own.
@@ -88,15 +93,17 @@ pub(super) fn run<T: Send>(job: Job, write: impl FnOnce(Sink) -> Result<T> + Sen
     let pools = worker_pools()?;
     let (records, sink) = sync_channel(WAITING);
     let (done, results) = sync_channel(pools.len());
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(Sink(sink)));
         for pool in &pools {
-            let (batches, done) = (&batches, done.clone());
-            scope.spawn(move || pool.install(|| work(job, batches, &done)));
+            let (batches, done, over) = (&batches, done.clone(), &over);
+            scope.spawn(move || pool.install(|| work(job, batches, &done, over)));
         }
         drop(done);
         let counts = collect(job, &results, &records);
-        // Whatever the reason: the workers find nobody who takes their results, and the writer no more records.
+        // Whatever the reason: the workers stop, and the writer finds no more records.
+        over.store(true, Ordering::Relaxed);
         drop((results, records));
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok((counts?, written))
@@ -107,18 +114,28 @@ pub(super) fn run<T: Send>(job: Job, write: impl FnOnce(Sink) -> Result<T> + Sen
 fn worker_pools() -> Result<Vec<rayon::ThreadPool>> {
     let cores = rayon::current_num_threads();
     let workers = cores.min(MOST_WORKERS);
-    let pool = |_| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(cores.div_ceil(workers)).build();
+    let pool = |i| {
+        let threads = cores / workers + usize::from(i < cores % workers);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         pool.map_err(|e| Error::invalid("the threads of the run", "threads that the system gives", e))
     };
     (0..workers).map(pool).collect()
 }
 
-/// Takes batches until there are no more, or nobody wants their results.
-fn work(job: Job, batches: &Mutex<Receiver<Result<Batch>>>, done: &SyncSender<Result<Batch>>) {
-    loop {
-        let next = batches.lock().unwrap_or_else(std::sync::PoisonError::into_inner).recv();
-        let Ok(batch) = next else { return };
+/// Takes batches until there are no more, or the run is over.
+fn work(
+    job: Job,
+    batches: &Mutex<Receiver<Result<Batch>>>,
+    done: &SyncSender<Result<Batch>>,
+    over: &AtomicBool,
+) {
+    while !over.load(Ordering::Relaxed) {
+        let next = batches.lock().unwrap_or_else(std::sync::PoisonError::into_inner).recv_timeout(STEP);
+        let batch = match next {
+            Ok(batch) => batch,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let result = batch.and_then(|batch| run_batch(job, batch));
         if done.send(result).is_err() {
             return;
@@ -137,25 +154,51 @@ fn collect(
     let mut next = 0;
     loop {
         job.progress.check()?;
-        // Waits in steps, so that an interrupt is noticed while a disk or a worker is slow.
-        match results.recv_timeout(Duration::from_millis(50)) {
+        match results.recv_timeout(STEP) {
             Ok(batch) => {
                 let batch = batch?;
                 early.insert(batch.number, batch);
             }
             Err(RecvTimeoutError::Timeout) => continue,
-            Err(RecvTimeoutError::Disconnected) => return Ok(counts),
+            // The stages only end early when one of them has panicked.
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::invalid(
+                    "the run",
+                    "every document to be computed",
+                    "an end before the last",
+                ));
+            }
         }
         while let Some(batch) = early.remove(&next) {
             next += 1;
             counts.add(&batch, job.contexts.bos.is_some());
             // A writer that has given up says why itself.
-            if records.send(batch.records).is_err() {
+            if !send(records, batch.records, job.progress)? {
                 return Ok(counts);
             }
             let Counts { documents, tokens, .. } = counts;
             job.progress.report(Report::Advanced { documents, tokens, fraction: batch.fraction });
+            if batch.is_last {
+                return Ok(counts);
+            }
         }
+    }
+}
+
+/// Hands records to the writer, waiting for it in steps; whether it took them.
+fn send(
+    records: &SyncSender<Vec<FeatureRecord>>,
+    mut batch: Vec<FeatureRecord>,
+    progress: &Progress,
+) -> Result<bool> {
+    loop {
+        match records.try_send(batch) {
+            Ok(()) => return Ok(true),
+            Err(TrySendError::Disconnected(_)) => return Ok(false),
+            Err(TrySendError::Full(back)) => batch = back,
+        }
+        progress.check()?;
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -194,7 +237,10 @@ fn run_batch(job: Job, mut batch: Batch) -> Result<Batch> {
         }
         let alone = batch.records.iter().zip(&batch.documents).find_map(|(record, document)| {
             match acts(&TokenBatch::single(&record.tokens)) {
-                Err(Error::NotFinite { message }) => Some(format!("document {document}: {message}")),
+                Err(Error::NotFinite { message }) => Some(match job.contexts.packing {
+                    Packing::Documents => format!("document {document}: {message}"),
+                    Packing::Concatenate => format!("a context that ends in document {document}: {message}"),
+                }),
                 _ => None,
             }
         });
@@ -215,13 +261,13 @@ fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
     std::thread::spawn(move || {
         let mut batch = Batch::default();
         // Whether anybody still listens is all that matters of a send.
-        let send = |batch: &mut Batch, fraction: f64| {
+        let send = |batch: &mut Batch, fraction: f64, is_last: bool| {
             let share = max_examples.map_or(0.0, |most| batch.documents_read as f64 / most as f64);
             let (documents_read, documents_skipped) = (batch.documents_read, batch.documents_skipped);
             let next =
                 Batch { number: batch.number + 1, documents_read, documents_skipped, ..Default::default() };
             let full = std::mem::replace(batch, next);
-            sender.send(Ok(Batch { fraction: fraction.max(share), ..full })).is_ok()
+            sender.send(Ok(Batch { fraction: fraction.max(share), is_last, ..full })).is_ok()
         };
         while max_examples.is_none_or(|most| batch.documents_read < most) {
             let records = match documents.next() {
@@ -235,7 +281,7 @@ fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
             for record in records.into_iter().flatten() {
                 let is_full = batch.records.len() == batch_size
                     || batch.tokens + record.tokens.len() > BATCH_TOKENS && batch.tokens > 0;
-                if is_full && !send(&mut batch, documents.fraction_read()) {
+                if is_full && !send(&mut batch, documents.fraction_read(), false) {
                     return;
                 }
                 batch.tokens += record.tokens.len();
@@ -244,7 +290,7 @@ fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
             }
             batch.documents_read += 1;
         }
-        send(&mut batch, 1.0);
+        send(&mut batch, 1.0, true);
     });
     Ok(receiver)
 }

@@ -119,8 +119,12 @@ impl HookPoint {
     /// Whether what is here is written into the residual stream or is the stream itself: the points whose mean over
     /// `d_model` a LayerNorm model does not see.
     pub fn is_residual(self) -> bool {
-        use HookPoint::{AttnOut, Embed, MlpOut, PosEmbed, ResidMid, ResidPost, ResidPre};
-        matches!(self, Embed | PosEmbed | ResidPre | AttnOut | ResidMid | MlpOut | ResidPost)
+        use HookPoint::{
+            AttnIn, AttnOut, Embed, KInput, MlpIn, MlpOut, PosEmbed, QInput, ResidMid, ResidPost, ResidPre,
+            Result, VInput,
+        };
+        let written = matches!(self, Embed | PosEmbed | Result | AttnOut | MlpOut);
+        written || matches!(self, ResidPre | AttnIn | QInput | KInput | VInput | ResidMid | MlpIn | ResidPost)
     }
 
     fn stem(self) -> &'static str {
@@ -217,7 +221,7 @@ impl HookName {
     /// The place of this name in a pass.
     fn rank(&self) -> (usize, HookPoint) {
         match self.layer {
-            Some(layer) => (layer + 1, self.point),
+            Some(layer) => (layer.saturating_add(1), self.point),
             None if self.point < HookPoint::ResidPre => (0, self.point),
             None => (usize::MAX, self.point),
         }
@@ -262,7 +266,7 @@ impl FromStr for HookName {
             }),
             None => point_of(name).filter(|p| !p.is_in_block()).map(HookName::global),
         };
-        parsed.ok_or_else(|| unknown_hook(name, 1))
+        parsed.ok_or_else(|| unknown_hook(name, usize::MAX))
     }
 }
 

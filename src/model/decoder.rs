@@ -274,8 +274,12 @@ impl Pass<'_> {
         let Some(cache) = &mut self.cache else { return Ok((k, v)) };
         cache.blocks.resize(self.cfg.n_layers, None);
         let both = match &cache.blocks[layer] {
-            Some((past_k, past_v)) => (Tensor::cat(&[past_k, &k], 0)?, Tensor::cat(&[past_v, &v], 0)?),
-            None => (k.contiguous()?, v.contiguous()?),
+            // A pass that ended early has left its own behind what counts.
+            Some((past_k, past_v)) if self.past > 0 => {
+                let (past_k, past_v) = (past_k.narrow(0, 0, self.past)?, past_v.narrow(0, 0, self.past)?);
+                (Tensor::cat(&[&past_k, &k], 0)?, Tensor::cat(&[&past_v, &v], 0)?)
+            }
+            _ => (k.contiguous()?, v.contiguous()?),
         };
         cache.blocks[layer] = Some(both.clone());
         Ok(both)

@@ -75,6 +75,9 @@ impl Model {
         hooks: &mut dyn Hooks,
         progress: &Progress,
     ) -> Result<Vec<u32>> {
+        TokenBatch::single(tokens).check(self.cfg(), 1).map_err(|error| {
+            error.with_hint("generation needs room for a token behind the prompt: shorten it")
+        })?;
         let mut sampler = LogitsProcessor::from_sampling(options.seed, options.sampling()?);
         let end = self.tokenizer().ok().and_then(|t| t.special().eos).filter(|_| options.stop_at_eos);
         let mut cache = KeyValueCache::default();
@@ -85,7 +88,8 @@ impl Model {
             let logits = logits
                 .ok_or_else(|| Error::invalid("generation", "hooks that let a pass finish", "others"))?;
             let last = logits.get(logits.dim(0)? - 1)?; // [d_vocab]
-            if !last.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            // Hooks may forbid tokens with -inf, but not all of them.
+            if !last.max(0)?.to_scalar::<f32>()?.is_finite() || last.sum_all()?.to_scalar::<f32>()?.is_nan() {
                 let at = tokens.len() + new.len();
                 return Err(Error::NotFinite {
                     message: format!("the logits at position {at} are not finite"),

@@ -101,6 +101,12 @@ impl Model {
                 "put the model's own tokenizer.json beside its weights",
             ));
         }
+        if cfg.n_layers > checkpoint.names().count() {
+            return Err(Error::mismatch(
+                format!("`{name}` has {} layers by its config, and fewer tensors", cfg.n_layers),
+                "the config.json belongs to another checkpoint",
+            ));
+        }
         let names = (family.weights)(&checkpoint, &cfg);
         let weights = Weights::new(checkpoint, names, &cfg)?;
         Ok(Model { inner: Arc::new(Inner { cfg, tokenizer, weights }) })

@@ -20,7 +20,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 /// Features whose pre-activations are computed at a time.
-const TILE: usize = 512;
+const TILE: usize = 1024;
 /// Features that are looked at together: if none of them is active, none is looked at alone.
 const LOOK: usize = 16;
 
@@ -35,7 +35,7 @@ pub(super) struct Prepared {
 /// Centres, normalises and shifts activations `[pos, d_in]`.
 pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weights) -> Result<Prepared> {
     let x = x.to_dtype(candle_core::DType::F32)?.contiguous()?;
-    check_finite(&x, cfg)?;
+    check_finite(&x, cfg, "the activation")?;
     let normalization = cfg.normalize_activations;
     let plain = matches!(normalization, Normalization::None | Normalization::ExpectedAverageOnlyIn);
     if plain && !center && !cfg.apply_b_dec_to_input {
@@ -56,6 +56,9 @@ pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weigh
         })
         .collect();
     let sae_in = Tensor::from_vec(rows, (n, d_in), &Device::Cpu)?;
+    if !plain {
+        check_finite(&sae_in, cfg, "the normalised activation")?;
+    }
     Ok(Prepared { sae_in, undo: if plain { Vec::new() } else { undo } })
 }
 
@@ -87,7 +90,7 @@ fn subtract_mean(row: &mut [f32]) -> f32 {
     mean
 }
 
-fn check_finite(x: &Tensor, cfg: &SaeConfig) -> Result<()> {
+fn check_finite(x: &Tensor, cfg: &SaeConfig, what: &str) -> Result<()> {
     let d = x.dim(D::Minus1)?;
     let bad = with_floats(x, |numbers| numbers.par_iter().position_first(|x| !x.is_finite()))?;
     match bad {
@@ -95,8 +98,7 @@ fn check_finite(x: &Tensor, cfg: &SaeConfig) -> Result<()> {
         Some(at) => {
             let hook = cfg.hook_name.as_deref().unwrap_or("the SAE's input");
             let (pos, dim) = (at / d, at % d);
-            let message =
-                format!("the activation at `{hook}`, token {pos}, dimension {dim}, is NaN or infinite");
+            let message = format!("{what} at `{hook}`, token {pos}, dimension {dim}, is NaN or infinite");
             Err(Error::NotFinite { message })
         }
     }
@@ -126,8 +128,12 @@ pub(super) fn encode(
         })?;
     }
     let mut features = Features::new(cfg.d_sae);
-    for row in &mut rows {
+    for (pos, row) in rows.iter_mut().enumerate() {
         rule.finish(row);
+        if let Some((feature, _)) = row.active.iter().find(|(_, value)| !value.is_finite()) {
+            let message = format!("the activation of feature {feature} at token {pos} is infinite");
+            return Err(Error::NotFinite { message });
+        }
         features.push(row.active.drain(..));
     }
     Ok(features)
@@ -201,7 +207,7 @@ impl<'a> Rule<'a> {
             }
         }
         if let Kind::TopK { k, .. } = self.kind
-            && row.active.len() > 4 * k + 256
+            && row.active.len() / 4 > k.max(64)
         {
             keep_largest(row, k);
         }

@@ -13,7 +13,7 @@ pub use config::{Architecture, Normalization, SaeConfig};
 pub use features::{FeatureActivation, Features};
 
 use crate::error::{Error, Result};
-use crate::hooks::HookName;
+use crate::hooks::{HookName, HookPoint};
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
 use encode::{Prepared, with_floats};
@@ -75,21 +75,22 @@ impl Sae {
         if let Some(hook_name) = &options.hook_name {
             cfg.hook_name = Some(hook_name.clone());
         }
-        if let Some(factor) = options.norm_scaling_factor {
-            if !(factor.is_finite() && factor > 0.0) {
-                return Err(Error::invalid("`norm_scaling_factor`", "a number above 0", factor));
-            }
-            if cfg.normalize_activations != Normalization::ExpectedAverageOnlyIn {
-                return Err(Error::mismatch(
-                    format!(
-                        "`norm_scaling_factor` is for SAEs with normalize_activations = expected_average_only_in, \
-                         this one has {}",
-                        cfg.normalize_activations.name()
-                    ),
-                    "leave it out",
-                ));
-            }
-            cfg.norm_scaling_factor = Some(factor);
+        let is_scaled = cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn;
+        if options.norm_scaling_factor.is_some() && !is_scaled {
+            return Err(Error::mismatch(
+                format!(
+                    "`norm_scaling_factor` is for SAEs with normalize_activations = expected_average_only_in, this \
+                     one has {}",
+                    cfg.normalize_activations.name()
+                ),
+                "leave it out",
+            ));
+        }
+        cfg.norm_scaling_factor =
+            options.norm_scaling_factor.or(cfg.norm_scaling_factor).filter(|_| is_scaled);
+        if let Some(factor) = cfg.norm_scaling_factor.filter(|factor| !(factor.is_finite() && *factor > 0.0))
+        {
+            return Err(Error::invalid("`norm_scaling_factor`", "a number above 0", factor));
         }
         cfg.center_writing_weights = options.center_writing_weights.or(cfg.center_writing_weights);
         cfg.fold_value_biases = options.fold_value_biases.unwrap_or(cfg.fold_value_biases);
@@ -251,7 +252,8 @@ impl Sae {
             let column = |numbers| Tensor::from_vec(numbers, (n, 1), &Device::Cpu);
             out = out.broadcast_mul(&column(factors)?)?.broadcast_add(&column(shifts)?)?;
         }
-        Ok(out.reshape(x.dims())?)
+        // Of one head of several, there is no shape of `x` to give back.
+        if out.elem_count() == x.elem_count() { Ok(out.reshape(x.dims())?) } else { Ok(out) }
     }
 
     /// Whether the mean is taken off what it reads.
@@ -267,10 +269,21 @@ impl Sae {
     pub fn doubts(&self) -> Vec<String> {
         let cfg = self.cfg();
         let mut doubts = Vec::new();
-        if cfg.center_writing_weights.is_none() && self.reads_residual() {
+        let normalized = cfg.normalize_activations == Normalization::LayerNorm;
+        if cfg.center_writing_weights.is_none() && self.reads_residual() && !normalized {
             doubts.push(format!(
                 "the SAE `{}` does not say whether it reads a centred residual stream; it is given the stream as it is. \
                  SAEs of early 2024 on GPT-2, such as gpt2-small-res-jb, want center_writing_weights: true",
+                cfg.sae_id
+            ));
+        }
+        let at_values =
+            self.inner.hook.is_some_and(|hook| matches!(hook.point(), HookPoint::Z | HookPoint::V));
+        if cfg.center_writing_weights.is_none() && at_values && !cfg.fold_value_biases {
+            doubts.push(format!(
+                "the SAE `{}` does not say whether it reads values without their bias; it is given them with it. SAEs \
+                 that were trained on a model as TransformerLens processes it by default want fold_value_biases: true \
+                 and fold_ln: true",
                 cfg.sae_id
             ));
         }
@@ -292,7 +305,7 @@ impl Sae {
         let rows = match *x.dims() {
             [d_in] if d_in == cfg.d_in => x.unsqueeze(0)?,
             [_, d_in] if d_in == cfg.d_in => x.clone(),
-            [n, heads, d_head] if heads * d_head == cfg.d_in && cfg.reshape_hook_z => {
+            [n, heads, d_head] if heads * d_head == cfg.d_in && cfg.hook_head_index.is_none() => {
                 x.reshape((n, cfg.d_in))?
             }
             [_, heads, d_head]
@@ -350,7 +363,7 @@ impl Sae {
         };
         step(self.reads_centred(), "minus its mean (centred)");
         step(cfg.fold_value_biases, "minus the value bias");
-        step(cfg.reshape_hook_z, "heads joined");
+        step(cfg.reshape_hook_z && cfg.hook_head_index.is_none(), "heads joined");
         step(cfg.normalize_activations == Normalization::ConstantNormRescale, "norm set to sqrt(d_in)");
         step(cfg.normalize_activations == Normalization::LayerNorm, "layer norm");
         if cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn {

@@ -4,6 +4,7 @@ use super::config::{Architecture, SaeConfig};
 use crate::checkpoint::{Checkpoint, Lazy};
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 /// Where in a checkpoint the weights of an SAE are. Matrices are stored as `W_enc` `[d_in, d_sae]` and `W_dec`
 /// `[d_sae, d_in]`.
@@ -76,8 +77,18 @@ impl Weights {
     pub(super) fn encoder(&self, cfg: &SaeConfig) -> Result<&Encoder> {
         self.encoder.get(|| {
             let SaeConfig { d_in, d_sae, .. } = *cfg;
-            let vector = |name: &str| self.checkpoint.read(name, &[d_sae]);
-            let mut w_enc = self.checkpoint.read(self.names.w_enc, &[d_in, d_sae])?;
+            let read = |name: &str, shape: &[usize]| {
+                let numbers = self.checkpoint.read(name, shape)?;
+                // With NaN in its weights a feature would never be active, and nobody would know why.
+                match numbers.par_iter().all(|x| x.is_finite()) {
+                    true => Ok(numbers),
+                    false => Err(Error::NotFinite {
+                        message: format!("`{name}` of the SAE has NaN or infinity in it"),
+                    }),
+                }
+            };
+            let vector = |name: &str| read(name, &[d_sae]);
+            let mut w_enc = read(self.names.w_enc, &[d_in, d_sae])?;
             if self.scale != 1.0 {
                 w_enc.iter_mut().for_each(|w| *w *= self.scale);
             }

@@ -29,8 +29,11 @@ pub(super) fn describe(error: &EvalAltResult, source: &Source, help: &Help, scop
     let mut inner = error;
     let mut position = error.position();
     let mut inside_function = false;
-    while let EvalAltResult::ErrorInFunctionCall(_, _, next, outer) = inner {
-        position = Some(next.position()).filter(|p| !p.is_none()).unwrap_or(*outer);
+    while let EvalAltResult::ErrorInFunctionCall(name, _, next, outer) = inner {
+        // A function of an earlier line or another file: only its call is in this text.
+        let is_here = source.text.contains(&format!("fn {name}")) || name.starts_with("anon$");
+        let inside = Some(next.position()).filter(|p| !p.is_none() && is_here);
+        position = inside.unwrap_or(*outer);
         inside_function = true;
         inner = next;
     }

@@ -18,30 +18,21 @@ pub(super) fn register(engine: &mut Engine) {
         Box::new(records.into_iter().flatten().map(|record| script(record).map(Dynamic::from)))
     });
     engine.register_global_module(module.into());
-    for name in SUMMARY {
+    for name in summary_properties() {
+        let key = name.clone();
         engine.register_get(name, move |summary: &mut crate::extract::ExtractSummary| {
             let map = rhai::serde::to_dynamic(summary)?;
-            let value = map.read_lock::<Map>().and_then(|map| map.get(name).cloned());
+            let value = map.read_lock::<Map>().and_then(|map| map.get(key.as_str()).cloned());
             Ok::<_, Box<EvalAltResult>>(value.unwrap_or_default())
         });
     }
 }
 
 /// The properties of a summary: the fields of `ExtractSummary`.
-const SUMMARY: [&str; 12] = [
-    "documents",
-    "documents_skipped",
-    "records",
-    "tokens",
-    "prepend_bos",
-    "mean_l0",
-    "features_seen",
-    "d_sae",
-    "seconds",
-    "tokens_per_second",
-    "output_path",
-    "sha256",
-];
+fn summary_properties() -> Vec<String> {
+    let fields = serde_json::to_value(crate::extract::ExtractSummary::default()).unwrap_or_default();
+    fields.as_object().map(|fields| fields.keys().cloned().collect()).unwrap_or_default()
+}
 
 /// A feature dataset that a script walks through: `for record in read_records(path) { … }`.
 #[derive(Clone)]

@@ -7,6 +7,7 @@ mod dataset;
 mod errors;
 mod extract;
 mod help;
+mod limits;
 mod model;
 mod options;
 mod sae;
@@ -48,6 +49,7 @@ impl Session {
     /// is told how far long calls have come.
     pub fn new(progress: Progress, print: impl Fn(&str) + 'static) -> Self {
         let mut engine = Engine::new();
+        limits::register(&mut engine);
         show::register(&mut engine);
         tensor::register(&mut engine);
         model::register(&mut engine);
@@ -61,8 +63,6 @@ impl Session {
         let cancelled = progress.clone();
         engine.on_progress(move |_| cancelled.is_cancelled().then_some(Dynamic::UNIT));
         engine.on_print(print);
-        // The same in debug and release builds; rhai's defaults differ between them.
-        engine.set_max_expr_depths(256, 256).set_max_call_levels(64);
         Session { engine, scope: Scope::new(), functions: AST::empty(), progress, help }
     }
 
@@ -96,20 +96,14 @@ impl Session {
     }
 
     fn eval_source(&mut self, source: &Source) -> Result<Option<String>> {
-        let variables = self.scope.len();
-        let result = self.eval_dynamic(source);
-        match result {
-            Ok(value) => Ok(show::text(&value)),
-            Err(_) if self.progress.is_cancelled() => {
-                self.scope.rewind(variables);
-                Err(Error::Interrupted)
-            }
-            Err(error) => {
-                let error = errors::describe(&error, source, &self.help, &self.scope);
-                self.scope.rewind(variables);
-                Err(error)
-            }
-        }
+        let before = self.scope.clone();
+        let error = match self.eval_dynamic(source) {
+            Ok(value) => return Ok(show::text(&value)),
+            Err(_) if self.progress.is_cancelled() => Error::Interrupted,
+            Err(error) => errors::describe(&error, source, &self.help, &self.scope),
+        };
+        self.scope = before;
+        Err(error)
     }
 
     fn eval_dynamic(&mut self, source: &Source) -> ScriptResult<Dynamic> {

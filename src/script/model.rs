@@ -2,7 +2,7 @@
 
 use super::{ScriptResult, options, progress_of, script};
 use crate::error::Error;
-use crate::hooks::Edits;
+use crate::hooks::{Edits, HookName};
 use crate::model::{GenerateOptions, Model};
 use candle_core::Tensor;
 use rhai::plugin::*;
@@ -58,13 +58,15 @@ fn names_of(names: &Dynamic) -> Result<Vec<String>, Error> {
 /// Runs `call` with a map of closures as edits. An error in a closure comes out as it was.
 fn with_edits<T>(
     context: &NativeCallContext,
+    model: &Model,
     hooks: Map,
     call: impl FnOnce(Edits) -> crate::Result<T>,
 ) -> ScriptResult<T> {
     let failed = RefCell::new(None);
     let mut edits = Edits::new();
     for (name, closure) in hooks {
-        let hook = script(name.parse())?;
+        let hook: HookName = script(name.parse())?;
+        script(hook.check(model.cfg().n_layers))?;
         let closure = closure.clone().try_cast_result::<FnPtr>().map_err(|value| {
             let what = format!("the hook at `{name}`");
             super::errors::to_script(&Error::invalid(what, "a closure |activation| …", value.type_name()))
@@ -246,7 +248,9 @@ mod functions {
         hooks: Map,
     ) -> ScriptResult<Tensor> {
         let tokens = tokens_of(model, &input, None)?;
-        with_edits(&context, hooks, |edits| model.run_with_hooks(&tokens, edits, &progress_of(&context)))
+        with_edits(&context, model, hooks, |edits| {
+            model.run_with_hooks(&tokens, edits, &progress_of(&context))
+        })
     }
 
     /// Goes on behind a text and gives the whole text; behind an array of token ids it gives an array. Options:
@@ -266,10 +270,10 @@ mod functions {
         options: Map,
     ) -> ScriptResult<Dynamic> {
         let mut options = options;
-        let hooks = options::take(&mut options, "hooks").and_then(|hooks| hooks.try_cast::<Map>());
+        let hooks = options::take_map(&mut options, "hooks")?;
         let options: GenerateOptions = options::parse(options)?;
         let tokens = tokens_of(model, &prompt, options.prepend_bos)?;
-        let new = with_edits(&context, hooks.unwrap_or_default(), |mut edits| {
+        let new = with_edits(&context, model, hooks, |mut edits| {
             model.generate(&tokens, &options, &mut edits, &progress_of(&context))
         })?;
         match prompt.into_immutable_string() {

@@ -22,9 +22,12 @@ pub(super) fn parse<T: DeserializeOwned>(map: Map) -> ScriptResult<T> {
     }))
 }
 
-/// Takes an option that is not plain data, such as a map of closures, out of a map.
-pub(super) fn take(map: &mut Map, name: &str) -> Option<Dynamic> {
-    map.remove(name)
+/// Takes an option that is a map of what is not plain data, such as closures, out of a map; an empty one if it is absent.
+pub(super) fn take_map(map: &mut Map, name: &str) -> ScriptResult<Map> {
+    let Some(value) = map.remove(name) else { return Ok(Map::new()) };
+    let got = value.type_name();
+    let taken = value.try_cast::<Map>();
+    script(taken.ok_or_else(|| Error::invalid(format!("option `{name}`"), "a map #{ … }", got)))
 }
 
 fn to_json(name: &str, value: &Dynamic) -> Result<Value, Error> {

@@ -4,14 +4,14 @@ use super::{ScriptResult, script, show};
 use crate::error::Error;
 use crate::linalg;
 use crate::tensors;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, FuncRegistration, INT, Map, Module};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
-/// The most numbers in a tensor that a script may ask for: 16 GiB of them.
-const MOST: usize = 1 << 32;
+/// The most numbers in a tensor that a script may ask for: 4 GiB of them.
+const MOST: usize = 1 << 30;
 
 type Unary = fn(&Tensor) -> candle_core::Result<Tensor>;
 type Binary = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
@@ -36,6 +36,7 @@ fn register_operators(engine: &mut Engine) {
     ];
     for (name, f) in operators {
         let apply = move |a: &Tensor, b: &Tensor| -> ScriptResult<Tensor> {
+            script(check_size(a.shape().broadcast_shape_binary_op(b.shape(), "arithmetic")))?;
             script(floats(a).and_then(|a| f(&a, &floats(b)?)))
         };
         let number = |x: FLOAT| script(Tensor::new(x as f32, &Device::Cpu));
@@ -118,9 +119,19 @@ fn describe(name: &str, doc: &str, params: &[&str]) -> FuncRegistration {
     registration.with_purity(true).with_params_info(params).with_comments([format!("/// {doc}")])
 }
 
-/// Whole numbers as floats; floats as they are.
+/// The numbers as f32, which is what all arithmetic is done in.
 fn floats(x: &Tensor) -> candle_core::Result<Tensor> {
-    if x.dtype().is_float() { Ok(x.clone()) } else { x.to_dtype(DType::F32) }
+    x.to_dtype(DType::F32)
+}
+
+/// Checks that a result is not too large to be computed.
+fn check_size(shape: candle_core::Result<Shape>) -> Result<(), Error> {
+    let shape = shape?;
+    let n = shape.dims().iter().try_fold(1usize, |n, size| n.checked_mul(*size));
+    if n.is_some_and(|n| n <= MOST) {
+        return Ok(());
+    }
+    Err(Error::invalid("the result", format!("at most {MOST} numbers"), format!("{:?}", shape.dims())))
 }
 
 fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
@@ -366,6 +377,9 @@ mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn matmul(a: &mut Tensor, b: Tensor) -> ScriptResult<Tensor> {
+        let rows = |x: &Tensor| x.elem_count() / x.dims().last().copied().unwrap_or(1).max(1);
+        let columns = if b.rank() < 2 { 1 } else { b.dims()[b.rank() - 1] };
+        script(check_size(Ok(Shape::from((rows(a), columns)))))?;
         script(tensors::matmul(a, &b))
     }
 
@@ -405,8 +419,7 @@ mod functions {
     #[rhai_fn(global, pure, return_raw)]
     pub fn argmax(x: &mut Tensor) -> ScriptResult<INT> {
         script(not_empty(x, "argmax"))?;
-        let numbers =
-            script(x.flatten_all().and_then(|x| floats(&x)?.to_dtype(DType::F32)?.to_vec1::<f32>()))?;
+        let numbers = script(x.flatten_all().and_then(|x| floats(&x)?.to_vec1::<f32>()))?;
         Ok(linalg::top_k(&numbers, 1).first().map_or(0, |(at, _)| *at as INT))
     }
 
@@ -431,7 +444,7 @@ mod functions {
             ));
         }
         let k = usize::try_from(k).map_err(|_| Error::invalid("`k`", "a whole number from 0 up", k));
-        let numbers = script(floats(x).and_then(|x| x.to_dtype(DType::F32)?.to_vec1::<f32>()))?;
+        let numbers = script(floats(x).and_then(|x| x.to_vec1::<f32>()))?;
         let entry = |(index, value): (usize, f32)| {
             let mut map = Map::new();
             map.insert("index".into(), (index as INT).into());

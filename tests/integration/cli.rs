@@ -108,7 +108,13 @@ fn an_interrupt_ends_a_native_call_within_a_second() {
 
 #[test]
 fn a_reader_that_has_had_enough_is_no_error() {
-    let script = format!("'{}' help | head -1", env!("CARGO_BIN_EXE_saescope"));
-    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-    assert_eq!(text(&output.stderr), "");
+    // More than a pipe holds: help, printed as one text, and a script that prints many lines.
+    for command in
+        ["eval 'let s = \"\"; s.pad(300000, \"line \"); s'", "eval 'for i in 0..50000 { print(i); }'"]
+    {
+        let script = format!("'{}' {command} | head -c 10", env!("CARGO_BIN_EXE_saescope"));
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(text(&output.stderr), "", "{command}");
+        assert_eq!(output.stdout.len(), 10);
+    }
 }

@@ -317,6 +317,44 @@ fn a_run_that_fails_says_why_and_leaves_nothing() {
 }
 
 #[test]
+fn an_output_does_not_destroy_what_is_no_output() {
+    let (model, sae) = demo();
+    let file = documents(&["a boat"]);
+    let at = |output: &str| ExtractOptions {
+        dataset_path: path(&file),
+        output_path: output.to_owned(),
+        ..Default::default()
+    };
+    let error = run(&model, &sae, &at(&path(&file))).unwrap_err().to_string();
+    assert!(error.contains("a file that is not one of the dataset's"), "{error}");
+    assert!(std::fs::read_to_string(file.path()).unwrap().contains("a boat"));
+    let folder = tempfile::tempdir().unwrap();
+    let error = run(&model, &sae, &at(&folder.path().to_string_lossy())).unwrap_err().to_string();
+    assert!(error.contains("got a folder or a device"), "{error}");
+    #[cfg(unix)]
+    {
+        let error = run(&model, &sae, &at("/dev/null")).unwrap_err().to_string();
+        assert!(error.contains("got a folder or a device"), "{error}");
+        let (real, link) = (folder.path().join("real.jsonl"), folder.path().join("link.jsonl"));
+        std::fs::write(&real, "old").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        run(&model, &sae, &at(&link.to_string_lossy())).unwrap();
+        assert!(link.is_symlink() && std::fs::read_to_string(&real).unwrap().contains("a boat"));
+    }
+}
+
+#[test]
+fn options_about_a_dataset_that_is_open_are_an_error() {
+    let (model, sae) = demo();
+    let dataset = Dataset::open("demo", &DatasetOptions::default()).unwrap();
+    let options =
+        ExtractOptions { text_column: "body".into(), output_path: "x.jsonl".into(), ..Default::default() };
+    let error =
+        create_feature_dataset(&model, &sae, Some(&dataset), &options, &Progress::default()).unwrap_err();
+    assert!(error.to_string().contains("a dataset that is open already"), "{error}");
+}
+
+#[test]
 fn an_interrupt_stops_the_run_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");

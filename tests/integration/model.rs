@@ -126,6 +126,105 @@ fn shards_names_and_types_on_disk() {
     }
 }
 
+/// The GPT-2 fixture with a changed config and changed weights.
+fn changed(
+    config: &[(&str, &str)],
+    change: impl FnOnce(&mut HashMap<String, Tensor>),
+) -> saescope::Result<Model> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = std::fs::read_to_string(fixture("models/gpt2/config.json")).unwrap();
+    for (from, to) in config {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    std::fs::write(folder.path().join("config.json"), text).unwrap();
+    let mut weights =
+        candle_core::safetensors::load(fixture("models/gpt2/model.safetensors"), &Device::Cpu).unwrap();
+    change(&mut weights);
+    candle_core::safetensors::save(&weights, folder.path().join("model.safetensors")).unwrap();
+    let model = Model::load(&folder.path().to_string_lossy())?;
+    model.logits(&[1], &run())?; // reads the weights while the folder is there
+    Ok(model)
+}
+
+#[test]
+fn what_gpt2_configs_can_vary() {
+    let tokens = [3, 1, 4, 1, 5];
+    let names = ["blocks.1.mlp.*", "blocks.1.attn.*"];
+    let activation = |name: &str| {
+        let name = format!("\"activation_function\": \"{name}\"");
+        let model = changed(&[("\"activation_function\": \"gelu_new\"", &name)], |_| ()).unwrap();
+        let cache = model.run_with_cache(&tokens, &names, &run()).unwrap();
+        (
+            cache.get("blocks.1.mlp.hook_pre").unwrap().clone(),
+            cache.get("blocks.1.mlp.hook_post").unwrap().clone(),
+        )
+    };
+    let (pre, post) = activation("relu");
+    assert_close("relu", &post, &pre.relu().unwrap(), 0.0, 0.0);
+    let (pre, post) = activation("gelu");
+    assert_close("gelu", &post, &pre.gelu_erf().unwrap(), 0.0, 0.0);
+    let (pre, post) = activation("silu");
+    assert_close("silu", &post, &pre.silu().unwrap(), 0.0, 0.0);
+    let error = changed(&[("gelu_new", "gelu_newer")], |_| ()).unwrap_err();
+    assert!(error.hint().unwrap().contains("`gelu_new`"), "{error}");
+
+    // Block 1 divides its scores by 2, and no block by the root of d_head = 8.
+    let config = [
+        ("\"scale_attn_by_inverse_layer_idx\": false", "\"scale_attn_by_inverse_layer_idx\": true"),
+        ("\"scale_attn_weights\": true", "\"scale_attn_weights\": false"),
+    ];
+    let cache = changed(&config, |_| ()).unwrap().run_with_cache(&tokens, &names, &run()).unwrap();
+    let head = |point: &str| cache.get(&format!("blocks.1.attn.{point}")).unwrap().narrow(1, 2, 1).unwrap();
+    let (q, k) = (head("hook_q").squeeze(1).unwrap(), head("hook_k").squeeze(1).unwrap());
+    let expected = (q.matmul(&k.t().unwrap()).unwrap() / 2.0).unwrap();
+    let scores = cache.get("blocks.1.attn.hook_attn_scores").unwrap().get(2).unwrap();
+    for i in 0..5 {
+        let row = |t: &Tensor| t.get(i).unwrap().narrow(0, 0, i + 1).unwrap();
+        assert_close("scores", &row(&scores), &row(&expected), 1e-5, 1e-5);
+    }
+
+    // Its own unembedding, and an MLP of another width: the same MLP with silent columns.
+    let config = [
+        ("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false"),
+        ("\"n_inner\": null", "\"n_inner\": 130"),
+    ];
+    let untied = changed(&config, |weights| {
+        let embed = weights["transformer.wte.weight"].clone();
+        weights.insert("lm_head.weight".to_owned(), (embed * 2.0).unwrap());
+        for i in 0..3 {
+            for (name, axis) in [("c_fc.weight", 1), ("c_fc.bias", 0), ("c_proj.weight", 0)] {
+                let name = format!("transformer.h.{i}.mlp.{name}");
+                let wide = weights[&name].pad_with_zeros(axis, 0, 2).unwrap();
+                weights.insert(name, wide);
+            }
+        }
+    });
+    let expected = Model::load(&fixture("models/gpt2")).unwrap().logits(&tokens, &run()).unwrap();
+    let got = untied.unwrap().logits(&tokens, &run()).unwrap();
+    assert_close("logits", &got, &(expected * 2.0).unwrap(), 1e-4, 1e-4);
+    let error = changed(&[("\"n_layer\": 3", "\"n_layer\": 1099511627775")], |_| ()).unwrap_err();
+    assert!(error.to_string().contains("1099511627775 layers by its config"), "{error}");
+}
+
+/// A pass that stops early or fails leaves nothing in the cache that a later one would see.
+#[test]
+fn a_key_value_cache_survives_a_pass_that_ends_early() {
+    let model = Model::load("demo").unwrap();
+    let tokens = model.to_tokens("a small boat", None).unwrap();
+    let expected = model.logits(&tokens, &run()).unwrap();
+    let mut cache = saescope::KeyValueCache::default();
+    let mut stops = ActivationCache::new(vec!["blocks.2.hook_resid_pre".parse().unwrap()]);
+    model.forward(&TokenBatch::single(&[7, 8, 9]), Some(&mut cache), &mut stops, &run()).unwrap();
+    let got =
+        model.forward(&TokenBatch::single(&tokens), Some(&mut cache), &mut (), &run()).unwrap().unwrap();
+    assert_close("logits", &got, &expected, 1e-6, 1e-6);
+    model.forward(&TokenBatch::single(&[7, 8]), Some(&mut cache), &mut stops, &run()).unwrap();
+    let next = model.forward(&TokenBatch::single(&[5]), Some(&mut cache), &mut (), &run()).unwrap().unwrap();
+    let all = model.logits(&[tokens.as_slice(), &[5]].concat(), &run()).unwrap();
+    assert_close("next", &next, &all.narrow(0, tokens.len(), 1).unwrap(), 1e-4, 1e-4);
+}
+
 #[test]
 fn a_ragged_batch_gives_each_sequence_what_it_gets_alone() {
     let model = Model::load("demo").unwrap();

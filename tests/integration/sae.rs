@@ -81,6 +81,65 @@ fn centring_is_part_of_encoding_and_leaves_the_centred_alone() {
     }
 }
 
+/// A folder with a fixture's weights and a changed config.
+fn changed(name: &str, from: &str, to: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let source = |file: &str| fixture(&format!("saes/native/{name}/{file}"));
+    let cfg = std::fs::read_to_string(source("cfg.json")).unwrap();
+    assert!(cfg.contains(from), "{cfg}");
+    std::fs::write(folder.path().join("cfg.json"), cfg.replacen(from, to, 1)).unwrap();
+    std::fs::copy(source("sae_weights.safetensors"), folder.path().join("sae_weights.safetensors")).unwrap();
+    folder
+}
+
+fn load(folder: &tempfile::TempDir) -> saescope::Result<Sae> {
+    Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default())
+}
+
+#[test]
+fn one_head_or_all_of_them() {
+    let x = &expected("saes/native/standard/expected.safetensors")["x"];
+    let head = changed("standard", "\"hook_name\"", "\"hook_head_index\": 1, \"hook_name\"");
+    let sae = load(&head).unwrap();
+    let heads = Tensor::stack(&[&(x * 3.0).unwrap(), x, &(x - 1.0).unwrap()], 1).unwrap(); // [pos, 3, 16]
+    let plain = Sae::load(&fixture("saes/native/standard"), None, &SaeOptions::default()).unwrap();
+    assert_eq!(sae.encode(&heads).unwrap(), plain.encode(x).unwrap());
+    assert_eq!(sae.forward(&heads).unwrap().dims(), x.dims());
+    let joined = x.reshape((11, 2, 8)).unwrap();
+    assert_eq!(plain.encode(&joined).unwrap(), plain.encode(x).unwrap());
+    assert_eq!(plain.forward(&joined).unwrap().dims(), joined.dims());
+}
+
+#[test]
+fn a_norm_factor_in_the_config_counts_only_where_it_belongs() {
+    let x = &expected("saes/native/standard/expected.safetensors")["x"];
+    let stray = changed("standard", "\"architecture\"", "\"norm_scaling_factor\": 0.2, \"architecture\"");
+    let plain = Sae::load(&fixture("saes/native/standard"), None, &SaeOptions::default()).unwrap();
+    assert_eq!(load(&stray).unwrap().encode(x).unwrap(), plain.encode(x).unwrap());
+    let zero = changed(
+        "standard",
+        "\"normalize_activations\": \"none\"",
+        "\"norm_scaling_factor\": 0, \"normalize_activations\": \"expected_average_only_in\"",
+    );
+    assert!(load(&zero).unwrap_err().to_string().contains("expected a number above 0, got 0"));
+}
+
+#[test]
+fn what_is_not_finite_is_an_error_not_an_inactive_feature() {
+    let sae = Sae::load(&fixture("saes/native/standard_constant_norm_rescale"), None, &SaeOptions::default());
+    let zeros = Tensor::zeros((2, 16), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+    let error = sae.unwrap().encode(&zeros).unwrap_err().to_string();
+    assert!(error.contains("the normalised activation"), "{error}");
+    let folder = changed("standard", "{", "{");
+    let file = folder.path().join("sae_weights.safetensors");
+    let mut weights = candle_core::safetensors::load(&file, &candle_core::Device::Cpu).unwrap();
+    let b_enc = vec![f32::NAN; 48];
+    weights.insert("b_enc".to_owned(), Tensor::new(b_enc, &candle_core::Device::Cpu).unwrap());
+    candle_core::safetensors::save(&weights, &file).unwrap();
+    let error = load(&folder).unwrap().encode(&zeros).unwrap_err().to_string();
+    assert!(error.contains("`b_enc` of the SAE has NaN"), "{error}");
+}
+
 #[test]
 fn features_are_weights_and_the_sparse_result_is_the_dense_one() {
     let folder = fixture("saes/native/standard");
@@ -145,7 +204,7 @@ fn bad_saes_and_inputs_are_clear_errors() {
     assert!(with("\"k\": 5", "\"k\": 0").contains("`k`: expected a positive whole number, got 0"));
     assert!(with("\"topk\"", "\"crosscoder\"").contains("unknown SAE architecture `crosscoder`"));
     assert!(
-        with("\"none\", \"reshape", "\"rms\", \"reshape").contains("unknown normalize_activations `rms`")
+        with("\"none\", \"reshape", "\"rms\", \"reshape").contains("unknown normalization `rms`")
     );
     assert!(with("\"d_sae\": 48", "\"d_sae\": 64").contains("expected shape [16, 64], got [16, 48]"));
     assert!(with("\"d_in\": 16", "\"d_in\": 1e99").contains("`d_in`: expected a positive whole number"));

@@ -294,6 +294,9 @@ fn options_are_checked_by_name_and_by_kind() {
     assert!(text.contains("unknown function `nonsense`") && text.contains("3 |     x.nonsense()"), "{text}");
     let text = failure(&format!("{MODEL} model.logits(true)"));
     assert!(text.contains("expected a text or an array of token ids, got bool"), "{text}");
+    let text =
+        failure(&format!("{MODEL} model.run_with_hooks(\"a\", #{{ \"blocks.4.hook_resid_pree\": |x| x }})"));
+    assert!(text.contains("did you mean `blocks.4.hook_resid_pre`?"), "{text}");
     let text = failure(&format!("load_sae(\"{}\", \"gatde\")", fixture("saes/native")));
     assert!(text.contains("did you mean `gated`?"), "{text}");
 }
@@ -323,6 +326,12 @@ fn a_failed_line_leaves_the_session_as_it_was() {
     assert_eq!(session.eval("print(`a is ${a}`); twice(a) + 1").unwrap().as_deref(), Some("3"));
     assert_eq!(*printed.borrow(), ["a is 1"]);
     assert_eq!(session.eval("let c = 3;").unwrap(), None);
+    assert!(session.eval("a = 5; c = 6; nonsense()").is_err());
+    assert_eq!(session.eval("[a, c]").unwrap().as_deref(), Some("[1, 3]"));
+    // An error in a function of an earlier line shows the call, which is in this one.
+    session.eval("fn broken() {\n\n\n nonsense() }").unwrap();
+    let error = session.eval("1;\nbroken()").unwrap_err();
+    assert!(error.excerpt().unwrap().contains("2 | broken()"), "{:?}", error.excerpt());
 }
 
 /// No script makes the program panic or abort.
@@ -371,6 +380,13 @@ fn nonsense_is_an_error() {
         "for x in read_records(\"Cargo.toml\") { print(x); }",
         "let f = |n| f.call(n); f.call(1)",
         "import \"no\" as no;",
+        "[].pad(9223372036854775807, 0)",
+        "\"a\".pad(9223372036854775807, 'x')",
+        "blob(9223372036854775807)",
+        "zeros([1048576, 1]) + zeros([1, 1048576])",
+        "zeros([1048576, 1]).matmul(zeros([1, 1048576]))",
+        "load_model(\"demo\").generate(\"a\", #{ hooks: |x| x })",
+        "load_model(\"demo\").generate(\"a\", #{ hooks: #{ \"blocks.12.hook_resid_pre\": |x| x } })",
         "\u{0}",
         "é",
         "`${",

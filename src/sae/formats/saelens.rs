@@ -114,7 +114,7 @@ fn normalization(cfg: &Cfg) -> Result<Normalization> {
             let name = value.as_str().ok_or_else(|| cfg.wrong("normalize_activations", "a text"))?;
             let found = Normalization::NAMES.iter().find(|(known, _)| *known == name);
             found.map(|(_, normalization)| *normalization).ok_or_else(|| Error::Unknown {
-                kind: "normalize_activations",
+                kind: "normalization",
                 name: name.to_owned(),
                 place: format!("`{}`", cfg.path.display()),
                 known: Normalization::NAMES.iter().map(|(known, _)| (*known).to_owned()).collect(),
@@ -127,7 +127,7 @@ fn normalization(cfg: &Cfg) -> Result<Normalization> {
 fn check_scaling_factor(cfg: &Cfg, checkpoint: &Checkpoint) -> Result<()> {
     let Some(shape) = checkpoint.shape("scaling_factor") else { return Ok(()) };
     let factors = checkpoint.read("scaling_factor", shape)?;
-    if factors.iter().all(|f| *f == 1.0) || cfg.flag("finetuning_scaling_factor") != Some(true) {
+    if factors.iter().all(|f| *f == 1.0) {
         return Ok(());
     }
     Err(Error::malformed(cfg.path, "finetuned scaling factors are not supported")
