@@ -103,7 +103,8 @@ fn session(progress: &Progress) -> Session {
     Session::new(progress.clone(), |line| drop(print(line)))
 }
 
-/// A progress that Ctrl-C cancels, shown as a bar. A second Ctrl-C ends the program at once.
+/// A progress that Ctrl-C cancels, as do the end of the terminal and a polite kill, shown as a bar. A second Ctrl-C ends
+/// the program at once.
 fn interruptible() -> Result<Progress> {
     let progress = progress::with_bar();
     let handler = progress.clone();

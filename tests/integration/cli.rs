@@ -73,6 +73,13 @@ fn help_comes_from_the_doc_comments() {
 #[cfg(unix)]
 #[test]
 fn an_interrupt_ends_a_native_call_within_a_second() {
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        interrupt_with(signal);
+    }
+}
+
+#[cfg(unix)]
+fn interrupt_with(signal: &str) {
     let folder = tempfile::tempdir().unwrap();
     let documents: String = (0..400)
         .map(|i| serde_json::json!({ "text": format!("document {i} ").repeat(400) }).to_string() + "\n")
@@ -96,7 +103,7 @@ fn an_interrupt_ends_a_native_call_within_a_second() {
     assert!(begun() && child.try_wait().unwrap().is_none());
     std::thread::sleep(std::time::Duration::from_millis(300));
     let start = std::time::Instant::now();
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let output = child.wait_with_output().unwrap();
     let took = start.elapsed();

@@ -203,9 +203,7 @@ fn bad_saes_and_inputs_are_clear_errors() {
     };
     assert!(with("\"k\": 5", "\"k\": 0").contains("`k`: expected a positive whole number, got 0"));
     assert!(with("\"topk\"", "\"crosscoder\"").contains("unknown SAE architecture `crosscoder`"));
-    assert!(
-        with("\"none\", \"reshape", "\"rms\", \"reshape").contains("unknown normalization `rms`")
-    );
+    assert!(with("\"none\", \"reshape", "\"rms\", \"reshape").contains("unknown normalization `rms`"));
     assert!(with("\"d_sae\": 48", "\"d_sae\": 64").contains("expected shape [16, 64], got [16, 48]"));
     assert!(with("\"d_in\": 16", "\"d_in\": 1e99").contains("`d_in`: expected a positive whole number"));
     assert!(with("blocks.1.hook_resid_pre", "blocks.1.hook_residual").contains("unknown hook"));
