@@ -7,19 +7,20 @@ mod options;
 mod pipeline;
 mod record;
 mod summary;
+mod tap;
 mod windows;
 
 pub use options::{ExtractOptions, LongDocuments, Packing};
 pub use record::{FeatureRecord, Records, read_records};
 pub use summary::ExtractSummary;
+pub use tap::{check_fits, feature_acts};
 
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::{Error, Result};
 use crate::files::WholeFile;
-use crate::hooks::{ActivationCache, HookPoint};
-use crate::model::{Model, TokenBatch};
+use crate::model::Model;
 use crate::progress::{Progress, Report};
-use crate::sae::{Features, Sae};
+use crate::sae::Sae;
 use pipeline::{Counts, Job};
 use sha2::{Digest, Sha256};
 use std::io::{BufWriter, Write};
@@ -64,39 +65,16 @@ pub fn create_feature_dataset(
     options: &ExtractOptions,
     progress: &Progress,
 ) -> Result<ExtractSummary> {
-    for (name, value) in [("output_path", &options.output_path), ("dataset_path", &options.dataset_path)] {
-        if value.is_empty() && !(name == "dataset_path" && dataset.is_some()) {
-            return Err(Error::invalid(format!("`{name}`"), "a path", "none").with_hint("it has no default"));
-        }
-    }
-    let defaults = ExtractOptions::default();
-    let of_path = (&options.dataset_path, &options.text_column);
-    if dataset.is_some() && of_path != (&defaults.dataset_path, &defaults.text_column) {
-        let message = "`dataset_path` and `text_column` say nothing about a dataset that is open already";
-        return Err(Error::mismatch(message, "give `text_column` to open_dataset, or `dataset_path` alone"));
-    }
     check_fits(model, sae)?;
     let contexts = options.contexts(model, sae)?;
-    let dataset = match dataset {
-        Some(dataset) => dataset.clone(),
-        None => {
-            let text_column = options.text_column.clone();
-            Dataset::open(&options.dataset_path, &DatasetOptions { text_column })?
-        }
-    };
+    let dataset = dataset_of(dataset, options)?;
     let output = Path::new(&options.output_path);
-    if let Ok(there) = output.canonicalize()
-        && dataset.files().any(|file| file.canonicalize().is_ok_and(|file| file == there))
-    {
-        let got = format!("`{}`, which is read", output.display());
-        return Err(Error::invalid("`output_path`", "a file that is not one of the dataset's", got));
-    }
     let mut file = WholeFile::create(output)?;
 
     for doubt in sae.doubts() {
         progress.report(Report::Warning(doubt));
     }
-    warm_up(model, sae, progress)?;
+    tap::warm_up(model, sae, progress)?;
     progress.report(Report::Started { label: format!("{} on {}", sae.hook()?, model.cfg().model_name) });
     let start = Instant::now();
     let job = Job { model, sae, dataset: &dataset, options, contexts, progress };
@@ -135,82 +113,37 @@ pub fn create_feature_dataset(
     Ok(summary)
 }
 
-/// The features that are active above `threshold` at each token of a batch, BOS included.
-///
-/// Runs the model as far as the SAE's hook, and gives the SAE what it was trained on: this is the one place that knows
-/// both.
-///
-/// # Errors
-/// An SAE that does not fit the model, and as [`Model::forward`] and [`Sae::encode_above`].
-pub fn feature_acts(
-    model: &Model,
-    sae: &Sae,
-    batch: &TokenBatch,
-    threshold: f32,
-    progress: &Progress,
-) -> Result<Features> {
-    check_fits(model, sae)?;
-    let hook = sae.hook()?;
-    let mut cache = ActivationCache::new(vec![hook]);
-    model.forward(batch, None, &mut cache, progress)?;
-    let mut x = cache.get(&hook.to_string())?.clone(); // [tokens, …]
-    drop(cache);
-    if let (Some(layer), HookPoint::Z | HookPoint::V, true) =
-        (hook.layer(), hook.point(), sae.cfg().fold_value_biases)
+/// The documents of a run, once what the options say of them has been checked.
+fn dataset_of(dataset: Option<&Dataset>, options: &ExtractOptions) -> Result<Dataset> {
+    let ExtractOptions { dataset_path, output_path, text_column, .. } = options;
+    let missing = |name: &str| Error::invalid(name, "a path", "none").with_hint("it has no default");
+    if output_path.is_empty() {
+        return Err(missing("`output_path`"));
+    }
+    let dataset = match dataset {
+        None if dataset_path.is_empty() => return Err(missing("`dataset_path`")),
+        None => Dataset::open(dataset_path, &DatasetOptions { text_column: text_column.clone() })?,
+        Some(dataset) => {
+            let defaults = ExtractOptions::default();
+            if (dataset_path, text_column) != (&defaults.dataset_path, &defaults.text_column) {
+                let message =
+                    "`dataset_path` and `text_column` say nothing about a dataset that is open already";
+                return Err(Error::mismatch(
+                    message,
+                    "give `text_column` to open_dataset, or `dataset_path` alone",
+                ));
+            }
+            dataset.clone()
+        }
+    };
+    let there = Path::new(output_path).canonicalize();
+    if there
+        .is_ok_and(|there| dataset.files().any(|file| file.canonicalize().is_ok_and(|file| file == there)))
     {
-        x = x.broadcast_sub(&model.value_bias(layer, sae.cfg().fold_ln)?)?;
+        let got = format!("`{output_path}`, which is read");
+        return Err(Error::invalid("`output_path`", "a file that is not one of the dataset's", got));
     }
-    sae.encode_above(&x, threshold, progress)
-}
-
-/// Checks that an SAE can read a model: that the model has its hook, and as many dimensions there.
-///
-/// # Errors
-/// Names the hook and both sizes.
-pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
-    let (cfg, sae_cfg) = (model.cfg(), sae.cfg());
-    let hook = sae.hook()?;
-    hook.check(cfg.n_layers)?;
-    if let Some(head) = sae_cfg.hook_head_index.filter(|head| *head >= cfg.n_heads) {
-        return Err(Error::invalid(
-            "`hook_head_index`",
-            format!("a head from 0 to {}", cfg.n_heads - 1),
-            head,
-        ));
-    }
-    let (name, width) = match hook.point() {
-        HookPoint::MlpPre | HookPoint::MlpPost => ("d_mlp", cfg.d_mlp),
-        HookPoint::Q | HookPoint::K | HookPoint::V | HookPoint::Z => match sae_cfg.hook_head_index {
-            Some(_) => ("d_head", cfg.d_head),
-            None => ("n_heads · d_head", cfg.n_heads * cfg.d_head),
-        },
-        HookPoint::AttnScores | HookPoint::Pattern | HookPoint::UnembedOut => ("no features", 0),
-        HookPoint::Ln1Scale | HookPoint::Ln2Scale | HookPoint::LnFinalScale => ("one number", 1),
-        _ => ("d_model", cfg.d_model),
-    };
-    if width == sae_cfg.d_in {
-        return Ok(());
-    }
-    let trained_on = match &sae_cfg.model_name {
-        Some(trained_on) => format!("this SAE was trained on `{trained_on}`: load that model"),
-        None => "load the model that the SAE was trained on".to_owned(),
-    };
-    Err(Error::mismatch(
-        format!(
-            "the SAE `{}` reads d_in = {} dimensions at `{hook}`, the model `{}` has {name} = {width} there",
-            sae_cfg.sae_id, sae_cfg.d_in, cfg.model_name
-        ),
-        trained_on,
-    ))
-}
-
-/// Reads the weights that a run needs, by running one token.
-fn warm_up(model: &Model, sae: &Sae, progress: &Progress) -> Result<()> {
-    match feature_acts(model, sae, &TokenBatch::single(&[0]), 0.0, progress) {
-        // The run itself will say at which document.
-        Ok(_) | Err(Error::NotFinite { .. }) => Ok(()),
-        Err(error) => Err(error),
-    }
+    Ok(dataset)
 }
 
 /// A run that wrote nothing is a mistake of some kind.

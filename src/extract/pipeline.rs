@@ -4,9 +4,9 @@
 //! Each worker takes whole batches and computes alone, so that none waits for another inside a matmul; the records are
 //! put back into the order of the documents before they are written.
 
-use super::feature_acts;
 use super::options::{Contexts, ExtractOptions, Packing};
 use super::record::FeatureRecord;
+use super::tap::feature_acts;
 use super::windows::Windows;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};

@@ -1,0 +1,85 @@
+//! Where a model and an SAE meet: the activation at the SAE's hook, as the SAE was trained to read it.
+
+use crate::error::{Error, Result};
+use crate::hooks::{ActivationCache, HookPoint};
+use crate::model::{Model, TokenBatch};
+use crate::progress::Progress;
+use crate::sae::{Features, Sae};
+
+/// The features that are active above `threshold` at each token of a batch, BOS included.
+///
+/// Runs the model as far as the SAE's hook, and gives the SAE what it was trained on: this is the one place that knows
+/// both.
+///
+/// # Errors
+/// An SAE that does not fit the model, and as [`Model::forward`] and [`Sae::encode_above`].
+pub fn feature_acts(
+    model: &Model,
+    sae: &Sae,
+    batch: &TokenBatch,
+    threshold: f32,
+    progress: &Progress,
+) -> Result<Features> {
+    check_fits(model, sae)?;
+    let hook = sae.hook()?;
+    let mut cache = ActivationCache::new(vec![hook]);
+    model.forward(batch, None, &mut cache, progress)?;
+    let mut x = cache.get(&hook.to_string())?.clone(); // [tokens, …]
+    drop(cache);
+    if let (Some(layer), HookPoint::Z | HookPoint::V, true) =
+        (hook.layer(), hook.point(), sae.cfg().fold_value_biases)
+    {
+        x = x.broadcast_sub(&model.value_bias(layer, sae.cfg().fold_ln)?)?;
+    }
+    sae.encode_above(&x, threshold, progress)
+}
+
+/// Checks that an SAE can read a model: that the model has its hook, and as many dimensions there.
+///
+/// # Errors
+/// Names the hook and both sizes.
+pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
+    let (cfg, sae_cfg) = (model.cfg(), sae.cfg());
+    let hook = sae.hook()?;
+    hook.check(cfg.n_layers)?;
+    if let Some(head) = sae_cfg.hook_head_index.filter(|head| *head >= cfg.n_heads) {
+        return Err(Error::invalid(
+            "`hook_head_index`",
+            format!("a head from 0 to {}", cfg.n_heads - 1),
+            head,
+        ));
+    }
+    let (name, width) = match hook.point() {
+        HookPoint::MlpPre | HookPoint::MlpPost => ("d_mlp", cfg.d_mlp),
+        HookPoint::Q | HookPoint::K | HookPoint::V | HookPoint::Z => match sae_cfg.hook_head_index {
+            Some(_) => ("d_head", cfg.d_head),
+            None => ("n_heads · d_head", cfg.n_heads * cfg.d_head),
+        },
+        HookPoint::AttnScores | HookPoint::Pattern | HookPoint::UnembedOut => ("no features", 0),
+        HookPoint::Ln1Scale | HookPoint::Ln2Scale | HookPoint::LnFinalScale => ("one number", 1),
+        _ => ("d_model", cfg.d_model),
+    };
+    if width == sae_cfg.d_in {
+        return Ok(());
+    }
+    let trained_on = match &sae_cfg.model_name {
+        Some(trained_on) => format!("this SAE was trained on `{trained_on}`: load that model"),
+        None => "load the model that the SAE was trained on".to_owned(),
+    };
+    Err(Error::mismatch(
+        format!(
+            "the SAE `{}` reads d_in = {} dimensions at `{hook}`, the model `{}` has {name} = {width} there",
+            sae_cfg.sae_id, sae_cfg.d_in, cfg.model_name
+        ),
+        trained_on,
+    ))
+}
+
+/// Reads the weights that a run needs, by running one token.
+pub(super) fn warm_up(model: &Model, sae: &Sae, progress: &Progress) -> Result<()> {
+    match feature_acts(model, sae, &TokenBatch::single(&[0]), 0.0, progress) {
+        // The run itself will say at which document.
+        Ok(_) | Err(Error::NotFinite { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
