@@ -5,6 +5,7 @@
 //! nobody asks for are never read. Format: <https://github.com/huggingface/safetensors#format>.
 
 use crate::error::{Error, Result};
+use crate::files;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use std::collections::BTreeMap;
@@ -55,6 +56,7 @@ impl Checkpoint {
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut checkpoint = Checkpoint { sources: Vec::new(), tensors: BTreeMap::new() };
         for path in paths {
+            files::check_is_file(path)?;
             let file = File::open(path).map_err(Error::file("open", path))?;
             let size = file.metadata().map_err(Error::file("read", path))?.len();
             checkpoint.add(Source { path: path.clone(), bytes: Bytes::File(Mutex::new(file)) }, size)?;

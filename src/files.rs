@@ -60,6 +60,26 @@ impl WholeFile {
     }
 }
 
+/// Reads a whole file; anything else, such as a pipe that nobody writes to, is refused rather than waited for.
+///
+/// # Errors
+/// A file that is not there, is no file, or cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    check_is_file(path)?;
+    std::fs::read(path).map_err(Error::file("read", path))
+}
+
+/// Checks that a path is that of a file.
+///
+/// # Errors
+/// A file that is not there, or is something else.
+pub fn check_is_file(path: &Path) -> Result<()> {
+    if std::fs::metadata(path).map_err(Error::file("read", path))?.is_file() {
+        return Ok(());
+    }
+    Err(Error::malformed(path, "expected a file, got something else of that name"))
+}
+
 /// Writes a whole file.
 ///
 /// # Errors

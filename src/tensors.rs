@@ -24,7 +24,10 @@ pub fn save_safetensors(tensors: impl IntoIterator<Item = (String, Tensor)>, pat
 /// A file that cannot be written, a type that npy has not.
 pub fn save_npy(tensor: &Tensor, path: &Path) -> Result<()> {
     let file = files::WholeFile::create(path)?;
-    tensor.write_npy(file.temporary_path())?;
+    tensor.write_npy(file.temporary_path()).map_err(|error| match error {
+        candle_core::Error::Io(source) => Error::file("write", path)(source),
+        other => other.into(),
+    })?;
     file.keep()
 }
 

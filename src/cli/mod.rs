@@ -7,9 +7,11 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::script::Session;
 use clap::{CommandFactory, Parser, Subcommand};
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 /// The exit code of a program that was interrupted: 128 and the number of SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -52,8 +54,7 @@ enum Command {
 /// Does what the command line says; prints errors; the exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = interruptible().and_then(|progress| run(arguments.command, &progress));
-    match result {
+    match with_deep_stack(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_interrupted() => {
             to_stderr("interrupted");
@@ -76,31 +77,52 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs a command on a thread with room for values that are nested deeply, which scripts can build.
+fn with_deep_stack(command: Command) -> Result<()> {
+    const STACK: usize = 1 << 29;
+    let progress = interruptible()?;
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || run(command, &progress));
+    let thread = thread.map_err(|e| Error::invalid("the program", "a thread to run on", e))?;
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 fn run(command: Command, progress: &Progress) -> Result<()> {
     match command {
         Command::Run { file, arguments } => {
-            session(progress).run_file(&file, &arguments)?;
-            Ok(())
+            let (mut session, lost) = session(progress);
+            session.run_file(&file, &arguments)?;
+            lost.take().map_or(Ok(()), Err)
         }
-        Command::Eval { expression } => match session(progress).eval(&expression)? {
-            Some(value) => print(&value),
-            None => Ok(()),
-        },
+        Command::Eval { expression } => {
+            let (mut session, lost) = session(progress);
+            if let Some(value) = session.eval(&expression)? {
+                print(&value)?;
+            }
+            lost.take().map_or(Ok(()), Err)
+        }
         Command::Extract(arguments) => print(&arguments.run(progress)?.to_string()),
-        Command::Help { name: None } => print(&session(progress).help().list()),
+        Command::Help { name: None } => print(&session(progress).0.help().list()),
         Command::Help { name: Some(name) } => match Arguments::command().find_subcommand_mut(&name) {
             Some(command) => {
                 let name = format!("saescope {name}");
                 print(&command.clone().bin_name(name).render_long_help().to_string())
             }
-            None => print(&session(progress).help().get(&name)?),
+            None => print(&session(progress).0.help().get(&name)?),
         },
     }
 }
 
-fn session(progress: &Progress) -> Session {
-    // A script goes on when nobody reads what it prints.
-    Session::new(progress.clone(), |line| drop(print(line)))
+/// A session that prints to the standard output, and the error of the first line that could not be printed: a script
+/// goes on when nobody reads what it prints.
+fn session(progress: &Progress) -> (Session, Rc<RefCell<Option<Error>>>) {
+    let lost = Rc::new(RefCell::new(None));
+    let sink = lost.clone();
+    let session = Session::new(progress.clone(), move |line| {
+        if let Err(error) = print(line) {
+            sink.borrow_mut().get_or_insert(error);
+        }
+    });
+    (session, lost)
 }
 
 /// A progress that Ctrl-C cancels, as do the end of the terminal and a polite kill, shown as a bar. A second Ctrl-C ends

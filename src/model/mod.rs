@@ -22,6 +22,7 @@ pub use tokenizer::{Encoding, SpecialTokens, Tokenizer, char_offsets};
 use crate::checkpoint::Checkpoint;
 use crate::demo;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
 use crate::progress::Progress;
 use candle_core::Tensor;
@@ -62,7 +63,7 @@ impl Model {
             ));
         }
         let path = folder.join("config.json");
-        let config = std::fs::read(&path).map_err(Error::file("read", &path))?;
+        let config = files::read(&path)?;
         let config = HfConfig::parse(&path, &config)?;
         let open = || {
             let tokenizer = Tokenizer::from_folder(folder, config.special_tokens())?;
@@ -336,7 +337,7 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
-    let bytes = std::fs::read(index).map_err(Error::file("read", index))?;
+    let bytes = files::read(index)?;
     let parsed: serde_json::Value =
         serde_json::from_slice(&bytes).map_err(|e| Error::malformed(index, format!("not JSON: {e}")))?;
     let map = parsed.get("weight_map").and_then(serde_json::Value::as_object);

@@ -1,6 +1,7 @@
 //! Text to token ids and back, and where in the text each token is. The only user of the `tokenizers` crate.
 
 use crate::error::{Error, Result};
+use crate::files;
 use serde_json::Value;
 use std::ops::Range;
 use std::path::Path;
@@ -43,7 +44,7 @@ impl Tokenizer {
     pub fn from_folder(folder: &Path, config: SpecialTokens) -> Result<Option<Self>> {
         let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
         let mut inner = if let Some(path) = file("tokenizer.json") {
-            let bytes = std::fs::read(&path).map_err(Error::file("read", &path))?;
+            let bytes = files::read(&path)?;
             parse(&path, &bytes)?
         } else if let (Some(vocab), Some(merges)) = (file("vocab.json"), file("merges.txt")) {
             let bpe = BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy()).build();
@@ -58,7 +59,7 @@ impl Tokenizer {
         };
         let settings = match file("tokenizer_config.json") {
             Some(path) => {
-                let bytes = std::fs::read(&path).map_err(Error::file("read", &path))?;
+                let bytes = files::read(&path)?;
                 serde_json::from_slice(&bytes).map_err(|e| malformed(&path, e))?
             }
             None => Value::Null,

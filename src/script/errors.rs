@@ -82,6 +82,17 @@ fn explain(
                 _ => (first_lower(message), None),
             }
         }
+        EvalAltResult::ErrorDataRace(..) => {
+            let message = "a closure uses the variable that its method is called on";
+            let hint = "call the method as a function, f(model, …) for model.f(…), or give the closure another name \
+                        for the value: let m = model;";
+            (message.to_owned(), Some(hint.to_owned()))
+        }
+        EvalAltResult::ErrorIndexingType(text, _) if text.contains("Tensor") => {
+            let hint = "a tensor is read by a number, a range or an array of these, and not changed in place: join a new \
+                        one, as in cat([x[0..2], v.unsqueeze(0), x[3..x.len()]], 0)";
+            (format!("no such index: {text}"), Some(hint.to_owned()))
+        }
         EvalAltResult::ErrorParsing(kind, _) => (first_lower(&kind.to_string()), parse_hint(kind)),
         EvalAltResult::ErrorMismatchDataType(expected, got, _) if !expected.is_empty() => {
             (format!("expected a value of type {expected}, got {got}"), None)
@@ -112,6 +123,11 @@ fn unknown_function(signature: &str, help: &Help) -> (String, Option<String>) {
     if let Some(property) = name.strip_prefix("get$") {
         return (format!("unknown property `{property}`"), None);
     }
+    if name.starts_with("anon$") {
+        let n = if types.is_empty() { 0 } else { types.split(", ").count() };
+        let message = format!("the closure does not take what it is called with: expected {n} arguments");
+        return (message, Some("a hook's closure takes one argument, the activation: |x| …".to_owned()));
+    }
     let forms = help.signatures_of(name);
     if forms.is_empty() {
         let error = Error::unknown("function", name, help.names());
@@ -122,7 +138,7 @@ fn unknown_function(signature: &str, help: &Help) -> (String, Option<String>) {
         (error.to_string(), Some(hint))
     } else {
         let forms: Vec<_> = forms.iter().map(|form| format!("`{form}`")).collect();
-        let types = types.replace("i64", "int").replace("f64", "float");
+        let types = super::help::plain_types(types);
         (format!("no `{name}` takes ({types})"), Some(format!("known forms: {}", forms.join(", "))))
     }
 }
@@ -150,8 +166,13 @@ fn excerpt(source: &Source, position: Position) -> String {
     };
     let Some(text) = source.text.lines().nth(line - 1) else { return String::new() };
     let place = source.name.unwrap_or("input");
-    let before: String = text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-    let word = text.chars().skip(column - 1).take_while(|c| c.is_alphanumeric() || *c == '_').count();
+    // Of a long line, what is around the place.
+    const AROUND: usize = 80;
+    let first = if text.chars().count() > 2 * AROUND { column.saturating_sub(AROUND) } else { 0 };
+    let text: String = text.chars().skip(first).take(2 * AROUND).collect();
+    let shown = column - first;
+    let before: String = text.chars().take(shown - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    let word = text.chars().skip(shown - 1).take_while(|c| c.is_alphanumeric() || *c == '_').count();
     let margin = " ".repeat(line.to_string().len());
     format!(
         "{margin}--> {place}:{line}:{column}\n{margin} |\n{line} | {text}\n{margin} | {before}{}",

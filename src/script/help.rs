@@ -158,7 +158,24 @@ fn plain_signature(signature: &str) -> String {
         }
         None => signature.to_owned(),
     };
+    let text = plain_types(&text);
+    // A property: `get$cfg(model: Model) -> any` is `Model.cfg -> any`.
+    match text.strip_prefix("get$").and_then(|rest| rest.split_once('(')).zip(text.split_once(')')) {
+        Some(((name, parameters), (_, result))) => {
+            let owner = parameters.split([',', ')']).next().unwrap_or_default();
+            format!("{}.{name}{result}", owner.rsplit(": ").next().unwrap_or_default())
+        }
+        None => text,
+    }
+}
+
+/// Names of Rust types as a script knows them.
+pub(super) fn plain_types(text: &str) -> String {
     let types = [
+        ("(&str | ImmutableString | String)", "String"),
+        ("&str | ImmutableString | String", "String"),
+        ("candle_core::tensor::Tensor", "Tensor"),
+        ("rhai::types::dynamic::Dynamic", "any"),
         ("&mut ", ""),
         ("&str", "String"),
         ("ImmutableString", "String"),
@@ -168,15 +185,7 @@ fn plain_signature(signature: &str) -> String {
         ("f64", "float"),
         ("Dynamic", "any"),
     ];
-    let text = types.iter().fold(text, |text, (rust, script)| text.replace(rust, script));
-    // A property: `get$cfg(model: Model) -> any` is `Model.cfg -> any`.
-    match text.strip_prefix("get$").and_then(|rest| rest.split_once('(')).zip(text.split_once(')')) {
-        Some(((name, parameters), (_, result))) => {
-            let owner = parameters.split([',', ')']).next().unwrap_or_default();
-            format!("{}.{name}{result}", owner.rsplit(": ").next().unwrap_or_default())
-        }
-        None => text,
-    }
+    types.iter().fold(text.to_owned(), |text, (rust, script)| text.replace(rust, script))
 }
 
 /// A doc comment without its slashes.

@@ -2,16 +2,24 @@
 
 use super::{ScriptResult, script};
 use crate::error::Error;
-use rhai::{Array, Blob, Dynamic, Engine, INT, ImmutableString};
+use crate::progress::Progress;
+use rhai::{Array, Blob, Dynamic, Engine, FLOAT, INT, ImmutableString};
+use std::time::{Duration, Instant};
 
 /// The most elements that a script may ask for at once.
 const MOST: INT = 100_000_000;
 
 /// Sets the depths of expressions and calls, and puts a limit on the functions of the language that allocate whatever
 /// they are told to. (rhai's own limits on the sizes of values walk through all values at every step.)
-pub(super) fn register(engine: &mut Engine) {
+pub(super) fn register(engine: &mut Engine, progress: &Progress) {
     // The same in debug and release builds; rhai's defaults differ between them.
     engine.set_max_expr_depths(256, 256).set_max_call_levels(64);
+    // A text that evaluates itself is no call, and has no depth that could be limited.
+    engine.disable_symbol("eval");
+    let waiting = progress.clone();
+    engine.register_fn("sleep", move |seconds: INT| script(sleep(seconds as f64, &waiting)));
+    let waiting = progress.clone();
+    engine.register_fn("sleep", move |seconds: FLOAT| script(sleep(seconds, &waiting)));
     engine.register_fn("pad", |array: &mut Array, len: INT, item: Dynamic| -> ScriptResult<()> {
         let len = script(size(len))?;
         array.resize(len.max(array.len()), item);
@@ -33,6 +41,17 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("blob", |len: INT, value: INT| -> ScriptResult<Blob> {
         Ok(vec![(value & 0xff) as u8; script(size(len))?])
     });
+}
+
+/// Waits, unless a stop is asked for.
+fn sleep(seconds: f64, progress: &Progress) -> Result<(), Error> {
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < seconds {
+        progress.check()?;
+        let left = seconds - start.elapsed().as_secs_f64();
+        std::thread::sleep(Duration::from_secs_f64(left.clamp(0.0, 0.05)));
+    }
+    Ok(())
 }
 
 fn size(len: INT) -> Result<usize, Error> {

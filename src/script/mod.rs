@@ -49,7 +49,7 @@ impl Session {
     /// is told how far long calls have come.
     pub fn new(progress: Progress, print: impl Fn(&str) + 'static) -> Self {
         let mut engine = Engine::new();
-        limits::register(&mut engine);
+        limits::register(&mut engine, &progress);
         show::register(&mut engine);
         tensor::register(&mut engine);
         model::register(&mut engine);
@@ -91,6 +91,9 @@ impl Session {
         })?;
         let arguments: Array = arguments.iter().map(|a| Dynamic::from(a.clone())).collect();
         self.scope.push_constant("ARGS", arguments);
+        // A byte order mark and a line for the shell are not part of the script.
+        let text = text.trim_start_matches('\u{feff}').to_owned();
+        let text = if text.starts_with("#!") { text.replacen("#!", "//", 1) } else { text };
         let name = path.to_string_lossy();
         self.eval_source(&Source { name: Some(&name), text: &text })
     }
@@ -98,9 +101,11 @@ impl Session {
     fn eval_source(&mut self, source: &Source) -> Result<Option<String>> {
         let before = self.scope.clone();
         let error = match self.eval_dynamic(source) {
-            Ok(value) => return Ok(show::text(&value)),
-            Err(_) if self.progress.is_cancelled() => Error::Interrupted,
+            // A call that did not look at the flag has come to its end; the user wished it had not.
+            Ok(value) if !self.progress.is_cancelled() => return Ok(show::text(&value)),
+            _ if self.progress.is_cancelled() => Error::Interrupted,
             Err(error) => errors::describe(&error, source, &self.help, &self.scope),
+            Ok(_) => Error::Interrupted,
         };
         self.scope = before;
         Err(error)

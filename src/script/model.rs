@@ -38,7 +38,12 @@ fn ids_of(input: &Dynamic) -> Result<Vec<u32>, Error> {
     }
     let ids = input.read_lock::<Array>().map(|array| array.iter().map(id).collect::<Option<Vec<_>>>());
     ids.flatten()
-        .ok_or_else(|| Error::invalid("the input", "a text or an array of token ids", input.type_name()))
+        .ok_or_else(|| Error::invalid("the input", "a text or an array of token ids", what_is(input)))
+}
+
+/// What a value that is no tokens is.
+fn what_is(input: &Dynamic) -> &'static str {
+    if input.is_array() { "an array with something else in it" } else { input.type_name() }
 }
 
 fn to_array(tokens: &[u32]) -> Array {
@@ -81,7 +86,7 @@ fn with_edits<T>(
                     "a Tensor as its value",
                     other.type_name(),
                 )
-                .with_hint("the last line of a closure is its value: leave the semicolon off")),
+                .with_hint("the last line of a closure is its value")),
                 Err(error) => {
                     *failed.borrow_mut() = Some(error);
                     Err(Error::Interrupted)

@@ -26,18 +26,25 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(module.into());
 }
 
-/// `+ - * /` between tensors, with numpy's broadcasting, and between tensors and numbers.
+/// `+ - * /` between tensors, with numpy's broadcasting, and between tensors and numbers; comparisons, which give 1 where
+/// they hold and 0 elsewhere.
 fn register_operators(engine: &mut Engine) {
-    let operators: [(&str, Binary); 4] = [
+    let operators: [(&str, Binary); 10] = [
         ("+", Tensor::broadcast_add),
         ("-", Tensor::broadcast_sub),
         ("*", Tensor::broadcast_mul),
         ("/", Tensor::broadcast_div),
+        (">", Tensor::broadcast_gt),
+        (">=", Tensor::broadcast_ge),
+        ("<", Tensor::broadcast_lt),
+        ("<=", Tensor::broadcast_le),
+        ("==", Tensor::broadcast_eq),
+        ("!=", Tensor::broadcast_ne),
     ];
     for (name, f) in operators {
         let apply = move |a: &Tensor, b: &Tensor| -> ScriptResult<Tensor> {
             script(check_size(a.shape().broadcast_shape_binary_op(b.shape(), "arithmetic")))?;
-            script(floats(a).and_then(|a| f(&a, &floats(b)?)))
+            script(floats(a).and_then(|a| floats(&f(&a, &floats(b)?)?)))
         };
         let number = |x: FLOAT| script(Tensor::new(x as f32, &Device::Cpu));
         engine.register_fn(name, move |a: Tensor, b: Tensor| apply(&a, &b));
@@ -399,7 +406,12 @@ mod functions {
             let rest: usize = script(shape_of(&shape))?.iter().product();
             shape[at] = ((x.elem_count() / rest.max(1)) as INT).into();
         }
-        script(x.reshape(script(shape_of(&shape))?))
+        let shape = script(shape_of(&shape))?;
+        if shape.iter().product::<usize>() != x.elem_count() {
+            let expected = format!("a shape of {} numbers, as {:?} has", x.elem_count(), x.dims());
+            return script(Err(Error::invalid("reshape", expected, format!("{shape:?}"))));
+        }
+        script(x.reshape(shape))
     }
 
     /// Without an axis of size 1.

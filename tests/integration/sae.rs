@@ -206,6 +206,11 @@ fn bad_saes_and_inputs_are_clear_errors() {
     assert!(with("\"none\", \"reshape", "\"rms\", \"reshape").contains("unknown normalization `rms`"));
     assert!(with("\"d_sae\": 48", "\"d_sae\": 64").contains("expected shape [16, 64], got [16, 48]"));
     assert!(with("\"d_in\": 16", "\"d_in\": 1e99").contains("`d_in`: expected a positive whole number"));
+    let boolean = with("\"apply_b_dec_to_input\": true", "\"apply_b_dec_to_input\": 0");
+    assert!(boolean.contains("expected true or false, got 0"), "{boolean}");
+    let context = with("\"context_size\": 64", "\"context_size\": -1");
+    assert!(context.contains("expected a positive whole number, got -1"), "{context}");
+    assert!(with("\"topk\"", "0").contains("`architecture`: expected a text, got 0"));
     assert!(with("blocks.1.hook_resid_pre", "blocks.1.hook_residual").contains("unknown hook"));
     std::fs::write(folder.path().join("cfg.json"), &cfg).unwrap();
     std::fs::write(folder.path().join("sae_weights.safetensors"), &weights[..weights.len() - 1]).unwrap();

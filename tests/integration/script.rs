@@ -173,6 +173,33 @@ fn tensors_are_numpys() {
 }
 
 #[test]
+fn comparisons_give_masks() {
+    check(
+        "let x = tensor([-1, 0, 2]); [(x > 0.0).to_array(), (x == 0).sum(), (x <= x).sum(), (1 > x).sum()]",
+        "[[0.0, 0.0, 1.0], 1.0, 3.0, 2.0]",
+    );
+}
+
+#[test]
+fn what_closures_and_tensors_cannot_do_is_said() {
+    let hooked = |call: &str, closure: &str| {
+        failure(&format!("{MODEL} {call}\"a\", #{{ \"hook_embed\": {closure} }})"))
+    };
+    let text = hooked("model.run_with_hooks(", "|x, hook| x");
+    assert!(text.contains("the closure does not take what it is called with: expected 1 argument"), "{text}");
+    let text = hooked("model.run_with_hooks(", "|x| x * model.cfg.n_layers");
+    assert!(text.contains("a closure uses the variable that its method is called on"), "{text}");
+    let function = "run_with_hooks(model, \"a\", #{ \"hook_embed\": |x| x * model.cfg.n_layers }).shape";
+    check(&format!("{MODEL} {function}"), "[2, 8192]");
+    let text = failure("let x = tensor([1, 2]);\nx[0] = 3.0;");
+    assert!(text.contains("not changed in place"), "{text}");
+    let text = failure(&format!("let s = \"{}\"; nonsense()", "x".repeat(5000)));
+    assert!(text.len() < 600 && text.contains("nonsense()"), "{text}");
+    let text = failure("ones([2, 3]).reshape([4])");
+    assert!(text.contains("expected a shape of 6 numbers, as [2, 3] has, got [4]"), "{text}");
+}
+
+#[test]
 fn tensors_go_to_files_and_back() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
@@ -383,6 +410,7 @@ fn nonsense_is_an_error() {
         "[].pad(9223372036854775807, 0)",
         "\"a\".pad(9223372036854775807, 'x')",
         "blob(9223372036854775807)",
+        "let s = \"eval(s)\"; eval(s)",
         "zeros([1048576, 1]) + zeros([1, 1048576])",
         "zeros([1048576, 1]).matmul(zeros([1, 1048576]))",
         "load_model(\"demo\").generate(\"a\", #{ hooks: |x| x })",

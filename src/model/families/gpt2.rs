@@ -15,7 +15,7 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     if !d_model.is_multiple_of(n_heads) {
         return Err(hf.missing("n_head", &format!("a divisor of n_embd = {d_model}")));
     }
-    let act_fn = hf.text("activation_function").unwrap_or("gelu_new");
+    let act_fn = hf.optional_text("activation_function")?.unwrap_or("gelu_new");
     Ok(ModelConfig {
         model_name: name.to_owned(),
         original_architecture: "GPT2LMHeadModel".to_owned(),

@@ -62,6 +62,14 @@ impl HfConfig {
         self.values.get(key).and_then(Value::as_str).ok_or_else(|| self.missing(key, "a text"))
     }
 
+    /// A text that may be absent or null.
+    fn optional_text(&self, key: &str) -> Result<Option<&str>> {
+        match self.values.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.text(key).map(Some),
+        }
+    }
+
     /// A size: a positive whole number.
     fn size(&self, key: &str) -> Result<usize> {
         self.optional_size(key)?.ok_or_else(|| self.missing(key, "a positive whole number"))

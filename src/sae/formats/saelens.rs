@@ -6,6 +6,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::sae::config::{Architecture, Normalization, SaeConfig};
 use crate::sae::weights::SaeNames;
 use serde_json::{Map, Value};
@@ -17,7 +18,7 @@ pub(super) const CFG: &str = "cfg.json";
 /// Opens a folder of this layout.
 pub(super) fn open_folder(folder: &Path) -> Result<(SaeConfig, Checkpoint, SaeNames)> {
     let path = folder.join(CFG);
-    let bytes = std::fs::read(&path).map_err(Error::file("read", &path))?;
+    let bytes = files::read(&path)?;
     let checkpoint = Checkpoint::open(&[folder.join("sae_weights.safetensors")])?;
     read(&folder.to_string_lossy(), &path, &bytes, checkpoint)
 }
@@ -38,10 +39,18 @@ pub(super) fn read(
     check_scaling_factor(&cfg, &checkpoint)?;
 
     let architecture = architecture(&cfg)?;
-    let hook_name = cfg.text(&["hook_name", "hook_point"]).map(str::to_owned);
+    let hook_name = cfg.text(&["hook_name", "hook_point"])?.map(str::to_owned);
     let at_hook_z = hook_name.as_deref().is_some_and(|name| name.contains("hook_z"));
-    let kwargs = cfg.get(&["model_from_pretrained_kwargs"]);
-    let trained_on = |key: &str| kwargs.and_then(|kwargs| kwargs.get(key)?.as_bool()).unwrap_or(false);
+    let kwargs = cfg.read(&["model_from_pretrained_kwargs"], "an object", Value::as_object)?;
+    let trained_on = |key: &str| match kwargs.and_then(|kwargs| kwargs.get(key)) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(other) => {
+            let message =
+                format!("`model_from_pretrained_kwargs`: `{key}`: expected true or false, got {other}");
+            Err(Error::malformed(path, message))
+        }
+    };
     // Since version 6 what is not there is false; before, the model could have been processed and nobody wrote it down.
     let says_how = kwargs.is_some() || cfg.values.contains_key("metadata");
     let config = SaeConfig {
@@ -50,21 +59,21 @@ pub(super) fn read(
         d_in: cfg.size("d_in")?,
         d_sae: cfg.size("d_sae")?,
         dtype: checkpoint.dtype("W_enc").unwrap_or_default(),
-        hook_head_index: cfg.get(&["hook_head_index", "hook_point_head_index"]).and_then(index),
-        apply_b_dec_to_input: cfg.flag("apply_b_dec_to_input").unwrap_or(true),
+        hook_head_index: cfg.read(&["hook_head_index", "hook_point_head_index"], "a whole number", index)?,
+        apply_b_dec_to_input: cfg.flag("apply_b_dec_to_input")?.unwrap_or(true),
         normalize_activations: normalization(&cfg)?,
-        norm_scaling_factor: cfg.get(&["norm_scaling_factor"]).and_then(Value::as_f64),
-        reshape_hook_z: match cfg.text(&["reshape_activations"]) {
+        norm_scaling_factor: cfg.read(&["norm_scaling_factor"], "a number", Value::as_f64)?,
+        reshape_hook_z: match cfg.text(&["reshape_activations"])? {
             Some(reshape) => reshape == "hook_z",
             None => at_hook_z,
         },
-        center_writing_weights: says_how.then(|| trained_on("center_writing_weights")),
-        fold_value_biases: trained_on("fold_value_biases"),
-        fold_ln: trained_on("fold_ln"),
-        prepend_bos: cfg.flag("prepend_bos").unwrap_or(true),
-        context_size: cfg.get(&["context_size"]).and_then(index).filter(|n| *n > 0),
-        model_name: cfg.text(&["model_name"]).map(str::to_owned),
-        dataset_path: cfg.text(&["dataset_path"]).map(str::to_owned),
+        center_writing_weights: says_how.then(|| trained_on("center_writing_weights")).transpose()?,
+        fold_value_biases: trained_on("fold_value_biases")?,
+        fold_ln: trained_on("fold_ln")?,
+        prepend_bos: cfg.flag("prepend_bos")?.unwrap_or(true),
+        context_size: cfg.count(&["context_size"])?,
+        model_name: cfg.text(&["model_name"])?.map(str::to_owned),
+        dataset_path: cfg.text(&["dataset_path"])?.map(str::to_owned),
         hook_name,
     };
     let names = SaeNames {
@@ -81,8 +90,8 @@ pub(super) fn read(
 
 fn architecture(cfg: &Cfg) -> Result<Architecture> {
     const KNOWN: [&str; 4] = ["standard", "gated", "jumprelu", "topk"];
-    let activation = cfg.text(&["activation_fn", "activation_fn_str"]).unwrap_or("relu");
-    let name = cfg.text(&["architecture"]).unwrap_or("standard");
+    let activation = cfg.text(&["activation_fn", "activation_fn_str"])?.unwrap_or("relu");
+    let name = cfg.text(&["architecture"])?.unwrap_or("standard");
     let unknown = |kind, name: &str, known: &[&str]| Error::Unknown {
         kind,
         name: name.to_owned(),
@@ -94,8 +103,8 @@ fn architecture(cfg: &Cfg) -> Result<Architecture> {
             let k = cfg.get(&["k"]).or_else(|| cfg.get(&["activation_fn_kwargs"])?.get("k"));
             let k = k.and_then(index).filter(|k| *k > 0);
             Ok(Architecture::TopK {
-                k: k.ok_or_else(|| cfg.wrong("k", "a positive whole number"))?,
-                rescale_acts_by_decoder_norm: cfg.flag("rescale_acts_by_decoder_norm").unwrap_or(false),
+                k: k.ok_or_else(|| cfg.wrong(&["k"], "a positive whole number"))?,
+                rescale_acts_by_decoder_norm: cfg.flag("rescale_acts_by_decoder_norm")?.unwrap_or(false),
             })
         }
         ("standard", "relu") => Ok(Architecture::Standard),
@@ -111,7 +120,7 @@ fn normalization(cfg: &Cfg) -> Result<Normalization> {
         None | Some(Value::Bool(false)) => Ok(Normalization::None),
         Some(Value::Bool(true)) => Ok(Normalization::ExpectedAverageOnlyIn),
         Some(value) => {
-            let name = value.as_str().ok_or_else(|| cfg.wrong("normalize_activations", "a text"))?;
+            let name = value.as_str().ok_or_else(|| cfg.wrong(&["normalize_activations"], "a text"))?;
             let found = Normalization::NAMES.iter().find(|(known, _)| *known == name);
             found.map(|(_, normalization)| *normalization).ok_or_else(|| Error::Unknown {
                 kind: "normalization",
@@ -149,21 +158,38 @@ impl Cfg<'_> {
             .find_map(|name| self.values.get(*name).or_else(|| metadata?.get(name)).filter(|v| !v.is_null()))
     }
 
-    fn text(&self, names: &[&str]) -> Option<&str> {
-        self.get(names)?.as_str()
+    /// The value under one of these names as `read` reads it, if there is one.
+    fn read<'v, T>(
+        &'v self,
+        names: &[&str],
+        expected: &str,
+        read: impl FnOnce(&'v Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let value = self.get(names).map(|value| read(value).ok_or_else(|| self.wrong(names, expected)));
+        value.transpose()
     }
 
-    fn flag(&self, name: &str) -> Option<bool> {
-        self.get(&[name])?.as_bool()
+    fn text(&self, names: &[&str]) -> Result<Option<&str>> {
+        self.read(names, "a text", Value::as_str)
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>> {
+        self.read(&[name], "true or false", Value::as_bool)
+    }
+
+    /// A positive whole number.
+    fn count(&self, names: &[&str]) -> Result<Option<usize>> {
+        self.read(names, "a positive whole number", |value| index(value).filter(|n| *n > 0))
     }
 
     fn size(&self, name: &str) -> Result<usize> {
-        let size = self.get(&[name]).and_then(index).filter(|n| *n > 0);
-        size.ok_or_else(|| self.wrong(name, "a positive whole number"))
+        self.count(&[name])?.ok_or_else(|| self.wrong(&[name], "a positive whole number"))
     }
 
-    fn wrong(&self, name: &str, expected: &str) -> Error {
-        let got = self.get(&[name]).map_or_else(|| "nothing".to_owned(), Value::to_string);
+    fn wrong(&self, names: &[&str], expected: &str) -> Error {
+        let name = names.iter().find(|name| self.get(&[name]).is_some()).or(names.first());
+        let got = self.get(names).map_or_else(|| "nothing".to_owned(), Value::to_string);
+        let name = name.copied().unwrap_or_default();
         Error::malformed(self.path, format!("`{name}`: expected {expected}, got {got}"))
             .with_hint("this is not the cfg.json of a SAELens SAE")
     }
