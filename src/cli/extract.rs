@@ -32,7 +32,7 @@ pub(super) struct ExtractArguments {
     #[arg(long, value_name = "N")]
     max_examples: Option<u64>,
     /// An activation is kept if it is above this
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     activation_threshold: f64,
     /// The most contexts in one forward pass; changes the speed and the memory, not the result
     #[arg(long, value_name = "N", default_value_t = ExtractOptions::default().batch_size)]

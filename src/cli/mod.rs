@@ -40,6 +40,7 @@ enum Command {
     /// Evaluate an expression and print its value
     Eval {
         /// The expression, or several statements
+        #[arg(allow_hyphen_values = true)]
         expression: String,
     },
     /// Write the active features of every token of a dataset to a JSONL file
