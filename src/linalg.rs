@@ -22,6 +22,22 @@ pub fn log_softmax(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
     shifted.broadcast_sub(&log_sum)
 }
 
+/// The square root of the sum of squares along an axis.
+///
+/// # Errors
+/// An axis that the tensor has not.
+pub fn norm(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
+    x.sqr()?.sum(axis)?.sqrt()
+}
+
+/// The standard deviation along an axis, numpy's: divided by n.
+///
+/// # Errors
+/// An axis that the tensor has not.
+pub fn std(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
+    x.broadcast_sub(&x.mean_keepdim(axis)?)?.sqr()?.mean(axis)?.sqrt()
+}
+
 /// The `k` largest numbers and where they are, largest first; of equal ones the first comes first, NaN last.
 pub fn top_k(numbers: &[f32], k: usize) -> Vec<(usize, f32)> {
     let order = |a: &(usize, f32), b: &(usize, f32)| {

@@ -69,6 +69,29 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(product)
 }
 
+/// Normally distributed random numbers, the same for the same seed everywhere: SplitMix64 and Box and Muller's transform.
+/// (candle's generator on the CPU takes no seed.)
+///
+/// # Errors
+/// A shape that makes no tensor.
+pub fn randn(shape: &[usize], seed: u64) -> Result<Tensor> {
+    let mut state = seed;
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let mut normal = || {
+        let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt();
+        (radius * (std::f64::consts::TAU * uniform()).cos()) as f32
+    };
+    let n: usize = shape.iter().product();
+    let numbers = (0..n).map(|_| normal()).collect();
+    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+}
+
 /// Checks an npy header against the size of the file: the reader believes it and allocates.
 fn check_npy(path: &Path) -> Result<()> {
     use std::io::Read;

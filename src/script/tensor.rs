@@ -89,19 +89,17 @@ fn register_elementwise(module: &mut Module) {
 }
 
 fn register_reductions(module: &mut Module) {
-    fn norm(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
-        x.sqr()?.sum(axis)?.sqrt()
-    }
-    fn std(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
-        x.broadcast_sub(&x.mean_keepdim(axis)?)?.sqr()?.mean(axis)?.sqrt()
-    }
     let functions: [(&str, &str, AlongAxis); 6] = [
         ("sum", "The sum of all numbers, or along an axis.", |x, axis| x.sum(axis)),
         ("mean", "The mean of all numbers, or along an axis.", |x, axis| x.mean(axis)),
         ("max", "The largest of all numbers, or along an axis.", |x, axis| x.max(axis)),
         ("min", "The smallest of all numbers, or along an axis.", |x, axis| x.min(axis)),
-        ("norm", "The square root of the sum of squares of all numbers, or along an axis.", norm),
-        ("std", "The standard deviation (numpy's: divided by n) of all numbers, or along an axis.", std),
+        ("norm", "The square root of the sum of squares of all numbers, or along an axis.", linalg::norm),
+        (
+            "std",
+            "The standard deviation (numpy's: divided by n) of all numbers, or along an axis.",
+            linalg::std,
+        ),
     ];
     for (name, doc, f) in functions {
         describe(name, doc, &["tensor: Tensor", "float"]).set_into_module(module, move |x: &mut Tensor| {
@@ -275,23 +273,6 @@ fn tensors_of(array: Array) -> Result<Vec<Tensor>, Error> {
     array.into_iter().map(tensor).collect()
 }
 
-/// What a seed gives: the same numbers everywhere. SplitMix64 and Box and Muller's transform.
-fn normal_numbers(n: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let mut uniform = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    };
-    let mut normal = || {
-        let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt();
-        (radius * (std::f64::consts::TAU * uniform()).cos()) as f32
-    };
-    (0..n).map(|_| normal()).collect()
-}
-
 #[export_module]
 mod functions {
     /// An array of numbers with a shape.
@@ -334,7 +315,7 @@ mod functions {
     #[rhai_fn(return_raw)]
     pub fn randn(shape: Array, seed: INT) -> ScriptResult<Tensor> {
         let shape = script(shape_of(&shape))?;
-        script(Tensor::from_vec(normal_numbers(shape.iter().product(), seed as u64), shape, &Device::Cpu))
+        script(tensors::randn(&shape, seed as u64))
     }
 
     /// The sizes of the axes.
