@@ -43,6 +43,8 @@ mod error;
 mod files;
 mod progress;
 
+mod repo;
+
 mod linalg;
 mod tensors;
 
@@ -76,6 +78,7 @@ pub use model::{
     Tokenizer, char_offsets,
 };
 pub use progress::{Progress, Report};
+pub use repo::Repo;
 pub use sae::{
     Architecture, Feature, FeatureActivation, Features, Normalization, Sae, SaeConfig, SaeOptions,
 };

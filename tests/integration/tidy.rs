@@ -4,21 +4,25 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with those that it may import. See docs/architecture.md.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("files", &["error"]),
     ("progress", &["error"]),
+    ("repo", &["error", "progress"]),
     ("demo", &[]),
     ("checkpoint", &["error", "files"]),
     ("linalg", &["error"]),
     ("tensors", &["error", "files", "checkpoint"]),
     ("hooks", &["error", "tensors"]),
-    ("model", &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks"]),
-    ("sae", &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks"]),
-    ("dataset", &["error", "demo"]),
-    ("extract", &["error", "files", "progress", "hooks", "model", "sae", "dataset"]),
-    ("script", &["error", "progress", "linalg", "tensors", "hooks", "model", "sae", "dataset", "extract"]),
-    ("cli", &["error", "progress", "model", "sae", "extract", "script"]),
+    ("model", &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks", "repo"]),
+    ("sae", &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks", "repo"]),
+    ("dataset", &["error", "demo", "repo", "files", "progress"]),
+    ("extract", &["error", "files", "progress", "hooks", "model", "sae", "dataset", "repo"]),
+    (
+        "script",
+        &["error", "progress", "linalg", "tensors", "hooks", "model", "sae", "dataset", "extract", "repo"],
+    ),
+    ("cli", &["error", "progress", "model", "sae", "extract", "script", "repo"]),
 ];
 
 /// Crates that one place alone may use.
