@@ -71,11 +71,12 @@ pub use extract::{
     ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing, Records, check_fits,
     create_feature_dataset, feature_acts, read_records,
 };
-pub use hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
+pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks};
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
-    Activation, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig, SpecialTokens, TokenBatch,
-    Tokenizer, char_offsets,
+    Activation, AttentionType, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig,
+    NormalizationType, PositionalEmbedding, RopeScaling, Rotary, SpecialTokens, TokenBatch, Tokenizer,
+    char_offsets,
 };
 pub use progress::{Progress, Report};
 pub use repo::Repo;

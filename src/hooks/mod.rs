@@ -6,10 +6,12 @@
 mod cache;
 mod edit;
 mod name;
+mod points;
 
 pub use cache::ActivationCache;
 pub use edit::Edits;
 pub use name::{HookName, HookPoint};
+pub use points::HookPoints;
 
 use crate::error::Result;
 use candle_core::Tensor;

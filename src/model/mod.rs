@@ -3,18 +3,23 @@
 //! Numbers are those of the unprocessed checkpoint, as Hugging Face computes them. There is one decoder, driven by
 //! [`ModelConfig`]; a family of models is a file that translates names.
 
+mod activation;
 mod attention;
 mod batch;
+mod block;
 mod config;
 mod decoder;
 mod families;
 mod generate;
 mod ops;
+mod rotary;
 mod tokenizer;
 mod weights;
 
 pub use batch::TokenBatch;
-pub use config::{Activation, ModelConfig};
+pub use config::{
+    Activation, AttentionType, ModelConfig, NormalizationType, PositionalEmbedding, RopeScaling, Rotary,
+};
 pub use decoder::KeyValueCache;
 pub use generate::GenerateOptions;
 pub use tokenizer::{Encoding, SpecialTokens, Tokenizer, char_offsets};
@@ -25,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
 use crate::progress::Progress;
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use families::HfConfig;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -197,23 +202,35 @@ impl Model {
         Ok(self.inner.weights.unembed()?.t()?)
     }
 
-    /// What TransformerLens' `fold_value_biases` takes from `hook_v` and `hook_z` of block `layer`, `[n_heads, d_head]`:
-    /// the bias of the values, and with `fold_ln` also what the norm's bias adds to them, for that is folded into the
-    /// value bias first. Attention weights sum to one, so a constant in v is the same constant in z.
+    /// What TransformerLens' `fold_value_biases` takes from `hook_v` (`[n_key_value_heads, d_head]`) or `hook_z`
+    /// (`[n_heads, d_head]`) of a block: the bias of the values, and with `fold_ln` also what the norm's bias adds to
+    /// them, for that is folded into the value bias first. Attention weights sum to one, so a constant in v is the same
+    /// constant in z.
     ///
     /// # Errors
-    /// A block beyond the last; a file that cannot be read.
-    pub fn value_bias(&self, layer: usize, fold_ln: bool) -> Result<Tensor> {
+    /// Another hook, a block beyond the last; a file that cannot be read.
+    pub fn value_bias(&self, hook: &HookName, fold_ln: bool) -> Result<Tensor> {
         let cfg = self.cfg();
-        HookName::in_block(layer, HookPoint::V).check(cfg.n_layers)?;
-        let width = cfg.n_heads * cfg.d_head;
-        let block = self.inner.weights.block(layer)?;
-        let mut bias = block.qkv.bias.narrow(0, 2 * width, width)?; // [n_heads · d_head]
-        if fold_ln {
-            let w_v = block.qkv.weight.narrow(1, 2 * width, width)?; // [d_model, n_heads · d_head]
-            bias = (bias + block.ln1.bias.unsqueeze(0)?.matmul(&w_v.contiguous()?)?.squeeze(0)?)?;
+        cfg.hook_points().check(hook)?;
+        let queries = match hook.point() {
+            HookPoint::V => 1,
+            HookPoint::Z => cfg.n_heads / cfg.n_key_value_heads,
+            _ => return Err(Error::invalid("the hook of a value bias", "a hook_v or hook_z", hook)),
+        };
+        let (n_groups, width) = (cfg.n_key_value_heads, cfg.n_key_value_heads * cfg.d_head);
+        let start = (cfg.n_heads + n_groups) * cfg.d_head;
+        let block = self.inner.weights.block(hook.layer().unwrap_or_default())?;
+        let mut bias = match &block.qkv.bias {
+            Some(bias) => bias.narrow(0, start, width)?, // [n_key_value_heads · d_head]
+            None => Tensor::zeros(width, DType::F32, &Device::Cpu)?,
+        };
+        if let (true, Some(ln_bias)) = (fold_ln, block.ln1.as_ref().and_then(|ln| ln.bias.as_ref())) {
+            let w_v = block.qkv.weight.narrow(1, start, width)?; // [d_model, n_key_value_heads · d_head]
+            bias = (bias + ln_bias.unsqueeze(0)?.matmul(&w_v.contiguous()?)?.squeeze(0)?)?;
         }
-        Ok(bias.reshape((cfg.n_heads, cfg.d_head))?)
+        let bias = bias.reshape((n_groups, 1, cfg.d_head))?;
+        let by_head = bias.expand((n_groups, queries, cfg.d_head))?;
+        Ok(by_head.contiguous()?.reshape((n_groups * queries, cfg.d_head))?)
     }
 
     /// One forward pass over a batch of sequences: the logits `[tokens, d_vocab]`, or nothing where the hooks let the
@@ -263,7 +280,7 @@ impl Model {
         names: &[S],
         progress: &Progress,
     ) -> Result<ActivationCache> {
-        let mut cache = ActivationCache::new(HookName::select(names, self.cfg().n_layers)?);
+        let mut cache = ActivationCache::new(self.cfg().hook_points().select(names)?);
         self.forward(&TokenBatch::single(tokens), None, &mut cache, progress)?;
         Ok(cache)
     }
@@ -273,8 +290,9 @@ impl Model {
     /// # Errors
     /// A hook that this model has not, whatever an edit returns, and as [`Model::forward`].
     pub fn run_with_hooks(&self, tokens: &[u32], mut edits: Edits, progress: &Progress) -> Result<Tensor> {
+        let points = self.cfg().hook_points();
         for name in edits.names() {
-            name.check(self.cfg().n_layers)?;
+            points.check(&name)?;
         }
         self.logits_of(tokens, &mut edits, progress)
     }

@@ -71,7 +71,7 @@ fn with_edits<T>(
     let mut edits = Edits::new();
     for (name, closure) in hooks {
         let hook: HookName = script(name.parse())?;
-        script(hook.check(model.cfg().n_layers))?;
+        script(model.cfg().hook_points().check(&hook))?;
         let closure = closure.clone().try_cast_result::<FnPtr>().map_err(|value| {
             let what = format!("the hook at `{name}`");
             super::errors::to_script(&Error::invalid(what, "a closure |activation| …", value.type_name()))
@@ -153,7 +153,7 @@ mod functions {
     /// ```
     #[rhai_fn(global, pure)]
     pub fn hook_names(model: &mut Model) -> Array {
-        let names = crate::hooks::HookName::all(model.cfg().n_layers);
+        let names = model.cfg().hook_points().all();
         names.into_iter().map(|name| Dynamic::from(name.to_string())).collect()
     }
 

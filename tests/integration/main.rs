@@ -4,6 +4,8 @@ mod util;
 
 // Models: every hook point, tokenizers, generation, bad checkpoints.
 mod model;
+// Model families against Hugging Face, TransformerLens and candle-transformers.
+mod families;
 // SAEs: every layout and architecture against its reference.
 mod sae;
 // Datasets: every format, and what is broken.

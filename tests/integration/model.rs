@@ -1,99 +1,14 @@
 //! Models against Hugging Face and TransformerLens.
 
-use crate::util::{assert_close, expected, fixture, tests_path, tokens_of};
-use candle_core::{D, DType, Device, Tensor};
+use crate::util::{assert_close, fixture, tests_path};
+use candle_core::{DType, Device, Tensor};
 use saescope::{
-    ActivationCache, Edits, GenerateOptions, HookName, HookPoint, Hooks, Model, Progress, TokenBatch,
-    char_offsets,
+    ActivationCache, Edits, GenerateOptions, HookName, Hooks, Model, Progress, TokenBatch, char_offsets,
 };
 use std::collections::HashMap;
 
 fn run() -> Progress {
     Progress::default()
-}
-
-/// Every activation that a fixture holds, of both of its sequences, against the model's.
-fn check_fixture(model: &Model, ids: &Tensor, expected: &HashMap<String, Tensor>) -> usize {
-    let names: Vec<&String> = expected.keys().filter(|n| n.contains("hook_")).collect();
-    for i in 0..ids.dim(0).unwrap() {
-        let tokens = tokens_of(ids, i);
-        let cache = model.run_with_cache(&tokens, &names, &run()).unwrap();
-        for name in &names {
-            let reference = expected[*name].get(i).unwrap();
-            assert_close(name, cache.get(name).unwrap(), &reference, 2e-4, 2e-4);
-        }
-        let logits = model.logits(&tokens, &run()).unwrap();
-        assert_close("logits", &logits, &expected["logits"].get(i).unwrap(), 2e-4, 2e-4);
-    }
-    names.len()
-}
-
-#[test]
-fn gpt2_is_hugging_faces() {
-    for family in ["gpt2", "gpt2_text"] {
-        let model = Model::load(&fixture(&format!("models/{family}"))).unwrap();
-        let expected = expected(&format!("models/{family}/expected.safetensors"));
-        let n = check_fixture(&model, &expected["input_ids"], &expected);
-        assert_eq!(n, 5 * model.cfg().n_layers);
-    }
-}
-
-#[test]
-fn every_hook_is_transformer_lenss() {
-    let model = Model::load(&fixture("models/gpt2")).unwrap();
-    let ids = &expected("models/gpt2/expected.safetensors")["input_ids"];
-    let expected = expected("models/gpt2/expected_tl.safetensors");
-    let n = check_fixture(&model, ids, &expected);
-    let all = HookName::all(model.cfg().n_layers);
-    assert_eq!(
-        n,
-        all.iter().filter(|name| !name.point().is_opt_in()).count(),
-        "a default hook is not in the fixture"
-    );
-}
-
-/// TransformerLens' processed weights centre what is written to the residual stream and fold the value bias away:
-/// the same numbers, less their mean, and less the
-/// bias, to which the norm's bias belongs once it is folded.
-#[test]
-fn centring_gives_the_processed_model() {
-    let model = Model::load(&fixture("models/gpt2")).unwrap();
-    let ids = &expected("models/gpt2/expected.safetensors")["input_ids"];
-    let expected = expected("models/gpt2/expected_tl_processed.safetensors");
-    let mut checked = 0;
-    for i in 0..ids.dim(0).unwrap() {
-        let tokens = tokens_of(ids, i);
-        for (name, reference) in expected.iter().filter(|(name, _)| name.contains("hook_")) {
-            let hook: HookName = name.parse().unwrap();
-            let cache = model.run_with_cache(&tokens, &[name], &run()).unwrap();
-            let raw = cache.get(name).unwrap();
-            let processed = if hook.point() == HookPoint::Z {
-                raw.broadcast_sub(&model.value_bias(hook.layer().unwrap(), true).unwrap()).unwrap()
-            } else {
-                assert!(hook.point().is_residual(), "{name}");
-                raw.broadcast_sub(&raw.mean_keepdim(D::Minus1).unwrap()).unwrap()
-            };
-            assert_close(name, &processed, &reference.get(i).unwrap(), 2e-4, 2e-4);
-            checked += 1;
-        }
-        let difference =
-            (model.logits(&tokens, &run()).unwrap() - expected["logits"].get(i).unwrap()).unwrap();
-        let shift = difference.mean_keepdim(D::Minus1).unwrap();
-        let zero = difference.zeros_like().unwrap();
-        assert_close("centred logits", &difference.broadcast_sub(&shift).unwrap(), &zero, 2e-4, 0.0);
-    }
-    assert_eq!(checked, 2 * (2 + 6 * 3));
-}
-
-#[test]
-fn configs_of_transformers_4_and_5_load_alike() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(fixture("models/gpt2/config.legacy.json"), folder.path().join("config.json")).unwrap();
-    std::fs::copy(fixture("models/gpt2/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
-    let legacy = Model::load(&folder.path().to_string_lossy()).unwrap();
-    let model = Model::load(&fixture("models/gpt2")).unwrap();
-    let a = legacy.logits(&[1, 2, 3], &run()).unwrap();
-    assert_close("logits", &a, &model.logits(&[1, 2, 3], &run()).unwrap(), 0.0, 0.0);
 }
 
 /// The same model in two shards, without the prefix, in f16 and bf16.
@@ -163,9 +78,9 @@ fn what_gpt2_configs_can_vary() {
     let (pre, post) = activation("relu");
     assert_close("relu", &post, &pre.relu().unwrap(), 0.0, 0.0);
     let (pre, post) = activation("gelu");
-    assert_close("gelu", &post, &pre.gelu_erf().unwrap(), 0.0, 0.0);
+    assert_close("gelu", &post, &pre.gelu_erf().unwrap(), 1e-6, 0.0);
     let (pre, post) = activation("silu");
-    assert_close("silu", &post, &pre.silu().unwrap(), 0.0, 0.0);
+    assert_close("silu", &post, &pre.silu().unwrap(), 1e-6, 0.0);
     let error = changed(&[("gelu_new", "gelu_newer")], |_| ()).unwrap_err();
     assert!(error.hint().unwrap().contains("`gelu_new`"), "{error}");
 
@@ -269,7 +184,7 @@ impl Hooks for Counting {
 #[test]
 fn a_pass_stops_at_its_deepest_hook() {
     let model = Model::load("demo").unwrap();
-    for name in HookName::all(2) {
+    for name in model.cfg().hook_points().all() {
         let mut counting = Counting { wanted: name, seen: Vec::new() };
         let logits = model.forward(&TokenBatch::single(&[0, 5]), None, &mut counting, &run()).unwrap();
         assert_eq!(counting.seen.iter().max(), Some(&name));
@@ -327,7 +242,9 @@ fn edits_at_every_point_reach_the_logits() {
     }
     let zero = |x: Tensor| Ok(x.zeros_like()?);
     let before = model.logits(&a, &run()).unwrap();
-    for hook in HookName::all(3).into_iter().filter(|hook| !hook.to_string().contains("hook_scale")) {
+    for hook in
+        model.cfg().hook_points().all().into_iter().filter(|hook| !hook.to_string().contains("hook_scale"))
+    {
         let edited = model.run_with_hooks(&a, Edits::new().with(hook, zero), &run()).unwrap();
         let change =
             (edited - &before).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
