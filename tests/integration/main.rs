@@ -6,6 +6,7 @@ mod util;
 mod model;
 // Model families against Hugging Face, TransformerLens and candle-transformers.
 mod families;
+mod oracle;
 // SAEs: every layout and architecture against its reference.
 mod sae;
 // Datasets: every format, and what is broken.

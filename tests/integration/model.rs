@@ -257,23 +257,25 @@ fn edits_at_every_point_reach_the_logits() {
 
 #[test]
 fn token_ids_and_character_offsets_are_those_of_tokenizers() {
-    let folder = tests_path("fixtures/tokenizers/byte_level");
-    let tokenizer = saescope::Tokenizer::from_folder(&folder, Default::default()).unwrap().unwrap();
-    assert_eq!(tokenizer.special().bos, Some(0));
-    let rows: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
-    for row in rows.as_array().unwrap() {
-        let text = row["text"].as_str().unwrap();
-        let encoding = tokenizer.encode(text).unwrap();
-        let ids: Vec<u32> = serde_json::from_value(row["ids_without_special"].clone()).unwrap();
-        assert_eq!(encoding.ids, ids, "{text:?}");
-        let spans: Vec<(usize, usize)> =
-            serde_json::from_value(row["offsets_without_special"].clone()).unwrap();
-        let starts = char_offsets(text, encoding.bytes.iter().map(|b| b.start));
-        assert_eq!(starts, spans.iter().map(|s| s.0).collect::<Vec<_>>(), "{text:?}");
-        let ends = char_offsets(text, encoding.bytes.iter().map(|b| b.end));
-        assert_eq!(ends, spans.iter().map(|s| s.1).collect::<Vec<_>>(), "{text:?}");
-        assert_eq!(tokenizer.decode(&ids).unwrap(), row["decoded"].as_str().unwrap());
+    for (kind, bos) in [("byte_level", 0), ("metaspace", 2)] {
+        let folder = tests_path("fixtures/tokenizers").join(kind);
+        let tokenizer = saescope::Tokenizer::from_folder(&folder, Default::default()).unwrap().unwrap();
+        assert_eq!(tokenizer.special().bos, Some(bos));
+        let rows: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
+        for row in rows.as_array().unwrap() {
+            let text = row["text"].as_str().unwrap();
+            let encoding = tokenizer.encode(text).unwrap();
+            let ids: Vec<u32> = serde_json::from_value(row["ids_without_special"].clone()).unwrap();
+            assert_eq!(encoding.ids, ids, "{text:?}");
+            let spans: Vec<(usize, usize)> =
+                serde_json::from_value(row["offsets_without_special"].clone()).unwrap();
+            let starts = char_offsets(text, encoding.bytes.iter().map(|b| b.start));
+            assert_eq!(starts, spans.iter().map(|s| s.0).collect::<Vec<_>>(), "{text:?}");
+            let ends = char_offsets(text, encoding.bytes.iter().map(|b| b.end));
+            assert_eq!(ends, spans.iter().map(|s| s.1).collect::<Vec<_>>(), "{text:?}");
+            assert_eq!(tokenizer.decode(&ids).unwrap(), row["decoded"].as_str().unwrap());
+        }
     }
 }
 
