@@ -1,6 +1,6 @@
 //! Every model family against Hugging Face, TransformerLens and candle-transformers.
 
-use crate::util::{assert_close, expected, fixture, tokens_of};
+use crate::util::{assert_close, expected, fixture, noise, tokens_of};
 use candle_core::{D, Tensor};
 use saescope::{HookName, HookPoint, Model, Progress};
 use std::collections::HashMap;
@@ -215,5 +215,82 @@ fn edits_at_every_point_reach_the_logits() {
             let same = model.run_with_hooks(&tokens, same, &run()).unwrap();
             assert_close(&format!("{family} {hook}"), &same, &before, 1e-4, 1e-4);
         }
+    }
+}
+
+/// A tokenizer of single characters, small enough for the fixtures' vocabularies.
+fn tokenizer() -> serde_json::Value {
+    let special = ["<s>", "</s>", "<unk>"];
+    let characters = ('a'..='z').chain('A'..='Z').chain([' ', '.', ',', '\n', 'é', '∑']).map(String::from);
+    let tokens = special.into_iter().map(str::to_owned).chain(characters);
+    let vocab: serde_json::Map<_, _> = tokens.enumerate().map(|(id, token)| (token, id.into())).collect();
+    let added = special.iter().enumerate().map(|(id, token)| {
+        serde_json::json!({
+            "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+            "special": true,
+        })
+    });
+    serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "pre_tokenizer": null,
+        "post_processor": null, "decoder": null, "added_tokens": added.collect::<Vec<_>>(),
+        "model": { "type": "BPE", "vocab": vocab, "merges": [], "unk_token": "<unk>" },
+    })
+}
+
+/// Feature datasets of every family, with a random SAE at a hook of the middle of the model.
+#[test]
+fn every_family_gives_feature_datasets() {
+    for family in FAMILIES.into_iter().chain(["olmo2"]).filter(|family| !family.ends_with("_text")) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        for file in ["config.json", "model.safetensors"] {
+            std::fs::copy(fixture(&format!("models/{family}/{file}")), path(file)).unwrap();
+        }
+        std::fs::write(path("tokenizer.json"), tokenizer().to_string()).unwrap();
+        let model = Model::load(&folder.path().to_string_lossy()).unwrap();
+
+        let random = |shape: &[usize]| (noise(shape, shape.len() as u64) * 0.7).unwrap();
+        let (d_in, d_sae) = (model.cfg().d_model, 300);
+        let weights = HashMap::from([
+            ("W_enc", random(&[d_in, d_sae])),
+            ("W_dec", random(&[d_sae, d_in])),
+            ("b_enc", random(&[d_sae])),
+            ("b_dec", random(&[d_in])),
+        ]);
+        candle_core::safetensors::save(&weights, path("sae_weights.safetensors")).unwrap();
+        let cfg = serde_json::json!({
+            "architecture": "standard", "d_in": d_in, "d_sae": d_sae, "apply_b_dec_to_input": true,
+            "normalize_activations": "none",
+            "metadata": { "hook_name": "blocks.1.hook_resid_post", "context_size": 16, "prepend_bos": true },
+        });
+        std::fs::write(path("cfg.json"), cfg.to_string()).unwrap();
+        let sae = saescope::Sae::load(&folder.path().to_string_lossy(), None, &Default::default()).unwrap();
+
+        let documents =
+            ["a small boat, and éclair", "B", "", "the ∑ of its parts.\nOne more line of some length"];
+        let lines = documents.map(|text| serde_json::json!({ "text": text }).to_string());
+        std::fs::write(path("docs.jsonl"), lines.join("\n")).unwrap();
+        let options = saescope::ExtractOptions {
+            dataset_path: path("docs.jsonl"),
+            output_path: path("out.jsonl"),
+            ..Default::default()
+        };
+        let summary = saescope::create_feature_dataset(&model, &sae, None, &options, &run()).unwrap();
+        assert_eq!(summary.documents, 4, "{family}");
+        let mut n = 0;
+        for record in saescope::read_records(std::path::Path::new(&path("out.jsonl"))).unwrap() {
+            let record = record.unwrap();
+            let cache = model.run_with_cache(&record.tokens, &["blocks.1.hook_resid_post"], &run()).unwrap();
+            let features = sae.encode(cache.get("blocks.1.hook_resid_post").unwrap()).unwrap();
+            for (pos, active) in record.active_features.iter().enumerate() {
+                let (indices, values) = features.at(pos);
+                assert_eq!(active, indices, "{family}");
+                for (got, expected) in record.activations[pos].iter().zip(values) {
+                    assert!((got - expected).abs() < 1e-4 * expected.abs().max(1.0), "{family}");
+                }
+            }
+            n += 1;
+        }
+        assert!(n >= 5, "{family}: {n} records");
     }
 }
