@@ -43,6 +43,8 @@ mod error;
 mod files;
 mod progress;
 
+mod yaml;
+
 mod repo;
 
 mod linalg;
@@ -53,7 +55,11 @@ mod demo;
 
 mod hooks;
 
+mod aliases;
+
 mod model;
+
+mod registry;
 
 mod sae;
 
@@ -65,6 +71,7 @@ mod script;
 
 pub mod cli;
 
+pub use aliases::{nearest_models, resolve_model};
 pub use dataset::{Dataset, DatasetOptions, Documents};
 pub use error::{Error, Result};
 pub use extract::{
@@ -78,6 +85,10 @@ pub use model::{
     Tokenizer, char_offsets,
 };
 pub use progress::{Progress, Report};
+pub use registry::{
+    Registry, RegistrySae, Release, ReleaseListing, Releases, SaeFilter, SaeListing, Saes, list_releases,
+    list_saes,
+};
 pub use repo::Repo;
 pub use sae::{
     Architecture, Feature, FeatureActivation, Features, Normalization, Sae, SaeConfig, SaeOptions,

@@ -6,6 +6,8 @@ mod util;
 mod model;
 // SAEs: every layout and architecture against its reference.
 mod sae;
+// Published SAEs: the list, and looking through it.
+mod registry;
 // Datasets: every format, and what is broken.
 mod dataset;
 // Feature datasets, whole.
