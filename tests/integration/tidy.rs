@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("model", &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks", "repo"]),
     ("registry", &["error", "files", "yaml", "hooks", "aliases"]),
     ("sae", &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks", "repo"]),
-    ("dataset", &["error", "demo", "repo", "files", "progress"]),
+    ("dataset", &["error", "demo", "repo", "files", "progress", "yaml"]),
     ("extract", &["error", "files", "progress", "hooks", "model", "sae", "dataset", "repo"]),
     (
         "script",
