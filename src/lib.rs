@@ -33,6 +33,7 @@
 //! - [`Model`] turns text into tokens and tokens into activations, which [`HookName`]s name as TransformerLens does;
 //!   [`Hooks`] read and change them.
 //! - [`Sae`] turns activations into sparse [`Features`] and back, as SAELens does.
+//! - [`Registry`] knows the SAEs that others have published, [`list_saes`] looks through them.
 //! - [`Dataset`] reads documents from files.
 //! - [`create_feature_dataset`] brings the three together; [`FeatureRecord`] is a line of what it writes.
 //! - [`Session`] is all this for scripts.

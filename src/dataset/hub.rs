@@ -123,7 +123,7 @@ pub(super) fn find(
     match (by_names, converted) {
         (Ok(found), _) => Ok((repo, found)),
         (Err(error), Some(converted)) => {
-            let Ok(other) = converted() else { return Err(error) };
+            let other = converted().map_err(|e| if e.is_interrupted() { e } else { error })?;
             let found = in_converted(&other, options, progress)?;
             Ok((other, found))
         }
