@@ -180,6 +180,15 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// The `n` of `known` that are most like `name`, the nearest first.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, n: usize) -> Vec<&'a str> {
+    let wanted = name.to_lowercase();
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&wanted, &candidate.to_lowercase());
+    let mut known: Vec<_> = known.into_iter().map(|candidate| (distance(candidate), candidate)).collect();
+    known.sort_by_key(|(distance, _)| *distance);
+    known.into_iter().take(n).map(|(_, candidate)| candidate).collect()
+}
+
 fn names_hint(kind: &str, name: &str, known: &[String]) -> Option<String> {
     const SHOWN: usize = 40;
     if known.is_empty() {

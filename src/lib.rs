@@ -33,6 +33,7 @@
 //! - [`Model`] turns text into tokens and tokens into activations, which [`HookName`]s name as TransformerLens does;
 //!   [`Hooks`] read and change them.
 //! - [`Sae`] turns activations into sparse [`Features`] and back, as SAELens does.
+//! - [`Registry`] knows the SAEs that others have published, [`list_saes`] looks through them.
 //! - [`Dataset`] reads documents from files.
 //! - [`create_feature_dataset`] brings the three together; [`FeatureRecord`] is a line of what it writes.
 //! - [`Session`] is all this for scripts.
@@ -42,6 +43,8 @@
 mod error;
 mod files;
 mod progress;
+
+mod yaml;
 
 mod repo;
 
@@ -53,7 +56,11 @@ mod demo;
 
 mod hooks;
 
+mod aliases;
+
 mod model;
+
+mod registry;
 
 mod sae;
 
@@ -65,6 +72,7 @@ mod script;
 
 pub mod cli;
 
+pub use aliases::{nearest_models, resolve_model};
 pub use dataset::{Dataset, DatasetOptions, Documents};
 pub use error::{Error, Result};
 pub use extract::{
@@ -79,6 +87,10 @@ pub use model::{
     char_offsets,
 };
 pub use progress::{Progress, Report};
+pub use registry::{
+    Registry, RegistrySae, Release, ReleaseListing, Releases, SaeFilter, SaeListing, Saes, list_releases,
+    list_saes,
+};
 pub use repo::Repo;
 pub use sae::{
     Architecture, Feature, FeatureActivation, Features, Normalization, Sae, SaeConfig, SaeOptions,

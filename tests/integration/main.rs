@@ -9,6 +9,8 @@ mod families;
 mod oracle;
 // SAEs: every layout and architecture against its reference.
 mod sae;
+// Published SAEs: the list, and looking through it.
+mod registry;
 // Datasets: every format, and what is broken.
 mod dataset;
 // Feature datasets, whole.
