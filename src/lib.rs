@@ -43,6 +43,7 @@ mod error;
 mod files;
 mod progress;
 
+mod hub;
 mod repo;
 
 mod linalg;
@@ -72,6 +73,7 @@ pub use extract::{
     create_feature_dataset, feature_acts, read_records,
 };
 pub use hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
+pub use hub::{HubSettings, Patience, RepoKind};
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
     Activation, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig, SpecialTokens, TokenBatch,

@@ -4,11 +4,12 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with those that it may import. See docs/architecture.md.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("error", &[]),
     ("files", &["error"]),
     ("progress", &["error"]),
-    ("repo", &["error", "progress"]),
+    ("hub", &["error", "files", "progress"]),
+    ("repo", &["error", "progress", "hub"]),
     ("demo", &[]),
     ("checkpoint", &["error", "files"]),
     ("linalg", &["error"]),
@@ -26,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates that one place alone may use.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("rhai", &["script/"]),
     ("tokenizers", &["model/tokenizer.rs"]),
     ("candle_transformers", &["model/generate.rs"]),
@@ -34,6 +35,8 @@ const CRATES: [(&str, &[&str]); 7] = [
     ("indicatif", &["cli/"]),
     ("ctrlc", &["cli/"]),
     ("parquet", &["dataset/parquet.rs"]),
+    ("hf_hub", &["hub/"]),
+    ("ureq", &["hub/"]),
 ];
 
 /// Every source file, by its path below `src/`, and its text without its tests.

@@ -1,0 +1,1 @@
+//! What the hub refuses, and what is refused of it.
