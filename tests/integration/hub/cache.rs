@@ -30,6 +30,21 @@ fn downloads_lie_where_python_puts_them() {
 }
 
 #[test]
+fn a_folder_that_is_served_arrives_as_it_is() {
+    let folder = crate::util::tests_path("fixtures/datasets");
+    let (hub, cache) = (Hub::start(), tempfile::tempdir().unwrap());
+    hub.serve_folder(RepoKind::Dataset, "owner/name", &folder);
+    let progress = Progress::default();
+    let settings = hub.settings(cache.path());
+    let repo = Repo::hub_with(&settings, RepoKind::Dataset, "owner/name", None, &progress).unwrap();
+    let names = repo.names(&progress).unwrap();
+    assert_eq!(names, Repo::local(&folder).names(&progress).unwrap());
+    for name in names {
+        assert_eq!(contents(&repo, &name), std::fs::read(folder.join(&name)).unwrap(), "{name}");
+    }
+}
+
+#[test]
 fn a_folder_of_a_repository_is_a_repository() {
     let (hub, cache) = setting();
     let folder = open(&hub.settings(cache.path())).unwrap().folder("sae 1/");

@@ -154,7 +154,8 @@ impl Hub {
         self.state.renamed.lock().unwrap().insert(old.to_owned(), new.to_owned());
     }
 
-    /// The next `times` requests with all words of `pattern` in `METHOD path` meet a fault.
+    /// The next `times` requests with all words of `pattern` in `METHOD path` meet a fault. Of several faults, the one
+    /// that was set first comes first.
     pub fn fault(&self, pattern: &str, times: usize, fault: Fault) {
         self.state.rules.lock().unwrap().push(Rule { pattern: pattern.to_owned(), times, fault });
     }
@@ -287,42 +288,36 @@ impl Answer {
 fn answer_one(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     let Some(request) = read_request(&mut stream)? else { return Ok(()) };
     state.requests.lock().unwrap().push(request.clone());
-    let mut faults = Vec::new();
-    for rule in state.rules.lock().unwrap().iter_mut() {
-        if rule.times > 0 && matches(&rule.pattern, &request) {
+    let fault = {
+        let mut rules = state.rules.lock().unwrap();
+        let rule = rules.iter_mut().find(|rule| rule.times > 0 && matches(&rule.pattern, &request));
+        rule.map(|rule| {
             rule.times -= 1;
-            faults.push(rule.fault.clone());
-        }
-    }
-    let ranges = !faults.iter().any(|fault| matches!(fault, Fault::NoRange));
-    let mut answer = answer_to(&request, state, ranges);
+            rule.fault.clone()
+        })
+    };
+    let mut answer = answer_to(&request, state, !matches!(fault, Some(Fault::NoRange)));
     let mut end = usize::MAX;
     let mut silence = None;
-    for fault in faults {
-        match fault {
-            Fault::Status(status, headers) => {
-                answer = Answer::new(status);
-                answer.headers.extend(headers.into_iter().map(|(name, value)| (name.to_owned(), value)));
-            }
-            Fault::Headers(headers) => {
-                answer.headers.extend(headers.into_iter().map(|(name, value)| (name.to_owned(), value)));
-            }
-            Fault::Body(body) => answer = Answer::new(200).with_body(body),
-            Fault::Cut(bytes) => end = bytes,
-            Fault::Close => return Ok(()),
-            Fault::Silence(bytes, time) => silence = Some((bytes, time)),
-            Fault::NoRange => {}
-            Fault::Damage => {
-                if let Some(byte) = answer.body.first_mut() {
-                    *byte ^= 1;
-                }
+    match fault {
+        Some(Fault::Status(status, headers)) => {
+            answer = Answer::new(status);
+            answer.headers.extend(owned(headers));
+        }
+        Some(Fault::Headers(headers)) => answer.headers.extend(owned(headers)),
+        Some(Fault::Body(body)) => answer = Answer::new(200).with_body(body),
+        Some(Fault::Cut(bytes)) => end = bytes,
+        Some(Fault::Close) => return Ok(()),
+        Some(Fault::Silence(bytes, time)) => silence = Some((bytes, time)),
+        Some(Fault::Damage) => {
+            if let Some(byte) = answer.body.first_mut() {
+                *byte ^= 1;
             }
         }
+        Some(Fault::NoRange) | None => {}
     }
     let mut head = format!("HTTP/1.1 {} Whatever\r\nconnection: close\r\n", answer.status);
-    if !answer.headers.contains_key("content-length") {
-        head += &format!("content-length: {}\r\n", answer.body.len());
-    }
+    head += &format!("content-length: {}\r\n", answer.body.len());
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
     }
@@ -338,6 +333,10 @@ fn answer_one(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         std::thread::sleep(time);
     }
     stream.write_all(rest)
+}
+
+fn owned(headers: Vec<(&'static str, String)>) -> impl Iterator<Item = (String, String)> {
+    headers.into_iter().map(|(name, value)| (name.to_owned(), value))
 }
 
 fn read_request(stream: &mut TcpStream) -> std::io::Result<Option<Request>> {
