@@ -65,6 +65,16 @@ pub enum Error {
         /// What to do about it, where that is known.
         hint: Option<String>,
     },
+    /// The hub, or the cache of what came from it, does not give what was asked for.
+    #[error("{what}: {message}")]
+    Hub {
+        /// The repository, or what else was asked for.
+        what: String,
+        /// Why it could not be had.
+        message: String,
+        /// What to do about it, where that is known.
+        hint: Option<String>,
+    },
     /// Numbers that are not finite where only finite ones make sense.
     #[error("{message}")]
     NotFinite {
@@ -124,9 +134,10 @@ impl Error {
     /// The same error with `hint` as its next step, where the error has room for one.
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
         match &mut self {
-            Error::Invalid { hint, .. } | Error::Malformed { hint, .. } | Error::Script { hint, .. } => {
-                *hint = Some(text.into());
-            }
+            Error::Invalid { hint, .. }
+            | Error::Malformed { hint, .. }
+            | Error::Hub { hint, .. }
+            | Error::Script { hint, .. } => *hint = Some(text.into()),
             _ => {}
         }
         self
@@ -136,9 +147,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Unknown { kind, name, known, .. } => names_hint(kind, name, known),
-            Error::Invalid { hint, .. } | Error::Malformed { hint, .. } | Error::Script { hint, .. } => {
-                hint.clone()
-            }
+            Error::Invalid { hint, .. }
+            | Error::Malformed { hint, .. }
+            | Error::Hub { hint, .. }
+            | Error::Script { hint, .. } => hint.clone(),
             Error::Mismatch { hint, .. } => Some(hint.clone()),
             Error::File { action, path, source } => file_hint(action, path, source),
             Error::NotFinite { .. } => Some(

@@ -46,6 +46,7 @@ mod progress;
 
 mod yaml;
 
+mod hub;
 mod repo;
 
 mod linalg;
@@ -80,9 +81,10 @@ pub use extract::{
     create_feature_dataset, feature_acts, read_records,
 };
 pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks};
+pub use hub::{HubSettings, Patience, RepoKind};
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
-    Activation, AttentionType, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig,
+    Activation, AttentionType, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig, ModelOptions,
     NormalizationType, PositionalEmbedding, RopeScaling, Rotary, SpecialTokens, TokenBatch, Tokenizer,
     char_offsets,
 };

@@ -3,6 +3,7 @@
 use super::DatasetOptions;
 use super::hub::{self, Found};
 use crate::error::{Error, Result, did_you_mean};
+use crate::hub::RepoKind;
 use crate::progress::Progress;
 use crate::repo::Repo;
 use std::collections::HashSet;
@@ -198,10 +199,17 @@ fn on_hub(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<F
     Ok(Files { sources, revision: repo.revision().map(str::to_owned), config, split: Some(split) })
 }
 
-/// A dataset's repository on the hub, which this version cannot reach.
-fn open_repo(name: &str, _revision: Option<&str>, progress: &Progress) -> Result<Repo> {
-    progress.check()?;
-    Err(nothing_at(name))
+/// A dataset's repository on the hub. A name that reads like that of a file is a path with a mistake in it.
+fn open_repo(name: &str, revision: Option<&str>, progress: &Progress) -> Result<Repo> {
+    let place = Path::new(name);
+    let is_path = name.starts_with(['.', '/', '~']) || name.contains('\\') || name.split('/').count() > 2;
+    if is_path
+        || Format::of(place).is_some()
+        || place.parent().is_some_and(|p| p != Path::new("") && p.exists())
+    {
+        return Err(nothing_at(name));
+    }
+    Repo::open(RepoKind::Dataset, name, revision, progress)
 }
 
 fn is_absence(error: &std::io::Error) -> bool {
@@ -316,24 +324,31 @@ fn matching(pattern: &str) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn nothing_at(path: &str) -> Error {
-    let place = Path::new(path);
-    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+/// The name beside `place` that it may have been meant to be.
+fn nearest_at(place: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder_of(place)).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.push("demo".to_owned());
     names.sort();
-    let name = place.file_name().unwrap_or_default().to_string_lossy();
-    let hint = match did_you_mean(&name, names.iter().map(String::as_str)) {
-        Some(nearest) => format!("did you mean `{}`?", place.with_file_name(nearest).display()),
+    let name = place.file_name()?.to_string_lossy();
+    did_you_mean(&name, names.iter().map(String::as_str)).map(|nearest| place.with_file_name(nearest))
+}
+
+fn folder_of(place: &Path) -> &Path {
+    place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn nothing_at(path: &str) -> Error {
+    let place = Path::new(path);
+    let folder = folder_of(place);
+    let hint = match nearest_at(place) {
+        Some(nearest) => format!("did you mean `{}`?", nearest.display()),
         None if !folder.is_dir() => {
             format!("there is no folder `{}`; a path is relative to the folder you are in", folder.display())
         }
-        None => "check the path; it is relative to the folder you are in. A dataset that is not on this machine has \
-                 to be downloaded first"
-            .to_owned(),
+        None => "check the path; it is relative to the folder you are in".to_owned(),
     };
-    let expected = "a file, a folder, a glob or `demo`";
+    let expected = "a file, a folder, a glob, `demo`, or a dataset on the hub as `owner/name`";
     Error::invalid(format!("dataset `{path}`"), expected, "a path that matches none").with_hint(hint)
 }
 

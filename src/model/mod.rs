@@ -13,6 +13,7 @@ mod families;
 mod generate;
 mod ops;
 mod rotary;
+mod source;
 mod tokenizer;
 mod weights;
 
@@ -32,7 +33,8 @@ use crate::hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
 use crate::progress::Progress;
 use candle_core::{DType, Device, Tensor};
 use families::HfConfig;
-use std::path::{Path, PathBuf};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::sync::Arc;
 use weights::Weights;
 
@@ -44,37 +46,52 @@ pub struct Model {
 
 struct Inner {
     cfg: ModelConfig,
+    revision: Option<String>,
     tokenizer: Option<Tokenizer>,
     weights: Weights,
 }
 
+/// What to load of a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelOptions {
+    /// The branch, tag or commit of its repository on the hub. Default: `main`.
+    pub revision: Option<String>,
+}
+
 impl Model {
-    /// Loads a model: "demo" for the one in this program, or a local folder in the Hugging Face layout
-    /// (`config.json`, `model.safetensors` or its shards, `tokenizer.json`).
+    /// Loads a model as [`Model::load_with`] does, with default options.
+    ///
+    /// # Errors
+    /// As [`Model::load_with`].
+    pub fn load(name: &str) -> Result<Self> {
+        Self::load_with(name, &ModelOptions::default(), &Progress::default())
+    }
+
+    /// Loads a model: "demo" for the one in this program; a local folder in the Hugging Face layout (`config.json`,
+    /// `model.safetensors` or its shards, `tokenizer.json`); one of TransformerLens' names ("gpt2-small", in any case),
+    /// or a repository on the hub ("google/gemma-2-2b"), whose files are downloaded once.
     ///
     /// Headers and shapes are checked here; the weights of a part are read when a pass first needs it.
     ///
     /// # Errors
-    /// No such folder; a model type that is not supported; a file that is missing, cut short or contradicts another.
-    pub fn load(name: &str) -> Result<Self> {
-        if name == "demo" {
+    /// No such folder or name; a hub that cannot be reached or asks for a token; a model type that is not supported; a
+    /// file that is missing, cut short or contradicts another.
+    pub fn load_with(name: &str, options: &ModelOptions, progress: &Progress) -> Result<Self> {
+        let revision = options.revision.as_deref();
+        if name == "demo" && revision.is_none() {
             return Self::demo();
         }
-        let folder = Path::new(name);
-        if !folder.is_dir() {
-            return Err(Error::mismatch(
-                format!("unknown model `{name}`: neither \"demo\" nor a folder"),
-                "give a local folder with config.json, model.safetensors and tokenizer.json",
-            ));
-        }
-        let path = folder.join("config.json");
+        let repo = source::repo_of(name, revision, progress)?;
+        let path = repo.file("config.json", progress)?;
         let config = files::read(&path)?;
         let config = HfConfig::parse(&path, &config)?;
         let open = || {
-            let tokenizer = Tokenizer::from_folder(folder, config.special_tokens())?;
-            Ok((tokenizer, Checkpoint::open(&weight_files(folder)?)?))
+            let special = config.special_tokens();
+            let tokenizer = Tokenizer::from_repo(&repo, special, progress)?;
+            Ok((tokenizer, Checkpoint::open(&source::weight_files(&repo, progress)?)?))
         };
-        Self::new(name, &config, open)
+        Self::new(name, repo.revision(), &config, open)
     }
 
     fn demo() -> Result<Self> {
@@ -86,12 +103,13 @@ impl Model {
             let checkpoint = Checkpoint::embedded("demo/model.safetensors", demo::MODEL_WEIGHTS)?;
             Ok((Some(tokenizer), checkpoint))
         };
-        Self::new("demo", &config, open)
+        Self::new("demo", None, &config, open)
     }
 
     /// What the config says comes first: it decides whether the other files are worth opening.
     fn new(
         name: &str,
+        revision: Option<&str>,
         config: &HfConfig,
         open: impl FnOnce() -> Result<(Option<Tokenizer>, Checkpoint)>,
     ) -> Result<Self> {
@@ -115,12 +133,18 @@ impl Model {
         }
         let names = (family.weights)(&checkpoint, &cfg);
         let weights = Weights::new(checkpoint, names, &cfg)?;
-        Ok(Model { inner: Arc::new(Inner { cfg, tokenizer, weights }) })
+        let revision = revision.map(str::to_owned);
+        Ok(Model { inner: Arc::new(Inner { cfg, revision, tokenizer, weights }) })
     }
 
     /// The model's sizes and choices.
     pub fn cfg(&self) -> &ModelConfig {
         &self.inner.cfg
+    }
+
+    /// The commit of its repository on the hub, if it comes from there.
+    pub fn revision(&self) -> Option<&str> {
+        self.inner.revision.as_deref()
     }
 
     /// The tokenizer.
@@ -328,47 +352,4 @@ impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Model").field("cfg", self.cfg()).finish_non_exhaustive()
     }
-}
-
-/// The safetensors files of a model folder: `model.safetensors`, the shards of its index, or all there are.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let single = folder.join("model.safetensors");
-    if single.is_file() {
-        return Ok(vec![single]);
-    }
-    let index = folder.join("model.safetensors.index.json");
-    if index.is_file() {
-        return shards(folder, &index);
-    }
-    let entries = std::fs::read_dir(folder).map_err(Error::file("read", folder))?;
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
-        .collect();
-    files.sort();
-    if files.is_empty() {
-        return Err(Error::malformed(folder, "expected model.safetensors, found no safetensors file").with_hint(
-            "weights that are only there as .bin: load them once in Python and call save_pretrained(folder)",
-        ));
-    }
-    Ok(files)
-}
-
-fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
-    let bytes = files::read(index)?;
-    let parsed: serde_json::Value =
-        serde_json::from_slice(&bytes).map_err(|e| Error::malformed(index, format!("not JSON: {e}")))?;
-    let map = parsed.get("weight_map").and_then(serde_json::Value::as_object);
-    let map = map.ok_or_else(|| Error::malformed(index, "expected an object `weight_map`"))?;
-    let mut files = Vec::new();
-    for name in map.values() {
-        // A shard lies in the folder itself: an index that points elsewhere is not followed.
-        let name = name.as_str().filter(|n| Path::new(n).file_name().is_some_and(|f| f == *n));
-        let name =
-            name.ok_or_else(|| Error::malformed(index, "`weight_map` must name files of this folder"))?;
-        files.push(folder.join(name));
-    }
-    files.sort();
-    files.dedup();
-    Ok(files)
 }

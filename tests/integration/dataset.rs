@@ -293,7 +293,7 @@ fn paths_that_lead_nowhere() {
     fails(
         &fixture("plain/docs.jsnl"),
         0,
-        &["dataset `", "expected a file, a folder, a glob or `demo`"],
+        &["dataset `", "expected a file, a folder, a glob, `demo`, or a dataset on the hub"],
         "plain/docs.jsonl`?",
     );
     fails(&fixture("nowhere/docs.jsonl"), 0, &["a path that matches none"], "there is no folder `");

@@ -2,6 +2,8 @@
 
 mod util;
 
+// The hub, and a hub on this machine for all that loads by name.
+mod hub;
 // Models: every hook point, tokenizers, generation, bad checkpoints.
 mod model;
 // Model families against Hugging Face, TransformerLens and candle-transformers.

@@ -322,7 +322,9 @@ fn bad_models_and_inputs_are_clear_errors() {
     assert!(error.to_string().contains("a block from 0 to 5, got 9"), "{error}");
     let error = Model::load("no-such-model").unwrap_err();
     assert!(error.to_string().contains("unknown model `no-such-model`"), "{error}");
-    assert!(error.hint().unwrap().contains("config.json"));
+    assert!(error.hint().unwrap().contains("`owner/name`"));
+    let hint = Model::load("gtp2-small").unwrap_err().hint().unwrap();
+    assert!(hint.contains("did you mean `gpt2-small`"), "{hint}");
     let cancelled = run();
     cancelled.cancel();
     assert!(model.logits(&[1], &cancelled).unwrap_err().is_interrupted());
@@ -337,7 +339,7 @@ fn bad_models_and_inputs_are_clear_errors() {
     assert!(load().to_string().contains("unknown model type `mamba`"), "{}", load());
     let config = std::fs::read_to_string(fixture("models/gpt2/config.json")).unwrap();
     std::fs::write(path("config.json"), &config).unwrap();
-    assert!(load().to_string().contains("found no safetensors file"), "{}", load());
+    assert!(load().to_string().contains("has no weights: neither model.safetensors nor"), "{}", load());
     let weights = std::fs::read(fixture("models/gpt2/model.safetensors")).unwrap();
     for end in (0..weights.len()).step_by(997) {
         std::fs::write(path("model.safetensors"), &weights[..end]).unwrap();

@@ -4,22 +4,42 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with those that it may import. See docs/architecture.md.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("error", &[]),
     ("files", &["error"]),
     ("progress", &["error"]),
     ("yaml", &["error"]),
-    ("repo", &["error", "progress"]),
+    ("hub", &["error", "files", "progress"]),
+    ("repo", &["error", "progress", "hub"]),
     ("demo", &[]),
     ("checkpoint", &["error", "files"]),
     ("linalg", &["error"]),
     ("tensors", &["error", "files", "checkpoint"]),
     ("hooks", &["error", "tensors"]),
     ("aliases", &["error"]),
-    ("model", &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks", "repo"]),
+    (
+        "model",
+        &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks", "repo", "aliases", "hub"],
+    ),
     ("registry", &["error", "files", "yaml", "hooks", "aliases"]),
-    ("sae", &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks", "repo"]),
-    ("dataset", &["error", "demo", "repo", "files", "progress", "yaml"]),
+    (
+        "sae",
+        &[
+            "error",
+            "files",
+            "progress",
+            "linalg",
+            "checkpoint",
+            "demo",
+            "hooks",
+            "repo",
+            "hub",
+            "registry",
+            "aliases",
+            "yaml",
+        ],
+    ),
+    ("dataset", &["error", "demo", "repo", "files", "progress", "yaml", "hub"]),
     ("extract", &["error", "files", "progress", "hooks", "model", "sae", "dataset", "repo"]),
     (
         "script",
@@ -32,7 +52,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
 ];
 
 /// Crates that one place alone may use.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 10] = [
     ("rhai", &["script/"]),
     ("tokenizers", &["model/tokenizer.rs"]),
     ("candle_transformers", &["model/generate.rs"]),
@@ -41,6 +61,8 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("indicatif", &["cli/"]),
     ("ctrlc", &["cli/"]),
     ("parquet", &["dataset/parquet.rs"]),
+    ("hf_hub", &["hub/"]),
+    ("ureq", &["hub/"]),
 ];
 
 /// Every source file, by its path below `src/`, and its text without its tests.
