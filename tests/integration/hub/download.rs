@@ -186,6 +186,7 @@ fn two_processes_download_a_file_once() {
             .env("HF_ENDPOINT", hub.endpoint())
             .env("HF_HUB_CACHE", cache.path())
             .env_remove("HF_HUB_OFFLINE")
+            .env_remove("TRANSFORMERS_OFFLINE")
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap()
