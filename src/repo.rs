@@ -45,6 +45,9 @@ impl Repo {
                 }
             };
         }
+        if Path::new(name).exists() {
+            return Err(Error::invalid(format!("`{name}`"), "a folder", "something else of that name"));
+        }
         if !Snapshot::can_be_called(name) {
             let expected = "a folder, or the name of a repository on the hub such as `owner/name`";
             let what = format!("`{}`", name.escape_debug());

@@ -81,7 +81,7 @@ impl Download<'_> {
             if self.is_whole()? {
                 break;
             }
-            std::fs::remove_file(partial).map_err(Error::file("remove", partial))?;
+            self.discard()?;
             if last {
                 let hint =
                     "nothing was kept; try again, and if it stays so, tell the owner of the repository";
@@ -90,7 +90,8 @@ impl Download<'_> {
             }
             self.progress.report(Report::Warning(format!("`{name}` arrived damaged; downloading it again")));
         }
-        File::open(partial).and_then(|file| file.sync_all()).map_err(Error::file("write", partial))?;
+        let file = File::options().append(true).open(partial);
+        file.and_then(|file| file.sync_all()).map_err(Error::file("write", partial))?;
         std::fs::rename(partial, blob).map_err(Error::file("create", blob))
     }
 
@@ -130,7 +131,7 @@ impl Download<'_> {
             200 => 0,
             206 if answer.header("content-range").is_some_and(follows) => have,
             206 | 416 => {
-                std::fs::remove_file(self.partial).map_err(Error::file("remove", self.partial))?;
+                self.discard()?;
                 return Err(Trouble::Passing("the hub sent another part of the file".to_owned()));
             }
             _ => return Err(self.repo.refused(&answer, Some(self.name)).into()),
@@ -184,6 +185,15 @@ impl Download<'_> {
         }
         let digest = hash.finalize();
         Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>() == self.about.etag)
+    }
+
+    fn discard(&self) -> Result<()> {
+        match std::fs::remove_file(self.partial) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::file("remove", self.partial)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn length(&self) -> u64 {

@@ -132,7 +132,7 @@ impl Snapshot {
             }
             (Some(Err(trouble)), _) => return Err(inner.failed(trouble)),
             (None, Some(commit)) => inner.commit = commit,
-            (None, None) => return Err(inner.offline_error("it")),
+            (None, None) => return Err(inner.offline_error(None)),
         }
         Ok(Snapshot { inner: Arc::new(inner) })
     }
@@ -165,7 +165,7 @@ impl Snapshot {
         let names = if self.inner.offline && here {
             None
         } else if self.inner.offline {
-            return Err(self.inner.offline_error("it"));
+            return Err(self.inner.offline_error(None));
         } else {
             match self.inner.describe(here, progress) {
                 Ok((commit, names)) if commit == self.inner.commit => Some(names),
@@ -202,7 +202,7 @@ impl Snapshot {
             return Ok(path);
         }
         if self.inner.offline {
-            return Err(self.inner.offline_error(&format!("`{name}`")));
+            return Err(self.inner.offline_error(Some(name)));
         }
         let listing = self.inner.listing.get().and_then(Option::as_ref);
         if listing.is_some_and(|names| names.len() < SURE_LISTING && !names.iter().any(|n| n == name)) {
@@ -309,10 +309,11 @@ impl Inner {
         Error::Hub { what: self.what(), message: message.into(), hint }
     }
 
-    fn offline_error(&self, file: &str) -> Error {
+    fn offline_error(&self, file: Option<&str>) -> Error {
         let (revision, cache) = (&self.revision, self.cache.root().display());
+        let file = file.map(|name| format!("`{name}` at ")).unwrap_or_default();
         let text = format!(
-            "{file} at the revision `{revision}` is not in the cache `{cache}`, and HF_HUB_OFFLINE is set"
+            "{file}the revision `{revision}` is not in the cache `{cache}`, and HF_HUB_OFFLINE is set"
         );
         self.error(text, Some("unset HF_HUB_OFFLINE to download it".to_owned()))
     }

@@ -2,11 +2,14 @@
 
 use super::settings::{HubSettings, Patience};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::progress::{Progress, Report};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderValue, Response, Uri};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 /// How often a wait looks at the cancel flag.
 const STEP: Duration = Duration::from_millis(50);
@@ -115,6 +118,10 @@ impl Client {
             .timeout_connect(silence)
             .timeout_recv_response(silence)
             .timeout_per_read(silence);
+        if let Some(path) = settings.certificates.as_deref().filter(|_| origin.starts_with("https:")) {
+            let roots = RootCerts::from(certificates(path)?.into_iter());
+            config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+        }
         if uri.host().is_some_and(|host| ["localhost", "127.0.0.1", "[::1]"].contains(&host)) {
             config = config.proxy(None);
         }
@@ -235,9 +242,29 @@ impl Client {
             ureq::Error::RequireHttpsOnly(_) | ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
                 return bad_address();
             }
-            other => format!("`{host}`: {other}"),
+            other => {
+                let text = other.to_string();
+                let advice = "; if a proxy reads along, SSL_CERT_FILE must name its certificates";
+                format!("`{host}`: {text}{}", if text.contains("certificate") { advice } else { "" })
+            }
         })
     }
+}
+
+/// The certificates in a PEM file.
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
+    let bytes = files::read(path)?;
+    let items = ureq::tls::parse_pem(&bytes);
+    let found = items.filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    let found: Vec<_> = found.collect();
+    if found.is_empty() {
+        let hint = "SSL_CERT_FILE names it; unset that to trust what browsers trust";
+        return Err(Error::malformed(path, "expected certificates in PEM, found none").with_hint(hint));
+    }
+    Ok(found)
 }
 
 /// How often something has been tried.

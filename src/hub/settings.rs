@@ -17,6 +17,9 @@ pub struct HubSettings {
     pub token: Option<String>,
     /// Whether to use only what is in the cache. Default: `HF_HUB_OFFLINE`.
     pub offline: bool,
+    /// The certificates to trust, in a PEM file, where a company's proxy reads along. Default: `SSL_CERT_FILE`, else
+    /// `REQUESTS_CA_BUNDLE`, else those that browsers trust.
+    pub certificates: Option<PathBuf>,
     /// How long to wait, and how often to try.
     pub patience: Patience,
 }
@@ -88,6 +91,7 @@ impl HubSettings {
             } else {
                 yes("TRANSFORMERS_OFFLINE")
             },
+            certificates: path("SSL_CERT_FILE").or_else(|| path("REQUESTS_CA_BUNDLE")),
             patience: Patience::default(),
         }
     }

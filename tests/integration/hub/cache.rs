@@ -243,6 +243,9 @@ fn a_local_folder_comes_first() {
     }
     let error = text(Repo::open(RepoKind::Model, &name, Some("main"), &progress).unwrap_err());
     assert!(error.contains("local folder"), "{error}");
+    let file = folder.path().join("config.json").to_string_lossy().into_owned();
+    let error = text(Repo::open(RepoKind::Model, &file, None, &progress).unwrap_err());
+    assert!(error.contains("expected a folder"), "{error}");
     let error = text(Repo::open(RepoKind::Model, "./no/such/folder", None, &progress).unwrap_err());
     assert!(error.contains("expected a folder, or the name of a repository"), "{error}");
 }
@@ -288,6 +291,16 @@ fn the_variables_of_python_are_understood() {
     let other = folder.path().join("other");
     std::fs::write(&other, "elsewhere").unwrap();
     assert_eq!(token(&[("HF_TOKEN_PATH", &other.to_string_lossy())]).as_deref(), Some("elsewhere"));
+    let certificates = |variables: &[(&str, &str)]| read(variables).certificates;
+    assert_eq!(certificates(&[("REQUESTS_CA_BUNDLE", "/r")]).as_deref(), Some(Path::new("/r")));
+    assert_eq!(
+        certificates(&[("REQUESTS_CA_BUNDLE", "/r"), ("SSL_CERT_FILE", "/s")]).unwrap(),
+        Path::new("/s")
+    );
+    let mut settings = read(&[("SSL_CERT_FILE", &other.to_string_lossy())]);
+    settings.cache = folder.path().to_owned();
+    let error = text(open(&settings).unwrap_err());
+    assert!(error.contains("expected certificates") && error.contains("SSL_CERT_FILE"), "{error}");
     let shown = format!("{:?}", read(&[("HF_TOKEN", "hf_canary")]));
     assert!(!shown.contains("canary"), "{shown}");
     for endpoint in ["huggingface.co", "ftp://a", "http://user:secret@a", "http://a?b", "x y"] {

@@ -182,6 +182,7 @@ impl Hub {
             cache: cache.to_owned(),
             token: None,
             offline: false,
+            certificates: None,
             patience: Patience {
                 tries: 3,
                 pause: Duration::from_millis(2),
