@@ -44,7 +44,7 @@ enum Command {
         expression: String,
     },
     /// Write the active features of every token of a dataset to a JSONL file
-    Extract(extract::ExtractArguments),
+    Extract(Box<extract::ExtractArguments>),
     /// Tell what the functions of scripts do
     Help {
         /// A function, or a command

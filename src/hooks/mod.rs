@@ -6,10 +6,12 @@
 mod cache;
 mod edit;
 mod name;
+mod spelling;
 
 pub use cache::ActivationCache;
 pub use edit::Edits;
 pub use name::{HookName, HookPoint};
+pub use spelling::hook_name_of;
 
 use crate::error::Result;
 use candle_core::Tensor;

@@ -6,6 +6,7 @@ mod util;
 mod model;
 // SAEs: every layout and architecture against its reference.
 mod sae;
+mod sae_layouts;
 // Datasets: every format, and what is broken.
 mod dataset;
 // Feature datasets, whole.
