@@ -383,3 +383,123 @@ fn byte_count(shape: &[usize], dtype: Dtype) -> Option<u64> {
     let product = sizes.clone().filter(|n| *n > 0).try_fold(width(dtype) as u64, u64::checked_mul)?;
     Some(if sizes.clone().any(|n| n == 0) { 0 } else { product })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/containers").join(name)
+    }
+
+    fn open(name: &str) -> Result<Checkpoint> {
+        Checkpoint::open(&[fixture(name)])
+    }
+
+    /// A matrix as numpy would turn it.
+    fn turned(numbers: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
+        (0..columns).flat_map(|c| (0..rows).map(move |r| numbers[r * columns + c])).collect()
+    }
+
+    #[test]
+    fn every_container_gives_the_same_numbers() {
+        for (name, expected) in [
+            ("views.pt", "views.safetensors"),
+            ("nested.pt", "nested.safetensors"),
+            ("two.pt", "two.safetensors"),
+            ("arrays.npz", "arrays.safetensors"),
+            ("arrays_deflated.npz", "arrays.safetensors"),
+        ] {
+            let (got, expected) = (open(name).unwrap(), open(expected).unwrap());
+            for tensor in expected.names() {
+                let shape = expected.shape(tensor).unwrap();
+                let numbers = expected.read(tensor, shape).unwrap();
+                assert_eq!(got.read(tensor, shape).unwrap(), numbers, "{name}: {tensor}");
+                if let [rows, columns] = *shape {
+                    let got = got.read_transposed(tensor, [rows, columns]).unwrap();
+                    assert_eq!(got, turned(&numbers, [rows, columns]), "{name}: {tensor}, transposed");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_tensor_is_there_as_a_value() {
+        let views = open("views.pt").unwrap();
+        for (name, number) in [
+            ("k", Some(7.0)),
+            ("threshold", Some(-1.5)),
+            ("one", Some(2.0)),
+            ("count", Some(12.0)),
+            ("factor", Some(0.25)),
+            ("name", None),
+            ("plain", None),
+            ("absent", None),
+        ] {
+            assert_eq!(views.scalar(name).unwrap(), number, "{name}");
+        }
+        assert_eq!(views.value("name").unwrap(), "TopK");
+        let nested = serde_json::json!({ "k": 32, "list": [1, 2.5, "x", null, true], "big": 1u64 << 40 });
+        assert_eq!(views.value("nested"), Some(&nested));
+        assert_eq!(open("arrays.npz").unwrap().scalar("k").unwrap(), Some(9.0));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let error = open("legacy.pt").unwrap_err();
+        assert!(error.hint().unwrap().contains("save it again"), "{error}");
+        let error = open("says_far_too_much.npz").unwrap_err();
+        assert!(error.to_string().contains("its size contradicts"), "{error}");
+        let longer = open("longer_than_it_says.npz").unwrap();
+        let error = longer.read("x", &[4096]).unwrap_err();
+        assert!(error.to_string().contains("more than its size says"), "{error}");
+        let error = open("views.pt").unwrap().read("k", &[]).unwrap_err();
+        assert!(error.to_string().contains("expected f32, f16, bf16 or f64, got I64"), "{error}");
+    }
+
+    /// Opens a file with such bytes and reads everything in it. Only an error may come of it.
+    fn read_all(name: &str, bytes: Vec<u8>) -> bool {
+        let read = || {
+            let checkpoint = Checkpoint::embedded(name, Box::leak(bytes.into_boxed_slice()))?;
+            for name in checkpoint.names() {
+                let shape = checkpoint.shape(name).unwrap_or_default();
+                checkpoint.scalar(name)?;
+                if checkpoint.require(name, shape).is_ok() {
+                    checkpoint.read(name, shape)?;
+                }
+                if let [rows, columns] = *shape {
+                    let _ = checkpoint.read_transposed(name, [rows, columns]);
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        read().is_ok()
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_at_worst() {
+        let mut state = 1u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for name in ["views.pt", "nested.pt", "arrays.npz", "arrays_deflated.npz", "views.safetensors"] {
+            let whole = std::fs::read(fixture(name)).unwrap();
+            assert!(read_all(name, whole.clone()), "{name}");
+            for end in (0..whole.len()).step_by(1 + whole.len() / 400) {
+                assert!(!read_all(name, whole[..end].to_vec()), "{name} cut at {end}");
+            }
+            let mut failed = 0;
+            for _ in 0..3000 {
+                let mut damaged = whole.clone();
+                for _ in 0..=random(3) {
+                    let at = random(damaged.len());
+                    damaged[at] =
+                        if random(2) == 0 { damaged[at] ^ (1 << random(8)) } else { random(256) as u8 };
+                }
+                failed += usize::from(!read_all(name, damaged));
+            }
+            assert!(failed > 100, "{name}: {failed}");
+        }
+    }
+}

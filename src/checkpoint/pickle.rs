@@ -373,3 +373,55 @@ fn long<'a>(bytes: &[u8]) -> Node<'a> {
     wide[..bytes.len()].copy_from_slice(bytes);
     Node::Int(i64::from_le_bytes(wide))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_a_note_and_nothing_is_run() {
+        // os.system("echo x"), as an attacker would write it.
+        let bytes = b"\x80\x02cos\nsystem\nX\x06\x00\x00\x00echo x\x85R.";
+        let pickle = Pickle::parse(bytes).unwrap();
+        let (module, name, args) = pickle.call(pickle.root).unwrap();
+        assert_eq!((module, name, pickle.text(args[0])), ("os", "system", Some("echo x")));
+    }
+
+    #[test]
+    fn what_is_malformed_is_an_error() {
+        for (bytes, message) in [
+            (&b""[..], "ends too early"),
+            (b"\x80\x02.", "empty stack"),
+            (b"(.", "empty stack"),
+            (b"K\x01(0.", "empty stack"),
+            (b"K\x01(\x85.", "empty stack"),
+            (b"t.", "an end without a beginning"),
+            (b"h\x05.", "was not kept"),
+            (b"X\xff\xff\xff\xff.", "ends too early"),
+            (b"\x8b\xff\xff\xff\xff.", "ends too early"),
+            (b"}(K\x01u.", "a key without a value"),
+            (b"K\x01K\x02a.", "no list"),
+            (b"\x97.", "instruction 0x97"),
+        ] {
+            let error = Pickle::parse(bytes).unwrap_err();
+            assert!(error.contains(message), "{bytes:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_of_any_width() {
+        for (bytes, number) in [
+            (&b"\x8a\x00."[..], 0),
+            (b"\x8a\x01\xff.", -1),
+            (b"\x8a\x02\xff\x00.", 255),
+            (b"\x8a\x06\x00\x00\x00\x00\x00\x01.", 1 << 40),
+            (b"M\x00\x01.", 256),
+            (b"J\xfe\xff\xff\xff.", -2),
+            (b"I42\n.", 42),
+            (b"L42L\n.", 42),
+        ] {
+            let pickle = Pickle::parse(bytes).unwrap();
+            assert_eq!(pickle.node(pickle.root), &Node::Int(number), "{bytes:?}");
+        }
+    }
+}

@@ -248,7 +248,8 @@ impl Weights {
             };
             let vector = |name: &str| finite(name, self.checkpoint.read(name, &[d_sae])?);
             let w_enc = match &self.parts.w_enc {
-                None => self.w_dec(cfg)?.t()?,
+                // Copied, so that a product does not depend on how many rows it has.
+                None => self.w_dec(cfg)?.t()?.contiguous()?,
                 Some(matrix) => {
                     let mut w_enc = matrix.read(&self.checkpoint, [d_in, d_sae])?;
                     if self.scale != 1.0 || folded.is_some() {

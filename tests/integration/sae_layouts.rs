@@ -56,6 +56,35 @@ fn saelens_architectures() {
 }
 
 #[test]
+fn saelens_architectures_in_other_ways() {
+    let sae = check("saes/native_more/skip_transcoder_between_widths");
+    assert_eq!((sae.cfg().d_in, sae.cfg().d_out), (16, 12));
+    assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.1.hook_mlp_out"));
+    assert_eq!(sae.feature(3).unwrap().decoder.dims(), [12]);
+    let one = expected("saes/native_more/skip_transcoder_between_widths/expected.safetensors")["x"].get(2);
+    assert_eq!(sae.forward(&one.unwrap()).unwrap().dims(), [12]);
+
+    let sae = check("saes/native_more/temporal_untied");
+    assert_eq!(sae.cfg().activation_normalization_factor, Some(0.7));
+    check("saes/native_more/matching_pursuit_by_residual");
+
+    // The answers of these are SAELens' after fold_W_dec_norm().
+    let fold = SaeOptions { fold_decoder_norm: Some(true), ..Default::default() };
+    for name in ["gated_folded", "jumprelu_folded", "abstopk_rescaled_folded"] {
+        let folder = format!("saes/native_more/{name}");
+        check_as(&folder, None, &folder, &fold);
+    }
+}
+
+#[test]
+fn temporal_saes_as_they_were_published() {
+    let folder = "saes/temporal/layer_12/temporal";
+    let sae = check_as("saes/temporal", Some("layer_12/temporal"), folder, &SaeOptions::default());
+    says(&sae, "temporal", "temporal", Some("blocks.12.hook_resid_post"));
+    assert_eq!(sae.cfg().architecture.k(), Some(5));
+}
+
+#[test]
 fn gemma_scope() {
     for kept in ["stored", "deflated"] {
         let folder = format!("saes/gemma_scope_{kept}");
@@ -94,6 +123,15 @@ fn gemma_scope() {
 }
 
 #[test]
+fn gemma_scope_of_the_embedding() {
+    let folder = "saes/gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6";
+    let id = Some("embedding/width_4k/average_l0_6");
+    let sae = check_as("saes/gemma-scope-2b-pt-res", id, folder, &SaeOptions::default());
+    says(&sae, "jumprelu", "gemma_scope", Some("hook_embed"));
+    assert!(sae.to_string().contains("times 0.25 (folded"), "{sae}");
+}
+
+#[test]
 fn gemma_scope_2() {
     let sae = check("saes/gemma_scope_2/resid_post/layer_1_width_16k_l0_small");
     says(&sae, "jumprelu", "gemma_scope_2", Some("blocks.1.hook_resid_post"));
@@ -117,12 +155,23 @@ fn dictionary_learning() {
         says(&sae, architecture, "dictionary_learning", Some("blocks.1.hook_resid_post"));
         assert_eq!(sae.cfg().fold_decoder_norm, name == "autoencoder");
     }
+    let sae = check("saes/dictionary_learning_more/new");
+    says(&sae, "standard", "dictionary_learning", Some("blocks.1.hook_mlp_out"));
 }
 
 #[test]
 fn sparsify() {
     let sae = check("saes/sparsify/layers.1");
     says(&sae, "topk", "sparsify", Some("blocks.1.hook_resid_post"));
+    // The run's configuration lies above the SAE's folder.
+    let folder = "saes/sparsify_more/layers.2.mlp";
+    let sae = check_as("saes/sparsify_more", Some("layers.2.mlp"), folder, &SaeOptions::default());
+    says(&sae, "topk_skip_transcoder", "sparsify", Some("blocks.2.mlp.hook_in"));
+    assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.2.hook_mlp_out"));
+    assert_eq!(sae.cfg().model_name.as_deref(), Some("HuggingFaceTB/SmolLM2-135M"));
+    assert_eq!(sae.cfg().context_size, Some(2048));
+    let sae = check("saes/sparsify_more/h.5");
+    says(&sae, "abstopk", "sparsify", Some("blocks.5.hook_resid_post"));
 }
 
 #[test]
@@ -131,6 +180,10 @@ fn llama_scope() {
     says(&sae, "jumprelu", "llama_scope", Some("blocks.1.hook_resid_post"));
     assert_eq!(sae.cfg().norm_scaling_factor, Some(4.0 / 7.5));
     assert_eq!(sae.cfg().dtype, "bf16");
+    for layer in ["L15R", "L16R"] {
+        let sae = check(&format!("saes/llama_scope_r1_distill/{layer}"));
+        says(&sae, "jumprelu", "llama_scope_r1_distill", Some("blocks.15.hook_resid_post"));
+    }
 }
 
 #[test]
@@ -160,6 +213,49 @@ fn single_files() {
     let sae = check("saes/mwhanna_transcoder");
     says(&sae, "transcoder", "mwhanna", Some("blocks.1.mlp.hook_in"));
     assert_eq!(sae.cfg().model_name.as_deref(), Some("Qwen/Qwen3-0.6B"));
+
+    let folder = "saes/openai_more/resid_post_mlp/autoencoders";
+    let sae = check_as(&format!("{folder}/8.pt"), None, folder, &SaeOptions::default());
+    says(&sae, "standard", "openai", Some("blocks.8.hook_resid_post"));
+
+    let sae = check("saes/deepseek");
+    says(&sae, "standard", "deepseek", Some("blocks.19.hook_resid_post"));
+
+    let sae = check("saes/circuit_tracer/skip");
+    says(&sae, "jumprelu_skip_transcoder", "mwhanna", Some("blocks.3.mlp.hook_in"));
+}
+
+#[test]
+fn a_layer_of_a_cross_layer_transcoder() {
+    let folder = "saes/circuit_tracer/clt";
+    for (name, id) in [(folder, Some("1")), ("saes/circuit_tracer", Some("clt/1")), (folder, None)] {
+        let sae = check_as(name, id, folder, &SaeOptions::default());
+        says(&sae, "transcoder", "mntss", Some("blocks.1.hook_resid_mid"));
+        assert!(sae.doubts()[0].contains("its decoders for 3 layers summed"), "{sae}");
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_of_torch_is_an_error_at_worst() {
+    let folder = tempfile::tempdir().unwrap();
+    let source =
+        |file: &str| std::fs::read(fixture(&format!("saes/dictionary_learning/gated/{file}"))).unwrap();
+    std::fs::write(folder.path().join("config.json"), source("config.json")).unwrap();
+    let x = &expected("saes/dictionary_learning/gated/expected.safetensors")["x"];
+    let whole = source("ae.pt");
+    let (mut loaded, mut failed) = (0, 0);
+    for i in 0..300 {
+        let mut damaged = whole.clone();
+        let at = i * 7919 % damaged.len();
+        damaged[at] ^= 1 << (i % 8);
+        std::fs::write(folder.path().join("ae.pt"), damaged).unwrap();
+        let sae = Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default());
+        match sae.and_then(|sae| sae.forward(x)) {
+            Ok(_) => loaded += 1,
+            Err(_) => failed += 1,
+        }
+    }
+    assert!(loaded > 0 && failed > 0, "{loaded} {failed}");
 }
 
 #[test]
