@@ -81,7 +81,7 @@ pub use extract::{
     ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing, Records, check_fits,
     create_feature_dataset, feature_acts, read_records,
 };
-pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks};
+pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, hook_name_of};
 pub use hub::{HubSettings, Patience, RepoKind};
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
@@ -96,7 +96,7 @@ pub use registry::{
 };
 pub use repo::Repo;
 pub use sae::{
-    Architecture, Feature, FeatureActivation, Features, Normalization, Sae, SaeConfig, SaeOptions,
+    Architecture, Feature, FeatureActivation, Features, LoadReport, Normalization, Sae, SaeConfig, SaeOptions,
 };
 pub use script::{Help, HelpEntry, Session};
 pub use tensors::{load_npy, load_safetensors, save_npy, save_safetensors};

@@ -1,6 +1,6 @@
 //! Tensors in files, safetensors and npy, and a short text that shows one.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, MOST_HEADER, NpyHeader};
 use crate::error::{Error, Result};
 use crate::files;
 use candle_core::{DType, Device, Tensor};
@@ -102,32 +102,12 @@ fn check_npy(path: &Path) -> Result<()> {
     let mut file = std::fs::File::open(path).map_err(Error::file("open", path))?;
     let size = file.metadata().map_err(Error::file("read", path))?.len();
     let mut start = Vec::new();
-    file.by_ref().take(1 << 16).read_to_end(&mut start).map_err(Error::file("read", path))?;
-    let (header_start, header_len) = match start.as_slice() {
-        [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => (10, u64::from(u16::from_le_bytes([*a, *b]))),
-        [0x93, b'N', b'U', b'M', b'P', b'Y', 2, _, a, b, c, d, ..] => {
-            (12, u64::from(u32::from_le_bytes([*a, *b, *c, *d])))
-        }
-        _ => return Err(malformed("it does not begin as one")),
-    };
-    let end = header_start as u64 + header_len;
-    let header = start.get(header_start..end as usize).and_then(|h| std::str::from_utf8(h).ok());
-    let header = header.ok_or_else(|| malformed("its header is cut short"))?;
-    let after = |key: &str| header.split_once(key).map(|(_, rest)| rest);
-    let shape = after("'shape':").and_then(|rest| rest.split_once('(')).and_then(|(_, r)| r.split_once(')'));
-    let (shape, _) = shape.ok_or_else(|| malformed("its header names no shape"))?;
-    let width = after("'descr':")
-        .and_then(|rest| rest.split('\'').nth(1))
-        .and_then(|descr| descr.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok());
-    let mut expected = width.ok_or_else(|| malformed("its header names no number type"))?;
-    for part in shape.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let n: u64 = part.parse().map_err(|_| malformed("its shape is no list of sizes"))?;
-        expected = expected.checked_mul(n).ok_or_else(|| malformed("its shape is too large"))?;
-    }
-    if end + expected == size {
-        Ok(())
-    } else {
-        Err(malformed(&format!("expected {} bytes, got {size}", end + expected)))
+    file.by_ref().take(MOST_HEADER as u64).read_to_end(&mut start).map_err(Error::file("read", path))?;
+    let header = NpyHeader::parse(&start).map_err(|message| malformed(&message))?;
+    match header.data_size.checked_add(header.data_start as u64) {
+        Some(expected) if expected == size => Ok(()),
+        Some(expected) => Err(malformed(&format!("expected {expected} bytes, got {size}"))),
+        None => Err(malformed("its shape is too large")),
     }
 }
 

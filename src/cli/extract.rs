@@ -13,7 +13,7 @@ pub(super) struct ExtractArguments {
     /// The model: a folder in the Hugging Face layout, or "demo"
     #[arg(long)]
     model: String,
-    /// The SAE: a folder in SAELens' layout, or "demo"
+    /// The SAE: a folder or a file in a layout in which SAEs are published, or "demo"
     #[arg(long)]
     sae: String,
     /// Which SAE, where --sae names a folder of several
@@ -61,6 +61,15 @@ pub(super) struct ExtractArguments {
     /// The hook that the SAE reads [default: as its checkpoint says]
     #[arg(long)]
     hook_name: Option<String>,
+    /// The hook that a transcoder stands for the output of [default: as its checkpoint says]
+    #[arg(long)]
+    hook_name_out: Option<String>,
+    /// The layout of the SAE's checkpoint, by SAELens' name [default: told by the files]
+    #[arg(long, value_name = "LAYOUT")]
+    conversion: Option<String>,
+    /// Whether the norms of the decoder's rows count as part of activations [default: as its layout does]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    fold_decoder_norm: Option<bool>,
     /// The factor of an expected_average_only_in SAE [default: as its checkpoint says]
     #[arg(long, value_name = "X")]
     norm_scaling_factor: Option<f64>,
@@ -93,12 +102,15 @@ impl ExtractArguments {
         let model = Model::load(&self.model)?;
         let sae_options = SaeOptions {
             hook_name: self.hook_name,
+            hook_name_out: self.hook_name_out,
+            conversion: self.conversion,
+            fold_decoder_norm: self.fold_decoder_norm,
             norm_scaling_factor: self.norm_scaling_factor,
             center_writing_weights: self.center_writing_weights,
             fold_value_biases: self.fold_value_biases,
             fold_ln: self.fold_ln,
         };
-        let sae = Sae::load(&self.sae, self.sae_id.as_deref(), &sae_options)?;
+        let sae = Sae::load_with(&self.sae, self.sae_id.as_deref(), &sae_options, progress)?;
         let options = ExtractOptions {
             dataset_path: self.dataset_path,
             text_column: self.text_column,

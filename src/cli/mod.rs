@@ -45,7 +45,7 @@ enum Command {
         expression: String,
     },
     /// Write the active features of every token of a dataset to a JSONL file
-    Extract(extract::ExtractArguments),
+    Extract(Box<extract::ExtractArguments>),
     /// List the SAEs that others have published
     Saes(saes::SaesArguments),
     /// Tell what the functions of scripts do

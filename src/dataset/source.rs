@@ -205,6 +205,7 @@ fn open_repo(name: &str, revision: Option<&str>, progress: &Progress) -> Result<
     let is_path = name.starts_with(['.', '/', '~']) || name.contains('\\') || name.split('/').count() > 2;
     if is_path
         || Format::of(place).is_some()
+        || nearest_at(place).is_some()
         || place.parent().is_some_and(|p| p != Path::new("") && p.exists())
     {
         return Err(nothing_at(name));

@@ -85,8 +85,8 @@ pub(super) fn meta(
     };
     let meta = json!({
         "saescope": env!("CARGO_PKG_VERSION"),
-        "model": { "cfg": model.cfg(), "files": describe(model.weight_files()), "revision": null },
-        "sae": { "cfg": sae.cfg(), "files": describe(sae.weight_files()), "revision": null },
+        "model": { "cfg": model.cfg(), "files": describe(model.weight_files()), "revision": model.revision() },
+        "sae": { "cfg": sae.cfg(), "files": describe(sae.weight_files()), "revision": sae.revision() },
         "dataset": {
             "path": dataset.path(),
             "files": describe(dataset.files()),

@@ -12,7 +12,7 @@ use crate::sae::{Features, Sae};
 /// both.
 ///
 /// # Errors
-/// An SAE that does not fit the model, and as [`Model::forward`] and [`Sae::encode_above`].
+/// An SAE that does not fit the model, and as [`Model::forward`] and [`Sae::encode_sequences`].
 pub fn feature_acts(
     model: &Model,
     sae: &Sae,
@@ -29,7 +29,8 @@ pub fn feature_acts(
     if let (HookPoint::Z | HookPoint::V, true) = (hook.point(), sae.cfg().fold_value_biases) {
         x = x.broadcast_sub(&model.value_bias(&hook, sae.cfg().fold_ln)?)?;
     }
-    sae.encode_above(&x, threshold, progress)
+    let sequences: Vec<_> = batch.sequences().collect();
+    sae.encode_sequences(&x, &sequences, threshold, progress)
 }
 
 /// Checks that an SAE can read a model: that the model has its hook, and as many dimensions there.

@@ -7,6 +7,7 @@
 //! jumprelu  acts = relu(h) · 1[h > threshold]
 //! gated     acts = 1[p + b_gate > 0] · relu(p · exp(r_mag) + b_mag),   p = sae_in · W_enc
 //! topk      acts = relu(the k largest h),   h · ‖W_dec‖ if rescaled
+//! abstopk   acts = the k of largest |h|
 //! ```
 //! From SAELens' `saes/*_sae.py`.
 
@@ -26,8 +27,10 @@ const LOOK: usize = 16;
 
 /// Activations as the encoder wants them, and how to take the normalisation back from an output.
 pub(super) struct Prepared {
-    /// `[pos, d_in]`.
+    /// What the encoder reads, `[pos, d_in]`.
     pub(super) sae_in: Tensor,
+    /// What a skip reads, `[pos, d_in]`: the activation before any of this.
+    pub(super) x: Tensor,
     /// Per token the factor and the shift that undo the normalisation; empty where there was none.
     pub(super) undo: Vec<(f32, f32)>,
 }
@@ -39,9 +42,10 @@ pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weigh
     let normalization = cfg.normalize_activations;
     let plain = matches!(normalization, Normalization::None | Normalization::ExpectedAverageOnlyIn);
     if plain && !center && !cfg.apply_b_dec_to_input {
-        return Ok(Prepared { sae_in: x, undo: Vec::new() });
+        return Ok(Prepared { sae_in: x.clone(), x, undo: Vec::new() });
     }
     let b_dec = if cfg.apply_b_dec_to_input { weights.b_dec(cfg)? } else { &[] };
+    let factor = cfg.activation_normalization_factor.unwrap_or(1.0) as f32;
     let (n, d_in) = x.dims2()?;
     let mut rows = x.flatten_all()?.to_vec1::<f32>()?;
     let undo: Vec<_> = rows
@@ -50,7 +54,7 @@ pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weigh
             if center {
                 subtract_mean(row);
             }
-            let undo = normalize(row, normalization);
+            let undo = normalize(row, normalization, factor);
             row.iter_mut().zip(b_dec).for_each(|(x, b)| *x -= b);
             undo
         })
@@ -59,11 +63,11 @@ pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weigh
     if !plain {
         check_finite(&sae_in, cfg, "the normalised activation")?;
     }
-    Ok(Prepared { sae_in, undo: if plain { Vec::new() } else { undo } })
+    Ok(Prepared { sae_in, x, undo: if plain { Vec::new() } else { undo } })
 }
 
 /// Normalises one activation; returns the factor and the shift that undo it.
-fn normalize(row: &mut [f32], normalization: Normalization) -> (f32, f32) {
+fn normalize(row: &mut [f32], normalization: Normalization, factor: f32) -> (f32, f32) {
     let d = row.len() as f32;
     match normalization {
         Normalization::None | Normalization::ExpectedAverageOnlyIn => (1.0, 0.0),
@@ -80,6 +84,10 @@ fn normalize(row: &mut [f32], normalization: Normalization) -> (f32, f32) {
             let std = (row.iter().map(|x| x * x).sum::<f32>() / (d - 1.0)).sqrt();
             row.iter_mut().for_each(|x| *x /= std + EPS);
             (std, mean)
+        }
+        Normalization::ConstantScalarRescale => {
+            row.iter_mut().for_each(|x| *x *= factor);
+            (1.0 / factor, 0.0)
         }
     }
 }
@@ -104,9 +112,9 @@ fn check_finite(x: &Tensor, cfg: &SaeConfig, what: &str) -> Result<()> {
     }
 }
 
-/// The features of prepared activations whose activation is above `threshold` (0 or more).
+/// The features of `[pos, d_in]`, as the encoder reads it, whose activation is further from 0 than `threshold` (0 or more).
 pub(super) fn encode(
-    prepared: &Prepared,
+    sae_in: &Tensor,
     cfg: &SaeConfig,
     weights: &Weights,
     threshold: f32,
@@ -115,26 +123,31 @@ pub(super) fn encode(
     let encoder = weights.encoder(cfg)?;
     let rule = Rule::new(encoder, cfg, weights, threshold)?;
     let mut rows: Vec<Row> = Vec::new();
-    rows.resize_with(prepared.sae_in.dim(0)?, Row::default);
+    rows.resize_with(sae_in.dim(0)?, Row::default);
     for start in (0..cfg.d_sae).step_by(TILE) {
         progress.check()?;
         let width = TILE.min(cfg.d_sae - start);
         let tile = encoder.w_enc.narrow(1, start, width)?; // [d_in, width]
-        let pre = prepared.sae_in.matmul(&tile)?; // [pos, width]
+        let pre = sae_in.matmul(&tile)?; // [pos, width]
         with_floats(&pre, |pre| {
             rows.par_iter_mut().zip(pre.par_chunks_exact(width)).for_each(|(row, pre)| {
                 Arch::new().dispatch(|| rule.select(row, pre, start));
             });
         })?;
     }
-    let mut features = Features::new(cfg.d_sae);
-    for (pos, row) in rows.iter_mut().enumerate() {
-        rule.finish(row);
-        if let Some((feature, _)) = row.active.iter().find(|(_, value)| !value.is_finite()) {
+    rows.iter_mut().for_each(|row| rule.finish(row));
+    gather(cfg.d_sae, rows.into_iter().map(|row| row.active))
+}
+
+/// The features of tokens that were encoded one by one, each ascending.
+pub(super) fn gather(d_sae: usize, rows: impl Iterator<Item = Vec<(u32, f32)>>) -> Result<Features> {
+    let mut features = Features::new(d_sae);
+    for (pos, active) in rows.enumerate() {
+        if let Some((feature, _)) = active.iter().find(|(_, value)| !value.is_finite()) {
             let message = format!("the activation of feature {feature} at token {pos} is infinite");
             return Err(Error::NotFinite { message });
         }
-        features.push(row.active.drain(..));
+        features.push(active);
     }
     Ok(features)
 }
@@ -167,22 +180,21 @@ enum Kind<'a> {
     TopK {
         k: usize,
         norms: Option<&'a [f32]>,
+        /// Whether negative ones count as well.
+        signed: bool,
     },
 }
 
 impl<'a> Rule<'a> {
     fn new(encoder: &'a Encoder, cfg: &SaeConfig, weights: &'a Weights, threshold: f32) -> Result<Self> {
         let least = threshold.max(0.0);
-        let (cut, kind) = match (cfg.architecture, &encoder.magnitude, &encoder.threshold) {
-            (Architecture::Gated, Some((factor, bias)), _) => {
-                (vec![0.0; cfg.d_sae], Kind::Gated { factor, bias })
-            }
-            (Architecture::JumpRelu, _, Some(jump)) => {
-                (jump.iter().map(|t| t.max(least)).collect(), Kind::Plain)
-            }
-            (Architecture::TopK { k, rescale_acts_by_decoder_norm }, ..) => {
-                let norms = rescale_acts_by_decoder_norm.then(|| weights.decoder_norms(cfg)).transpose()?;
-                (vec![0.0; cfg.d_sae], Kind::TopK { k, norms })
+        let (cut, kind) = match (&encoder.threshold, &encoder.magnitude, cfg.architecture.k()) {
+            (Some(jump), ..) => (jump.iter().map(|t| t.max(least)).collect(), Kind::Plain),
+            (_, Some((factor, bias)), _) => (vec![0.0; cfg.d_sae], Kind::Gated { factor, bias }),
+            (_, _, Some(k)) => {
+                let norms = cfg.architecture.rescales().then(|| weights.decoder_norms(cfg)).transpose()?;
+                let signed = matches!(cfg.architecture, Architecture::AbsTopK { .. });
+                (vec![0.0; cfg.d_sae], Kind::TopK { k, norms, signed })
             }
             _ => (vec![least; cfg.d_sae], Kind::Plain),
         };
@@ -192,24 +204,33 @@ impl<'a> Rule<'a> {
     /// Takes from the pre-activations of the features from `start` on what may be active.
     #[inline(always)]
     fn select(&self, row: &mut Row, pre: &[f32], start: usize) {
-        let bias = &self.bias[start..start + pre.len()];
-        let cut = &self.cut[start..start + pre.len()];
-        let looks = pre.chunks(LOOK).zip(bias.chunks(LOOK)).zip(cut.chunks(LOOK));
-        for (i, ((pre, bias), cut)) in looks.enumerate() {
-            let each = || pre.iter().zip(bias).zip(cut).map(|((p, b), c)| (p, p + b, c));
-            if !each().fold(false, |any, (_, sum, cut)| any | (sum > *cut)) {
-                continue;
-            }
-            for (j, (pre, sum, cut)) in each().enumerate() {
-                if sum > *cut {
-                    self.take(row, start + i * LOOK + j, *pre, sum);
-                }
-            }
+        match self.kind {
+            Kind::TopK { signed: true, .. } => self.look(row, pre, start, f32::abs),
+            _ => self.look(row, pre, start, |sum| sum),
         }
         if let Kind::TopK { k, .. } = self.kind
             && row.active.len() / 4 > k.max(64)
         {
             keep_largest(row, k);
+        }
+    }
+
+    /// A sum is looked at as `size` sees it.
+    #[inline(always)]
+    fn look(&self, row: &mut Row, pre: &[f32], start: usize, size: impl Fn(f32) -> f32) {
+        let bias = &self.bias[start..start + pre.len()];
+        let cut = &self.cut[start..start + pre.len()];
+        let looks = pre.chunks(LOOK).zip(bias.chunks(LOOK)).zip(cut.chunks(LOOK));
+        for (i, ((pre, bias), cut)) in looks.enumerate() {
+            let each = || pre.iter().zip(bias).zip(cut).map(|((p, b), c)| (p, p + b, c));
+            if !each().fold(false, |any, (_, sum, cut)| any | (size(sum) > *cut)) {
+                continue;
+            }
+            for (j, (pre, sum, cut)) in each().enumerate() {
+                if size(sum) > *cut {
+                    self.take(row, start + i * LOOK + j, *pre, sum);
+                }
+            }
         }
     }
 
@@ -219,8 +240,11 @@ impl<'a> Rule<'a> {
             Kind::Gated { factor, bias } => pre * factor[feature] + bias[feature],
             Kind::TopK { norms, .. } => sum * norms.map_or(1.0, |norms| norms[feature]),
         };
-        let least = if matches!(self.kind, Kind::TopK { .. }) { row.floor } else { self.threshold };
-        if value > least {
+        let is_active = match self.kind {
+            Kind::TopK { .. } => value.abs() > row.floor,
+            _ => value > self.threshold,
+        };
+        if is_active {
             row.active.push((feature as u32, value));
         }
     }
@@ -228,19 +252,19 @@ impl<'a> Rule<'a> {
     fn finish(&self, row: &mut Row) {
         if let Kind::TopK { k, .. } = self.kind {
             keep_largest(row, k);
-            row.active.retain(|(_, value)| *value > self.threshold);
+            row.active.retain(|(_, value)| value.abs() > self.threshold);
         }
     }
 }
 
-/// Keeps the `k` largest candidates, of equal ones the lower index; the order stays ascending by index.
+/// Keeps the `k` candidates of largest magnitude, of equal ones the lower index; the order stays ascending by index.
 fn keep_largest(row: &mut Row, k: usize) {
     if row.active.len() <= k {
         return;
     }
-    row.active.select_nth_unstable_by(k, |a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    row.active.select_nth_unstable_by(k, |a, b| b.1.abs().total_cmp(&a.1.abs()).then(a.0.cmp(&b.0)));
     row.active.truncate(k);
-    row.floor = row.active.iter().map(|(_, value)| *value).fold(f32::INFINITY, f32::min);
+    row.floor = row.active.iter().map(|(_, value)| value.abs()).fold(f32::INFINITY, f32::min);
     row.active.sort_unstable_by_key(|(index, _)| *index);
 }
 

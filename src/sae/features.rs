@@ -67,13 +67,15 @@ impl Features {
         if self.is_empty() { 0.0 } else { self.indices.len() as f64 / self.len() as f64 }
     }
 
-    /// The `k` largest activations, largest first; of equal ones the earliest token's lowest feature comes first.
+    /// The `k` activations of largest magnitude, largest first; of equal ones the earliest token's lowest feature comes first.
     pub fn top(&self, k: usize) -> Vec<FeatureActivation> {
-        let activation = |(at, value): (usize, f32)| {
+        let activation = |(at, _): (usize, f32)| {
+            let value = self.values[at];
             let pos = self.ends.partition_point(|end| *end <= at);
             FeatureActivation { pos, feature: self.indices[at], value }
         };
-        top_k(&self.values, k).into_iter().map(activation).collect()
+        let magnitudes: Vec<f32> = self.values.iter().map(|value| value.abs()).collect();
+        top_k(&magnitudes, k).into_iter().map(activation).collect()
     }
 
     /// The activation of one feature at every token, `[pos]`.

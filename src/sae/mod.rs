@@ -7,18 +7,25 @@ mod config;
 mod encode;
 mod features;
 mod formats;
+mod locate;
+mod pursuit;
+mod report;
+mod temporal;
 mod weights;
 
 pub use config::{Architecture, Normalization, SaeConfig};
 pub use features::{FeatureActivation, Features};
+pub use report::LoadReport;
 
 use crate::error::{Error, Result};
-use crate::hooks::{HookName, HookPoint};
+use crate::hooks::{HookName, HookPoint, hook_name_of};
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
 use encode::{Prepared, with_floats};
+use pursuit::Pursuit;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use weights::Weights;
@@ -27,8 +34,17 @@ use weights::Weights;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SaeOptions {
-    /// The hook that it reads. Default: as the checkpoint says.
+    /// The hook that it reads, in TransformerLens' words or those of another library (`model.layers.5.output`).
+    /// Default: as the checkpoint says.
     pub hook_name: Option<String>,
+    /// The hook that a transcoder stands for the output of. Default: as the checkpoint says.
+    pub hook_name_out: Option<String>,
+    /// The layout of the checkpoint, by SAELens' name for the way to read it ("gemma_2", "dictionary_learning_1", …) or
+    /// by ours. Default: told by the files.
+    pub conversion: Option<String>,
+    /// Whether the norms of the decoder's rows are folded into the encoder, as Neuronpedia does: activations are then
+    /// what they add to the output. Default: as the layout's own project does, which for most is no.
+    pub fold_decoder_norm: Option<bool>,
     /// The factor of an `expected_average_only_in` SAE, `sqrt(d_in)` over the mean norm of its activations. Default:
     /// as the checkpoint says; without one the activations are taken as they are.
     pub norm_scaling_factor: Option<f64>,
@@ -48,8 +64,11 @@ pub struct Sae {
 
 struct Inner {
     cfg: SaeConfig,
+    /// The hook that it reads, where that is one that models here have.
     hook: Option<HookName>,
     weights: Weights,
+    revision: Option<String>,
+    notes: Vec<String>,
 }
 
 /// One feature of an SAE, by its weights.
@@ -59,45 +78,42 @@ pub struct Feature {
     pub index: usize,
     /// The direction that it reads, a column of `W_enc`: `[d_in]`.
     pub encoder: Tensor,
-    /// The direction that it writes, a row of `W_dec`: `[d_in]`.
+    /// The direction that it writes, a row of `W_dec`: `[d_out]`.
     pub decoder: Tensor,
 }
 
 impl Sae {
-    /// Loads an SAE: "demo" for the one in this program, or a local folder in SAELens' layout (`cfg.json` and
-    /// `sae_weights.safetensors`). With a `sae_id`, `name` is the folder in which the SAE's folder lies.
+    /// Loads an SAE: "demo" for the one in this program, or a local folder or file in one of the layouts in which SAEs are
+    /// published. With a `sae_id`, `name` is the folder in which the SAE's folder or file lies.
+    ///
+    /// The layouts: SAELens', Gemma Scope, Gemma Scope 2, dictionary_learning, sparsify, Llama Scope, OpenAI, Qwen Scope,
+    /// Goodfire, circuit-tracer's transcoders and others; which it is, the files tell.
     ///
     /// # Errors
-    /// No such folder or id; an architecture that is not supported; a file that is missing, cut short or contradicts
-    /// another.
+    /// No such folder or id; a layout or an architecture that is not supported; a file that is missing, cut short or
+    /// contradicts another.
     pub fn load(name: &str, sae_id: Option<&str>, options: &SaeOptions) -> Result<Self> {
-        let (mut cfg, checkpoint, names) = formats::open(name, sae_id)?;
-        if let Some(hook_name) = &options.hook_name {
-            cfg.hook_name = Some(hook_name.clone());
-        }
-        let is_scaled = cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn;
-        if options.norm_scaling_factor.is_some() && !is_scaled {
-            return Err(Error::mismatch(
-                format!(
-                    "`norm_scaling_factor` is for SAEs with normalize_activations = expected_average_only_in, this \
-                     one has {}",
-                    cfg.normalize_activations.name()
-                ),
-                "leave it out",
-            ));
-        }
-        cfg.norm_scaling_factor =
-            options.norm_scaling_factor.or(cfg.norm_scaling_factor).filter(|_| is_scaled);
-        if let Some(factor) = cfg.norm_scaling_factor.filter(|factor| !(factor.is_finite() && *factor > 0.0))
-        {
-            return Err(Error::invalid("`norm_scaling_factor`", "a number above 0", factor));
-        }
-        cfg.center_writing_weights = options.center_writing_weights.or(cfg.center_writing_weights);
-        cfg.fold_value_biases = options.fold_value_biases.unwrap_or(cfg.fold_value_biases);
-        cfg.fold_ln = options.fold_ln.unwrap_or(cfg.fold_ln);
-        let hook = cfg.hook_name.as_deref().map(str::parse).transpose()?;
-        let weights = Weights::new(checkpoint, names, &cfg)?;
-        Ok(Sae { inner: Arc::new(Inner { cfg, hook, weights }) })
+        Sae::load_with(name, sae_id, options, &Progress::default())
+    }
+
+    /// As [`Sae::load`], under a cancel flag.
+    ///
+    /// # Errors
+    /// As [`Sae::load`], and [`Error::Interrupted`].
+    pub fn load_with(
+        name: &str,
+        sae_id: Option<&str>,
+        options: &SaeOptions,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let found = locate::open(name, sae_id, options, progress)?;
+        let cfg = options.over(found.config)?;
+        let weights = Weights::new(found.checkpoint, found.parts, &cfg)?;
+        // A name that no model here has is an error only for who needs the hook.
+        let hook = cfg.hook_name.as_deref().and_then(|name| name.parse().ok());
+        Ok(Sae {
+            inner: Arc::new(Inner { cfg, hook, weights, revision: found.revision, notes: found.notes }),
+        })
     }
 
     /// The SAE's sizes and choices.
@@ -108,19 +124,26 @@ impl Sae {
     /// The hook point that it reads.
     ///
     /// # Errors
-    /// The checkpoint does not say.
+    /// The checkpoint does not say, or names a point that is not known.
     pub fn hook(&self) -> Result<HookName> {
-        self.inner.hook.ok_or_else(|| {
-            Error::mismatch(
+        match (self.inner.hook, &self.cfg().hook_name) {
+            (Some(hook), _) => Ok(hook),
+            (None, Some(name)) => name.parse(),
+            (None, None) => Err(Error::mismatch(
                 format!("the SAE `{}` does not say which hook it reads", self.cfg().sae_id),
                 "load it with the option `hook_name`",
-            )
-        })
+            )),
+        }
     }
 
     /// The files that the weights come from.
     pub fn weight_files(&self) -> impl Iterator<Item = &Path> {
         self.inner.weights.checkpoint().paths()
+    }
+
+    /// The commit that the files are of, where that is known.
+    pub fn revision(&self) -> Option<&str> {
+        self.inner.revision.as_deref()
     }
 
     /// The encoder `[d_in, d_sae]`.
@@ -132,7 +155,7 @@ impl Sae {
         Ok(self.inner.weights.encoder(self.cfg())?.w_enc.clone())
     }
 
-    /// The decoder `[d_sae, d_in]`.
+    /// The decoder `[d_sae, d_out]`.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -149,7 +172,7 @@ impl Sae {
         Ok(Tensor::new(self.inner.weights.encoder(self.cfg())?.b_enc.as_slice(), &Device::Cpu)?)
     }
 
-    /// The decoder's bias `[d_in]`.
+    /// The decoder's bias `[d_out]`.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -192,21 +215,68 @@ impl Sae {
         self.encode_above(x, 0.0, &Progress::default())
     }
 
-    /// As [`Sae::encode`], keeping only features whose activation is above `threshold`.
+    /// As [`Sae::encode`], keeping only features whose activation is further from 0 than `threshold`. (Only `abstopk` SAEs
+    /// have negative activations.)
     ///
     /// # Errors
     /// As [`Sae::encode`], and [`Error::Interrupted`].
     pub fn encode_above(&self, x: &Tensor, threshold: f32, progress: &Progress) -> Result<Features> {
-        encode::encode(&self.prepare(x)?, self.cfg(), &self.inner.weights, threshold, progress)
+        self.encode_sequences(x, &[], threshold, progress)
     }
 
-    /// What features stand for, `[pos, d_in]`, before any normalisation is undone: the decoder rows of the active
-    /// features, weighted by their activations, and the bias.
+    /// As [`Sae::encode_above`], for tokens of several sequences end to end, given by their ranges; without any, all tokens
+    /// are one sequence. It matters to temporal SAEs, to which a token means what it adds to those before it.
+    ///
+    /// # Errors
+    /// As [`Sae::encode_above`]; ranges that are not those of the tokens.
+    pub fn encode_sequences(
+        &self,
+        x: &Tensor,
+        sequences: &[Range<usize>],
+        threshold: f32,
+        progress: &Progress,
+    ) -> Result<Features> {
+        Ok(self.encode_prepared(&self.prepare(x)?, sequences, threshold, progress)?.0)
+    }
+
+    /// The features, and of a temporal SAE what it predicts and does not encode, `[pos, d_in]`.
+    fn encode_prepared(
+        &self,
+        Prepared { sae_in, .. }: &Prepared,
+        sequences: &[Range<usize>],
+        threshold: f32,
+        progress: &Progress,
+    ) -> Result<(Features, Option<Tensor>)> {
+        let (cfg, weights) = (self.cfg(), &self.inner.weights);
+        match cfg.architecture {
+            Architecture::Temporal { n_heads, .. } => {
+                let whole = 0..sae_in.dim(0)?;
+                let sequences = if sequences.is_empty() { std::slice::from_ref(&whole) } else { sequences };
+                check_sequences(sequences, sae_in.dim(0)?)?;
+                let novel = temporal::novel(sae_in, sequences, cfg, n_heads, weights, progress)?;
+                let scaled = (&novel * temporal::lambda(cfg))?;
+                let features = encode::encode(&scaled, cfg, weights, threshold, progress)?;
+                Ok((features, Some((sae_in - novel)?)))
+            }
+            Architecture::MatchingPursuit {
+                residual_threshold,
+                max_iterations,
+                stop_on_duplicate_support,
+            } => {
+                let pursuit = Pursuit { residual_threshold, max_iterations, stop_on_duplicate_support };
+                Ok((pursuit::encode(sae_in, cfg, weights, &pursuit, threshold, progress)?, None))
+            }
+            _ => Ok((encode::encode(sae_in, cfg, weights, threshold, progress)?, None)),
+        }
+    }
+
+    /// What features stand for, `[pos, d_out]`, before any normalisation is undone: the decoder rows of the active
+    /// features, weighted by their activations, and the bias. What a skip or a prediction adds is not in it.
     ///
     /// # Errors
     /// Features of another SAE; a file that cannot be read.
     pub fn decode(&self, features: &Features) -> Result<Tensor> {
-        let SaeConfig { d_in, d_sae, .. } = *self.cfg();
+        let SaeConfig { d_out, d_sae, architecture, .. } = *self.cfg();
         if features.d_sae() != d_sae {
             return Err(Error::mismatch(
                 format!("decode: expected features of {d_sae}, got {}", features.d_sae()),
@@ -214,46 +284,60 @@ impl Sae {
             ));
         }
         let weights = &self.inner.weights;
-        let norms = match self.cfg().architecture {
-            Architecture::TopK { rescale_acts_by_decoder_norm: true, .. } => {
-                Some(weights.decoder_norms(self.cfg())?)
+        let norms = architecture.rescales().then(|| weights.decoder_norms(self.cfg())).transpose()?;
+        // Of a tied SAE that did not take the bias off, it is not added either.
+        let adds_bias = match architecture {
+            Architecture::MatchingPursuit { .. } | Architecture::Temporal { tied_weights: true, .. } => {
+                self.cfg().apply_b_dec_to_input
             }
-            _ => None,
+            _ => true,
         };
-        let b_dec = weights.b_dec(self.cfg())?;
-        let mut out = vec![0f32; features.len() * d_in];
+        let b_dec = if adds_bias { weights.b_dec(self.cfg())? } else { &vec![0.0; d_out] };
+        let mut out = vec![0f32; features.len() * d_out];
         with_floats(weights.w_dec(self.cfg())?, |w_dec| {
-            out.par_chunks_exact_mut(d_in).enumerate().for_each(|(pos, out)| {
+            out.par_chunks_exact_mut(d_out).enumerate().for_each(|(pos, out)| {
                 out.copy_from_slice(b_dec);
                 let (indices, values) = features.at(pos);
                 for (index, value) in indices.iter().zip(values) {
                     let index = *index as usize;
                     let value = value / norms.map_or(1.0, |norms| norms[index]);
-                    let row = &w_dec[index * d_in..(index + 1) * d_in];
+                    let row = &w_dec[index * d_out..(index + 1) * d_out];
                     out.iter_mut().zip(row).for_each(|(out, w)| *out += value * w);
                 }
             });
         })?;
-        Ok(Tensor::from_vec(out, (features.len(), d_in), &Device::Cpu)?)
+        Ok(Tensor::from_vec(out, (features.len(), d_out), &Device::Cpu)?)
     }
 
-    /// The SAE's reconstruction of `x`, in the shape of `x`: encodes, decodes and undoes the normalisation. Of an SAE
-    /// that reads a centred residual stream, this is centred.
+    /// The SAE's reconstruction of `x`, in the shape of `x`: encodes, decodes and undoes the normalisation; `x` is one
+    /// sequence. Of an SAE that reads a centred residual stream, this is centred. Of a transcoder it is what stands for its
+    /// output hook, `[pos, d_out]`, skip included.
     ///
     /// # Errors
     /// As [`Sae::encode`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let prepared = self.prepare(x)?;
-        let features = encode::encode(&prepared, self.cfg(), &self.inner.weights, 0.0, &Progress::default())?;
-        let mut out = self.decode(&features)?; // [pos, d_in]
-        if !prepared.undo.is_empty() {
+        let (features, predicted) = self.encode_prepared(&prepared, &[], 0.0, &Progress::default())?;
+        let mut out = self.decode(&features)?; // [pos, d_out]
+        if let Some(predicted) = predicted {
+            out = (out + predicted)?;
+        }
+        if let Some(w_skip) = self.inner.weights.w_skip(self.cfg())? {
+            out = (out + prepared.x.matmul(w_skip)?)?;
+        }
+        let is_transcoder = self.cfg().architecture.is_transcoder();
+        if !prepared.undo.is_empty() && !is_transcoder {
             let n = prepared.undo.len();
             let (factors, shifts): (Vec<f32>, Vec<f32>) = prepared.undo.into_iter().unzip();
             let column = |numbers| Tensor::from_vec(numbers, (n, 1), &Device::Cpu);
             out = out.broadcast_mul(&column(factors)?)?.broadcast_add(&column(shifts)?)?;
         }
-        // Of one head of several, there is no shape of `x` to give back.
-        if out.elem_count() == x.elem_count() { Ok(out.reshape(x.dims())?) } else { Ok(out) }
+        if x.rank() == 1 {
+            return Ok(out.squeeze(0)?);
+        }
+        // Of one head of several, and of a transcoder, there is no shape of `x` to give back.
+        let same = out.elem_count() == x.elem_count() && !is_transcoder;
+        if same { Ok(out.reshape(x.dims())?) } else { Ok(out) }
     }
 
     /// Whether the mean is taken off what it reads.
@@ -262,41 +346,20 @@ impl Sae {
     }
 
     fn reads_residual(&self) -> bool {
-        self.inner.hook.is_some_and(|hook| hook.point().is_residual())
+        self.point().is_some_and(HookPoint::is_residual)
     }
 
-    /// What the checkpoint leaves open and the numbers depend on, for the user to decide.
-    pub fn doubts(&self) -> Vec<String> {
-        let cfg = self.cfg();
-        let mut doubts = Vec::new();
-        let normalized = cfg.normalize_activations == Normalization::LayerNorm;
-        if cfg.center_writing_weights.is_none() && self.reads_residual() && !normalized {
-            doubts.push(format!(
-                "the SAE `{}` does not say whether it reads a centred residual stream; it is given the stream as it is. \
-                 SAEs of early 2024 on GPT-2, such as gpt2-small-res-jb, want center_writing_weights: true",
-                cfg.sae_id
-            ));
-        }
-        let at_values =
-            self.inner.hook.is_some_and(|hook| matches!(hook.point(), HookPoint::Z | HookPoint::V));
-        if cfg.center_writing_weights.is_none() && at_values && !cfg.fold_value_biases {
-            doubts.push(format!(
-                "the SAE `{}` does not say whether it reads values without their bias; it is given them with it. SAEs \
-                 that were trained on a model as TransformerLens processes it by default want fold_value_biases: true \
-                 and fold_ln: true",
-                cfg.sae_id
-            ));
-        }
-        if cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn
-            && cfg.norm_scaling_factor.is_none()
-        {
-            doubts.push(format!(
-                "the SAE `{}` was trained on scaled activations and does not say by how much; it is given them as they \
-                 are. Set norm_scaling_factor if you know it",
-                cfg.sae_id
-            ));
-        }
-        doubts
+    fn point(&self) -> Option<HookPoint> {
+        self.inner.hook.map(|hook| hook.point())
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.inner.notes
+    }
+
+    /// What the layout scales activations by, apart from any norm factor.
+    fn layout_scale(&self) -> f64 {
+        self.inner.weights.layout_scale()
     }
 
     /// Checks the shape of `x` and makes it `[pos, d_in]` as the encoder wants it.
@@ -330,58 +393,81 @@ impl Sae {
     }
 }
 
-impl std::fmt::Display for Sae {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let cfg = self.cfg();
-        write!(f, "SAE {}: {}", cfg.sae_id, cfg.architecture.name())?;
-        if let Architecture::TopK { k, rescale_acts_by_decoder_norm } = cfg.architecture {
-            let rescaled = if rescale_acts_by_decoder_norm { ", rescaled by decoder norm" } else { "" };
-            write!(f, " (k = {k}{rescaled})")?;
-        }
-        write!(f, ", d_in {}, d_sae {}, {} on disk", cfg.d_in, cfg.d_sae, cfg.dtype)?;
-        write!(f, "\n  hook: {}", cfg.hook_name.as_deref().unwrap_or("not known"))?;
-        if let Some(head) = cfg.hook_head_index {
-            write!(f, ", head {head}")?;
-        }
-        write!(f, "\n  at the tap: {}", self.at_the_tap().join(", "))?;
-        write!(f, "\n  trained on: {}", cfg.model_name.as_deref().unwrap_or("an unnamed model"))?;
-        let context = cfg.context_size.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-        write!(f, ", context {context}, {}", if cfg.prepend_bos { "with BOS" } else { "without BOS" })?;
-        self.doubts().iter().try_for_each(|doubt| write!(f, "\n  note: {doubt}"))
-    }
-}
-
-impl Sae {
-    /// What is done to the raw activation before it is encoded, in words.
-    fn at_the_tap(&self) -> Vec<String> {
-        let cfg = self.cfg();
-        let mut steps = Vec::new();
-        let mut step = |wanted: bool, text: &str| {
-            if wanted {
-                steps.push(text.to_owned());
-            }
-        };
-        step(self.reads_centred(), "minus its mean (centred)");
-        step(cfg.fold_value_biases, "minus the value bias");
-        step(cfg.reshape_hook_z && cfg.hook_head_index.is_none(), "heads joined");
-        step(cfg.normalize_activations == Normalization::ConstantNormRescale, "norm set to sqrt(d_in)");
-        step(cfg.normalize_activations == Normalization::LayerNorm, "layer norm");
-        if cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn {
-            match cfg.norm_scaling_factor {
-                Some(factor) => step(true, &format!("times {factor} (folded into the weights)")),
-                None => step(true, "nothing for expected_average_only_in: no norm_scaling_factor is known"),
-            }
-        }
-        step(cfg.apply_b_dec_to_input, "minus b_dec");
-        if steps.is_empty() {
-            steps.push("as it is".to_owned());
-        }
-        steps
-    }
-}
-
 impl std::fmt::Debug for Sae {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sae").field("cfg", self.cfg()).finish_non_exhaustive()
     }
+}
+
+impl SaeOptions {
+    /// A configuration with these options in place of what it says.
+    fn over(&self, mut cfg: SaeConfig) -> Result<SaeConfig> {
+        let translated = |name: &Option<String>| match name {
+            None => Ok(None),
+            Some(name) => {
+                let name = hook_name_of(name).unwrap_or_else(|| name.clone());
+                name.parse::<HookName>().map(|hook| Some(hook.to_string()))
+            }
+        };
+        cfg.hook_name = translated(&self.hook_name)?.or(cfg.hook_name);
+        cfg.hook_name_out = translated(&self.hook_name_out)?.or(cfg.hook_name_out);
+        let is_scaled = cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn;
+        if self.norm_scaling_factor.is_some() && !is_scaled {
+            return Err(Error::mismatch(
+                format!(
+                    "`norm_scaling_factor` is for SAEs with normalize_activations = expected_average_only_in, this \
+                     one has {}",
+                    cfg.normalize_activations.name()
+                ),
+                "leave it out",
+            ));
+        }
+        cfg.norm_scaling_factor = self.norm_scaling_factor.or(cfg.norm_scaling_factor).filter(|_| is_scaled);
+        if let Some(factor) = cfg.norm_scaling_factor.filter(|factor| !(factor.is_finite() && *factor > 0.0))
+        {
+            return Err(Error::invalid("`norm_scaling_factor`", "a number above 0", factor));
+        }
+        let architecture = cfg.architecture;
+        if let (Some(_), Architecture::MatchingPursuit { .. } | Architecture::Temporal { .. }) =
+            (cfg.norm_scaling_factor, architecture)
+        {
+            return Err(Error::mismatch(
+                format!("`norm_scaling_factor` cannot be folded into a {} SAE", architecture.name()),
+                "its encoder is its decoder: scale the activations before they are encoded",
+            ));
+        }
+        cfg.fold_decoder_norm = self.fold_decoder_norm.unwrap_or(cfg.fold_decoder_norm);
+        if cfg.fold_decoder_norm && !architecture.can_fold_decoder_norm() {
+            return Err(Error::mismatch(
+                format!(
+                    "`fold_decoder_norm` would change which features of this {} SAE are active",
+                    architecture.name()
+                ),
+                "leave it out; it is for SAEs whose features do not compete",
+            ));
+        }
+        cfg.center_writing_weights = self.center_writing_weights.or(cfg.center_writing_weights);
+        cfg.fold_value_biases = self.fold_value_biases.unwrap_or(cfg.fold_value_biases);
+        cfg.fold_ln = self.fold_ln.unwrap_or(cfg.fold_ln);
+        Ok(cfg)
+    }
+}
+
+/// Checks that sequences lie end to end and are all of `n` tokens.
+fn check_sequences(sequences: &[Range<usize>], n: usize) -> Result<()> {
+    let mut end = 0;
+    for sequence in sequences {
+        if sequence.start != end || sequence.is_empty() {
+            end = usize::MAX;
+            break;
+        }
+        end = sequence.end;
+    }
+    if end == n {
+        return Ok(());
+    }
+    Err(Error::mismatch(
+        format!("the sequences are not those of {n} tokens, end to end"),
+        "give the ranges of the batch that the activations are of",
+    ))
 }

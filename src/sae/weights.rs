@@ -1,4 +1,4 @@
-//! The weights of an SAE, read from its checkpoint when they are first used: encoding never reads `W_dec`.
+//! The weights of an SAE, read from its checkpoint when they are first used: encoding reads `W_dec` only where it must.
 
 use super::config::{Architecture, SaeConfig};
 use crate::checkpoint::{Checkpoint, Lazy};
@@ -6,18 +6,134 @@ use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-/// Where in a checkpoint the weights of an SAE are. Matrices are stored as `W_enc` `[d_in, d_sae]` and `W_dec`
-/// `[d_sae, d_in]`.
+/// The least norm of a decoder row, SAELens'.
+const LEAST_NORM: f32 = 1e-8;
+
+/// Where in a checkpoint the weights of an SAE are, and how they are kept there.
 #[derive(Debug)]
-pub(super) struct SaeNames {
-    pub(super) w_enc: &'static str,
-    pub(super) w_dec: &'static str,
-    pub(super) b_dec: &'static str,
-    /// The bias of the pre-activations: `b_enc`, for a gated SAE `b_gate`.
-    pub(super) b_enc: &'static str,
-    pub(super) threshold: &'static str,
-    pub(super) b_mag: &'static str,
-    pub(super) r_mag: &'static str,
+pub(super) struct Parts {
+    /// `[d_in, d_sae]`; without one the decoder, transposed, is the encoder.
+    pub(super) w_enc: Option<Matrix>,
+    /// `[d_sae, d_out]`.
+    pub(super) w_dec: Matrix,
+    /// The bias of the pre-activations, `[d_sae]`: `b_enc`, for a gated SAE `b_gate`. Without one it is 0.
+    pub(super) b_enc: Option<String>,
+    /// `[d_out]`.
+    pub(super) b_dec: String,
+    /// Of a JumpReLU SAE.
+    pub(super) threshold: Option<Threshold>,
+    /// `r_mag` and `b_mag` of a gated SAE, `[d_sae]` each.
+    pub(super) magnitude: Option<[String; 2]>,
+    /// `[d_in, d_out]`, of a transcoder with a skip.
+    pub(super) w_skip: Option<Matrix>,
+    /// What the activation is multiplied by before it is as the weights expect it, and the output divided by.
+    pub(super) scale: f64,
+}
+
+impl Parts {
+    /// The parts of an SAE that has only the usual ones.
+    pub(super) fn new(
+        w_enc: Matrix,
+        w_dec: Matrix,
+        b_enc: impl Into<String>,
+        b_dec: impl Into<String>,
+    ) -> Self {
+        Parts {
+            w_enc: Some(w_enc),
+            w_dec,
+            b_enc: Some(b_enc.into()),
+            b_dec: b_dec.into(),
+            threshold: None,
+            magnitude: None,
+            w_skip: None,
+            scale: 1.0,
+        }
+    }
+}
+
+/// A matrix in a checkpoint.
+#[derive(Debug)]
+pub(super) struct Matrix {
+    pub(super) name: String,
+    pub(super) stored: Stored,
+}
+
+/// How a matrix `[rows, columns]` is kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Stored {
+    /// As `[rows, columns]`.
+    Plainly,
+    /// As `[columns, rows]`.
+    Transposed,
+    /// As several, `[rows, n, columns]`, of which it is the sum.
+    InLayers(usize),
+}
+
+/// Where the thresholds of a JumpReLU SAE are.
+#[derive(Debug)]
+pub(super) struct Threshold {
+    pub(super) kept: KeptThreshold,
+    /// Whether the pre-activation is compared times the norm of its decoder row.
+    pub(super) times_decoder_norm: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum KeptThreshold {
+    /// A tensor `[d_sae]`.
+    Each(String),
+    /// A tensor `[d_sae]` of logarithms.
+    Logarithm(String),
+    /// One for all features.
+    Same(f64),
+}
+
+impl Matrix {
+    pub(super) fn plain(name: impl Into<String>) -> Self {
+        Matrix { name: name.into(), stored: Stored::Plainly }
+    }
+
+    pub(super) fn transposed(name: impl Into<String>) -> Self {
+        Matrix { name: name.into(), stored: Stored::Transposed }
+    }
+
+    fn require(&self, checkpoint: &Checkpoint, [rows, columns]: [usize; 2]) -> Result<()> {
+        match self.stored {
+            Stored::Plainly => checkpoint.require(&self.name, &[rows, columns]),
+            Stored::Transposed => checkpoint.require(&self.name, &[columns, rows]),
+            Stored::InLayers(n) => checkpoint.require(&self.name, &[rows, n, columns]),
+        }
+    }
+
+    fn read(&self, checkpoint: &Checkpoint, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
+        let numbers = match self.stored {
+            Stored::Plainly => checkpoint.read(&self.name, &[rows, columns])?,
+            Stored::Transposed => checkpoint.read_transposed(&self.name, [columns, rows])?,
+            Stored::InLayers(n) => {
+                let layers = checkpoint.read(&self.name, &[rows, n, columns])?;
+                let rows = layers.chunks_exact((n * columns).max(1));
+                rows.flat_map(|row| (0..columns).map(|c| row.iter().skip(c).step_by(columns).sum())).collect()
+            }
+        };
+        finite(&self.name, numbers)
+    }
+}
+
+impl Threshold {
+    pub(super) fn each(name: impl Into<String>) -> Self {
+        Threshold { kept: KeptThreshold::Each(name.into()), times_decoder_norm: false }
+    }
+
+    pub(super) fn same(value: f64) -> Self {
+        Threshold { kept: KeptThreshold::Same(value), times_decoder_norm: false }
+    }
+}
+
+/// With NaN in its weights a feature would never be active, and nobody would know why.
+fn finite(name: &str, numbers: Vec<f32>) -> Result<Vec<f32>> {
+    if numbers.par_iter().all(|x| x.is_finite()) {
+        return Ok(numbers);
+    }
+    Err(Error::NotFinite { message: format!("`{name}` of the SAE has NaN or infinity in it") })
 }
 
 /// What encoding needs.
@@ -32,41 +148,83 @@ pub(super) struct Encoder {
     pub(super) magnitude: Option<(Vec<f32>, Vec<f32>)>,
 }
 
+/// One attention layer of a temporal SAE: keys and queries `[d_sae / bottleneck, d_sae]`, values and output
+/// `[d_sae, d_sae]`, each with its bias.
+pub(super) struct Attention {
+    pub(super) k_ctx: Linear,
+    pub(super) q_target: Linear,
+    pub(super) v_ctx: Linear,
+    pub(super) c_proj: Linear,
+}
+
+/// `x · weightᵀ + bias`.
+pub(super) struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?)
+    }
+}
+
 /// All weights of an SAE.
 pub(super) struct Weights {
     checkpoint: Checkpoint,
-    names: SaeNames,
+    parts: Parts,
+    /// What the checkpoint's layout and the norm factor scale by, together.
     scale: f32,
     encoder: Lazy<Encoder>,
     b_dec: Lazy<Vec<f32>>,
-    w_dec: Lazy<Tensor>,
-    decoder_norms: Lazy<Vec<f32>>,
+    decoder: Lazy<Decoder>,
+    w_skip: Lazy<Tensor>,
+    attention: Lazy<Vec<Attention>>,
+}
+
+/// The decoder as it is used.
+struct Decoder {
+    /// `[d_sae, d_out]`.
+    w_dec: Tensor,
+    /// The norms of its rows, `[d_sae]`.
+    norms: Vec<f32>,
+    /// The norms that were divided out of its rows, if they were.
+    folded: Option<Vec<f32>>,
 }
 
 impl Weights {
     /// Checks that a checkpoint has every weight of such an SAE, in the right shape, without reading any.
-    pub(super) fn new(checkpoint: Checkpoint, names: SaeNames, cfg: &SaeConfig) -> Result<Self> {
-        let SaeConfig { d_in, d_sae, .. } = *cfg;
-        checkpoint.require(names.w_enc, &[d_in, d_sae])?;
-        checkpoint.require(names.w_dec, &[d_sae, d_in])?;
-        checkpoint.require(names.b_dec, &[d_in])?;
-        checkpoint.require(names.b_enc, &[d_sae])?;
-        match cfg.architecture {
-            Architecture::JumpRelu => checkpoint.require(names.threshold, &[d_sae])?,
-            Architecture::Gated => {
-                checkpoint.require(names.b_mag, &[d_sae])?;
-                checkpoint.require(names.r_mag, &[d_sae])?;
-            }
-            Architecture::Standard | Architecture::TopK { .. } => {}
+    pub(super) fn new(checkpoint: Checkpoint, parts: Parts, cfg: &SaeConfig) -> Result<Self> {
+        let SaeConfig { d_in, d_sae, d_out, .. } = *cfg;
+        if let Some(w_enc) = &parts.w_enc {
+            w_enc.require(&checkpoint, [d_in, d_sae])?;
+        }
+        parts.w_dec.require(&checkpoint, [d_sae, d_out])?;
+        checkpoint.require(&parts.b_dec, &[d_out])?;
+        let of_features = parts.b_enc.iter().chain(parts.magnitude.iter().flatten());
+        let thresholds = parts.threshold.iter().filter_map(|threshold| match &threshold.kept {
+            KeptThreshold::Each(name) | KeptThreshold::Logarithm(name) => Some(name),
+            KeptThreshold::Same(_) => None,
+        });
+        for name in of_features.chain(thresholds) {
+            checkpoint.require(name, &[d_sae])?;
+        }
+        if let Some(w_skip) = &parts.w_skip {
+            w_skip.require(&checkpoint, [d_in, d_out])?;
+        }
+        for (layer, name, [rows, columns]) in linear_layers(cfg) {
+            checkpoint.require(&linear_name(layer, name, "weight"), &[rows, columns])?;
+            checkpoint.require(&linear_name(layer, name, "bias"), &[rows])?;
         }
         Ok(Weights {
+            scale: (parts.scale * cfg.norm_scaling_factor.unwrap_or(1.0)) as f32,
             checkpoint,
-            names,
-            scale: cfg.norm_scaling_factor.unwrap_or(1.0) as f32,
+            parts,
             encoder: Lazy::default(),
             b_dec: Lazy::default(),
-            w_dec: Lazy::default(),
-            decoder_norms: Lazy::default(),
+            decoder: Lazy::default(),
+            w_skip: Lazy::default(),
+            attention: Lazy::default(),
         })
     }
 
@@ -74,65 +232,155 @@ impl Weights {
         &self.checkpoint
     }
 
+    /// What the layout scales activations by, apart from any norm factor.
+    pub(super) fn layout_scale(&self) -> f64 {
+        self.parts.scale
+    }
+
     pub(super) fn encoder(&self, cfg: &SaeConfig) -> Result<&Encoder> {
         self.encoder.get(|| {
             let SaeConfig { d_in, d_sae, .. } = *cfg;
-            let read = |name: &str, shape: &[usize]| {
-                let numbers = self.checkpoint.read(name, shape)?;
-                // With NaN in its weights a feature would never be active, and nobody would know why.
-                match numbers.par_iter().all(|x| x.is_finite()) {
-                    true => Ok(numbers),
-                    false => Err(Error::NotFinite {
-                        message: format!("`{name}` of the SAE has NaN or infinity in it"),
-                    }),
+            // The norms that are folded in; feature `i` then counts so many times as much.
+            let folded = if cfg.fold_decoder_norm { self.decoder(cfg)?.folded.as_deref() } else { None };
+            let fold = |mut numbers: Vec<f32>| {
+                numbers.iter_mut().zip(folded.unwrap_or_default()).for_each(|(x, norm)| *x *= norm);
+                numbers
+            };
+            let vector = |name: &str| finite(name, self.checkpoint.read(name, &[d_sae])?);
+            let w_enc = match &self.parts.w_enc {
+                // Copied, so that a product does not depend on how many rows it has.
+                None => self.w_dec(cfg)?.t()?.contiguous()?,
+                Some(matrix) => {
+                    let mut w_enc = matrix.read(&self.checkpoint, [d_in, d_sae])?;
+                    if self.scale != 1.0 || folded.is_some() {
+                        w_enc.par_chunks_exact_mut(d_sae).for_each(|row| {
+                            row.iter_mut().for_each(|w| *w *= self.scale);
+                            row.iter_mut().zip(folded.unwrap_or_default()).for_each(|(w, norm)| *w *= norm);
+                        });
+                    }
+                    Tensor::from_vec(w_enc, (d_in, d_sae), &Device::Cpu)?
                 }
             };
-            let vector = |name: &str| read(name, &[d_sae]);
-            let mut w_enc = read(self.names.w_enc, &[d_in, d_sae])?;
-            if self.scale != 1.0 {
-                w_enc.iter_mut().for_each(|w| *w *= self.scale);
-            }
-            let threshold =
-                (cfg.architecture == Architecture::JumpRelu).then(|| vector(self.names.threshold));
-            let magnitude = (cfg.architecture == Architecture::Gated).then(|| {
-                let r_mag = vector(self.names.r_mag)?;
-                Ok::<_, Error>((r_mag.into_iter().map(f32::exp).collect(), vector(self.names.b_mag)?))
+            let b_enc = match &self.parts.b_enc {
+                Some(name) => fold(vector(name)?),
+                None => vec![0.0; d_sae],
+            };
+            let threshold = self.parts.threshold.as_ref().map(|threshold| {
+                let mut numbers = match &threshold.kept {
+                    KeptThreshold::Each(name) => vector(name)?,
+                    KeptThreshold::Logarithm(name) => vector(name)?.into_iter().map(f32::exp).collect(),
+                    KeptThreshold::Same(value) => vec![*value as f32; d_sae],
+                };
+                if threshold.times_decoder_norm {
+                    // The norms in the checkpoint, where the decoder is not scaled.
+                    let norms = folded.unwrap_or(&self.decoder(cfg)?.norms);
+                    numbers.iter_mut().zip(norms).for_each(|(t, norm)| *t /= norm * self.scale);
+                }
+                Ok::<_, Error>(fold(numbers))
             });
-            Ok(Encoder {
-                w_enc: Tensor::from_vec(w_enc, (d_in, d_sae), &Device::Cpu)?,
-                b_enc: vector(self.names.b_enc)?,
-                threshold: threshold.transpose()?,
-                magnitude: magnitude.transpose()?,
-            })
+            let magnitude = self.parts.magnitude.as_ref().map(|[r_mag, b_mag]| {
+                let factors = vector(r_mag)?.into_iter().map(f32::exp).collect();
+                Ok::<_, Error>((factors, fold(vector(b_mag)?)))
+            });
+            Ok(Encoder { w_enc, b_enc, threshold: threshold.transpose()?, magnitude: magnitude.transpose()? })
         })
     }
 
-    /// The decoder's bias `[d_in]`.
+    /// The decoder's bias `[d_out]`.
     pub(super) fn b_dec(&self, cfg: &SaeConfig) -> Result<&[f32]> {
         let b_dec = self.b_dec.get(|| {
-            let b_dec = self.checkpoint.read(self.names.b_dec, &[cfg.d_in])?;
+            let name = &self.parts.b_dec;
+            let b_dec = finite(name, self.checkpoint.read(name, &[cfg.d_out])?)?;
             Ok(b_dec.into_iter().map(|b| b / self.scale).collect())
         });
         b_dec.map(Vec::as_slice)
     }
 
-    /// The decoder `[d_sae, d_in]`.
+    /// The decoder `[d_sae, d_out]`.
     pub(super) fn w_dec(&self, cfg: &SaeConfig) -> Result<&Tensor> {
-        self.w_dec.get(|| {
-            let mut w_dec = self.checkpoint.read(self.names.w_dec, &[cfg.d_sae, cfg.d_in])?;
-            if self.scale != 1.0 {
-                w_dec.iter_mut().for_each(|w| *w /= self.scale);
-            }
-            Ok(Tensor::from_vec(w_dec, (cfg.d_sae, cfg.d_in), &Device::Cpu)?)
-        })
+        self.decoder(cfg).map(|decoder| &decoder.w_dec)
     }
 
     /// The norm of each decoder row, `[d_sae]`.
     pub(super) fn decoder_norms(&self, cfg: &SaeConfig) -> Result<&[f32]> {
-        let norms = self.decoder_norms.get(|| {
-            let norms = self.w_dec(cfg)?.sqr()?.sum(1)?.sqrt()?;
-            Ok(norms.to_vec1::<f32>()?)
-        });
-        norms.map(Vec::as_slice)
+        self.decoder(cfg).map(|decoder| decoder.norms.as_slice())
     }
+
+    fn decoder(&self, cfg: &SaeConfig) -> Result<&Decoder> {
+        self.decoder.get(|| {
+            let SaeConfig { d_sae, d_out, .. } = *cfg;
+            let mut w_dec = self.parts.w_dec.read(&self.checkpoint, [d_sae, d_out])?;
+            let rows = w_dec.par_chunks_exact_mut(d_out);
+            let norms: Vec<f32> = rows
+                .map(|row| {
+                    if self.scale != 1.0 {
+                        row.iter_mut().for_each(|w| *w /= self.scale);
+                    }
+                    let norm = row.iter().map(|w| w * w).sum::<f32>().sqrt();
+                    if !cfg.fold_decoder_norm {
+                        return norm;
+                    }
+                    row.iter_mut().for_each(|w| *w /= norm.max(LEAST_NORM));
+                    norm.max(LEAST_NORM)
+                })
+                .collect();
+            let w_dec = Tensor::from_vec(w_dec, (d_sae, d_out), &Device::Cpu)?;
+            Ok(match cfg.fold_decoder_norm {
+                true => Decoder { w_dec, norms: vec![1.0; d_sae], folded: Some(norms) },
+                false => Decoder { w_dec, norms, folded: None },
+            })
+        })
+    }
+
+    /// The skip `[d_in, d_out]`, if there is one.
+    pub(super) fn w_skip(&self, cfg: &SaeConfig) -> Result<Option<&Tensor>> {
+        let SaeConfig { d_in, d_out, .. } = *cfg;
+        let Some(matrix) = self.parts.w_skip.as_ref().filter(|_| cfg.architecture.has_skip()) else {
+            return Ok(None);
+        };
+        let read = || matrix.read(&self.checkpoint, [d_in, d_out]);
+        self.w_skip.get(|| Ok(Tensor::from_vec(read()?, (d_in, d_out), &Device::Cpu)?)).map(Some)
+    }
+
+    /// The attention layers of a temporal SAE.
+    pub(super) fn attention(&self, cfg: &SaeConfig) -> Result<&[Attention]> {
+        let linear = |layer: usize, name: &str, [rows, columns]: [usize; 2]| {
+            let read = |part: &str, shape: &[usize]| {
+                let name = linear_name(layer, name, part);
+                let numbers = finite(&name, self.checkpoint.read(&name, shape)?)?;
+                Ok::<_, Error>(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+            };
+            Ok::<_, Error>(Linear { weight: read("weight", &[rows, columns])?, bias: read("bias", &[rows])? })
+        };
+        let layers = self.attention.get(|| {
+            let linears =
+                linear_layers(cfg).into_iter().map(|(layer, name, shape)| linear(layer, name, shape));
+            let mut linears = linears.collect::<Result<Vec<_>>>()?.into_iter();
+            let mut layers = Vec::new();
+            while let (Some(k_ctx), Some(q_target), Some(v_ctx), Some(c_proj)) =
+                (linears.next(), linears.next(), linears.next(), linears.next())
+            {
+                layers.push(Attention { k_ctx, q_target, v_ctx, c_proj });
+            }
+            Ok(layers)
+        });
+        layers.map(Vec::as_slice)
+    }
+}
+
+/// The linear maps of a temporal SAE's attention, four a layer, with their shapes.
+fn linear_layers(cfg: &SaeConfig) -> Vec<(usize, &'static str, [usize; 2])> {
+    let Architecture::Temporal { n_attn_layers, bottleneck_factor, .. } = cfg.architecture else {
+        return Vec::new();
+    };
+    let (wide, narrow) = (cfg.d_sae, cfg.d_sae / bottleneck_factor.max(1));
+    let of_layer = move |layer| {
+        [("k_ctx", narrow), ("q_target", narrow), ("v_ctx", wide), ("c_proj", wide)]
+            .map(|(name, rows)| (layer, name, [rows, wide]))
+    };
+    (0..n_attn_layers).flat_map(of_layer).collect()
+}
+
+fn linear_name(layer: usize, name: &str, part: &str) -> String {
+    format!("attn_layers.{layer}.{name}.{part}")
 }

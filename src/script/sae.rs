@@ -35,9 +35,11 @@ mod functions {
     /// The active features of each token.
     pub type Features = crate::sae::Features;
 
-    /// Loads an SAE: "demo", or a local folder in SAELens' layout (`cfg.json`, `sae_weights.safetensors`); or a folder
-    /// of such folders and the id of one. Options, where the checkpoint is not to be believed: `hook_name`,
-    /// `norm_scaling_factor`, `center_writing_weights`, `fold_value_biases`, `fold_ln`.
+    /// Loads an SAE: "demo", or a local folder or file in one of the layouts in which SAEs are published (SAELens', Gemma
+    /// Scope, dictionary_learning, sparsify, Llama Scope, …; the files tell which); or a folder of such and the id of one.
+    /// Options, where the checkpoint is not to be believed: `hook_name`, `hook_name_out`, `norm_scaling_factor`,
+    /// `center_writing_weights`, `fold_value_biases`, `fold_ln`; and `fold_decoder_norm` (activations times the norm of
+    /// their decoder row, as Neuronpedia shows them) and `conversion` (the layout, by SAELens' name).
     ///
     /// ```rhai
     /// let sae = load_sae("demo");
@@ -45,23 +47,28 @@ mod functions {
     /// print(sae);
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn load_sae(name: &str) -> ScriptResult<Sae> {
-        script(Sae::load(name, None, &SaeOptions::default()))
+    pub fn load_sae(context: NativeCallContext, name: &str) -> ScriptResult<Sae> {
+        script(Sae::load_with(name, None, &SaeOptions::default(), &progress_of(&context)))
     }
 
     #[rhai_fn(name = "load_sae", return_raw, volatile)]
-    pub fn load_sae_id(name: &str, sae_id: &str) -> ScriptResult<Sae> {
-        script(Sae::load(name, Some(sae_id), &SaeOptions::default()))
+    pub fn load_sae_id(context: NativeCallContext, name: &str, sae_id: &str) -> ScriptResult<Sae> {
+        script(Sae::load_with(name, Some(sae_id), &SaeOptions::default(), &progress_of(&context)))
     }
 
     #[rhai_fn(name = "load_sae", return_raw, volatile)]
-    pub fn load_sae_with(name: &str, options: Map) -> ScriptResult<Sae> {
-        script(Sae::load(name, None, &options::parse(options)?))
+    pub fn load_sae_with(context: NativeCallContext, name: &str, options: Map) -> ScriptResult<Sae> {
+        script(Sae::load_with(name, None, &options::parse(options)?, &progress_of(&context)))
     }
 
     #[rhai_fn(name = "load_sae", return_raw, volatile)]
-    pub fn load_sae_id_with(name: &str, sae_id: &str, options: Map) -> ScriptResult<Sae> {
-        script(Sae::load(name, Some(sae_id), &options::parse(options)?))
+    pub fn load_sae_id_with(
+        context: NativeCallContext,
+        name: &str,
+        sae_id: &str,
+        options: Map,
+    ) -> ScriptResult<Sae> {
+        script(Sae::load_with(name, Some(sae_id), &options::parse(options)?, &progress_of(&context)))
     }
 
     /// The sizes and choices of an SAE, a map in SAELens' names.
@@ -76,7 +83,7 @@ mod functions {
         script(sae.W_enc())
     }
 
-    /// The decoder, [d_sae, d_in].
+    /// The decoder, [d_sae, d_out]; d_out is d_in but for a transcoder.
     #[rhai_fn(global, get = "W_dec", pure, return_raw)]
     pub fn sae_w_dec(sae: &mut Sae) -> ScriptResult<Tensor> {
         script(sae.W_dec())
@@ -88,13 +95,13 @@ mod functions {
         script(sae.b_enc())
     }
 
-    /// The decoder's bias, [d_in].
+    /// The decoder's bias, [d_out].
     #[rhai_fn(global, get = "b_dec", pure, return_raw)]
     pub fn sae_b_dec(sae: &mut Sae) -> ScriptResult<Tensor> {
         script(sae.b_dec())
     }
 
-    /// One feature of an SAE: `index`, `encoder` [d_in], `decoder` [d_in].
+    /// One feature of an SAE: `index`, `encoder` [d_in], `decoder` [d_out].
     ///
     /// ```rhai
     /// let feature = load_sae("demo").feature(624);
@@ -106,7 +113,7 @@ mod functions {
     }
 
     /// The active features of each token of a tensor, the raw activation at the SAE's hook: [pos, d_in], or
-    /// [pos, n_heads, d_head] at a hook with heads.
+    /// [pos, n_heads, d_head] at a hook with heads. To a temporal SAE the tokens are one sequence.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -119,13 +126,14 @@ mod functions {
         script(sae.encode_above(&x, 0.0, &progress_of(&context)))
     }
 
-    /// What features stand for, [pos, d_in]: decoder rows weighted by activations, and the bias.
+    /// What features stand for, [pos, d_out]: decoder rows weighted by activations, and the bias.
     #[rhai_fn(global, pure, return_raw)]
     pub fn decode(sae: &mut Sae, features: Features) -> ScriptResult<Tensor> {
         script(sae.decode(&features))
     }
 
-    /// The SAE's reconstruction of a tensor, in its shape: encodes, decodes and undoes the normalisation.
+    /// The SAE's reconstruction of a tensor, in its shape: encodes, decodes and undoes the normalisation. Of a transcoder
+    /// what stands for its output hook, [pos, d_out], skip included.
     #[rhai_fn(global, pure, return_raw)]
     pub fn forward(sae: &mut Sae, x: Tensor) -> ScriptResult<Tensor> {
         script(sae.forward(&x))
@@ -178,7 +186,7 @@ mod functions {
             .collect())
     }
 
-    /// The largest activations, largest first: an array of maps with `pos`, `feature` and `value`.
+    /// The largest activations, by magnitude, largest first: an array of maps with `pos`, `feature` and `value`.
     #[rhai_fn(global, pure, return_raw)]
     pub fn top(features: &mut Features, k: INT) -> ScriptResult<Array> {
         let top = features.top(script(index("`k`", k))?);
@@ -210,10 +218,16 @@ mod functions {
         feature.encoder.clone()
     }
 
-    /// The direction that a feature writes, [d_in].
+    /// The direction that a feature writes, [d_out].
     #[rhai_fn(global, get = "decoder", pure)]
     pub fn feature_decoder(feature: &mut Feature) -> Tensor {
         feature.decoder.clone()
+    }
+
+    /// What was loaded and how it is used, a map: `hook_name`, `at_the_tap`, `files`, `warnings` and more.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn report(sae: &mut Sae) -> ScriptResult<Dynamic> {
+        rhai::serde::to_dynamic(sae.report())
     }
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]

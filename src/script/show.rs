@@ -63,8 +63,8 @@ fn nested(value: &Dynamic, quoted: bool) -> String {
 
 /// A feature in one line.
 pub(super) fn feature_text(feature: &Feature) -> String {
-    let width = feature.encoder.dims().first().copied().unwrap_or(0);
-    format!("Feature {}: encoder [{width}], decoder [{width}]", feature.index)
+    let (encoder, decoder) = (feature.encoder.dims(), feature.decoder.dims());
+    format!("Feature {}: encoder {encoder:?}, decoder {decoder:?}", feature.index)
 }
 
 /// A tensor's shape, type, summary and corner.

@@ -118,6 +118,59 @@ fn neither_batch_size_nor_threads_change_the_result() {
     }
 }
 
+/// A folder with a temporal SAE of random weights that reads 32 dimensions.
+fn temporal_sae() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let cfg = serde_json::json!({
+        "architecture": "temporal", "d_in": 32, "d_sae": 64, "n_heads": 2, "bottleneck_factor": 4, "kval_topk": 6,
+        "apply_b_dec_to_input": true,
+        "metadata": { "hook_name": "blocks.1.hook_resid_pre", "prepend_bos": true, "context_size": 24 },
+    });
+    std::fs::write(folder.path().join("cfg.json"), cfg.to_string()).unwrap();
+    let mut seed = 0u32;
+    let mut random = |shape: &[usize]| {
+        let numbers = (0..shape.iter().product()).map(|_| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            seed as f32 / u32::MAX as f32 - 0.5
+        });
+        candle_core::Tensor::from_vec(numbers.collect(), shape, &candle_core::Device::Cpu).unwrap()
+    };
+    let mut weights = std::collections::HashMap::new();
+    weights.insert("W_dec".to_owned(), random(&[64, 32]));
+    weights.insert("b_dec".to_owned(), random(&[32]));
+    for (name, rows) in [("k_ctx", 16), ("q_target", 16), ("v_ctx", 64), ("c_proj", 64)] {
+        weights.insert(format!("attn_layers.0.{name}.weight"), random(&[rows, 64]));
+        weights.insert(format!("attn_layers.0.{name}.bias"), random(&[rows]));
+    }
+    candle_core::safetensors::save(&weights, folder.path().join("sae_weights.safetensors")).unwrap();
+    folder
+}
+
+#[test]
+fn a_temporal_sae_does_not_see_other_documents() {
+    let model = Model::load(&fixture("models/gpt2_text")).unwrap();
+    let folder = temporal_sae();
+    let sae = Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default()).unwrap();
+    let run = |batch_size| {
+        let output = folder.path().join("out.jsonl");
+        let options = ExtractOptions {
+            dataset_path: "demo".to_owned(),
+            output_path: output.to_string_lossy().into_owned(),
+            max_examples: Some(12),
+            batch_size,
+            ..Default::default()
+        };
+        let summary = run(&model, &sae, &options).unwrap();
+        assert!(summary.mean_l0 > 1.0, "{summary}");
+        read_records(&output).unwrap().collect::<Result<Vec<_>>>().unwrap()
+    };
+    let alone = run(1);
+    assert!(alone.len() > 12);
+    for batch_size in [2, 1000] {
+        assert!(run(batch_size) == alone, "batch_size {batch_size}");
+    }
+}
+
 #[test]
 fn a_batch_of_one_token_is_no_exception() {
     let file = documents(&["a", "the", "of", "a"]);

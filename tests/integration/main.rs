@@ -11,6 +11,7 @@ mod families;
 mod oracle;
 // SAEs: every layout and architecture against its reference.
 mod sae;
+mod sae_layouts;
 // Published SAEs: the list, and looking through it.
 mod registry;
 // Datasets: every format, and what is broken.

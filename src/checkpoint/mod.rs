@@ -1,0 +1,505 @@
+//! Checkpoints: names and shapes are read and checked when one is opened, a tensor's numbers when it is asked for.
+//!
+//! A checkpoint is one file or several: safetensors, numpy's npz, or torch's pt; which, the first bytes say. Each tensor
+//! is read once, in pieces, straight into the `f32`s that will be used, whatever its type on disk and whichever way round
+//! it is stored: no second copy is ever held. Tensors that nobody asks for are never read. Nothing in a file is run, and
+//! nothing is allocated that the file's size does not cover.
+
+mod archive;
+mod lazy;
+mod npy;
+mod pickle;
+mod safetensors;
+mod source;
+mod torch;
+
+pub use lazy::Lazy;
+pub use npy::{MOST_HEADER, NpyHeader};
+
+use crate::error::{Error, Result};
+use ::safetensors::Dtype;
+use serde_json::Value;
+use source::{Source, Span};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// How much of a tensor is read at a time, in bytes.
+const PIECE: usize = 1 << 20;
+
+/// What a checkpoint holds besides tensors.
+type Values = BTreeMap<String, Value>;
+
+/// Named tensors in one or several files.
+#[derive(Debug)]
+pub struct Checkpoint {
+    sources: Vec<Source>,
+    tensors: BTreeMap<String, Entry>,
+    values: Values,
+}
+
+/// Where one tensor's numbers are.
+#[derive(Debug, Clone)]
+struct Entry {
+    source: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// How many numbers lie between neighbours of each axis; `None` where they lie row by row.
+    strides: Option<Vec<usize>>,
+    span: Span,
+    /// Where in the span's content the numbers begin, in bytes.
+    offset: u64,
+}
+
+/// The order in which numbers lie.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    /// Row by row.
+    Rows,
+    /// A matrix column by column.
+    Columns,
+    /// Any other.
+    Scattered,
+}
+
+impl Entry {
+    /// Numbers that fill a span row by row.
+    fn new(dtype: Dtype, shape: Vec<usize>, span: Span) -> Self {
+        Entry { source: 0, dtype, shape, strides: None, span, offset: 0 }
+    }
+
+    /// How many numbers there are between the first and the last, both counted; `None` if that has no end.
+    fn reach(&self) -> Option<u64> {
+        let count = byte_count(&self.shape, self.dtype)? / width(self.dtype) as u64;
+        let Some(strides) = &self.strides else { return Some(count) };
+        if strides.len() != self.shape.len() {
+            return None;
+        }
+        if count == 0 {
+            return Some(0);
+        }
+        let mut reach = 1u64;
+        for (n, stride) in self.shape.iter().zip(strides) {
+            reach = reach.checked_add((*n as u64 - 1).checked_mul(*stride as u64)?)?;
+        }
+        // A tensor that shows one number in many places could be of any size.
+        (reach >= count).then_some(reach)
+    }
+
+    /// Checks that all numbers lie in the span.
+    fn check(&self, source: &Source, name: &str) -> Result<()> {
+        let end = self.reach().and_then(|reach| reach.checked_mul(width(self.dtype) as u64));
+        if end.and_then(|end| end.checked_add(self.offset)).is_some_and(|end| end <= self.span.size) {
+            return Ok(());
+        }
+        let message = format!("tensor `{name}` of shape {:?}: its numbers are not all there", self.shape);
+        Err(Error::malformed(&source.path, message)
+            .with_hint("the file was cut short or damaged: download or copy it again"))
+    }
+
+    fn order(&self) -> Order {
+        let Some(strides) = &self.strides else { return Order::Rows };
+        let mut next = 1;
+        let by_rows = self.shape.iter().zip(strides).rev().all(|(n, stride)| {
+            let fits = *stride == next || *n == 1;
+            next *= n;
+            fits
+        });
+        match (self.shape.as_slice(), strides.as_slice()) {
+            _ if by_rows => Order::Rows,
+            ([rows, columns], [1, stride]) if stride == rows || *columns == 1 => Order::Columns,
+            _ => Order::Scattered,
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Opens files as one checkpoint; a tensor that is in several is taken from the last.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is cut short, or whose header is not what its format says.
+    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+        let mut checkpoint = Checkpoint::empty();
+        for path in paths {
+            checkpoint.add(Source::open(path)?)?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// Opens a file that is part of this program; `name` stands for it in messages.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self> {
+        let mut checkpoint = Checkpoint::empty();
+        checkpoint.add(Source::embedded(name, bytes))?;
+        Ok(checkpoint)
+    }
+
+    fn empty() -> Self {
+        Checkpoint { sources: Vec::new(), tensors: BTreeMap::new(), values: Values::new() }
+    }
+
+    fn add(&mut self, source: Source) -> Result<()> {
+        let (tensors, values) = contents(&source)?;
+        for (name, entry) in tensors {
+            entry.check(&source, &name)?;
+            self.tensors.insert(name, Entry { source: self.sources.len(), ..entry });
+        }
+        self.values.extend(values);
+        self.sources.push(source);
+        Ok(())
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The shape of a tensor, if there is one of that name.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// The type of a tensor's numbers on disk ("f32", "f16", "bf16", …), if there is one of that name.
+    pub fn dtype(&self, name: &str) -> Option<String> {
+        self.tensors.get(name).map(|entry| entry.dtype.to_string().to_lowercase())
+    }
+
+    /// What is kept under a name that is no tensor, as a torch checkpoint can.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
+    }
+
+    /// A single number: a value, or a tensor with one number in it, also a whole one; `None` where there is none.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn scalar(&self, name: &str) -> Result<Option<f64>> {
+        if let Some(value) = self.values.get(name) {
+            return Ok(value.as_f64());
+        }
+        let numbers = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64, Dtype::I64, Dtype::I32, Dtype::U8];
+        let Some(entry) = self.tensors.get(name) else { return Ok(None) };
+        if !numbers.contains(&entry.dtype) || entry.shape.iter().any(|n| *n != 1) {
+            return Ok(None);
+        }
+        let mut number = None;
+        read_pieces(&self.sources[entry.source], entry, 1, PIECE, |piece| number = piece.first().copied())?;
+        Ok(number.map(f64::from))
+    }
+
+    /// The files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.sources.iter().map(|source| source.path.as_path())
+    }
+
+    /// Checks that a tensor is there, has this shape and holds numbers, without reading it.
+    ///
+    /// # Errors
+    /// Names the file, the tensor, and what was expected and found.
+    pub fn require(&self, name: &str, shape: &[usize]) -> Result<()> {
+        self.entry(name, shape).map(|_| ())
+    }
+
+    /// Reads a tensor of this shape, row by row.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::require`]; a file that cannot be read.
+    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let (source, entry) = self.entry(name, shape)?;
+        let count = shape.iter().product();
+        match (entry.order(), shape) {
+            (Order::Columns, [rows, columns]) => read_turned(source, entry, [*columns, *rows]),
+            (Order::Scattered, _) => read_scattered(source, entry),
+            _ => {
+                let mut numbers = Vec::with_capacity(count);
+                read_pieces(source, entry, count, PIECE, |piece| numbers.extend_from_slice(piece))?;
+                Ok(numbers)
+            }
+        }
+    }
+
+    /// Reads a matrix that is stored as `[rows, columns]` so that the result is `[columns, rows]`, row by row.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn read_transposed(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
+        let (source, entry) = self.entry(name, &[rows, columns])?;
+        match entry.order() {
+            Order::Rows => read_turned(source, entry, [rows, columns]),
+            Order::Columns => {
+                let mut numbers = Vec::with_capacity(rows * columns);
+                read_pieces(source, entry, rows * columns, PIECE, |piece| numbers.extend_from_slice(piece))?;
+                Ok(numbers)
+            }
+            Order::Scattered => {
+                let numbers = read_scattered(source, entry)?;
+                let column = |c: usize| numbers.iter().skip(c).step_by(columns.max(1));
+                Ok((0..columns).flat_map(column).copied().collect())
+            }
+        }
+    }
+
+    fn entry(&self, name: &str, shape: &[usize]) -> Result<(&Source, &Entry)> {
+        let Some(entry) = self.tensors.get(name) else {
+            return Err(Error::Unknown {
+                kind: "tensor",
+                name: name.to_owned(),
+                place: self.place(),
+                known: self.names().map(str::to_owned).collect(),
+            });
+        };
+        let source = &self.sources[entry.source];
+        if entry.shape != shape {
+            return Err(Error::malformed(
+                &source.path,
+                format!("tensor `{name}`: expected shape {shape:?}, got {:?}", entry.shape),
+            )
+            .with_hint("the configuration beside the weights belongs to another checkpoint"));
+        }
+        if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
+            return Err(Error::malformed(
+                &source.path,
+                format!("tensor `{name}`: expected f32, f16, bf16 or f64, got {}", entry.dtype),
+            )
+            .with_hint("quantised checkpoints are not read: use the original weights"));
+        }
+        Ok((source, entry))
+    }
+
+    fn place(&self) -> String {
+        let names: Vec<_> = self.paths().map(|p| format!("`{}`", p.display())).collect();
+        match names.as_slice() {
+            [one] => one.clone(),
+            [first, ..] => format!("{first} and {} more files", names.len() - 1),
+            [] => "an empty checkpoint".to_owned(),
+        }
+    }
+}
+
+/// Reads numbers that lie as a matrix `[rows, columns]`, row by row, into one that is `[columns, rows]`.
+fn read_turned(source: &Source, entry: &Entry, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
+    /// So many rows at a time: what is written then fills whole cache lines.
+    const BAND: usize = 16;
+    let mut numbers = vec![0f32; rows * columns];
+    let mut row = 0;
+    let band_bytes = BAND * columns * width(entry.dtype);
+    read_pieces(source, entry, rows * columns, band_bytes.max(1), |band| {
+        let height = band.len() / columns.max(1);
+        for (column, target) in numbers.chunks_exact_mut(rows.max(1)).enumerate() {
+            for (r, cell) in target[row..row + height].iter_mut().enumerate() {
+                *cell = band[r * columns + column];
+            }
+        }
+        row += height;
+    })?;
+    Ok(numbers)
+}
+
+/// Reads a tensor whose numbers have others between them.
+fn read_scattered(source: &Source, entry: &Entry) -> Result<Vec<f32>> {
+    let reach = entry.reach().and_then(|reach| usize::try_from(reach).ok()).unwrap_or(0);
+    let mut lying = Vec::with_capacity(reach);
+    read_pieces(source, entry, reach, PIECE, |piece| lying.extend_from_slice(piece))?;
+    // The places of the numbers, one axis after the other.
+    let mut places = vec![0usize];
+    for (n, stride) in entry.shape.iter().zip(entry.strides.as_deref().unwrap_or_default()) {
+        places = places.iter().flat_map(|at| (0..*n).map(move |i| at + i * stride)).collect();
+    }
+    Ok(places.into_iter().map(|at| lying.get(at).copied().unwrap_or(f32::NAN)).collect())
+}
+
+/// What is in a file, by its first bytes.
+fn contents(source: &Source) -> Result<(BTreeMap<String, Entry>, Values)> {
+    let start = source.beginning(4)?;
+    if start.starts_with(b"PK") {
+        let members = archive::members(source)?;
+        return match torch::pickle_of(&members) {
+            Some(pickle) => torch::entries(source, &members, pickle),
+            None => Ok((npy::entries(source, &members)?, Values::new())),
+        };
+    }
+    let extension = source.path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    if start.starts_with(&[0x80, 2]) || matches!(extension, "pt" | "pth" | "bin" | "npz") {
+        let message = "not a zip archive, which a checkpoint of torch or numpy is";
+        return Err(Error::malformed(&source.path, message).with_hint(
+            "checkpoints of torch before 1.6 are not: load it with a current torch and save it again; a file that Git \
+             LFS or a download left as a pointer is none either: download it again",
+        ));
+    }
+    Ok((safetensors::entries(source)?, Values::new()))
+}
+
+/// Reads `count` numbers that lie one behind the other in pieces of at most `piece` bytes; hands each on as `f32`s.
+fn read_pieces(
+    source: &Source,
+    entry: &Entry,
+    count: usize,
+    piece: usize,
+    mut take: impl FnMut(&[f32]),
+) -> Result<()> {
+    let width = width(entry.dtype);
+    let per_piece = (piece / width).max(1);
+    let mut bytes = vec![0u8; per_piece.min(count) * width];
+    let mut numbers = Vec::with_capacity(per_piece.min(count));
+    let mut stream = source.stream(entry.span, entry.offset)?;
+    let mut done = 0;
+    while done < count {
+        let now = per_piece.min(count - done);
+        let bytes = &mut bytes[..now * width];
+        stream.fill(bytes).map_err(|e| source.error(e))?;
+        numbers.clear();
+        decode(entry.dtype, bytes, &mut numbers);
+        take(&numbers);
+        done += now;
+    }
+    Ok(())
+}
+
+fn decode(dtype: Dtype, bytes: &[u8], numbers: &mut Vec<f32>) {
+    fn each<const N: usize>(bytes: &[u8], numbers: &mut Vec<f32>, f: impl Fn([u8; N]) -> f32) {
+        numbers.extend(bytes.as_chunks::<N>().0.iter().map(|b| f(*b)));
+    }
+    match dtype {
+        Dtype::F16 => each(bytes, numbers, |b| half::f16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => each(bytes, numbers, |b| half::bf16::from_le_bytes(b).to_f32()),
+        Dtype::F64 => each(bytes, numbers, |b| f64::from_le_bytes(b) as f32),
+        Dtype::I64 => each(bytes, numbers, |b| i64::from_le_bytes(b) as f32),
+        Dtype::I32 => each(bytes, numbers, |b| i32::from_le_bytes(b) as f32),
+        Dtype::U8 | Dtype::BOOL => each(bytes, numbers, |[b]| f32::from(b)),
+        _ => each(bytes, numbers, f32::from_le_bytes),
+    }
+}
+
+/// The bytes of one number.
+fn width(dtype: Dtype) -> usize {
+    dtype.bitsize().div_ceil(8)
+}
+
+/// The bytes of a tensor, if they can be counted.
+fn byte_count(shape: &[usize], dtype: Dtype) -> Option<u64> {
+    // A zero among sizes that overflow without it would hide them.
+    let sizes = shape.iter().map(|n| *n as u64);
+    let product = sizes.clone().filter(|n| *n > 0).try_fold(width(dtype) as u64, u64::checked_mul)?;
+    Some(if sizes.clone().any(|n| n == 0) { 0 } else { product })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/containers").join(name)
+    }
+
+    fn open(name: &str) -> Result<Checkpoint> {
+        Checkpoint::open(&[fixture(name)])
+    }
+
+    /// A matrix as numpy would turn it.
+    fn turned(numbers: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
+        (0..columns).flat_map(|c| (0..rows).map(move |r| numbers[r * columns + c])).collect()
+    }
+
+    #[test]
+    fn every_container_gives_the_same_numbers() {
+        for (name, expected) in [
+            ("views.pt", "views.safetensors"),
+            ("nested.pt", "nested.safetensors"),
+            ("two.pt", "two.safetensors"),
+            ("arrays.npz", "arrays.safetensors"),
+            ("arrays_deflated.npz", "arrays.safetensors"),
+        ] {
+            let (got, expected) = (open(name).unwrap(), open(expected).unwrap());
+            for tensor in expected.names() {
+                let shape = expected.shape(tensor).unwrap();
+                let numbers = expected.read(tensor, shape).unwrap();
+                assert_eq!(got.read(tensor, shape).unwrap(), numbers, "{name}: {tensor}");
+                if let [rows, columns] = *shape {
+                    let got = got.read_transposed(tensor, [rows, columns]).unwrap();
+                    assert_eq!(got, turned(&numbers, [rows, columns]), "{name}: {tensor}, transposed");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_tensor_is_there_as_a_value() {
+        let views = open("views.pt").unwrap();
+        for (name, number) in [
+            ("k", Some(7.0)),
+            ("threshold", Some(-1.5)),
+            ("one", Some(2.0)),
+            ("count", Some(12.0)),
+            ("factor", Some(0.25)),
+            ("name", None),
+            ("plain", None),
+            ("absent", None),
+        ] {
+            assert_eq!(views.scalar(name).unwrap(), number, "{name}");
+        }
+        assert_eq!(views.value("name").unwrap(), "TopK");
+        let nested = serde_json::json!({ "k": 32, "list": [1, 2.5, "x", null, true], "big": 1u64 << 40 });
+        assert_eq!(views.value("nested"), Some(&nested));
+        assert_eq!(open("arrays.npz").unwrap().scalar("k").unwrap(), Some(9.0));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let error = open("legacy.pt").unwrap_err();
+        assert!(error.hint().unwrap().contains("save it again"), "{error}");
+        let error = open("says_far_too_much.npz").unwrap_err();
+        assert!(error.to_string().contains("its size contradicts"), "{error}");
+        let longer = open("longer_than_it_says.npz").unwrap();
+        let error = longer.read("x", &[4096]).unwrap_err();
+        assert!(error.to_string().contains("more than its size says"), "{error}");
+        let error = open("views.pt").unwrap().read("k", &[]).unwrap_err();
+        assert!(error.to_string().contains("expected f32, f16, bf16 or f64, got I64"), "{error}");
+    }
+
+    /// Opens a file with such bytes and reads everything in it. Only an error may come of it.
+    fn read_all(name: &str, bytes: Vec<u8>) -> bool {
+        let read = || {
+            let checkpoint = Checkpoint::embedded(name, Box::leak(bytes.into_boxed_slice()))?;
+            for name in checkpoint.names() {
+                let shape = checkpoint.shape(name).unwrap_or_default();
+                checkpoint.scalar(name)?;
+                if checkpoint.require(name, shape).is_ok() {
+                    checkpoint.read(name, shape)?;
+                }
+                if let [rows, columns] = *shape {
+                    let _ = checkpoint.read_transposed(name, [rows, columns]);
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        read().is_ok()
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_at_worst() {
+        let mut state = 1u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for name in ["views.pt", "nested.pt", "arrays.npz", "arrays_deflated.npz", "views.safetensors"] {
+            let whole = std::fs::read(fixture(name)).unwrap();
+            assert!(read_all(name, whole.clone()), "{name}");
+            for end in (0..whole.len()).step_by(1 + whole.len() / 400) {
+                assert!(!read_all(name, whole[..end].to_vec()), "{name} cut at {end}");
+            }
+            let mut failed = 0;
+            for _ in 0..3000 {
+                let mut damaged = whole.clone();
+                for _ in 0..=random(3) {
+                    let at = random(damaged.len());
+                    damaged[at] =
+                        if random(2) == 0 { damaged[at] ^ (1 << random(8)) } else { random(256) as u8 };
+                }
+                failed += usize::from(!read_all(name, damaged));
+            }
+            assert!(failed > 100, "{name}: {failed}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Numpy's formats: npy, one array behind a header, and npz, a zip archive of them.
+//! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
+
+use super::Entry;
+use super::archive::Member;
+use super::source::Source;
+use crate::error::{Error, Result};
+use safetensors::Dtype;
+use std::collections::BTreeMap;
+
+/// The longest header that is read, in bytes; numpy's own are of a hundred.
+pub const MOST_HEADER: usize = 1 << 13;
+
+/// What an npy file says of its array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NpyHeader {
+    /// The type of its numbers.
+    pub dtype: Dtype,
+    /// Whether the first index is the one that runs fastest.
+    pub fortran_order: bool,
+    /// The shape.
+    pub shape: Vec<usize>,
+    /// Where the numbers begin.
+    pub data_start: usize,
+    /// The bytes of the numbers.
+    pub data_size: u64,
+}
+
+impl NpyHeader {
+    /// Reads the header from the first bytes of a file.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn parse(start: &[u8]) -> std::result::Result<Self, String> {
+        let (header_start, length) = match start {
+            [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => (10, u32::from_le_bytes([*a, *b, 0, 0])),
+            [0x93, b'N', b'U', b'M', b'P', b'Y', 2 | 3, _, a, b, c, d, ..] => {
+                (12, u32::from_le_bytes([*a, *b, *c, *d]))
+            }
+            _ => return Err("it does not begin as one".to_owned()),
+        };
+        let data_start = header_start + length as usize;
+        let header = start.get(header_start..data_start).and_then(|h| std::str::from_utf8(h).ok());
+        let header = header.ok_or("its header is cut short")?;
+        let after = |key: &str| header.split_once(key).map(|(_, rest)| rest.trim_start());
+        let shape =
+            after("'shape':").and_then(|rest| rest.strip_prefix('(')?.split_once(')')).map(|(s, _)| s);
+        let parts = shape.ok_or("its header names no shape")?.split(',').map(str::trim);
+        let shape = parts.filter(|part| !part.is_empty()).map(str::parse).collect::<Result<Vec<usize>, _>>();
+        let shape = shape.map_err(|_| "its shape is no list of sizes")?;
+        let descr = after("'descr':").and_then(|rest| rest.strip_prefix('\'')?.split_once('\''));
+        let (descr, _) = descr.ok_or("its header names no number type")?;
+        let dtype = dtype(descr).ok_or_else(|| format!("its number type `{descr}` is not read"))?;
+        let data_size = super::byte_count(&shape, dtype).ok_or("its shape is too large")?;
+        let fortran_order = after("'fortran_order':").is_some_and(|rest| rest.starts_with("True"));
+        Ok(NpyHeader { dtype, fortran_order, shape, data_start, data_size })
+    }
+}
+
+/// numpy's name for a number type, little endian.
+fn dtype(descr: &str) -> Option<Dtype> {
+    let known = [
+        ("<f4", Dtype::F32),
+        ("<f2", Dtype::F16),
+        ("<f8", Dtype::F64),
+        ("<i8", Dtype::I64),
+        ("<i4", Dtype::I32),
+        ("<i2", Dtype::I16),
+        ("|i1", Dtype::I8),
+        ("<u8", Dtype::U64),
+        ("<u4", Dtype::U32),
+        ("<u2", Dtype::U16),
+        ("|u1", Dtype::U8),
+        ("|b1", Dtype::BOOL),
+    ];
+    known.iter().find(|(name, _)| *name == descr).map(|(_, dtype)| *dtype)
+}
+
+/// The arrays of an npz archive.
+pub(super) fn entries(source: &Source, members: &[Member]) -> Result<BTreeMap<String, Entry>> {
+    let mut entries = BTreeMap::new();
+    for Member { name, span } in members {
+        let Some(array) = name.strip_suffix(".npy") else { continue };
+        let malformed = |message: &str| {
+            let message = format!("array `{array}`: not an npy file that can be read: {message}");
+            Error::malformed(&source.path, message)
+                .with_hint("write it with numpy.savez or numpy.savez_compressed as float32")
+        };
+        let mut start = vec![0; MOST_HEADER.min(usize::try_from(span.size).unwrap_or(usize::MAX))];
+        source.stream(*span, 0)?.fill(&mut start).map_err(|e| source.error(e))?;
+        let header = NpyHeader::parse(&start).map_err(|message| malformed(&message))?;
+        let expected = header.data_size.checked_add(header.data_start as u64);
+        if expected != Some(span.size) {
+            return Err(malformed("its size contradicts its shape"));
+        }
+        let mut entry = Entry::new(header.dtype, header.shape, *span);
+        entry.offset = header.data_start as u64;
+        if header.fortran_order {
+            let strides = entry.shape.iter().scan(1usize, |next, n| {
+                let stride = *next;
+                *next = next.saturating_mul(*n);
+                Some(stride)
+            });
+            entry.strides = Some(strides.collect());
+        }
+        entries.insert(array.to_owned(), entry);
+    }
+    Ok(entries)
+}

@@ -1,0 +1,427 @@
+//! Pickles as data: what `torch.save` writes, read without running anything.
+//!
+//! A pickle is a program for a small stack machine whose instructions can name any function and have it called. Here a
+//! name stays a name and a call stays a note of what was to be called with what; who reads the result knows the few that
+//! matter. Nothing is allocated that the bytes of the pickle do not stand for. Format: Python's `pickletools`.
+
+use std::collections::HashMap;
+
+/// A node of the result, by its place in [`Pickle::nodes`]. Nodes may be shared, and may contain each other.
+pub(super) type Id = usize;
+
+/// The result of a pickle.
+#[derive(Debug, Default)]
+pub(super) struct Pickle<'a> {
+    nodes: Vec<Node<'a>>,
+    /// The node that the pickle stands for.
+    pub(super) root: Id,
+}
+
+/// One value.
+#[derive(Debug, PartialEq)]
+pub(super) enum Node<'a> {
+    None,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(&'a str),
+    Bytes,
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    /// A name, of a class or a function: its module and its own.
+    Global(&'a str, &'a str),
+    /// What the file keeps outside the pickle.
+    Persistent(Id),
+    /// A function or a class, what it was to be called with, and what was put into the result afterwards.
+    Call {
+        callee: Id,
+        args: Id,
+        items: Vec<(Id, Id)>,
+    },
+    /// A number too large, or another thing that no checkpoint needs.
+    Opaque,
+}
+
+impl<'a> Pickle<'a> {
+    pub(super) fn node(&self, id: Id) -> &Node<'a> {
+        self.nodes.get(id).unwrap_or(&Node::Opaque)
+    }
+
+    /// The items of a tuple; none of anything else.
+    pub(super) fn tuple(&self, id: Id) -> &[Id] {
+        match self.node(id) {
+            Node::Tuple(items) => items,
+            _ => &[],
+        }
+    }
+
+    pub(super) fn text(&self, id: Id) -> Option<&'a str> {
+        match self.node(id) {
+            Node::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A whole number that counts something.
+    pub(super) fn count(&self, id: Id) -> Option<usize> {
+        match self.node(id) {
+            Node::Int(n) => usize::try_from(*n).ok(),
+            _ => None,
+        }
+    }
+
+    /// The module and the name of what was to be called, and its arguments.
+    pub(super) fn call(&self, id: Id) -> Option<(&'a str, &'a str, &[Id])> {
+        match self.node(id) {
+            Node::Call { callee, args, .. } => match self.node(*callee) {
+                Node::Global(module, name) => Some((module, name, self.tuple(*args))),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The entries of a dictionary, or of an object that was filled like one, such as an `OrderedDict`.
+    pub(super) fn entries(&self, id: Id) -> Option<&[(Id, Id)]> {
+        match self.node(id) {
+            Node::Dict(entries) | Node::Call { items: entries, .. } => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// Reads a pickle.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, String> {
+        let mut machine = Machine { input: bytes, ..Machine::default() };
+        loop {
+            let code = machine.byte()?;
+            if code == b'.' {
+                let root = machine.pop()?;
+                return Ok(Pickle { nodes: machine.nodes, root });
+            }
+            machine.step(code)?;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Machine<'a> {
+    input: &'a [u8],
+    nodes: Vec<Node<'a>>,
+    stack: Vec<Id>,
+    /// How high the stack was at each mark.
+    marks: Vec<usize>,
+    memo: HashMap<u32, Id>,
+}
+
+type Step<T = ()> = Result<T, String>;
+
+impl<'a> Machine<'a> {
+    /// One instruction. Every one takes at least a byte and makes at most one node.
+    fn step(&mut self, code: u8) -> Step {
+        match code {
+            // Protocol and frames say nothing about values.
+            0x80 => self.skip(1)?,
+            0x95 => self.skip(8)?,
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => drop(self.pop()?),
+            b'1' => drop(self.pop_to_mark()?),
+            b'2' => {
+                let top = *self.stack.last().ok_or("an empty stack")?;
+                self.stack.push(top);
+            }
+            b'q' => {
+                let key = u32::from(self.byte()?);
+                self.remember(key)?;
+            }
+            b'r' => {
+                let key = self.u32()?;
+                self.remember(key)?;
+            }
+            0x94 => self.remember(u32::try_from(self.memo.len()).unwrap_or(u32::MAX))?,
+            b'h' => {
+                let key = u32::from(self.byte()?);
+                self.recall(key)?;
+            }
+            b'j' => {
+                let key = self.u32()?;
+                self.recall(key)?;
+            }
+            b'R' | 0x81 => {
+                let (args, callee) = (self.pop()?, self.pop()?);
+                self.push(Node::Call { callee, args, items: Vec::new() });
+            }
+            // The state of an object: its attributes, none of which is a weight.
+            b'b' => drop(self.pop()?),
+            b'a' => {
+                let item = self.pop()?;
+                self.extend(vec![item])?;
+            }
+            b'e' | 0x90 => {
+                let items = self.pop_to_mark()?;
+                self.extend(items)?;
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set(vec![(key, value)])?;
+            }
+            b'u' => {
+                let items = self.pop_to_mark()?;
+                self.set(pairs(&items)?)?;
+            }
+            b'Q' => {
+                let id = self.pop()?;
+                self.push(Node::Persistent(id));
+            }
+            _ => {
+                let node = self.value(code)?;
+                self.push(node);
+            }
+        }
+        Ok(())
+    }
+
+    /// An instruction that makes a value.
+    fn value(&mut self, code: u8) -> Step<Node<'a>> {
+        Ok(match code {
+            b'N' => Node::None,
+            0x88 => Node::Bool(true),
+            0x89 => Node::Bool(false),
+            b'K' => Node::Int(i64::from(self.byte()?)),
+            b'M' => {
+                let [a, b] = self.array()?;
+                Node::Int(i64::from(u16::from_le_bytes([a, b])))
+            }
+            b'J' => Node::Int(i64::from(i32::from_le_bytes(self.array()?))),
+            0x8a => {
+                let length = self.byte()?;
+                long(self.take(u64::from(length))?)
+            }
+            0x8b => {
+                let length = self.u32()?;
+                long(self.take(u64::from(length))?)
+            }
+            b'G' => Node::Float(f64::from_be_bytes(self.array()?)),
+            b'I' => match self.line()? {
+                "00" => Node::Bool(false),
+                "01" => Node::Bool(true),
+                digits => digits.parse().map_or(Node::Opaque, Node::Int),
+            },
+            b'L' => self.line()?.trim_end_matches('L').parse().map_or(Node::Opaque, Node::Int),
+            b'F' => self.line()?.parse().map_or(Node::Opaque, Node::Float),
+            0x8c | b'U' => {
+                let length = self.byte()?;
+                self.text(u64::from(length))?
+            }
+            b'X' | b'T' => {
+                let length = self.u32()?;
+                self.text(u64::from(length))?
+            }
+            0x8d => {
+                let length = u64::from_le_bytes(self.array()?);
+                self.text(length)?
+            }
+            b'V' => Node::Text(self.line()?),
+            b'C' => {
+                let length = self.byte()?;
+                self.take(u64::from(length)).map(|_| Node::Bytes)?
+            }
+            b'B' => {
+                let length = self.u32()?;
+                self.take(u64::from(length)).map(|_| Node::Bytes)?
+            }
+            0x8e => {
+                let length = u64::from_le_bytes(self.array()?);
+                self.take(length).map(|_| Node::Bytes)?
+            }
+            b')' => Node::Tuple(Vec::new()),
+            0x85..=0x87 => {
+                let from = self.stack.len().checked_sub(usize::from(code - 0x84)).ok_or("an empty stack")?;
+                Node::Tuple(self.split_off(from)?)
+            }
+            b't' => Node::Tuple(self.pop_to_mark()?),
+            b']' | 0x8f => Node::List(Vec::new()),
+            b'l' | 0x91 => Node::List(self.pop_to_mark()?),
+            b'}' => Node::Dict(Vec::new()),
+            b'd' => Node::Dict(pairs(&self.pop_to_mark()?)?),
+            b'c' => Node::Global(self.line()?, self.line()?),
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                match (self.nodes.get(module), self.nodes.get(name)) {
+                    (Some(Node::Text(module)), Some(Node::Text(name))) => Node::Global(module, name),
+                    _ => return Err("a name that is no text".to_owned()),
+                }
+            }
+            other => return Err(format!("the instruction 0x{other:02x}, which torch does not write")),
+        })
+    }
+
+    fn push(&mut self, node: Node<'a>) {
+        self.stack.push(self.nodes.len());
+        self.nodes.push(node);
+    }
+
+    fn pop(&mut self) -> Step<Id> {
+        let least = self.marks.last().copied().unwrap_or(0);
+        if self.stack.len() <= least {
+            return Err("an empty stack".to_owned());
+        }
+        self.stack.pop().ok_or_else(|| "an empty stack".to_owned())
+    }
+
+    fn pop_to_mark(&mut self) -> Step<Vec<Id>> {
+        let mark = self.marks.pop().ok_or("an end without a beginning")?;
+        self.split_off(mark)
+    }
+
+    fn split_off(&mut self, from: usize) -> Step<Vec<Id>> {
+        if from > self.stack.len() || self.marks.last().is_some_and(|mark| from < *mark) {
+            return Err("an empty stack".to_owned());
+        }
+        Ok(self.stack.split_off(from))
+    }
+
+    /// What is on top of the stack, to be changed.
+    fn top(&mut self) -> Step<&mut Node<'a>> {
+        let top = *self.stack.last().ok_or("an empty stack")?;
+        self.nodes.get_mut(top).ok_or_else(|| "an empty stack".to_owned())
+    }
+
+    fn extend(&mut self, new: Vec<Id>) -> Step {
+        match self.top()? {
+            Node::List(items) => items.extend(new),
+            Node::Call { .. } => {}
+            _ => return Err("items for what is no list".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, new: Vec<(Id, Id)>) -> Step {
+        match self.top()? {
+            Node::Dict(items) | Node::Call { items, .. } => items.extend(new),
+            _ => return Err("entries for what is no dictionary".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, key: u32) -> Step {
+        let top = *self.stack.last().ok_or("an empty stack")?;
+        self.memo.insert(key, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, key: u32) -> Step {
+        let id = *self.memo.get(&key).ok_or("a value that was not kept")?;
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn take(&mut self, length: u64) -> Step<&'a [u8]> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let taken = self.input.split_at_checked(length);
+        let (taken, rest) = taken.ok_or("it ends too early")?;
+        self.input = rest;
+        Ok(taken)
+    }
+
+    fn skip(&mut self, length: u64) -> Step {
+        self.take(length).map(drop)
+    }
+
+    fn byte(&mut self) -> Step<u8> {
+        self.array().map(|[byte]: [u8; 1]| byte)
+    }
+
+    fn u32(&mut self) -> Step<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
+        let (taken, rest) = self.input.split_first_chunk().ok_or("it ends too early")?;
+        self.input = rest;
+        Ok(*taken)
+    }
+
+    fn line(&mut self) -> Step<&'a str> {
+        let end = self.input.iter().position(|byte| *byte == b'\n').ok_or("it ends too early")?;
+        let line = self.take(end as u64)?;
+        self.skip(1)?;
+        std::str::from_utf8(line).map_err(|_| "a name that is not UTF-8".to_owned())
+    }
+
+    fn text(&mut self, length: u64) -> Step<Node<'a>> {
+        // Python 2 wrote bytes as texts.
+        Ok(std::str::from_utf8(self.take(length)?).map_or(Node::Bytes, Node::Text))
+    }
+}
+
+fn pairs(items: &[Id]) -> Step<Vec<(Id, Id)>> {
+    let (pairs, []) = items.as_chunks::<2>() else { return Err("a key without a value".to_owned()) };
+    Ok(pairs.iter().map(|[key, value]| (*key, *value)).collect())
+}
+
+/// A whole number in two's complement, little endian.
+fn long<'a>(bytes: &[u8]) -> Node<'a> {
+    let Some(last) = bytes.last() else { return Node::Int(0) };
+    if bytes.len() > 8 {
+        return Node::Opaque;
+    }
+    let mut wide = [if *last >= 0x80 { 0xff } else { 0 }; 8];
+    wide[..bytes.len()].copy_from_slice(bytes);
+    Node::Int(i64::from_le_bytes(wide))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_a_note_and_nothing_is_run() {
+        // os.system("echo x"), as an attacker would write it.
+        let bytes = b"\x80\x02cos\nsystem\nX\x06\x00\x00\x00echo x\x85R.";
+        let pickle = Pickle::parse(bytes).unwrap();
+        let (module, name, args) = pickle.call(pickle.root).unwrap();
+        assert_eq!((module, name, pickle.text(args[0])), ("os", "system", Some("echo x")));
+    }
+
+    #[test]
+    fn what_is_malformed_is_an_error() {
+        for (bytes, message) in [
+            (&b""[..], "ends too early"),
+            (b"\x80\x02.", "empty stack"),
+            (b"(.", "empty stack"),
+            (b"K\x01(0.", "empty stack"),
+            (b"K\x01(\x85.", "empty stack"),
+            (b"t.", "an end without a beginning"),
+            (b"h\x05.", "was not kept"),
+            (b"X\xff\xff\xff\xff.", "ends too early"),
+            (b"\x8b\xff\xff\xff\xff.", "ends too early"),
+            (b"}(K\x01u.", "a key without a value"),
+            (b"K\x01K\x02a.", "no list"),
+            (b"\x97.", "instruction 0x97"),
+        ] {
+            let error = Pickle::parse(bytes).unwrap_err();
+            assert!(error.contains(message), "{bytes:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_of_any_width() {
+        for (bytes, number) in [
+            (&b"\x8a\x00."[..], 0),
+            (b"\x8a\x01\xff.", -1),
+            (b"\x8a\x02\xff\x00.", 255),
+            (b"\x8a\x06\x00\x00\x00\x00\x00\x01.", 1 << 40),
+            (b"M\x00\x01.", 256),
+            (b"J\xfe\xff\xff\xff.", -2),
+            (b"I42\n.", 42),
+            (b"L42L\n.", 42),
+        ] {
+            let pickle = Pickle::parse(bytes).unwrap();
+            assert_eq!(pickle.node(pickle.root), &Node::Int(number), "{bytes:?}");
+        }
+    }
+}

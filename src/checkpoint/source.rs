@@ -1,0 +1,201 @@
+//! Where a checkpoint's bytes are: a file or a part of this program, and spans in it, plain or deflated.
+
+use crate::error::{Error, Result};
+use crate::files;
+use flate2::read::DeflateDecoder;
+use std::fs::File;
+use std::io::{Error as IoError, ErrorKind, Read, Result as IoResult, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// How many times smaller than its content a deflated stream can be at the very most.
+const MOST_DEFLATION: u64 = 1032;
+
+/// A file, or a part of this program.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) size: u64,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    File(Mutex<File>),
+    Embedded(&'static [u8]),
+}
+
+/// Bytes in a source that belong together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    /// Where they begin.
+    pub(super) start: u64,
+    /// How many there are in the source.
+    pub(super) stored: u64,
+    /// How many they stand for.
+    pub(super) size: u64,
+    pub(super) deflated: bool,
+}
+
+impl Span {
+    /// Bytes that stand for themselves.
+    pub(super) fn plain(start: u64, size: u64) -> Self {
+        Span { start, stored: size, size, deflated: false }
+    }
+}
+
+impl Source {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        files::check_is_file(path)?;
+        let file = File::open(path).map_err(Error::file("open", path))?;
+        let size = file.metadata().map_err(Error::file("read", path))?.len();
+        Ok(Source { path: path.to_owned(), size, bytes: Bytes::File(Mutex::new(file)) })
+    }
+
+    pub(super) fn embedded(name: &str, bytes: &'static [u8]) -> Self {
+        Source { path: name.into(), size: bytes.len() as u64, bytes: Bytes::Embedded(bytes) }
+    }
+
+    /// Fills `into` with the bytes from `start` on.
+    pub(super) fn read_at(&self, start: u64, into: &mut [u8]) -> Result<()> {
+        self.fill(start, into).map_err(|e| self.error(e))
+    }
+
+    /// The first bytes, as many as there are up to `count`.
+    pub(super) fn beginning(&self, count: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; count.min(usize::try_from(self.size).unwrap_or(usize::MAX))];
+        self.read_at(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Checks that a span lies in the source, and that its content can be as large as it says.
+    pub(super) fn check(&self, span: Span, what: &str) -> Result<()> {
+        let inside = span.start.checked_add(span.stored).is_some_and(|end| end <= self.size);
+        let honest =
+            if span.deflated { span.size / MOST_DEFLATION <= span.stored } else { span.size == span.stored };
+        if inside && honest {
+            return Ok(());
+        }
+        let message = format!("`{what}`: its size contradicts the file's, which has {} bytes", self.size);
+        Err(Error::malformed(&self.path, message)
+            .with_hint("the file was cut short: download or copy it again"))
+    }
+
+    /// The content of a span from its byte `skip` on, to be read in order.
+    pub(super) fn stream(&self, span: Span, skip: u64) -> Result<Stream<'_>> {
+        if !span.deflated {
+            let at = span.start + skip.min(span.size);
+            return Ok(Stream::Plain(Window { source: self, at, end: span.start + span.size }));
+        }
+        let window = Window { source: self, at: span.start, end: span.start + span.stored };
+        let mut inflated = DeflateDecoder::new(window);
+        let skipped = std::io::copy(&mut (&mut inflated).take(skip), &mut std::io::sink());
+        match skipped {
+            Ok(n) if n == skip => Ok(Stream::Deflated { inflated, left: span.size.saturating_sub(skip) }),
+            Ok(_) => Err(self.error(ErrorKind::UnexpectedEof.into())),
+            Err(e) => Err(self.error(e)),
+        }
+    }
+
+    /// The whole content of a span that was checked.
+    pub(super) fn read_span(&self, span: Span) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(span.size).unwrap_or(usize::MAX)];
+        let mut stream = self.stream(span, 0)?;
+        stream.fill(&mut bytes).map_err(|e| self.error(e))?;
+        Ok(bytes)
+    }
+
+    /// What went wrong while reading, said of this source.
+    pub(super) fn error(&self, error: IoError) -> Error {
+        let cut_short = error.kind() == ErrorKind::UnexpectedEof;
+        let damaged = matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput);
+        if cut_short || damaged {
+            let message = if cut_short { "it ends too early".to_owned() } else { error.to_string() };
+            return Error::malformed(&self.path, message)
+                .with_hint("the file was cut short or damaged: download or copy it again");
+        }
+        Error::file("read", &self.path)(error)
+    }
+
+    fn fill(&self, start: u64, into: &mut [u8]) -> IoResult<()> {
+        match &self.bytes {
+            Bytes::Embedded(bytes) => {
+                let from = usize::try_from(start).ok().and_then(|start| bytes.get(start..));
+                match from.and_then(|rest| rest.get(..into.len())) {
+                    Some(slice) => into.copy_from_slice(slice),
+                    None => return Err(ErrorKind::UnexpectedEof.into()),
+                }
+                Ok(())
+            }
+            Bytes::File(file) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(into))
+            }
+        }
+    }
+}
+
+/// A part of a source as a reader, which may also move in it.
+#[derive(Debug, Clone)]
+pub(super) struct Window<'a> {
+    source: &'a Source,
+    at: u64,
+    end: u64,
+}
+
+impl<'a> Window<'a> {
+    /// The whole source.
+    pub(super) fn whole(source: &'a Source) -> Self {
+        Window { source, at: 0, end: source.size }
+    }
+}
+
+impl Read for Window<'_> {
+    fn read(&mut self, into: &mut [u8]) -> IoResult<usize> {
+        let left = self.end.saturating_sub(self.at);
+        let now = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
+        self.source.fill(self.at, &mut into[..now])?;
+        self.at += now as u64;
+        Ok(now)
+    }
+}
+
+impl Seek for Window<'_> {
+    fn seek(&mut self, to: SeekFrom) -> IoResult<u64> {
+        let to = match to {
+            SeekFrom::Start(n) => Some(n),
+            SeekFrom::End(n) => self.end.checked_add_signed(n),
+            SeekFrom::Current(n) => self.at.checked_add_signed(n),
+        };
+        self.at = to.ok_or_else(|| IoError::from(ErrorKind::InvalidInput))?;
+        Ok(self.at)
+    }
+}
+
+/// The content of a span, in order.
+pub(super) enum Stream<'a> {
+    Plain(Window<'a>),
+    Deflated {
+        inflated: DeflateDecoder<Window<'a>>,
+        /// What is still to come of the size that the archive states.
+        left: u64,
+    },
+}
+
+impl Stream<'_> {
+    /// Reads exactly so many bytes. A deflated stream that goes on behind its stated size is damaged.
+    pub(super) fn fill(&mut self, into: &mut [u8]) -> IoResult<()> {
+        match self {
+            Stream::Plain(window) => window.read_exact(into),
+            Stream::Deflated { inflated, left } => {
+                inflated.read_exact(into)?;
+                *left = left.saturating_sub(into.len() as u64);
+                if *left == 0 && inflated.read(&mut [0])? > 0 {
+                    let message = "it holds more than its size says";
+                    return Err(IoError::new(ErrorKind::InvalidData, message));
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Torch's checkpoints: a zip archive with a pickle that says what is there, and the numbers beside it.
+
+use super::archive::Member;
+use super::pickle::{Id, Node, Pickle};
+use super::source::{Source, Span};
+use super::{Entry, Values};
+use crate::error::{Error, Result};
+use safetensors::Dtype;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+
+/// The largest pickle that is read, in bytes; the numbers are not in it.
+const MOST_PICKLE: u64 = 4 << 20;
+/// How deep dictionaries and wrappers are followed.
+const MOST_DEPTH: usize = 16;
+/// How many values are looked at: a pickle can repeat itself endlessly in few bytes.
+const MOST_VALUES: usize = 100_000;
+
+/// The pickle of a torch checkpoint, if the archive is one.
+pub(super) fn pickle_of(members: &[Member]) -> Option<&Member> {
+    members.iter().find(|member| member.name == "data.pkl" || member.name.ends_with("/data.pkl"))
+}
+
+/// The tensors of a torch checkpoint, and what else its dictionary holds. The names of nested dictionaries are joined
+/// by points; if only one inner dictionary has tensors, such as `state_dict`, it stands for the whole.
+pub(super) fn entries(
+    source: &Source,
+    members: &[Member],
+    pickle: &Member,
+) -> Result<(BTreeMap<String, Entry>, Values)> {
+    let malformed = |message: &str| {
+        let message = format!("not a torch checkpoint that can be read: {message}");
+        Error::malformed(&source.path, message).with_hint(
+            "what is read is a dictionary of tensors: save the SAE's state_dict() with torch.save, or as safetensors",
+        )
+    };
+    if pickle.span.size > MOST_PICKLE {
+        return Err(malformed("its description of the tensors is too long"));
+    }
+    let folder = pickle.name.strip_suffix("data.pkl").unwrap_or_default();
+    let spans: HashMap<&str, Span> =
+        members.iter().filter_map(|member| Some((member.name.strip_prefix(folder)?, member.span))).collect();
+    if let Some(order) = spans.get("byteorder").filter(|span| span.size <= 16)
+        && source.read_span(*order)? != b"little"
+    {
+        return Err(malformed("its numbers are big endian"));
+    }
+    let bytes = source.read_span(pickle.span)?;
+    let pickle = Pickle::parse(&bytes).map_err(|message| malformed(&message))?;
+    let mut walk = Walk { pickle: &pickle, spans: &spans, seen: 0 };
+    let root = walk.dictionary(pickle.root).map_err(|message| malformed(&message))?;
+    if walk.tensors(root, 0).map_err(|message| malformed(&message))? == 0 {
+        return Err(malformed("there is no tensor in it"));
+    }
+    let root = walk.inner(root).map_err(|message| malformed(&message))?;
+    let (mut entries, mut values) = (BTreeMap::new(), Values::new());
+    walk.collect(root, "", 0, &mut entries, &mut values).map_err(|message| malformed(&message))?;
+    Ok((entries, values))
+}
+
+/// A way through the values of a pickle that ends.
+struct Walk<'a, 'p> {
+    pickle: &'p Pickle<'a>,
+    spans: &'p HashMap<&'p str, Span>,
+    seen: usize,
+}
+
+type Found<T> = Result<T, String>;
+
+impl<'a, 'p> Walk<'a, 'p> {
+    fn look(&mut self, depth: usize) -> Found<()> {
+        self.seen += 1;
+        if self.seen > MOST_VALUES || depth > MOST_DEPTH {
+            return Err("it is nested too deeply".to_owned());
+        }
+        Ok(())
+    }
+
+    fn dictionary(&self, id: Id) -> Found<Id> {
+        let is_dictionary = self.pickle.entries(id).is_some() && !self.is_tensor(id);
+        if is_dictionary { Ok(id) } else { Err("it does not hold a dictionary".to_owned()) }
+    }
+
+    /// The call that makes a tensor, behind what only wraps it.
+    fn tensor_call(&self, mut id: Id) -> Option<&'p [Id]> {
+        for _ in 0..MOST_DEPTH {
+            match self.pickle.call(id)? {
+                ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor", args) => return Some(args),
+                ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state", args) => {
+                    id = *args.first()?;
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn is_tensor(&self, id: Id) -> bool {
+        self.tensor_call(id).is_some()
+    }
+
+    /// How many tensors are in a dictionary and those in it.
+    fn tensors(&mut self, id: Id, depth: usize) -> Found<usize> {
+        self.look(depth)?;
+        if self.is_tensor(id) {
+            return Ok(1);
+        }
+        let mut count = 0usize;
+        for (_, value) in self.pickle.entries(id).unwrap_or_default() {
+            count = count.saturating_add(self.tensors(*value, depth + 1)?);
+        }
+        Ok(count)
+    }
+
+    /// The innermost dictionary that has all the tensors.
+    fn inner(&mut self, mut id: Id) -> Found<Id> {
+        for depth in 0..MOST_DEPTH {
+            let mut holders = Vec::new();
+            for (_, value) in self.pickle.entries(id).unwrap_or_default() {
+                if self.tensors(*value, depth)? > 0 {
+                    holders.push(*value);
+                }
+            }
+            match holders.as_slice() {
+                [one] if !self.is_tensor(*one) => id = *one,
+                _ => break,
+            }
+        }
+        Ok(id)
+    }
+
+    fn collect(
+        &mut self,
+        id: Id,
+        prefix: &str,
+        depth: usize,
+        entries: &mut BTreeMap<String, Entry>,
+        values: &mut Values,
+    ) -> Found<()> {
+        for (key, value) in self.pickle.entries(id).unwrap_or_default() {
+            self.look(depth)?;
+            let key = match self.pickle.node(*key) {
+                Node::Text(text) => (*text).to_owned(),
+                Node::Int(n) => n.to_string(),
+                _ => continue,
+            };
+            let name = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+            if let Some(args) = self.tensor_call(*value) {
+                if let Some(entry) = self.entry(&name, args)? {
+                    entries.insert(name, entry);
+                }
+            } else if self.pickle.entries(*value).is_some() && self.tensors(*value, depth)? > 0 {
+                self.collect(*value, &name, depth + 1, entries, values)?;
+            } else if let Some(value) = self.value(*value, depth)? {
+                values.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is no tensor, as plain data; nothing of what has no such form.
+    fn value(&mut self, id: Id, depth: usize) -> Found<Option<Value>> {
+        self.look(depth)?;
+        Ok(match self.pickle.node(id) {
+            Node::None => Some(Value::Null),
+            Node::Bool(flag) => Some(Value::from(*flag)),
+            Node::Int(n) => Some(Value::from(*n)),
+            Node::Float(x) => Some(Value::from(*x)),
+            Node::Text(text) => Some(Value::from(*text)),
+            Node::Tuple(items) | Node::List(items) => {
+                let items = items.iter().map(|item| self.value(*item, depth + 1));
+                let items: Vec<_> = items.collect::<Found<_>>()?;
+                Some(items.into_iter().map(Option::unwrap_or_default).collect())
+            }
+            Node::Dict(entries) | Node::Call { items: entries, .. } if !self.is_tensor(id) => {
+                let mut object = serde_json::Map::new();
+                for (key, value) in entries {
+                    if let (Some(key), Some(value)) = (self.pickle.text(*key), self.value(*value, depth + 1)?)
+                    {
+                        object.insert(key.to_owned(), value);
+                    }
+                }
+                Some(Value::Object(object))
+            }
+            _ => None,
+        })
+    }
+
+    /// A tensor from `storage, offset, size, stride, …`; none of a storage that is not read, such as a quantised one.
+    fn entry(&self, name: &str, args: &[Id]) -> Found<Option<Entry>> {
+        let wrong = |what: &str| format!("tensor `{name}`: {what}");
+        let [storage, offset, size, stride, ..] = args else {
+            return Err(wrong("it is not described as torch describes tensors"));
+        };
+        let Node::Persistent(storage) = self.pickle.node(*storage) else {
+            return Err(wrong("its numbers are not in the file"));
+        };
+        let text = |id: Id| self.pickle.text(id).or(self.global_name(id)).unwrap_or_default();
+        let (kind, key) = match self.pickle.tuple(*storage) {
+            [tag, kind, key, ..] if text(*tag) == "storage" => (text(*kind), text(*key)),
+            _ => return Err(wrong("its numbers are not in the file")),
+        };
+        let Some(dtype) = dtype(kind) else { return Ok(None) };
+        let whole = |id: &Id| self.pickle.tuple(*id).iter().map(|n| self.pickle.count(*n)).collect();
+        let (shape, strides): (Option<Vec<usize>>, Option<Vec<usize>>) = (whole(size), whole(stride));
+        let (Some(offset), Some(shape), Some(strides)) = (self.pickle.count(*offset), shape, strides) else {
+            return Err(wrong("its shape makes no sense"));
+        };
+        let file = format!("data/{key}");
+        let span = *self.spans.get(file.as_str()).ok_or_else(|| wrong("its numbers are not in the file"))?;
+        let width = super::width(dtype) as u64;
+        let offset = (offset as u64).checked_mul(width).ok_or_else(|| wrong("its offset is too large"))?;
+        let mut entry = Entry::new(dtype, shape, span);
+        entry.offset = offset;
+        entry.strides = Some(strides);
+        Ok(Some(entry))
+    }
+
+    fn global_name(&self, id: Id) -> Option<&'a str> {
+        match self.pickle.node(id) {
+            Node::Global(_, name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// The number type of a storage class.
+fn dtype(storage: &str) -> Option<Dtype> {
+    let known = [
+        ("FloatStorage", Dtype::F32),
+        ("HalfStorage", Dtype::F16),
+        ("BFloat16Storage", Dtype::BF16),
+        ("DoubleStorage", Dtype::F64),
+        ("LongStorage", Dtype::I64),
+        ("IntStorage", Dtype::I32),
+        ("ShortStorage", Dtype::I16),
+        ("CharStorage", Dtype::I8),
+        ("ByteStorage", Dtype::U8),
+        ("BoolStorage", Dtype::BOOL),
+    ];
+    known.iter().find(|(name, _)| *name == storage).map(|(_, dtype)| *dtype)
+}

@@ -1,0 +1,222 @@
+//! An SAE's configuration in SAELens' names: what a `cfg.json` says, or what another layout comes to in the same words.
+//!
+//! There are three generations of `cfg.json`: of early 2024 (`hook_point`, no `architecture`), of versions 3 to 5
+//! (`hook_name`, `activation_fn_str`), and of version 6 (what concerns the model is below `metadata`). Each key is read
+//! under all its names, with the defaults that SAELens' `handle_pre_6_0_config` gives to what is not there.
+
+use crate::error::{Error, Result};
+use crate::sae::config::{Architecture, Normalization, SaeConfig};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// The most attention layers that a temporal SAE may have.
+const MOST_LAYERS: usize = 64;
+
+/// The configuration that `values` describe; `path` is the file that they come from. The type of
+/// the numbers is left open.
+pub(super) fn config(
+    sae_id: &str,
+    layout: &'static str,
+    path: &Path,
+    values: &Map<String, Value>,
+) -> Result<SaeConfig> {
+    let cfg = Cfg { path, values };
+    let (d_in, d_sae) = (cfg.size("d_in")?, cfg.size("d_sae")?);
+    let architecture = architecture(&cfg, d_sae)?;
+    let is_transcoder = architecture.is_transcoder();
+    let hook_name = cfg.text(&["hook_name", "hook_point"])?.map(str::to_owned);
+    let at_hook_z = hook_name.as_deref().is_some_and(|name| name.contains("hook_z"));
+    let kwargs = cfg.read(&["model_from_pretrained_kwargs"], "an object", Value::as_object)?;
+    let trained_on = |key: &str| match kwargs.and_then(|kwargs| kwargs.get(key)) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(other) => {
+            let message =
+                format!("`model_from_pretrained_kwargs`: `{key}`: expected true or false, got {other}");
+            Err(Error::malformed(path, message))
+        }
+    };
+    // Since version 6 what is not there is false; before, the model could have been processed and nobody wrote it down.
+    let says_how = kwargs.is_some() || cfg.values.contains_key("metadata");
+    let config = SaeConfig {
+        sae_id: sae_id.to_owned(),
+        layout,
+        architecture,
+        d_in,
+        d_sae,
+        d_out: match cfg.count(&["d_out"])?.filter(|_| is_transcoder) {
+            Some(d_out) => d_out,
+            None => d_in,
+        },
+        dtype: String::new(),
+        hook_name_out: cfg.text(&["hook_name_out"])?.map(str::to_owned),
+        hook_head_index: cfg.read(&["hook_head_index", "hook_point_head_index"], "a whole number", index)?,
+        apply_b_dec_to_input: cfg.flag("apply_b_dec_to_input")?.unwrap_or(!is_transcoder),
+        normalize_activations: normalization(&cfg)?,
+        norm_scaling_factor: cfg.read(&["norm_scaling_factor"], "a number", Value::as_f64)?,
+        activation_normalization_factor: None,
+        fold_decoder_norm: cfg.flag("fold_decoder_norm")?.unwrap_or(false),
+        reshape_hook_z: match cfg.text(&["reshape_activations"])? {
+            Some(reshape) => reshape == "hook_z",
+            None => at_hook_z,
+        },
+        center_writing_weights: says_how.then(|| trained_on("center_writing_weights")).transpose()?,
+        fold_value_biases: trained_on("fold_value_biases")?,
+        fold_ln: trained_on("fold_ln")?,
+        prepend_bos: cfg.flag("prepend_bos")?.unwrap_or(true),
+        context_size: cfg.count(&["context_size"])?,
+        model_name: cfg.text(&["model_name"])?.map(str::to_owned),
+        dataset_path: cfg.text(&["dataset_path"])?.map(str::to_owned),
+        hook_name,
+    };
+    if is_transcoder && config.apply_b_dec_to_input {
+        return Err(cfg.wrong(&["apply_b_dec_to_input"], "false, for a transcoder"));
+    }
+    let factor = cfg.read(&["activation_normalization_factor"], "a number", Value::as_f64)?;
+    let rescales = config.normalize_activations == Normalization::ConstantScalarRescale;
+    let factor = factor.filter(|_| rescales).or(rescales.then_some(1.0));
+    if factor.is_some_and(|factor| !factor.is_finite() || factor <= 0.0) {
+        return Err(cfg.wrong(&["activation_normalization_factor"], "a number above 0"));
+    }
+    Ok(SaeConfig { activation_normalization_factor: factor, ..config })
+}
+
+fn architecture(cfg: &Cfg, d_sae: usize) -> Result<Architecture> {
+    let activation = cfg.text(&["activation_fn", "activation_fn_str"])?.unwrap_or("relu");
+    let name = cfg.text(&["architecture"])?.unwrap_or("standard");
+    let k = || {
+        let k = cfg.get(&["k"]).or_else(|| cfg.get(&["activation_fn_kwargs"])?.get("k"));
+        let k = k.and_then(index).filter(|k| *k > 0);
+        k.ok_or_else(|| cfg.wrong(&["k"], "a positive whole number"))
+    };
+    let rescales = || Ok::<_, Error>(cfg.flag("rescale_acts_by_decoder_norm")?.unwrap_or(false));
+    Ok(match (name, activation) {
+        ("standard", "topk") | ("topk", _) => {
+            Architecture::TopK { k: k()?, rescale_acts_by_decoder_norm: rescales()? }
+        }
+        ("abstopk", _) => Architecture::AbsTopK { k: k()?, rescale_acts_by_decoder_norm: rescales()? },
+        ("standard", "relu") => Architecture::Standard,
+        ("standard", other) => {
+            return Err(cfg.unknown("activation function", other, &["relu", "topk"]));
+        }
+        ("gated", _) => Architecture::Gated,
+        ("jumprelu", _) => Architecture::JumpRelu,
+        ("transcoder", _) => Architecture::Transcoder,
+        ("skip_transcoder", _) => Architecture::SkipTranscoder,
+        ("jumprelu_transcoder", _) => Architecture::JumpReluTranscoder,
+        ("jumprelu_skip_transcoder", _) => Architecture::JumpReluSkipTranscoder,
+        ("topk_transcoder", _) => Architecture::TopKTranscoder { k: k()? },
+        ("topk_skip_transcoder", _) => Architecture::TopKSkipTranscoder { k: k()? },
+        ("matching_pursuit", _) => Architecture::MatchingPursuit {
+            residual_threshold: cfg.read(&["residual_threshold"], "a number", Value::as_f64)?.unwrap_or(1e-2),
+            max_iterations: cfg.count(&["max_iterations"])?,
+            stop_on_duplicate_support: cfg.flag("stop_on_duplicate_support")?.unwrap_or(true),
+        },
+        ("temporal", _) => temporal(cfg, d_sae)?,
+        (other, _) => return Err(cfg.unknown("SAE architecture", other, &Architecture::NAMES)),
+    })
+}
+
+fn temporal(cfg: &Cfg, d_sae: usize) -> Result<Architecture> {
+    let count = |name: &str, default| Ok::<_, Error>(cfg.count(&[name])?.unwrap_or(default));
+    let (n_heads, bottleneck_factor) = (count("n_heads", 8)?, count("bottleneck_factor", 64)?);
+    let n_attn_layers = count("n_attn_layers", 1)?;
+    if n_attn_layers > MOST_LAYERS {
+        return Err(cfg.wrong(&["n_attn_layers"], "at most 64"));
+    }
+    if n_heads.checked_mul(bottleneck_factor).is_none_or(|parts| !d_sae.is_multiple_of(parts)) {
+        return Err(cfg.wrong(&["n_heads"], "with `bottleneck_factor` a divisor of `d_sae`"));
+    }
+    let is_topk = match cfg.text(&["sae_diff_type"])?.unwrap_or("topk") {
+        "topk" => true,
+        "relu" => false,
+        other => return Err(cfg.unknown("kind of temporal SAE", other, &["topk", "relu"])),
+    };
+    Ok(Architecture::Temporal {
+        n_heads,
+        n_attn_layers,
+        bottleneck_factor,
+        kval_topk: cfg.count(&["kval_topk"])?.filter(|_| is_topk),
+        tied_weights: cfg.flag("tied_weights")?.unwrap_or(true),
+    })
+}
+
+fn normalization(cfg: &Cfg) -> Result<Normalization> {
+    match cfg.get(&["normalize_activations"]) {
+        None | Some(Value::Bool(false)) => Ok(Normalization::None),
+        Some(Value::Bool(true)) => Ok(Normalization::ExpectedAverageOnlyIn),
+        Some(value) => {
+            let name = value.as_str().ok_or_else(|| cfg.wrong(&["normalize_activations"], "a text"))?;
+            let found = Normalization::NAMES.iter().find(|(known, _)| *known == name);
+            let known = Normalization::NAMES.map(|(known, _)| known);
+            found
+                .map(|(_, normalization)| *normalization)
+                .ok_or_else(|| cfg.unknown("normalization", name, &known))
+        }
+    }
+}
+
+/// A `cfg.json` with its `metadata` in reach.
+struct Cfg<'a> {
+    path: &'a Path,
+    values: &'a Map<String, Value>,
+}
+
+impl Cfg<'_> {
+    /// The value under the first of these names that has one, at the top or below `metadata`.
+    fn get(&self, names: &[&str]) -> Option<&Value> {
+        let metadata = self.values.get("metadata");
+        names
+            .iter()
+            .find_map(|name| self.values.get(*name).or_else(|| metadata?.get(name)).filter(|v| !v.is_null()))
+    }
+
+    /// The value under one of these names as `read` reads it, if there is one.
+    fn read<'v, T>(
+        &'v self,
+        names: &[&str],
+        expected: &str,
+        read: impl FnOnce(&'v Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let value = self.get(names).map(|value| read(value).ok_or_else(|| self.wrong(names, expected)));
+        value.transpose()
+    }
+
+    fn text(&self, names: &[&str]) -> Result<Option<&str>> {
+        self.read(names, "a text", Value::as_str)
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>> {
+        self.read(&[name], "true or false", Value::as_bool)
+    }
+
+    /// A positive whole number.
+    fn count(&self, names: &[&str]) -> Result<Option<usize>> {
+        self.read(names, "a positive whole number", |value| index(value).filter(|n| *n > 0))
+    }
+
+    fn size(&self, name: &str) -> Result<usize> {
+        self.count(&[name])?.ok_or_else(|| self.wrong(&[name], "a positive whole number"))
+    }
+
+    fn wrong(&self, names: &[&str], expected: &str) -> Error {
+        let name = names.iter().find(|name| self.get(&[name]).is_some()).or(names.first());
+        let got = self.get(names).map_or_else(|| "nothing".to_owned(), Value::to_string);
+        let name = name.copied().unwrap_or_default();
+        Error::malformed(self.path, format!("`{name}`: expected {expected}, got {got}"))
+            .with_hint("this is not the configuration of an SAE")
+    }
+
+    fn unknown(&self, kind: &'static str, name: &str, known: &[&str]) -> Error {
+        Error::Unknown {
+            kind,
+            name: name.to_owned(),
+            place: format!("`{}`", self.path.display()),
+            known: known.iter().map(|k| (*k).to_owned()).collect(),
+        }
+    }
+}
+
+fn index(value: &Value) -> Option<usize> {
+    value.as_u64().and_then(|n| usize::try_from(n).ok())
+}

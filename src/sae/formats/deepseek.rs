@@ -1,0 +1,50 @@
+//! qresearch's SAE of DeepSeek-R1-Distill-Llama-8B, and others that are two linear layers: a state dict with `encoder`
+//! and `decoder`.
+
+use super::Found;
+use super::place::{Place, number_behind, sizes, values};
+use crate::error::Result;
+use crate::sae::weights::{Matrix, Parts};
+use serde_json::{Value, json};
+
+pub(super) fn open(place: &Place) -> Result<Found> {
+    let is_deepseek = place.mentions("DeepSeek-R1-Distill-Llama-8B");
+    let layer = number_behind(&place.file, "-l").or_else(|| number_behind(&place.file, "_l"));
+    let layer = layer.or_else(|| number_behind(&place.file, "l")).filter(|_| is_deepseek);
+    let cfg = json!({
+        "hook_name": layer.map(|layer| format!("blocks.{layer}.hook_resid_post")),
+        "model_name": is_deepseek.then_some("deepseek-ai/DeepSeek-R1-Distill-Llama-8B"),
+        "context_size": 1024,
+        "dataset_path": is_deepseek.then_some("lmsys/lmsys-chat-1m"),
+    });
+    linear_sae(place, "deepseek", ["encoder", "decoder"], cfg)
+}
+
+/// A standard SAE of two linear layers of these names, with what else is known of it.
+pub(super) fn linear_sae(
+    place: &Place,
+    layout: &'static str,
+    [encoder, decoder]: [&str; 2],
+    known: Value,
+) -> Result<Found> {
+    let path = place.local(&place.file)?;
+    let checkpoint = place.checkpoint(&place.file)?;
+    let [d_sae, d_in] = sizes(&checkpoint, &format!("{encoder}.weight"), &path)?;
+    let mut cfg = values(json!({
+        "architecture": "standard",
+        "d_in": d_in,
+        "d_sae": d_sae,
+        "apply_b_dec_to_input": false,
+        "prepend_bos": true,
+        "model_from_pretrained_kwargs": {},
+    }));
+    cfg.extend(values(known));
+    let config = place.config(layout, &path, cfg)?;
+    let parts = Parts::new(
+        Matrix::transposed(format!("{encoder}.weight")),
+        Matrix::transposed(format!("{decoder}.weight")),
+        format!("{encoder}.bias"),
+        format!("{decoder}.bias"),
+    );
+    Ok(place.found(config, checkpoint, parts))
+}

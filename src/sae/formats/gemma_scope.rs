@@ -1,0 +1,72 @@
+//! Gemma Scope: `layer_20/width_16k/average_l0_71/params.npz`; which site, the repository's name says. Its transcoders
+//! have the same files.
+
+use super::Found;
+use super::place::{Place, sizes, values};
+use crate::error::Result;
+use crate::sae::weights::{Matrix, Parts, Threshold};
+use serde_json::json;
+
+pub(super) fn open(place: &Place) -> Result<Found> {
+    let file = if place.file.is_empty() { "params.npz" } else { &place.file };
+    let path = place.local(file)?;
+    let checkpoint = place.checkpoint(file)?;
+    // The names vary in case.
+    let named = |name: &str| {
+        let found = checkpoint.names().find(|known| known.eq_ignore_ascii_case(name));
+        found.unwrap_or(name).to_owned()
+    };
+    let [d_in, d_sae] = sizes(&checkpoint, &named("W_enc"), &path)?;
+    let [_, d_out] = sizes(&checkpoint, &named("W_dec"), &path)?;
+
+    let name = place.whole_name();
+    let repository = name.split(['/', '\\']).find(|part| part.contains("gemma-scope")).unwrap_or_default();
+    let says = |word: &str| repository.split('-').any(|part| part == word);
+    let is_embedding = place.mentions("embedding");
+    let is_transcoder =
+        says("transcoders") || place.hints.conversion.as_deref() == Some("gemma_2_transcoder");
+    let site = |site: &str| place.number_behind("layer_").map(|layer| format!("blocks.{layer}.{site}"));
+    let (hook_name, hook_name_out) = if is_transcoder {
+        (site("ln2.hook_normalized"), site("hook_mlp_out"))
+    } else if is_embedding {
+        (Some("hook_embed".to_owned()), None)
+    } else if says("res") {
+        (site("hook_resid_post"), None)
+    } else if says("mlp") {
+        (site("hook_mlp_out"), None)
+    } else if says("att") {
+        (site("attn.hook_z"), None)
+    } else {
+        (None, None)
+    };
+    // The first that fits: "gemma-scope-2b-it-…" has "2b" in it as well.
+    let models = ["27b-it", "27b", "9b-it", "9b", "2b-it", "2b"];
+    let model = models.into_iter().find(|model| repository.contains(&format!("gemma-scope-{model}")));
+    let cfg = json!({
+        "architecture": if is_transcoder { "jumprelu_transcoder" } else { "jumprelu" },
+        "d_in": d_in,
+        "d_sae": d_sae,
+        "d_out": d_out,
+        "hook_name": hook_name,
+        "hook_name_out": hook_name_out,
+        "model_name": model.map(|model| format!("gemma-2-{model}")),
+        "apply_b_dec_to_input": false,
+        "prepend_bos": true,
+        "context_size": 1024,
+        "dataset_path": "monology/pile-uncopyrighted",
+        "model_from_pretrained_kwargs": {},
+    });
+    let config = place.config("gemma_scope", &path, values(cfg))?;
+    let parts = Parts {
+        threshold: Some(Threshold::each(named("threshold"))),
+        // Trained on what `hook_embed` is before Gemma multiplies it by sqrt(d_model).
+        scale: if is_embedding { 1.0 / (d_in as f64).sqrt() } else { 1.0 },
+        ..Parts::new(
+            Matrix::plain(named("W_enc")),
+            Matrix::plain(named("W_dec")),
+            named("b_enc"),
+            named("b_dec"),
+        )
+    };
+    Ok(place.found(config, checkpoint, parts))
+}

@@ -1,0 +1,78 @@
+//! Gemma Scope 2: `resid_post/layer_12_width_16k_l0_small/params.safetensors` with a `config.json` that may be missing.
+
+use super::Found;
+use super::place::{Place, sizes, values};
+use crate::error::{Error, Result};
+use crate::hooks::hook_name_of;
+use crate::sae::weights::{Matrix, Parts, Threshold};
+use serde_json::{Map, Value, json};
+
+pub(super) fn open(place: &Place) -> Result<Found> {
+    let path = place.local("params.safetensors")?;
+    let checkpoint = place.checkpoint("params.safetensors")?;
+    let (cfg_path, said) = match place.has("config.json")? {
+        true => place.object("config.json")?,
+        false => (path.clone(), Map::new()),
+    };
+    let text = |name: &str| said.get(name).and_then(Value::as_str);
+    let kind = text("type").unwrap_or(if place.mentions("transcoder") { "transcoder" } else { "sae" });
+    if !matches!(kind, "sae" | "transcoder") {
+        return Err(Error::malformed(
+            &cfg_path,
+            format!("a `{kind}` reads or writes several layers at once"),
+        )
+        .with_hint("SAEs and transcoders of one layer are read: take one of those"));
+    }
+    if let Some(other) = text("architecture").filter(|name| *name != "jump_relu") {
+        return Err(Error::malformed(&cfg_path, format!("`architecture`: expected jump_relu, got {other}")));
+    }
+    let [d_in, d_sae] = sizes(&checkpoint, "w_enc", &path)?;
+    let [_, d_out] = sizes(&checkpoint, "w_dec", &path)?;
+    let is_transcoder = kind == "transcoder";
+    let has_skip = is_transcoder && checkpoint.shape("affine_skip_connection").is_some();
+    let in_path = |site: &str| place.number_behind("layer_").map(|layer| format!("blocks.{layer}.{site}"));
+    let by_path = || match () {
+        _ if is_transcoder => in_path("mlp.hook_in"),
+        _ if place.mentions("resid_post") => in_path("hook_resid_post"),
+        _ if place.mentions("attn_out") => in_path("attn.hook_z"),
+        _ if place.mentions("mlp_out") => in_path("hook_mlp_out"),
+        _ => None,
+    };
+    let hook_name = text("hf_hook_point_in").and_then(hook_name_of).or_else(by_path);
+    let hook_name_out = text("hf_hook_point_out").and_then(hook_name_of).or_else(|| in_path("hook_mlp_out"));
+    let cfg = json!({
+        "architecture": match (is_transcoder, has_skip) {
+            (false, _) => "jumprelu",
+            (true, false) => "jumprelu_transcoder",
+            (true, true) => "jumprelu_skip_transcoder",
+        },
+        "d_in": d_in,
+        "d_sae": d_sae,
+        "d_out": d_out,
+        "hook_name": hook_name,
+        "hook_name_out": hook_name_out.filter(|_| is_transcoder),
+        "model_name": text("model_name").map(model_name),
+        "apply_b_dec_to_input": false,
+        "prepend_bos": true,
+        "context_size": 1024,
+        "dataset_path": "monology/pile-uncopyrighted",
+        "model_from_pretrained_kwargs": {},
+    });
+    let config = place.config("gemma_scope_2", &cfg_path, values(cfg))?;
+    let parts = Parts {
+        threshold: Some(Threshold::each("threshold")),
+        // [d_in, d_out], used as `x · affine`.
+        w_skip: has_skip.then(|| Matrix::plain("affine_skip_connection")),
+        ..Parts::new(Matrix::plain("w_enc"), Matrix::plain("w_dec"), "b_enc", "b_dec")
+    };
+    Ok(place.found(config, checkpoint, parts))
+}
+
+/// The hub's name of a model: the configs leave out who published it, and write `v3`; the smallest has no `-pt`.
+fn model_name(said: &str) -> String {
+    let mut name = said.replace("-v3", "-3");
+    if !name.contains("google") {
+        name = format!("google/{name}");
+    }
+    if name.contains("270m") { name.replace("-pt", "") } else { name }
+}

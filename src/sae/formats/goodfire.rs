@@ -1,0 +1,23 @@
+//! Goodfire: one `Llama-3.1-8B-Instruct-SAE-l19.pth`, a state dict with `encoder_linear` and `decoder_linear`.
+
+use super::Found;
+use super::deepseek::linear_sae;
+use super::place::Place;
+use crate::error::Result;
+use serde_json::json;
+
+pub(super) fn open(place: &Place) -> Result<Found> {
+    // The file's name is the model's, then the layer.
+    let named = place.file.split_once("-SAE-l");
+    let layer = place.number_behind("-SAE-l");
+    let model = named.map(|(model, _)| match model.starts_with("Llama-") {
+        true => format!("meta-llama/{model}"),
+        false => model.to_owned(),
+    });
+    let cfg = json!({
+        "hook_name": layer.map(|layer| format!("blocks.{layer}.hook_resid_post")),
+        "model_name": model,
+        "dataset_path": "lmsys/lmsys-chat-1m",
+    });
+    linear_sae(place, "goodfire", ["encoder_linear", "decoder_linear"], cfg)
+}

@@ -1,0 +1,38 @@
+//! The attention SAEs of Kissane, Krzyzanowski and others on GPT-2 small: `<name>.pt` and `<name>_cfg.json`.
+//!
+//! They were trained on a model as TransformerLens processes it unasked, where `hook_z` has no value bias.
+
+use super::Found;
+use super::place::{Place, values};
+use crate::error::Result;
+use crate::sae::weights::{Matrix, Parts};
+use serde_json::json;
+
+/// The name of the configuration beside a file of this layout.
+pub(super) fn config_name(file: &str) -> String {
+    format!("{}_cfg.json", file.strip_suffix(".pt").unwrap_or(file))
+}
+
+pub(super) fn open(place: &Place) -> Result<Found> {
+    let (path, said) = place.object(&config_name(&place.file))?;
+    let checkpoint = place.checkpoint(&place.file)?;
+    let cfg = json!({
+        "architecture": "standard",
+        "d_in": said.get("act_size"),
+        "d_sae": said.get("dict_size"),
+        "hook_name": said.get("act_name"),
+        "model_name": said.get("model_name"),
+        "apply_b_dec_to_input": true,
+        "prepend_bos": true,
+        "context_size": 128,
+        "dataset_path": "Skylion007/openwebtext",
+        "model_from_pretrained_kwargs": {
+            "center_writing_weights": true,
+            "fold_ln": true,
+            "fold_value_biases": true,
+        },
+    });
+    let config = place.config("hook_z", &path, values(cfg))?;
+    let parts = Parts::new(Matrix::plain("W_enc"), Matrix::plain("W_dec"), "b_enc", "b_dec");
+    Ok(place.found(config, checkpoint, parts))
+}

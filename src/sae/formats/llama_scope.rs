@@ -1,0 +1,74 @@
+//! Llama Scope: `hyperparams.json` and `checkpoints/final.safetensors`; and what came after it, the SAEs of the
+//! R1-Distill model, with `config.json` and `sae_weights.safetensors`.
+//!
+//! Weights and thresholds are those of activations that were scaled to a mean norm of `sqrt(d_model)`; the threshold is
+//! compared with the pre-activation of the scaled input, as the project does itself.
+
+use super::Found;
+use super::place::{Place, sizes, values};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::hooks::hook_name_of;
+use crate::sae::weights::{KeptThreshold, Matrix, Parts, Threshold};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+pub(super) fn open(place: &Place) -> Result<Found> {
+    let (path, said) = place.object("hyperparams.json")?;
+    let checkpoint = place.checkpoint("checkpoints/final.safetensors")?;
+    let threshold = said.get("jump_relu_threshold").and_then(Value::as_f64).ok_or_else(|| {
+        Error::malformed(&path, "`jump_relu_threshold`: expected a number")
+            .with_hint("this is not the hyperparams.json of a Llama Scope SAE")
+    })?;
+    read(place, "llama_scope", &path, &said, checkpoint, KeptThreshold::Same(threshold))
+}
+
+pub(super) fn open_r1_distill(place: &Place) -> Result<Found> {
+    let (path, said) = place.object("config.json")?;
+    let checkpoint = place.checkpoint("sae_weights.safetensors")?;
+    let threshold = KeptThreshold::Logarithm("log_jumprelu_threshold".to_owned());
+    read(place, "llama_scope_r1_distill", &path, &said, checkpoint, threshold)
+}
+
+fn read(
+    place: &Place,
+    layout: &'static str,
+    path: &Path,
+    said: &Map<String, Value>,
+    checkpoint: Checkpoint,
+    kept: KeptThreshold,
+) -> Result<Found> {
+    let [d_sae, d_in] = sizes(&checkpoint, "encoder.weight", path)?;
+    let text = |name: &str| said.get(name).and_then(Value::as_str);
+    let flag = |name: &str| said.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let mean_norm = said.get("dataset_average_activation_norm").and_then(|norms| norms.get("in")?.as_f64());
+    let factor = mean_norm.map(|norm| (d_in as f64).sqrt() / norm);
+    // "inference": the factor is in the weights already.
+    let is_scaled = text("norm_activation") != Some("inference");
+    let is_3_1 = place.mentions("Llama3_1") || place.mentions("Llama-Scope-R1");
+    let cfg = json!({
+        "architecture": "jumprelu",
+        "d_in": d_in,
+        "d_sae": d_sae,
+        "hook_name": text("hook_point_in").and_then(hook_name_of),
+        "model_name": is_3_1.then_some("meta-llama/Llama-3.1-8B"),
+        "apply_b_dec_to_input": flag("apply_decoder_bias_to_pre_encoder"),
+        "normalize_activations": if is_scaled { "expected_average_only_in" } else { "none" },
+        "norm_scaling_factor": factor,
+        "prepend_bos": true,
+        "context_size": 1024,
+        "dataset_path": "cerebras/SlimPajama-627B",
+        "model_from_pretrained_kwargs": {},
+    });
+    let config = place.config(layout, path, values(cfg))?;
+    let parts = Parts {
+        threshold: Some(Threshold { kept, times_decoder_norm: flag("sparsity_include_decoder_norm") }),
+        ..Parts::new(
+            Matrix::transposed("encoder.weight"),
+            Matrix::transposed("decoder.weight"),
+            "encoder.bias",
+            "decoder.bias",
+        )
+    };
+    Ok(place.found(config, checkpoint, parts))
+}

@@ -1,0 +1,186 @@
+//! Where an SAE lies, and what every layout asks of that place.
+
+use super::{Found, Hints, cfg};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::progress::Progress;
+use crate::repo::Repo;
+use crate::sae::config::SaeConfig;
+use crate::sae::weights::Parts;
+use crate::yaml;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// A folder in a repository, or one file in it.
+#[derive(Debug, Clone)]
+pub(super) struct Place<'a> {
+    pub(super) repo: &'a Repo,
+    /// The folder below the repository, "" for the repository itself.
+    pub(super) folder: String,
+    /// The file in the folder, "" for the folder itself.
+    pub(super) file: String,
+    pub(super) hints: &'a Hints,
+    pub(super) progress: &'a Progress,
+}
+
+impl<'a> Place<'a> {
+    /// The place that a path means, a file where there is one of that name.
+    pub(super) fn new(repo: &'a Repo, path: &str, hints: &'a Hints, progress: &'a Progress) -> Result<Self> {
+        let folder = path.trim_matches('/').to_owned();
+        let place = Place { repo, folder, file: String::new(), hints, progress };
+        if !place.folder.is_empty() && repo.has(&place.folder, progress)? {
+            let (folder, file) = place.folder.rsplit_once('/').unwrap_or(("", &place.folder));
+            return Ok(Place { folder: folder.to_owned(), file: file.to_owned(), ..place.clone() });
+        }
+        Ok(place)
+    }
+
+    /// A file in the same folder.
+    pub(super) fn with_file(&self, file: impl Into<String>) -> Self {
+        Place { file: file.into(), ..self.clone() }
+    }
+
+    /// The folder that this one lies in.
+    pub(super) fn parent(&self) -> Self {
+        let folder = self.folder.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+        Place { folder, file: String::new(), ..self.clone() }
+    }
+
+    /// The name in the repository of a file in the folder.
+    fn name(&self, file: &str) -> String {
+        if self.folder.is_empty() { file.to_owned() } else { format!("{}/{file}", self.folder) }
+    }
+
+    /// Folder and file, as the repository calls them.
+    pub(super) fn path(&self) -> String {
+        match self.file.as_str() {
+            "" => self.folder.clone(),
+            file => self.name(file),
+        }
+    }
+
+    /// The whole name, the repository's included: what the SAE is called, and what layouts look for hints in.
+    pub(super) fn whole_name(&self) -> String {
+        match self.path().as_str() {
+            "" => self.repo.name(),
+            path => format!("{}/{path}", self.repo.name()),
+        }
+    }
+
+    pub(super) fn has(&self, file: &str) -> Result<bool> {
+        self.repo.has(&self.name(file), self.progress)
+    }
+
+    /// The files in the folder and below, without the folder's own path.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        if self.folder.is_empty() {
+            return self.repo.names(self.progress);
+        }
+        let prefix = format!("{}/", self.folder);
+        let names = self.repo.names(self.progress)?;
+        Ok(names.iter().filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned).collect())
+    }
+
+    /// The path on this machine of a file in the folder.
+    pub(super) fn local(&self, file: &str) -> Result<PathBuf> {
+        self.repo.file(&self.name(file), self.progress)
+    }
+
+    /// A JSON object in the folder, and where it is.
+    pub(super) fn object(&self, file: &str) -> Result<(PathBuf, Map<String, Value>)> {
+        let path = self.local(file)?;
+        let values = object(&path, &files::read(&path)?)?;
+        Ok((path, values))
+    }
+
+    /// A YAML mapping in the folder, and where it is.
+    pub(super) fn yaml(&self, file: &str) -> Result<(PathBuf, Map<String, Value>)> {
+        let path = self.local(file)?;
+        let bytes = files::read(&path)?;
+        let text = str::from_utf8(&bytes).map_err(|e| Error::malformed(&path, format!("not text: {e}")))?;
+        match yaml::parse(&path, text)? {
+            Value::Object(values) => Ok((path, values)),
+            _ => Err(Error::malformed(&path, "expected a YAML mapping")),
+        }
+    }
+
+    pub(super) fn checkpoint(&self, file: &str) -> Result<Checkpoint> {
+        Checkpoint::open(&[self.local(file)?])
+    }
+
+    /// The configuration that a layout's `values` come to, with what the hints know better or besides; `path` is the file
+    /// that the values come from.
+    pub(super) fn config(
+        &self,
+        layout: &'static str,
+        path: &Path,
+        mut values: Map<String, Value>,
+    ) -> Result<SaeConfig> {
+        let Hints { overrides, norm_scaling_factor, hook_name, model_name, .. } = self.hints;
+        values.extend(overrides.clone());
+        if let Some(factor) = norm_scaling_factor {
+            values.insert("norm_scaling_factor".to_owned(), Value::from(*factor));
+        }
+        let mut config = cfg::config(&self.whole_name(), layout, path, &values)?;
+        config.hook_name = config.hook_name.or_else(|| hook_name.clone());
+        config.model_name = config.model_name.or_else(|| model_name.clone());
+        Ok(config)
+    }
+
+    /// The SAE of this place.
+    pub(super) fn found(&self, mut config: SaeConfig, checkpoint: Checkpoint, parts: Parts) -> Found {
+        let main = parts.w_enc.as_ref().unwrap_or(&parts.w_dec);
+        config.dtype = checkpoint.dtype(&main.name).unwrap_or_default();
+        let revision = self.repo.revision().map(str::to_owned);
+        Found { config, checkpoint, parts, revision, notes: Vec::new() }
+    }
+
+    /// The number behind the first `word` in the whole name, such as that of a layer.
+    pub(super) fn number_behind(&self, word: &str) -> Option<usize> {
+        number_behind(&self.whole_name(), word)
+    }
+
+    /// Whether a part of the whole name contains `word`.
+    pub(super) fn mentions(&self, word: &str) -> bool {
+        self.whole_name().contains(word)
+    }
+}
+
+/// A JSON object, or an error about the file.
+pub(super) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(values)) => Ok(values),
+        Ok(_) => Err(Error::malformed(path, "expected a JSON object")),
+        Err(e) => Err(Error::malformed(path, format!("not JSON: {e}"))),
+    }
+}
+
+/// The number behind the first `word` that has one.
+pub(super) fn number_behind(text: &str, word: &str) -> Option<usize> {
+    text.match_indices(word).find_map(|(at, _)| {
+        let rest = &text[at + word.len()..];
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest[..end].parse().ok()
+    })
+}
+
+/// The values of a JSON object that was written out here.
+pub(super) fn values(json: Value) -> Map<String, Value> {
+    match json {
+        Value::Object(values) => values,
+        _ => Map::new(),
+    }
+}
+
+/// The two sizes of a matrix in a checkpoint.
+pub(super) fn sizes(checkpoint: &Checkpoint, name: &str, path: &Path) -> Result<[usize; 2]> {
+    match checkpoint.shape(name) {
+        Some([rows, columns]) => Ok([*rows, *columns]),
+        Some(other) => {
+            Err(Error::malformed(path, format!("tensor `{name}`: expected a matrix, got shape {other:?}")))
+        }
+        None => Err(Error::malformed(path, format!("there is no tensor `{name}`"))
+            .with_hint(format!("there is: {}", checkpoint.names().collect::<Vec<_>>().join(", ")))),
+    }
+}

@@ -1,0 +1,38 @@
+//! Qwen Scope: `layer0.sae.pt` and one `config.json` for all layers.
+
+use super::Found;
+use super::place::{Place, sizes, values};
+use crate::error::Result;
+use crate::sae::weights::{Matrix, Parts};
+use serde_json::{Map, Value, json};
+
+pub(super) fn open(place: &Place) -> Result<Found> {
+    let path = place.local(&place.file)?;
+    let checkpoint = place.checkpoint(&place.file)?;
+    let (cfg_path, said) = match place.has("config.json")? {
+        true => place.object("config.json")?,
+        false => (path.clone(), Map::new()),
+    };
+    let [d_sae, d_in] = sizes(&checkpoint, "W_enc", &path)?;
+    // Repositories are called `SAE-Res-Qwen3-1.7B-Base-W32K-L0_50`.
+    let k = said.get("k").and_then(Value::as_u64).or(place.number_behind("-L0_").map(|k| k as u64));
+    let name = place.whole_name();
+    let in_name = name.split_once("SAE-Res-").and_then(|(_, rest)| rest.split_once("-W"));
+    let model = said.get("base_model").and_then(Value::as_str).map(str::to_owned);
+    let layer = super::place::number_behind(&place.file, "layer");
+    let cfg = json!({
+        "architecture": "topk",
+        "d_in": d_in,
+        "d_sae": d_sae,
+        "k": k,
+        "hook_name": layer.map(|layer| format!("blocks.{layer}.hook_resid_post")),
+        "model_name": model.or_else(|| in_name.map(|(model, _)| format!("Qwen/{model}"))),
+        "apply_b_dec_to_input": false,
+        "prepend_bos": true,
+        "context_size": 1024,
+        "model_from_pretrained_kwargs": {},
+    });
+    let config = place.config("qwen_scope", &cfg_path, values(cfg))?;
+    let parts = Parts::new(Matrix::transposed("W_enc"), Matrix::transposed("W_dec"), "b_enc", "b_dec");
+    Ok(place.found(config, checkpoint, parts))
+}

@@ -1,0 +1,79 @@
+//! Temporal SAEs: what attention over the earlier tokens of a sequence predicts of an activation is taken off, and only
+//! what is new is encoded.
+//!
+//! ```text
+//! z = relu(λ · r · W_enc),  p = relu(attention from z to z one token earlier),  D = p · W_dec
+//! r −= ⟨D, r⟩ / (‖D‖ + ε)² · D       in each layer, from r = sae_in on;  λ = 1 / (4 · d_in)
+//! acts = relu(λ · r · W_enc), its largest k if it has one
+//! ```
+//! From SAELens' `saes/temporal_sae.py`.
+
+use super::config::SaeConfig;
+use super::weights::{Attention, Weights};
+use crate::error::Result;
+use crate::linalg::softmax;
+use crate::progress::Progress;
+use candle_core::{D, Device, Tensor};
+use std::ops::Range;
+
+const EPS: f64 = 1e-6;
+
+/// What inputs are multiplied by before they are encoded.
+pub(super) fn lambda(cfg: &SaeConfig) -> f64 {
+    1.0 / (4.0 * cfg.d_in as f64)
+}
+
+/// What is new at each token of `[pos, d_in]`, which holds sequences end to end.
+pub(super) fn novel(
+    sae_in: &Tensor,
+    sequences: &[Range<usize>],
+    cfg: &SaeConfig,
+    n_heads: usize,
+    weights: &Weights,
+    progress: &Progress,
+) -> Result<Tensor> {
+    let mut parts = Vec::new();
+    for sequence in sequences {
+        let mut residual = sae_in.narrow(0, sequence.start, sequence.len())?;
+        for layer in weights.attention(cfg)? {
+            progress.check()?;
+            residual = step(&residual, layer, cfg, n_heads, weights)?;
+        }
+        parts.push(residual);
+    }
+    Ok(Tensor::cat(&parts, 0)?)
+}
+
+/// What one layer leaves of a sequence, `[pos, d_in]`.
+fn step(
+    residual: &Tensor,
+    layer: &Attention,
+    cfg: &SaeConfig,
+    n_heads: usize,
+    weights: &Weights,
+) -> Result<Tensor> {
+    let z = (residual * lambda(cfg))?.matmul(&weights.encoder(cfg)?.w_enc)?.relu()?; // [pos, d_sae]
+    let n = z.dim(0)?;
+    let before = z.narrow(0, 0, n - 1)?.pad_with_zeros(0, 1, 0)?;
+    let heads = |x: Tensor| {
+        let width = x.dim(1)? / n_heads;
+        x.reshape((n, n_heads, width))?.transpose(0, 1)?.contiguous()
+    };
+    let q = heads(layer.q_target.forward(&z)?)?; // [n_heads, pos, d_head]
+    let k = heads(layer.k_ctx.forward(&before)?)?;
+    let v = heads(layer.v_ctx.forward(&before)?)?;
+    let scale = 1.0 / (q.dim(2)? as f64).sqrt();
+    let scores = (q.matmul(&k.t()?)? * scale)?.broadcast_add(&causal_mask(n)?)?;
+    let mixed = softmax(&scores, 2)?.matmul(&v)?.transpose(0, 1)?.contiguous()?.reshape((n, cfg.d_sae))?;
+    let predicted = layer.c_proj.forward(&mixed)?.relu()?.matmul(weights.w_dec(cfg)?)?; // [pos, d_in]
+    let norm = (predicted.sqr()?.sum_keepdim(D::Minus1)?.sqrt()? + EPS)?;
+    let share = (&predicted * residual)?.sum_keepdim(D::Minus1)?.div(&norm.sqr()?)?;
+    Ok((residual - predicted.broadcast_mul(&share)?)?)
+}
+
+/// `[pos, pos]`: 0 where a token may look, −∞ at later ones.
+fn causal_mask(n: usize) -> Result<Tensor> {
+    let row = |i: usize| (0..n).map(move |j| if j <= i { 0f32 } else { f32::NEG_INFINITY });
+    let mask: Vec<f32> = (0..n).flat_map(row).collect();
+    Ok(Tensor::from_vec(mask, (n, n), &Device::Cpu)?)
+}

@@ -1,0 +1,349 @@
+//! SAEs in every layout against the formulas of the projects that define them.
+
+use crate::util::{assert_close, expected, fixture};
+use candle_core::Tensor;
+use saescope::{Architecture, Progress, Sae, SaeOptions};
+
+/// Activations, the set of active features, and the output of one fixture: `name` with its id, `folder` with the answers.
+#[track_caller]
+fn check_as(name: &str, sae_id: Option<&str>, folder: &str, options: &SaeOptions) -> Sae {
+    let sae = Sae::load(&fixture(name), sae_id, options).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let expected = expected(&format!("{folder}/expected.safetensors"));
+    let squeezed = |name: &str| match expected[name].dims() {
+        [1, _, _] => expected[name].squeeze(0).unwrap(),
+        _ => expected[name].clone(),
+    };
+    let (x, reference) = (squeezed("x"), squeezed("feature_acts"));
+    let features = sae.encode(&x).unwrap();
+    assert_close(name, &features.to_tensor().unwrap(), &reference, 1e-5, 1e-5);
+    for (pos, row) in reference.to_vec2::<f32>().unwrap().iter().enumerate() {
+        let active: Vec<u32> = (0..row.len() as u32).filter(|i| row[*i as usize] != 0.0).collect();
+        assert_eq!(features.at(pos).0, active, "{name}: active features of token {pos}");
+    }
+    assert_close(name, &sae.forward(&x).unwrap(), &squeezed("sae_out"), 1e-5, 1e-5);
+    assert!(features.l0() > 0.0, "{name}: nothing is active");
+    assert!(sae.to_string().lines().count() <= 12, "{sae}");
+    sae
+}
+
+#[track_caller]
+fn check(folder: &str) -> Sae {
+    check_as(folder, None, folder, &SaeOptions::default())
+}
+
+/// What a layout says of itself: architecture, layout, hook.
+#[track_caller]
+fn says(sae: &Sae, architecture: &str, layout: &str, hook: Option<&str>) {
+    let cfg = sae.cfg();
+    let said = (cfg.architecture.name(), cfg.layout, cfg.hook_name.as_deref());
+    assert_eq!(said, (architecture, layout, hook), "{}", cfg.sae_id);
+}
+
+#[test]
+fn saelens_architectures() {
+    for name in [
+        "abstopk",
+        "matching_pursuit",
+        "temporal",
+        "transcoder",
+        "skip_transcoder",
+        "jumprelu_transcoder",
+        "jumprelu_skip_transcoder",
+    ] {
+        let sae = check(&format!("saes/native/{name}"));
+        says(&sae, name, "saelens", Some("blocks.1.hook_resid_pre"));
+    }
+}
+
+#[test]
+fn saelens_architectures_in_other_ways() {
+    let sae = check("saes/native_more/skip_transcoder_between_widths");
+    assert_eq!((sae.cfg().d_in, sae.cfg().d_out), (16, 12));
+    assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.1.hook_mlp_out"));
+    assert_eq!(sae.feature(3).unwrap().decoder.dims(), [12]);
+    let one = expected("saes/native_more/skip_transcoder_between_widths/expected.safetensors")["x"].get(2);
+    assert_eq!(sae.forward(&one.unwrap()).unwrap().dims(), [12]);
+
+    let sae = check("saes/native_more/temporal_untied");
+    assert_eq!(sae.cfg().activation_normalization_factor, Some(0.7));
+    check("saes/native_more/matching_pursuit_by_residual");
+
+    // The answers of these are SAELens' after fold_W_dec_norm().
+    let fold = SaeOptions { fold_decoder_norm: Some(true), ..Default::default() };
+    for name in ["gated_folded", "jumprelu_folded", "abstopk_rescaled_folded"] {
+        let folder = format!("saes/native_more/{name}");
+        check_as(&folder, None, &folder, &fold);
+    }
+}
+
+#[test]
+fn temporal_saes_as_they_were_published() {
+    let folder = "saes/temporal/layer_12/temporal";
+    let sae = check_as("saes/temporal", Some("layer_12/temporal"), folder, &SaeOptions::default());
+    says(&sae, "temporal", "temporal", Some("blocks.12.hook_resid_post"));
+    assert_eq!(sae.cfg().architecture.k(), Some(5));
+}
+
+#[test]
+fn gemma_scope() {
+    for kept in ["stored", "deflated"] {
+        let folder = format!("saes/gemma_scope_{kept}");
+        let id = "layer_1/width_16k/average_l0_71";
+        let sae = check_as(&folder, Some(id), &format!("{folder}/{id}"), &SaeOptions::default());
+        // Which site it reads is in the repository's name, which this folder has not.
+        says(&sae, "jumprelu", "gemma_scope", None);
+        let error = sae.hook().unwrap_err();
+        assert!(error.hint().unwrap().contains("`hook_name`"), "{error}");
+    }
+    let options = SaeOptions { hook_name: Some("model.layers.1.output".to_owned()), ..Default::default() };
+    let folder = "saes/gemma_scope_stored/layer_1/width_16k/average_l0_71";
+    let sae = check_as(&format!("{folder}/params.npz"), None, folder, &options);
+    assert_eq!(sae.hook().unwrap().to_string(), "blocks.1.hook_resid_post");
+
+    // The same file in folders that are called as the repositories are.
+    let place = tempfile::tempdir().unwrap();
+    for (repository, path, hook, model) in [
+        ("gemma-scope-2b-pt-res", "layer_20/w", "blocks.20.hook_resid_post", "gemma-2-2b"),
+        ("gemma-scope-9b-it-res", "layer_9/w", "blocks.9.hook_resid_post", "gemma-2-9b-it"),
+        ("gemma-scope-27b-pt-mlp", "layer_5/w", "blocks.5.hook_mlp_out", "gemma-2-27b"),
+        ("gemma-scope-2b-pt-att", "layer_0/w", "blocks.0.attn.hook_z", "gemma-2-2b"),
+        ("gemma-scope-2b-pt-res", "embedding/w", "hook_embed", "gemma-2-2b"),
+        ("gemma-scope-2b-pt-transcoders", "layer_3/w", "blocks.3.ln2.hook_normalized", "gemma-2-2b"),
+    ] {
+        let folder = place.path().join(repository).join(path);
+        std::fs::create_dir_all(&folder).unwrap();
+        let npz = fixture("saes/gemma_scope_stored/layer_1/width_16k/average_l0_71/params.npz");
+        std::fs::copy(npz, folder.join("params.npz")).unwrap();
+        let name = place.path().join(repository).to_string_lossy().into_owned();
+        let sae = Sae::load(&name, Some(path), &SaeOptions::default()).unwrap();
+        let cfg = sae.cfg();
+        assert_eq!((cfg.hook_name.as_deref(), cfg.model_name.as_deref()), (Some(hook), Some(model)));
+        assert_eq!(cfg.architecture.is_transcoder(), repository.ends_with("transcoders"));
+    }
+}
+
+#[test]
+fn gemma_scope_of_the_embedding() {
+    let folder = "saes/gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6";
+    let id = Some("embedding/width_4k/average_l0_6");
+    let sae = check_as("saes/gemma-scope-2b-pt-res", id, folder, &SaeOptions::default());
+    says(&sae, "jumprelu", "gemma_scope", Some("hook_embed"));
+    assert!(sae.to_string().contains("times 0.25 (folded"), "{sae}");
+}
+
+#[test]
+fn gemma_scope_2() {
+    let sae = check("saes/gemma_scope_2/resid_post/layer_1_width_16k_l0_small");
+    says(&sae, "jumprelu", "gemma_scope_2", Some("blocks.1.hook_resid_post"));
+    let sae = check("saes/gemma_scope_2/transcoder/layer_1_width_16k_l0_small_affine");
+    says(&sae, "jumprelu_skip_transcoder", "gemma_scope_2", Some("blocks.1.mlp.hook_in"));
+    assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.1.hook_mlp_out"));
+    assert_eq!(sae.cfg().model_name.as_deref(), Some("google/gemma-3-270m"));
+}
+
+#[test]
+fn dictionary_learning() {
+    for (name, architecture) in [
+        ("autoencoder", "standard"),
+        ("gated", "gated"),
+        ("jumprelu", "jumprelu"),
+        ("topk", "topk"),
+        ("batch_topk", "jumprelu"),
+        ("matryoshka_batch_topk", "jumprelu"),
+    ] {
+        let sae = check(&format!("saes/dictionary_learning/{name}"));
+        says(&sae, architecture, "dictionary_learning", Some("blocks.1.hook_resid_post"));
+        assert_eq!(sae.cfg().fold_decoder_norm, name == "autoencoder");
+    }
+    let sae = check("saes/dictionary_learning_more/new");
+    says(&sae, "standard", "dictionary_learning", Some("blocks.1.hook_mlp_out"));
+}
+
+#[test]
+fn sparsify() {
+    let sae = check("saes/sparsify/layers.1");
+    says(&sae, "topk", "sparsify", Some("blocks.1.hook_resid_post"));
+    // The run's configuration lies above the SAE's folder.
+    let folder = "saes/sparsify_more/layers.2.mlp";
+    let sae = check_as("saes/sparsify_more", Some("layers.2.mlp"), folder, &SaeOptions::default());
+    says(&sae, "topk_skip_transcoder", "sparsify", Some("blocks.2.mlp.hook_in"));
+    assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.2.hook_mlp_out"));
+    assert_eq!(sae.cfg().model_name.as_deref(), Some("HuggingFaceTB/SmolLM2-135M"));
+    assert_eq!(sae.cfg().context_size, Some(2048));
+    let sae = check("saes/sparsify_more/h.5");
+    says(&sae, "abstopk", "sparsify", Some("blocks.5.hook_resid_post"));
+}
+
+#[test]
+fn llama_scope() {
+    let sae = check("saes/llama_scope/Llama3_1-8B-Base-L1R-8x");
+    says(&sae, "jumprelu", "llama_scope", Some("blocks.1.hook_resid_post"));
+    assert_eq!(sae.cfg().norm_scaling_factor, Some(4.0 / 7.5));
+    assert_eq!(sae.cfg().dtype, "bf16");
+    for layer in ["L15R", "L16R"] {
+        let sae = check(&format!("saes/llama_scope_r1_distill/{layer}"));
+        says(&sae, "jumprelu", "llama_scope_r1_distill", Some("blocks.15.hook_resid_post"));
+    }
+}
+
+#[test]
+fn single_files() {
+    let sae = check_as(
+        "saes/goodfire/Llama-3.1-8B-Instruct-SAE-l19.pth",
+        None,
+        "saes/goodfire",
+        &SaeOptions::default(),
+    );
+    says(&sae, "standard", "goodfire", Some("blocks.19.hook_resid_post"));
+    assert_eq!(sae.cfg().model_name.as_deref(), Some("meta-llama/Llama-3.1-8B-Instruct"));
+    // The only SAE in its folder.
+    says(&check("saes/goodfire"), "standard", "goodfire", Some("blocks.19.hook_resid_post"));
+
+    let sae = check("saes/openai");
+    says(&sae, "topk", "openai", None);
+    assert_eq!(sae.cfg().architecture.k(), Some(6));
+
+    let sae = check_as("saes/qwen_scope", Some("layer1.sae.pt"), "saes/qwen_scope", &SaeOptions::default());
+    says(&sae, "topk", "qwen_scope", Some("blocks.1.hook_resid_post"));
+
+    let sae = check("saes/hook_z_kk");
+    says(&sae, "standard", "hook_z", Some("blocks.1.attn.hook_z"));
+    assert!(sae.cfg().fold_value_biases && sae.cfg().fold_ln);
+
+    let sae = check("saes/mwhanna_transcoder");
+    says(&sae, "transcoder", "mwhanna", Some("blocks.1.mlp.hook_in"));
+    assert_eq!(sae.cfg().model_name.as_deref(), Some("Qwen/Qwen3-0.6B"));
+
+    let folder = "saes/openai_more/resid_post_mlp/autoencoders";
+    let sae = check_as(&format!("{folder}/8.pt"), None, folder, &SaeOptions::default());
+    says(&sae, "standard", "openai", Some("blocks.8.hook_resid_post"));
+
+    let sae = check("saes/deepseek");
+    says(&sae, "standard", "deepseek", Some("blocks.19.hook_resid_post"));
+
+    let sae = check("saes/circuit_tracer/skip");
+    says(&sae, "jumprelu_skip_transcoder", "mwhanna", Some("blocks.3.mlp.hook_in"));
+}
+
+#[test]
+fn a_layer_of_a_cross_layer_transcoder() {
+    let folder = "saes/circuit_tracer/clt";
+    for (name, id) in [(folder, Some("1")), ("saes/circuit_tracer", Some("clt/1")), (folder, None)] {
+        let sae = check_as(name, id, folder, &SaeOptions::default());
+        says(&sae, "transcoder", "mntss", Some("blocks.1.hook_resid_mid"));
+        assert!(sae.doubts()[0].contains("its decoders for 3 layers summed"), "{sae}");
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_of_torch_is_an_error_at_worst() {
+    let folder = tempfile::tempdir().unwrap();
+    let source =
+        |file: &str| std::fs::read(fixture(&format!("saes/dictionary_learning/gated/{file}"))).unwrap();
+    std::fs::write(folder.path().join("config.json"), source("config.json")).unwrap();
+    let x = &expected("saes/dictionary_learning/gated/expected.safetensors")["x"];
+    let whole = source("ae.pt");
+    let (mut loaded, mut failed) = (0, 0);
+    for i in 0..300 {
+        let mut damaged = whole.clone();
+        let at = i * 7919 % damaged.len();
+        damaged[at] ^= 1 << (i % 8);
+        std::fs::write(folder.path().join("ae.pt"), damaged).unwrap();
+        let sae = Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default());
+        match sae.and_then(|sae| sae.forward(x)) {
+            Ok(_) => loaded += 1,
+            Err(_) => failed += 1,
+        }
+    }
+    assert!(loaded > 0 && failed > 0, "{loaded} {failed}");
+}
+
+#[test]
+fn a_conversion_is_taken_at_its_word() {
+    let with =
+        |conversion: &str| SaeOptions { conversion: Some(conversion.to_owned()), ..Default::default() };
+    let folder = "saes/gemma_scope_stored/layer_1/width_16k/average_l0_71";
+    let sae = Sae::load(&fixture(folder), None, &with("gemma_2_transcoder")).unwrap();
+    says(&sae, "jumprelu_transcoder", "gemma_scope", Some("blocks.1.ln2.hook_normalized"));
+    let error = Sae::load(&fixture(folder), None, &with("gemma_4")).unwrap_err();
+    assert!(error.to_string().contains("unknown conversion `gemma_4`"), "{error}");
+    let error = Sae::load(&fixture(folder), None, &with("sparsify")).unwrap_err();
+    assert!(error.to_string().contains("no file `cfg.json`"), "{error}");
+}
+
+#[test]
+fn what_is_no_sae_says_what_was_looked_for_and_what_is_there() {
+    let load = |name: &str| Sae::load(&fixture(name), None, &SaeOptions::default()).unwrap_err();
+    let error = load("saes/dictionary_learning");
+    assert!(error.to_string().contains("a folder of 6"), "{error}");
+    assert!(error.hint().unwrap().contains("`autoencoder`, `batch_topk`"), "{error}");
+    let error = load("saes/llama_scope");
+    assert!(error.hint().unwrap().contains("`Llama3_1-8B-Base-L1R-8x`"), "{error}");
+    let error = load("datasets/plain");
+    assert!(error.hint().unwrap().contains("`params.npz`"), "{error} {:?}", error.hint());
+    let error = Sae::load(&fixture("saes/qwen_scope"), Some("layer2.sae.pt"), &SaeOptions::default());
+    let error = error.unwrap_err();
+    assert!(error.hint().unwrap().contains("did you mean `layer1.sae.pt`?"), "{error}");
+    let error = load("saes/native/standard/expected.safetensors");
+    assert!(error.to_string().contains("it holds `feature_acts`, `sae_out`, `x`"), "{error}");
+}
+
+#[test]
+fn folding_the_decoder_norm_scales_features_and_leaves_the_output() {
+    let fold = SaeOptions { fold_decoder_norm: Some(true), ..Default::default() };
+    for name in ["standard", "gated", "jumprelu", "topk_rescaled", "transcoder", "jumprelu_skip_transcoder"] {
+        let name = fixture(&format!("saes/native/{name}"));
+        let plain = Sae::load(&name, None, &SaeOptions::default()).unwrap();
+        let folded = Sae::load(&name, None, &fold).unwrap();
+        let x = &expected(&format!("{name}/expected.safetensors"))["x"];
+        let norms = plain.W_dec().unwrap().sqr().unwrap().sum(1).unwrap().sqrt().unwrap();
+        let mut reference = plain.encode(x).unwrap().to_tensor().unwrap();
+        if !plain.cfg().architecture.rescales() {
+            reference = reference.broadcast_mul(&norms).unwrap();
+        }
+        assert_close(&name, &folded.encode(x).unwrap().to_tensor().unwrap(), &reference, 1e-5, 1e-5);
+        assert_close(&name, &folded.forward(x).unwrap(), &plain.forward(x).unwrap(), 1e-5, 1e-5);
+        assert!(folded.cfg().fold_decoder_norm && folded.to_string().contains("fold_decoder_norm"));
+    }
+    for name in ["topk", "abstopk", "matching_pursuit", "temporal"] {
+        let error = Sae::load(&fixture(&format!("saes/native/{name}")), None, &fold).unwrap_err();
+        assert!(error.to_string().contains("would change which features"), "{error}");
+    }
+}
+
+#[test]
+fn negative_activations_are_kept_by_their_size() {
+    let sae = Sae::load(&fixture("saes/native/abstopk"), None, &SaeOptions::default()).unwrap();
+    let x = &expected("saes/native/abstopk/expected.safetensors")["x"];
+    let all = sae.encode(x).unwrap();
+    let middle = all.top(usize::MAX)[all.top(usize::MAX).len() / 2].value.abs();
+    let above = sae.encode_above(x, middle, &Progress::default()).unwrap();
+    let (mut negative, mut dropped) = (0, 0);
+    for pos in 0..all.len() {
+        let (indices, values) = all.at(pos);
+        let kept: Vec<_> = indices.iter().zip(values).filter(|(_, v)| v.abs() > middle).collect();
+        negative += kept.iter().filter(|(_, v)| **v < 0.0).count();
+        dropped += indices.len() - kept.len();
+        let (indices, values) = above.at(pos);
+        assert_eq!(kept, indices.iter().zip(values).collect::<Vec<_>>(), "token {pos}");
+    }
+    assert!(negative > 0 && dropped > 0);
+    let top = all.top(3);
+    assert!(top[0].value.abs() >= top[1].value.abs() && top[1].value.abs() >= top[2].value.abs());
+}
+
+#[test]
+fn a_temporal_sae_encodes_each_sequence_by_itself() {
+    let sae = Sae::load(&fixture("saes/native/temporal"), None, &SaeOptions::default()).unwrap();
+    assert!(matches!(sae.cfg().architecture, Architecture::Temporal { n_heads: 4, .. }));
+    let x = expected("saes/native/temporal/expected.safetensors")["x"].squeeze(0).unwrap();
+    let two = Tensor::cat(&[&x, &x.narrow(0, 3, 5).unwrap()], 0).unwrap();
+    let progress = Progress::default();
+    let both = sae.encode_sequences(&two, &[0..11, 11..16], 0.0, &progress).unwrap().to_tensor().unwrap();
+    let first = sae.encode(&x).unwrap().to_tensor().unwrap();
+    let second = sae.encode(&x.narrow(0, 3, 5).unwrap()).unwrap().to_tensor().unwrap();
+    assert_close("first", &both.narrow(0, 0, 11).unwrap(), &first, 1e-6, 1e-6);
+    assert_close("second", &both.narrow(0, 11, 5).unwrap(), &second, 1e-6, 1e-6);
+    let error = sae.encode_sequences(&two, &[0..11, 12..16], 0.0, &progress).unwrap_err();
+    assert!(error.to_string().contains("not those of 16 tokens"), "{error}");
+}
