@@ -78,8 +78,8 @@ pub use aliases::{nearest_models, resolve_model};
 pub use dataset::{Dataset, DatasetOptions, Documents};
 pub use error::{Error, Result};
 pub use extract::{
-    ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing, Records, check_fits,
-    create_feature_dataset, feature_acts, read_records,
+    CheckOptions, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing, Records, SaeCheck,
+    check_fits, check_sae, create_feature_dataset, feature_acts, read_records,
 };
 pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, hook_name_of};
 pub use hub::{HubSettings, Patience, RepoKind};

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::extract::{ExtractOptions, ExtractSummary, LongDocuments, Packing, create_feature_dataset};
-use crate::model::Model;
+use crate::model::{Model, ModelOptions};
 use crate::progress::Progress;
 use crate::sae::{Sae, SaeOptions};
 use clap::{Args, ValueEnum};
@@ -10,16 +10,25 @@ use clap::{Args, ValueEnum};
 /// The flags: every option of `create_feature_dataset` under its name.
 #[derive(Args)]
 pub(super) struct ExtractArguments {
-    /// The model: a folder in the Hugging Face layout, or "demo"
+    /// The model: a TransformerLens name, a hub repository, a folder in the Hugging Face layout, or "demo"
     #[arg(long)]
     model: String,
-    /// The SAE: a folder or a file in a layout in which SAEs are published, or "demo"
+    /// The branch, tag or commit of the model's repository on the hub [default: main]
+    #[arg(long, value_name = "REVISION")]
+    model_revision: Option<String>,
+    /// The SAE: a release that `saescope saes` lists, a hub repository, a folder, a file, or "demo"
     #[arg(long)]
     sae: String,
-    /// Which SAE, where --sae names a folder of several
+    /// Which SAE, where --sae names several: an id of the release, or a path in the repository or folder
     #[arg(long)]
     sae_id: Option<String>,
-    /// The documents: a file, a folder, a glob, or "demo"
+    /// The branch, tag or commit of the SAE's repository on the hub [default: main]
+    #[arg(long, value_name = "REVISION")]
+    sae_revision: Option<String>,
+    /// A list of releases to look --sae up in, a newer pretrained_saes.yaml of SAELens [default: the one in this program]
+    #[arg(long, value_name = "FILE")]
+    registry: Option<String>,
+    /// The documents: a file, a folder, a glob, a dataset on the hub, or "demo"
     #[arg(long, visible_alias = "dataset", value_name = "PATH")]
     dataset_path: String,
     /// The file to write, JSON lines
@@ -99,8 +108,11 @@ enum Pack {
 impl ExtractArguments {
     /// Loads the model and the SAE and runs the extraction.
     pub(super) fn run(self, progress: &Progress) -> Result<ExtractSummary> {
-        let model = Model::load(&self.model)?;
+        let model_options = ModelOptions { revision: self.model_revision };
+        let model = Model::load_with(&self.model, &model_options, progress)?;
         let sae_options = SaeOptions {
+            revision: self.sae_revision,
+            registry: self.registry,
             hook_name: self.hook_name,
             hook_name_out: self.hook_name_out,
             conversion: self.conversion,

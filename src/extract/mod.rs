@@ -3,6 +3,7 @@
 //! Contexts are batched in the order of the documents, end to end, so that every matmul is over about a thousand tokens;
 //! the records do not depend on how.
 
+mod check;
 mod options;
 mod pipeline;
 mod record;
@@ -10,6 +11,7 @@ mod summary;
 mod tap;
 mod windows;
 
+pub use check::{CheckOptions, SaeCheck, check_sae};
 pub use options::{ExtractOptions, LongDocuments, Packing};
 pub use record::{FeatureRecord, Records, read_records};
 pub use summary::ExtractSummary;
@@ -75,6 +77,7 @@ pub fn create_feature_dataset(
         progress.report(Report::Warning(doubt));
     }
     tap::warm_up(model, sae, progress)?;
+    let check = check_first(model, sae, &dataset, options, progress)?;
     progress.report(Report::Started { label: format!("{} on {}", sae.hook()?, model.cfg().model_name) });
     let start = Instant::now();
     let job = Job { model, sae, dataset: &dataset, options, contexts, progress };
@@ -103,7 +106,8 @@ pub fn create_feature_dataset(
         sha256,
     };
     let context_size = contexts.window + usize::from(contexts.bos.is_some());
-    let meta = summary::meta(model, sae, &dataset, options, context_size, &summary)?;
+    let run = summary::Run { model, sae, dataset: &dataset, options, context_size, check: check.as_ref() };
+    let meta = summary::meta(&run, &summary)?;
     let meta_path = summary::meta_path(&options.output_path);
     let mut meta_file = WholeFile::create(&meta_path)?;
     meta_file.writer().write_all(&meta).map_err(Error::file("write", &meta_path))?;
@@ -111,6 +115,37 @@ pub fn create_feature_dataset(
     file.keep()?;
     meta_file.keep()?;
     Ok(summary)
+}
+
+/// Measures an SAE whose authors have said how many features it needs on the first tokens, and warns where that is far
+/// off.
+fn check_first(
+    model: &Model,
+    sae: &Sae,
+    dataset: &Dataset,
+    options: &ExtractOptions,
+    progress: &Progress,
+) -> Result<Option<SaeCheck>> {
+    if sae.cfg().published_l0.is_none() {
+        return Ok(None);
+    }
+    let ExtractOptions { prepend_bos, context_size, .. } = *options;
+    let check = check_sae(
+        model,
+        sae,
+        dataset,
+        &CheckOptions { max_tokens: 256, prepend_bos, context_size },
+        progress,
+    );
+    match check {
+        Ok(check) => {
+            check.warnings.iter().for_each(|warning| progress.report(Report::Warning(warning.clone())));
+            Ok(Some(check))
+        }
+        // What is wrong with the documents, the run itself will say.
+        Err(Error::Interrupted) => Err(Error::Interrupted),
+        Err(_) => Ok(None),
+    }
 }
 
 /// The documents of a run, once what the options say of them has been checked.

@@ -1,5 +1,6 @@
 //! What a finished extraction says of itself: a few lines for a person, and `<output>.meta.json` for later.
 
+use super::check::SaeCheck;
 use super::options::ExtractOptions;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -57,15 +58,21 @@ impl std::fmt::Display for ExtractSummary {
     }
 }
 
+/// What a run worked on.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) model: &'a Model,
+    pub(super) sae: &'a Sae,
+    pub(super) dataset: &'a Dataset,
+    pub(super) options: &'a ExtractOptions,
+    pub(super) context_size: usize,
+    /// Of an SAE with published figures.
+    pub(super) check: Option<&'a SaeCheck>,
+}
+
 /// What is needed to know later how a feature dataset came about, as the JSON of `<output>.meta.json`.
-pub(super) fn meta(
-    model: &Model,
-    sae: &Sae,
-    dataset: &Dataset,
-    options: &ExtractOptions,
-    context_size: usize,
-    summary: &ExtractSummary,
-) -> Result<Vec<u8>> {
+pub(super) fn meta(run: &Run, summary: &ExtractSummary) -> Result<Vec<u8>> {
+    let Run { model, sae, dataset, options, context_size, check } = *run;
     let counts = json!({
         "documents": summary.documents,
         "documents_skipped": summary.documents_skipped,
@@ -97,6 +104,7 @@ pub(super) fn meta(
         "hook": sae.hook()?.to_string(),
         "options": resolved,
         "counts": counts,
+        "check": check,
         "mean_l0": summary.mean_l0,
         "seconds": summary.seconds,
         "tokens_per_second": summary.tokens_per_second,

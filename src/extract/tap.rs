@@ -2,9 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::hooks::{ActivationCache, HookPoint};
-use crate::model::{Model, TokenBatch};
+use crate::model::{Model, NormalizationType, TokenBatch};
 use crate::progress::Progress;
 use crate::sae::{Features, Sae};
+use candle_core::Tensor;
 
 /// The features that are active above `threshold` at each token of a batch, BOS included.
 ///
@@ -24,13 +25,22 @@ pub fn feature_acts(
     let hook = sae.hook()?;
     let mut cache = ActivationCache::new(vec![hook]);
     model.forward(batch, None, &mut cache, progress)?;
-    let mut x = cache.get(&hook.to_string())?.clone(); // [tokens, …]
+    let x = activation(model, sae, &cache)?;
     drop(cache);
-    if let (HookPoint::Z | HookPoint::V, true) = (hook.point(), sae.cfg().fold_value_biases) {
-        x = x.broadcast_sub(&model.value_bias(&hook, sae.cfg().fold_ln)?)?;
-    }
     let sequences: Vec<_> = batch.sequences().collect();
     sae.encode_sequences(&x, &sequences, threshold, progress)
+}
+
+/// What an SAE reads of a pass, `[tokens, …]`: the activation at its hook, less what its model did not have there.
+pub(super) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> Result<Tensor> {
+    let hook = sae.hook()?;
+    let x = cache.get(&hook.to_string())?;
+    Ok(match (hook.point(), sae.cfg().fold_value_biases) {
+        (HookPoint::Z | HookPoint::V, true) => {
+            x.broadcast_sub(&model.value_bias(&hook, sae.cfg().fold_ln)?)?
+        }
+        _ => x.clone(),
+    })
 }
 
 /// Checks that an SAE can read a model: that the model has its hook, and as many dimensions there.
@@ -48,6 +58,16 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
             head,
         ));
     }
+    if sae.reads_centred() && cfg.normalization_type == NormalizationType::Rms {
+        return Err(Error::mismatch(
+            format!(
+                "the SAE `{}` reads a centred residual stream, and that of `{}` cannot be centred: its norms do not take \
+                 the mean off",
+                sae_cfg.sae_id, cfg.model_name
+            ),
+            "load the SAE with `center_writing_weights: false`, or the model that it was trained on",
+        ));
+    }
     let (name, width) = match hook.point() {
         HookPoint::MlpPre | HookPoint::MlpPreLinear | HookPoint::MlpPost => ("d_mlp", cfg.d_mlp),
         HookPoint::Q | HookPoint::RotQ | HookPoint::Z | HookPoint::K | HookPoint::RotK | HookPoint::V
@@ -63,6 +83,9 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
         point if point.is_scale() => ("one number", 1),
         _ => ("d_model", cfg.d_model),
     };
+    if let Some(out) = sae_cfg.hook_name_out.as_ref().filter(|_| sae_cfg.architecture.is_transcoder()) {
+        cfg.hook_points().check(&out.parse()?)?;
+    }
     if width == sae_cfg.d_in {
         return Ok(());
     }

@@ -178,12 +178,14 @@ impl Model {
         Ok(ids)
     }
 
-    /// The id of the beginning-of-sequence token.
+    /// The id of the beginning-of-sequence token; of a tokenizer that has none, that of the end of a sequence, as
+    /// TransformerLens has it.
     ///
     /// # Errors
-    /// A model without tokenizer, or whose tokenizer knows no such token.
+    /// A model without tokenizer, or whose tokenizer knows neither.
     pub fn bos(&self) -> Result<u32> {
-        self.tokenizer()?.special().bos.ok_or_else(|| {
+        let special = self.tokenizer()?.special();
+        special.bos.or(special.eos).ok_or_else(|| {
             Error::mismatch(
                 format!("the tokenizer of `{}` knows no beginning-of-sequence token", self.cfg().model_name),
                 "use `prepend_bos: false`",

@@ -172,7 +172,7 @@ impl SaeListing {
             sae_id: sae.id.clone(),
             model: release.model.clone(),
             repo_id: release.repo_id.clone(),
-            hook: site::hook(release, sae),
+            hook: release.hook_of(sae),
             width: site::width(release, sae),
             l0: sae.l0,
             neuronpedia: sae.neuronpedia.clone(),

@@ -170,6 +170,11 @@ impl Registry {
 }
 
 impl Release {
+    /// The hook that one of its SAEs reads, where the names of the SAE tell.
+    pub fn hook_of(&self, sae: &RegistrySae) -> Option<String> {
+        site::hook(self, sae)
+    }
+
     fn unknown_id(&self, id: &str) -> Error {
         let near = did_you_mean(id, self.saes.iter().map(|sae| sae.id.as_str()));
         let near = near.map_or(String::new(), |near| format!("did you mean `{near}`? "));

@@ -1,6 +1,6 @@
 //! What the names of a published SAE tell of it: the hook that it reads and how many features it has.
 //!
-//! Only for lists: an SAE that is loaded says itself what it is.
+//! For lists, and for checkpoints that do not say it themselves.
 
 use super::{RegistrySae, Release};
 use crate::hooks::HookName;

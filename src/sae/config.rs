@@ -57,6 +57,10 @@ pub struct SaeConfig {
     pub model_name: Option<String>,
     /// The dataset that it was trained on.
     pub dataset_path: Option<String>,
+    /// The mean number of active features at a token, as its authors measured it; of an SAE of the registry.
+    pub published_l0: Option<f64>,
+    /// Its page on Neuronpedia, of an SAE of the registry.
+    pub neuronpedia_id: Option<String>,
 }
 
 /// How pre-activations become feature activations, and what the output is.

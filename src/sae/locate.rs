@@ -1,13 +1,16 @@
-//! What the name of an SAE means.
+//! What the name of an SAE means: where its files are, and what is known of it besides.
 
 use super::SaeOptions;
 use super::formats::{self, Found, Hints};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
+use crate::hub::RepoKind;
 use crate::progress::Progress;
+use crate::registry::{Registry, RegistrySae, Release};
 use crate::repo::Repo;
 use std::path::Path;
 
-/// Opens the SAE that a name and an id mean.
+/// Opens the SAE that a name and an id mean: "demo", something on this machine, a release of the registry, or a
+/// repository on the hub.
 pub(super) fn open(
     name: &str,
     sae_id: Option<&str>,
@@ -17,28 +20,87 @@ pub(super) fn open(
     if name == "demo" {
         return formats::open_demo(sae_id);
     }
-    let (repo, path, mut hints) = locate(name, sae_id)?;
-    if options.conversion.is_some() {
-        hints.conversion.clone_from(&options.conversion);
+    let revision = options.revision.as_deref();
+    let local = Path::new(name);
+    if local.exists() {
+        if let Some(revision) = revision {
+            let what = format!("the revision of `{name}`");
+            let got = format!("`{revision}`");
+            return Err(Error::invalid(what, "none, as it lies on this machine", got));
+        }
+        let (repo, path) = on_this_machine(local, sae_id)?;
+        return formats::open(&repo, &path, &hints(options), progress);
     }
-    formats::open(&repo, &path, &hints, progress)
+    let given = options.registry.as_deref().map(|path| Registry::open(Path::new(path))).transpose()?;
+    let registry = given.as_ref().unwrap_or_else(|| Registry::embedded());
+    if registry.release(name).is_some() {
+        let (release, sae) = registry.find(name, sae_id)?;
+        let repo = Repo::hub(RepoKind::Model, &release.repo_id, revision, progress)?;
+        return published(release, sae, &repo, options, progress);
+    }
+    // `owner/name`, and nothing that is plainly a path.
+    let is_path = name.starts_with(['.', '/', '~']) || name.ends_with('/') || name.contains('\\');
+    if name.split('/').count() == 2 && !is_path {
+        let repo = Repo::hub(RepoKind::Model, name, revision, progress)?;
+        return formats::open(&repo, sae_id.unwrap_or_default(), &hints(options), progress);
+    }
+    let names = registry.releases().iter().map(|release| release.name.as_str());
+    let nearest: Vec<_> = nearest(name, names, 3).into_iter().map(|known| format!("`{known}`")).collect();
+    let meant = match nearest.as_slice() {
+        [] => String::new(),
+        known => format!("did you mean {}? ", known.join(" or ")),
+    };
+    Err(Error::mismatch(
+        format!(
+            "unknown SAE `{name}`: neither \"demo\", a folder or a file, nor a release that SAELens knows"
+        ),
+        format!("{meant}`saescope saes` lists the releases; or give a hub repository as `owner/name`"),
+    ))
 }
 
-/// Where the files of an SAE are, and what is known of it besides: a folder, a file, or an id in a folder.
-fn locate(name: &str, sae_id: Option<&str>) -> Result<(Repo, String, Hints)> {
-    let local = Path::new(name);
-    if local.is_dir() {
-        return Ok((Repo::local(name), sae_id.unwrap_or_default().to_owned(), Hints::default()));
+fn hints(options: &SaeOptions) -> Hints {
+    Hints { conversion: options.conversion.clone(), ..Hints::default() }
+}
+
+/// A folder, a file, or an id in a folder.
+fn on_this_machine(place: &Path, sae_id: Option<&str>) -> Result<(Repo, String)> {
+    if place.is_dir() {
+        return Ok((Repo::local(place), sae_id.unwrap_or_default().to_owned()));
     }
-    if local.is_file()
-        && sae_id.is_none()
-        && let Some(file) = local.file_name().and_then(|file| file.to_str())
-    {
-        let folder = local.parent().filter(|folder| !folder.as_os_str().is_empty());
-        return Ok((Repo::local(folder.unwrap_or(Path::new("."))), file.to_owned(), Hints::default()));
+    match (sae_id, place.file_name().and_then(|file| file.to_str())) {
+        (None, Some(file)) => {
+            let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty());
+            Ok((Repo::local(folder.unwrap_or(Path::new("."))), file.to_owned()))
+        }
+        _ => Err(Error::mismatch(
+            format!("`{}` is a file, in which no SAE has an id", place.display()),
+            "leave the id out, or give the folder",
+        )),
     }
-    Err(Error::mismatch(
-        format!("unknown SAE `{name}`: neither \"demo\" nor a folder or a file"),
-        "give a local folder or file, such as a folder with cfg.json and sae_weights.safetensors",
-    ))
+}
+
+/// An SAE of the registry, with what the registry knows of it.
+fn published(
+    release: &Release,
+    sae: &RegistrySae,
+    repo: &Repo,
+    options: &SaeOptions,
+    progress: &Progress,
+) -> Result<Found> {
+    let saelens = || release.conversion_func.clone().unwrap_or_else(|| "sae_lens".to_owned());
+    let hints = Hints {
+        conversion: Some(options.conversion.clone().unwrap_or_else(saelens)),
+        overrides: release.config_overrides.clone(),
+        norm_scaling_factor: sae.norm_scaling_factor,
+        hook_name: release.hook_of(sae),
+        model_name: Some(release.model.clone()),
+    };
+    let mut found = formats::open(repo, &sae.path, &hints, progress)?;
+    let config = &mut found.config;
+    config.sae_id = format!("{}/{}", release.name, sae.id);
+    config.published_l0 = sae.l0;
+    config.neuronpedia_id.clone_from(&sae.neuronpedia);
+    // Of a release that says nothing about the model's weights, the model was not processed.
+    config.center_writing_weights = config.center_writing_weights.or(Some(false));
+    Ok(found)
 }

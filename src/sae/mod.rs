@@ -34,6 +34,11 @@ use weights::Weights;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SaeOptions {
+    /// The branch, tag or commit of its repository on the hub. Default: `main`.
+    pub revision: Option<String>,
+    /// A list of releases to look the name up in, a newer `pretrained_saes.yaml` of SAELens. Default: the list in this
+    /// program.
+    pub registry: Option<String>,
     /// The hook that it reads, in TransformerLens' words or those of another library (`model.layers.5.output`).
     /// Default: as the checkpoint says.
     pub hook_name: Option<String>,
@@ -83,14 +88,16 @@ pub struct Feature {
 }
 
 impl Sae {
-    /// Loads an SAE: "demo" for the one in this program, or a local folder or file in one of the layouts in which SAEs are
-    /// published. With a `sae_id`, `name` is the folder in which the SAE's folder or file lies.
+    /// Loads an SAE: "demo" for the one in this program; a local folder or file in one of the layouts in which SAEs are
+    /// published; a release and an id that SAELens knows (`gpt2-small-res-jb`, `blocks.8.hook_resid_pre`); or a repository
+    /// on the hub and the folder or file in it. With a `sae_id`, a local `name` is the folder in which the SAE's folder or
+    /// file lies.
     ///
     /// The layouts: SAELens', Gemma Scope, Gemma Scope 2, dictionary_learning, sparsify, Llama Scope, OpenAI, Qwen Scope,
     /// Goodfire, circuit-tracer's transcoders and others; which it is, the files tell.
     ///
     /// # Errors
-    /// No such folder or id; a layout or an architecture that is not supported; a file that is missing, cut short or
+    /// No such folder, release or id; a hub that cannot be reached or asks for a token; a layout or an architecture that is not supported; a file that is missing, cut short or
     /// contradicts another.
     pub fn load(name: &str, sae_id: Option<&str>, options: &SaeOptions) -> Result<Self> {
         Sae::load_with(name, sae_id, options, &Progress::default())
@@ -340,8 +347,18 @@ impl Sae {
         if same { Ok(out.reshape(x.dims())?) } else { Ok(out) }
     }
 
+    /// The part of an activation that the SAE reads and, but for a transcoder, [`Sae::forward`] gives back: one head of
+    /// several, less its mean where it reads a centred stream. `[pos, d_in]`.
+    ///
+    /// # Errors
+    /// Another shape; numbers that are not finite.
+    pub(crate) fn reads(&self, x: &Tensor) -> Result<Tensor> {
+        let x = self.prepare(x)?.x;
+        Ok(if self.reads_centred() { x.broadcast_sub(&x.mean_keepdim(1)?)? } else { x })
+    }
+
     /// Whether the mean is taken off what it reads.
-    fn reads_centred(&self) -> bool {
+    pub(crate) fn reads_centred(&self) -> bool {
         self.cfg().center_writing_weights == Some(true) && self.reads_residual()
     }
 

@@ -44,6 +44,8 @@ pub struct LoadReport {
     pub files: Vec<String>,
     /// The commit that they are of, where that is known.
     pub revision: Option<String>,
+    /// The mean number of active features at a token, as its authors measured it.
+    pub published_l0: Option<f64>,
     /// What the user should know before believing the numbers.
     pub warnings: Vec<String>,
 }
@@ -71,6 +73,7 @@ impl Sae {
             prepend_bos: cfg.prepend_bos,
             files: self.weight_files().map(|path| path.display().to_string()).collect(),
             revision: self.revision().map(str::to_owned),
+            published_l0: cfg.published_l0,
             warnings: self.doubts(),
         }
     }
@@ -174,6 +177,9 @@ impl std::fmt::Display for Sae {
         write!(f, "\n  trained on: {}", report.model_name.as_deref().unwrap_or("an unnamed model"))?;
         let context = report.context_size.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
         write!(f, ", context {context}, {}", if report.prepend_bos { "with BOS" } else { "without BOS" })?;
+        if let Some(l0) = report.published_l0 {
+            write!(f, ", published L0 {l0}")?;
+        }
         write!(f, "\n  from: {} ({} layout", report.files.join(", "), report.layout)?;
         match &report.revision {
             Some(revision) => write!(f, ", revision {revision})")?,

@@ -1,12 +1,14 @@
 //! Feature datasets: `create_feature_dataset` and `read_records`.
 
 use super::{ScriptResult, options, progress_of, script};
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::Error;
+use crate::extract::{CheckOptions, SaeCheck, check_sae};
 use crate::model::Model;
 use crate::sae::Sae;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map, Module};
+use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map, Module, Variant};
+use serde::Serialize;
 use std::any::TypeId;
 use std::path::{Path, PathBuf};
 
@@ -18,20 +20,41 @@ pub(super) fn register(engine: &mut Engine) {
         Box::new(records.into_iter().flatten().map(|record| script(record).map(Dynamic::from)))
     });
     engine.register_global_module(module.into());
-    for name in summary_properties() {
+    register_properties::<crate::extract::ExtractSummary>(engine);
+    register_properties::<crate::extract::SaeCheck>(engine);
+}
+
+/// Makes every field of a type a property.
+fn register_properties<T: Serialize + Default + Variant + Clone>(engine: &mut Engine) {
+    let fields = serde_json::to_value(T::default()).unwrap_or_default();
+    for name in fields.as_object().into_iter().flat_map(|fields| fields.keys().cloned()) {
         let key = name.clone();
-        engine.register_get(name, move |summary: &mut crate::extract::ExtractSummary| {
-            let map = rhai::serde::to_dynamic(summary)?;
+        engine.register_get(name, move |value: &mut T| {
+            let map = rhai::serde::to_dynamic(value)?;
             let value = map.read_lock::<Map>().and_then(|map| map.get(key.as_str()).cloned());
             Ok::<_, Box<EvalAltResult>>(value.unwrap_or_default())
         });
     }
 }
 
-/// The properties of a summary: the fields of `ExtractSummary`.
-fn summary_properties() -> Vec<String> {
-    let fields = serde_json::to_value(crate::extract::ExtractSummary::default()).unwrap_or_default();
-    fields.as_object().map(|fields| fields.keys().cloned().collect()).unwrap_or_default()
+/// Checks an SAE on a dataset or a path.
+fn check(
+    context: &NativeCallContext,
+    model: &Model,
+    sae: &Sae,
+    dataset: Dynamic,
+    options: &CheckOptions,
+) -> ScriptResult<SaeCheck> {
+    let progress = progress_of(context);
+    let what = dataset.type_name();
+    let dataset = match dataset.clone().into_string() {
+        Ok(path) => script(Dataset::open_with(&path, &DatasetOptions::default(), &progress))?,
+        Err(_) => {
+            let wrong = || Error::invalid("the dataset", "a path or a value of open_dataset", what);
+            script(dataset.try_cast::<Dataset>().ok_or_else(wrong))?
+        }
+    };
+    script(check_sae(model, sae, &dataset, options, &progress))
 }
 
 /// A feature dataset that a script walks through: `for record in read_records(path) { … }`.
@@ -58,6 +81,8 @@ mod functions {
     pub type FeatureRecord = crate::extract::FeatureRecord;
     /// The records of a feature dataset.
     pub type Records = super::RecordFile;
+    /// How an SAE does on real tokens.
+    pub type SaeCheck = crate::extract::SaeCheck;
     /// The counts of a finished extraction.
     pub type ExtractSummary = crate::extract::ExtractSummary;
 
@@ -99,6 +124,42 @@ mod functions {
         let options = options::parse(options)?;
         let progress = progress_of(&context);
         script(crate::extract::create_feature_dataset(&model, &sae, Some(&dataset), &options, &progress))
+    }
+
+    /// Measures an SAE on the first tokens of a dataset, a path or a value of `open_dataset`: `l0` (the mean number of
+    /// active features at a token), `published_l0` (as its authors measured it, for an SAE of the registry),
+    /// `explained_variance`, `tokens`, and `warnings` with the likely cause where these are far off. Options: `max_tokens`
+    /// (1000), `prepend_bos` (as the SAE was trained), `context_size` (the SAE's).
+    ///
+    /// ```rhai
+    /// let check = check_sae(load_model("demo"), load_sae("demo"), "demo", #{ max_tokens: 500 });
+    /// print(check);
+    /// print(check.explained_variance);
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn check_sae(
+        context: NativeCallContext,
+        model: Model,
+        sae: Sae,
+        dataset: Dynamic,
+    ) -> ScriptResult<SaeCheck> {
+        super::check(&context, &model, &sae, dataset, &Default::default())
+    }
+
+    #[rhai_fn(name = "check_sae", return_raw, volatile)]
+    pub fn check_sae_with(
+        context: NativeCallContext,
+        model: Model,
+        sae: Sae,
+        dataset: Dynamic,
+        options: Map,
+    ) -> ScriptResult<SaeCheck> {
+        super::check(&context, &model, &sae, dataset, &options::parse(options)?)
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_check(check: &mut SaeCheck) -> String {
+        check.to_string()
     }
 
     /// The records of a feature dataset, to walk through with `for`; they are read one at a time. A record has `text`,

@@ -35,11 +35,13 @@ mod functions {
     /// The active features of each token.
     pub type Features = crate::sae::Features;
 
-    /// Loads an SAE: "demo", or a local folder or file in one of the layouts in which SAEs are published (SAELens', Gemma
-    /// Scope, dictionary_learning, sparsify, Llama Scope, …; the files tell which); or a folder of such and the id of one.
-    /// Options, where the checkpoint is not to be believed: `hook_name`, `hook_name_out`, `norm_scaling_factor`,
-    /// `center_writing_weights`, `fold_value_biases`, `fold_ln`; and `fold_decoder_norm` (activations times the norm of
-    /// their decoder row, as Neuronpedia shows them) and `conversion` (the layout, by SAELens' name).
+    /// Loads an SAE: a release and an id that SAELens knows (`list_saes` finds them); a hub repository and a folder or file
+    /// in it; a local folder or file in one of the layouts in which SAEs are published (SAELens', Gemma Scope,
+    /// dictionary_learning, sparsify, Llama Scope, …; the files tell which), or a folder of such and the id of one; or
+    /// "demo". Options: `revision`, a branch, tag or commit on the hub; `registry`, a newer `pretrained_saes.yaml`; where
+    /// the checkpoint is not to be believed `hook_name`, `hook_name_out`, `norm_scaling_factor`, `center_writing_weights`,
+    /// `fold_value_biases`, `fold_ln`; and `fold_decoder_norm` (activations times the norm of their decoder row, as
+    /// Neuronpedia shows them) and `conversion` (the layout, by SAELens' name).
     ///
     /// ```rhai
     /// let sae = load_sae("demo");

@@ -40,7 +40,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
         ],
     ),
     ("dataset", &["error", "demo", "repo", "files", "progress", "yaml", "hub"]),
-    ("extract", &["error", "files", "progress", "hooks", "model", "sae", "dataset", "repo"]),
+    ("extract", &["error", "aliases", "files", "progress", "hooks", "model", "sae", "dataset", "repo"]),
     (
         "script",
         &[

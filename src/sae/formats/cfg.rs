@@ -67,6 +67,8 @@ pub(super) fn config(
         context_size: cfg.count(&["context_size"])?,
         model_name: cfg.text(&["model_name"])?.map(str::to_owned),
         dataset_path: cfg.text(&["dataset_path"])?.map(str::to_owned),
+        published_l0: None,
+        neuronpedia_id: None,
         hook_name,
     };
     if is_transcoder && config.apply_b_dec_to_input {

@@ -1,0 +1,241 @@
+//! Whether an SAE fits what it is given: how many features it needs on real tokens, and how much of the activation they
+//! explain, beside what its authors measured.
+//!
+//! A wrong hook, layout, factor or centring loads without a complaint and gives numbers; this is where it shows.
+
+use super::options::ExtractOptions;
+use super::tap::{activation, check_fits};
+use super::windows::Windows;
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::hooks::{ActivationCache, HookName};
+use crate::model::{Model, NormalizationType, TokenBatch};
+use crate::progress::Progress;
+use crate::sae::{Normalization, Sae};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// How far the measured L0 may be from the published one, as a factor, before it is doubted.
+const DOUBTED: f64 = 3.0;
+/// What an SAE that explains less of the variance is doubted for.
+const POOR: f64 = 0.2;
+
+/// What to measure a check on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckOptions {
+    /// So many tokens are enough; the document that reaches this number is taken whole. Default 1000.
+    pub max_tokens: usize,
+    /// Whether each context begins with a BOS. Default: as the SAE was trained.
+    pub prepend_bos: Option<bool>,
+    /// The length of a context in tokens. Default: the SAE's, at most the model's.
+    pub context_size: Option<usize>,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        CheckOptions { max_tokens: 1000, prepend_bos: None, context_size: None }
+    }
+}
+
+/// How an SAE does on real tokens; BOS tokens are not counted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SaeCheck {
+    /// What the SAE was loaded as.
+    pub sae_id: String,
+    /// The hook that it reads.
+    pub hook_name: String,
+    /// The number of tokens.
+    pub tokens: usize,
+    /// The mean number of active features at a token.
+    pub l0: f64,
+    /// The same as its authors measured it, where that is known.
+    pub published_l0: Option<f64>,
+    /// `1 − Σ‖y − ŷ‖² / Σ‖y − mean(y)‖²` of the activation y, or of a transcoder of its output hook's, and its
+    /// reconstruction ŷ; none where the output hook is not known.
+    pub explained_variance: Option<f64>,
+    /// What is likely to be wrong, for the user to decide.
+    pub warnings: Vec<String>,
+}
+
+/// Measures an SAE on the first tokens of a dataset.
+///
+/// # Errors
+/// An SAE that does not fit the model, documents that cannot be read or of which there are none, and
+/// [`Error::Interrupted`].
+pub fn check_sae(
+    model: &Model,
+    sae: &Sae,
+    dataset: &Dataset,
+    options: &CheckOptions,
+    progress: &Progress,
+) -> Result<SaeCheck> {
+    check_fits(model, sae)?;
+    let contexts = ExtractOptions {
+        prepend_bos: options.prepend_bos,
+        context_size: options.context_size,
+        ..Default::default()
+    };
+    let contexts = contexts.contexts(model, sae)?;
+    let bos = usize::from(contexts.bos.is_some());
+    let mut windows = Windows::new(model.tokenizer()?.clone(), contexts);
+    let mut sums = Sums::default();
+    for text in dataset.documents() {
+        for record in windows.cut(&text?)?.unwrap_or_default() {
+            progress.check()?;
+            sums.add(model, sae, &record.tokens, bos, progress)?;
+        }
+        if sums.tokens >= options.max_tokens {
+            break;
+        }
+    }
+    if sums.tokens == 0 {
+        let what = format!("the dataset `{}`", dataset.path());
+        return Err(Error::invalid(what, "documents with tokens", "none").with_hint("check `text_column`"));
+    }
+    let mut check = SaeCheck {
+        sae_id: sae.cfg().sae_id.clone(),
+        hook_name: sae.hook()?.to_string(),
+        tokens: sums.tokens,
+        l0: sums.active as f64 / sums.tokens as f64,
+        published_l0: sae.cfg().published_l0,
+        explained_variance: sums.explained_variance(),
+        warnings: Vec::new(),
+    };
+    check.warnings = warnings(&check, model, sae);
+    Ok(check)
+}
+
+/// Sums over tokens, in f64.
+#[derive(Default)]
+struct Sums {
+    tokens: usize,
+    active: usize,
+    /// ‖y − ŷ‖².
+    error: f64,
+    /// ‖y‖².
+    squares: f64,
+    /// y, for each dimension; empty where y is not known.
+    means: Vec<f64>,
+}
+
+impl Sums {
+    fn add(
+        &mut self,
+        model: &Model,
+        sae: &Sae,
+        tokens: &[u32],
+        bos: usize,
+        progress: &Progress,
+    ) -> Result<()> {
+        let n = tokens.len().saturating_sub(bos);
+        if n == 0 {
+            return Ok(());
+        }
+        let hook = sae.hook()?;
+        let is_transcoder = sae.cfg().architecture.is_transcoder();
+        let out: Option<HookName> = match &sae.cfg().hook_name_out {
+            Some(name) if is_transcoder => Some(name.parse()?),
+            _ => None,
+        };
+        let mut cache = ActivationCache::new([Some(hook), out].into_iter().flatten().collect());
+        model.forward(&TokenBatch::single(tokens), None, &mut cache, progress)?;
+        let x = activation(model, sae, &cache)?;
+        let features = sae.encode_above(&x, 0.0, progress)?;
+        self.tokens += n;
+        self.active += (bos..features.len()).map(|pos| features.at(pos).0.len()).sum::<usize>();
+        let y = match out {
+            Some(out) => cache.get(&out.to_string())?.clone(),
+            None if is_transcoder => return Ok(()),
+            None => sae.reads(&x)?,
+        };
+        let rows = |t: Tensor| t.narrow(0, bos, n)?.flatten_all()?.to_vec1::<f32>();
+        let (y, y_hat) = (rows(y)?, rows(sae.forward(&x)?)?);
+        let d = y.len() / n;
+        self.means.resize(d, 0.0);
+        for (y, y_hat) in y.chunks_exact(d).zip(y_hat.chunks_exact(d)) {
+            for ((y, y_hat), mean) in y.iter().zip(y_hat).zip(&mut self.means) {
+                let (y, y_hat) = (f64::from(*y), f64::from(*y_hat));
+                self.error += (y - y_hat) * (y - y_hat);
+                self.squares += y * y;
+                *mean += y;
+            }
+        }
+        Ok(())
+    }
+
+    fn explained_variance(&self) -> Option<f64> {
+        let of_means: f64 = self.means.iter().map(|sum| sum * sum / self.tokens as f64).sum();
+        let variance = self.squares - of_means;
+        (variance > 0.0).then(|| 1.0 - self.error / variance)
+    }
+}
+
+/// What is likely to be wrong.
+fn warnings(check: &SaeCheck, model: &Model, sae: &Sae) -> Vec<String> {
+    let (cfg, sae_cfg) = (model.cfg(), sae.cfg());
+    let mut warnings = Vec::new();
+    if let Some(published) = check.published_l0.filter(|published| *published > 0.0) {
+        let factor = check.l0 / published;
+        if !(1.0 / DOUBTED..=DOUBTED).contains(&factor) {
+            warnings.push(format!(
+                "the SAE `{}` has {:.1} active features a token here, its authors measured {published:.1}",
+                check.sae_id, check.l0
+            ));
+        }
+    }
+    if let Some(explained) = check.explained_variance.filter(|explained| *explained < POOR) {
+        warnings.push(format!(
+            "the SAE `{}` explains {explained:.2} of the variance at `{}`, which a trained one should do better",
+            check.sae_id, check.hook_name
+        ));
+    }
+    if warnings.is_empty() {
+        return warnings;
+    }
+    let is_residual = sae.hook().is_ok_and(|hook| hook.point().is_residual());
+    let scaled = sae_cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn;
+    let cause = if scaled && sae_cfg.norm_scaling_factor.is_none() {
+        "it was trained on scaled activations, and by how much is not known: set norm_scaling_factor"
+            .to_owned()
+    } else if check.explained_variance.is_some_and(|explained| explained > 0.5) {
+        "it reconstructs well, so that it is the text that differs from what its authors measured on, or their L0 is \
+         counted in another way"
+            .to_owned()
+    } else if let Some(trained_on) =
+        sae_cfg.model_name.as_ref().filter(|name| !is_named(name, &cfg.model_name))
+    {
+        format!("it was trained on `{trained_on}`, and this is `{}`", cfg.model_name)
+    } else if is_residual && cfg.normalization_type == NormalizationType::LayerNorm {
+        let other = sae_cfg.center_writing_weights != Some(true);
+        format!(
+            "perhaps it was trained on a stream that is {}centred: try center_writing_weights: {other}",
+            if other { "" } else { "not " }
+        )
+    } else {
+        "perhaps its hook or its layout is another: try hook_name or conversion".to_owned()
+    };
+    warnings.push(format!("likely cause: {cause}"));
+    warnings
+}
+
+/// Whether two names are of one model.
+fn is_named(name: &str, other: &str) -> bool {
+    let id = |name: &str| crate::aliases::resolve_model(name).unwrap_or(name).to_lowercase();
+    let last = |name: &str| id(name).rsplit('/').next().unwrap_or_default().to_owned();
+    last(name) == last(other)
+}
+
+impl std::fmt::Display for SaeCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SAE {} at {} on {} tokens: L0 {:.1}", self.sae_id, self.hook_name, self.tokens, self.l0)?;
+        if let Some(l0) = self.published_l0 {
+            write!(f, " (published {l0:.1})")?;
+        }
+        match self.explained_variance {
+            Some(explained) => write!(f, ", explained variance {explained:.3}")?,
+            None => write!(f, ", explained variance unknown: no output hook")?,
+        }
+        self.warnings.iter().try_for_each(|warning| write!(f, "\n  warning: {warning}"))
+    }
+}
