@@ -65,6 +65,16 @@ pub enum Error {
         /// What to do about it, where that is known.
         hint: Option<String>,
     },
+    /// The hub, or the cache of what came from it, does not give what was asked for.
+    #[error("{what}: {message}")]
+    Hub {
+        /// The repository, or what else was asked for.
+        what: String,
+        /// Why it could not be had.
+        message: String,
+        /// What to do about it, where that is known.
+        hint: Option<String>,
+    },
     /// Numbers that are not finite where only finite ones make sense.
     #[error("{message}")]
     NotFinite {
@@ -124,9 +134,10 @@ impl Error {
     /// The same error with `hint` as its next step, where the error has room for one.
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
         match &mut self {
-            Error::Invalid { hint, .. } | Error::Malformed { hint, .. } | Error::Script { hint, .. } => {
-                *hint = Some(text.into());
-            }
+            Error::Invalid { hint, .. }
+            | Error::Malformed { hint, .. }
+            | Error::Hub { hint, .. }
+            | Error::Script { hint, .. } => *hint = Some(text.into()),
             _ => {}
         }
         self
@@ -136,9 +147,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Unknown { kind, name, known, .. } => names_hint(kind, name, known),
-            Error::Invalid { hint, .. } | Error::Malformed { hint, .. } | Error::Script { hint, .. } => {
-                hint.clone()
-            }
+            Error::Invalid { hint, .. }
+            | Error::Malformed { hint, .. }
+            | Error::Hub { hint, .. }
+            | Error::Script { hint, .. } => hint.clone(),
             Error::Mismatch { hint, .. } => Some(hint.clone()),
             Error::File { action, path, source } => file_hint(action, path, source),
             Error::NotFinite { .. } => Some(
@@ -178,6 +190,15 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
         .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// The `n` of `known` that are most like `name`, the nearest first.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, n: usize) -> Vec<&'a str> {
+    let wanted = name.to_lowercase();
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&wanted, &candidate.to_lowercase());
+    let mut known: Vec<_> = known.into_iter().map(|candidate| (distance(candidate), candidate)).collect();
+    known.sort_by_key(|(distance, _)| *distance);
+    known.into_iter().take(n).map(|(_, candidate)| candidate).collect()
 }
 
 fn names_hint(kind: &str, name: &str, known: &[String]) -> Option<String> {

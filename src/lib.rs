@@ -33,7 +33,9 @@
 //! - [`Model`] turns text into tokens and tokens into activations, which [`HookName`]s name as TransformerLens does;
 //!   [`Hooks`] read and change them.
 //! - [`Sae`] turns activations into sparse [`Features`] and back, as SAELens does.
+//! - [`Registry`] knows the SAEs that others have published, [`list_saes`] looks through them.
 //! - [`Dataset`] reads documents from files.
+//! - [`Repo`] is where models, SAEs and datasets come from: a folder here, or a repository on the Hugging Face hub.
 //! - [`create_feature_dataset`] brings the three together; [`FeatureRecord`] is a line of what it writes.
 //! - [`Session`] is all this for scripts.
 //!
@@ -43,6 +45,9 @@ mod error;
 mod files;
 mod progress;
 
+mod yaml;
+
+mod hub;
 mod repo;
 
 mod linalg;
@@ -53,7 +58,11 @@ mod demo;
 
 mod hooks;
 
+mod aliases;
+
 mod model;
+
+mod registry;
 
 mod sae;
 
@@ -65,19 +74,26 @@ mod script;
 
 pub mod cli;
 
+pub use aliases::{nearest_models, resolve_model};
 pub use dataset::{Dataset, DatasetOptions, Documents};
 pub use error::{Error, Result};
 pub use extract::{
     ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing, Records, check_fits,
     create_feature_dataset, feature_acts, read_records,
 };
-pub use hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks, hook_name_of};
+pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, hook_name_of};
+pub use hub::{HubSettings, Patience, RepoKind};
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
-    Activation, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig, SpecialTokens, TokenBatch,
-    Tokenizer, char_offsets,
+    Activation, AttentionType, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig, ModelOptions,
+    NormalizationType, PositionalEmbedding, RopeScaling, Rotary, SpecialTokens, TokenBatch, Tokenizer,
+    char_offsets,
 };
 pub use progress::{Progress, Report};
+pub use registry::{
+    Registry, RegistrySae, Release, ReleaseListing, Releases, SaeFilter, SaeListing, Saes, list_releases,
+    list_saes,
+};
 pub use repo::Repo;
 pub use sae::{
     Architecture, Feature, FeatureActivation, Features, LoadReport, Normalization, Sae, SaeConfig, SaeOptions,

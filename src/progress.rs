@@ -24,6 +24,15 @@ pub enum Report {
         /// How much of the work that is, from 0 to 1.
         fraction: f64,
     },
+    /// A file that is being downloaded has come this far; the last report of a file has both numbers equal.
+    Downloading {
+        /// The repository and the file, for a person.
+        file: String,
+        /// Bytes that are here.
+        done: u64,
+        /// Bytes that the file has, where the hub says so.
+        total: Option<u64>,
+    },
     /// Something that the user should know and that does not stop the run.
     Warning(String),
     /// The run is over, well or not.

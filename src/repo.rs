@@ -1,47 +1,137 @@
 //! A folder whose files are asked for by name, wherever it lies.
 
 use crate::error::{Error, Result, did_you_mean};
+use crate::hub::{HubSettings, RepoKind, Snapshot, check_path};
 use crate::progress::Progress;
 use std::path::{Path, PathBuf};
 
 /// The most files that are listed of one folder.
 const MOST_FILES: usize = 200_000;
 
-/// A folder whose files are asked for by name: their paths below it, with `/` between the parts.
+/// A folder whose files are asked for by name: their paths below it, with `/` between the parts. It is on this machine,
+/// or in a repository on the Hugging Face hub at one commit, whose files are downloaded when they are asked for.
 #[derive(Debug, Clone)]
 pub struct Repo {
-    folder: PathBuf,
+    place: Place,
+    /// The folder in that place, with `/` at its end; empty for all of it.
+    within: String,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Local(PathBuf),
+    Hub(Snapshot),
 }
 
 impl Repo {
     /// A folder on this machine.
     pub fn local(folder: impl Into<PathBuf>) -> Self {
-        Repo { folder: folder.into() }
+        Repo { place: Place::Local(folder.into()), within: String::new() }
     }
 
-    /// What it is called in messages: the folder's path.
+    /// A local folder of that name if there is one, else the repository on the hub: `owner/name`, or a bare name of the
+    /// early days such as `gpt2`. The revision, a branch, tag or commit, is `main` unless it is given; which commit that
+    /// is now is asked once, here.
+    ///
+    /// # Errors
+    /// A name that neither a folder nor a repository has; a revision of a local folder; see [`Repo::hub`].
+    pub fn open(kind: RepoKind, name: &str, revision: Option<&str>, progress: &Progress) -> Result<Self> {
+        if Path::new(name).is_dir() {
+            return match revision {
+                None => Ok(Repo::local(name)),
+                Some(revision) => {
+                    let what = format!("the revision of `{name}`");
+                    Err(Error::invalid(what, "none, as it is a local folder", format!("`{revision}`")))
+                }
+            };
+        }
+        if Path::new(name).exists() {
+            return Err(Error::invalid(format!("`{name}`"), "a folder", "something else of that name"));
+        }
+        if !Snapshot::can_be_called(name) {
+            let expected = "a folder, or the name of a repository on the hub such as `owner/name`";
+            let what = format!("`{}`", name.escape_debug());
+            return Err(Error::invalid(what, expected, "neither")
+                .with_hint("check the path; it is relative to the folder you are in"));
+        }
+        Repo::hub(kind, name, revision, progress)
+    }
+
+    /// A repository on the hub, even where a folder has that name.
+    ///
+    /// # Errors
+    /// A name or revision that the hub does not know, or that needs a token; a hub that cannot be reached, and nothing
+    /// in the cache.
+    pub fn hub(kind: RepoKind, id: &str, revision: Option<&str>, progress: &Progress) -> Result<Self> {
+        Repo::hub_with(&HubSettings::from_env(), kind, id, revision, progress)
+    }
+
+    /// As [`Repo::hub`], with settings other than those of the environment.
+    ///
+    /// # Errors
+    /// As [`Repo::hub`].
+    pub fn hub_with(
+        settings: &HubSettings,
+        kind: RepoKind,
+        id: &str,
+        revision: Option<&str>,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let snapshot = Snapshot::open(settings, kind, id, revision, progress)?;
+        Ok(Repo { place: Place::Hub(snapshot), within: String::new() })
+    }
+
+    /// What it is called in messages: the folder's path, or the name of the repository and the folder in it.
     pub fn name(&self) -> String {
-        self.folder.display().to_string()
+        let within = self.within.trim_end_matches('/');
+        match &self.place {
+            Place::Local(folder) => {
+                folder.join(within).display().to_string().trim_end_matches('/').to_owned()
+            }
+            Place::Hub(snapshot) => format!("{}/{within}", snapshot.id()).trim_end_matches('/').to_owned(),
+        }
     }
 
     /// The commit that the files are of, where that is known.
     pub fn revision(&self) -> Option<&str> {
-        None
+        match &self.place {
+            Place::Local(_) => None,
+            Place::Hub(snapshot) => Some(snapshot.commit()),
+        }
+    }
+
+    /// Whether it is a folder on this machine, not a repository on the hub.
+    pub fn is_local(&self) -> bool {
+        matches!(self.place, Place::Local(_))
     }
 
     /// The folder `path` in it; nothing is looked up.
     #[must_use]
     pub fn folder(&self, path: &str) -> Self {
-        Repo { folder: self.folder.join(path) }
+        let path = path.trim_end_matches('/');
+        let here = path.is_empty() || path == ".";
+        let within = if here { self.within.clone() } else { format!("{}{path}/", self.within) };
+        Repo { place: self.place.clone(), within }
     }
 
-    /// The names of all files in it and below, sorted.
+    /// The names of all files in it and below, sorted. Of a repository that cannot be asked, they are those of the files
+    /// that were downloaded.
     ///
     /// # Errors
-    /// A folder that cannot be read.
+    /// A folder that cannot be read; see [`Repo::hub`].
     pub fn names(&self, progress: &Progress) -> Result<Vec<String>> {
+        let folder = match &self.place {
+            Place::Local(folder) => folder.clone(),
+            Place::Hub(snapshot) => match snapshot.listing(progress)? {
+                Some(names) => {
+                    let below = |name: &String| name.strip_prefix(&self.within).map(str::to_owned);
+                    return Ok(names.iter().filter_map(below).collect());
+                }
+                None => snapshot.folder(),
+            },
+        };
         let mut names = Vec::new();
-        walk(&self.folder, "", &mut names, progress)?;
+        walk(&folder.join(self.checked_within()?), "", &mut names, progress)?;
         names.sort();
         Ok(names)
     }
@@ -49,19 +139,33 @@ impl Repo {
     /// Whether it has a file of this name.
     ///
     /// # Errors
-    /// As [`Repo::names`].
+    /// As [`Repo::names`]; a name that is no path below it.
     pub fn has(&self, name: &str, progress: &Progress) -> Result<bool> {
         progress.check()?;
-        Ok(self.folder.join(name).is_file())
+        match &self.place {
+            Place::Local(folder) => Ok(folder.join(self.path_of(name)?).is_file()),
+            Place::Hub(snapshot) => {
+                let path = self.path_of(name)?;
+                if snapshot.cached(&path)?.is_some() {
+                    return Ok(true);
+                }
+                Ok(snapshot.listing(progress)?.is_some_and(|names| names.binary_search(&path).is_ok()))
+            }
+        }
     }
 
-    /// The path of a file on this machine.
+    /// The path of a file on this machine; it is downloaded if that is needed.
     ///
     /// # Errors
-    /// It has no such file.
+    /// It has no such file; a name that is no path below it; see [`Repo::hub`].
     pub fn file(&self, name: &str, progress: &Progress) -> Result<PathBuf> {
+        let path = self.path_of(name)?;
+        let folder = match &self.place {
+            Place::Hub(snapshot) => return snapshot.file(&path, progress),
+            Place::Local(folder) => folder,
+        };
         if self.has(name, progress)? {
-            return Ok(self.folder.join(name));
+            return Ok(folder.join(path));
         }
         let names = self.names(progress).unwrap_or_default();
         let nearest = did_you_mean(name, names.iter().map(String::as_str));
@@ -72,6 +176,21 @@ impl Repo {
                 None => "check the name; the file may not have been copied or downloaded".to_owned(),
             },
         ))
+    }
+
+    /// The path of a file in its place, checked not to lead out of it.
+    fn path_of(&self, name: &str) -> Result<String> {
+        let path = format!("{}{name}", self.within);
+        check_path(&format!("a file of `{}`", self.name()), &path)?;
+        Ok(path)
+    }
+
+    fn checked_within(&self) -> Result<&str> {
+        let within = self.within.trim_end_matches('/');
+        if !within.is_empty() {
+            check_path("a folder", within)?;
+        }
+        Ok(within)
     }
 }
 

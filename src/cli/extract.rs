@@ -28,6 +28,15 @@ pub(super) struct ExtractArguments {
     /// The column that holds the text
     #[arg(long, default_value = "text")]
     text_column: String,
+    /// The split of a repository, or of a folder that is laid out like one [default: train]
+    #[arg(long)]
+    split: Option<String>,
+    /// The configuration, where a repository has several
+    #[arg(long, value_name = "NAME")]
+    config: Option<String>,
+    /// The branch, tag or commit of a dataset on the hub [default: its main branch]
+    #[arg(long, value_name = "REVISION")]
+    dataset_revision: Option<String>,
     /// The most documents to take [default: all]
     #[arg(long, value_name = "N")]
     max_examples: Option<u64>,
@@ -105,6 +114,9 @@ impl ExtractArguments {
         let options = ExtractOptions {
             dataset_path: self.dataset_path,
             text_column: self.text_column,
+            split: self.split,
+            config: self.config,
+            dataset_revision: self.dataset_revision,
             output_path: self.output_path,
             max_examples: self.max_examples,
             activation_threshold: self.activation_threshold,

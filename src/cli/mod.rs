@@ -2,6 +2,7 @@
 
 mod extract;
 mod progress;
+mod saes;
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -45,6 +46,8 @@ enum Command {
     },
     /// Write the active features of every token of a dataset to a JSONL file
     Extract(Box<extract::ExtractArguments>),
+    /// List the SAEs that others have published
+    Saes(saes::SaesArguments),
     /// Tell what the functions of scripts do
     Help {
         /// A function, or a command
@@ -102,6 +105,7 @@ fn run(command: Command, progress: &Progress) -> Result<()> {
             lost.take().map_or(Ok(()), Err)
         }
         Command::Extract(arguments) => print(&arguments.run(progress)?.to_string()),
+        Command::Saes(arguments) => print(&arguments.run()?),
         Command::Help { name: None } => print(&session(progress).0.help().list()),
         Command::Help { name: Some(name) } => match Arguments::command().find_subcommand_mut(&name) {
             Some(command) => {

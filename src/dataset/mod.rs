@@ -1,9 +1,10 @@
 //! Where text comes from: a file, a folder or a glob of files in one of six formats, or the embedded documents.
 //!
 //! [`Dataset::open`] looks at names only; [`Dataset::documents`] reads lazily, one document at a time, in memory that
-//! does not grow with the files. A format is told by a file's extension, its compression by its first bytes. Nothing is
-//! downloaded here, and nothing is tokenized.
+//! does not grow with the files. A format is told by a file's extension, its compression by its first bytes. The splits
+//! of a repository are those that Python's `datasets` finds. Nothing is tokenized here.
 
+mod hub;
 mod source;
 
 mod text;
@@ -16,24 +17,33 @@ mod row;
 mod txt;
 
 use crate::error::Result;
+use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
-use source::{Format, Source};
+use source::{Files, Format, Source};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How the text of a dataset is found in its files.
+/// Which files of a dataset are read, and how the text is found in them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatasetOptions {
     /// The column that holds the text; a `.txt` file has no columns and does without. Default: "text".
     pub text_column: String,
+    /// The split, of a repository or a folder that is laid out like one. Default: "train".
+    pub split: Option<String>,
+    /// The configuration, where a repository has several; `name` is another word for it. Default: the one that the
+    /// repository calls so.
+    #[serde(alias = "name")]
+    pub config: Option<String>,
+    /// The branch, tag or commit of a repository on the hub. Default: its main branch.
+    pub revision: Option<String>,
 }
 
 impl Default for DatasetOptions {
     fn default() -> Self {
-        DatasetOptions { text_column: "text".to_owned() }
+        DatasetOptions { text_column: "text".to_owned(), split: None, config: None, revision: None }
     }
 }
 
@@ -42,7 +52,9 @@ impl Default for DatasetOptions {
 pub struct Dataset {
     path: String,
     text_column: String,
-    sources: Vec<Source>,
+    files: Files,
+    /// For what is fetched while documents are read.
+    progress: Progress,
 }
 
 impl Dataset {
@@ -52,19 +64,30 @@ impl Dataset {
     /// - a file: `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt` or `.parquet`; each but the last may be
     ///   compressed with gzip or zstd, with `.gz` or `.zst` after its extension;
     /// - a folder: all files in it and in its folders that have the format most of them have. Hidden files, cards and
-    ///   descriptions (`README.md`, `dataset_info.json`, …) are left out;
+    ///   descriptions (`README.md`, `dataset_info.json`, …) are left out. Of a folder that is laid out like a repository
+    ///   (a `README.md` with `configs`, files such as `data/train-00000-of-00002.parquet`) or of which a split is asked
+    ///   for, that split, which is `train` unless another is named;
     /// - a glob, such as `data/train-*.parquet` or `data/**/*.jsonl`;
     /// - `demo`: a few documents that are part of the program (a folder of that name is `./demo`).
     ///
-    /// Files are sorted by path.
+    /// Files are sorted by path, those of a split as `datasets` sorts them.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) where nothing is at `path`, or no file that can be read;
-    /// [`Error::Unknown`](crate::Error::Unknown) for an extension that is no format;
-    /// [`Error::File`](crate::Error::File) where the system does not let us look.
+    /// [`Error::Unknown`](crate::Error::Unknown) for an extension that is no format, and for a split or a configuration
+    /// that is not there; [`Error::File`](crate::Error::File) where the system does not let us look.
     pub fn open(path: &str, options: &DatasetOptions) -> Result<Dataset> {
-        let sources = source::find(path)?;
-        Ok(Dataset { path: path.to_owned(), text_column: options.text_column.clone(), sources })
+        Dataset::open_with(path, options, &Progress::default())
+    }
+
+    /// As [`Dataset::open`], with a progress that can stop it and is told what is fetched, then and later.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`]; [`Error::Interrupted`](crate::Error::Interrupted).
+    pub fn open_with(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Dataset> {
+        let files = source::find(path, options, progress)?;
+        let (path, text_column) = (path.to_owned(), options.text_column.clone());
+        Ok(Dataset { path, text_column, files, progress: progress.clone() })
     }
 
     /// The path as it was given.
@@ -77,9 +100,29 @@ impl Dataset {
         &self.text_column
     }
 
-    /// The files in the order in which they are read; none for the embedded documents.
+    /// The split that is read, of a repository or a folder that is laid out like one.
+    pub fn split(&self) -> Option<&str> {
+        self.files.split.as_deref()
+    }
+
+    /// The configuration that is read, where there are any.
+    pub fn config(&self) -> Option<&str> {
+        self.files.config.as_deref()
+    }
+
+    /// The commit of a repository on the hub.
+    pub fn revision(&self) -> Option<&str> {
+        self.files.revision.as_deref()
+    }
+
+    /// The files in the order in which they are read; of a repository on the hub their names in it, and none for the
+    /// embedded documents.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.sources.iter().filter(|source| source.embedded.is_none()).map(|source| source.path.as_path())
+        self.files
+            .sources
+            .iter()
+            .filter(|source| source.embedded.is_none())
+            .map(|source| source.path.as_path())
     }
 
     /// A reader of all documents from the first, file after file.
@@ -88,9 +131,12 @@ impl Dataset {
     pub fn documents(&self) -> Documents {
         let read = Arc::new(AtomicU64::new(0));
         let sources: Vec<_> =
-            self.sources.iter().map(|source| Source { read: read.clone(), ..source.clone() }).collect();
+            self.files.sources.iter().map(|source| Source { read: read.clone(), ..source.clone() }).collect();
         Documents {
             bytes: sources.iter().map(|source| source.bytes).sum(),
+            files: sources.len(),
+            here: sources.iter().filter(|source| source.repo.is_none()).count(),
+            progress: self.progress.clone(),
             read,
             sources: sources.into_iter(),
             column: self.text_column.clone(),
@@ -102,18 +148,22 @@ impl Dataset {
 
 impl fmt::Display for Dataset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = size(self.sources.iter().map(|source| source.bytes).sum());
-        let files = if self.sources.iter().any(|source| source.embedded.is_some()) {
+        let sources = &self.files.sources;
+        let bytes = sources.iter().map(|source| source.bytes).sum();
+        let bytes = if bytes == 0 { String::new() } else { format!(", {}", size(bytes)) };
+        let files = if sources.iter().any(|source| source.embedded.is_some()) {
             "embedded documents".to_owned()
         } else {
-            let of_format = |format| self.sources.iter().filter(|source| source.format == format).count();
+            let of_format = |format| sources.iter().filter(|source| source.format == format).count();
             let counts = Format::ALL.map(|format| (format, of_format(format)));
             let counts = counts.iter().filter(|(_, count)| *count > 0);
             let counts =
                 counts.map(|(format, n)| format!("{n} {format} file{}", if *n == 1 { "" } else { "s" }));
             counts.collect::<Vec<_>>().join(", ")
         };
-        write!(f, "Dataset {}: {files}, {bytes}, text column `{}`", self.path, self.text_column)
+        let split = self.split().map_or(String::new(), |split| format!(", split `{split}`"));
+        let config = self.config().map_or(String::new(), |config| format!(", config `{config}`"));
+        write!(f, "Dataset {}{config}{split}: {files}{bytes}, text column `{}`", self.path, self.text_column)
     }
 }
 
@@ -144,7 +194,12 @@ type Reader = Box<dyn Iterator<Item = Result<String>> + Send>;
 /// row; [`Error::Unknown`](crate::Error::Unknown) where it has no such column; [`Error::File`](crate::Error::File)
 /// where it cannot be read.
 pub struct Documents {
+    /// The size of the files that are on this machine.
     bytes: u64,
+    /// How many there are, and how many of them on this machine.
+    files: usize,
+    here: usize,
+    progress: Progress,
     read: Arc<AtomicU64>,
     sources: std::vec::IntoIter<Source>,
     column: String,
@@ -153,9 +208,10 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// How much of the files has been read, from 0 to 1.
+    /// How much of the files has been read, from 0 to 1. A file that has not been fetched counts as much as another.
     pub fn fraction_read(&self) -> f64 {
-        (self.read.load(Ordering::Relaxed) as f64 / self.bytes.max(1) as f64).min(1.0)
+        let bytes = self.bytes as f64 * self.files as f64 / self.here.max(1) as f64;
+        (self.read.load(Ordering::Relaxed) as f64 / bytes.max(1.0)).min(1.0)
     }
 
     fn advance(&mut self) -> Result<Option<String>> {
@@ -166,6 +222,13 @@ impl Documents {
             let Some(source) = self.sources.next() else {
                 return Ok(None);
             };
+            if source.repo.is_none() {
+                self.reader = Some(read(&source, &self.column)?);
+                continue;
+            }
+            let source = source.fetched(&self.progress)?;
+            self.bytes += source.bytes;
+            self.here += 1;
             self.reader = Some(read(&source, &self.column)?);
         }
     }

@@ -1,6 +1,11 @@
 //! Which files a path stands for, and the format of each: one file, a folder, a glob, or the embedded documents.
 
+use super::DatasetOptions;
+use super::hub::{self, Found};
 use crate::error::{Error, Result, did_you_mean};
+use crate::hub::RepoKind;
+use crate::progress::Progress;
+use crate::repo::Repo;
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
@@ -65,9 +70,13 @@ fn extension(path: &Path) -> Option<String> {
 /// One file of a dataset.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
+    /// Where it lies; of a file that is still in `repo`, its name there.
     pub(super) path: PathBuf,
     pub(super) format: Format,
+    /// Its size; 0 of a file that is still in `repo`.
     pub(super) bytes: u64,
+    /// The repository that it is fetched from when it is read.
+    pub(super) repo: Option<Repo>,
     /// The content of a file that is part of the program.
     pub(super) embedded: Option<&'static [u8]>,
     /// How many bytes have been read so far; the documents that are being read share it.
@@ -81,31 +90,127 @@ impl Source {
             None if is_parquet(&path)? => Format::Parquet,
             None => return Err(unknown_format(&path)),
         };
-        Ok(Source { path, format, bytes, embedded: None, read: Arc::default() })
+        Ok(Source { path, format, bytes, repo: None, embedded: None, read: Arc::default() })
+    }
+
+    /// The same file on this machine.
+    pub(super) fn fetched(&self, progress: &Progress) -> Result<Source> {
+        let Some(repo) = &self.repo else { return Ok(self.clone()) };
+        let path = repo.file(&self.path.to_string_lossy(), progress)?;
+        let bytes = fs::metadata(&path).map_err(Error::file("open", &path))?.len();
+        Ok(Source { path, bytes, repo: None, ..self.clone() })
     }
 }
 
-/// The files that `path` stands for, sorted.
-pub(super) fn find(path: &str) -> Result<Vec<Source>> {
+/// What a path stands for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Files {
+    pub(super) sources: Vec<Source>,
+    /// Of a repository: the commit, where it is known, the configuration and the split.
+    pub(super) revision: Option<String>,
+    pub(super) config: Option<String>,
+    pub(super) split: Option<String>,
+}
+
+/// The files that `path` stands for, in the order in which they are read.
+pub(super) fn find(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
     if path == "demo" {
+        check_plain(path, options)?;
         let bytes = crate::demo::DOCS;
-        let path = PathBuf::from(path);
-        return Ok(vec![Source {
-            path,
+        let source = Source {
+            path: PathBuf::from(path),
             format: Format::Jsonl,
             bytes: bytes.len() as u64,
+            repo: None,
             embedded: Some(bytes),
             read: Arc::default(),
-        }]);
+        };
+        return Ok(Files { sources: vec![source], ..Files::default() });
     }
     let place = Path::new(path);
+    let plain = |sources: Result<Vec<Source>>| {
+        check_plain(path, options)?;
+        Ok(Files { sources: sources?, ..Files::default() })
+    };
     match fs::metadata(place) {
-        Ok(found) if found.is_dir() => in_folder(place),
-        Ok(found) => Ok(vec![Source::of(place.to_owned(), found.len())?]),
-        Err(_) if path.contains(['*', '?', '[']) => matching(path),
-        Err(error) if is_absence(&error) => Err(nothing_at(path)),
+        Ok(found) if found.is_dir() => in_folder_or_repo(place, options, progress),
+        Ok(found) => plain(Source::of(place.to_owned(), found.len()).map(|source| vec![source])),
+        Err(_) if path.contains(['*', '?', '[']) => plain(matching(path)),
+        Err(error) if is_absence(&error) => on_hub(path, options, progress),
         Err(error) => Err(Error::file("open", place)(error)),
     }
+}
+
+/// Files that are no repository are one split, as `datasets` has it.
+fn check_plain(path: &str, options: &DatasetOptions) -> Result<()> {
+    check_local(path, options)?;
+    let place = format!("dataset `{path}`");
+    match (&options.config, &options.split) {
+        (Some(config), _) => {
+            Err(Error::Unknown { kind: "config", name: config.clone(), place, known: Vec::new() })
+        }
+        (_, Some(split)) if split != "train" => {
+            Err(Error::Unknown { kind: "split", name: split.clone(), place, known: vec!["train".to_owned()] })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_local(path: &str, options: &DatasetOptions) -> Result<()> {
+    let Some(revision) = &options.revision else { return Ok(()) };
+    let what = format!("the revision of dataset `{path}`");
+    let error = Error::invalid(what, "none, as it lies on this machine", format!("`{revision}`"));
+    Err(error.with_hint("leave `revision` out"))
+}
+
+/// A folder is read as a repository where a split or a configuration is asked for, or where it tells its splits; else
+/// all of it is read.
+fn in_folder_or_repo(folder: &Path, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
+    check_local(&folder.to_string_lossy(), options)?;
+    let repo = Repo::local(folder);
+    if options.split.is_none() && options.config.is_none() && !hub::is_laid_out(&repo, progress)? {
+        return Ok(Files { sources: in_folder(folder)?, ..Files::default() });
+    }
+    let (_, found) = hub::find(repo, options, None, progress)?;
+    let source = |name: &String| {
+        let path = folder.join(name);
+        let bytes = fs::metadata(&path).map_err(Error::file("open", &path))?.len();
+        Source::of(path, bytes)
+    };
+    let sources = found.names.iter().map(source).collect::<Result<_>>()?;
+    Ok(Files { sources, revision: None, config: found.config, split: Some(found.split) })
+}
+
+/// The files of a repository on the hub. Nothing but its card is fetched before it is read.
+fn on_hub(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
+    const CONVERTED: &str = "refs/convert/parquet";
+    let repo = open_repo(path, options.revision.as_deref(), progress)?;
+    // What the hub has made is of the newest commit.
+    let converted = || open_repo(path, Some(CONVERTED), progress);
+    let converted: Option<&dyn Fn() -> Result<Repo>> =
+        if options.revision.is_none() { Some(&converted) } else { None };
+    let (repo, Found { names, config, split }) = hub::find(repo, options, converted, progress)?;
+    let source = |name: String| {
+        let path = PathBuf::from(name);
+        let format = Format::of(&path).ok_or_else(|| unknown_format(&path))?;
+        Ok(Source { path, format, bytes: 0, repo: Some(repo.clone()), embedded: None, read: Arc::default() })
+    };
+    let sources = names.into_iter().map(source).collect::<Result<_>>()?;
+    Ok(Files { sources, revision: repo.revision().map(str::to_owned), config, split: Some(split) })
+}
+
+/// A dataset's repository on the hub. A name that reads like that of a file is a path with a mistake in it.
+fn open_repo(name: &str, revision: Option<&str>, progress: &Progress) -> Result<Repo> {
+    let place = Path::new(name);
+    let is_path = name.starts_with(['.', '/', '~']) || name.contains('\\') || name.split('/').count() > 2;
+    if is_path
+        || Format::of(place).is_some()
+        || nearest_at(place).is_some()
+        || place.parent().is_some_and(|p| p != Path::new("") && p.exists())
+    {
+        return Err(nothing_at(name));
+    }
+    Repo::open(RepoKind::Dataset, name, revision, progress)
 }
 
 fn is_absence(error: &std::io::Error) -> bool {
@@ -119,12 +224,10 @@ fn in_folder(folder: &Path) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for (path, bytes) in files {
         if let Some(format) = Format::of(&path) {
-            sources.push(Source { path, format, bytes, embedded: None, read: Arc::default() });
+            sources.push(Source { path, format, bytes, repo: None, embedded: None, read: Arc::default() });
         }
     }
-    let count = |format: &Format| sources.iter().filter(|source| source.format == *format).count();
-    // The last of equals wins, so the preferred format comes last.
-    let most = Format::ALL.into_iter().rev().max_by_key(count);
+    let most = most_common_format(sources.iter().map(|source| source.format));
     sources.retain(|source| Some(source.format) == most);
     sources.sort_by(|a, b| a.path.cmp(&b.path));
     if sources.is_empty() {
@@ -137,6 +240,22 @@ fn in_folder(folder: &Path) -> Result<Vec<Source>> {
         return Err(error.with_hint("check the path; hidden files, cards and descriptions are not read"));
     }
     Ok(sources)
+}
+
+/// The format that most have; none of none.
+fn most_common_format(formats: impl Iterator<Item = Format>) -> Option<Format> {
+    let formats: Vec<_> = formats.collect();
+    let count = |format: &Format| formats.iter().filter(|one| *one == format).count();
+    // The last of equals wins, so the preferred format comes last.
+    Format::ALL.into_iter().rev().max_by_key(count).filter(|format| formats.contains(format))
+}
+
+/// Of files by their names, those of the format that most of them have.
+pub(super) fn most_common(mut names: Vec<String>) -> Vec<String> {
+    let of = |name: &String| Format::of(Path::new(name));
+    let most = most_common_format(names.iter().filter_map(of));
+    names.retain(|name| most.is_some() && of(name) == most);
+    names
 }
 
 /// Adds all files below `folder` with their sizes. A folder is entered once, even where links lead back to it.
@@ -169,7 +288,7 @@ fn is_hidden(name: &str) -> bool {
 }
 
 /// Whether a file of this name is about a dataset rather than part of it.
-fn is_about(name: &str) -> bool {
+pub(super) fn is_about(name: &str) -> bool {
     const ABOUT: [&str; 5] =
         ["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"];
     name.ends_with(".meta.json") || ABOUT.contains(&name)
@@ -206,24 +325,31 @@ fn matching(pattern: &str) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn nothing_at(path: &str) -> Error {
-    let place = Path::new(path);
-    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+/// The name beside `place` that it may have been meant to be.
+fn nearest_at(place: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder_of(place)).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.push("demo".to_owned());
     names.sort();
-    let name = place.file_name().unwrap_or_default().to_string_lossy();
-    let hint = match did_you_mean(&name, names.iter().map(String::as_str)) {
-        Some(nearest) => format!("did you mean `{}`?", place.with_file_name(nearest).display()),
+    let name = place.file_name()?.to_string_lossy();
+    did_you_mean(&name, names.iter().map(String::as_str)).map(|nearest| place.with_file_name(nearest))
+}
+
+fn folder_of(place: &Path) -> &Path {
+    place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn nothing_at(path: &str) -> Error {
+    let place = Path::new(path);
+    let folder = folder_of(place);
+    let hint = match nearest_at(place) {
+        Some(nearest) => format!("did you mean `{}`?", nearest.display()),
         None if !folder.is_dir() => {
             format!("there is no folder `{}`; a path is relative to the folder you are in", folder.display())
         }
-        None => "check the path; it is relative to the folder you are in. A dataset that is not on this machine has \
-                 to be downloaded first"
-            .to_owned(),
+        None => "check the path; it is relative to the folder you are in".to_owned(),
     };
-    let expected = "a file, a folder, a glob or `demo`";
+    let expected = "a file, a folder, a glob, `demo`, or a dataset on the hub as `owner/name`";
     Error::invalid(format!("dataset `{path}`"), expected, "a path that matches none").with_hint(hint)
 }
 
@@ -252,7 +378,7 @@ fn unknown_format(path: &Path) -> Error {
 }
 
 /// What a file name may end in, for a message.
-fn extensions() -> String {
+pub(super) fn extensions() -> String {
     let names: Vec<_> = Format::EXTENSIONS.iter().map(|(name, _)| format!(".{name}")).collect();
     format!("a file that ends in one of {}", names.join(", "))
 }

@@ -67,7 +67,7 @@ pub fn create_feature_dataset(
 ) -> Result<ExtractSummary> {
     check_fits(model, sae)?;
     let contexts = options.contexts(model, sae)?;
-    let dataset = dataset_of(dataset, options)?;
+    let dataset = dataset_of(dataset, options, progress)?;
     let output = Path::new(&options.output_path);
     let mut file = WholeFile::create(output)?;
 
@@ -114,24 +114,20 @@ pub fn create_feature_dataset(
 }
 
 /// The documents of a run, once what the options say of them has been checked.
-fn dataset_of(dataset: Option<&Dataset>, options: &ExtractOptions) -> Result<Dataset> {
-    let ExtractOptions { dataset_path, output_path, text_column, .. } = options;
+fn dataset_of(dataset: Option<&Dataset>, options: &ExtractOptions, progress: &Progress) -> Result<Dataset> {
+    let ExtractOptions { dataset_path, output_path, .. } = options;
     let missing = |name: &str| Error::invalid(name, "a path", "none").with_hint("it has no default");
     if output_path.is_empty() {
         return Err(missing("`output_path`"));
     }
     let dataset = match dataset {
         None if dataset_path.is_empty() => return Err(missing("`dataset_path`")),
-        None => Dataset::open(dataset_path, &DatasetOptions { text_column: text_column.clone() })?,
+        None => Dataset::open_with(dataset_path, &options.of_dataset(), progress)?,
         Some(dataset) => {
-            let defaults = ExtractOptions::default();
-            if (dataset_path, text_column) != (&defaults.dataset_path, &defaults.text_column) {
-                let message =
-                    "`dataset_path` and `text_column` say nothing about a dataset that is open already";
-                return Err(Error::mismatch(
-                    message,
-                    "give `text_column` to open_dataset, or `dataset_path` alone",
-                ));
+            if !dataset_path.is_empty() || options.of_dataset() != DatasetOptions::default() {
+                let message = "`dataset_path`, `text_column`, `split`, `config` and `dataset_revision` say nothing \
+                               about a dataset that is open already";
+                return Err(Error::mismatch(message, "give them to open_dataset, or `dataset_path` alone"));
             }
             dataset.clone()
         }

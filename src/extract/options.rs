@@ -1,5 +1,6 @@
 //! What a user may ask of an extraction.
 
+use crate::dataset::DatasetOptions;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sae::Sae;
@@ -13,6 +14,12 @@ pub struct ExtractOptions {
     pub dataset_path: String,
     /// The column that holds the text. Default: "text".
     pub text_column: String,
+    /// The split, of a repository or a folder that is laid out like one. Default: "train".
+    pub split: Option<String>,
+    /// The configuration, where a repository has several. Default: the one that the repository calls so.
+    pub config: Option<String>,
+    /// The branch, tag or commit of a dataset on the hub. Default: its main branch.
+    pub dataset_revision: Option<String>,
     /// The file to write, JSON lines. No default.
     pub output_path: String,
     /// The most documents to take. Default: all.
@@ -62,6 +69,9 @@ impl Default for ExtractOptions {
         ExtractOptions {
             dataset_path: String::new(),
             text_column: "text".to_owned(),
+            split: None,
+            config: None,
+            dataset_revision: None,
             output_path: String::new(),
             max_examples: None,
             activation_threshold: 0.0,
@@ -86,6 +96,16 @@ pub(super) struct Contexts {
 }
 
 impl ExtractOptions {
+    /// What the options say of the documents but for where they are.
+    pub(super) fn of_dataset(&self) -> DatasetOptions {
+        DatasetOptions {
+            text_column: self.text_column.clone(),
+            split: self.split.clone(),
+            config: self.config.clone(),
+            revision: self.dataset_revision.clone(),
+        }
+    }
+
     /// Checks the options against each other, the model and the SAE.
     pub(super) fn contexts(&self, model: &Model, sae: &Sae) -> Result<Contexts> {
         if !(self.activation_threshold.is_finite() && self.activation_threshold >= 0.0) {

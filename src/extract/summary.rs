@@ -78,13 +78,22 @@ pub(super) fn meta(
         prepend_bos: Some(summary.prepend_bos),
         dataset_path: dataset.path().to_owned(),
         text_column: dataset.text_column().to_owned(),
+        split: dataset.split().map(str::to_owned),
+        config: dataset.config().map(str::to_owned),
+        dataset_revision: dataset.revision().map(str::to_owned),
         ..options.clone()
     };
     let meta = json!({
         "saescope": env!("CARGO_PKG_VERSION"),
-        "model": { "cfg": model.cfg(), "files": describe(model.weight_files()), "revision": null },
+        "model": { "cfg": model.cfg(), "files": describe(model.weight_files()), "revision": model.revision() },
         "sae": { "cfg": sae.cfg(), "files": describe(sae.weight_files()), "revision": sae.revision() },
-        "dataset": { "path": dataset.path(), "files": describe(dataset.files()), "revision": null },
+        "dataset": {
+            "path": dataset.path(),
+            "files": describe(dataset.files()),
+            "revision": dataset.revision(),
+            "config": dataset.config(),
+            "split": dataset.split(),
+        },
         "hook": sae.hook()?.to_string(),
         "options": resolved,
         "counts": counts,

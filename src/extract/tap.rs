@@ -26,10 +26,8 @@ pub fn feature_acts(
     model.forward(batch, None, &mut cache, progress)?;
     let mut x = cache.get(&hook.to_string())?.clone(); // [tokens, …]
     drop(cache);
-    if let (Some(layer), HookPoint::Z | HookPoint::V, true) =
-        (hook.layer(), hook.point(), sae.cfg().fold_value_biases)
-    {
-        x = x.broadcast_sub(&model.value_bias(layer, sae.cfg().fold_ln)?)?;
+    if let (HookPoint::Z | HookPoint::V, true) = (hook.point(), sae.cfg().fold_value_biases) {
+        x = x.broadcast_sub(&model.value_bias(&hook, sae.cfg().fold_ln)?)?;
     }
     let sequences: Vec<_> = batch.sequences().collect();
     sae.encode_sequences(&x, &sequences, threshold, progress)
@@ -42,7 +40,7 @@ pub fn feature_acts(
 pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     let (cfg, sae_cfg) = (model.cfg(), sae.cfg());
     let hook = sae.hook()?;
-    hook.check(cfg.n_layers)?;
+    cfg.hook_points().check(&hook)?;
     if let Some(head) = sae_cfg.hook_head_index.filter(|head| *head >= cfg.n_heads) {
         return Err(Error::invalid(
             "`hook_head_index`",
@@ -51,13 +49,18 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
         ));
     }
     let (name, width) = match hook.point() {
-        HookPoint::MlpPre | HookPoint::MlpPost => ("d_mlp", cfg.d_mlp),
-        HookPoint::Q | HookPoint::K | HookPoint::V | HookPoint::Z => match sae_cfg.hook_head_index {
-            Some(_) => ("d_head", cfg.d_head),
-            None => ("n_heads · d_head", cfg.n_heads * cfg.d_head),
-        },
+        HookPoint::MlpPre | HookPoint::MlpPreLinear | HookPoint::MlpPost => ("d_mlp", cfg.d_mlp),
+        HookPoint::Q | HookPoint::RotQ | HookPoint::Z | HookPoint::K | HookPoint::RotK | HookPoint::V
+            if sae_cfg.hook_head_index.is_some() =>
+        {
+            ("d_head", cfg.d_head)
+        }
+        HookPoint::Q | HookPoint::RotQ | HookPoint::Z => ("n_heads · d_head", cfg.n_heads * cfg.d_head),
+        HookPoint::K | HookPoint::RotK | HookPoint::V => {
+            ("n_key_value_heads · d_head", cfg.n_key_value_heads * cfg.d_head)
+        }
         HookPoint::AttnScores | HookPoint::Pattern | HookPoint::UnembedOut => ("no features", 0),
-        HookPoint::Ln1Scale | HookPoint::Ln2Scale | HookPoint::LnFinalScale => ("one number", 1),
+        point if point.is_scale() => ("one number", 1),
         _ => ("d_model", cfg.d_model),
     };
     if width == sae_cfg.d_in {

@@ -6,11 +6,13 @@
 mod cache;
 mod edit;
 mod name;
+mod points;
 mod spelling;
 
 pub use cache::ActivationCache;
 pub use edit::Edits;
 pub use name::{HookName, HookPoint};
+pub use points::HookPoints;
 pub use spelling::hook_name_of;
 
 use crate::error::Result;

@@ -1,10 +1,12 @@
 //! Causal attention over a ragged batch.
 //!
-//! `z[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` over the keys that query `i` may see. One function serves a plain
-//! pass and a key-value cache: each sequence says which queries and which keys are its own, and its last query is at
-//! its last key. Nothing masked is computed, the `[query_pos, key_pos]` matrix never exists as a whole, and a
+//! `z[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` over the keys that query `i` may see: those that are not later, and
+//! with a window not too much earlier. Scores may have a soft cap, and several queries may share a head of keys and
+//! values. One function serves a plain pass and a key-value cache: each sequence says which queries and which keys are
+//! its own, and its last query is at its last key. Nothing masked is computed, the `[query_pos, key_pos]` matrix never exists as a whole, and a
 //! sequence's result does not depend on what else is in the batch, to the last bit.
 
+use super::activation::{exp, tanh};
 use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -20,34 +22,58 @@ pub struct Span {
     pub keys: Range<usize>,
 }
 
-/// Fused causal attention.
-///
-/// `q` `[queries, n_heads, d_head]`, `k` and `v` `[keys, n_heads, d_head]` → z `[queries, n_heads, d_head]`. The three
-/// may be slices of one wider tensor as long as a row's heads lie together.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spans: &[Span], scale: f32) -> Result<Tensor> {
-    q.apply_op3_no_bwd(k, v, &Attention { spans, scale })
+/// How products of queries and keys become scores, and which of them count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scores {
+    /// What products are multiplied with.
+    pub scale: f32,
+    /// The cap `c` of the scores: `c · tanh(score / c)`.
+    pub soft_cap: Option<f32>,
+    /// How many keys a query sees, its own included.
+    pub window: Option<usize>,
 }
 
-/// The attention scores of one sequence, -inf where a key is later than its query.
+/// Fused causal attention.
 ///
-/// `q` `[query_pos, n_heads, d_head]`, `k` `[key_pos, n_heads, d_head]` → `[n_heads, query_pos, key_pos]`.
-pub fn attention_scores(q: &Tensor, k: &Tensor, scale: f32) -> Result<Tensor> {
+/// `q` `[queries, n_heads, d_head]`, `k` and `v` `[keys, n_key_value_heads, d_head]` → z `[queries, n_heads, d_head]`. The three
+/// may be slices of one wider tensor as long as a row's heads lie together.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spans: &[Span], scores: Scores) -> Result<Tensor> {
+    q.apply_op3_no_bwd(k, v, &Attention { spans, scores })
+}
+
+/// The attention scores of one sequence, -inf where a key is not seen.
+///
+/// `q` `[query_pos, n_heads, d_head]`, `k` `[key_pos, n_key_value_heads, d_head]` → `[n_heads, query_pos, key_pos]`.
+pub fn attention_scores(q: &Tensor, k: &Tensor, scores: Scores) -> Result<Tensor> {
     let (n_queries, n_keys) = (q.dim(0)?, k.dim(0)?);
     let past = n_keys - n_queries;
     let q = q.transpose(0, 1)?.contiguous()?; // [n_heads, query_pos, d_head]
-    let k = k.transpose(0, 1)?.contiguous()?; // [n_heads, key_pos, d_head]
-    let scores = (q.matmul(&k.t()?)? * f64::from(scale))?; // [n_heads, query_pos, key_pos]
+    let k = by_head(k, q.dim(0)?)?; // [n_heads, key_pos, d_head]
+    let mut products = (q.matmul(&k.t()?)? * f64::from(scores.scale))?; // [n_heads, query_pos, key_pos]
+    if let Some(cap) = scores.soft_cap.map(f64::from) {
+        products = ((products / cap)?.tanh()? * cap)?;
+    }
+    let window = scores.window.unwrap_or(usize::MAX);
+    let sees = |i: usize, j: usize| j <= i + past && i + past - j < window;
     let mask: Vec<f32> = (0..n_queries)
-        .flat_map(|i| (0..n_keys).map(move |j| if j > i + past { f32::NEG_INFINITY } else { 0.0 }))
+        .flat_map(|i| (0..n_keys).map(move |j| if sees(i, j) { 0.0 } else { f32::NEG_INFINITY }))
         .collect();
-    scores.broadcast_add(&Tensor::from_vec(mask, (n_queries, n_keys), q.device())?)
+    products.broadcast_add(&Tensor::from_vec(mask, (n_queries, n_keys), q.device())?)
 }
 
-/// Mixes values by a pattern: `pattern` `[n_heads, query_pos, key_pos]`, `v` `[key_pos, n_heads, d_head]` →
+/// Mixes values by a pattern: `pattern` `[n_heads, query_pos, key_pos]`, `v` `[key_pos, n_key_value_heads, d_head]` →
 /// `[query_pos, n_heads, d_head]`.
 pub fn mix_values(pattern: &Tensor, v: &Tensor) -> Result<Tensor> {
-    let v = v.transpose(0, 1)?.contiguous()?; // [n_heads, key_pos, d_head]
+    let v = by_head(v, pattern.dim(0)?)?; // [n_heads, key_pos, d_head]
     pattern.contiguous()?.matmul(&v)?.transpose(0, 1)?.contiguous()
+}
+
+/// Keys or values `[key_pos, n_key_value_heads, d_head]` once for each of their queries' heads:
+/// `[n_heads, key_pos, d_head]`.
+fn by_head(x: &Tensor, n_heads: usize) -> Result<Tensor> {
+    let (n, n_groups, d_head) = x.dims3()?;
+    let x = x.transpose(0, 1)?.unsqueeze(1)?.expand((n_groups, n_heads / n_groups, n, d_head))?;
+    x.contiguous()?.reshape((n_heads, n, d_head))
 }
 
 /// Queries that share a pass over the keys.
@@ -59,7 +85,7 @@ const ROWS_PER_TASK: usize = 48;
 
 struct Attention<'a> {
     spans: &'a [Span],
-    scale: f32,
+    scores: Scores,
 }
 
 /// The rows of a `[rows, n_heads, d_head]` tensor, which may be slices of wider rows.
@@ -102,13 +128,14 @@ impl CustomOp3 for Attention<'_> {
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (n_queries, n_heads, d_head) = q_layout.shape().dims3()?;
+        let n_groups = k_layout.shape().dims3()?.1;
         let (q, k, v) = (Rows::new(q, q_layout)?, Rows::new(k, k_layout)?, Rows::new(v, v_layout)?);
         let panel = panel_width();
         let packed: Vec<Packed> = self
             .spans
             .par_iter()
-            .flat_map(|span| (0..n_heads).into_par_iter().map(move |head| (span, head)))
-            .map(|(span, head)| Packed::new(k, v, span, head, panel))
+            .flat_map(|span| (0..n_groups).into_par_iter().map(move |group| (span, group)))
+            .map(|(span, group)| Packed::new(k, v, span, group, panel))
             .collect();
 
         let width = n_heads * d_head;
@@ -116,7 +143,7 @@ impl CustomOp3 for Attention<'_> {
         let mut tasks = Vec::new();
         let mut rest = z.as_mut_slice();
         let mut at = 0;
-        for (span, packed) in self.spans.iter().zip(packed.chunks_exact(n_heads)) {
+        for (span, packed) in self.spans.iter().zip(packed.chunks_exact(n_groups)) {
             let skipped = std::mem::take(&mut rest).split_at_mut((span.queries.start - at) * width).1;
             let (mine, behind) = skipped.split_at_mut(span.queries.len() * width);
             (rest, at) = (behind, span.queries.end);
@@ -125,7 +152,7 @@ impl CustomOp3 for Attention<'_> {
             }
         }
         tasks.into_par_iter().for_each(|(span, packed, first, z)| {
-            Arch::new().dispatch(Task { q, span, packed, first, z, scale: self.scale, d_head });
+            Arch::new().dispatch(Task { q, span, packed, first, z, scores: self.scores, n_heads, d_head });
         });
         Ok((CpuStorage::F32(z), Shape::from((n_queries, n_heads, d_head))))
     }
@@ -176,11 +203,13 @@ fn panel_width() -> usize {
 struct Task<'a> {
     q: Rows<'a>,
     span: &'a Span,
+    /// One for each group of heads that share keys and values.
     packed: &'a [Packed],
     first: usize,
     /// `[rows, n_heads · d_head]`.
     z: &'a mut [f32],
-    scale: f32,
+    scores: Scores,
+    n_heads: usize,
     d_head: usize,
 }
 
@@ -189,11 +218,12 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Task { q, span, packed, first, z, scale, d_head } = self;
+        let Task { q, span, packed, first, z, scores: rule, n_heads, d_head } = self;
         let panel = S::F32_LANES * VECTORS;
-        let width = packed.len() * d_head;
-        let past = span.keys.len() - span.queries.len();
-        let padded = span.keys.len().div_ceil(panel) * panel;
+        let width = n_heads * d_head;
+        let n_keys = span.keys.len();
+        let past = n_keys - span.queries.len();
+        let padded = n_keys.div_ceil(panel) * panel;
         let mut scores = vec![0f32; ROWS * padded];
         let n_rows = z.len() / width;
         for row in (0..n_rows).step_by(ROWS) {
@@ -202,23 +232,31 @@ impl WithSimd for Task<'_> {
             // are missing, the last one stands in for them, and its copies are thrown away.
             let visible = past + first + row + rows;
             let query = |r: usize| span.queries.start + first + row + r.min(rows - 1);
-            for (head, packed) in packed.iter().enumerate() {
+            let sees = |r: usize| {
+                let end = visible - rows + r.min(rows - 1) + 1;
+                end.saturating_sub(rule.window.unwrap_or(end))..end
+            };
+            // The first panel that any of them looks at: keys are counted from there.
+            let skipped = sees(0).start / panel;
+            let (base, visible) = (skipped * panel, visible - skipped * panel);
+            for head in 0..n_heads {
+                let packed = &packed[head * packed.len() / n_heads];
                 let queries: [&[f32]; ROWS] = std::array::from_fn(|r| q.head(query(r), head));
                 for p in 0..visible.div_ceil(panel) {
-                    let keys = &packed.keys[p * d_head * panel..(p + 1) * d_head * panel];
+                    let keys = &packed.keys[(skipped + p) * d_head * panel..][..d_head * panel];
                     let products = rows_by_panel(simd, queries, keys);
                     for (r, product) in products.iter().enumerate() {
                         store::<S>(product, &mut scores[r * padded + p * panel..][..panel]);
                     }
                 }
                 for r in 0..ROWS {
-                    let sees = visible - rows + r.min(rows - 1) + 1;
-                    softmax(simd, &mut scores[r * padded..(r + 1) * padded], sees, visible, scale);
+                    let seen = sees(r).start - base..sees(r).end - base;
+                    softmax(simd, &mut scores[r * padded..][..visible], seen, rule);
                 }
                 let pattern: [&[f32]; ROWS] =
                     std::array::from_fn(|r| &scores[r * padded..r * padded + visible]);
                 for p in 0..d_head.div_ceil(panel) {
-                    let start = p * span.keys.len() * panel;
+                    let start = (p * n_keys + base) * panel;
                     let values = &packed.values[start..start + visible * panel];
                     let mixed = rows_by_panel(simd, pattern, values);
                     for (r, mixed) in mixed.iter().take(rows).enumerate() {
@@ -256,11 +294,19 @@ fn store<S: Simd>(vectors: &[S::f32s; VECTORS], into: &mut [f32]) {
     S::as_mut_simd_f32s(into).0.copy_from_slice(vectors);
 }
 
-/// Turns the first `sees` scores into a pattern and sets those up to `visible` to zero.
+/// Turns the products of one query with the keys that it sees into a pattern, and sets the others to zero.
 #[inline(always)]
-fn softmax<S: Simd>(simd: S, scores: &mut [f32], sees: usize, visible: usize, scale: f32) {
-    let (seen, unseen) = scores[..visible].split_at_mut(sees);
-    unseen.fill(0.0);
+fn softmax<S: Simd>(simd: S, scores: &mut [f32], sees: Range<usize>, rule: Scores) {
+    let (early, rest) = scores.split_at_mut(sees.start);
+    let (seen, late) = rest.split_at_mut(sees.len());
+    early.fill(0.0);
+    late.fill(0.0);
+    let mut scale = rule.scale;
+    if let Some(cap) = rule.soft_cap {
+        let inverse = scale / cap;
+        seen.iter_mut().for_each(|x| *x = cap * tanh(*x * inverse));
+        scale = 1.0;
+    }
     let (vectors, rest) = S::as_simd_f32s(seen);
     let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
     for v in vectors {
@@ -269,7 +315,7 @@ fn softmax<S: Simd>(simd: S, scores: &mut [f32], sees: usize, visible: usize, sc
     let largest = rest.iter().fold(simd.reduce_max_f32s(largest), |m, x| m.max(*x));
     let shift = -largest * scale;
     for x in seen.iter_mut() {
-        *x = super::ops::exp(x.mul_add(scale, shift));
+        *x = exp(x.mul_add(scale, shift));
     }
     let (vectors, rest) = S::as_simd_f32s(seen);
     let mut sum = simd.splat_f32s(0.0);
@@ -298,8 +344,8 @@ mod tests {
         Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
     }
 
-    fn reference(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32) -> Tensor {
-        let scores = attention_scores(q, k, scale).unwrap();
+    fn reference(q: &Tensor, k: &Tensor, v: &Tensor, scores: Scores) -> Tensor {
+        let scores = attention_scores(q, k, scores).unwrap();
         mix_values(&candle_core_softmax(&scores), v).unwrap()
     }
 
@@ -314,50 +360,51 @@ mod tests {
 
     #[test]
     fn agrees_with_the_definition_for_ragged_batches_and_a_past() {
+        let plain = Scores { scale: 0.7, soft_cap: None, window: None };
+        let kinds = [
+            (3, plain),
+            (1, plain),
+            (6, Scores { soft_cap: Some(0.6), ..plain }),
+            (2, Scores { window: Some(4), ..plain }),
+            (2, Scores { window: Some(37), soft_cap: Some(3.0), ..plain }),
+        ];
         for (d_head, lengths) in [(8, vec![1, 5, 33]), (64, vec![70, 2, 129]), (20, vec![40])] {
-            let n: usize = lengths.iter().sum();
-            let wide = random((n, 3, 3 * d_head), 7); // q, k and v as slices of one tensor per head group
-            let part = |i: usize| random((n, 3, d_head), 11 + i as u32);
-            let (q, k, v) = (part(0), part(1), part(2));
-            drop(wide);
-            let mut spans = Vec::new();
-            let mut start = 0;
-            for length in &lengths {
-                spans.push(Span { queries: start..start + length, keys: start..start + length });
-                start += length;
+            for (n_groups, scores) in kinds {
+                check(d_head, &lengths, n_groups, scores);
             }
-            let z = attention(&q, &k, &v, &spans, 0.7).unwrap();
-            for span in &spans {
-                let take = |t: &Tensor| t.narrow(0, span.queries.start, span.queries.len()).unwrap();
-                let alone = Span { queries: 0..span.queries.len(), keys: 0..span.queries.len() };
-                let expected = reference(&take(&q), &take(&k), &take(&v), 0.7);
-                assert!(largest_difference(&take(&z), &expected) < 1e-5);
-                let single = attention(
-                    &take(&q).contiguous().unwrap(),
-                    &take(&k).contiguous().unwrap(),
-                    &take(&v).contiguous().unwrap(),
-                    std::slice::from_ref(&alone),
-                    0.7,
-                );
-                assert_eq!(
-                    largest_difference(&take(&z), &single.unwrap()),
-                    0.0,
-                    "the batch changes a sequence"
-                );
-                if span.queries.len() > 3 {
-                    let past = span.queries.len() - 2;
-                    let late = take(&q).narrow(0, past, 2).unwrap().contiguous().unwrap();
-                    let cached = Span { queries: 0..2, keys: 0..span.keys.len() };
-                    let z_late = attention(
-                        &late,
-                        &take(&k).contiguous().unwrap(),
-                        &take(&v).contiguous().unwrap(),
-                        std::slice::from_ref(&cached),
-                        0.7,
-                    );
-                    let expected = take(&z).narrow(0, past, 2).unwrap();
-                    assert!(largest_difference(&z_late.unwrap(), &expected) < 1e-6);
-                }
+        }
+    }
+
+    fn check(d_head: usize, lengths: &[usize], n_groups: usize, scores: Scores) {
+        let n: usize = lengths.iter().sum();
+        let (q, k, v) = (
+            random((n, 6, d_head), 11),
+            random((n, n_groups, d_head), 12),
+            random((n, n_groups, d_head), 13),
+        );
+        let mut spans = Vec::new();
+        let mut start = 0;
+        for length in lengths {
+            spans.push(Span { queries: start..start + length, keys: start..start + length });
+            start += length;
+        }
+        let z = attention(&q, &k, &v, &spans, scores).unwrap();
+        for span in &spans {
+            let take = |t: &Tensor| {
+                t.narrow(0, span.queries.start, span.queries.len()).unwrap().contiguous().unwrap()
+            };
+            let n = span.queries.len();
+            let (keys, values) = (take(&k), take(&v));
+            let expected = reference(&take(&q), &keys, &values, scores);
+            assert!(largest_difference(&take(&z), &expected) < 1e-5, "{scores:?}");
+            let alone = Span { queries: 0..n, keys: 0..n };
+            let single = attention(&take(&q), &keys, &values, &[alone], scores).unwrap();
+            assert_eq!(largest_difference(&take(&z), &single), 0.0, "the batch changes a sequence");
+            if n > 3 {
+                let late = take(&q).narrow(0, n - 2, 2).unwrap().contiguous().unwrap();
+                let cached = Span { queries: 0..2, keys: 0..n };
+                let late = attention(&late, &keys, &values, &[cached], scores).unwrap();
+                assert!(largest_difference(&late, &take(&z).narrow(0, n - 2, 2).unwrap()) < 1e-6);
             }
         }
     }

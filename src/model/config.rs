@@ -1,5 +1,6 @@
 //! What a model is made of, in TransformerLens' names.
 
+use crate::hooks::{HookPoint, HookPoints};
 use serde::Serialize;
 
 /// The sizes and choices of a model. A family file reads them from the checkpoint's `config.json`; the decoder is
@@ -17,6 +18,8 @@ pub struct ModelConfig {
     pub n_layers: usize,
     /// The number of attention heads.
     pub n_heads: usize,
+    /// The number of heads of keys and values, a divisor of `n_heads`: so many queries share one.
+    pub n_key_value_heads: usize,
     /// The width of one head.
     pub d_head: usize,
     /// The width of the MLP.
@@ -27,12 +30,38 @@ pub struct ModelConfig {
     pub n_ctx: usize,
     /// The MLP's activation function.
     pub act_fn: Activation,
+    /// Whether the MLP multiplies its activations with a second projection of its input.
+    pub gated_mlp: bool,
+    /// How the norms normalize.
+    pub normalization_type: NormalizationType,
     /// What the norms add to the variance.
     pub eps: f64,
-    /// Whether attention scores are divided by the square root of `d_head`.
-    pub use_attn_scale: bool,
+    /// Whether attention and MLP read a norm of the residual stream. Only OLMo 2 does without.
+    pub use_pre_norm: bool,
+    /// Whether what attention and MLP write is normalized as well, before it is added to the residual stream.
+    pub use_post_norm: bool,
+    /// Whether queries and keys are normalized before they are rotated.
+    pub use_qk_norm: bool,
+    /// Whether attention and MLP read the same residual stream, rather than one after the other.
+    pub parallel_attn_mlp: bool,
+    /// What token embeddings are multiplied with.
+    pub embed_scale: f64,
+    /// How positions are told apart.
+    pub positional_embedding: PositionalEmbedding,
+    /// What attention scores are divided by.
+    pub attn_scale: f64,
     /// Whether attention scores are also divided by the number of the block, counted from 1.
     pub scale_attn_by_inverse_layer_idx: bool,
+    /// The cap `c` of attention scores, `c · tanh(score / c)`.
+    pub attn_scores_soft_cap: Option<f64>,
+    /// The cap of logits, likewise.
+    pub output_logits_soft_cap: Option<f64>,
+    /// Which keys the queries of each block see.
+    pub attn_types: Vec<AttentionType>,
+    /// How many keys a query of a local block sees, its own included.
+    pub window_size: Option<usize>,
+    /// The largest size of numbers in queries, keys and values.
+    pub clip_qkv: Option<f64>,
     /// Whether text gets a beginning-of-sequence token in front unless something else is asked for.
     pub default_prepend_bos: bool,
     /// Whether the unembedding is the embedding.
@@ -40,22 +69,154 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// The sizes that every family names, and the most common choices for all else: norms of the root mean square, a
+    /// gated MLP, no positions. A family says what is different, and what is not known here: `d_mlp`, `d_vocab`, `n_ctx`.
+    pub(super) fn new(
+        name: &str,
+        architecture: &str,
+        d_model: usize,
+        n_layers: usize,
+        n_heads: usize,
+        d_head: usize,
+    ) -> Self {
+        ModelConfig {
+            model_name: name.to_owned(),
+            original_architecture: architecture.to_owned(),
+            d_model,
+            n_layers,
+            n_heads,
+            n_key_value_heads: n_heads,
+            d_head,
+            d_mlp: 0,
+            d_vocab: 0,
+            n_ctx: 0,
+            act_fn: Activation::Silu,
+            gated_mlp: true,
+            normalization_type: NormalizationType::Rms,
+            eps: 1e-6,
+            use_pre_norm: true,
+            use_post_norm: false,
+            use_qk_norm: false,
+            parallel_attn_mlp: false,
+            embed_scale: 1.0,
+            positional_embedding: PositionalEmbedding::Standard,
+            attn_scale: (d_head as f64).sqrt(),
+            scale_attn_by_inverse_layer_idx: false,
+            attn_scores_soft_cap: None,
+            output_logits_soft_cap: None,
+            attn_types: vec![AttentionType::Global; n_layers],
+            window_size: None,
+            clip_qkv: None,
+            default_prepend_bos: true,
+            tie_word_embeddings: false,
+        }
+    }
+
     /// What the attention scores of block `layer` are multiplied with.
-    pub fn attn_scale(&self, layer: usize) -> f32 {
-        let mut scale = 1.0;
-        if self.use_attn_scale {
-            scale /= (self.d_head as f32).sqrt();
-        }
-        if self.scale_attn_by_inverse_layer_idx {
-            scale /= (layer + 1) as f32;
-        }
-        scale
+    pub fn attn_factor(&self, layer: usize) -> f32 {
+        let by_layer = if self.scale_attn_by_inverse_layer_idx { (layer + 1) as f64 } else { 1.0 };
+        (1.0 / (self.attn_scale * by_layer)) as f32
+    }
+
+    /// How many keys the queries of block `layer` see, where that is limited.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.window_size.filter(|_| self.attn_types.get(layer) == Some(&AttentionType::Local))
     }
 
     /// The number of multiply-add weights of one block, for counting FLOPs.
     pub fn block_weights(&self) -> usize {
-        self.d_model * (4 * self.n_heads * self.d_head + 2 * self.d_mlp)
+        let attention = 2 * (self.n_heads + self.n_key_value_heads) * self.d_head;
+        let mlp = if self.gated_mlp { 3 } else { 2 } * self.d_mlp;
+        self.d_model * (attention + mlp)
     }
+
+    /// The hook points that such a model has.
+    pub fn hook_points(&self) -> HookPoints {
+        use HookPoint::{
+            AttnIn, KNormNormalized, KNormScale, Ln1Normalized, Ln1PostNormalized, Ln1PostScale, Ln1Scale,
+            Ln2Normalized, Ln2PostNormalized, Ln2PostScale, Ln2Scale, MlpPreLinear, PosEmbed,
+            QNormNormalized, QNormScale, ResidMid, RotK, RotQ,
+        };
+        let is_rotary = matches!(self.positional_embedding, PositionalEmbedding::Rotary(_));
+        let parts: [(bool, &[HookPoint]); 8] = [
+            (!is_rotary, &[PosEmbed]),
+            (self.n_heads == self.n_key_value_heads, &[AttnIn]),
+            (is_rotary, &[RotQ, RotK]),
+            (self.use_qk_norm, &[QNormScale, QNormNormalized, KNormScale, KNormNormalized]),
+            (self.use_pre_norm, &[Ln1Scale, Ln1Normalized, Ln2Scale, Ln2Normalized]),
+            (self.use_post_norm, &[Ln1PostScale, Ln1PostNormalized, Ln2PostScale, Ln2PostNormalized]),
+            (self.gated_mlp, &[MlpPreLinear]),
+            (!self.parallel_attn_mlp, &[ResidMid]),
+        ];
+        let absent = parts.into_iter().filter(|(has, _)| !has).flat_map(|(_, points)| points).copied();
+        HookPoints::new(self.n_layers, absent)
+    }
+}
+
+/// How a norm normalizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum NormalizationType {
+    /// Mean and variance: `(x − mean) / sqrt(var + eps) · weight + bias`.
+    #[serde(rename = "LN")]
+    LayerNorm,
+    /// The root mean square alone: `x / sqrt(mean(x²) + eps) · weight`.
+    #[serde(rename = "RMS")]
+    Rms,
+}
+
+/// Which keys the queries of a block see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttentionType {
+    /// All that are not later.
+    Global,
+    /// Those at most `window_size − 1` positions earlier.
+    Local,
+}
+
+/// How positions are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PositionalEmbedding {
+    /// An embedding of each position is added to that of the token.
+    Standard,
+    /// Queries and keys are rotated by angles that grow with the position.
+    Rotary(Rotary),
+}
+
+/// Rotary embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Rotary {
+    /// How many of a head's dimensions are rotated, the first ones.
+    pub rotary_dim: usize,
+    /// The base of the wavelengths.
+    pub rotary_base: f64,
+    /// The base in local blocks, where that is another; scaling does not concern them then.
+    pub rotary_base_local: Option<f64>,
+    /// How the wavelengths are stretched for contexts that are longer than those first trained on.
+    pub scaling: Option<RopeScaling>,
+}
+
+/// How rotary wavelengths are stretched.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "rope_type", rename_all = "lowercase")]
+pub enum RopeScaling {
+    /// All by the same factor.
+    Linear {
+        /// The factor.
+        factor: f64,
+    },
+    /// Llama 3.1's: the long ones by a factor, the short ones not at all.
+    Llama3 {
+        /// The factor.
+        factor: f64,
+        /// Wavelengths above the old context over this are stretched.
+        low_freq_factor: f64,
+        /// Wavelengths below the old context over this are left alone.
+        high_freq_factor: f64,
+        /// The old context.
+        original_max_position_embeddings: f64,
+    },
 }
 
 /// An MLP's activation function.

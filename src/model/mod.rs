@@ -3,18 +3,24 @@
 //! Numbers are those of the unprocessed checkpoint, as Hugging Face computes them. There is one decoder, driven by
 //! [`ModelConfig`]; a family of models is a file that translates names.
 
+mod activation;
 mod attention;
 mod batch;
+mod block;
 mod config;
 mod decoder;
 mod families;
 mod generate;
 mod ops;
+mod rotary;
+mod source;
 mod tokenizer;
 mod weights;
 
 pub use batch::TokenBatch;
-pub use config::{Activation, ModelConfig};
+pub use config::{
+    Activation, AttentionType, ModelConfig, NormalizationType, PositionalEmbedding, RopeScaling, Rotary,
+};
 pub use decoder::KeyValueCache;
 pub use generate::GenerateOptions;
 pub use tokenizer::{Encoding, SpecialTokens, Tokenizer, char_offsets};
@@ -25,9 +31,10 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
 use crate::progress::Progress;
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use families::HfConfig;
-use std::path::{Path, PathBuf};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::sync::Arc;
 use weights::Weights;
 
@@ -39,37 +46,52 @@ pub struct Model {
 
 struct Inner {
     cfg: ModelConfig,
+    revision: Option<String>,
     tokenizer: Option<Tokenizer>,
     weights: Weights,
 }
 
+/// What to load of a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelOptions {
+    /// The branch, tag or commit of its repository on the hub. Default: `main`.
+    pub revision: Option<String>,
+}
+
 impl Model {
-    /// Loads a model: "demo" for the one in this program, or a local folder in the Hugging Face layout
-    /// (`config.json`, `model.safetensors` or its shards, `tokenizer.json`).
+    /// Loads a model as [`Model::load_with`] does, with default options.
+    ///
+    /// # Errors
+    /// As [`Model::load_with`].
+    pub fn load(name: &str) -> Result<Self> {
+        Self::load_with(name, &ModelOptions::default(), &Progress::default())
+    }
+
+    /// Loads a model: "demo" for the one in this program; a local folder in the Hugging Face layout (`config.json`,
+    /// `model.safetensors` or its shards, `tokenizer.json`); one of TransformerLens' names ("gpt2-small", in any case),
+    /// or a repository on the hub ("google/gemma-2-2b"), whose files are downloaded once.
     ///
     /// Headers and shapes are checked here; the weights of a part are read when a pass first needs it.
     ///
     /// # Errors
-    /// No such folder; a model type that is not supported; a file that is missing, cut short or contradicts another.
-    pub fn load(name: &str) -> Result<Self> {
-        if name == "demo" {
+    /// No such folder or name; a hub that cannot be reached or asks for a token; a model type that is not supported; a
+    /// file that is missing, cut short or contradicts another.
+    pub fn load_with(name: &str, options: &ModelOptions, progress: &Progress) -> Result<Self> {
+        let revision = options.revision.as_deref();
+        if name == "demo" && revision.is_none() {
             return Self::demo();
         }
-        let folder = Path::new(name);
-        if !folder.is_dir() {
-            return Err(Error::mismatch(
-                format!("unknown model `{name}`: neither \"demo\" nor a folder"),
-                "give a local folder with config.json, model.safetensors and tokenizer.json",
-            ));
-        }
-        let path = folder.join("config.json");
+        let repo = source::repo_of(name, revision, progress)?;
+        let path = repo.file("config.json", progress)?;
         let config = files::read(&path)?;
         let config = HfConfig::parse(&path, &config)?;
         let open = || {
-            let tokenizer = Tokenizer::from_folder(folder, config.special_tokens())?;
-            Ok((tokenizer, Checkpoint::open(&weight_files(folder)?)?))
+            let special = config.special_tokens();
+            let tokenizer = Tokenizer::from_repo(&repo, special, progress)?;
+            Ok((tokenizer, Checkpoint::open(&source::weight_files(&repo, progress)?)?))
         };
-        Self::new(name, &config, open)
+        Self::new(name, repo.revision(), &config, open)
     }
 
     fn demo() -> Result<Self> {
@@ -81,12 +103,13 @@ impl Model {
             let checkpoint = Checkpoint::embedded("demo/model.safetensors", demo::MODEL_WEIGHTS)?;
             Ok((Some(tokenizer), checkpoint))
         };
-        Self::new("demo", &config, open)
+        Self::new("demo", None, &config, open)
     }
 
     /// What the config says comes first: it decides whether the other files are worth opening.
     fn new(
         name: &str,
+        revision: Option<&str>,
         config: &HfConfig,
         open: impl FnOnce() -> Result<(Option<Tokenizer>, Checkpoint)>,
     ) -> Result<Self> {
@@ -110,12 +133,18 @@ impl Model {
         }
         let names = (family.weights)(&checkpoint, &cfg);
         let weights = Weights::new(checkpoint, names, &cfg)?;
-        Ok(Model { inner: Arc::new(Inner { cfg, tokenizer, weights }) })
+        let revision = revision.map(str::to_owned);
+        Ok(Model { inner: Arc::new(Inner { cfg, revision, tokenizer, weights }) })
     }
 
     /// The model's sizes and choices.
     pub fn cfg(&self) -> &ModelConfig {
         &self.inner.cfg
+    }
+
+    /// The commit of its repository on the hub, if it comes from there.
+    pub fn revision(&self) -> Option<&str> {
+        self.inner.revision.as_deref()
     }
 
     /// The tokenizer.
@@ -197,23 +226,35 @@ impl Model {
         Ok(self.inner.weights.unembed()?.t()?)
     }
 
-    /// What TransformerLens' `fold_value_biases` takes from `hook_v` and `hook_z` of block `layer`, `[n_heads, d_head]`:
-    /// the bias of the values, and with `fold_ln` also what the norm's bias adds to them, for that is folded into the
-    /// value bias first. Attention weights sum to one, so a constant in v is the same constant in z.
+    /// What TransformerLens' `fold_value_biases` takes from `hook_v` (`[n_key_value_heads, d_head]`) or `hook_z`
+    /// (`[n_heads, d_head]`) of a block: the bias of the values, and with `fold_ln` also what the norm's bias adds to
+    /// them, for that is folded into the value bias first. Attention weights sum to one, so a constant in v is the same
+    /// constant in z.
     ///
     /// # Errors
-    /// A block beyond the last; a file that cannot be read.
-    pub fn value_bias(&self, layer: usize, fold_ln: bool) -> Result<Tensor> {
+    /// Another hook, a block beyond the last; a file that cannot be read.
+    pub fn value_bias(&self, hook: &HookName, fold_ln: bool) -> Result<Tensor> {
         let cfg = self.cfg();
-        HookName::in_block(layer, HookPoint::V).check(cfg.n_layers)?;
-        let width = cfg.n_heads * cfg.d_head;
-        let block = self.inner.weights.block(layer)?;
-        let mut bias = block.qkv.bias.narrow(0, 2 * width, width)?; // [n_heads · d_head]
-        if fold_ln {
-            let w_v = block.qkv.weight.narrow(1, 2 * width, width)?; // [d_model, n_heads · d_head]
-            bias = (bias + block.ln1.bias.unsqueeze(0)?.matmul(&w_v.contiguous()?)?.squeeze(0)?)?;
+        cfg.hook_points().check(hook)?;
+        let queries = match hook.point() {
+            HookPoint::V => 1,
+            HookPoint::Z => cfg.n_heads / cfg.n_key_value_heads,
+            _ => return Err(Error::invalid("the hook of a value bias", "a hook_v or hook_z", hook)),
+        };
+        let (n_groups, width) = (cfg.n_key_value_heads, cfg.n_key_value_heads * cfg.d_head);
+        let start = (cfg.n_heads + n_groups) * cfg.d_head;
+        let block = self.inner.weights.block(hook.layer().unwrap_or_default())?;
+        let mut bias = match &block.qkv.bias {
+            Some(bias) => bias.narrow(0, start, width)?, // [n_key_value_heads · d_head]
+            None => Tensor::zeros(width, DType::F32, &Device::Cpu)?,
+        };
+        if let (true, Some(ln_bias)) = (fold_ln, block.ln1.as_ref().and_then(|ln| ln.bias.as_ref())) {
+            let w_v = block.qkv.weight.narrow(1, start, width)?; // [d_model, n_key_value_heads · d_head]
+            bias = (bias + ln_bias.unsqueeze(0)?.matmul(&w_v.contiguous()?)?.squeeze(0)?)?;
         }
-        Ok(bias.reshape((cfg.n_heads, cfg.d_head))?)
+        let bias = bias.reshape((n_groups, 1, cfg.d_head))?;
+        let by_head = bias.expand((n_groups, queries, cfg.d_head))?;
+        Ok(by_head.contiguous()?.reshape((n_groups * queries, cfg.d_head))?)
     }
 
     /// One forward pass over a batch of sequences: the logits `[tokens, d_vocab]`, or nothing where the hooks let the
@@ -263,7 +304,7 @@ impl Model {
         names: &[S],
         progress: &Progress,
     ) -> Result<ActivationCache> {
-        let mut cache = ActivationCache::new(HookName::select(names, self.cfg().n_layers)?);
+        let mut cache = ActivationCache::new(self.cfg().hook_points().select(names)?);
         self.forward(&TokenBatch::single(tokens), None, &mut cache, progress)?;
         Ok(cache)
     }
@@ -273,8 +314,9 @@ impl Model {
     /// # Errors
     /// A hook that this model has not, whatever an edit returns, and as [`Model::forward`].
     pub fn run_with_hooks(&self, tokens: &[u32], mut edits: Edits, progress: &Progress) -> Result<Tensor> {
+        let points = self.cfg().hook_points();
         for name in edits.names() {
-            name.check(self.cfg().n_layers)?;
+            points.check(&name)?;
         }
         self.logits_of(tokens, &mut edits, progress)
     }
@@ -310,47 +352,4 @@ impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Model").field("cfg", self.cfg()).finish_non_exhaustive()
     }
-}
-
-/// The safetensors files of a model folder: `model.safetensors`, the shards of its index, or all there are.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let single = folder.join("model.safetensors");
-    if single.is_file() {
-        return Ok(vec![single]);
-    }
-    let index = folder.join("model.safetensors.index.json");
-    if index.is_file() {
-        return shards(folder, &index);
-    }
-    let entries = std::fs::read_dir(folder).map_err(Error::file("read", folder))?;
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
-        .collect();
-    files.sort();
-    if files.is_empty() {
-        return Err(Error::malformed(folder, "expected model.safetensors, found no safetensors file").with_hint(
-            "weights that are only there as .bin: load them once in Python and call save_pretrained(folder)",
-        ));
-    }
-    Ok(files)
-}
-
-fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
-    let bytes = files::read(index)?;
-    let parsed: serde_json::Value =
-        serde_json::from_slice(&bytes).map_err(|e| Error::malformed(index, format!("not JSON: {e}")))?;
-    let map = parsed.get("weight_map").and_then(serde_json::Value::as_object);
-    let map = map.ok_or_else(|| Error::malformed(index, "expected an object `weight_map`"))?;
-    let mut files = Vec::new();
-    for name in map.values() {
-        // A shard lies in the folder itself: an index that points elsewhere is not followed.
-        let name = name.as_str().filter(|n| Path::new(n).file_name().is_some_and(|f| f == *n));
-        let name =
-            name.ok_or_else(|| Error::malformed(index, "`weight_map` must name files of this folder"))?;
-        files.push(folder.join(name));
-    }
-    files.sort();
-    files.dedup();
-    Ok(files)
 }

@@ -4,7 +4,7 @@
 //! candle's fused layer norm computes the variance as E\[x²\] − E\[x\]², which cancels on GPT-2's outlier dimensions;
 //! [`layer_norm`] takes the mean first, as PyTorch does.
 
-use candle_core::{CpuStorage, CustomOp3, InplaceOp2, InplaceOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, InplaceOp2, InplaceOp3, Layout, Result, Shape, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -15,14 +15,16 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     x.contiguous()?.apply_op3_no_bwd(weight, bias, &LayerNorm { eps: eps as f32 })
 }
 
-/// Adds `bias` `[d]` to `x` `[..., d]` in place. `x` must not be shared.
-pub fn add_bias_in_place(x: &Tensor, bias: &Tensor) -> Result<()> {
-    x.inplace_op2(bias, &BiasThen { gelu: false })
+/// `x / sqrt(mean(x²) + eps) · weight` over the last dimension.
+///
+/// `x` `[..., d]`, `weight` `[d]` → `[..., d]`.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    x.contiguous()?.apply_op2_no_bwd(weight, &RmsNorm { eps: eps as f32 })
 }
 
-/// Adds `bias` `[d]` to `x` `[..., d]` and applies GELU (tanh form), in place. `x` must not be shared.
-pub fn bias_gelu_in_place(x: &Tensor, bias: &Tensor) -> Result<()> {
-    x.inplace_op2(bias, &BiasThen { gelu: true })
+/// Adds `bias` `[d]` to `x` `[..., d]` in place. `x` must not be shared.
+pub fn add_bias_in_place(x: &Tensor, bias: &Tensor) -> Result<()> {
+    x.inplace_op2(bias, &AddBias)
 }
 
 /// Adds `bias` `[d]` and `residual` `[..., d]` to `x` `[..., d]` in place. `x` must not be shared.
@@ -38,40 +40,8 @@ pub fn add_in_place(x: &Tensor, y: &Tensor) -> Result<()> {
     x.inplace_op2(&y.contiguous()?, &Add)
 }
 
-/// e to the power of `x`, to 2 units in the last place over the range of normal numbers; smaller results are about
-/// 1e-38, larger ones about 3e38. In this form a compiler makes SIMD of it.
-#[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
-    // 1.5 · 2²³: adding it leaves the rounded integer in the low bits of the sum.
-    const MAGIC: f32 = 12_582_912.0;
-    const LN_2_HI: f32 = 0.693_359_4;
-    const LN_2_LO: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = x.mul_add(std::f32::consts::LOG2_E, MAGIC);
-    let n = shifted - MAGIC;
-    let r = n.mul_add(-LN_2_LO, n.mul_add(-LN_2_HI, x));
-    // Cephes' minimax polynomial of (e^r − 1 − r) / r² on [−ln 2 / 2, ln 2 / 2].
-    let p = 1.987_569_1e-4_f32
-        .mul_add(r, 1.398_2e-3)
-        .mul_add(r, 8.333_452e-3)
-        .mul_add(r, 4.166_579_6e-2)
-        .mul_add(r, 1.666_666_5e-1)
-        .mul_add(r, 0.5);
-    let e = (p * r).mul_add(r, r) + 1.0;
-    let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
-    e * scale
-}
-
-/// GELU in the tanh form: `x / (1 + exp(−2 √(2/π) (x + 0.044715 x³)))`.
-#[inline(always)]
-fn gelu_new(x: f32) -> f32 {
-    const MINUS_2_SQRT_2_OVER_PI: f32 = -1.595_769_2;
-    let inner = (0.044_715 * x * x).mul_add(x, x);
-    x / (1.0 + exp(MINUS_2_SQRT_2_OVER_PI * inner))
-}
-
 /// Rows that one parallel task takes: enough to be worth a task, few enough to share the work.
-fn rows_per_task(d: usize) -> usize {
+pub(super) fn rows_per_task(d: usize) -> usize {
     16_384_usize.div_ceil(d.max(1))
 }
 
@@ -84,7 +54,11 @@ pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout, op: &'static 
     }
 }
 
-fn floats_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout, op: &'static str) -> Result<&'a mut [f32]> {
+pub(super) fn floats_mut<'a>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+    op: &'static str,
+) -> Result<&'a mut [f32]> {
     match (layout.contiguous_offsets(), storage) {
         (Some((start, end)), CpuStorage::F32(all)) => Ok(&mut all[start..end]),
         (None, _) => Err(candle_core::Error::RequiresContiguous { op }.bt()),
@@ -145,13 +119,46 @@ impl CustomOp3 for LayerNorm {
     }
 }
 
-struct BiasThen {
-    gelu: bool,
+struct RmsNorm {
+    eps: f32,
 }
 
-impl InplaceOp2 for BiasThen {
+impl CustomOp2 for RmsNorm {
     fn name(&self) -> &'static str {
-        "bias-then-activation"
+        "rms-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let x = floats(x, x_layout, self.name())?;
+        let weight = floats(weight, weight_layout, self.name())?;
+        let d = weight.len();
+        let mut out = vec![0f32; x.len()];
+        let step = rows_per_task(d) * d;
+        out.par_chunks_mut(step).zip(x.par_chunks(step)).for_each(|(out, x)| {
+            Arch::new().dispatch(|| {
+                for (out, x) in out.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+                    let inverse = 1.0 / (sum_of(x, |x| x * x) / d as f32 + self.eps).sqrt();
+                    for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
+                        *out = x * inverse * w;
+                    }
+                }
+            });
+        });
+        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
+    }
+}
+
+struct AddBias;
+
+impl InplaceOp2 for AddBias {
+    fn name(&self) -> &'static str {
+        "add-bias"
     }
 
     fn cpu_fwd(
@@ -165,15 +172,9 @@ impl InplaceOp2 for BiasThen {
         let bias = floats(bias, b_layout, self.name())?;
         let d = bias.len();
         x.par_chunks_mut(rows_per_task(d) * d).for_each(|x| {
-            Arch::new().dispatch(|| {
-                for x in x.chunks_exact_mut(d) {
-                    if self.gelu {
-                        x.iter_mut().zip(bias).for_each(|(x, b)| *x = gelu_new(*x + b));
-                    } else {
-                        x.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
-                    }
-                }
-            });
+            for x in x.chunks_exact_mut(d) {
+                x.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+            }
         });
         Ok(())
     }
@@ -240,31 +241,6 @@ impl InplaceOp3 for BiasResidual {
 mod tests {
     use super::*;
     use candle_core::Device;
-
-    #[test]
-    fn exp_is_accurate() {
-        for i in -8700..8800 {
-            let x = i as f32 / 100.0 + 0.003;
-            let expected = f64::from(x.clamp(-87.0, 88.0)).exp();
-            let error = (f64::from(exp(x)) - expected).abs() / expected;
-            assert!(error < 2.5e-7, "exp({x}): relative error {error}");
-        }
-        assert!((exp(0.0) - 1.0).abs() == 0.0);
-    }
-
-    #[test]
-    fn gelu_agrees_with_the_definition() {
-        for i in -1200..1200 {
-            let x = f64::from(i) / 100.0;
-            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
-            let expected = 0.5 * x * (1.0 + inner.tanh());
-            let got = f64::from(gelu_new(x as f32));
-            assert!(
-                (got - expected).abs() < 1e-6 * expected.abs().max(0.1),
-                "gelu({x}) = {got}, not {expected}"
-            );
-        }
-    }
 
     #[test]
     fn layer_norm_survives_a_large_mean() {

@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::progress::Progress;
+use crate::repo::Repo;
 use serde_json::Value;
 use std::ops::Range;
 use std::path::Path;
@@ -35,18 +37,29 @@ pub struct Encoding {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a model folder: `tokenizer.json`, or GPT-2's older `vocab.json` and `merges.txt`; the
-    /// beginning-of-sequence token is that of `tokenizer_config.json`, else `config_bos`. A folder without either has
-    /// no tokenizer.
+    /// Reads the tokenizer of a local model folder, as [`Tokenizer::from_repo`] does.
     ///
     /// # Errors
     /// A file that is there and cannot be read.
     pub fn from_folder(folder: &Path, config: SpecialTokens) -> Result<Option<Self>> {
-        let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-        let mut inner = if let Some(path) = file("tokenizer.json") {
+        Self::from_repo(&Repo::local(folder), config, &Progress::default())
+    }
+
+    /// Reads the tokenizer of a model: `tokenizer.json`, or GPT-2's older `vocab.json` and `merges.txt`; the
+    /// beginning-of-sequence token is that of `tokenizer_config.json`, else `config_bos`. A folder without either has
+    /// no tokenizer.
+    ///
+    /// # Errors
+    /// A file that is there and cannot be read, or not be downloaded.
+    pub fn from_repo(repo: &Repo, config: SpecialTokens, progress: &Progress) -> Result<Option<Self>> {
+        let file = |name: &str| match repo.has(name, progress)? {
+            true => repo.file(name, progress).map(Some),
+            false => Ok(None),
+        };
+        let mut inner = if let Some(path) = file("tokenizer.json")? {
             let bytes = files::read(&path)?;
             parse(&path, &bytes)?
-        } else if let (Some(vocab), Some(merges)) = (file("vocab.json"), file("merges.txt")) {
+        } else if let (Some(vocab), Some(merges)) = (file("vocab.json")?, file("merges.txt")?) {
             let bpe = BPE::from_file(&vocab.to_string_lossy(), &merges.to_string_lossy()).build();
             let mut inner = tokenizers::Tokenizer::new(bpe.map_err(|e| malformed(&vocab, e))?);
             inner.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)));
@@ -57,7 +70,7 @@ impl Tokenizer {
         } else {
             return Ok(None);
         };
-        let settings = match file("tokenizer_config.json") {
+        let settings = match file("tokenizer_config.json")? {
             Some(path) => {
                 let bytes = files::read(&path)?;
                 serde_json::from_slice(&bytes).map_err(|e| malformed(&path, e))?

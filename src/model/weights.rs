@@ -1,6 +1,6 @@
 //! The weights of a model, read from its checkpoint when they are first used.
 
-use super::config::ModelConfig;
+use super::config::{ModelConfig, NormalizationType, PositionalEmbedding};
 use crate::checkpoint::{Checkpoint, Lazy};
 use crate::error::Result;
 use candle_core::{Device, Tensor};
@@ -8,58 +8,86 @@ use candle_core::{Device, Tensor};
 /// Where in a checkpoint the weights of a model are.
 pub(super) struct WeightNames {
     pub(super) embed: String,
-    pub(super) pos_embed: String,
+    /// `None` where positions are rotations.
+    pub(super) pos_embed: Option<String>,
     pub(super) blocks: Vec<BlockNames>,
     pub(super) ln_final: NormNames,
     /// `None` where the embedding serves as the unembedding too.
     pub(super) unembed: Option<String>,
+    pub(super) unembed_bias: Option<String>,
 }
 
 /// Where the weights of one block are.
 pub(super) struct BlockNames {
-    pub(super) ln1: NormNames,
-    /// Queries, keys and values, one below the other.
-    pub(super) qkv: LinearNames,
+    pub(super) ln1: Option<NormNames>,
+    pub(super) qkv: QkvNames,
+    pub(super) q_norm: Option<NormNames>,
+    pub(super) k_norm: Option<NormNames>,
     pub(super) attn_out: LinearNames,
-    pub(super) ln2: NormNames,
-    pub(super) mlp_in: LinearNames,
+    pub(super) ln1_post: Option<NormNames>,
+    pub(super) ln2: Option<NormNames>,
+    /// Of a gated MLP first what goes through the activation function, then what it is multiplied with.
+    pub(super) mlp_in: Vec<LinearNames>,
     pub(super) mlp_out: LinearNames,
+    pub(super) ln2_post: Option<NormNames>,
+}
+
+/// Where queries, keys and values are.
+pub(super) enum QkvNames {
+    /// In one matrix, one after the other.
+    Together(LinearNames),
+    /// In one matrix, head after head.
+    ByHead(LinearNames),
+    /// In a matrix each.
+    Apart([LinearNames; 3]),
 }
 
 /// Where a norm's weights are.
+#[derive(Default)]
 pub(super) struct NormNames {
-    pub(super) weight: String,
-    pub(super) bias: String,
+    /// `None` for ones.
+    pub(super) weight: Option<String>,
+    /// `None` for zeros.
+    pub(super) bias: Option<String>,
+    /// Whether the weight is stored less one.
+    pub(super) less_one: bool,
 }
 
 /// Where a linear layer's weights are.
 pub(super) struct LinearNames {
     pub(super) weight: String,
-    pub(super) bias: String,
+    pub(super) bias: Option<String>,
     /// Whether the matrix is stored as `[in, out]`.
     pub(super) in_first: bool,
 }
 
-/// A norm's weights, both `[d_model]`.
+/// A norm's weights, both as long as what it normalizes.
 pub(super) struct Norm {
     pub(super) weight: Tensor,
-    pub(super) bias: Tensor,
+    /// `None` for a norm that only divides.
+    pub(super) bias: Option<Tensor>,
 }
 
 /// A linear layer: `weight` `[in, out]`, the layout in which `x · weight` is fastest, and `bias` `[out]`.
 pub(super) struct Linear {
     pub(super) weight: Tensor,
-    pub(super) bias: Tensor,
+    pub(super) bias: Option<Tensor>,
 }
 
 /// The weights of one block.
 pub(super) struct Block {
-    pub(super) ln1: Norm,
+    pub(super) ln1: Option<Norm>,
+    /// Queries, keys and values, one after the other.
     pub(super) qkv: Linear,
+    pub(super) q_norm: Option<Norm>,
+    pub(super) k_norm: Option<Norm>,
     pub(super) attn_out: Linear,
-    pub(super) ln2: Norm,
+    pub(super) ln1_post: Option<Norm>,
+    pub(super) ln2: Option<Norm>,
+    /// Of a gated MLP both projections, one after the other.
     pub(super) mlp_in: Linear,
     pub(super) mlp_out: Linear,
+    pub(super) ln2_post: Option<Norm>,
 }
 
 /// All weights of a model; a part that no pass needs is never read.
@@ -72,26 +100,37 @@ pub(super) struct Weights {
     blocks: Vec<Lazy<Block>>,
     ln_final: Lazy<Norm>,
     unembed: Lazy<Tensor>,
+    unembed_bias: Lazy<Tensor>,
 }
 
 struct Sizes {
     d_model: usize,
-    d_attn: usize,
+    /// Of the queries, and of the keys and the values.
+    d_attn: [usize; 3],
+    d_head: usize,
     d_mlp: usize,
     d_vocab: usize,
     n_ctx: usize,
+    has_bias: bool,
 }
 
 impl Weights {
     /// Checks that a checkpoint has every weight of such a model, in the right shape, without reading any.
     pub(super) fn new(checkpoint: Checkpoint, names: WeightNames, cfg: &ModelConfig) -> Result<Self> {
+        let d_keys = cfg.n_key_value_heads * cfg.d_head;
         let sizes = Sizes {
             d_model: cfg.d_model,
-            d_attn: cfg.n_heads * cfg.d_head,
+            d_attn: [cfg.n_heads * cfg.d_head, d_keys, d_keys],
+            d_head: cfg.d_head,
             d_mlp: cfg.d_mlp,
             d_vocab: cfg.d_vocab,
             n_ctx: cfg.n_ctx,
+            has_bias: cfg.normalization_type == NormalizationType::LayerNorm,
         };
+        debug_assert_eq!(
+            names.pos_embed.is_some(),
+            cfg.positional_embedding == PositionalEmbedding::Standard
+        );
         let weights = Weights {
             checkpoint,
             sizes,
@@ -100,6 +139,7 @@ impl Weights {
             blocks: names.blocks.iter().map(|_| Lazy::default()).collect(),
             ln_final: Lazy::default(),
             unembed: Lazy::default(),
+            unembed_bias: Lazy::default(),
             names,
         };
         weights.check()?;
@@ -115,9 +155,10 @@ impl Weights {
         self.embed.get(|| self.matrix(&self.names.embed, self.sizes.d_vocab))
     }
 
-    /// The position embeddings `[n_ctx, d_model]`.
-    pub(super) fn pos_embed(&self) -> Result<&Tensor> {
-        self.pos_embed.get(|| self.matrix(&self.names.pos_embed, self.sizes.n_ctx))
+    /// The position embeddings `[n_ctx, d_model]`, if there are any.
+    pub(super) fn pos_embed(&self) -> Result<Option<&Tensor>> {
+        let name = self.names.pos_embed.as_ref();
+        name.map(|name| self.pos_embed.get(|| self.matrix(name, self.sizes.n_ctx))).transpose()
     }
 
     /// The unembedding `[d_vocab, d_model]`.
@@ -128,54 +169,99 @@ impl Weights {
         }
     }
 
+    /// The bias of the logits `[d_vocab]`, if there is one.
+    pub(super) fn unembed_bias(&self) -> Result<Option<&Tensor>> {
+        let name = self.names.unembed_bias.as_ref();
+        name.map(|name| self.unembed_bias.get(|| self.vector(name, self.sizes.d_vocab))).transpose()
+    }
+
     pub(super) fn ln_final(&self) -> Result<&Norm> {
-        self.ln_final.get(|| self.norm(&self.names.ln_final))
+        self.ln_final.get(|| self.norm(&self.names.ln_final, self.sizes.d_model))
     }
 
     pub(super) fn block(&self, layer: usize) -> Result<&Block> {
         self.blocks[layer].get(|| {
             let names = &self.names.blocks[layer];
-            let [qkv, attn_out, mlp_in, mlp_out] = self.linear_shapes();
+            let Sizes { d_model, d_attn, d_mlp, .. } = self.sizes;
+            let norm =
+                |names: &Option<NormNames>| names.as_ref().map(|names| self.norm(names, d_model)).transpose();
+            let qk_norm = |names: &Option<NormNames>, width: usize| {
+                let norm = names.as_ref().map(|names| self.norm(names, self.qk_norm_width(names, width)));
+                norm.transpose()
+            };
             Ok(Block {
-                ln1: self.norm(&names.ln1)?,
-                qkv: self.linear(&names.qkv, qkv)?,
-                attn_out: self.linear(&names.attn_out, attn_out)?,
-                ln2: self.norm(&names.ln2)?,
-                mlp_in: self.linear(&names.mlp_in, mlp_in)?,
-                mlp_out: self.linear(&names.mlp_out, mlp_out)?,
+                ln1: norm(&names.ln1)?,
+                qkv: self.qkv(&names.qkv)?,
+                q_norm: qk_norm(&names.q_norm, d_attn[0])?,
+                k_norm: qk_norm(&names.k_norm, d_attn[1])?,
+                attn_out: self.linear(&names.attn_out, [d_attn[0], d_model])?,
+                ln1_post: norm(&names.ln1_post)?,
+                ln2: norm(&names.ln2)?,
+                mlp_in: self.side_by_side(&names.mlp_in, d_model, &vec![d_mlp; names.mlp_in.len()])?,
+                mlp_out: self.linear(&names.mlp_out, [d_mlp, d_model])?,
+                ln2_post: norm(&names.ln2_post)?,
             })
         })
     }
 
-    /// `[in, out]` of a block's linear layers, in order.
-    fn linear_shapes(&self) -> [[usize; 2]; 4] {
-        let Sizes { d_model, d_attn, d_mlp, .. } = self.sizes;
-        [[d_model, 3 * d_attn], [d_attn, d_model], [d_model, d_mlp], [d_mlp, d_model]]
-    }
-
     fn check(&self) -> Result<()> {
-        let Sizes { d_model, d_vocab, n_ctx, .. } = self.sizes;
-        let check_norm = |names: &NormNames| {
-            self.checkpoint.require(&names.weight, &[d_model])?;
-            self.checkpoint.require(&names.bias, &[d_model])
-        };
+        let Sizes { d_model, d_attn, d_mlp, d_vocab, n_ctx, .. } = self.sizes;
         self.checkpoint.require(&self.names.embed, &[d_vocab, d_model])?;
-        self.checkpoint.require(&self.names.pos_embed, &[n_ctx, d_model])?;
-        if let Some(unembed) = &self.names.unembed {
-            self.checkpoint.require(unembed, &[d_vocab, d_model])?;
+        if let Some(name) = &self.names.pos_embed {
+            self.checkpoint.require(name, &[n_ctx, d_model])?;
         }
-        check_norm(&self.names.ln_final)?;
+        if let Some(name) = &self.names.unembed {
+            self.checkpoint.require(name, &[d_vocab, d_model])?;
+        }
+        if let Some(name) = &self.names.unembed_bias {
+            self.checkpoint.require(name, &[d_vocab])?;
+        }
+        self.check_norm(&self.names.ln_final, d_model)?;
         for names in &self.names.blocks {
-            check_norm(&names.ln1)?;
-            check_norm(&names.ln2)?;
-            let linears = [&names.qkv, &names.attn_out, &names.mlp_in, &names.mlp_out];
-            for (names, [d_in, d_out]) in linears.into_iter().zip(self.linear_shapes()) {
-                let stored = if names.in_first { [d_in, d_out] } else { [d_out, d_in] };
-                self.checkpoint.require(&names.weight, &stored)?;
-                self.checkpoint.require(&names.bias, &[d_out])?;
+            for norm in [&names.ln1, &names.ln1_post, &names.ln2, &names.ln2_post].into_iter().flatten() {
+                self.check_norm(norm, d_model)?;
             }
+            for (norm, width) in [(&names.q_norm, d_attn[0]), (&names.k_norm, d_attn[1])] {
+                if let Some(norm) = norm {
+                    self.check_norm(norm, self.qk_norm_width(norm, width))?;
+                }
+            }
+            match &names.qkv {
+                QkvNames::Together(all) | QkvNames::ByHead(all) => {
+                    self.check_linear(all, [d_model, d_attn.iter().sum()])?;
+                }
+                QkvNames::Apart(parts) => {
+                    for (part, width) in parts.iter().zip(d_attn) {
+                        self.check_linear(part, [d_model, width])?;
+                    }
+                }
+            }
+            self.check_linear(&names.attn_out, [d_attn[0], d_model])?;
+            for part in &names.mlp_in {
+                self.check_linear(part, [d_model, d_mlp])?;
+            }
+            self.check_linear(&names.mlp_out, [d_mlp, d_model])?;
         }
         Ok(())
+    }
+
+    fn check_norm(&self, names: &NormNames, width: usize) -> Result<()> {
+        for name in names.weight.iter().chain(&names.bias) {
+            self.checkpoint.require(name, &[width])?;
+        }
+        Ok(())
+    }
+
+    fn check_linear(&self, names: &LinearNames, [d_in, d_out]: [usize; 2]) -> Result<()> {
+        let stored = if names.in_first { [d_in, d_out] } else { [d_out, d_in] };
+        self.checkpoint.require(&names.weight, &stored)?;
+        names.bias.as_ref().map_or(Ok(()), |bias| self.checkpoint.require(bias, &[d_out]))
+    }
+
+    /// Queries and keys are normalized head by head, or in OLMo 2 all heads together.
+    fn qk_norm_width(&self, names: &NormNames, all_heads: usize) -> usize {
+        let shape = names.weight.as_ref().and_then(|name| self.checkpoint.shape(name));
+        if shape == Some(&[all_heads]) { all_heads } else { self.sizes.d_head }
     }
 
     fn matrix(&self, name: &str, rows: usize) -> Result<Tensor> {
@@ -187,9 +273,54 @@ impl Weights {
         Ok(Tensor::from_vec(self.checkpoint.read(name, &[len])?, len, &Device::Cpu)?)
     }
 
-    fn norm(&self, names: &NormNames) -> Result<Norm> {
-        let d_model = self.sizes.d_model;
-        Ok(Norm { weight: self.vector(&names.weight, d_model)?, bias: self.vector(&names.bias, d_model)? })
+    fn norm(&self, names: &NormNames, width: usize) -> Result<Norm> {
+        let ones = || Ok(Tensor::from_vec(vec![1f32; width], width, &Device::Cpu)?);
+        let mut weight = names.weight.as_ref().map_or_else(ones, |name| self.vector(name, width))?;
+        if names.less_one {
+            weight = (weight + 1.0)?;
+        }
+        let bias = self.sizes.has_bias.then(|| match &names.bias {
+            Some(name) => self.vector(name, width),
+            None => Ok(weight.zeros_like()?),
+        });
+        Ok(Norm { weight, bias: bias.transpose()? })
+    }
+
+    fn qkv(&self, names: &QkvNames) -> Result<Linear> {
+        let Sizes { d_model, d_attn, d_head, .. } = self.sizes;
+        let width = d_attn.iter().sum();
+        match names {
+            QkvNames::Together(all) => self.linear(all, [d_model, width]),
+            QkvNames::Apart(parts) => self.side_by_side(parts, d_model, &d_attn),
+            QkvNames::ByHead(all) => {
+                let Linear { weight, bias } = self.linear(all, [d_model, width])?;
+                let sort = |x: Tensor| {
+                    let rows = x.elem_count() / width;
+                    let by_head = x.reshape((rows, width / (3 * d_head), 3, d_head))?;
+                    by_head.transpose(1, 2)?.contiguous()?.reshape(x.shape())
+                };
+                Ok(Linear { weight: sort(weight)?, bias: bias.map(sort).transpose()? })
+            }
+        }
+    }
+
+    /// Several layers that read the same, as one.
+    fn side_by_side(&self, names: &[LinearNames], d_in: usize, widths: &[usize]) -> Result<Linear> {
+        if let [one] = names {
+            return self.linear(one, [d_in, widths[0]]);
+        }
+        let parts = names.iter().zip(widths).map(|(names, width)| self.linear(names, [d_in, *width]));
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        let weights: Vec<_> = parts.iter().map(|part| &part.weight).collect();
+        let weight = Tensor::cat(&weights, 1)?;
+        if parts.iter().all(|part| part.bias.is_none()) {
+            return Ok(Linear { weight, bias: None });
+        }
+        let zeros = |width: usize| Tensor::from_vec(vec![0f32; width], width, &Device::Cpu);
+        let biases =
+            parts.iter().zip(widths).map(|(part, width)| part.bias.clone().map_or_else(|| zeros(*width), Ok));
+        let biases = biases.collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Linear { weight, bias: Some(Tensor::cat(&biases, 0)?) })
     }
 
     fn linear(&self, names: &LinearNames, [d_in, d_out]: [usize; 2]) -> Result<Linear> {
@@ -198,7 +329,7 @@ impl Weights {
         } else {
             self.checkpoint.read_transposed(&names.weight, [d_out, d_in])?
         };
-        let weight = Tensor::from_vec(weight, (d_in, d_out), &Device::Cpu)?;
-        Ok(Linear { weight, bias: self.vector(&names.bias, d_out)? })
+        let bias = names.bias.as_ref().map(|bias| self.vector(bias, d_out)).transpose()?;
+        Ok(Linear { weight: Tensor::from_vec(weight, (d_in, d_out), &Device::Cpu)?, bias })
     }
 }

@@ -1,6 +1,6 @@
 //! Datasets: `open_dataset`, and walking through one.
 
-use super::{ScriptResult, options, script};
+use super::{ScriptResult, options, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::Error;
 use rhai::plugin::*;
@@ -23,8 +23,9 @@ mod functions {
     pub type Dataset = crate::dataset::Dataset;
 
     /// Finds documents: a file, a folder or a glob of files (.parquet .jsonl .json .csv .tsv .txt, plain or compressed
-    /// with gzip or zstd), or "demo". Options: `text_column` ("text"). `for text in dataset { … }`
-    /// walks through the documents, one at a time.
+    /// with gzip or zstd), or "demo". Of a folder that is laid out like a repository on the hub, one split. Options:
+    /// `text_column` ("text"), `split` ("train"), `config` (the repository's default), `revision`.
+    /// `for text in dataset { … }` walks through the documents, one at a time.
     ///
     /// ```rhai
     /// let dataset = open_dataset("demo");
@@ -34,13 +35,13 @@ mod functions {
     /// }
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn open_dataset(path: &str) -> ScriptResult<Dataset> {
-        script(Dataset::open(path, &DatasetOptions::default()))
+    pub fn open_dataset(context: NativeCallContext, path: &str) -> ScriptResult<Dataset> {
+        script(Dataset::open_with(path, &DatasetOptions::default(), &progress_of(&context)))
     }
 
     #[rhai_fn(name = "open_dataset", return_raw, volatile)]
-    pub fn open_dataset_with(path: &str, options: Map) -> ScriptResult<Dataset> {
-        script(Dataset::open(path, &options::parse(options)?))
+    pub fn open_dataset_with(context: NativeCallContext, path: &str, options: Map) -> ScriptResult<Dataset> {
+        script(Dataset::open_with(path, &options::parse(options)?, &progress_of(&context)))
     }
 
     /// The first documents of a dataset, an array of texts.

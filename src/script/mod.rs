@@ -10,6 +10,7 @@ mod help;
 mod limits;
 mod model;
 mod options;
+mod registry;
 mod sae;
 mod show;
 mod tensor;
@@ -54,6 +55,7 @@ impl Session {
         tensor::register(&mut engine);
         model::register(&mut engine);
         sae::register(&mut engine);
+        registry::register(&mut engine);
         dataset::register(&mut engine);
         extract::register(&mut engine);
         let help = Help::of(&engine);

@@ -3,7 +3,7 @@
 use super::{ScriptResult, options, progress_of, script};
 use crate::error::Error;
 use crate::hooks::{Edits, HookName};
-use crate::model::{GenerateOptions, Model};
+use crate::model::{GenerateOptions, Model, ModelOptions};
 use candle_core::Tensor;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, INT, Map};
@@ -71,7 +71,7 @@ fn with_edits<T>(
     let mut edits = Edits::new();
     for (name, closure) in hooks {
         let hook: HookName = script(name.parse())?;
-        script(hook.check(model.cfg().n_layers))?;
+        script(model.cfg().hook_points().check(&hook))?;
         let closure = closure.clone().try_cast_result::<FnPtr>().map_err(|value| {
             let what = format!("the hook at `{name}`");
             super::errors::to_script(&Error::invalid(what, "a closure |activation| …", value.type_name()))
@@ -108,16 +108,23 @@ mod functions {
     /// The activations of one pass, by hook name.
     pub type ActivationCache = crate::hooks::ActivationCache;
 
-    /// Loads a language model: "demo", or a local folder in the Hugging Face layout (`config.json`,
-    /// `model.safetensors` or its shards, `tokenizer.json`). Weights are read when they are first used.
+    /// Loads a language model: "demo"; a local folder in the Hugging Face layout (`config.json`, `model.safetensors` or
+    /// its shards, `tokenizer.json`); one of TransformerLens' names, or a repository on the hub, whose files are
+    /// downloaded once. Weights are read when they are first used. Options: `revision`, a branch, tag or commit on the
+    /// hub (default "main").
     ///
     /// ```rhai
     /// let model = load_model("demo");
     /// print(model);
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn load_model(name: &str) -> ScriptResult<Model> {
-        script(Model::load(name))
+    pub fn load_model(context: NativeCallContext, name: &str) -> ScriptResult<Model> {
+        script(Model::load_with(name, &ModelOptions::default(), &progress_of(&context)))
+    }
+
+    #[rhai_fn(name = "load_model", return_raw, volatile)]
+    pub fn load_model_with(context: NativeCallContext, name: &str, options: Map) -> ScriptResult<Model> {
+        script(Model::load_with(name, &options::parse(options)?, &progress_of(&context)))
     }
 
     /// The sizes and choices of a model, a map in TransformerLens' names.
@@ -153,7 +160,7 @@ mod functions {
     /// ```
     #[rhai_fn(global, pure)]
     pub fn hook_names(model: &mut Model) -> Array {
-        let names = crate::hooks::HookName::all(model.cfg().n_layers);
+        let names = model.cfg().hook_points().all();
         names.into_iter().map(|name| Dynamic::from(name.to_string())).collect()
     }
 

@@ -4,6 +4,7 @@ use crate::dataset::Dataset;
 use crate::extract::{ExtractSummary, FeatureRecord};
 use crate::hooks::ActivationCache;
 use crate::model::Model;
+use crate::registry::Saes;
 use crate::sae::{Feature, Features, Sae};
 use candle_core::Tensor;
 use rhai::{Array, Dynamic, Engine, Map};
@@ -29,6 +30,7 @@ fn nested(value: &Dynamic, quoted: bool) -> String {
         .or_else(|| of::<Sae>(value))
         .or_else(|| of::<Features>(value))
         .or_else(|| of::<ActivationCache>(value))
+        .or_else(|| of::<Saes>(value))
         .or_else(|| of::<Dataset>(value))
         .or_else(|| of::<FeatureRecord>(value))
         .or_else(|| of::<ExtractSummary>(value));

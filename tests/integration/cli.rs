@@ -44,7 +44,7 @@ fn extract_takes_every_option_as_a_flag() {
     let folder = tempfile::tempdir().unwrap();
     let line = "extract --model demo --sae demo --sae-id blocks.0.hook_resid_pre --dataset demo --output o.jsonl \
                 --max-examples 4 --activation-threshold 0.1 --batch-size 2 --context-size 8 --prepend-bos true \
-                --long-documents truncate --packing documents --text-column text";
+                --long-documents truncate --packing documents --text-column text --split train";
     let output = saescope(folder.path(), &line.split_whitespace().collect::<Vec<_>>());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let stdout = text(&output.stdout);

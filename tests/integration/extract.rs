@@ -304,6 +304,32 @@ fn a_dataset_value_serves_as_well_as_a_path() {
     assert_eq!(summary.documents, 4);
 }
 
+#[test]
+fn a_split_is_recorded_with_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let output_path = folder.path().join("out.jsonl").to_string_lossy().into_owned();
+    let options = ExtractOptions {
+        dataset_path: fixture("datasets/hub/configs"),
+        config: Some("prose".to_owned()),
+        output_path: output_path.clone(),
+        ..Default::default()
+    };
+    let (model, sae) = demo();
+    assert_eq!(run(&model, &sae, &options).unwrap().documents, 12);
+    let meta = std::fs::read(format!("{output_path}.meta.json")).unwrap();
+    let meta: serde_json::Value = serde_json::from_slice(&meta).unwrap();
+    let dataset = &meta["dataset"];
+    assert_eq!((&dataset["config"], &dataset["split"]), (&"prose".into(), &"train".into()));
+    assert!(dataset["revision"].is_null());
+    assert_eq!(meta["options"]["split"], "train");
+
+    let dataset = Dataset::open("demo", &DatasetOptions::default()).unwrap();
+    let options = ExtractOptions { output_path, split: Some("train".to_owned()), ..Default::default() };
+    let error =
+        create_feature_dataset(&model, &sae, Some(&dataset), &options, &Progress::default()).unwrap_err();
+    assert!(error.to_string().contains("`split`"), "{error}");
+}
+
 /// Every format gives the same records.
 #[test]
 fn every_format_gives_the_same_records() {

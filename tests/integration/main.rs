@@ -2,11 +2,18 @@
 
 mod util;
 
+// The hub, and a hub on this machine for all that loads by name.
+mod hub;
 // Models: every hook point, tokenizers, generation, bad checkpoints.
 mod model;
+// Model families against Hugging Face, TransformerLens and candle-transformers.
+mod families;
+mod oracle;
 // SAEs: every layout and architecture against its reference.
 mod sae;
 mod sae_layouts;
+// Published SAEs: the list, and looking through it.
+mod registry;
 // Datasets: every format, and what is broken.
 mod dataset;
 // Feature datasets, whole.

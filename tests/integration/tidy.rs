@@ -4,36 +4,65 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with those that it may import. See docs/architecture.md.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("error", &[]),
     ("files", &["error"]),
     ("progress", &["error"]),
-    ("repo", &["error", "progress"]),
+    ("yaml", &["error"]),
+    ("hub", &["error", "files", "progress"]),
+    ("repo", &["error", "progress", "hub"]),
     ("demo", &[]),
     ("checkpoint", &["error", "files"]),
     ("linalg", &["error"]),
     ("tensors", &["error", "files", "checkpoint"]),
     ("hooks", &["error", "tensors"]),
-    ("model", &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks", "repo"]),
-    ("sae", &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks", "repo"]),
-    ("dataset", &["error", "demo", "repo", "files", "progress"]),
+    ("aliases", &["error"]),
+    (
+        "model",
+        &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks", "repo", "aliases", "hub"],
+    ),
+    ("registry", &["error", "files", "yaml", "hooks", "aliases"]),
+    (
+        "sae",
+        &[
+            "error",
+            "files",
+            "progress",
+            "linalg",
+            "checkpoint",
+            "demo",
+            "hooks",
+            "repo",
+            "hub",
+            "registry",
+            "aliases",
+            "yaml",
+        ],
+    ),
+    ("dataset", &["error", "demo", "repo", "files", "progress", "yaml", "hub"]),
     ("extract", &["error", "files", "progress", "hooks", "model", "sae", "dataset", "repo"]),
     (
         "script",
-        &["error", "progress", "linalg", "tensors", "hooks", "model", "sae", "dataset", "extract", "repo"],
+        &[
+            "error", "progress", "linalg", "tensors", "hooks", "model", "sae", "dataset", "extract", "repo",
+            "registry",
+        ],
     ),
-    ("cli", &["error", "progress", "model", "sae", "extract", "script", "repo"]),
+    ("cli", &["error", "progress", "registry", "model", "sae", "extract", "script", "repo"]),
 ];
 
 /// Crates that one place alone may use.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("rhai", &["script/"]),
     ("tokenizers", &["model/tokenizer.rs"]),
     ("candle_transformers", &["model/generate.rs"]),
+    ("serde_saphyr", &["yaml.rs"]),
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),
     ("ctrlc", &["cli/"]),
     ("parquet", &["dataset/parquet.rs"]),
+    ("hf_hub", &["hub/"]),
+    ("ureq", &["hub/"]),
     ("zip", &["checkpoint/archive.rs"]),
 ];
 

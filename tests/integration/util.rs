@@ -37,6 +37,17 @@ pub fn assert_close(what: &str, got: &Tensor, expected: &Tensor, absolute: f32, 
     }
 }
 
+/// Numbers between −1 and 1 without pattern, the same in every run.
+pub fn noise(shape: &[usize], seed: u64) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let numbers = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as f32 / (1u64 << 30) as f32 - 1.0
+    });
+    let numbers: Vec<f32> = numbers.take(shape.iter().product()).collect();
+    Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+}
+
 /// A script with the names of the files that it writes or reads moved into a folder.
 pub fn in_folder(script: &str, folder: &std::path::Path) -> String {
     let moved = |name: &str| folder.join(name).to_string_lossy().into_owned();

@@ -8,6 +8,7 @@ use crate::progress::Progress;
 use crate::repo::Repo;
 use crate::sae::config::SaeConfig;
 use crate::sae::weights::Parts;
+use crate::yaml;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -97,10 +98,10 @@ impl<'a> Place<'a> {
     pub(super) fn yaml(&self, file: &str) -> Result<(PathBuf, Map<String, Value>)> {
         let path = self.local(file)?;
         let bytes = files::read(&path)?;
-        match serde_saphyr::from_slice(&bytes) {
-            Ok(Value::Object(values)) => Ok((path, values)),
-            Ok(_) => Err(Error::malformed(&path, "expected a YAML mapping")),
-            Err(e) => Err(Error::malformed(&path, format!("not YAML: {e}"))),
+        let text = str::from_utf8(&bytes).map_err(|e| Error::malformed(&path, format!("not text: {e}")))?;
+        match yaml::parse(&path, text)? {
+            Value::Object(values) => Ok((path, values)),
+            _ => Err(Error::malformed(&path, "expected a YAML mapping")),
         }
     }
 

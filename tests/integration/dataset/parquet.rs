@@ -94,7 +94,7 @@ fn parquet_compressions_and_encodings() {
     }
     let folder = Folder::with(&[("x.parquet", &files[0])]);
     let path = folder.path("x.parquet");
-    let options = DatasetOptions { text_column: "sure".to_owned() };
+    let options = DatasetOptions { text_column: "sure".to_owned(), ..DatasetOptions::default() };
     let sure = Dataset::open(&path, &options).expect("a file").documents();
     assert!(
         sure.enumerate().all(|(row, text)| text.is_ok_and(|text| text == format!("text {}", row % 1000)))

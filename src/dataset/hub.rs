@@ -1,0 +1,503 @@
+//! Which files of a repository are a split of a dataset, as Python's `datasets` finds them: by the card, by the names
+//! of shards, by words in the names of folders and files.
+
+use super::DatasetOptions;
+use super::source::{is_about, most_common};
+use crate::error::{Error, Result};
+use crate::progress::{Progress, Report};
+use crate::repo::Repo;
+use crate::yaml;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
+use std::io::Read;
+
+/// The split that is meant where none is named.
+const TRAIN: &str = "train";
+
+/// The splits that names tell, each with the words that mean it.
+const KEYWORDS: [(&str, &[&str]); 3] = [
+    (TRAIN, &["train", "training"]),
+    ("validation", &["validation", "valid", "dev", "val"]),
+    ("test", &["test", "testing", "eval", "evaluation"]),
+];
+
+/// The most of a card that is read, in bytes.
+const LONGEST_CARD: u64 = 1 << 20;
+
+/// The files of one split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Their names in the repository, in the order in which they are read.
+    pub(super) names: Vec<String>,
+    /// The configuration, where the repository has any.
+    pub(super) config: Option<String>,
+    pub(super) split: String,
+}
+
+/// The splits of a configuration in their order, each with the names of its files.
+type Splits = Vec<(String, Vec<String>)>;
+
+/// What a card says of the files, in YAML between two lines of `---` at its start.
+#[derive(Default, Deserialize)]
+struct Card {
+    #[serde(default)]
+    configs: Vec<Config>,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    config_name: String,
+    data_files: Option<DataFiles>,
+    data_dir: Option<String>,
+    #[serde(default)]
+    default: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum DataFiles {
+    One(String),
+    Many(Vec<Entry>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Pattern(String),
+    Split { split: String, path: Patterns },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Patterns {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Patterns {
+    fn list(&self) -> &[String] {
+        match self {
+            Patterns::One(pattern) => std::slice::from_ref(pattern),
+            Patterns::Many(patterns) => patterns,
+        }
+    }
+}
+
+/// Whether a folder tells its splits itself: by a card with configurations, or by the names of shards.
+///
+/// # Errors
+/// A folder that cannot be read. A card that is not understood is a text like any other.
+pub(super) fn is_laid_out(repo: &Repo, progress: &Progress) -> Result<bool> {
+    let names = repo.names(progress)?;
+    let has_configs = card(repo, &names, progress).is_ok_and(|card| !card.configs.is_empty());
+    Ok(has_configs || names.iter().any(|name| shard_of(name).is_some()))
+}
+
+/// The files of the split and configuration that the options ask for.
+///
+/// Where the repository does not tell, because its files are made by a program, `converted` gives those that the hub
+/// has made of them.
+///
+/// # Errors
+/// A configuration or split that is not there, and none that is meant where none is named; no files that can be read;
+/// a card that is not understood; see [`Repo::names`].
+pub(super) fn find(
+    repo: Repo,
+    options: &DatasetOptions,
+    converted: Option<&dyn Fn() -> Result<Repo>>,
+    progress: &Progress,
+) -> Result<(Repo, Found)> {
+    let names = repo.names(progress)?;
+    let card = card(&repo, &names, progress)?;
+    if !card.configs.is_empty() {
+        let config = chosen(&repo, &card.configs, options)?;
+        let splits = config.splits(&repo, &names)?;
+        let found = split_of(&repo, Some(&config.config_name), splits, options)?;
+        return Ok((repo, found));
+    }
+    let by_names = match &options.config {
+        Some(config) if config != "default" => Err(unknown("config", config, repo.name(), ["default"])),
+        _ => split_of(&repo, None, splits_by_names(&names), options),
+    };
+    match (by_names, converted) {
+        (Ok(found), _) => Ok((repo, found)),
+        (Err(error), Some(converted)) => {
+            let other = converted().map_err(|e| if e.is_interrupted() { e } else { error })?;
+            let found = in_converted(&other, options, progress)?;
+            Ok((other, found))
+        }
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// The YAML of the card, and of a file that may stand in for it.
+fn card(repo: &Repo, names: &[String], progress: &Progress) -> Result<Card> {
+    const STAND_IN: &str = ".huggingface.yaml";
+    let has = |name: &str| names.iter().any(|one| one == name);
+    let read = |name: &str| -> Result<_> {
+        let path = repo.file(name, progress)?;
+        let file = File::open(&path).map_err(Error::file("open", &path))?;
+        let mut bytes = Vec::new();
+        file.take(LONGEST_CARD + 1).read_to_end(&mut bytes).map_err(Error::file("read", &path))?;
+        Ok((path, String::from_utf8_lossy(&bytes).into_owned(), bytes.len() as u64 > LONGEST_CARD))
+    };
+    if has(STAND_IN) {
+        let (path, text, is_cut) = read(STAND_IN)?;
+        let card: Card = if is_cut { Card::default() } else { yaml::parse(&path, &text)? };
+        if !card.configs.is_empty() {
+            return Ok(card);
+        }
+    }
+    if !has("README.md") {
+        return Ok(Card::default());
+    }
+    let (path, text, is_cut) = read("README.md")?;
+    match front_matter(&text) {
+        Some(yaml) => yaml::parse(&path, yaml),
+        None if is_cut && text.starts_with("---") => {
+            Err(Error::malformed(&path, format!("expected at most {} MiB of YAML", LONGEST_CARD >> 20)))
+        }
+        None => Ok(Card::default()),
+    }
+}
+
+/// What stands between two lines of `---` at the start of a text; nothing if there is none, or nothing in it.
+fn front_matter(text: &str) -> Option<&str> {
+    let text = text.trim_start_matches('\u{feff}');
+    let rest = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n"))?;
+    let mut end = 0;
+    for line in rest.split_inclusive('\n') {
+        if line.trim_end() == "---" {
+            return rest.get(..end).filter(|yaml| !yaml.trim().is_empty());
+        }
+        end += line.len();
+    }
+    None
+}
+
+/// The configuration that is asked for, or the one that is meant where none is.
+fn chosen<'a>(repo: &Repo, configs: &'a [Config], options: &DatasetOptions) -> Result<&'a Config> {
+    let names = || configs.iter().map(|config| config.config_name.as_str());
+    if let Some(wanted) = &options.config {
+        let config = configs.iter().find(|config| config.config_name == *wanted);
+        return config.ok_or_else(|| unknown("config", wanted, repo.name(), names()));
+    }
+    if let [only] = configs {
+        return Ok(only);
+    }
+    let mut defaults = configs.iter().filter(|config| config.default || config.config_name == "default");
+    match (defaults.next(), defaults.next()) {
+        (Some(config), None) => Ok(config),
+        (one, _) => {
+            let what = format!("the config of dataset `{}`", repo.name());
+            let got = if one.is_none() { "none" } else { "several that are the default" };
+            let names = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            Err(Error::invalid(what, "a name", got).with_hint(format!("choose one with `config`: {names}")))
+        }
+    }
+}
+
+impl Config {
+    fn splits(&self, repo: &Repo, names: &[String]) -> Result<Splits> {
+        let folder = self.data_dir.as_deref().unwrap_or_default().trim_start_matches("./").trim_matches('/');
+        let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let matching = |patterns: &[String]| matching(repo, names, &folder, patterns);
+        let Some(data_files) = &self.data_files else {
+            let below: Vec<_> =
+                names.iter().filter_map(|name| name.strip_prefix(&folder).map(str::to_owned)).collect();
+            let whole =
+                |names: Vec<String>| names.into_iter().map(|name| format!("{folder}{name}")).collect();
+            return Ok(splits_by_names(&below)
+                .into_iter()
+                .map(|(split, names)| (split, whole(names)))
+                .collect());
+        };
+        let entries = match data_files {
+            DataFiles::One(pattern) => {
+                return Ok(vec![(TRAIN.to_owned(), matching(std::slice::from_ref(pattern))?)]);
+            }
+            DataFiles::Many(entries) => entries,
+        };
+        let mut splits = Splits::new();
+        for entry in entries {
+            let (split, found) = match entry {
+                Entry::Pattern(pattern) => (TRAIN, matching(std::slice::from_ref(pattern))?),
+                Entry::Split { split, path } => (split.as_str(), matching(path.list())?),
+            };
+            match splits.iter_mut().find(|(known, _)| known == split) {
+                Some((_, names)) => names.extend(found),
+                None => splits.push((split.to_owned(), found)),
+            }
+        }
+        Ok(splits)
+    }
+}
+
+/// The files that patterns of a card stand for, pattern by pattern.
+fn matching(repo: &Repo, names: &[String], folder: &str, patterns: &[String]) -> Result<Vec<String>> {
+    let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+    let mut found = Vec::new();
+    for written in patterns {
+        let pattern = format!("{folder}{}", written.trim_start_matches("./"));
+        let glob = glob::Pattern::new(&pattern).map_err(|error| {
+            let what = format!("`data_files` in the card of dataset `{}`", repo.name());
+            Error::invalid(what, "names and globs", format!("`{written}`: {}", error.msg))
+        })?;
+        let last = pattern.rsplit('/').next().unwrap_or_default();
+        let fits = |name: &&String| {
+            let is_asked_for = hidden_parts(name) == hidden_parts(&pattern)
+                && (name.ends_with(&format!("/{last}"))
+                    || !is_about(name.rsplit('/').next().unwrap_or_default()));
+            **name == pattern || glob.matches_with(name, options) && is_asked_for
+        };
+        let before = found.len();
+        found.extend(names.iter().filter(fits).cloned());
+        if found.len() == before && !pattern.contains(['*', '?', '[']) {
+            let message =
+                format!("dataset `{}` has no file `{pattern}`, of which its card speaks", repo.name());
+            return Err(Error::mismatch(message, "the repository is broken, or was copied in part"));
+        }
+    }
+    Ok(found)
+}
+
+/// How many parts of a path are hidden: a pattern finds what is hidden only by saying so. Two underscores hide folders,
+/// not files.
+fn hidden_parts(path: &str) -> usize {
+    let folders = path.rsplit_once('/').map_or("", |(folders, _)| folders).split('/');
+    let special = folders.filter(|part| part.starts_with("__")).count();
+    special + path.split('/').filter(|part| part.starts_with('.')).count()
+}
+
+/// The splits of a repository without a card that tells them.
+fn splits_by_names(names: &[String]) -> Splits {
+    let seen =
+        |name: &&String| hidden_parts(name) == 0 && !is_about(name.rsplit('/').next().unwrap_or_default());
+    let names: Vec<_> = names.iter().filter(seen).collect();
+
+    let mut shards = BTreeMap::<_, Vec<String>>::new();
+    for name in &names {
+        if let Some(split) = shard_of(name) {
+            shards.entry(split.to_owned()).or_default().push((*name).clone());
+        }
+    }
+    if !shards.is_empty() {
+        let known =
+            |split: &str| KEYWORDS.iter().position(|(known, _)| *known == split).unwrap_or(usize::MAX);
+        let mut splits: Splits = shards.into_iter().collect();
+        splits.sort_by_key(|(split, _)| known(split));
+        return splits;
+    }
+    for rank in [rank_by_folders, rank_by_file] {
+        let of_split = |words: &[&str]| {
+            let mut found = Vec::new();
+            for word in words {
+                let mut with_word: Vec<_> =
+                    names.iter().filter_map(|name| Some((rank(name, word)?, *name))).collect();
+                with_word.sort();
+                found.extend(with_word.into_iter().map(|(_, name)| name.clone()));
+            }
+            found
+        };
+        let splits = KEYWORDS.iter().map(|(split, words)| ((*split).to_owned(), of_split(words)));
+        let splits: Splits = splits.filter(|(_, names)| !names.is_empty()).collect();
+        if !splits.is_empty() {
+            return splits;
+        }
+    }
+    let all: Vec<_> = names.into_iter().cloned().collect();
+    if all.is_empty() { Splits::new() } else { vec![(TRAIN.to_owned(), all)] }
+}
+
+/// The split of a shard, `train` of `data/train-00000-of-00004-0f3a.parquet`.
+fn shard_of(name: &str) -> Option<&str> {
+    let file = name.strip_prefix("data/").filter(|file| !file.contains('/'))?;
+    let is_number = |text: Option<&str>| text.is_some_and(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    file.match_indices('-')
+        .map(|(at, _)| at)
+        .rev()
+        .find(|at| {
+            let rest = file.get(at + 1..).unwrap_or_default();
+            *at > 0
+                && is_number(rest.get(..5))
+                && rest.get(5..9) == Some("-of-")
+                && is_number(rest.get(9..14))
+                && rest.get(14..).is_some_and(|rest| rest.contains('.'))
+        })
+        .and_then(|at| file.get(..at))
+}
+
+/// Where a word stands alone in the name of a folder of this path, which of the ways it does: those that come first
+/// are read first.
+fn rank_by_folders(path: &str, word: &str) -> Option<u8> {
+    let (folders, _) = path.rsplit_once('/')?;
+    let rank = |folder: &str| {
+        let places = places_of(folder, word);
+        let rank = |(starts, ends): (bool, bool)| match (starts, ends) {
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, true) => 2,
+            (false, false) => 3,
+        };
+        places.map(rank).min()
+    };
+    folders.split('/').filter_map(rank).min()
+}
+
+/// As [`rank_by_folders`] for the name of the file itself, where something has to follow the word.
+fn rank_by_file(path: &str, word: &str) -> Option<u8> {
+    let places = places_of(path.rsplit('/').next()?, word);
+    places.filter(|(_, ends)| !ends).map(|(starts, _)| if starts { 0 } else { 1 }).min()
+}
+
+/// Where a word stands alone in a name: whether the name starts with it there, and whether it ends with it.
+fn places_of(name: &str, word: &str) -> impl Iterator<Item = (bool, bool)> {
+    let separates = |c: char| matches!(c, '-' | '.' | '_' | ' ' | '0'..='9');
+    name.match_indices(word).filter_map(move |(at, _)| {
+        let before = name.get(..at)?.chars().next_back();
+        let after = name.get(at + word.len()..)?.chars().next();
+        let alone = before.is_none_or(separates) && after.is_none_or(separates);
+        alone.then_some((before.is_none(), after.is_none()))
+    })
+}
+
+/// The files that the hub made of those of a repository: `{config}/{split}/0000.parquet`.
+fn in_converted(repo: &Repo, options: &DatasetOptions, progress: &Progress) -> Result<Found> {
+    const IN_PART: &str = "partial-";
+    let names = repo.names(progress)?;
+    let files = || {
+        names.iter().filter(|name| name.ends_with(".parquet")).filter_map(|name| {
+            let mut parts = name.split('/');
+            Some((name, parts.next()?, parts.next()?)).filter(|_| parts.count() == 1)
+        })
+    };
+    let configs: BTreeSet<_> = files().map(|(_, config, _)| config).collect();
+    let config = match &options.config {
+        Some(wanted) => configs.get(wanted.as_str()),
+        None if configs.len() == 1 => configs.first(),
+        None => configs.get("default"),
+    };
+    let Some(config) = config.copied() else {
+        let wanted = options.config.as_deref().unwrap_or("default");
+        return Err(unknown("config", wanted, repo.name(), configs));
+    };
+    let mut splits = BTreeMap::<_, Vec<_>>::new();
+    for (name, _, split) in files().filter(|(_, of, _)| *of == config) {
+        if split.starts_with(IN_PART) {
+            let text = format!("the hub has only the first part of `{}`, split `{split}`", repo.name());
+            progress.report(Report::Warning(text));
+        }
+        splits.entry(split.trim_start_matches(IN_PART).to_owned()).or_default().push(name.clone());
+    }
+    split_of(repo, Some(config), splits.into_iter().collect(), options)
+}
+
+/// The split that is asked for, with the files of the format that most of them have.
+fn split_of(repo: &Repo, config: Option<&str>, splits: Splits, options: &DatasetOptions) -> Result<Found> {
+    let name = match config {
+        Some(config) => format!("{}`, config `{config}", repo.name()),
+        None => repo.name(),
+    };
+    if splits.iter().all(|(_, names)| names.is_empty()) {
+        return Err(nothing_to_read(&name));
+    }
+    let wanted = options.split.as_deref().unwrap_or(TRAIN);
+    let known: Vec<_> = splits.iter().map(|(split, _)| split.clone()).collect();
+    let Some((split, names)) = splits.into_iter().find(|(split, _)| split == wanted) else {
+        if wanted.contains(['[', '+']) {
+            let expected = format!("the name of one split of dataset `{name}`");
+            return Err(Error::invalid("`split`", expected, format!("`{wanted}`"))
+                .with_hint("a part of a split is not a split; `max_examples` takes the first documents"));
+        }
+        return Err(unknown("split", wanted, name, known));
+    };
+    let mut seen = HashSet::new();
+    let names: Vec<_> = most_common(names).into_iter().filter(|name| seen.insert(name.clone())).collect();
+    if names.is_empty() {
+        return Err(nothing_to_read(&format!("{name}`, split `{split}")));
+    }
+    Ok(Found { names, config: config.map(str::to_owned), split })
+}
+
+fn unknown<S: Into<String>>(
+    kind: &'static str,
+    name: &str,
+    dataset: String,
+    known: impl IntoIterator<Item = S>,
+) -> Error {
+    let known = known.into_iter().map(Into::into).collect();
+    Error::Unknown { kind, name: name.to_owned(), place: format!("dataset `{dataset}`"), known }
+}
+
+fn nothing_to_read(name: &str) -> Error {
+    Error::mismatch(
+        format!("dataset `{name}`: no files that can be read"),
+        format!("expected {}", super::source::extensions()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repo(names: &[&str]) -> (tempfile::TempDir, Repo) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let repo = Repo::local(folder.path());
+        (folder, repo)
+    }
+
+    fn options(config: Option<&str>, split: Option<&str>) -> DatasetOptions {
+        let own = |name: &str| name.to_owned();
+        DatasetOptions { config: config.map(own), split: split.map(own), ..DatasetOptions::default() }
+    }
+
+    #[test]
+    fn where_a_program_makes_the_files_those_of_the_hub_are_taken() {
+        let (_script_folder, script) = repo(&["pile.py", "README.md"]);
+        let (_folder, converted) = repo(&[
+            "all/train/0001.parquet",
+            "all/train/0000.parquet",
+            "all/partial-test/0000.parquet",
+            "code/train/0000.parquet",
+            "code/train/index.duckdb",
+        ]);
+        let warned = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let flag = warned.clone();
+        let progress = Progress::default().reporting_to(move |report| {
+            flag.fetch_or(matches!(report, Report::Warning(_)), std::sync::atomic::Ordering::Relaxed);
+        });
+        let in_converted = |options: DatasetOptions| {
+            find(script.clone(), &options, Some(&|| Ok(converted.clone())), &progress)
+                .map(|(_, found)| (found.config.unwrap_or_default(), found.split, found.names))
+                .map_err(|error| format!("{error} | {}", error.hint().unwrap_or_default()))
+        };
+        let (config, split, names) = in_converted(options(Some("all"), None)).unwrap();
+        assert_eq!((config.as_str(), split.as_str()), ("all", "train"));
+        assert_eq!(names, ["all/train/0000.parquet", "all/train/0001.parquet"]);
+        let (_, split, names) = in_converted(options(Some("all"), Some("test"))).unwrap();
+        assert_eq!((split.as_str(), names.len()), ("test", 1));
+        assert!(warned.load(std::sync::atomic::Ordering::Relaxed));
+        let error = in_converted(options(None, None)).unwrap_err();
+        assert!(error.contains("known configs: `all`, `code`"), "{error}");
+        let error = in_converted(options(Some("code"), Some("test"))).unwrap_err();
+        assert!(error.contains("config `code`") && error.contains("known splits: `train`"), "{error}");
+
+        let error = find(script, &options(None, None), None, &progress).unwrap_err().to_string();
+        assert!(error.ends_with("no files that can be read"), "{error}");
+    }
+
+    #[test]
+    fn front_matter_stands_between_lines() {
+        assert_eq!(front_matter("---\na: b\n---\ntext"), Some("a: b\n"));
+        assert_eq!(front_matter("---\r\na: b\r\n---\r\n"), Some("a: b\r\n"));
+        for none in ["", "---", "---\n---\n", "---\na: b", "# a\n---\na: b\n---\n", "----\na\n---\n"] {
+            assert_eq!(front_matter(none), None, "{none}");
+        }
+    }
+}

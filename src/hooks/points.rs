@@ -1,0 +1,176 @@
+//! Which hook points a model has, and what a list of names and patterns means in it.
+
+use super::name::{HookName, HookPoint, POINTS};
+use crate::error::{Error, Result, did_you_mean};
+
+/// The hook points of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookPoints {
+    n_layers: usize,
+    absent: Vec<HookPoint>,
+}
+
+impl HookPoints {
+    /// Those of a model with so many blocks that has all points but some.
+    pub fn new(n_layers: usize, absent: impl IntoIterator<Item = HookPoint>) -> Self {
+        HookPoints { n_layers, absent: absent.into_iter().collect() }
+    }
+
+    /// All names, in the order of a pass.
+    pub fn all(&self) -> Vec<HookName> {
+        let points = || POINTS.iter().map(|(point, _)| *point).filter(|point| self.has(*point));
+        let globals = points().filter(|point| !point.is_in_block()).map(HookName::global);
+        let in_blocks = (0..self.n_layers).flat_map(|layer| {
+            points().filter(|p| p.is_in_block()).map(move |point| HookName::in_block(layer, point))
+        });
+        let mut names: Vec<_> = globals.chain(in_blocks).collect();
+        names.sort();
+        names
+    }
+
+    /// The names that a list of names and patterns means, in the order of a pass. In a pattern `*` stands for anything.
+    ///
+    /// # Errors
+    /// A name that is no hook point, that this model has not, or a pattern that fits nothing.
+    pub fn select<S: AsRef<str>>(&self, patterns: &[S]) -> Result<Vec<HookName>> {
+        let all = self.all();
+        let mut selected = Vec::new();
+        for pattern in patterns {
+            let pattern = pattern.as_ref();
+            if pattern.contains('*') {
+                let before = selected.len();
+                selected.extend(
+                    all.iter().filter(|n| !n.point().is_opt_in() && matches_pattern(pattern, &n.to_string())),
+                );
+                if selected.len() == before {
+                    return Err(unknown_hook(pattern, self));
+                }
+            } else {
+                let name: HookName = pattern.parse().map_err(|_| unknown_hook(pattern, self))?;
+                self.check(&name)?;
+                selected.push(name);
+            }
+        }
+        selected.sort();
+        selected.dedup();
+        Ok(selected)
+    }
+
+    /// Checks that the model has this point.
+    ///
+    /// # Errors
+    /// Names the last block, or what the model lacks.
+    pub fn check(&self, name: &HookName) -> Result<()> {
+        if let Some(layer) = name.layer().filter(|layer| *layer >= self.n_layers) {
+            return Err(Error::Invalid {
+                what: format!("hook `{name}`"),
+                expected: format!("a block from 0 to {}", self.n_layers.saturating_sub(1)),
+                got: layer.to_string(),
+                hint: Some(format!("the model has {} blocks, counted from 0", self.n_layers)),
+            });
+        }
+        if self.has(name.point()) {
+            return Ok(());
+        }
+        let reason = match name.point() {
+            HookPoint::ResidMid => {
+                "its attention and MLP read the same residual stream: there is nothing between them"
+            }
+            HookPoint::PosEmbed => "it rotates queries and keys instead of adding position embeddings",
+            HookPoint::RotQ | HookPoint::RotK => "it adds position embeddings instead of rotating",
+            HookPoint::AttnIn => {
+                "several queries share a key; `hook_q_input`, `hook_k_input` and `hook_v_input` are there"
+            }
+            HookPoint::MlpPreLinear => "its MLP is not gated",
+            _ => "it has no such norm",
+        };
+        Err(Error::mismatch(
+            format!("this model has no hook `{name}`: {reason}"),
+            "`hook_names()` lists those that it has",
+        ))
+    }
+
+    fn has(&self, point: HookPoint) -> bool {
+        !self.absent.contains(&point)
+    }
+}
+
+/// The error for a name that is no hook point; the suggestion keeps the block that was meant.
+pub(super) fn unknown_hook(name: &str, points: &HookPoints) -> Error {
+    let last = points.n_layers.saturating_sub(1);
+    let layer = name.split('.').nth(1).and_then(|l| l.parse().ok()).unwrap_or(0).min(last);
+    let mut known: Vec<String> = POINTS
+        .iter()
+        .filter(|(point, _)| points.has(*point))
+        .map(|(p, _)| if p.is_in_block() { HookName::in_block(layer, *p) } else { HookName::global(*p) })
+        .map(|n| n.to_string())
+        .collect();
+    // A misspelt or bare point, `resid_pre` for `blocks.0.hook_resid_pre`, is nearer to its stem than to its name.
+    let stem = name.rsplit('.').next().unwrap_or(name);
+    if did_you_mean(name, known.iter().map(String::as_str)).is_none()
+        && let Some(at) = known.iter().position(|k| k.ends_with(stem))
+    {
+        known = vec![known.swap_remove(at)];
+    }
+    Error::unknown("hook", name, known)
+}
+
+/// Whether `name` fits `pattern`, in which `*` stands for any run of characters.
+fn matches_pattern(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let mut last = "";
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+        last = part;
+    }
+    rest.is_empty() || last.is_empty() || name.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_sort_as_a_pass_runs() {
+        let names = HookPoints::new(2, []).all();
+        for name in &names {
+            assert_eq!(&name.to_string().parse::<HookName>().unwrap(), name);
+        }
+        let text: Vec<_> = names.iter().map(ToString::to_string).collect();
+        assert_eq!(text.first().map(String::as_str), Some("hook_embed"));
+        assert_eq!(text.last().map(String::as_str), Some("unembed.hook_out"));
+        let at = |n: &str| text.iter().position(|t| t == n).unwrap();
+        assert!(at("blocks.0.hook_resid_post") < at("blocks.1.hook_resid_pre"));
+        assert!(at("blocks.1.hook_resid_post") < at("ln_final.hook_scale"));
+    }
+
+    #[test]
+    fn patterns() {
+        assert!(matches_pattern("blocks.*.hook_resid_pre", "blocks.11.hook_resid_pre"));
+        assert!(!matches_pattern("blocks.*.hook_resid_pre", "blocks.11.hook_resid_post"));
+        assert!(matches_pattern("*hook_z", "blocks.1.attn.hook_z"));
+        assert!(matches_pattern("blocks.1.*", "blocks.1.attn.hook_z"));
+        let points = HookPoints::new(3, []);
+        let some = points.select(&["blocks.*.hook_resid_pre", "hook_embed"]).unwrap();
+        assert_eq!(some.len(), 4);
+        let block = points.select(&["blocks.0.*"]).unwrap();
+        assert!(block.iter().all(|n| !n.point().is_opt_in()));
+    }
+
+    #[test]
+    fn unknown_names_get_a_suggestion() {
+        for (wrong, right) in [
+            ("blocks.2.hook_resid_pree", "blocks.2.hook_resid_pre"),
+            ("resid_mid", "blocks.0.hook_resid_mid"),
+            ("blocks.1.hook_z", "blocks.1.attn.hook_z"),
+        ] {
+            let error = HookPoints::new(3, []).select(&[wrong]).unwrap_err();
+            let hint = error.hint().unwrap_or_default();
+            assert!(hint.contains(right), "{wrong}: {error} {hint}");
+        }
+        let error = HookPoints::new(3, []).select(&["blocks.7.hook_resid_pre"]).unwrap_err();
+        assert!(error.to_string().contains("from 0 to 2"), "{error}");
+    }
+}

@@ -1,0 +1,230 @@
+//! A file of a repository, from the hub into the cache: continued where it broke off, and checked before it counts.
+
+use super::names::{etag, is_commit, is_hex};
+use super::request::{Question, Tries, Trouble};
+use super::{Snapshot, cache};
+use crate::error::{Error, Result};
+use crate::progress::{Progress, Report};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The shortest time between two reports.
+const REPORTS: Duration = Duration::from_millis(100);
+
+/// What the hub says of a file.
+struct About {
+    etag: String,
+    size: Option<u64>,
+}
+
+/// Brings a file of a snapshot into the cache and gives its path there. `name` has been checked.
+pub(super) fn download(repo: &Snapshot, name: &str, progress: &Progress) -> Result<PathBuf> {
+    let about = ask_about(repo, name, progress)?;
+    let blob = repo.cache().blob(&about.etag);
+    cache::create_parent(&blob)?;
+    let _lock = repo.cache().lock(&about.etag, progress)?;
+    // Somebody else may have brought it while we waited, or another commit may have the same file.
+    if !blob.is_file() {
+        let partial = blob.with_file_name(format!("{}.incomplete", about.etag));
+        Download { repo, name, about: &about, partial: &partial, progress }.to(&blob)?;
+    }
+    repo.cache().link(&about.etag, repo.commit(), name)
+}
+
+fn ask_about(repo: &Snapshot, name: &str, progress: &Progress) -> Result<About> {
+    let question = Question { url: repo.file_url(name), head: true, from: 0 };
+    let client = repo.client();
+    let answer = client.ask(&question, &mut client.tries(false), progress);
+    let answer = answer.map_err(|trouble| repo.failed(trouble))?;
+    if answer.status >= 400 {
+        return Err(repo.refused(&answer, Some(name)));
+    }
+    let not_a_hub = |expected: &str| {
+        let text = format!("the answer about `{name}` has no {expected}");
+        repo.error(text, Some("check HF_ENDPOINT, and any proxy in between".to_owned()))
+    };
+    let commit = answer.header("x-repo-commit").filter(|commit| is_commit(commit));
+    let commit = commit.ok_or_else(|| not_a_hub("commit"))?;
+    if commit != repo.commit() {
+        return Err(repo.error(format!("expected `{name}` of commit {}, got {commit}", repo.commit()), None));
+    }
+    let redirected = (300..400).contains(&answer.status);
+    let own = |name| answer.header(name).filter(|_| !redirected);
+    let tag = answer.header("x-linked-etag").or_else(|| own("etag")).and_then(etag);
+    let size = answer.header("x-linked-size").or_else(|| own("content-length"));
+    Ok(About {
+        etag: tag.ok_or_else(|| not_a_hub("usable ETag"))?.to_owned(),
+        size: size.and_then(|size| size.trim().parse().ok()),
+    })
+}
+
+/// A download under way.
+struct Download<'a> {
+    repo: &'a Snapshot,
+    name: &'a str,
+    about: &'a About,
+    /// Where the bytes go until all are here and have been checked.
+    partial: &'a Path,
+    progress: &'a Progress,
+}
+
+impl Download<'_> {
+    /// Downloads to `blob`. What has another hash than it should have is thrown away, and fetched again once.
+    fn to(&self, blob: &Path) -> Result<()> {
+        let (partial, name) = (self.partial, self.name);
+        for last in [false, true] {
+            self.receive()?;
+            if self.is_whole()? {
+                break;
+            }
+            self.discard()?;
+            if last {
+                let hint =
+                    "nothing was kept; try again, and if it stays so, tell the owner of the repository";
+                let text = format!("`{name}` arrived damaged twice: it is not what its hash says");
+                return Err(self.repo.error(text, Some(hint.to_owned())));
+            }
+            self.progress.report(Report::Warning(format!("`{name}` arrived damaged; downloading it again")));
+        }
+        let file = File::options().append(true).open(partial);
+        file.and_then(|file| file.sync_all()).map_err(Error::file("write", partial))?;
+        std::fs::rename(partial, blob).map_err(Error::file("create", blob))
+    }
+
+    /// Downloads until all bytes are here, over as many connections as it takes.
+    fn receive(&self) -> Result<()> {
+        let client = self.repo.client();
+        let mut tries = client.tries(false);
+        let mut meter = Meter::new(self);
+        loop {
+            let have = self.length();
+            // More than there should be is noticed when it is checked.
+            if have > 0 && self.about.size.is_some_and(|size| have >= size) {
+                break;
+            }
+            match self.receive_from(have, &mut tries, &mut meter) {
+                Ok(()) => break,
+                Err(Trouble::Passing(why)) => {
+                    if self.length() > have {
+                        tries.reset();
+                    }
+                    tries.again(why, None, self.progress).map_err(|trouble| self.repo.failed(trouble))?;
+                }
+                Err(trouble) => return Err(self.repo.failed(trouble)),
+            }
+        }
+        meter.finished(self.length());
+        Ok(())
+    }
+
+    /// Downloads what comes after the first `have` bytes, over one connection.
+    fn receive_from(&self, have: u64, tries: &mut Tries<'_>, meter: &mut Meter<'_>) -> Result<(), Trouble> {
+        let question = Question { url: self.repo.file_url(self.name), head: false, from: have };
+        let answer = self.repo.client().ask(&question, tries, self.progress)?;
+        let follows = |range: &str| range.starts_with(&format!("bytes {have}-"));
+        let mut options = File::options();
+        let start = match answer.status {
+            200 => 0,
+            206 if answer.header("content-range").is_some_and(follows) => have,
+            206 | 416 => {
+                self.discard()?;
+                return Err(Trouble::Passing("the hub sent another part of the file".to_owned()));
+            }
+            _ => return Err(self.repo.refused(&answer, Some(self.name)).into()),
+        };
+        let options = if start == 0 { options.write(true).truncate(true) } else { options.append(true) };
+        let file = options.create(true).open(self.partial);
+        let mut file = file.map_err(Error::file("create", self.partial))?;
+        let mut done = start;
+        while let Some(piece) = answer.piece(self.progress)? {
+            file.write_all(&piece).map_err(Error::file("write", self.partial))?;
+            done += piece.len() as u64;
+            meter.reached(done);
+            if self.about.size.is_some_and(|size| done > size) {
+                break;
+            }
+        }
+        match self.about.size {
+            Some(size) if done < size => {
+                Err(Trouble::Passing(format!("the connection ended after {done} of {size} bytes")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what is here has the size and the hash that the hub states. Large files are named by the sha256 of what
+    /// they hold, others as git names them.
+    fn is_whole(&self) -> Result<bool> {
+        let length = self.length();
+        if self.about.size.is_some_and(|size| size != length) {
+            return Ok(false);
+        }
+        let etag = &self.about.etag;
+        if is_hex(etag, 64) {
+            self.hashes_to(Sha256::new())
+        } else if is_hex(etag, 40) {
+            self.hashes_to(Sha1::new_with_prefix(format!("blob {length}\0")))
+        } else {
+            Ok(true)
+        }
+    }
+
+    fn hashes_to(&self, mut hash: impl Digest) -> Result<bool> {
+        let mut file = File::open(self.partial).map_err(Error::file("read", self.partial))?;
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            self.progress.check()?;
+            match file.read(&mut buffer).map_err(Error::file("read", self.partial))? {
+                0 => break,
+                length => hash.update(&buffer[..length]),
+            }
+        }
+        let digest = hash.finalize();
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>() == self.about.etag)
+    }
+
+    fn discard(&self) -> Result<()> {
+        match std::fs::remove_file(self.partial) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::file("remove", self.partial)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn length(&self) -> u64 {
+        std::fs::metadata(self.partial).map_or(0, |file| file.len())
+    }
+}
+
+/// Reports how far a download has come, now and then.
+struct Meter<'a> {
+    download: &'a Download<'a>,
+    last: Option<Instant>,
+}
+
+impl<'a> Meter<'a> {
+    fn new(download: &'a Download<'a>) -> Self {
+        Meter { download, last: None }
+    }
+
+    fn reached(&mut self, done: u64) {
+        if self.last.is_none_or(|last| last.elapsed() >= REPORTS) {
+            self.last = Some(Instant::now());
+            self.report(done, self.download.about.size);
+        }
+    }
+
+    fn finished(&self, done: u64) {
+        self.report(done, Some(done));
+    }
+
+    fn report(&self, done: u64, total: Option<u64>) {
+        let file = format!("{} {}", self.download.repo.id(), self.download.name);
+        self.download.progress.report(Report::Downloading { file, done, total });
+    }
+}

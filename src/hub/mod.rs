@@ -1,0 +1,381 @@
+//! The Hugging Face hub, and the cache of what came from it: the only code that uses the network.
+//!
+//! A [`Snapshot`] is a repository at one commit. Its files are downloaded when they are asked for, into the folders that
+//! Python's huggingface_hub uses, and the network is asked only for what is not there.
+
+mod cache;
+mod download;
+mod names;
+mod request;
+mod settings;
+
+pub use settings::{HubSettings, Patience};
+
+pub(crate) use names::check_path;
+
+use crate::error::{Error, Result};
+use crate::progress::{Progress, Report};
+use cache::Folder;
+use request::{Answer, Client, Question, Trouble};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+/// The largest listing of a repository that is read, in bytes.
+const MOST_LISTED: usize = 64 << 20;
+/// The hub lists no more files than this with certainty.
+const SURE_LISTING: usize = 50_000;
+
+/// What a repository on the hub holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepoKind {
+    /// A model, or SAEs.
+    Model,
+    /// A dataset.
+    Dataset,
+}
+
+impl RepoKind {
+    fn word(self) -> &'static str {
+        match self {
+            RepoKind::Model => "model",
+            RepoKind::Dataset => "dataset",
+        }
+    }
+}
+
+/// A repository on the hub at one commit. Clones share the listing.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    cache: Folder,
+    offline: bool,
+    kind: RepoKind,
+    id: String,
+    /// The branch, tag or commit that was asked for.
+    revision: String,
+    commit: String,
+    /// The names of all files; none where only the cache can tell.
+    listing: OnceLock<Option<Arc<[String]>>>,
+}
+
+/// What the hub says of a repository, as far as it matters here.
+#[derive(Deserialize)]
+struct Description {
+    sha: String,
+    #[serde(default)]
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
+impl Snapshot {
+    /// Whether `id` can be the name of a repository.
+    pub(crate) fn can_be_called(id: &str) -> bool {
+        names::is_repo_id(id)
+    }
+
+    /// The repository `id`, at the commit that `revision` is now. Where the hub cannot be reached, it is the commit that
+    /// it was when it was last asked.
+    ///
+    /// # Errors
+    /// A name or revision that is none, or that the hub does not know; a hub that cannot be reached and a revision that
+    /// is not in the cache.
+    pub(crate) fn open(
+        settings: &HubSettings,
+        kind: RepoKind,
+        id: &str,
+        revision: Option<&str>,
+        progress: &Progress,
+    ) -> Result<Self> {
+        if !names::is_repo_id(id) {
+            let got = format!("`{}`", id.escape_debug());
+            return Err(Error::invalid("the name of a repository", "`owner/name`", got));
+        }
+        let revision = revision.unwrap_or("main");
+        names::check_revision(revision)?;
+        let mut inner = Inner {
+            client: Client::new(settings)?,
+            cache: Folder::new(&settings.cache, kind, id),
+            offline: settings.offline,
+            kind,
+            id: id.to_owned(),
+            revision: revision.to_owned(),
+            commit: String::new(),
+            listing: OnceLock::new(),
+        };
+        if names::is_commit(revision) {
+            inner.commit = revision.to_owned();
+            return Ok(Snapshot { inner: Arc::new(inner) });
+        }
+        let cached = inner.cache.commit_of(revision);
+        let described = if inner.offline { None } else { Some(inner.describe(cached.is_some(), progress)) };
+        match (described, cached) {
+            (Some(Ok((commit, names))), _) => {
+                // A cache that cannot be written to may still have everything.
+                let _ = inner.cache.remember(revision, &commit);
+                inner.commit = commit;
+                inner.listing = OnceLock::from(Some(names));
+            }
+            (Some(Err(Trouble::Passing(why))), Some(commit)) => {
+                let text = format!("{}: {why}; going on with the commit {commit} in the cache", inner.what());
+                progress.report(Report::Warning(text));
+                inner.commit = commit;
+                inner.listing = OnceLock::from(None);
+            }
+            (Some(Err(trouble)), _) => return Err(inner.failed(trouble)),
+            (None, Some(commit)) => inner.commit = commit,
+            (None, None) => return Err(inner.offline_error(None)),
+        }
+        Ok(Snapshot { inner: Arc::new(inner) })
+    }
+
+    /// The name of the repository.
+    pub(crate) fn id(&self) -> &str {
+        &self.inner.id
+    }
+
+    /// Its commit.
+    pub(crate) fn commit(&self) -> &str {
+        &self.inner.commit
+    }
+
+    /// The folder with those of its files that are here.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.inner.cache.snapshot(&self.inner.commit)
+    }
+
+    /// The names of all its files, asked for once; none where the hub cannot be asked and [`Snapshot::folder`] has what
+    /// there is.
+    ///
+    /// # Errors
+    /// A hub that does not answer, and nothing in the cache.
+    pub(crate) fn listing(&self, progress: &Progress) -> Result<Option<Arc<[String]>>> {
+        if let Some(names) = self.inner.listing.get() {
+            return Ok(names.clone());
+        }
+        let here = self.folder().is_dir();
+        let names = if self.inner.offline && here {
+            None
+        } else if self.inner.offline {
+            return Err(self.inner.offline_error(None));
+        } else {
+            match self.inner.describe(here, progress) {
+                Ok((commit, names)) if commit == self.inner.commit => Some(names),
+                Ok((commit, _)) => {
+                    let text = format!("expected the files of commit {}, got {commit}", self.commit());
+                    return Err(self.error(text, None));
+                }
+                Err(Trouble::Passing(why)) if here => {
+                    let text = format!("{}: {why}; going on with the files in the cache", self.inner.what());
+                    progress.report(Report::Warning(text));
+                    None
+                }
+                Err(trouble) => return Err(self.failed(trouble)),
+            }
+        };
+        Ok(self.inner.listing.get_or_init(|| names).clone())
+    }
+
+    /// The path of a file in the cache, if it is there.
+    ///
+    /// # Errors
+    /// A name that is no path below the repository.
+    pub(crate) fn cached(&self, name: &str) -> Result<Option<PathBuf>> {
+        check_path("a file of the repository", name)?;
+        Ok(Some(self.folder().join(name)).filter(|path| path.is_file()))
+    }
+
+    /// The path of a file on this machine; it is downloaded if it is not in the cache.
+    ///
+    /// # Errors
+    /// A name that is no path below the repository, or that it does not have; a hub that does not give it.
+    pub(crate) fn file(&self, name: &str, progress: &Progress) -> Result<PathBuf> {
+        if let Some(path) = self.cached(name)? {
+            return Ok(path);
+        }
+        if self.inner.offline {
+            return Err(self.inner.offline_error(Some(name)));
+        }
+        let listing = self.inner.listing.get().and_then(Option::as_ref);
+        if listing.is_some_and(|names| names.len() < SURE_LISTING && !names.iter().any(|n| n == name)) {
+            return Err(self.no_such_file(name));
+        }
+        download::download(self, name, progress)
+    }
+
+    fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    fn cache(&self) -> &Folder {
+        &self.inner.cache
+    }
+
+    fn file_url(&self, name: &str) -> String {
+        let name = names::escape_path(name);
+        format!("{}/resolve/{}/{name}", self.inner.page(), self.inner.commit)
+    }
+
+    fn error(&self, message: impl Into<String>, hint: Option<String>) -> Error {
+        self.inner.error(message, hint)
+    }
+
+    fn failed(&self, trouble: Trouble) -> Error {
+        self.inner.failed(trouble)
+    }
+
+    fn refused(&self, answer: &Answer, file: Option<&str>) -> Error {
+        match (answer.status, answer.header("x-error-code"), file) {
+            (404, None | Some("EntryNotFound"), Some(file)) => self.no_such_file(file),
+            _ => self.inner.refused(answer),
+        }
+    }
+
+    fn no_such_file(&self, name: &str) -> Error {
+        let listing = self.inner.listing.get().and_then(Option::as_ref);
+        let known = listing.map(|names| names.iter().map(String::as_str)).into_iter().flatten();
+        let hint = match crate::error::did_you_mean(name, known) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => format!("its files are listed at {}/tree/{}", self.inner.page(), self.commit()),
+        };
+        let revision = &self.inner.revision;
+        self.error(format!("there is no file `{name}` at the revision `{revision}`"), Some(hint))
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Snapshot({} {} {})", self.inner.kind.word(), self.inner.id, self.inner.commit)
+    }
+}
+
+impl Inner {
+    /// Asks the hub for the commit and the files of the revision.
+    fn describe(&self, hasty: bool, progress: &Progress) -> Result<(String, Arc<[String]>), Trouble> {
+        let (endpoint, kind) = (self.client.endpoint(), self.kind.word());
+        let revision = names::escape(&self.revision);
+        let url = format!("{endpoint}/api/{kind}s/{}/revision/{revision}", self.id);
+        let question = Question { url, head: false, from: 0 };
+        let answer = self.client.ask(&question, &mut self.client.tries(hasty), progress)?;
+        if answer.status != 200 {
+            return Err(self.refused(&answer).into());
+        }
+        let not_a_hub = |why: String| {
+            let check = "check HF_ENDPOINT, and any proxy in between";
+            Trouble::Passing(format!("the answer is not what a hub says ({why}): {check}"))
+        };
+        let body = answer.body(MOST_LISTED, progress)?;
+        let description: Description =
+            serde_json::from_slice(&body).map_err(|error| not_a_hub(error.to_string()))?;
+        if !names::is_commit(&description.sha) {
+            return Err(not_a_hub("no commit".to_owned()));
+        }
+        let listed = description.siblings.len();
+        let files = description.siblings.into_iter().map(|sibling| sibling.rfilename);
+        let mut files: Vec<String> = files.filter(|name| check_path("", name).is_ok()).collect();
+        if files.len() < listed {
+            let count = listed - files.len();
+            let text =
+                format!("{}: {count} names in its listing are no paths below it: left out", self.what());
+            progress.report(Report::Warning(text));
+        }
+        files.sort();
+        Ok((description.sha, files.into()))
+    }
+
+    /// What messages call it.
+    fn what(&self) -> String {
+        format!("{} `{}`", self.kind.word(), self.id)
+    }
+
+    /// Its page.
+    fn page(&self) -> String {
+        let folder = match self.kind {
+            RepoKind::Model => "",
+            RepoKind::Dataset => "datasets/",
+        };
+        format!("{}/{folder}{}", self.client.endpoint(), self.id)
+    }
+
+    fn error(&self, message: impl Into<String>, hint: Option<String>) -> Error {
+        Error::Hub { what: self.what(), message: message.into(), hint }
+    }
+
+    fn offline_error(&self, file: Option<&str>) -> Error {
+        let (revision, cache) = (&self.revision, self.cache.root().display());
+        let file = file.map(|name| format!("`{name}` at ")).unwrap_or_default();
+        let text = format!(
+            "{file}the revision `{revision}` is not in the cache `{cache}`, and HF_HUB_OFFLINE is set"
+        );
+        self.error(text, Some("unset HF_HUB_OFFLINE to download it".to_owned()))
+    }
+
+    fn failed(&self, trouble: Trouble) -> Error {
+        match trouble {
+            Trouble::Final(error) => error,
+            Trouble::Passing(why) => {
+                let hint = "check the connection, and HF_ENDPOINT if it is set; with HF_HUB_OFFLINE=1 only what is in \
+                            the cache is used";
+                self.error(
+                    format!("cannot be had from {}: {why}", self.client.endpoint()),
+                    Some(hint.to_owned()),
+                )
+            }
+        }
+    }
+
+    /// The error for an answer that says no.
+    fn refused(&self, answer: &Answer) -> Error {
+        let code = answer.header("x-error-code").unwrap_or_default();
+        let says = answer.header("x-error-message").unwrap_or_default();
+        let page = self.page();
+        let log_in = "set HF_TOKEN to a token of yours, or run `hf auth login`";
+        let (message, hint) = match (answer.status, code) {
+            (_, "GatedRepo") if self.client.has_token() => (
+                "it is gated, and the account of the token has no access".to_owned(),
+                format!("ask for access at {page}, with the account that the token belongs to"),
+            ),
+            (_, "GatedRepo") => {
+                ("it is gated".to_owned(), format!("ask for access at {page}, then {log_in}"))
+            }
+            (_, "RevisionNotFound") => (
+                format!("there is no revision `{}`", self.revision),
+                format!("branches, tags and commits are listed at {page}/commits/main"),
+            ),
+            (401, "") if says.starts_with("Invalid credentials") => (
+                "the hub does not accept the token".to_owned(),
+                "check HF_TOKEN and the file that `hf auth login` wrote; the token may have expired"
+                    .to_owned(),
+            ),
+            (_, "RepoNotFound") | (401 | 404, "") => (
+                "there is no such repository, or it is private".to_owned(),
+                format!(
+                    "check the name; there is no folder of that name here either. If it is private, {log_in}"
+                ),
+            ),
+            (403, _) => (
+                format!("the hub forbids it{}", quoted(says)),
+                format!("see {page} for how to get access, then {log_in}"),
+            ),
+            (status, _) => (
+                format!("the hub answered {}{}", request::status(status), quoted(says)),
+                format!("see {page}"),
+            ),
+        };
+        self.error(message, Some(hint))
+    }
+}
+
+/// What the hub says, cut short and on one line.
+fn quoted(says: &str) -> String {
+    let says: String = says.chars().filter(|c| !c.is_control()).take(200).collect();
+    if says.is_empty() { says } else { format!(": {says}") }
+}

@@ -1,0 +1,291 @@
+//! One block of the decoder: attention and MLP, each reading a norm of the residual stream and adding to it.
+//!
+//! `resid_mid = resid_pre + attn(ln1(resid_pre))`, `resid_post = resid_mid + mlp(ln2(resid_mid))`; in a parallel block
+//! the MLP reads `resid_pre` as well. What a model has beyond that is said by its [`ModelConfig`]: rotated queries and
+//! keys, several queries that share a key, norms of queries, keys and outputs, a gated MLP, windows and caps.
+
+use super::activation;
+use super::attention::{self, Scores};
+use super::config::{AttentionType, ModelConfig};
+use super::decoder::{Halt, Pass};
+use super::ops;
+use super::weights::{Block, Linear, Norm};
+use crate::error::Result;
+use crate::hooks::{HookName, HookPoint};
+use candle_core::Tensor;
+
+impl Pass<'_> {
+    /// The residual stream behind a block, `[n, d_model]`.
+    pub(super) fn block(&mut self, layer: usize, block: &Block, resid_pre: Tensor) -> Result<Tensor, Halt> {
+        let mut resid_mid = self.attention(layer, block, &resid_pre)?; // [n, d_model]
+        let mlp_in = if self.cfg.parallel_attn_mlp {
+            resid_pre
+        } else {
+            drop(resid_pre);
+            resid_mid = self.at(layer, HookPoint::ResidMid, resid_mid)?;
+            resid_mid.clone()
+        };
+        let mlp_in = self.at(layer, HookPoint::MlpIn, mlp_in)?;
+        let resid_post = self.mlp(layer, block, &mlp_in, &resid_mid)?; // [n, d_model]
+        self.at(layer, HookPoint::ResidPost, resid_post)
+    }
+
+    /// `resid_pre` plus what attention adds to it, `[n, d_model]`.
+    fn attention(&mut self, layer: usize, block: &Block, resid_pre: &Tensor) -> Result<Tensor, Halt> {
+        use HookPoint::{AttnIn, AttnScores, KInput, Pattern, QInput, VInput};
+        let per_head = [AttnIn, QInput, KInput, VInput];
+        let [q, k, v] = if per_head.iter().any(|point| self.wants(layer, *point)) {
+            self.qkv_per_head(layer, block, resid_pre)?
+        } else {
+            let x = self.ln1(layer, block, resid_pre)?; // [n, d_model]
+            self.qkv(&block.qkv, &x)?
+        };
+        let q = self.at(layer, HookPoint::Q, q)?; // [n, n_heads, d_head]
+        let k = self.at(layer, HookPoint::K, k)?; // [n, n_key_value_heads, d_head]
+        let v = self.at(layer, HookPoint::V, v)?; // [n, n_key_value_heads, d_head]
+        let q = self.qk_norm(
+            layer,
+            [HookPoint::QNormScale, HookPoint::QNormNormalized],
+            block.q_norm.as_ref(),
+            q,
+        )?;
+        let k = self.qk_norm(
+            layer,
+            [HookPoint::KNormScale, HookPoint::KNormNormalized],
+            block.k_norm.as_ref(),
+            k,
+        )?;
+        let q = self.rotate(layer, HookPoint::RotQ, q)?;
+        let k = self.rotate(layer, HookPoint::RotK, k)?;
+        let (k, v) = self.remember(layer, k, v)?; // [past + n, n_key_value_heads, d_head]
+        let rule = Scores {
+            scale: self.cfg.attn_factor(layer),
+            soft_cap: self.cfg.attn_scores_soft_cap.map(|cap| cap as f32),
+            window: self.cfg.window(layer),
+        };
+        let z = if self.wants(layer, AttnScores) || self.wants(layer, Pattern) {
+            self.one_sequence(layer)?;
+            let scores = attention::attention_scores(&q, &k, rule)?; // [n_heads, query_pos, key_pos]
+            let scores = self.at(layer, AttnScores, scores)?;
+            let pattern = crate::linalg::softmax(&scores, 2)?;
+            let pattern = self.at(layer, Pattern, pattern)?;
+            attention::mix_values(&pattern, &v)?
+        } else {
+            attention::attention(&q, &k, &v, &self.spans(), rule)?
+        };
+        let z = self.at(layer, HookPoint::Z, z)?; // [n, n_heads, d_head]
+        let out = self.attn_out(layer, &block.attn_out, &z)?;
+        let sublayer = Sublayer {
+            point: HookPoint::AttnOut,
+            bias: block.attn_out.bias.as_ref(),
+            post: block.ln1_post.as_ref(),
+            post_points: [HookPoint::Ln1PostScale, HookPoint::Ln1PostNormalized],
+        };
+        self.add_to_residual(layer, &sublayer, out, resid_pre)
+    }
+
+    fn ln1(&mut self, layer: usize, block: &Block, x: &Tensor) -> Result<Tensor, Halt> {
+        self.pre_norm(layer, [HookPoint::Ln1Scale, HookPoint::Ln1Normalized], block.ln1.as_ref(), x)
+    }
+
+    /// What a sublayer reads: a norm of the residual stream, or the stream itself.
+    fn pre_norm(
+        &mut self,
+        layer: usize,
+        points: [HookPoint; 2],
+        norm: Option<&Norm>,
+        x: &Tensor,
+    ) -> Result<Tensor, Halt> {
+        match norm {
+            None => Ok(x.clone()),
+            Some(norm) => self.norm(points.map(|point| HookName::in_block(layer, point)), norm, x),
+        }
+    }
+
+    fn qkv(&self, qkv: &Linear, x: &Tensor) -> Result<[Tensor; 3]> {
+        let ModelConfig { n_heads, n_key_value_heads: n_groups, d_head, .. } = *self.cfg;
+        let all = multiply(qkv, x)?; // [n, (n_heads + 2 · n_key_value_heads) · d_head]
+        if let Some(bias) = &qkv.bias {
+            ops::add_bias_in_place(&all, bias)?;
+        }
+        let all = self.clip(all)?.reshape((x.dim(0)?, n_heads + 2 * n_groups, d_head))?;
+        let part = |start: usize, len: usize| all.narrow(1, start, len);
+        Ok([part(0, n_heads)?, part(n_heads, n_groups)?, part(n_heads + n_groups, n_groups)?])
+    }
+
+    fn clip(&self, x: Tensor) -> Result<Tensor> {
+        Ok(match self.cfg.clip_qkv {
+            Some(most) => x.clamp(-most, most)?,
+            None => x,
+        })
+    }
+
+    /// Queries, keys and values when what each head reads can be changed (`hook_attn_in`, `hook_q_input`, …).
+    fn qkv_per_head(&mut self, layer: usize, block: &Block, resid_pre: &Tensor) -> Result<[Tensor; 3], Halt> {
+        let ModelConfig { n_heads, n_key_value_heads: n_groups, d_head, d_model, .. } = *self.cfg;
+        let n = resid_pre.dim(0)?;
+        let for_heads = |heads: usize| resid_pre.unsqueeze(1)?.expand((n, heads, d_model))?.contiguous();
+        let (q_in, kv_in) = if n_groups == n_heads {
+            let attn_in = self.at(layer, HookPoint::AttnIn, for_heads(n_heads)?)?; // [n, n_heads, d_model]
+            (attn_in.clone(), attn_in)
+        } else {
+            (for_heads(n_heads)?, for_heads(n_groups)?)
+        };
+        let q_in = self.at(layer, HookPoint::QInput, q_in)?;
+        let k_in = self.at(layer, HookPoint::KInput, kv_in.clone())?;
+        let v_in = self.at(layer, HookPoint::VInput, kv_in)?;
+        let mut part = |first: usize, heads: usize, x: Tensor| {
+            let x = self.ln1(layer, block, &x)?; // [n, heads, d_model]
+            let (start, len) = (first * d_head, heads * d_head);
+            let weight = block.qkv.weight.narrow(1, start, len)?.reshape((d_model, heads, d_head))?;
+            let weight = weight.transpose(0, 1)?.contiguous()?; // [heads, d_model, d_head]
+            let part = x.transpose(0, 1)?.contiguous()?.matmul(&weight)?; // [heads, n, d_head]
+            let mut part = part.transpose(0, 1)?.contiguous()?; // [n, heads, d_head]
+            if let Some(bias) = &block.qkv.bias {
+                part = part.broadcast_add(&bias.narrow(0, start, len)?.reshape((heads, d_head))?)?;
+            }
+            Ok::<_, Halt>(self.clip(part)?)
+        };
+        Ok([
+            part(0, n_heads, q_in)?,
+            part(n_heads, n_groups, k_in)?,
+            part(n_heads + n_groups, n_groups, v_in)?,
+        ])
+    }
+
+    /// Normalizes queries or keys `[n, heads, d_head]` head by head, or over as many heads as the weight is long.
+    fn qk_norm(
+        &mut self,
+        layer: usize,
+        points: [HookPoint; 2],
+        norm: Option<&Norm>,
+        x: Tensor,
+    ) -> Result<Tensor, Halt> {
+        let Some(norm) = norm else { return Ok(x) };
+        let width = norm.weight.elem_count();
+        let (n, heads, d_head) = x.dims3()?;
+        let grouped = x.contiguous()?.reshape((n, heads * d_head / width, width))?;
+        let names = points.map(|point| HookName::in_block(layer, point));
+        Ok(self.norm(names, norm, &grouped)?.reshape((n, heads, d_head))?)
+    }
+
+    fn rotate(&mut self, layer: usize, point: HookPoint, x: Tensor) -> Result<Tensor, Halt> {
+        let Some(angles) = &self.angles else { return Ok(x) };
+        let is_local = self.cfg.attn_types.get(layer) == Some(&AttentionType::Local);
+        let rotated = angles.rotate(&x, is_local)?;
+        self.at(layer, point, rotated)
+    }
+
+    /// `z · W_O`, `[n, d_model]`, without its bias.
+    fn attn_out(&mut self, layer: usize, w_o: &Linear, z: &Tensor) -> Result<Tensor, Halt> {
+        let ModelConfig { n_heads, d_head, d_model, .. } = *self.cfg;
+        if !self.wants(layer, HookPoint::Result) {
+            return Ok(multiply(w_o, &z.reshape((z.dim(0)?, n_heads * d_head))?)?);
+        }
+        let by_head = w_o.weight.reshape((n_heads, d_head, d_model))?;
+        let result = z.transpose(0, 1)?.contiguous()?.matmul(&by_head)?; // [n_heads, n, d_model]
+        let result = result.transpose(0, 1)?.contiguous()?;
+        let result = self.at(layer, HookPoint::Result, result)?; // [n, n_heads, d_model]
+        Ok(result.sum(1)?)
+    }
+
+    /// `residual` plus what the MLP adds to it, `[n, d_model]`.
+    fn mlp(
+        &mut self,
+        layer: usize,
+        block: &Block,
+        mlp_in: &Tensor,
+        residual: &Tensor,
+    ) -> Result<Tensor, Halt> {
+        let points = [HookPoint::Ln2Scale, HookPoint::Ln2Normalized];
+        let x = self.pre_norm(layer, points, block.ln2.as_ref(), mlp_in)?; // [n, d_model]
+        let x = self.at(layer, HookPoint::MlpNormedIn, x)?;
+        let pre = multiply(&block.mlp_in, &x)?; // [n, d_mlp] without its bias; of a gated MLP [n, 2 · d_mlp]
+        let post = if self.cfg.gated_mlp {
+            self.gated(layer, pre, block.mlp_in.bias.as_ref())?
+        } else {
+            self.activated(layer, pre, block.mlp_in.bias.as_ref())?
+        };
+        let post = self.at(layer, HookPoint::MlpPost, post)?; // [n, d_mlp]
+        let out = multiply(&block.mlp_out, &post)?; // [n, d_model], without its bias
+        let sublayer = Sublayer {
+            point: HookPoint::MlpOut,
+            bias: block.mlp_out.bias.as_ref(),
+            post: block.ln2_post.as_ref(),
+            post_points: [HookPoint::Ln2PostScale, HookPoint::Ln2PostNormalized],
+        };
+        self.add_to_residual(layer, &sublayer, out, residual)
+    }
+
+    /// `act_fn(pre + bias)`, `[n, d_mlp]`.
+    fn activated(&mut self, layer: usize, pre: Tensor, bias: Option<&Tensor>) -> Result<Tensor, Halt> {
+        if !self.wants(layer, HookPoint::MlpPre) {
+            activation::activate_in_place(&pre, bias, self.cfg.act_fn)?;
+            return Ok(pre);
+        }
+        if let Some(bias) = bias {
+            ops::add_bias_in_place(&pre, bias)?;
+        }
+        let pre = self.at(layer, HookPoint::MlpPre, pre)?.copy()?;
+        activation::activate_in_place(&pre, None, self.cfg.act_fn)?;
+        Ok(pre)
+    }
+
+    /// `act_fn(gate) · linear` of `[n, 2 · d_mlp]`, which is both: `[n, d_mlp]`.
+    fn gated(&mut self, layer: usize, mut both: Tensor, bias: Option<&Tensor>) -> Result<Tensor, Halt> {
+        if let Some(bias) = bias {
+            ops::add_bias_in_place(&both, bias)?;
+        }
+        let points = [HookPoint::MlpPre, HookPoint::MlpPreLinear];
+        if points.iter().any(|point| self.wants(layer, *point)) {
+            let part = |i: usize| both.narrow(1, i * self.cfg.d_mlp, self.cfg.d_mlp);
+            let (gate, linear) = (part(0)?, part(1)?);
+            let gate = self.at(layer, HookPoint::MlpPre, gate)?;
+            let linear = self.at(layer, HookPoint::MlpPreLinear, linear)?;
+            both = Tensor::cat(&[gate, linear], 1)?;
+        }
+        Ok(activation::gate(&both, self.cfg.act_fn)?)
+    }
+
+    /// `residual + post(out + bias)`, with a hook on what is added.
+    fn add_to_residual(
+        &mut self,
+        layer: usize,
+        sublayer: &Sublayer,
+        mut out: Tensor,
+        residual: &Tensor,
+    ) -> Result<Tensor, Halt> {
+        let wanted = self.wants(layer, sublayer.point);
+        match (sublayer.bias, sublayer.post) {
+            (Some(bias), None) if !wanted => {
+                ops::add_bias_residual_in_place(&out, bias, residual)?;
+                return Ok(out);
+            }
+            (Some(bias), _) => ops::add_bias_in_place(&out, bias)?,
+            (None, _) => {}
+        }
+        if let Some(post) = sublayer.post {
+            out =
+                self.norm(sublayer.post_points.map(|point| HookName::in_block(layer, point)), post, &out)?;
+        }
+        if wanted {
+            let out = self.at(layer, sublayer.point, out)?;
+            return Ok((residual + out)?);
+        }
+        ops::add_in_place(&out, residual)?;
+        Ok(out)
+    }
+}
+
+/// How attention or MLP adds to the residual stream.
+struct Sublayer<'a> {
+    point: HookPoint,
+    bias: Option<&'a Tensor>,
+    post: Option<&'a Norm>,
+    post_points: [HookPoint; 2],
+}
+
+/// `x · weight`: `[n, in]` → `[n, out]`.
+fn multiply(layer: &Linear, x: &Tensor) -> Result<Tensor> {
+    Ok(x.matmul(&layer.weight)?)
+}

@@ -1,0 +1,29 @@
+//! Gemma 2: Gemma with norms behind attention and MLP too, soft caps, and a sliding window in every other block.
+
+use super::gemma::gemma_config;
+use super::llama::{BlockNorms, Layout, base_weights};
+use super::{Family, HfConfig};
+use crate::checkpoint::Checkpoint;
+use crate::error::Result;
+use crate::model::config::ModelConfig;
+use crate::model::weights::WeightNames;
+
+pub(super) const FAMILY: Family = Family { model_types: &["gemma2"], config, weights };
+
+fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
+    let base = gemma_config(hf, name, "Gemma2ForCausalLM")?;
+    Ok(ModelConfig {
+        attn_scale: hf.number("query_pre_attn_scalar", 256.0)?.sqrt(),
+        attn_scores_soft_cap: hf.nullable_number("attn_logit_softcapping", Some(50.0))?,
+        output_logits_soft_cap: hf.nullable_number("final_logit_softcapping", Some(30.0))?,
+        window_size: Some(hf.optional_size("sliding_window")?.unwrap_or(4096)),
+        attn_types: hf.attention_types(base.n_layers, |i| i.is_multiple_of(2))?,
+        use_post_norm: true,
+        ..base
+    })
+}
+
+/// Also Gemma 3's.
+pub(super) fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
+    base_weights(checkpoint, cfg, Layout { less_one: true, norms: BlockNorms::Around })
+}

@@ -1,0 +1,119 @@
+//! Llama 2, 3 and 3.x, and the ground on which Mistral, Qwen, Gemma and OLMo stand: rotary embeddings, norms of the root
+//! mean square, queries that share keys, a gated MLP, and a matrix for each of queries, keys and values.
+
+use super::{Family, HfConfig, prefix};
+use crate::checkpoint::Checkpoint;
+use crate::error::Result;
+use crate::model::config::{Activation, ModelConfig, PositionalEmbedding};
+use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
+
+pub(super) const FAMILY: Family = Family { model_types: &["llama"], config, weights };
+
+fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
+    base_config(hf, name, "LlamaForCausalLM")
+}
+
+fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
+    base_weights(checkpoint, cfg, Layout::default())
+}
+
+/// What the config of such a model says, for a family to add to.
+pub(super) fn base_config(hf: &HfConfig, name: &str, architecture: &str) -> Result<ModelConfig> {
+    let d_model = hf.size("hidden_size")?;
+    let n_heads = hf.size("num_attention_heads")?;
+    let n_layers = hf.layers("num_hidden_layers")?;
+    let d_head = hf.head_size(d_model, "num_attention_heads", n_heads)?;
+    let n_key_value_heads = hf.optional_size("num_key_value_heads")?.unwrap_or(n_heads);
+    if !n_heads.is_multiple_of(n_key_value_heads) {
+        return Err(hf.missing("num_key_value_heads", &format!("a divisor of {n_heads} heads")));
+    }
+    Ok(ModelConfig {
+        n_key_value_heads,
+        d_mlp: hf.size("intermediate_size")?,
+        d_vocab: hf.size("vocab_size")?,
+        n_ctx: hf.size("max_position_embeddings")?,
+        act_fn: hf.activation(&["hidden_act"], Activation::Silu)?,
+        eps: hf.number("rms_norm_eps", 1e-6)?,
+        positional_embedding: PositionalEmbedding::Rotary(hf.rotary(d_head, 10_000.0, 1.0)?),
+        tie_word_embeddings: hf.flag("tie_word_embeddings", false)?,
+        ..ModelConfig::new(name, hf.architecture(architecture), d_model, n_layers, n_heads, d_head)
+    })
+}
+
+/// In what the checkpoints of the families differ.
+#[derive(Default)]
+pub(super) struct Layout {
+    /// Whether norms are stored less one.
+    pub(super) less_one: bool,
+    /// The norms of a block.
+    pub(super) norms: BlockNorms,
+}
+
+/// What a block's norms are called.
+#[derive(Default)]
+pub(super) enum BlockNorms {
+    /// One before attention, and one before the MLP under the name of "post attention".
+    #[default]
+    Before,
+    /// One before and one behind each.
+    Around,
+    /// One behind each.
+    Behind,
+    /// Norms without weights before each.
+    Weightless,
+}
+
+/// Where the weights of such a model are; a bias is used where there is one.
+pub(super) fn base_weights(checkpoint: &Checkpoint, cfg: &ModelConfig, layout: Layout) -> WeightNames {
+    let prefixes = ["model.", "", "language_model.model.", "model.language_model."];
+    let prefix = prefix(checkpoint, &prefixes, "embed_tokens.weight");
+    let norm = |name: String| NormNames {
+        weight: Some(format!("{name}.weight")),
+        bias: None,
+        less_one: layout.less_one,
+    };
+    let linear = |name: String| LinearNames {
+        weight: format!("{name}.weight"),
+        bias: Some(format!("{name}.bias")).filter(|bias| checkpoint.shape(bias).is_some()),
+        in_first: false,
+    };
+    let block = |i: usize| {
+        let block = format!("{prefix}layers.{i}");
+        let norm_of = |name: &str| Some(norm(format!("{block}.{name}")));
+        let qk_norm = |name: &str| norm_of(&format!("self_attn.{name}")).filter(|_| cfg.use_qk_norm);
+        let (before_mlp, behind_mlp) = ("pre_feedforward_layernorm", "post_feedforward_layernorm");
+        let [ln1, ln1_post, ln2, ln2_post] = match layout.norms {
+            BlockNorms::Before => {
+                [norm_of("input_layernorm"), None, norm_of("post_attention_layernorm"), None]
+            }
+            BlockNorms::Around => {
+                ["input_layernorm", "post_attention_layernorm", before_mlp, behind_mlp].map(norm_of)
+            }
+            BlockNorms::Behind => [None, norm_of("post_attention_layernorm"), None, norm_of(behind_mlp)],
+            BlockNorms::Weightless => [Some(NormNames::default()), None, Some(NormNames::default()), None],
+        };
+        BlockNames {
+            ln1,
+            qkv: QkvNames::Apart(["q", "k", "v"].map(|x| linear(format!("{block}.self_attn.{x}_proj")))),
+            q_norm: qk_norm("q_norm"),
+            k_norm: qk_norm("k_norm"),
+            attn_out: linear(format!("{block}.self_attn.o_proj")),
+            ln1_post,
+            ln2,
+            mlp_in: ["gate", "up"].map(|x| linear(format!("{block}.mlp.{x}_proj"))).into(),
+            mlp_out: linear(format!("{block}.mlp.down_proj")),
+            ln2_post,
+        }
+    };
+    WeightNames {
+        embed: format!("{prefix}embed_tokens.weight"),
+        pos_embed: None,
+        blocks: (0..cfg.n_layers).map(block).collect(),
+        ln_final: match layout.norms {
+            BlockNorms::Weightless => NormNames::default(),
+            _ => norm(format!("{prefix}norm")),
+        },
+        unembed: (!cfg.tie_word_embeddings).then(|| "lm_head.weight".to_owned()),
+        unembed_bias: None,
+    }
+}

@@ -1,0 +1,24 @@
+//! OLMo: Llama with LayerNorms that have no weights, and queries, keys and values that are clipped.
+
+use super::llama::{BlockNorms, Layout, base_config, base_weights};
+use super::{Family, HfConfig};
+use crate::checkpoint::Checkpoint;
+use crate::error::Result;
+use crate::model::config::{ModelConfig, NormalizationType};
+use crate::model::weights::WeightNames;
+
+pub(super) const FAMILY: Family = Family { model_types: &["olmo"], config, weights };
+
+fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
+    Ok(ModelConfig {
+        normalization_type: NormalizationType::LayerNorm,
+        eps: 1e-5,
+        clip_qkv: hf.nullable_number("clip_qkv", None)?,
+        default_prepend_bos: false,
+        ..base_config(hf, name, "OlmoForCausalLM")?
+    })
+}
+
+fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
+    base_weights(checkpoint, cfg, Layout { norms: BlockNorms::Weightless, ..Layout::default() })
+}

@@ -1,0 +1,67 @@
+//! Phi 1, 1.5 and 2: attention and MLP side by side behind one norm, and a bias of the logits.
+
+use super::{Family, HfConfig, prefix};
+use crate::checkpoint::Checkpoint;
+use crate::error::Result;
+use crate::model::config::{Activation, ModelConfig, NormalizationType, PositionalEmbedding};
+use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
+
+use super::llama::base_config;
+
+pub(super) const FAMILY: Family = Family { model_types: &["phi"], config, weights };
+
+fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
+    let base = base_config(hf, name, "PhiForCausalLM")?;
+    Ok(ModelConfig {
+        act_fn: hf.activation(&["hidden_act"], Activation::GeluNew)?,
+        gated_mlp: false,
+        normalization_type: NormalizationType::LayerNorm,
+        eps: hf.number("layer_norm_eps", 1e-5)?,
+        use_qk_norm: hf.flag("qk_layernorm", false)?,
+        parallel_attn_mlp: true,
+        positional_embedding: PositionalEmbedding::Rotary(hf.rotary(base.d_head, 10_000.0, 0.5)?),
+        default_prepend_bos: false,
+        ..base
+    })
+}
+
+fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
+    let prefix = prefix(checkpoint, &["model.", ""], "embed_tokens.weight");
+    let norm = |name: String| NormNames {
+        weight: Some(format!("{name}.weight")),
+        bias: Some(format!("{name}.bias")),
+        less_one: false,
+    };
+    let linear = |name: String| LinearNames {
+        weight: format!("{name}.weight"),
+        bias: Some(format!("{name}.bias")),
+        in_first: false,
+    };
+    let block = |i: usize| {
+        let block = format!("{prefix}layers.{i}");
+        let attention = format!("{block}.self_attn");
+        let qk_norm = |x: &str| cfg.use_qk_norm.then(|| norm(format!("{attention}.{x}_layernorm")));
+        // Attention and MLP read one norm: here each has it, as in TransformerLens.
+        let ln = || Some(norm(format!("{block}.input_layernorm")));
+        BlockNames {
+            ln1: ln(),
+            qkv: QkvNames::Apart(["q", "k", "v"].map(|x| linear(format!("{attention}.{x}_proj")))),
+            q_norm: qk_norm("q"),
+            k_norm: qk_norm("k"),
+            attn_out: linear(format!("{attention}.dense")),
+            ln1_post: None,
+            ln2: ln(),
+            mlp_in: vec![linear(format!("{block}.mlp.fc1"))],
+            mlp_out: linear(format!("{block}.mlp.fc2")),
+            ln2_post: None,
+        }
+    };
+    WeightNames {
+        embed: format!("{prefix}embed_tokens.weight"),
+        pos_embed: None,
+        blocks: (0..cfg.n_layers).map(block).collect(),
+        ln_final: norm(format!("{prefix}final_layernorm")),
+        unembed: (!cfg.tie_word_embeddings).then(|| "lm_head.weight".to_owned()),
+        unembed_bias: Some("lm_head.bias".to_owned()),
+    }
+}

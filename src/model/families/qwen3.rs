@@ -1,0 +1,19 @@
+//! Qwen 3: Qwen 2 without biases, with norms of each head's queries and keys.
+
+use super::llama::{Layout, base_weights};
+use super::qwen2::qwen_config;
+use super::{Family, HfConfig};
+use crate::checkpoint::Checkpoint;
+use crate::error::Result;
+use crate::model::config::ModelConfig;
+use crate::model::weights::WeightNames;
+
+pub(super) const FAMILY: Family = Family { model_types: &["qwen3"], config, weights };
+
+fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
+    Ok(ModelConfig { use_qk_norm: true, ..qwen_config(hf, name, "Qwen3ForCausalLM")? })
+}
+
+fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
+    base_weights(checkpoint, cfg, Layout::default())
+}

@@ -1,0 +1,118 @@
+//! Rotary embeddings: pairs of dimensions of a query or key turn by an angle that grows with its position.
+//!
+//! Dimension `i` of the first half turns with dimension `i` of the second, by `position · inv_freq[i]`, as Hugging Face
+//! lays its checkpoints out. Angles are products in f32, as there.
+
+use super::config::{PositionalEmbedding, RopeScaling, Rotary};
+use super::ops::floats;
+use candle_core::{CpuStorage, CustomOp3, Device, Error, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+/// The sines and cosines for the tokens of one pass.
+pub(super) struct Angles {
+    global: [Tensor; 2],
+    local: Option<[Tensor; 2]>,
+}
+
+impl Angles {
+    /// Those for tokens at these positions, if the model rotates.
+    pub(super) fn new(embedding: &PositionalEmbedding, positions: &[u32]) -> Result<Option<Self>> {
+        let PositionalEmbedding::Rotary(rotary) = embedding else { return Ok(None) };
+        let local = rotary.rotary_base_local.map(|base| {
+            tables(&inverse_frequencies(&Rotary { rotary_base: base, scaling: None, ..*rotary }), positions)
+        });
+        let global = tables(&inverse_frequencies(rotary), positions)?;
+        Ok(Some(Angles { global, local: local.transpose()? }))
+    }
+
+    /// Turns `x` `[n, heads, d_head]`, whose rows may be slices of wider ones, for a global or a local block.
+    pub(super) fn rotate(&self, x: &Tensor, is_local: bool) -> Result<Tensor> {
+        let [cos, sin] = self.local.as_ref().filter(|_| is_local).unwrap_or(&self.global);
+        x.apply_op3_no_bwd(cos, sin, &Rotate)
+    }
+}
+
+/// Cosines and sines, `[n, rotary_dim / 2]` each.
+fn tables(inv_freq: &[f32], positions: &[u32]) -> Result<[Tensor; 2]> {
+    let angles = positions.iter().flat_map(|p| inv_freq.iter().map(move |f| f64::from(*p as f32 * f)));
+    let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
+    let shape = (positions.len(), inv_freq.len());
+    Ok([Tensor::from_vec(cos, shape, &Device::Cpu)?, Tensor::from_vec(sin, shape, &Device::Cpu)?])
+}
+
+/// How fast each pair of dimensions turns, in radians a position. The scalings are those of transformers'
+/// `modeling_rope_utils.py`.
+fn inverse_frequencies(rotary: &Rotary) -> Vec<f32> {
+    let d = rotary.rotary_dim as f32;
+    let plain =
+        (0..rotary.rotary_dim / 2).map(|i| 1.0 / (rotary.rotary_base as f32).powf((2 * i) as f32 / d));
+    let scale = |f: f32| match rotary.scaling {
+        None => f,
+        Some(RopeScaling::Linear { factor }) => f / factor as f32,
+        Some(RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings: old_context,
+        }) => {
+            let f = f64::from(f);
+            let wavelength = 2.0 * std::f64::consts::PI / f;
+            if wavelength < old_context / high_freq_factor {
+                f as f32
+            } else if wavelength > old_context / low_freq_factor {
+                (f / factor) as f32
+            } else {
+                let smooth =
+                    (old_context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                ((1.0 - smooth) * f / factor + smooth * f) as f32
+            }
+        }
+    };
+    plain.map(scale).collect()
+}
+
+struct Rotate;
+
+impl CustomOp3 for Rotate {
+    fn name(&self) -> &'static str {
+        "rotate"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        cos: &CpuStorage,
+        cos_layout: &Layout,
+        sin: &CpuStorage,
+        sin_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (n, n_heads, d_head) = x_layout.shape().dims3()?;
+        let stride = match *x_layout.stride() {
+            [stride, head, 1] if head == d_head || n_heads == 1 => stride,
+            _ => return Err(Error::RequiresContiguous { op: "rotate" }.bt()),
+        };
+        let x = &x.as_slice::<f32>()?[x_layout.start_offset()..];
+        let half = cos_layout.shape().dims2()?.1;
+        let (cos, sin) = (floats(cos, cos_layout, "rotate")?, floats(sin, sin_layout, "rotate")?);
+        let width = n_heads * d_head;
+        let mut out = vec![0f32; n * width];
+        out.par_chunks_exact_mut(width.max(1)).enumerate().for_each(|(row, out)| {
+            let x = &x[row * stride..row * stride + width];
+            let (cos, sin) = (&cos[row * half..][..half], &sin[row * half..][..half]);
+            for (out, x) in out.chunks_exact_mut(d_head).zip(x.chunks_exact(d_head)) {
+                let (first, rest) = x.split_at(half);
+                let (second, beyond) = rest.split_at(half);
+                let (out_first, out_rest) = out.split_at_mut(half);
+                let (out_second, out_beyond) = out_rest.split_at_mut(half);
+                let turned = out_first.iter_mut().zip(out_second).zip(first.iter().zip(second));
+                for (((a, b), (x, y)), (cos, sin)) in turned.zip(cos.iter().zip(sin)) {
+                    *a = x * cos - y * sin;
+                    *b = y * cos + x * sin;
+                }
+                out_beyond.copy_from_slice(beyond);
+            }
+        });
+        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
+    }
+}

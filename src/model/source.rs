@@ -1,0 +1,82 @@
+//! Where a model comes from: which repository a name stands for, and which of its files hold the weights.
+
+use crate::aliases::{nearest_models, resolve_model};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::hub::RepoKind;
+use crate::progress::Progress;
+use crate::repo::Repo;
+use std::path::{Path, PathBuf};
+
+/// The repository that a name stands for: a local folder, one of TransformerLens' names, or a hub id.
+pub(super) fn repo_of(name: &str, revision: Option<&str>, progress: &Progress) -> Result<Repo> {
+    if Path::new(name).is_dir() {
+        return Repo::open(RepoKind::Model, name, revision, progress);
+    }
+    if let Some(id) = resolve_model(name) {
+        return Repo::hub(RepoKind::Model, id, revision, progress);
+    }
+    // `owner/name`, and nothing that is plainly a path.
+    let is_path = name.starts_with(['.', '/', '~']) || name.ends_with('/') || name.contains('\\');
+    let is_id = name.split('/').count() == 2 && !is_path;
+    if is_id {
+        return Repo::open(RepoKind::Model, name, revision, progress);
+    }
+    if is_path || name.contains('/') {
+        let message = format!("there is no folder `{name}`");
+        return Err(Error::mismatch(message, "check the path; it is relative to the folder you are in"));
+    }
+    let nearest: Vec<_> = nearest_models(name).into_iter().map(|known| format!("`{known}`")).collect();
+    let meant =
+        if nearest.is_empty() { String::new() } else { format!("did you mean {}? ", nearest.join(" or ")) };
+    Err(Error::mismatch(
+        format!("unknown model `{name}`: neither \"demo\", a folder, nor a name that TransformerLens knows"),
+        format!("{meant}give such a name, a repository on the hub as `owner/name`, or a local folder"),
+    ))
+}
+
+/// The files with a model's weights: `model.safetensors`, the shards of its index, all safetensors files there are, or
+/// what torch has saved.
+pub(super) fn weight_files(repo: &Repo, progress: &Progress) -> Result<Vec<PathBuf>> {
+    for stem in ["model.safetensors", "pytorch_model.bin"] {
+        if repo.has(stem, progress)? {
+            return Ok(vec![repo.file(stem, progress)?]);
+        }
+        let index = format!("{stem}.index.json");
+        if repo.has(&index, progress)? {
+            return shards(repo, &index, progress);
+        }
+        let end = if stem.ends_with(".bin") { ".bin" } else { ".safetensors" };
+        let names = repo.names(progress)?;
+        let names = names.iter().filter(|name| name.ends_with(end) && !name.contains('/'));
+        // Beside weights, torch has saved the state of a training under names like these.
+        let names = names.filter(|name| *name != "training_args.bin" && *name != "optimizer.bin");
+        let files = names.map(|name| repo.file(name, progress)).collect::<Result<Vec<_>>>()?;
+        if !files.is_empty() {
+            return Ok(files);
+        }
+    }
+    Err(Error::mismatch(
+        format!("`{}` has no weights: neither model.safetensors nor pytorch_model.bin", repo.name()),
+        "weights in another format: load them once in Python and call save_pretrained(folder)",
+    ))
+}
+
+fn shards(repo: &Repo, index: &str, progress: &Progress) -> Result<Vec<PathBuf>> {
+    let path = repo.file(index, progress)?;
+    let parsed: serde_json::Value = serde_json::from_slice(&files::read(&path)?)
+        .map_err(|e| Error::malformed(&path, format!("not JSON: {e}")))?;
+    let map = parsed.get("weight_map").and_then(serde_json::Value::as_object);
+    let map = map.ok_or_else(|| Error::malformed(&path, "expected an object `weight_map`"))?;
+    let mut names = Vec::new();
+    for name in map.values() {
+        // A shard lies in the folder itself: an index that points elsewhere is not followed.
+        let name = name.as_str().filter(|n| Path::new(n).file_name().is_some_and(|f| f == *n));
+        names.push(
+            name.ok_or_else(|| Error::malformed(&path, "`weight_map` must name files of this folder"))?,
+        );
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().map(|name| repo.file(name, progress)).collect()
+}

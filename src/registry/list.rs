@@ -1,0 +1,363 @@
+//! Looking through the list: what there is for a model, in a release, by words.
+
+use super::{Registry, RegistrySae, Release, site};
+use crate::aliases::resolve_model;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+
+/// How many lines of a list are shown; the list itself has them all.
+const SHOWN: usize = 1000;
+
+/// Which SAEs to list. The same names serve Rust, scripts and the command line.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SaeFilter {
+    /// Those on this model: an alias or an id on the hub. Default: on any.
+    pub model: Option<String>,
+    /// Those whose names (release, id, model, hook, repository, Neuronpedia) have all these words in them, in any
+    /// case. Default: all.
+    pub search: Option<String>,
+    /// Those of this release. Default: of any.
+    pub release: Option<String>,
+    /// A newer list, SAELens' `pretrained_saes.yaml`. Default: the list of the program.
+    pub registry: Option<String>,
+    /// The most to list. Default: all.
+    pub limit: Option<usize>,
+}
+
+/// An SAE in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SaeListing {
+    /// The release; with `sae_id` it is what `load_sae` takes.
+    pub release: String,
+    /// The id in the release.
+    pub sae_id: String,
+    /// The model, as the list has it.
+    pub model: String,
+    /// The repository on the hub.
+    pub repo_id: String,
+    /// The hook that it reads, where its names tell.
+    pub hook: Option<String>,
+    /// How many features it has, where its names tell.
+    pub width: Option<usize>,
+    /// The mean number of active features at a token, as its authors measured it.
+    pub l0: Option<f64>,
+    /// Its page on Neuronpedia.
+    pub neuronpedia: Option<String>,
+}
+
+/// A release in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseListing {
+    /// Its name.
+    pub release: String,
+    /// The model, as the list has it.
+    pub model: String,
+    /// The repository on the hub.
+    pub repo_id: String,
+    /// How many SAEs it has.
+    pub saes: usize,
+    /// The points that they read, without the blocks: `hook_resid_pre`.
+    pub hooks: Vec<String>,
+    /// The blocks whose points they read.
+    pub layers: Vec<usize>,
+    /// How many features they have.
+    pub widths: Vec<usize>,
+}
+
+/// A list of SAEs, which shows as a table.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Saes {
+    /// The SAEs, by release, in the order of their ids.
+    pub saes: Vec<SaeListing>,
+}
+
+/// A list of releases, which shows as a table.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Releases {
+    /// The releases, by model, in the order of their names.
+    pub releases: Vec<ReleaseListing>,
+}
+
+/// The published SAEs that a filter lets through.
+///
+/// # Errors
+/// A release that is not in the list, a model without any SAEs, a list that cannot be read.
+pub fn list_saes(filter: &SaeFilter) -> Result<Saes> {
+    with_registry(filter, |registry| registry.list(filter))
+}
+
+/// The releases of those SAEs, each with its SAEs that the filter lets through counted.
+///
+/// # Errors
+/// As [`list_saes`].
+pub fn list_releases(filter: &SaeFilter) -> Result<Releases> {
+    let all = SaeFilter { limit: None, ..filter.clone() };
+    let saes = with_registry(filter, |registry| registry.list(&all))?.saes;
+    let mut releases: Vec<_> =
+        saes.chunk_by(|a, b| a.release == b.release).filter_map(ReleaseListing::of).collect();
+    releases.sort_by(|a, b| natural(&a.model, &b.model).then_with(|| natural(&a.release, &b.release)));
+    releases.truncate(filter.limit.unwrap_or(usize::MAX));
+    Ok(Releases { releases })
+}
+
+fn with_registry<T>(filter: &SaeFilter, work: impl FnOnce(&Registry) -> Result<T>) -> Result<T> {
+    match &filter.registry {
+        Some(path) => work(&Registry::open(Path::new(path))?),
+        None => work(Registry::embedded()),
+    }
+}
+
+impl Registry {
+    /// The SAEs that a filter lets through; its `registry` is not looked at.
+    ///
+    /// # Errors
+    /// A release that is not in the list, a model without any SAEs.
+    pub fn list(&self, filter: &SaeFilter) -> Result<Saes> {
+        let release = filter.release.as_deref().map(|name| self.known(name)).transpose()?;
+        let mut releases: Vec<_> = match (release, &filter.model) {
+            (release, Some(model)) => {
+                let of_model = self.of_model(model)?;
+                of_model.into_iter().filter(|one| release.is_none_or(|r| r.name == one.name)).collect()
+            }
+            (Some(release), None) => vec![release],
+            (None, None) => self.releases().iter().collect(),
+        };
+        releases.sort_by(|a, b| natural(&a.name, &b.name));
+        let search = filter.search.as_deref().unwrap_or_default().to_lowercase();
+        let words: Vec<_> = search.split_whitespace().collect();
+        let mut saes = Vec::new();
+        for release in releases {
+            let from = saes.len();
+            let found = release.saes.iter().map(|sae| SaeListing::of(release, sae));
+            saes.extend(found.filter(|sae| words.is_empty() || sae.has(&words)));
+            saes[from..].sort_by(|a, b| natural(&a.sae_id, &b.sae_id));
+        }
+        saes.truncate(filter.limit.unwrap_or(usize::MAX));
+        Ok(Saes { saes })
+    }
+
+    fn of_model(&self, model: &str) -> Result<Vec<&Release>> {
+        let wanted = plain_model(model);
+        let found: Vec<_> =
+            self.releases().iter().filter(|release| plain_model(&release.model) == wanted).collect();
+        if found.is_empty() {
+            let models: BTreeSet<_> = self.releases().iter().map(|release| release.model.as_str()).collect();
+            let place = "the list of published SAEs".to_owned();
+            let known = models.into_iter().map(str::to_owned).collect();
+            return Err(Error::Unknown { kind: "model", name: model.to_owned(), place, known });
+        }
+        Ok(found)
+    }
+}
+
+/// A model's name without its owner, whichever of its names is given: aliases, and copies that others keep.
+fn plain_model(name: &str) -> String {
+    let owned = resolve_model(name).unwrap_or(name);
+    let plain = owned.rsplit('/').next().unwrap_or_default();
+    // A copy of a model that goes by its alias, as openai-community/gpt2-small would.
+    resolve_model(plain).unwrap_or(plain).rsplit('/').next().unwrap_or_default().to_lowercase()
+}
+
+impl SaeListing {
+    fn of(release: &Release, sae: &RegistrySae) -> Self {
+        SaeListing {
+            release: release.name.clone(),
+            sae_id: sae.id.clone(),
+            model: release.model.clone(),
+            repo_id: release.repo_id.clone(),
+            hook: site::hook(release, sae),
+            width: site::width(release, sae),
+            l0: sae.l0,
+            neuronpedia: sae.neuronpedia.clone(),
+        }
+    }
+
+    /// Whether all words are in its names; they are in lower case.
+    fn has(&self, words: &[&str]) -> bool {
+        let SaeListing { release, sae_id, model, repo_id, hook, neuronpedia, .. } = self;
+        let (hook, neuronpedia) = (hook.as_deref().unwrap_or(""), neuronpedia.as_deref().unwrap_or(""));
+        let names = [release, sae_id, model, repo_id, hook, neuronpedia].join(" ").to_lowercase();
+        words.iter().all(|word| names.contains(word))
+    }
+}
+
+impl ReleaseListing {
+    /// What SAEs of one release have together.
+    fn of(saes: &[SaeListing]) -> Option<Self> {
+        let first = saes.first()?;
+        let hooks = saes.iter().filter_map(|sae| sae.hook.as_deref());
+        let hooks =
+            hooks.map(|hook| match hook.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+                Some((layer, point)) => (layer.parse::<usize>().ok(), point.to_owned()),
+                None => (None, hook.to_owned()),
+            });
+        let (layers, points): (BTreeSet<_>, BTreeSet<_>) = hooks.unzip();
+        let widths: BTreeSet<_> = saes.iter().filter_map(|sae| sae.width).collect();
+        Some(ReleaseListing {
+            release: first.release.clone(),
+            model: first.model.clone(),
+            repo_id: first.repo_id.clone(),
+            saes: saes.len(),
+            hooks: points.into_iter().collect(),
+            layers: layers.into_iter().flatten().collect(),
+            widths: widths.into_iter().collect(),
+        })
+    }
+}
+
+/// The order of names in which numbers count as numbers: `layer_2` before `layer_10`.
+pub(super) fn natural(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a, b);
+    loop {
+        let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let ((number_a, rest_a), (number_b, rest_b)) = (a.split_at(digits(a)), b.split_at(digits(b)));
+        if !number_a.is_empty() && !number_b.is_empty() {
+            let (stripped_a, stripped_b) =
+                (number_a.trim_start_matches('0'), number_b.trim_start_matches('0'));
+            let order = stripped_a.len().cmp(&stripped_b.len()).then_with(|| stripped_a.cmp(stripped_b));
+            if order.is_ne() {
+                return order;
+            }
+            (a, b) = (rest_a, rest_b);
+            continue;
+        }
+        let (mut letters_a, mut letters_b) = (a.chars(), b.chars());
+        match (letters_a.next(), letters_b.next()) {
+            (Some(x), Some(y)) if x == y => (a, b) = (letters_a.as_str(), letters_b.as_str()),
+            (x, y) => return x.cmp(&y),
+        }
+    }
+}
+
+impl fmt::Display for Saes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.saes.is_empty() {
+            return f.write_str("no SAEs");
+        }
+        let mut left = SHOWN;
+        for (n, saes) in self.saes.chunk_by(|a, b| a.release == b.release).enumerate() {
+            let Some(first) = saes.first().filter(|_| left > 0) else { break };
+            let gap = if n == 0 { "" } else { "\n\n" };
+            write!(f, "{gap}{}, {} on {}", first.release, count(saes.len(), "SAE"), first.model)?;
+            let rows = saes.iter().take(left).map(|sae| {
+                let hook = sae.hook.clone().unwrap_or_default();
+                let width = sae.width.map_or(String::new(), |width| width.to_string());
+                let l0 = sae.l0.map_or(String::new(), |l0| format!("{l0:.0}"));
+                [sae.sae_id.clone(), hook, width, l0]
+            });
+            let titles = ["sae_id", "hook", "width", "l0"].map(str::to_owned);
+            table(f, [titles].into_iter().chain(rows).collect(), [false, false, true, true])?;
+            left = left.saturating_sub(saes.len());
+        }
+        match self.saes.len().checked_sub(SHOWN) {
+            Some(more @ 1..) => write!(f, "\n\n… {more} more: name a release, or search for more words"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Releases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.releases.is_empty() {
+            return f.write_str("no SAEs");
+        }
+        for (n, releases) in self.releases.chunk_by(|a, b| a.model == b.model).enumerate() {
+            let model = releases.first().map_or("", |release| &release.model);
+            write!(f, "{}{model}", if n == 0 { "" } else { "\n\n" })?;
+            let rows = releases.iter().map(|release| {
+                let widths = match release.widths.as_slice() {
+                    [] => String::new(),
+                    [one] => short(*one),
+                    [first, .., last] => format!("{}-{}", short(*first), short(*last)),
+                };
+                let saes = count(release.saes, "SAE");
+                [release.release.clone(), saes, release.hooks.join(" "), ranges(&release.layers), widths]
+            });
+            table(f, rows.collect(), [false, true, false, false, false])?;
+        }
+        Ok(())
+    }
+}
+
+/// Lines of aligned columns, each line after a line break and indented; columns of numbers end together.
+fn table<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    rows: Vec<[String; N]>,
+    right: [bool; N],
+) -> fmt::Result {
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for ((cell, width), right) in row.iter().zip(widths).zip(right) {
+            line += "  ";
+            line += &if right { format!("{cell:>width$}") } else { format!("{cell:width$}") };
+        }
+        write!(f, "\n{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Numbers in rising order, runs of them joined: `0-11`, `5,12,19`.
+fn ranges(numbers: &[usize]) -> String {
+    let runs = numbers.chunk_by(|a, b| a + 1 == *b).filter_map(|run| match (run.first()?, run.last()?) {
+        (first, last) if first == last => Some(first.to_string()),
+        (first, last) => Some(format!("{first}-{last}")),
+    });
+    runs.collect::<Vec<_>>().join(",")
+}
+
+/// A width as people say it: `16k`, `1m`; 24576 has no such name.
+fn short(width: usize) -> String {
+    match width {
+        _ if !width.is_power_of_two() || width < 1000 => width.to_string(),
+        0..1_000_000 => format!("{}k", width / 1000),
+        _ => format!("{}m", width / 1_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_names_count_as_numbers() {
+        let mut names = vec!["layer_10/a", "layer_2/b", "layer_2/a", "layer_02", "layer", "layers"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(names, ["layer", "layer_02", "layer_2/a", "layer_2/b", "layer_10/a", "layers"]);
+    }
+
+    #[test]
+    fn ranges_and_widths_read_well() {
+        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
+        assert_eq!(
+            [768, 4096, 16384, 24576, 131_072, 1 << 20].map(short),
+            ["768", "4k", "16k", "24576", "131k", "1m"]
+        );
+    }
+
+    #[test]
+    fn a_model_has_several_names() {
+        for name in ["gpt2", "gpt2-small", "GPT2-small", "openai-community/gpt2"] {
+            assert_eq!(plain_model(name), "gpt2");
+        }
+        for name in ["google/gemma-2-2b", "gemma-2-2b"] {
+            assert_eq!(plain_model(name), "gemma-2-2b");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The SAEs that others have published, by the names that SAELens gives them: a release and an id.
+//!
+//! The list is that of SAELens, part of the program (assets/registry/README.md) and read when it is first asked for; a
+//! newer one can be read from a file. It says where an SAE lies and what has to be known beyond its checkpoint.
+
+mod list;
+mod site;
+
+pub use list::{ReleaseListing, Releases, SaeFilter, SaeListing, Saes, list_releases, list_saes};
+
+use crate::error::{Error, Result, did_you_mean, nearest};
+use crate::yaml;
+use flate2::read::GzDecoder;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::LazyLock;
+
+/// The most that a list may hold, in bytes; SAELens' own has 1.5 MB.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// The list of the program.
+const EMBEDDED: &[u8] = include_bytes!("../../assets/registry/pretrained_saes.json.gz");
+
+/// The releases of published SAEs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Registry {
+    releases: Vec<Release>,
+}
+
+/// SAEs that were published together, on one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Release {
+    /// Its name: `gpt2-small-res-jb`.
+    pub name: String,
+    /// The repository on the hub.
+    pub repo_id: String,
+    /// The model, by its id on the hub or an alias, as the list has it.
+    pub model: String,
+    /// SAELens' name for the layout of the checkpoints; none for its own.
+    pub conversion_func: Option<String>,
+    /// What to believe rather than the checkpoints' `cfg.json`, merged into it before anything is made of it.
+    pub config_overrides: Map<String, Value>,
+    /// The SAEs.
+    pub saes: Vec<RegistrySae>,
+}
+
+/// One SAE of a [`Release`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegistrySae {
+    /// Its name within the release.
+    pub id: String,
+    /// The folder or file in the repository.
+    pub path: String,
+    /// The mean number of active features at a token, as its authors measured it.
+    pub l0: Option<f64>,
+    /// How much of the activations' variance it explains, as its authors measured it; old ones by a wrong formula.
+    pub variance_explained: Option<f64>,
+    /// Its page on Neuronpedia: `gpt2-small/8-res-jb`.
+    pub neuronpedia: Option<String>,
+    /// The factor of an SAE whose checkpoint asks for one and does not hold it.
+    pub norm_scaling_factor: Option<f64>,
+}
+
+/// A release as it is written: SAELens' keys. Those that are not here mean nothing to us.
+#[derive(Deserialize)]
+struct WrittenRelease {
+    repo_id: String,
+    model: String,
+    conversion_func: Option<String>,
+    config_overrides: Option<Map<String, Value>>,
+    saes: Vec<WrittenSae>,
+}
+
+/// An SAE as it is written. `saes`: a release of SAELens 6.54 is nested inside one of its own SAEs.
+#[derive(Deserialize)]
+struct WrittenSae {
+    id: String,
+    path: Option<String>,
+    l0: Option<f64>,
+    variance_explained: Option<f64>,
+    neuronpedia: Option<String>,
+    norm_scaling_factor: Option<f64>,
+    #[serde(default)]
+    saes: Vec<WrittenSae>,
+}
+
+impl Registry {
+    /// The list that is part of the program.
+    pub fn embedded() -> &'static Registry {
+        // It is read by the tests, so that there is nothing here that could fail.
+        static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
+            let text = decompressed(EMBEDDED).unwrap_or_default();
+            Registry::of(serde_json::from_slice(&text).unwrap_or_default())
+        });
+        &REGISTRY
+    }
+
+    /// Reads a list from a file: SAELens' `pretrained_saes.yaml`, or the same as JSON (`.json` or `.json.gz`).
+    ///
+    /// # Errors
+    /// A file that cannot be read, is larger than 64 MiB or no such list.
+    pub fn open(path: &Path) -> Result<Registry> {
+        let bytes = read(path)?;
+        let name = path.to_string_lossy().to_lowercase();
+        let written = if name.ends_with(".json") || name.ends_with(".json.gz") {
+            serde_json::from_slice(&bytes).map_err(|error| Error::malformed(path, error.to_string()))
+        } else {
+            let text = std::str::from_utf8(&bytes);
+            let text = text.map_err(|_| Error::malformed(path, "expected YAML in UTF-8"))?;
+            yaml::parse(path, text)
+        };
+        let hint = "expected a list of releases as in SAELens' `pretrained_saes.yaml`";
+        Ok(Registry::of(written.map_err(|error| error.with_hint(hint))?))
+    }
+
+    fn of(written: BTreeMap<String, WrittenRelease>) -> Registry {
+        let releases = written.into_iter().map(|(name, written)| {
+            let mut saes = Vec::with_capacity(written.saes.len());
+            add(written.saes, &mut HashSet::new(), &mut saes);
+            Release {
+                name,
+                repo_id: written.repo_id,
+                model: written.model,
+                conversion_func: written.conversion_func,
+                config_overrides: written.config_overrides.unwrap_or_default(),
+                saes,
+            }
+        });
+        Registry { releases: releases.collect() }
+    }
+
+    /// All releases, sorted by name.
+    pub fn releases(&self) -> &[Release] {
+        &self.releases
+    }
+
+    /// The release of this name, in any case.
+    pub fn release(&self, name: &str) -> Option<&Release> {
+        self.releases.iter().find(|release| release.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The release of this name and its SAE of this id, both in any case. A release that has just one SAE does
+    /// without an id.
+    ///
+    /// # Errors
+    /// A release or an id that is not in the list; a release of several SAEs without an id.
+    pub fn find(&self, release: &str, sae_id: Option<&str>) -> Result<(&Release, &RegistrySae)> {
+        let release = self.known(release)?;
+        match (sae_id, release.saes.as_slice()) {
+            (None, [only]) => Ok((release, only)),
+            (None, _) => Err(release.needs_id()),
+            (Some(id), saes) => {
+                let sae = saes.iter().find(|sae| sae.id.eq_ignore_ascii_case(id));
+                Ok((release, sae.ok_or_else(|| release.unknown_id(id))?))
+            }
+        }
+    }
+
+    /// As [`Registry::release`], with an error that names the nearest.
+    fn known(&self, name: &str) -> Result<&Release> {
+        self.release(name).ok_or_else(|| {
+            let names = self.releases.iter().map(|release| release.name.as_str());
+            Error::unknown("release", name, nearest(name, names, 5))
+        })
+    }
+}
+
+impl Release {
+    fn unknown_id(&self, id: &str) -> Error {
+        let near = did_you_mean(id, self.saes.iter().map(|sae| sae.id.as_str()));
+        let near = near.map_or(String::new(), |near| format!("did you mean `{near}`? "));
+        Error::mismatch(
+            format!("release `{}` has no SAE `{id}`", self.name),
+            format!("{near}{}", self.some_ids()),
+        )
+    }
+
+    fn needs_id(&self) -> Error {
+        let what = format!("release `{}`", self.name);
+        Error::invalid(what, "the id of one of its SAEs", "none").with_hint(self.some_ids())
+    }
+
+    /// The first few ids, and how to see the others.
+    fn some_ids(&self) -> String {
+        let mut ids: Vec<_> = self.saes.iter().map(|sae| sae.id.as_str()).collect();
+        ids.sort_by(|a, b| list::natural(a, b));
+        let shown: Vec<_> = ids.iter().take(5).map(|id| format!("`{id}`")).collect();
+        let rest = match ids.len() {
+            0..=5 => String::new(),
+            _ => format!(", …; `saescope saes --release {}` lists them", self.name),
+        };
+        format!("it has {}: {}{rest}", ids.len(), shown.join(", "))
+    }
+}
+
+/// Adds SAEs and those nested inside them; the first of an id counts. One without a path lies where its id says.
+fn add(written: Vec<WrittenSae>, ids: &mut HashSet<String>, saes: &mut Vec<RegistrySae>) {
+    for sae in written {
+        if ids.insert(sae.id.to_lowercase()) {
+            saes.push(RegistrySae {
+                path: sae.path.unwrap_or_else(|| sae.id.clone()),
+                id: sae.id,
+                l0: sae.l0,
+                variance_explained: sae.variance_explained,
+                neuronpedia: sae.neuronpedia,
+                norm_scaling_factor: sae.norm_scaling_factor,
+            });
+        }
+        add(sae.saes, ids, saes);
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    crate::files::check_is_file(path)?;
+    let file = File::open(path).map_err(Error::file("open", path))?;
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        bytes = decompressed(&bytes).map_err(Error::file("read", path))?;
+    }
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(Error::malformed(path, format!("expected at most {} MiB", MOST_BYTES >> 20)));
+    }
+    Ok(bytes)
+}
+
+/// What a gzip file holds, as far as just beyond the most that is taken.
+fn decompressed(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    GzDecoder::new(bytes).take(MOST_BYTES + 1).read_to_end(&mut text)?;
+    Ok(text)
+}

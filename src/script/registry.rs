@@ -1,0 +1,65 @@
+//! Published SAEs: `list_saes`.
+
+use super::{ScriptResult, options, script};
+use crate::error::Error;
+use crate::registry::{SaeFilter, Saes, list_saes as list};
+use rhai::plugin::*;
+use rhai::{Dynamic, Engine, INT, Map, Module};
+use std::any::TypeId;
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(functions).into());
+    let mut module = Module::new();
+    module.set_iter_result(TypeId::of::<Saes>(), |saes| {
+        let saes = saes.try_cast::<Saes>().unwrap_or_default().saes;
+        Box::new(saes.into_iter().map(rhai::serde::to_dynamic))
+    });
+    engine.register_global_module(module.into());
+}
+
+#[export_module]
+mod functions {
+    /// A list of published SAEs.
+    pub type Saes = crate::registry::Saes;
+
+    /// The SAEs that others have published, by the names of SAELens. Options: `model` (an alias or an id on the hub),
+    /// `search` (words that are in the names), `release`, `limit`, and `registry`, SAELens' `pretrained_saes.yaml`
+    /// where a newer list is wanted than that of the program. `for sae in list { … }` walks through maps with `release`,
+    /// `sae_id`, `model`, `repo_id`, `hook`, `width`, `l0` and `neuronpedia`; what the names do not tell is `()`.
+    ///
+    /// ```rhai
+    /// let saes = list_saes(#{ model: "gpt2-small", search: "res-jb" });
+    /// print(saes);
+    /// for sae in saes {
+    ///     print(`${sae.release} ${sae.sae_id}: ${sae.hook}`);
+    /// }
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn list_saes() -> ScriptResult<Saes> {
+        script(list(&SaeFilter::default()))
+    }
+
+    #[rhai_fn(name = "list_saes", return_raw, volatile)]
+    pub fn list_saes_with(options: Map) -> ScriptResult<Saes> {
+        script(list(&options::parse(options)?))
+    }
+
+    /// How many there are.
+    #[rhai_fn(global, name = "len", get = "len", pure)]
+    pub fn saes_len(saes: &mut Saes) -> INT {
+        saes.saes.len() as INT
+    }
+
+    /// One of the list, a map.
+    #[rhai_fn(global, index_get, pure, return_raw)]
+    pub fn saes_at(saes: &mut Saes, index: INT) -> ScriptResult<Dynamic> {
+        let found = usize::try_from(index).ok().and_then(|index| saes.saes.get(index));
+        let expected = format!("a whole number from 0 to {}", saes.saes.len().saturating_sub(1));
+        rhai::serde::to_dynamic(script(found.ok_or_else(|| Error::invalid("the index", expected, index)))?)
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_saes(saes: &mut Saes) -> String {
+        saes.to_string()
+    }
+}

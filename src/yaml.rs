@@ -1,0 +1,47 @@
+//! YAML from others: cards of datasets, lists of releases.
+
+use crate::error::{Error, Result};
+use serde::de::DeserializeOwned;
+use std::path::Path;
+
+/// The value that a YAML document holds; `path` is where it comes from, for messages. What aliases and nesting can
+/// blow a small document up to is limited.
+///
+/// # Errors
+/// A document that is no YAML, too large, or another value than `T`.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_events: 4_000_000, max_nodes: 2_000_000 },
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let at = error.location().map_or(String::new(), |at| format!("line {}", at.line()));
+        let message = error.without_snippet().to_string();
+        // The place is said already.
+        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
+        Error::Malformed { path: path.to_owned(), at, message, hint: None }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn a_small_document_stays_small() {
+        let path = Path::new("a.yaml");
+        let value: Value = parse(path, "a: [1, true, x]\nb: &n {c: 2.5}\nd: *n").unwrap();
+        assert_eq!(value, serde_json::json!({"a": [1, true, "x"], "b": {"c": 2.5}, "d": {"c": 2.5}}));
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..12 {
+            bomb += &format!("a{i}: &a{i} [{}]\n", [format!("*a{}", i - 1).as_str(); 10].join(", "));
+        }
+        for (text, what) in
+            [(bomb.as_str(), ""), (&"[".repeat(100_000), ""), ("a: b\nc: [", "line 2"), ("\0", "")]
+        {
+            let error = parse::<Value>(path, text).unwrap_err().to_string();
+            assert!(error.starts_with("`a.yaml`") && error.contains(what), "{error}");
+        }
+    }
+}
