@@ -14,7 +14,7 @@ const MOST_PICKLE: u64 = 4 << 20;
 /// How deep dictionaries and wrappers are followed.
 const MOST_DEPTH: usize = 16;
 /// How many values are looked at: a pickle can repeat itself endlessly in few bytes.
-const MOST_VALUES: usize = 100_000;
+const MOST_VALUES: usize = 1_000_000;
 
 /// The pickle of a torch checkpoint, if the archive is one.
 pub(super) fn pickle_of(members: &[Member]) -> Option<&Member> {

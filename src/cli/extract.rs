@@ -49,7 +49,7 @@ pub(super) struct ExtractArguments {
     /// The most documents to take [default: all]
     #[arg(long, value_name = "N")]
     max_examples: Option<u64>,
-    /// An activation is kept if it is above this
+    /// An activation is kept if it is further from 0 than this
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     activation_threshold: f64,
     /// The most contexts in one forward pass; changes the speed and the memory, not the result

@@ -24,7 +24,7 @@ pub struct ExtractOptions {
     pub output_path: String,
     /// The most documents to take. Default: all.
     pub max_examples: Option<u64>,
-    /// An activation is kept if it is above this. Default: 0.
+    /// An activation is kept if it is further from 0 than this. Default: 0.
     pub activation_threshold: f64,
     /// The most contexts in one forward pass; a pass also takes no more than about 1,024 tokens. Changes the speed
     /// and the memory, not the result. Default: 64.

@@ -18,7 +18,7 @@ pub struct FeatureRecord {
     pub tokens: Vec<u32>,
     /// For each token the character (Unicode scalar) at which it starts in `text`, `[pos]`; 0 for a BOS.
     pub offsets: Vec<usize>,
-    /// For each token, ascending, the features whose activation is above the threshold, `[pos][active]`.
+    /// For each token, ascending, the features whose activation is further from 0 than the threshold, `[pos][active]`.
     pub active_features: Vec<Vec<u32>>,
     /// Their activations, `[pos][active]`.
     pub activations: Vec<Vec<f32>>,

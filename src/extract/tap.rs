@@ -7,7 +7,7 @@ use crate::progress::Progress;
 use crate::sae::{Features, Sae};
 use candle_core::Tensor;
 
-/// The features that are active above `threshold` at each token of a batch, BOS included.
+/// The features whose activation is further from 0 than `threshold` at each token of a batch, BOS included.
 ///
 /// Runs the model as far as the SAE's hook, and gives the SAE what it was trained on: this is the one place that knows
 /// both.

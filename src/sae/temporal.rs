@@ -17,6 +17,8 @@ use candle_core::{D, Device, Tensor};
 use std::ops::Range;
 
 const EPS: f64 = 1e-6;
+/// Tokens that look back at a time: their scores alone are held.
+const BLOCK: usize = 256;
 
 /// What inputs are multiplied by before they are encoded.
 pub(super) fn lambda(cfg: &SaeConfig) -> f64 {
@@ -62,18 +64,24 @@ fn step(
     let q = heads(layer.q_target.forward(&z)?)?; // [n_heads, pos, d_head]
     let k = heads(layer.k_ctx.forward(&before)?)?;
     let v = heads(layer.v_ctx.forward(&before)?)?;
-    let scale = 1.0 / (q.dim(2)? as f64).sqrt();
-    let scores = (q.matmul(&k.t()?)? * scale)?.broadcast_add(&causal_mask(n)?)?;
-    let mixed = softmax(&scores, 2)?.matmul(&v)?.transpose(0, 1)?.contiguous()?.reshape((n, cfg.d_sae))?;
+    let mut mixed = Vec::new();
+    for start in (0..n).step_by(BLOCK) {
+        let (end, rows) = ((start + BLOCK).min(n), BLOCK.min(n - start));
+        let visible = |x: &Tensor| x.narrow(1, 0, end)?.contiguous();
+        let scores = q.narrow(1, start, rows)?.contiguous()?.matmul(&visible(&k)?.t()?)?;
+        let scores = (scores / (q.dim(2)? as f64).sqrt())?.broadcast_add(&causal_mask(start, end)?)?;
+        mixed.push(softmax(&scores, 2)?.matmul(&visible(&v)?)?);
+    }
+    let mixed = Tensor::cat(&mixed, 1)?.transpose(0, 1)?.contiguous()?.reshape((n, cfg.d_sae))?;
     let predicted = layer.c_proj.forward(&mixed)?.relu()?.matmul(weights.w_dec(cfg)?)?; // [pos, d_in]
     let norm = (predicted.sqr()?.sum_keepdim(D::Minus1)?.sqrt()? + EPS)?;
     let share = (&predicted * residual)?.sum_keepdim(D::Minus1)?.div(&norm.sqr()?)?;
     Ok((residual - predicted.broadcast_mul(&share)?)?)
 }
 
-/// `[pos, pos]`: 0 where a token may look, −∞ at later ones.
-fn causal_mask(n: usize) -> Result<Tensor> {
-    let row = |i: usize| (0..n).map(move |j| if j <= i { 0f32 } else { f32::NEG_INFINITY });
-    let mask: Vec<f32> = (0..n).flat_map(row).collect();
-    Ok(Tensor::from_vec(mask, (n, n), &Device::Cpu)?)
+/// For the tokens `start..end` what they see of the tokens `0..end`: 0 where a token may look, −∞ at later ones.
+fn causal_mask(start: usize, end: usize) -> Result<Tensor> {
+    let row = |i: usize| (0..end).map(move |j| if j <= i { 0f32 } else { f32::NEG_INFINITY });
+    let mask: Vec<f32> = (start..end).flat_map(row).collect();
+    Ok(Tensor::from_vec(mask, (end - start, end), &Device::Cpu)?)
 }

@@ -66,6 +66,8 @@ fn saelens_architectures_in_other_ways() {
 
     let sae = check("saes/native_more/temporal_untied");
     assert_eq!(sae.cfg().activation_normalization_factor, Some(0.7));
+    // More tokens than look back at a time.
+    check("saes/native_more/temporal_long");
     check("saes/native_more/matching_pursuit_by_residual");
 
     // The answers of these are SAELens' after fold_W_dec_norm().
@@ -309,6 +311,74 @@ fn folding_the_decoder_norm_scales_features_and_leaves_the_output() {
         let error = Sae::load(&fixture(&format!("saes/native/{name}")), None, &fold).unwrap_err();
         assert!(error.to_string().contains("would change which features"), "{error}");
     }
+}
+
+#[test]
+fn a_report_says_what_was_loaded() {
+    let sae = check("saes/llama_scope/Llama3_1-8B-Base-L1R-8x");
+    let report = sae.report();
+    assert_eq!((report.layout.as_str(), report.architecture.as_str()), ("llama_scope", "jumprelu"));
+    assert_eq!((report.d_in, report.d_sae, report.d_out), (16, 48, 16));
+    let factor = 4.0 / 7.5;
+    assert_eq!(report.at_the_tap, [format!("times {factor} (folded into the weights)")]);
+    assert!(report.files[0].ends_with("checkpoints/final.safetensors"), "{:?}", report.files);
+    assert!(report.warnings.is_empty() && report.revision.is_none());
+    let text = sae.to_string();
+    assert!(text.contains("llama_scope layout") && text.contains("bf16 on disk"), "{text}");
+
+    let sae = check("saes/hook_z_kk");
+    assert_eq!(sae.report().at_the_tap, ["minus the value bias", "heads joined", "minus b_dec"]);
+    let sae = check("saes/saelens_legacy/blocks.1.hook_resid_pre");
+    assert!(sae.report().warnings[0].contains("center_writing_weights"), "{sae}");
+}
+
+#[test]
+fn configs_that_make_no_sense_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, from: &str, to: &str| {
+        let source = |file: &str| fixture(&format!("saes/native/{name}/{file}"));
+        let cfg = std::fs::read_to_string(source("cfg.json")).unwrap();
+        assert!(cfg.contains(from), "{cfg}");
+        std::fs::write(folder.path().join("cfg.json"), cfg.replacen(from, to, 1)).unwrap();
+        let weights = folder.path().join("sae_weights.safetensors");
+        std::fs::copy(source("sae_weights.safetensors"), weights).unwrap();
+        let loaded = Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default());
+        loaded.unwrap_err().to_string()
+    };
+    for (name, from, to, message) in [
+        ("temporal", "\"n_attn_layers\": 1", "\"n_attn_layers\": 1000000000000", "at most 64"),
+        ("temporal", "\"n_heads\": 4", "\"n_heads\": 5", "a divisor of `d_sae`"),
+        ("temporal", "\"n_attn_layers\": 1", "\"n_attn_layers\": 2", "unknown tensor `attn_layers.1"),
+        (
+            "temporal",
+            "\"sae_diff_type\": \"topk\"",
+            "\"sae_diff_type\": \"x\"",
+            "unknown kind of temporal SAE `x`",
+        ),
+        (
+            "transcoder",
+            "\"apply_b_dec_to_input\": false",
+            "\"apply_b_dec_to_input\": true",
+            "false, for a transcoder",
+        ),
+        ("transcoder", "\"d_out\": 16", "\"d_out\": 12", "expected shape [48, 12], got [48, 16]"),
+        ("abstopk", "\"k\": 5", "\"k\": -5", "`k`: expected a positive whole number, got -5"),
+        (
+            "matching_pursuit",
+            "\"residual_threshold\": 0.01",
+            "\"residual_threshold\": []",
+            "expected a number, got []",
+        ),
+    ] {
+        let error = write(name, from, to);
+        assert!(error.contains(message), "{error}");
+    }
+    let options = SaeOptions { norm_scaling_factor: Some(0.5), ..Default::default() };
+    let error = Sae::load(&fixture("saes/native/temporal"), None, &options).unwrap_err();
+    assert!(error.to_string().contains("`norm_scaling_factor` is for SAEs with"), "{error}");
+    let options = SaeOptions { hook_name: Some("blocks.1.hook_oddity".to_owned()), ..Default::default() };
+    let error = Sae::load(&fixture("saes/native/standard"), None, &options).unwrap_err();
+    assert!(error.to_string().contains("unknown hook `blocks.1.hook_oddity`"), "{error}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! under all its names, with the defaults that SAELens' `handle_pre_6_0_config` gives to what is not there.
 
 use crate::error::{Error, Result};
+use crate::hooks::hook_name_of;
 use crate::sae::config::{Architecture, Normalization, SaeConfig};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -24,7 +25,11 @@ pub(super) fn config(
     let (d_in, d_sae) = (cfg.size("d_in")?, cfg.size("d_sae")?);
     let architecture = architecture(&cfg, d_sae)?;
     let is_transcoder = architecture.is_transcoder();
-    let hook_name = cfg.text(&["hook_name", "hook_point"])?.map(str::to_owned);
+    let hook = |names: &[&str]| {
+        let name = cfg.text(names)?;
+        Ok::<_, Error>(name.map(|name| hook_name_of(name).unwrap_or_else(|| name.to_owned())))
+    };
+    let hook_name = hook(&["hook_name", "hook_point"])?;
     let at_hook_z = hook_name.as_deref().is_some_and(|name| name.contains("hook_z"));
     let kwargs = cfg.read(&["model_from_pretrained_kwargs"], "an object", Value::as_object)?;
     let trained_on = |key: &str| match kwargs.and_then(|kwargs| kwargs.get(key)) {
@@ -49,7 +54,7 @@ pub(super) fn config(
             None => d_in,
         },
         dtype: String::new(),
-        hook_name_out: cfg.text(&["hook_name_out"])?.map(str::to_owned),
+        hook_name_out: hook(&["hook_name_out"])?,
         hook_head_index: cfg.read(&["hook_head_index", "hook_point_head_index"], "a whole number", index)?,
         apply_b_dec_to_input: cfg.flag("apply_b_dec_to_input")?.unwrap_or(!is_transcoder),
         normalize_activations: normalization(&cfg)?,

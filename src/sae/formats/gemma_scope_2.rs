@@ -6,8 +6,15 @@ use crate::error::{Error, Result};
 use crate::hooks::hook_name_of;
 use crate::sae::weights::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 pub(super) fn open(place: &Place) -> Result<Found> {
+    let folder = place.path();
+    if let Some(kind) =
+        folder.split('/').find(|part| part.starts_with("clt") || part.starts_with("crosscoder"))
+    {
+        return Err(of_several_layers(Path::new(&place.whole_name()), kind));
+    }
     let path = place.local("params.safetensors")?;
     let checkpoint = place.checkpoint("params.safetensors")?;
     let (cfg_path, said) = match place.has("config.json")? {
@@ -66,6 +73,11 @@ pub(super) fn open(place: &Place) -> Result<Found> {
         ..Parts::new(Matrix::plain("w_enc"), Matrix::plain("w_dec"), "b_enc", "b_dec")
     };
     Ok(place.found(config, checkpoint, parts))
+}
+
+fn of_several_layers(path: &Path, kind: &str) -> Error {
+    Error::malformed(path, format!("a `{kind}` reads or writes several layers at once"))
+        .with_hint("SAEs and transcoders of one layer are read: take one of those")
 }
 
 /// The hub's name of a model: the configs leave out who published it, and write `v3`; the smallest has no `-pt`.

@@ -93,3 +93,95 @@ pub(super) fn open(repo: &Repo, path: &str, hints: &Hints, progress: &Progress) 
         None => Err(Error::unknown("conversion", conversion, LAYOUTS.map(|(_, saelens, _)| saelens))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sae::config::Normalization;
+    use serde_json::json;
+
+    fn open_with(folder: &str, path: &str, hints: &Hints) -> Result<Found> {
+        let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/saes");
+        open(&Repo::local(fixtures.join(folder)), path, hints, &Progress::default())
+    }
+
+    #[test]
+    fn hints_add_to_what_the_files_say() {
+        let overrides = json!({
+            "model_from_pretrained_kwargs": { "center_writing_weights": true },
+            "normalize_activations": "constant_norm_rescale",
+            "dataset_path": "another",
+        });
+        let hints = Hints { overrides: place::values(overrides), ..Hints::default() };
+        let found = open_with("saelens_legacy", "blocks.1.hook_resid_pre", &hints).unwrap();
+        assert_eq!(found.config.center_writing_weights, Some(true));
+        assert_eq!(found.config.normalize_activations, Normalization::ConstantNormRescale);
+        assert_eq!(found.config.dataset_path.as_deref(), Some("another"));
+        assert_eq!(found.config.model_name.as_deref(), Some("gpt2-small"));
+
+        let hints = Hints { norm_scaling_factor: Some(0.2), ..Hints::default() };
+        let folder = "gemma_2b_blocks.12.hook_resid_post_16384";
+        let found = open_with("saelens_norm_factor", folder, &hints).unwrap();
+        assert_eq!(found.config.norm_scaling_factor, Some(0.2));
+
+        let hints = Hints {
+            conversion: Some("gemma_2".to_owned()),
+            hook_name: Some("blocks.1.hook_mlp_out".to_owned()),
+            model_name: Some("gemma-2-2b".to_owned()),
+            ..Hints::default()
+        };
+        let found = open_with("gemma_scope_stored", "layer_1/width_16k/average_l0_71", &hints).unwrap();
+        assert_eq!(found.config.hook_name.as_deref(), Some("blocks.1.hook_mlp_out"));
+        assert_eq!(found.config.model_name.as_deref(), Some("gemma-2-2b"));
+        let found = open_with("gemma-scope-2b-pt-res", "embedding/width_4k/average_l0_6", &hints).unwrap();
+        assert_eq!(found.config.hook_name.as_deref(), Some("hook_embed"));
+    }
+
+    #[test]
+    fn each_conversion_reads_its_layout() {
+        for (conversion, folder, path) in [
+            ("sae_lens", "native", "standard"),
+            ("sae_lens", "saelens_v5_topk", "v5_32k_layer_1.pt"),
+            ("gemma_2", "gemma_scope_deflated", "layer_1/width_16k/average_l0_71"),
+            ("gemma_2_transcoder", "gemma_scope_stored", "layer_1/width_16k/average_l0_71"),
+            ("gemma_3", "gemma_scope_2", "resid_post/layer_1_width_16k_l0_small"),
+            ("dictionary_learning_1", "dictionary_learning", "topk"),
+            ("sparsify", "sparsify", "layers.1"),
+            ("llama_scope", "llama_scope", "Llama3_1-8B-Base-L1R-8x"),
+            ("llama_scope_r1_distill", "llama_scope_r1_distill", "L15R"),
+            ("goodfire", "goodfire", "Llama-3.1-8B-Instruct-SAE-l19.pth"),
+            ("deepseek_r1", "deepseek", "DeepSeek-R1-Distill-Llama-8B-SAE-l19.pt"),
+            ("openai", "openai", "1.pt"),
+            ("qwen_scope", "qwen_scope", "layer1.sae.pt"),
+            ("mwhanna_transcoder", "mwhanna_transcoder", "layer_1.safetensors"),
+            ("mntss_clt_layer_transcoder", "circuit_tracer/clt", "1"),
+            ("temporal", "temporal", "layer_12/temporal"),
+        ] {
+            let told = Hints { conversion: Some(conversion.to_owned()), ..Hints::default() };
+            let told = open_with(folder, path, &told).map(|found| found.config);
+            let sniffed = open_with(folder, path, &Hints::default()).map(|found| found.config);
+            match (told, sniffed) {
+                // The files of a transcoder and of an SAE are the same.
+                (Ok(told), Ok(_)) if conversion == "gemma_2_transcoder" => {
+                    assert!(told.architecture.is_transcoder());
+                }
+                (Ok(told), Ok(sniffed)) => assert_eq!(told, sniffed),
+                (told, sniffed) => panic!("{conversion}: {told:?} {sniffed:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_place_lacks_is_an_error_not_a_panic() {
+        for (_, conversion, _) in LAYOUTS {
+            let hints = Hints { conversion: Some(conversion.to_owned()), ..Hints::default() };
+            for path in ["", "nothing", "standard", "standard/expected.safetensors", "standard/cfg.json"] {
+                let opened = open_with("native", path, &hints);
+                assert!(conversion == "sae_lens" && path.starts_with("standard") || opened.is_err());
+            }
+        }
+        let hints = Hints { conversion: Some("gemma_3".to_owned()), ..Hints::default() };
+        let error = open_with("gemma_scope_2", "clt/layer_1_width_16k", &hints).err().unwrap();
+        assert!(error.to_string().contains("several layers at once"), "{error}");
+    }
+}

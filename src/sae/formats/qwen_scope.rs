@@ -1,7 +1,7 @@
 //! Qwen Scope: `layer0.sae.pt` and one `config.json` for all layers.
 
 use super::Found;
-use super::place::{Place, sizes, values};
+use super::place::{Place, number_behind, sizes, values};
 use crate::error::Result;
 use crate::sae::weights::{Matrix, Parts};
 use serde_json::{Map, Value, json};
@@ -19,7 +19,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let name = place.whole_name();
     let in_name = name.split_once("SAE-Res-").and_then(|(_, rest)| rest.split_once("-W"));
     let model = said.get("base_model").and_then(Value::as_str).map(str::to_owned);
-    let layer = super::place::number_behind(&place.file, "layer");
+    let layer = number_behind(&place.file, "layer");
     let cfg = json!({
         "architecture": "topk",
         "d_in": d_in,
