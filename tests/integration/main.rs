@@ -18,6 +18,8 @@ mod registry;
 mod dataset;
 // Feature datasets, whole.
 mod extract;
+// All of these by name, from a hub.
+mod by_name;
 // Scripts: values, errors, sessions.
 mod script;
 // The program.
