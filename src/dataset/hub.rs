@@ -400,7 +400,7 @@ fn split_of(repo: &Repo, config: Option<&str>, splits: Splits, options: &Dataset
         None => repo.name(),
     };
     if splits.iter().all(|(_, names)| names.is_empty()) {
-        return Err(nothing_to_read(&name));
+        return Err(nothing_to_read(repo, &name));
     }
     let wanted = options.split.as_deref().unwrap_or(TRAIN);
     let known: Vec<_> = splits.iter().map(|(split, _)| split.clone()).collect();
@@ -415,7 +415,7 @@ fn split_of(repo: &Repo, config: Option<&str>, splits: Splits, options: &Dataset
     let mut seen = HashSet::new();
     let names: Vec<_> = most_common(names).into_iter().filter(|name| seen.insert(name.clone())).collect();
     if names.is_empty() {
-        return Err(nothing_to_read(&format!("{name}`, split `{split}")));
+        return Err(nothing_to_read(repo, &format!("{name}`, split `{split}")));
     }
     Ok(Found { names, config: config.map(str::to_owned), split })
 }
@@ -430,11 +430,12 @@ fn unknown<S: Into<String>>(
     Error::Unknown { kind, name: name.to_owned(), place: format!("dataset `{dataset}`"), known }
 }
 
-fn nothing_to_read(name: &str) -> Error {
-    Error::mismatch(
-        format!("dataset `{name}`: no files that can be read"),
-        format!("expected {}", super::source::extensions()),
-    )
+fn nothing_to_read(repo: &Repo, name: &str) -> Error {
+    let mut hint = format!("expected {}", super::source::extensions());
+    if !repo.is_local() {
+        hint += "; with HF_HUB_OFFLINE, or where the hub cannot be reached, only files that were downloaded before are there";
+    }
+    Error::mismatch(format!("dataset `{name}`: no files that can be read"), hint)
 }
 
 #[cfg(test)]

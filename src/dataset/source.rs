@@ -3,7 +3,7 @@
 use super::DatasetOptions;
 use super::hub::{self, Found};
 use crate::error::{Error, Result, did_you_mean};
-use crate::hub::RepoKind;
+use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::repo::Repo;
 use std::collections::HashSet;
@@ -204,6 +204,7 @@ fn open_repo(name: &str, revision: Option<&str>, progress: &Progress) -> Result<
     let place = Path::new(name);
     let is_path = name.starts_with(['.', '/', '~']) || name.contains('\\') || name.split('/').count() > 2;
     if is_path
+        || !Snapshot::can_be_called(name)
         || Format::of(place).is_some()
         || nearest_at(place).is_some()
         || place.parent().is_some_and(|p| p != Path::new("") && p.exists())

@@ -83,6 +83,12 @@ impl Model {
             return Self::demo();
         }
         let repo = source::repo_of(name, revision, progress)?;
+        if !repo.has("config.json", progress)? {
+            return Err(Error::mismatch(
+                format!("`{}` is no model: it has no config.json", repo.name()),
+                "a model in the Hugging Face layout has config.json, model.safetensors and tokenizer.json",
+            ));
+        }
         let path = repo.file("config.json", progress)?;
         let config = files::read(&path)?;
         let config = HfConfig::parse(&path, &config)?;

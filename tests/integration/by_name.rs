@@ -72,7 +72,7 @@ fn what_users_type_loads_and_again_offline() {
     let out = |name: &str| folder.path().join(name);
     let endpoint = hub.endpoint();
     let online = succeed(folder.path(), &[("HF_ENDPOINT", &endpoint)], SCRIPT);
-    for part in ["centred", "published L0 10", "revision", "20 documents"] {
+    for part in ["centred", "published L0 10", "revision", "documents      20"] {
         assert!(online.contains(part), "no {part:?} in {online}");
     }
     let records = std::fs::read(out("out.jsonl")).unwrap();
@@ -131,9 +131,32 @@ fn the_command_takes_names_too() {
     ];
     let output = run(folder.path(), &[("HF_ENDPOINT", &endpoint)], &arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // Random weights: what was published is not what is found, and that is said.
+    // Random weights explain nothing, and that is said.
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("its authors measured 10.0") && stderr.contains("likely cause"), "{stderr}");
+    assert!(stderr.contains("of the variance at") && stderr.contains("likely cause"), "{stderr}");
+}
+
+/// A list of releases of one's own, which says another L0 than there is.
+#[test]
+fn a_registry_of_ones_own() {
+    let (hub, folder) = (hub(), tempfile::tempdir().unwrap());
+    let list = "mine:\n  repo_id: jbloom/GPT2-Small-SAEs-Reformatted\n  model: gpt2-small\n  conversion_func: null\n  \
+                saes:\n  - {id: one, path: blocks.1.hook_resid_pre, l0: 2.0, neuronpedia: gpt2-small/1-mine}\n";
+    std::fs::write(folder.path().join("list.yaml"), list).unwrap();
+    let endpoint = hub.endpoint();
+    let script = r#"
+        let sae = load_sae("mine", #{ registry: "list.yaml", center_writing_weights: true });
+        let check = check_sae(load_model("gpt2-small"), sae, "NeelNanda/pile-10k", #{ max_tokens: 300 });
+        print([sae.cfg.sae_id, sae.cfg.neuronpedia_id, check.published_l0, check.tokens >= 300, check.l0 > 6.0]);
+        print(check);
+    "#;
+    let output = succeed(folder.path(), &[("HF_ENDPOINT", &endpoint)], script);
+    assert!(output.starts_with(r#"["mine/one", "gpt2-small/1-mine", 2.0, true, true]"#), "{output}");
+    for part in
+        ["(published 2.0)", "explained variance", "active features a token here, its authors measured 2.0"]
+    {
+        assert!(output.contains(part), "no {part:?} in {output}");
+    }
 }
 
 /// A sharded model, in bf16, by its own name and at a revision.
@@ -167,10 +190,10 @@ fn shards_and_revisions() {
         )
     };
     let by_tag = succeed(folder.path(), &[("HF_ENDPOINT", &endpoint)], &script("v1"));
-    let asked = hub.requests().len();
+    let asked = hub.count("resolve");
     let by_commit = succeed(folder.path(), &[("HF_ENDPOINT", &endpoint)], &script(&first));
     assert_eq!(by_tag, by_commit);
-    assert_eq!(hub.requests().len(), asked, "a commit that is in the cache needs nothing of the hub");
+    assert_eq!(hub.count("resolve"), asked, "files that are in the cache are asked for again");
     let error = fail(folder.path(), &[("HF_ENDPOINT", &endpoint)], &script("main"));
     assert!(error.contains("model_type"), "{error}");
 }
@@ -187,9 +210,9 @@ fn names_that_lead_nowhere() {
             r#"load_model("gtp2-small")"#,
             &["unknown model `gtp2-small`", "did you mean `gpt2-small`"][..],
         ),
-        (&there, r#"load_model("nobody/nothing")"#, &["nobody/nothing", "no such model"]),
+        (&there, r#"load_model("nobody/nothing")"#, &["nobody/nothing", "there is no such repository"]),
         (&there, r#"load_model("gpt2", #{ revision: "v9" })"#, &["`v9`"]),
-        (&there, r#"load_model("../../etc")"#, &["there is no folder `../../etc`"]),
+        (&there, r#"load_model("../no-such")"#, &["there is no folder `../no-such`"]),
         (&there, r#"load_sae("gpt2-small-res-jbb")"#, &["unknown SAE", "did you mean `gpt2-small-res-jb`"]),
         (&there, r#"load_sae("gpt2-small-res-jb")"#, &["blocks.0.hook_resid_pre"]),
         (
@@ -202,7 +225,7 @@ fn names_that_lead_nowhere() {
             r#"load_sae("jbloom/GPT2-Small-SAEs-Reformatted", "blocks.2")"#,
             &["blocks.1.hook_resid_pre"],
         ),
-        (&there, r#"open_dataset("nobody/nothing")"#, &["nobody/nothing", "no such dataset"]),
+        (&there, r#"open_dataset("nobody/nothing")"#, &["nobody/nothing", "there is no such repository"]),
         (
             &there,
             r#"open_dataset("NeelNanda/pile-10k", #{ split: "trian" })"#,
