@@ -11,7 +11,8 @@
 use rayon::prelude::*;
 use saescope::{Model, Progress};
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -55,7 +56,7 @@ fn measure(role: &str, folder: &Path) {
     let what = match role {
         "least" => {
             read_once(folder);
-            "reading and converting every number once"
+            "reading and converting every number once, into memory"
         }
         "logits" => {
             let model = Model::load(&folder.to_string_lossy()).unwrap();
@@ -80,24 +81,22 @@ fn measure(role: &str, folder: &Path) {
     println!("{what}: {:.2} s{peak}", start.elapsed().as_secs_f64());
 }
 
-/// Reads every file and turns its numbers into f32s, in one buffer, on all cores.
+/// Reads every file once and turns its numbers into f32s that stay in memory, on all cores.
 fn read_once(folder: &Path) {
-    let mut bytes = vec![0u8; 64 << 20];
-    let mut numbers = vec![0f32; bytes.len() / 2];
-    for path in shards(folder) {
-        let mut file = File::open(path).unwrap();
-        loop {
-            let n = file.read(&mut bytes).unwrap();
-            if n == 0 {
-                break;
-            }
-            let pairs = bytes[..n].par_chunks_exact(2);
-            pairs.zip(&mut numbers).for_each(|(pair, number)| {
+    const PIECE: usize = 1 << 20;
+    let files = shards(folder).into_iter().map(|path| {
+        let file = File::open(path).unwrap();
+        let mut numbers = vec![0f32; file.metadata().unwrap().len() as usize / 2];
+        numbers.par_chunks_mut(PIECE / 2).enumerate().for_each_init(Vec::new, |bytes, (i, numbers)| {
+            bytes.resize(2 * numbers.len(), 0u8);
+            file.read_exact_at(bytes, (i * PIECE) as u64).unwrap();
+            for (number, pair) in numbers.iter_mut().zip(bytes.chunks_exact(2)) {
                 *number = f32::from_bits(u32::from(u16::from_le_bytes([pair[0], pair[1]])) << 16);
-            });
-            std::hint::black_box(&numbers);
-        }
-    }
+            }
+        });
+        numbers
+    });
+    std::hint::black_box(files.collect::<Vec<_>>());
 }
 
 /// The largest resident size of this process so far.

@@ -1,8 +1,8 @@
 //! Checkpoints: names and shapes are read and checked when one is opened, a tensor's numbers when it is asked for.
 //!
 //! A checkpoint is one file or several: safetensors, numpy's npz, or torch's pt; which, the first bytes say. Each tensor
-//! is read once, in pieces, straight into the `f32`s that will be used, whatever its type on disk and whichever way round
-//! it is stored: no second copy is ever held. Tensors that nobody asks for are never read. Nothing in a file is run, and
+//! is read once, on all threads, into the `f32`s that will be used, whatever its type on disk and whichever way round it is
+//! stored; of one that is turned round, its bytes as they are stored are held meanwhile. Tensors that nobody asks for are never read. Nothing in a file is run, and
 //! nothing is allocated that the file's size does not cover.
 
 mod archive;
@@ -18,6 +18,7 @@ pub use npy::{MOST_HEADER, NpyHeader};
 
 use crate::error::{Error, Result};
 use ::safetensors::Dtype;
+use rayon::prelude::*;
 use serde_json::Value;
 use source::{Source, Span};
 use std::collections::BTreeMap;
@@ -183,9 +184,9 @@ impl Checkpoint {
         if !numbers.contains(&entry.dtype) || entry.shape.iter().any(|n| *n != 1) {
             return Ok(None);
         }
-        let mut number = None;
-        read_pieces(&self.sources[entry.source], entry, 1, PIECE, |piece| number = piece.first().copied())?;
-        Ok(number.map(f64::from))
+        let mut number = [0f32];
+        read_rows(&self.sources[entry.source], entry, &mut number)?;
+        Ok(Some(f64::from(number[0])))
     }
 
     /// The files.
@@ -207,16 +208,16 @@ impl Checkpoint {
     /// As [`Checkpoint::require`]; a file that cannot be read.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let (source, entry) = self.entry(name, shape)?;
-        let count = shape.iter().product();
+        let mut numbers = vec![0f32; shape.iter().product()];
         match (entry.order(), shape) {
-            (Order::Columns, [rows, columns]) => read_turned(source, entry, [*columns, *rows]),
-            (Order::Scattered, _) => read_scattered(source, entry),
-            _ => {
-                let mut numbers = Vec::with_capacity(count);
-                read_pieces(source, entry, count, PIECE, |piece| numbers.extend_from_slice(piece))?;
-                Ok(numbers)
+            (Order::Columns, [rows, columns]) => {
+                let bytes = bytes_of(source, entry, numbers.len())?;
+                turn(entry.dtype, &bytes, *rows, &mut numbers, *columns, 0);
             }
+            (Order::Scattered, _) => numbers = read_scattered(source, entry)?,
+            _ => read_rows(source, entry, &mut numbers)?,
         }
+        Ok(numbers)
     }
 
     /// Reads a matrix that is stored as `[rows, columns]` so that the result is `[columns, rows]`, row by row.
@@ -224,20 +225,51 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::read`].
     pub fn read_transposed(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
+        let mut numbers = vec![0f32; rows * columns];
+        self.read_transposed_into(name, [rows, columns], &mut numbers, 0)?;
+        Ok(numbers)
+    }
+
+    /// As [`Checkpoint::read_transposed`], into the columns from `start` on of a wider matrix of `columns` rows.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn read_transposed_into(
+        &self,
+        name: &str,
+        [rows, columns]: [usize; 2],
+        target: &mut [f32],
+        start: usize,
+    ) -> Result<()> {
         let (source, entry) = self.entry(name, &[rows, columns])?;
+        if columns == 0 {
+            return Ok(());
+        }
+        let width = target.len() / columns;
+        let put = |target: &mut [f32], column: usize, numbers: &[f32]| {
+            target[column * width + start..][..rows].copy_from_slice(numbers);
+        };
         match entry.order() {
-            Order::Rows => read_turned(source, entry, [rows, columns]),
+            Order::Rows => {
+                let bytes = bytes_of(source, entry, rows * columns)?;
+                turn(entry.dtype, &bytes, columns, target, width, start);
+            }
             Order::Columns => {
-                let mut numbers = Vec::with_capacity(rows * columns);
-                read_pieces(source, entry, rows * columns, PIECE, |piece| numbers.extend_from_slice(piece))?;
-                Ok(numbers)
+                let mut numbers = vec![0f32; rows * columns];
+                read_rows(source, entry, &mut numbers)?;
+                for (column, numbers) in numbers.chunks_exact(rows.max(1)).enumerate() {
+                    put(target, column, numbers);
+                }
             }
             Order::Scattered => {
                 let numbers = read_scattered(source, entry)?;
-                let column = |c: usize| numbers.iter().skip(c).step_by(columns.max(1));
-                Ok((0..columns).flat_map(column).copied().collect())
+                for column in 0..columns {
+                    let numbers: Vec<_> = numbers.iter().skip(column).step_by(columns).copied().collect();
+                    put(target, column, &numbers);
+                }
             }
         }
+        Ok(())
     }
 
     fn entry(&self, name: &str, shape: &[usize]) -> Result<(&Source, &Entry)> {
@@ -277,30 +309,92 @@ impl Checkpoint {
     }
 }
 
-/// Reads numbers that lie as a matrix `[rows, columns]`, row by row, into one that is `[columns, rows]`.
-fn read_turned(source: &Source, entry: &Entry, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
-    /// So many rows at a time: what is written then fills whole cache lines.
-    const BAND: usize = 16;
-    let mut numbers = vec![0f32; rows * columns];
-    let mut row = 0;
-    let band_bytes = BAND * columns * width(entry.dtype);
-    read_pieces(source, entry, rows * columns, band_bytes.max(1), |band| {
-        let height = band.len() / columns.max(1);
-        for (column, target) in numbers.chunks_exact_mut(rows.max(1)).enumerate() {
-            for (r, cell) in target[row..row + height].iter_mut().enumerate() {
-                *cell = band[r * columns + column];
+/// Reads numbers that lie one behind the other. Of a plain span, threads read a piece each.
+fn read_rows(source: &Source, entry: &Entry, numbers: &mut [f32]) -> Result<()> {
+    let width = width(entry.dtype);
+    let per_piece = PIECE / width;
+    if entry.span.deflated {
+        let mut stream = source.stream(entry.span, entry.offset)?;
+        let mut bytes = vec![0u8; per_piece.min(numbers.len()) * width];
+        return numbers.chunks_mut(per_piece).try_for_each(|numbers| {
+            let bytes = &mut bytes[..numbers.len() * width];
+            stream.fill(bytes).map_err(|e| source.error(e))?;
+            decode(entry.dtype, bytes, numbers);
+            Ok(())
+        });
+    }
+    let start = entry.span.start + entry.offset;
+    numbers.par_chunks_mut(per_piece).enumerate().try_for_each_init(Vec::new, |bytes, (i, numbers)| {
+        bytes.resize(numbers.len() * width, 0u8);
+        source.read_at(start + (i * per_piece * width) as u64, bytes)?;
+        decode(entry.dtype, bytes, numbers);
+        Ok(())
+    })
+}
+
+/// The bytes of `count` numbers that lie one behind the other.
+fn bytes_of(source: &Source, entry: &Entry, count: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0u8; count * width(entry.dtype)];
+    if entry.span.deflated {
+        let mut stream = source.stream(entry.span, entry.offset)?;
+        stream.fill(&mut bytes).map_err(|e| source.error(e))?;
+        return Ok(bytes);
+    }
+    let start = entry.span.start + entry.offset;
+    bytes
+        .par_chunks_mut(PIECE)
+        .enumerate()
+        .try_for_each(|(i, piece)| source.read_at(start + (i * PIECE) as u64, piece))?;
+    Ok(bytes)
+}
+
+/// Turns a matrix whose rows have `columns` numbers, and puts it into the columns from `start` on of `target`, whose rows
+/// have `width`.
+fn turn(dtype: Dtype, bytes: &[u8], columns: usize, target: &mut [f32], width: usize, start: usize) {
+    /// A tile is turned at a time, in a buffer of its own: rows of the target are often a power of two apart, and a cache
+    /// could hold few of them at once.
+    const TILE: usize = 32;
+    fn each<const N: usize>(
+        bytes: &[u8],
+        columns: usize,
+        target: &mut [f32],
+        [width, start]: [usize; 2],
+        f: impl Fn([u8; N]) -> f32 + Sync,
+    ) {
+        let numbers = bytes.as_chunks::<N>().0;
+        target.par_chunks_mut(TILE * width).enumerate().for_each(|(band, target)| {
+            let mut tile = [[0f32; TILE]; TILE];
+            for (i, rows) in numbers.chunks(TILE * columns).enumerate() {
+                let height = rows.len() / columns;
+                for (r, row) in rows.chunks_exact(columns).enumerate() {
+                    let row = &row[band * TILE..columns.min((band + 1) * TILE)];
+                    for (tile, number) in tile.iter_mut().zip(row) {
+                        tile[r] = f(*number);
+                    }
+                }
+                for (target, tile) in target.chunks_exact_mut(width).zip(&tile) {
+                    target[start + i * TILE..][..height].copy_from_slice(&tile[..height]);
+                }
             }
-        }
-        row += height;
-    })?;
-    Ok(numbers)
+        });
+    }
+    if columns == 0 || width == 0 {
+        return;
+    }
+    let place = [width, start];
+    match dtype {
+        Dtype::F16 => each(bytes, columns, target, place, |b| half::f16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => each(bytes, columns, target, place, |b| half::bf16::from_le_bytes(b).to_f32()),
+        Dtype::F64 => each(bytes, columns, target, place, |b| f64::from_le_bytes(b) as f32),
+        _ => each(bytes, columns, target, place, f32::from_le_bytes),
+    }
 }
 
 /// Reads a tensor whose numbers have others between them.
 fn read_scattered(source: &Source, entry: &Entry) -> Result<Vec<f32>> {
     let reach = entry.reach().and_then(|reach| usize::try_from(reach).ok()).unwrap_or(0);
-    let mut lying = Vec::with_capacity(reach);
-    read_pieces(source, entry, reach, PIECE, |piece| lying.extend_from_slice(piece))?;
+    let mut lying = vec![0f32; reach];
+    read_rows(source, entry, &mut lying)?;
     // The places of the numbers, one axis after the other.
     let mut places = vec![0usize];
     for (n, stride) in entry.shape.iter().zip(entry.strides.as_deref().unwrap_or_default()) {
@@ -330,35 +424,9 @@ fn contents(source: &Source) -> Result<(BTreeMap<String, Entry>, Values)> {
     Ok((safetensors::entries(source)?, Values::new()))
 }
 
-/// Reads `count` numbers that lie one behind the other in pieces of at most `piece` bytes; hands each on as `f32`s.
-fn read_pieces(
-    source: &Source,
-    entry: &Entry,
-    count: usize,
-    piece: usize,
-    mut take: impl FnMut(&[f32]),
-) -> Result<()> {
-    let width = width(entry.dtype);
-    let per_piece = (piece / width).max(1);
-    let mut bytes = vec![0u8; per_piece.min(count) * width];
-    let mut numbers = Vec::with_capacity(per_piece.min(count));
-    let mut stream = source.stream(entry.span, entry.offset)?;
-    let mut done = 0;
-    while done < count {
-        let now = per_piece.min(count - done);
-        let bytes = &mut bytes[..now * width];
-        stream.fill(bytes).map_err(|e| source.error(e))?;
-        numbers.clear();
-        decode(entry.dtype, bytes, &mut numbers);
-        take(&numbers);
-        done += now;
-    }
-    Ok(())
-}
-
-fn decode(dtype: Dtype, bytes: &[u8], numbers: &mut Vec<f32>) {
-    fn each<const N: usize>(bytes: &[u8], numbers: &mut Vec<f32>, f: impl Fn([u8; N]) -> f32) {
-        numbers.extend(bytes.as_chunks::<N>().0.iter().map(|b| f(*b)));
+fn decode(dtype: Dtype, bytes: &[u8], numbers: &mut [f32]) {
+    fn each<const N: usize>(bytes: &[u8], numbers: &mut [f32], f: impl Fn([u8; N]) -> f32) {
+        numbers.iter_mut().zip(bytes.as_chunks::<N>().0).for_each(|(number, bytes)| *number = f(*bytes));
     }
     match dtype {
         Dtype::F16 => each(bytes, numbers, |b| half::f16::from_le_bytes(b).to_f32()),

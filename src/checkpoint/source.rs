@@ -6,7 +6,6 @@ use flate2::read::DeflateDecoder;
 use std::fs::File;
 use std::io::{Error as IoError, ErrorKind, Read, Result as IoResult, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 /// How many times smaller than its content a deflated stream can be at the very most.
 const MOST_DEFLATION: u64 = 1032;
@@ -21,7 +20,8 @@ pub(super) struct Source {
 
 #[derive(Debug)]
 enum Bytes {
-    File(Mutex<File>),
+    /// Read at any place by several threads at once.
+    File(File),
     Embedded(&'static [u8]),
 }
 
@@ -49,7 +49,7 @@ impl Source {
         files::check_is_file(path)?;
         let file = File::open(path).map_err(Error::file("open", path))?;
         let size = file.metadata().map_err(Error::file("read", path))?.len();
-        Ok(Source { path: path.to_owned(), size, bytes: Bytes::File(Mutex::new(file)) })
+        Ok(Source { path: path.to_owned(), size, bytes: Bytes::File(file) })
     }
 
     pub(super) fn embedded(name: &str, bytes: &'static [u8]) -> Self {
@@ -127,8 +127,14 @@ impl Source {
                 }
                 Ok(())
             }
+            #[cfg(unix)]
+            Bytes::File(file) => std::os::unix::fs::FileExt::read_exact_at(file, into, start),
+            #[cfg(not(unix))]
             Bytes::File(file) => {
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                // A file has one place where it is read.
+                static READING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+                let _reading = READING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut file = file;
                 file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(into))
             }
         }

@@ -162,8 +162,15 @@ mod tests {
     #[test]
     fn every_option_is_a_flag_with_the_same_default() {
         let mut options = serde_json::to_value(ExtractOptions::default()).unwrap();
-        let of_sae = serde_json::to_value(SaeOptions::default()).unwrap();
-        options.as_object_mut().unwrap().extend(of_sae.as_object().unwrap().clone());
+        // Model and SAE each have a `revision`, under names that tell them apart.
+        for (whose, of_one) in [
+            ("model", serde_json::to_value(ModelOptions::default()).unwrap()),
+            ("sae", serde_json::to_value(SaeOptions::default()).unwrap()),
+        ] {
+            let of_one = of_one.as_object().unwrap().clone().into_iter();
+            let named = |key: String| if key == "revision" { format!("{whose}_{key}") } else { key };
+            options.as_object_mut().unwrap().extend(of_one.map(|(key, value)| (named(key), value)));
+        }
         let command = <Only as clap::CommandFactory>::command();
         for (name, default) in options.as_object().unwrap() {
             let flag = command.get_arguments().find(|a| a.get_id() == name.as_str());

@@ -306,21 +306,29 @@ impl Weights {
 
     /// Several layers that read the same, as one.
     fn side_by_side(&self, names: &[LinearNames], d_in: usize, widths: &[usize]) -> Result<Linear> {
-        if let [one] = names {
-            return self.linear(one, [d_in, widths[0]]);
+        let d_out = widths.iter().sum();
+        let mut weight = vec![0f32; d_in * d_out];
+        let mut bias = vec![0f32; d_out];
+        let mut start = 0;
+        for (names, width) in names.iter().zip(widths) {
+            if names.in_first {
+                let part = self.checkpoint.read(&names.weight, &[d_in, *width])?;
+                for (row, part) in weight.chunks_exact_mut(d_out).zip(part.chunks_exact(*width)) {
+                    row[start..start + width].copy_from_slice(part);
+                }
+            } else {
+                self.checkpoint.read_transposed_into(&names.weight, [*width, d_in], &mut weight, start)?;
+            }
+            if let Some(name) = &names.bias {
+                bias[start..start + width].copy_from_slice(&self.checkpoint.read(name, &[*width])?);
+            }
+            start += width;
         }
-        let parts = names.iter().zip(widths).map(|(names, width)| self.linear(names, [d_in, *width]));
-        let parts = parts.collect::<Result<Vec<_>>>()?;
-        let weights: Vec<_> = parts.iter().map(|part| &part.weight).collect();
-        let weight = Tensor::cat(&weights, 1)?;
-        if parts.iter().all(|part| part.bias.is_none()) {
-            return Ok(Linear { weight, bias: None });
-        }
-        let zeros = |width: usize| Tensor::from_vec(vec![0f32; width], width, &Device::Cpu);
-        let biases =
-            parts.iter().zip(widths).map(|(part, width)| part.bias.clone().map_or_else(|| zeros(*width), Ok));
-        let biases = biases.collect::<candle_core::Result<Vec<_>>>()?;
-        Ok(Linear { weight, bias: Some(Tensor::cat(&biases, 0)?) })
+        let has_bias = names.iter().any(|names| names.bias.is_some());
+        Ok(Linear {
+            weight: Tensor::from_vec(weight, (d_in, d_out), &Device::Cpu)?,
+            bias: has_bias.then(|| Tensor::from_vec(bias, d_out, &Device::Cpu)).transpose()?,
+        })
     }
 
     fn linear(&self, names: &LinearNames, [d_in, d_out]: [usize; 2]) -> Result<Linear> {
