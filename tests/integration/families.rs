@@ -161,6 +161,21 @@ fn gemma_3_beside_a_vision_model() {
     }
 }
 
+/// Older repositories hold what torch has saved, here in f16 and in two files.
+#[test]
+fn what_torch_has_saved_loads_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(fixture("models/gpt_neo/torch")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    std::fs::copy(fixture("models/gpt_neo/config.json"), folder.path().join("config.json")).unwrap();
+    let model = Model::load(&folder.path().to_string_lossy()).unwrap();
+    let tokens = [3, 1, 4, 1, 5, 9, 2, 6];
+    let expected = load("gpt_neo").logits(&tokens, &run()).unwrap();
+    assert_close("logits", &model.logits(&tokens, &run()).unwrap(), &expected, 5e-2, 5e-2);
+}
+
 /// Batches, caches and generation go through the same parts: a sequence read token by token gives the same logits.
 #[test]
 fn a_key_value_cache_changes_nothing() {
