@@ -47,6 +47,7 @@ pub struct ModelConfig {
     /// What token embeddings are multiplied with.
     pub embed_scale: f64,
     /// How positions are told apart.
+    #[serde(flatten)]
     pub positional_embedding: PositionalEmbedding,
     /// What attention scores are divided by.
     pub attn_scale: f64,
@@ -176,7 +177,7 @@ pub enum AttentionType {
 
 /// How positions are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(tag = "positional_embedding_type", rename_all = "lowercase")]
 pub enum PositionalEmbedding {
     /// An embedding of each position is added to that of the token.
     Standard,
@@ -194,6 +195,7 @@ pub struct Rotary {
     /// The base in local blocks, where that is another; scaling does not concern them then.
     pub rotary_base_local: Option<f64>,
     /// How the wavelengths are stretched for contexts that are longer than those first trained on.
+    #[serde(rename = "rope_scaling")]
     pub scaling: Option<RopeScaling>,
 }
 

@@ -61,6 +61,22 @@ pub(super) struct LinearNames {
     pub(super) in_first: bool,
 }
 
+impl NormNames {
+    /// The norm called `name`, with a weight and a bias.
+    pub(super) fn new(name: &str) -> Self {
+        let (weight, bias) = (Some(format!("{name}.weight")), Some(format!("{name}.bias")));
+        NormNames { weight, bias, less_one: false }
+    }
+}
+
+impl LinearNames {
+    /// The layer called `name`, as torch stores one; with a bias where the checkpoint has one.
+    pub(super) fn new(checkpoint: &Checkpoint, name: &str) -> Self {
+        let bias = Some(format!("{name}.bias")).filter(|bias| checkpoint.shape(bias).is_some());
+        LinearNames { weight: format!("{name}.weight"), bias, in_first: false }
+    }
+}
+
 /// A norm's weights, both as long as what it normalizes.
 pub(super) struct Norm {
     pub(super) weight: Tensor,

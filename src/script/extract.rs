@@ -157,6 +157,12 @@ mod functions {
         super::check(&context, &model, &sae, dataset, &options::parse(options)?)
     }
 
+    /// All figures of a check, as a map.
+    #[rhai_fn(global, name = "to_map", pure, return_raw)]
+    pub fn check_to_map(check: &mut SaeCheck) -> ScriptResult<Dynamic> {
+        rhai::serde::to_dynamic(check)
+    }
+
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn show_check(check: &mut SaeCheck) -> String {
         check.to_string()

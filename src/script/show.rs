@@ -1,7 +1,7 @@
 //! The text of a script value.
 
 use crate::dataset::Dataset;
-use crate::extract::{ExtractSummary, FeatureRecord};
+use crate::extract::{ExtractSummary, FeatureRecord, SaeCheck};
 use crate::hooks::ActivationCache;
 use crate::model::Model;
 use crate::registry::Saes;
@@ -33,6 +33,7 @@ fn nested(value: &Dynamic, quoted: bool) -> String {
         .or_else(|| of::<Saes>(value))
         .or_else(|| of::<Dataset>(value))
         .or_else(|| of::<FeatureRecord>(value))
+        .or_else(|| of::<SaeCheck>(value))
         .or_else(|| of::<ExtractSummary>(value));
     if let Some(text) = own {
         return text;

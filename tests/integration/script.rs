@@ -32,6 +32,23 @@ const MODEL: &str = "let model = load_model(\"demo\");";
 const BOTH: &str = "let model = load_model(\"demo\"); let sae = load_sae(\"demo\");";
 
 #[test]
+fn a_check_shows_itself_and_its_figures() {
+    let text =
+        session().0.eval(r#"check_sae(load_model("demo"), load_sae("demo"), "demo")"#).unwrap().unwrap();
+    assert!(text.starts_with("SAE demo/blocks.4.hook_resid_pre at blocks.4.hook_resid_pre on 1"), "{text}");
+    assert!(text.contains("explained variance 0.95"), "{text}");
+    let script = r#"
+        let check = check_sae(load_model("demo"), load_sae("demo"), open_dataset("demo"), #{ max_tokens: 200 });
+        [check.tokens >= 200, check.l0 > 1.0, check.explained_variance > 0.5, check.warnings, check.to_map().published_l0]
+    "#;
+    check(script, "[true, true, true, [], ()]");
+    let wrong = failure(r#"check_sae(load_model("demo"), load_sae("demo"), 3)"#);
+    assert!(wrong.contains("expected a path or a value of open_dataset"), "{wrong}");
+    let wrong = failure(r#"check_sae(load_model("demo"), load_sae("demo"), "demo", #{ max_token: 3 })"#);
+    assert!(wrong.contains("unknown option `max_token`"), "{wrong}");
+}
+
+#[test]
 fn tokens_and_texts() {
     check(&format!("{MODEL} model.to_tokens(\"a boat\")[0]"), "0");
     check(&format!("{MODEL} model.to_tokens(\"a boat\", #{{ prepend_bos: false }}).len()"), "2");

@@ -36,11 +36,7 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
 fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
     // The first checkpoints were saved from the bare transformer, later ones from the model around it.
     let prefix = if checkpoint.shape("transformer.wte.weight").is_some() { "transformer." } else { "" };
-    let norm = |name: &str| NormNames {
-        weight: Some(format!("{prefix}{name}.weight")),
-        bias: Some(format!("{prefix}{name}.bias")),
-        less_one: false,
-    };
+    let norm = |name: &str| NormNames::new(&format!("{prefix}{name}"));
     let linear = |name: &str| LinearNames {
         weight: format!("{prefix}{name}.weight"),
         bias: Some(format!("{prefix}{name}.bias")),

@@ -57,16 +57,8 @@ fn attention_types(hf: &HfConfig, n_layers: usize) -> Result<Vec<AttentionType>>
 
 fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
     let prefix = prefix(checkpoint, &["transformer.", ""], "wte.weight");
-    let norm = |name: String| NormNames {
-        weight: Some(format!("{name}.weight")),
-        bias: Some(format!("{name}.bias")),
-        less_one: false,
-    };
-    let linear = |name: String| LinearNames {
-        weight: format!("{name}.weight"),
-        bias: Some(format!("{name}.bias")).filter(|bias| checkpoint.shape(bias).is_some()),
-        in_first: false,
-    };
+    let norm = |name: String| NormNames::new(&name);
+    let linear = |name: String| LinearNames::new(checkpoint, &name);
     let block = |i: usize| {
         let block = format!("{prefix}h.{i}");
         let attention = format!("{block}.attn.attention");

@@ -34,16 +34,8 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
 
 fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
     let prefix = prefix(checkpoint, &["gpt_neox.", ""], "embed_in.weight");
-    let norm = |name: String| NormNames {
-        weight: Some(format!("{name}.weight")),
-        bias: Some(format!("{name}.bias")),
-        less_one: false,
-    };
-    let linear = |name: String| LinearNames {
-        weight: format!("{name}.weight"),
-        bias: Some(format!("{name}.bias")).filter(|bias| checkpoint.shape(bias).is_some()),
-        in_first: false,
-    };
+    let norm = |name: String| NormNames::new(&name);
+    let linear = |name: String| LinearNames::new(checkpoint, &name);
     let block = |i: usize| {
         let block = format!("{prefix}layers.{i}");
         BlockNames {

@@ -67,16 +67,8 @@ pub(super) enum BlockNorms {
 pub(super) fn base_weights(checkpoint: &Checkpoint, cfg: &ModelConfig, layout: Layout) -> WeightNames {
     let prefixes = ["model.", "", "language_model.model.", "model.language_model."];
     let prefix = prefix(checkpoint, &prefixes, "embed_tokens.weight");
-    let norm = |name: String| NormNames {
-        weight: Some(format!("{name}.weight")),
-        bias: None,
-        less_one: layout.less_one,
-    };
-    let linear = |name: String| LinearNames {
-        weight: format!("{name}.weight"),
-        bias: Some(format!("{name}.bias")).filter(|bias| checkpoint.shape(bias).is_some()),
-        in_first: false,
-    };
+    let norm = |name: String| NormNames { bias: None, less_one: layout.less_one, ..NormNames::new(&name) };
+    let linear = |name: String| LinearNames::new(checkpoint, &name);
     let block = |i: usize| {
         let block = format!("{prefix}layers.{i}");
         let norm_of = |name: &str| Some(norm(format!("{block}.{name}")));

@@ -1,12 +1,11 @@
 //! Phi 1, 1.5 and 2: attention and MLP side by side behind one norm, and a bias of the logits.
 
+use super::llama::base_config;
 use super::{Family, HfConfig, prefix};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::model::config::{Activation, ModelConfig, NormalizationType, PositionalEmbedding};
 use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
-
-use super::llama::base_config;
 
 pub(super) const FAMILY: Family = Family { model_types: &["phi"], config, weights };
 
@@ -27,16 +26,8 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
 
 fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
     let prefix = prefix(checkpoint, &["model.", ""], "embed_tokens.weight");
-    let norm = |name: String| NormNames {
-        weight: Some(format!("{name}.weight")),
-        bias: Some(format!("{name}.bias")),
-        less_one: false,
-    };
-    let linear = |name: String| LinearNames {
-        weight: format!("{name}.weight"),
-        bias: Some(format!("{name}.bias")),
-        in_first: false,
-    };
+    let norm = |name: String| NormNames::new(&name);
+    let linear = |name: String| LinearNames::new(checkpoint, &name);
     let block = |i: usize| {
         let block = format!("{prefix}layers.{i}");
         let attention = format!("{block}.self_attn");
