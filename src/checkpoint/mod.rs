@@ -366,7 +366,7 @@ fn turn(dtype: Dtype, bytes: &[u8], columns: usize, target: &mut [f32], width: u
             let mut tile = [[0f32; TILE]; TILE];
             for (i, rows) in numbers.chunks(TILE * columns).enumerate() {
                 let height = rows.len() / columns;
-                for (r, row) in rows.chunks_exact(columns).enumerate() {
+                for (r, row) in rows.chunks_exact(columns).enumerate().take(TILE) {
                     let row = &row[band * TILE..columns.min((band + 1) * TILE)];
                     for (tile, number) in tile.iter_mut().zip(row) {
                         tile[r] = f(*number);
@@ -384,7 +384,7 @@ fn turn(dtype: Dtype, bytes: &[u8], columns: usize, target: &mut [f32], width: u
     let place = [width, start];
     match dtype {
         Dtype::F16 => each(bytes, columns, target, place, |b| half::f16::from_le_bytes(b).to_f32()),
-        Dtype::BF16 => each(bytes, columns, target, place, |b| half::bf16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => each(bytes, columns, target, place, bf16),
         Dtype::F64 => each(bytes, columns, target, place, |b| f64::from_le_bytes(b) as f32),
         _ => each(bytes, columns, target, place, f32::from_le_bytes),
     }
@@ -430,13 +430,18 @@ fn decode(dtype: Dtype, bytes: &[u8], numbers: &mut [f32]) {
     }
     match dtype {
         Dtype::F16 => each(bytes, numbers, |b| half::f16::from_le_bytes(b).to_f32()),
-        Dtype::BF16 => each(bytes, numbers, |b| half::bf16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => each(bytes, numbers, bf16),
         Dtype::F64 => each(bytes, numbers, |b| f64::from_le_bytes(b) as f32),
         Dtype::I64 => each(bytes, numbers, |b| i64::from_le_bytes(b) as f32),
         Dtype::I32 => each(bytes, numbers, |b| i32::from_le_bytes(b) as f32),
         Dtype::U8 | Dtype::BOOL => each(bytes, numbers, |[b]| f32::from(b)),
         _ => each(bytes, numbers, f32::from_le_bytes),
     }
+}
+
+/// The upper half of an f32.
+fn bf16(bytes: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
 }
 
 /// The bytes of one number.
