@@ -34,7 +34,7 @@
 //!   [`Hooks`] read and change them.
 //! - [`Sae`] turns activations into sparse [`Features`] and back, as SAELens does.
 //! - [`Registry`] knows the SAEs that others have published, [`list_saes`] looks through them.
-//! - [`Dataset`] reads documents from files.
+//! - [`Dataset`] reads documents from files, here or on the hub.
 //! - [`Repo`] is where models, SAEs and datasets come from: a folder here, or a repository on the Hugging Face hub.
 //! - [`create_feature_dataset`] brings the three together; [`FeatureRecord`] is a line of what it writes.
 //! - [`Session`] is all this for scripts.

@@ -13,8 +13,6 @@ const MOST_FILES: usize = 200_000;
 #[derive(Debug, Clone)]
 pub struct Repo {
     place: Place,
-    /// The folder in that place, with `/` at its end; empty for all of it.
-    within: String,
 }
 
 #[derive(Debug, Clone)]
@@ -26,7 +24,7 @@ enum Place {
 impl Repo {
     /// A folder on this machine.
     pub fn local(folder: impl Into<PathBuf>) -> Self {
-        Repo { place: Place::Local(folder.into()), within: String::new() }
+        Repo { place: Place::Local(folder.into()) }
     }
 
     /// A local folder of that name if there is one, else the repository on the hub: `owner/name`, or a bare name of the
@@ -78,17 +76,14 @@ impl Repo {
         progress: &Progress,
     ) -> Result<Self> {
         let snapshot = Snapshot::open(settings, kind, id, revision, progress)?;
-        Ok(Repo { place: Place::Hub(snapshot), within: String::new() })
+        Ok(Repo { place: Place::Hub(snapshot) })
     }
 
-    /// What it is called in messages: the folder's path, or the name of the repository and the folder in it.
+    /// What it is called in messages: the folder's path, or the name of the repository.
     pub fn name(&self) -> String {
-        let within = self.within.trim_end_matches('/');
         match &self.place {
-            Place::Local(folder) => {
-                folder.join(within).display().to_string().trim_end_matches('/').to_owned()
-            }
-            Place::Hub(snapshot) => format!("{}/{within}", snapshot.id()).trim_end_matches('/').to_owned(),
+            Place::Local(folder) => folder.display().to_string().trim_end_matches('/').to_owned(),
+            Place::Hub(snapshot) => snapshot.id().to_owned(),
         }
     }
 
@@ -105,15 +100,6 @@ impl Repo {
         matches!(self.place, Place::Local(_))
     }
 
-    /// The folder `path` in it; nothing is looked up.
-    #[must_use]
-    pub fn folder(&self, path: &str) -> Self {
-        let path = path.trim_end_matches('/');
-        let here = path.is_empty() || path == ".";
-        let within = if here { self.within.clone() } else { format!("{}{path}/", self.within) };
-        Repo { place: self.place.clone(), within }
-    }
-
     /// The names of all files in it and below, sorted. Of a repository that cannot be asked, they are those of the files
     /// that were downloaded.
     ///
@@ -123,15 +109,12 @@ impl Repo {
         let folder = match &self.place {
             Place::Local(folder) => folder.clone(),
             Place::Hub(snapshot) => match snapshot.listing(progress)? {
-                Some(names) => {
-                    let below = |name: &String| name.strip_prefix(&self.within).map(str::to_owned);
-                    return Ok(names.iter().filter_map(below).collect());
-                }
+                Some(names) => return Ok(names.to_vec()),
                 None => snapshot.folder(),
             },
         };
         let mut names = Vec::new();
-        walk(&folder.join(self.checked_within()?), "", &mut names, progress)?;
+        walk(&folder, "", &mut names, progress)?;
         names.sort();
         Ok(names)
     }
@@ -142,14 +125,14 @@ impl Repo {
     /// As [`Repo::names`]; a name that is no path below it.
     pub fn has(&self, name: &str, progress: &Progress) -> Result<bool> {
         progress.check()?;
+        self.check(name)?;
         match &self.place {
-            Place::Local(folder) => Ok(folder.join(self.path_of(name)?).is_file()),
+            Place::Local(folder) => Ok(folder.join(name).is_file()),
+            Place::Hub(snapshot) if snapshot.cached(name)?.is_some() => Ok(true),
             Place::Hub(snapshot) => {
-                let path = self.path_of(name)?;
-                if snapshot.cached(&path)?.is_some() {
-                    return Ok(true);
-                }
-                Ok(snapshot.listing(progress)?.is_some_and(|names| names.binary_search(&path).is_ok()))
+                let names = snapshot.listing(progress)?;
+                Ok(names
+                    .is_some_and(|names| names.binary_search_by(|known| known.as_str().cmp(name)).is_ok()))
             }
         }
     }
@@ -159,13 +142,13 @@ impl Repo {
     /// # Errors
     /// It has no such file; a name that is no path below it; see [`Repo::hub`].
     pub fn file(&self, name: &str, progress: &Progress) -> Result<PathBuf> {
-        let path = self.path_of(name)?;
+        self.check(name)?;
         let folder = match &self.place {
-            Place::Hub(snapshot) => return snapshot.file(&path, progress),
+            Place::Hub(snapshot) => return snapshot.file(name, progress),
             Place::Local(folder) => folder,
         };
         if self.has(name, progress)? {
-            return Ok(folder.join(path));
+            return Ok(folder.join(name));
         }
         let names = self.names(progress).unwrap_or_default();
         let nearest = did_you_mean(name, names.iter().map(String::as_str));
@@ -178,19 +161,9 @@ impl Repo {
         ))
     }
 
-    /// The path of a file in its place, checked not to lead out of it.
-    fn path_of(&self, name: &str) -> Result<String> {
-        let path = format!("{}{name}", self.within);
-        check_path(&format!("a file of `{}`", self.name()), &path)?;
-        Ok(path)
-    }
-
-    fn checked_within(&self) -> Result<&str> {
-        let within = self.within.trim_end_matches('/');
-        if !within.is_empty() {
-            check_path("a folder", within)?;
-        }
-        Ok(within)
+    /// Checks that a name does not lead out of the place.
+    fn check(&self, name: &str) -> Result<()> {
+        check_path(&format!("a file of `{}`", self.name()), name)
     }
 }
 
@@ -205,8 +178,14 @@ fn walk(folder: &Path, prefix: &str, names: &mut Vec<String>, progress: &Progres
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         if is_folder {
             walk(&path, &format!("{name}/"), names, progress)?;
-        } else if path.is_file() && names.len() < MOST_FILES {
+        } else if path.is_file() {
             names.push(name);
+        }
+        if names.len() > MOST_FILES {
+            let what = format!("the folder `{}`", folder.display());
+            let got = format!("more than {MOST_FILES}");
+            return Err(Error::invalid(what, "a folder with the files of one repository", got)
+                .with_hint("give a folder further down"));
         }
     }
     Ok(())

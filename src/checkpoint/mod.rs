@@ -9,6 +9,7 @@ mod archive;
 mod lazy;
 mod npy;
 mod pickle;
+mod read;
 mod safetensors;
 mod source;
 mod torch;
@@ -18,14 +19,11 @@ pub use npy::{MOST_HEADER, NpyHeader};
 
 use crate::error::{Error, Result};
 use ::safetensors::Dtype;
-use rayon::prelude::*;
+use read::{bytes_of, read_rows, read_scattered, turn};
 use serde_json::Value;
 use source::{Source, Span};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// How much of a tensor is read at a time, in bytes.
-const PIECE: usize = 1 << 20;
 
 /// What a checkpoint holds besides tensors.
 type Values = BTreeMap<String, Value>;
@@ -212,7 +210,7 @@ impl Checkpoint {
         match (entry.order(), shape) {
             (Order::Columns, [rows, columns]) => {
                 let bytes = bytes_of(source, entry, numbers.len())?;
-                turn(entry.dtype, &bytes, *rows, &mut numbers, *columns, 0);
+                turn(entry.dtype, &bytes, *rows, &mut numbers, *columns, 0)?;
             }
             (Order::Scattered, _) => numbers = read_scattered(source, entry)?,
             _ => read_rows(source, entry, &mut numbers)?,
@@ -252,7 +250,7 @@ impl Checkpoint {
         match entry.order() {
             Order::Rows => {
                 let bytes = bytes_of(source, entry, rows * columns)?;
-                turn(entry.dtype, &bytes, columns, target, width, start);
+                turn(entry.dtype, &bytes, columns, target, width, start)?;
             }
             Order::Columns => {
                 let mut numbers = vec![0f32; rows * columns];
@@ -309,100 +307,6 @@ impl Checkpoint {
     }
 }
 
-/// Reads numbers that lie one behind the other. Of a plain span, threads read a piece each.
-fn read_rows(source: &Source, entry: &Entry, numbers: &mut [f32]) -> Result<()> {
-    let width = width(entry.dtype);
-    let per_piece = PIECE / width;
-    if entry.span.deflated {
-        let mut stream = source.stream(entry.span, entry.offset)?;
-        let mut bytes = vec![0u8; per_piece.min(numbers.len()) * width];
-        return numbers.chunks_mut(per_piece).try_for_each(|numbers| {
-            let bytes = &mut bytes[..numbers.len() * width];
-            stream.fill(bytes).map_err(|e| source.error(e))?;
-            decode(entry.dtype, bytes, numbers);
-            Ok(())
-        });
-    }
-    let start = entry.span.start + entry.offset;
-    numbers.par_chunks_mut(per_piece).enumerate().try_for_each_init(Vec::new, |bytes, (i, numbers)| {
-        bytes.resize(numbers.len() * width, 0u8);
-        source.read_at(start + (i * per_piece * width) as u64, bytes)?;
-        decode(entry.dtype, bytes, numbers);
-        Ok(())
-    })
-}
-
-/// The bytes of `count` numbers that lie one behind the other.
-fn bytes_of(source: &Source, entry: &Entry, count: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0u8; count * width(entry.dtype)];
-    if entry.span.deflated {
-        let mut stream = source.stream(entry.span, entry.offset)?;
-        stream.fill(&mut bytes).map_err(|e| source.error(e))?;
-        return Ok(bytes);
-    }
-    let start = entry.span.start + entry.offset;
-    bytes
-        .par_chunks_mut(PIECE)
-        .enumerate()
-        .try_for_each(|(i, piece)| source.read_at(start + (i * PIECE) as u64, piece))?;
-    Ok(bytes)
-}
-
-/// Turns a matrix whose rows have `columns` numbers, and puts it into the columns from `start` on of `target`, whose rows
-/// have `width`.
-fn turn(dtype: Dtype, bytes: &[u8], columns: usize, target: &mut [f32], width: usize, start: usize) {
-    /// A tile is turned at a time, in a buffer of its own: rows of the target are often a power of two apart, and a cache
-    /// could hold few of them at once.
-    const TILE: usize = 32;
-    fn each<const N: usize>(
-        bytes: &[u8],
-        columns: usize,
-        target: &mut [f32],
-        [width, start]: [usize; 2],
-        f: impl Fn([u8; N]) -> f32 + Sync,
-    ) {
-        let numbers = bytes.as_chunks::<N>().0;
-        target.par_chunks_mut(TILE * width).enumerate().for_each(|(band, target)| {
-            let mut tile = [[0f32; TILE]; TILE];
-            for (i, rows) in numbers.chunks(TILE * columns).enumerate() {
-                let height = rows.len() / columns;
-                for (r, row) in rows.chunks_exact(columns).enumerate().take(TILE) {
-                    let row = &row[band * TILE..columns.min((band + 1) * TILE)];
-                    for (tile, number) in tile.iter_mut().zip(row) {
-                        tile[r] = f(*number);
-                    }
-                }
-                for (target, tile) in target.chunks_exact_mut(width).zip(&tile) {
-                    target[start + i * TILE..][..height].copy_from_slice(&tile[..height]);
-                }
-            }
-        });
-    }
-    if columns == 0 || width == 0 {
-        return;
-    }
-    let place = [width, start];
-    match dtype {
-        Dtype::F16 => each(bytes, columns, target, place, |b| half::f16::from_le_bytes(b).to_f32()),
-        Dtype::BF16 => each(bytes, columns, target, place, bf16),
-        Dtype::F64 => each(bytes, columns, target, place, |b| f64::from_le_bytes(b) as f32),
-        _ => each(bytes, columns, target, place, f32::from_le_bytes),
-    }
-}
-
-/// Reads a tensor whose numbers have others between them.
-fn read_scattered(source: &Source, entry: &Entry) -> Result<Vec<f32>> {
-    let reach = entry.reach().and_then(|reach| usize::try_from(reach).ok()).unwrap_or(0);
-    let mut lying = vec![0f32; reach];
-    read_rows(source, entry, &mut lying)?;
-    // The places of the numbers, one axis after the other.
-    let mut places = vec![0usize];
-    for (n, stride) in entry.shape.iter().zip(entry.strides.as_deref().unwrap_or_default()) {
-        places = places.iter().flat_map(|at| (0..*n).map(move |i| at + i * stride)).collect();
-    }
-    Ok(places.into_iter().map(|at| lying.get(at).copied().unwrap_or(f32::NAN)).collect())
-}
-
 /// What is in a file, by its first bytes.
 fn contents(source: &Source) -> Result<(BTreeMap<String, Entry>, Values)> {
     let start = source.beginning(4)?;
@@ -422,26 +326,6 @@ fn contents(source: &Source) -> Result<(BTreeMap<String, Entry>, Values)> {
         ));
     }
     Ok((safetensors::entries(source)?, Values::new()))
-}
-
-fn decode(dtype: Dtype, bytes: &[u8], numbers: &mut [f32]) {
-    fn each<const N: usize>(bytes: &[u8], numbers: &mut [f32], f: impl Fn([u8; N]) -> f32) {
-        numbers.iter_mut().zip(bytes.as_chunks::<N>().0).for_each(|(number, bytes)| *number = f(*bytes));
-    }
-    match dtype {
-        Dtype::F16 => each(bytes, numbers, |b| half::f16::from_le_bytes(b).to_f32()),
-        Dtype::BF16 => each(bytes, numbers, bf16),
-        Dtype::F64 => each(bytes, numbers, |b| f64::from_le_bytes(b) as f32),
-        Dtype::I64 => each(bytes, numbers, |b| i64::from_le_bytes(b) as f32),
-        Dtype::I32 => each(bytes, numbers, |b| i32::from_le_bytes(b) as f32),
-        Dtype::U8 | Dtype::BOOL => each(bytes, numbers, |[b]| f32::from(b)),
-        _ => each(bytes, numbers, f32::from_le_bytes),
-    }
-}
-
-/// The upper half of an f32.
-fn bf16(bytes: [u8; 2]) -> f32 {
-    f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
 }
 
 /// The bytes of one number.

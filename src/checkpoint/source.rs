@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 
 /// How many times smaller than its content a deflated stream can be at the very most.
 const MOST_DEFLATION: u64 = 1032;
+/// What a stream of more than [`LARGE`] bytes can be at most: weights hardly deflate, and zeros in such numbers are meant
+/// to fill the memory.
+const MOST_DEFLATION_OF_LARGE: u64 = 32;
+const LARGE: u64 = 64 << 20;
 
 /// A file, or a part of this program.
 #[derive(Debug)]
@@ -71,8 +75,8 @@ impl Source {
     /// Checks that a span lies in the source, and that its content can be as large as it says.
     pub(super) fn check(&self, span: Span, what: &str) -> Result<()> {
         let inside = span.start.checked_add(span.stored).is_some_and(|end| end <= self.size);
-        let honest =
-            if span.deflated { span.size / MOST_DEFLATION <= span.stored } else { span.size == span.stored };
+        let most = if span.size > LARGE { MOST_DEFLATION_OF_LARGE } else { MOST_DEFLATION };
+        let honest = if span.deflated { span.size / most <= span.stored } else { span.size == span.stored };
         if inside && honest {
             return Ok(());
         }

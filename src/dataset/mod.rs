@@ -1,4 +1,5 @@
-//! Where text comes from: a file, a folder or a glob of files in one of six formats, or the embedded documents.
+//! Where text comes from: a file, a folder or a glob of files in one of six formats, a dataset on the hub, or the embedded
+//! documents.
 //!
 //! [`Dataset::open`] looks at names only; [`Dataset::documents`] reads lazily, one document at a time, in memory that
 //! does not grow with the files. A format is told by a file's extension, its compression by its first bytes. The splits

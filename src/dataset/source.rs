@@ -202,13 +202,7 @@ fn on_hub(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<F
 /// A dataset's repository on the hub. A name that reads like that of a file is a path with a mistake in it.
 fn open_repo(name: &str, revision: Option<&str>, progress: &Progress) -> Result<Repo> {
     let place = Path::new(name);
-    let is_path = name.starts_with(['.', '/', '~']) || name.contains('\\') || name.split('/').count() > 2;
-    if is_path
-        || !Snapshot::can_be_called(name)
-        || Format::of(place).is_some()
-        || nearest_at(place).is_some()
-        || place.parent().is_some_and(|p| p != Path::new("") && p.exists())
-    {
+    if !Snapshot::can_be_called(name) || Format::of(place).is_some() || nearest_at(place).is_some() {
         return Err(nothing_at(name));
     }
     Repo::open(RepoKind::Dataset, name, revision, progress)

@@ -3,7 +3,7 @@
 //!
 //! A wrong hook, layout, factor or centring loads without a complaint and gives numbers; this is where it shows.
 
-use super::options::ExtractOptions;
+use super::options::{ExtractOptions, USUAL_CONTEXT};
 use super::tap::{activation, check_fits};
 use super::windows::Windows;
 use crate::dataset::Dataset;
@@ -24,11 +24,11 @@ const POOR: f64 = 0.2;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckOptions {
-    /// So many tokens are enough; the document that reaches this number is taken whole. Default 1000.
+    /// So many tokens are enough; the context that reaches this number is taken whole. Default 1000.
     pub max_tokens: usize,
     /// Whether each context begins with a BOS. Default: as the SAE was trained.
     pub prepend_bos: Option<bool>,
-    /// The length of a context in tokens. Default: the SAE's, at most the model's.
+    /// The length of a context in tokens. Default: the SAE's, at most the model's and 1024.
     pub context_size: Option<usize>,
 }
 
@@ -52,7 +52,8 @@ pub struct SaeCheck {
     /// The same as its authors measured it, where that is known.
     pub published_l0: Option<f64>,
     /// `1 − Σ‖y − ŷ‖² / Σ‖y − mean(y)‖²` of the activation y, or of a transcoder of its output hook's, and its
-    /// reconstruction ŷ; none where the output hook is not known.
+    /// reconstruction ŷ; none where the output hook is not known. The first position of a context is left out, BOS or not:
+    /// its activation is some fifty times as large as others and would be all that counts.
     pub explained_variance: Option<f64>,
     /// What is likely to be wrong, for the user to decide.
     pub warnings: Vec<String>,
@@ -71,22 +72,23 @@ pub fn check_sae(
     progress: &Progress,
 ) -> Result<SaeCheck> {
     check_fits(model, sae)?;
+    let usual = sae.cfg().context_size.unwrap_or(USUAL_CONTEXT).min(USUAL_CONTEXT).min(model.cfg().n_ctx);
     let contexts = ExtractOptions {
         prepend_bos: options.prepend_bos,
-        context_size: options.context_size,
+        context_size: options.context_size.or(Some(usual)),
         ..Default::default()
     };
     let contexts = contexts.contexts(model, sae)?;
     let bos = usize::from(contexts.bos.is_some());
     let mut windows = Windows::new(model.tokenizer()?.clone(), contexts);
     let mut sums = Sums::default();
-    for text in dataset.documents() {
+    'documents: for text in dataset.documents() {
         for record in windows.cut(&text?)?.unwrap_or_default() {
             progress.check()?;
             sums.add(model, sae, &record.tokens, bos, progress)?;
-        }
-        if sums.tokens >= options.max_tokens {
-            break;
+            if sums.tokens >= options.max_tokens {
+                break 'documents;
+            }
         }
     }
     if sums.tokens == 0 {
@@ -111,6 +113,8 @@ pub fn check_sae(
 struct Sums {
     tokens: usize,
     active: usize,
+    /// The tokens whose reconstruction counts.
+    reconstructed: usize,
     /// ‖y − ŷ‖².
     error: f64,
     /// ‖y‖².
@@ -135,13 +139,17 @@ impl Sums {
         let hook = sae.hook()?;
         let is_transcoder = sae.cfg().architecture.is_transcoder();
         let out: Option<HookName> = match &sae.cfg().hook_name_out {
-            Some(name) if is_transcoder => Some(name.parse()?),
+            Some(name) if is_transcoder => {
+                let out = name.parse()?;
+                model.cfg().hook_points().check(&out)?;
+                Some(out)
+            }
             _ => None,
         };
         let mut cache = ActivationCache::new([Some(hook), out].into_iter().flatten().collect());
         model.forward(&TokenBatch::single(tokens), None, &mut cache, progress)?;
         let x = activation(model, sae, &cache)?;
-        let features = sae.encode_above(&x, 0.0, progress)?;
+        let (features, y_hat) = sae.encode_and_reconstruct(&x, progress)?;
         self.tokens += n;
         self.active += (bos..features.len()).map(|pos| features.at(pos).0.len()).sum::<usize>();
         let y = match out {
@@ -149,8 +157,13 @@ impl Sums {
             None if is_transcoder => return Ok(()),
             None => sae.reads(&x)?,
         };
-        let rows = |t: Tensor| t.narrow(0, bos, n)?.flatten_all()?.to_vec1::<f32>();
-        let (y, y_hat) = (rows(y)?, rows(sae.forward(&x)?)?);
+        let n = tokens.len() - 1;
+        if n == 0 {
+            return Ok(());
+        }
+        self.reconstructed += n;
+        let rows = |t: Tensor| t.narrow(0, 1, n)?.flatten_all()?.to_vec1::<f32>();
+        let (y, y_hat) = (rows(y)?, rows(y_hat)?);
         let d = y.len() / n;
         self.means.resize(d, 0.0);
         for (y, y_hat) in y.chunks_exact(d).zip(y_hat.chunks_exact(d)) {
@@ -165,7 +178,7 @@ impl Sums {
     }
 
     fn explained_variance(&self) -> Option<f64> {
-        let of_means: f64 = self.means.iter().map(|sum| sum * sum / self.tokens as f64).sum();
+        let of_means: f64 = self.means.iter().map(|sum| sum * sum / self.reconstructed.max(1) as f64).sum();
         let variance = self.squares - of_means;
         (variance > 0.0).then(|| 1.0 - self.error / variance)
     }
@@ -186,7 +199,7 @@ fn warnings(check: &SaeCheck, model: &Model, sae: &Sae) -> Vec<String> {
     }
     if let Some(explained) = check.explained_variance.filter(|explained| *explained < POOR) {
         warnings.push(format!(
-            "the SAE `{}` explains {explained:.2} of the variance at `{}`, which a trained one should do better",
+            "the SAE `{}` explains {explained:.3} of the variance at `{}`, which a trained one should do better",
             check.sae_id, check.hook_name
         ));
     }
@@ -206,14 +219,16 @@ fn warnings(check: &SaeCheck, model: &Model, sae: &Sae) -> Vec<String> {
         sae_cfg.model_name.as_ref().filter(|name| !is_named(name, &cfg.model_name))
     {
         format!("it was trained on `{trained_on}`, and this is `{}`", cfg.model_name)
-    } else if is_residual && cfg.normalization_type == NormalizationType::LayerNorm {
-        let other = sae_cfg.center_writing_weights != Some(true);
-        format!(
-            "perhaps it was trained on a stream that is {}centred: try center_writing_weights: {other}",
-            if other { "" } else { "not " }
-        )
+    } else if is_residual
+        && cfg.normalization_type == NormalizationType::LayerNorm
+        && sae_cfg.center_writing_weights.is_none()
+    {
+        "its checkpoint does not say whether it reads a centred stream: try center_writing_weights: true"
+            .to_owned()
     } else {
-        "perhaps its hook or its layout is another: try hook_name or conversion".to_owned()
+        "its hook, its layout or what is done to the activation first is another than its checkpoint says: see \
+         `print(sae)`, and try hook_name, conversion or center_writing_weights"
+            .to_owned()
     };
     warnings.push(format!("likely cause: {cause}"));
     warnings

@@ -6,11 +6,15 @@ use crate::model::Model;
 use crate::sae::Sae;
 use serde::{Deserialize, Serialize};
 
+/// The length of a context, in tokens, where neither the options nor the SAE say: today's models could take a hundred times
+/// as many at once, and the memory for them.
+pub(super) const USUAL_CONTEXT: usize = 1024;
+
 /// How a feature dataset is made. The same names serve Rust, scripts and the command line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractOptions {
-    /// The documents: a file, a folder, a glob, or "demo". No default.
+    /// The documents: a file, a folder, a glob, a dataset on the hub, or "demo". No default.
     pub dataset_path: String,
     /// The column that holds the text. Default: "text".
     pub text_column: String,
@@ -29,7 +33,8 @@ pub struct ExtractOptions {
     /// The most contexts in one forward pass; a pass also takes no more than about 1,024 tokens. Changes the speed
     /// and the memory, not the result. Default: 64.
     pub batch_size: usize,
-    /// The length of a context in tokens, BOS included. Default: the SAE's, at most the model's.
+    /// The length of a context in tokens, BOS included. Default: the SAE's, 1024 where it does not say; at most the
+    /// model's.
     pub context_size: Option<usize>,
     /// Whether each context begins with a BOS. Default: as the SAE was trained.
     pub prepend_bos: Option<bool>,
@@ -130,7 +135,7 @@ impl ExtractOptions {
                 ));
             }
             Some(n) => n,
-            None => sae.cfg().context_size.unwrap_or(n_ctx).min(n_ctx),
+            None => sae.cfg().context_size.unwrap_or(USUAL_CONTEXT).min(n_ctx),
         };
         let window = context.saturating_sub(usize::from(prepend_bos));
         if window == 0 {

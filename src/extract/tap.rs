@@ -83,9 +83,6 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
         point if point.is_scale() => ("one number", 1),
         _ => ("d_model", cfg.d_model),
     };
-    if let Some(out) = sae_cfg.hook_name_out.as_ref().filter(|_| sae_cfg.architecture.is_transcoder()) {
-        cfg.hook_points().check(&out.parse()?)?;
-    }
     if width == sae_cfg.d_in {
         return Ok(());
     }

@@ -7,6 +7,10 @@
 /// The names are not checked against those that a model here has.
 pub fn hook_name_of(spelling: &str) -> Option<String> {
     let spelling = spelling.trim();
+    // What an MLP gives back is what it adds: no model for which this is said has a norm in between.
+    if let Some(block) = spelling.strip_suffix(".mlp.hook_out").filter(|block| block.starts_with("blocks.")) {
+        return Some(format!("{block}.hook_mlp_out"));
+    }
     if spelling.starts_with("blocks.") || spelling.starts_with("hook_") || spelling.starts_with("ln_final.") {
         return Some(spelling.to_owned());
     }
@@ -63,6 +67,7 @@ mod tests {
     fn every_spelling_of_a_point() {
         for (spelling, name) in [
             ("blocks.8.hook_resid_pre", "blocks.8.hook_resid_pre"),
+            ("blocks.8.mlp.hook_out", "blocks.8.hook_mlp_out"),
             ("model.layers.5.output", "blocks.5.hook_resid_post"),
             ("model.model.layers[5].input", "blocks.5.hook_resid_pre"),
             ("model.layers[5].output[0]", "blocks.5.hook_resid_post"),

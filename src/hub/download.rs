@@ -100,6 +100,7 @@ impl Download<'_> {
         let client = self.repo.client();
         let mut tries = client.tries(false);
         let mut meter = Meter::new(self);
+        let mut most = self.length();
         loop {
             let have = self.length();
             // More than there should be is noticed when it is checked.
@@ -109,7 +110,9 @@ impl Download<'_> {
             match self.receive_from(have, &mut tries, &mut meter) {
                 Ok(()) => break,
                 Err(Trouble::Passing(why)) => {
-                    if self.length() > have {
+                    // A server that starts from the beginning each time gets no nearer.
+                    if self.length() > most {
+                        most = self.length();
                         tries.reset();
                     }
                     tries.again(why, None, self.progress).map_err(|trouble| self.repo.failed(trouble))?;

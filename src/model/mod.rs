@@ -79,8 +79,11 @@ impl Model {
     /// file that is missing, cut short or contradicts another.
     pub fn load_with(name: &str, options: &ModelOptions, progress: &Progress) -> Result<Self> {
         let revision = options.revision.as_deref();
-        if name == "demo" && revision.is_none() {
-            return Self::demo();
+        if name == "demo" {
+            return match revision {
+                None => Self::demo(),
+                Some(revision) => Err(Error::invalid("the revision of `demo`", "none", revision)),
+            };
         }
         let repo = source::repo_of(name, revision, progress)?;
         if !repo.has("config.json", progress)? {

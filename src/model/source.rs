@@ -3,7 +3,7 @@
 use crate::aliases::{nearest_models, resolve_model};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::hub::RepoKind;
+use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::repo::Repo;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,7 @@ pub(super) fn repo_of(name: &str, revision: Option<&str>, progress: &Progress) -
     }
     // `owner/name`, and nothing that is plainly a path.
     let is_path = name.starts_with(['.', '/', '~']) || name.ends_with('/') || name.contains('\\');
-    let is_id = name.split('/').count() == 2 && !is_path;
-    if is_id {
+    if name.contains('/') && Snapshot::can_be_called(name) {
         return Repo::open(RepoKind::Model, name, revision, progress);
     }
     if is_path || name.contains('/') {

@@ -3,7 +3,7 @@
 use super::SaeOptions;
 use super::formats::{self, Found, Hints};
 use crate::error::{Error, Result, nearest};
-use crate::hub::RepoKind;
+use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::registry::{Registry, RegistrySae, Release};
 use crate::repo::Repo;
@@ -17,16 +17,16 @@ pub(super) fn open(
     options: &SaeOptions,
     progress: &Progress,
 ) -> Result<Found> {
-    if name == "demo" {
-        return formats::open_demo(sae_id);
-    }
     let revision = options.revision.as_deref();
     let local = Path::new(name);
-    if local.exists() {
+    if name == "demo" || local.exists() {
         if let Some(revision) = revision {
             let what = format!("the revision of `{name}`");
             let got = format!("`{revision}`");
             return Err(Error::invalid(what, "none, as it lies on this machine", got));
+        }
+        if name == "demo" {
+            return formats::open_demo(sae_id);
         }
         let (repo, path) = on_this_machine(local, sae_id)?;
         return formats::open(&repo, &path, &hints(options), progress);
@@ -38,9 +38,7 @@ pub(super) fn open(
         let repo = Repo::hub(RepoKind::Model, &release.repo_id, revision, progress)?;
         return published(release, sae, &repo, options, progress);
     }
-    // `owner/name`, and nothing that is plainly a path.
-    let is_path = name.starts_with(['.', '/', '~']) || name.ends_with('/') || name.contains('\\');
-    if name.split('/').count() == 2 && !is_path {
+    if name.contains('/') && Snapshot::can_be_called(name) {
         let repo = Repo::hub(RepoKind::Model, name, revision, progress)?;
         return formats::open(&repo, sae_id.unwrap_or_default(), &hints(options), progress);
     }

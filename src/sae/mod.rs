@@ -323,8 +323,17 @@ impl Sae {
     /// # Errors
     /// As [`Sae::encode`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.encode_and_reconstruct(x, &Progress::default())?.1)
+    }
+
+    /// What [`Sae::encode`] and [`Sae::forward`] give, at once.
+    pub(crate) fn encode_and_reconstruct(
+        &self,
+        x: &Tensor,
+        progress: &Progress,
+    ) -> Result<(Features, Tensor)> {
         let prepared = self.prepare(x)?;
-        let (features, predicted) = self.encode_prepared(&prepared, &[], 0.0, &Progress::default())?;
+        let (features, predicted) = self.encode_prepared(&prepared, &[], 0.0, progress)?;
         let mut out = self.decode(&features)?; // [pos, d_out]
         if let Some(predicted) = predicted {
             out = (out + predicted)?;
@@ -340,11 +349,11 @@ impl Sae {
             out = out.broadcast_mul(&column(factors)?)?.broadcast_add(&column(shifts)?)?;
         }
         if x.rank() == 1 {
-            return Ok(out.squeeze(0)?);
+            return Ok((features, out.squeeze(0)?));
         }
         // Of one head of several, and of a transcoder, there is no shape of `x` to give back.
         let same = out.elem_count() == x.elem_count() && !is_transcoder;
-        if same { Ok(out.reshape(x.dims())?) } else { Ok(out) }
+        Ok((features, if same { out.reshape(x.dims())? } else { out }))
     }
 
     /// The part of an activation that the SAE reads and, but for a transcoder, [`Sae::forward`] gives back: one head of

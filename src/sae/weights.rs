@@ -130,7 +130,7 @@ impl Threshold {
 
 /// With NaN in its weights a feature would never be active, and nobody would know why.
 fn finite(name: &str, numbers: Vec<f32>) -> Result<Vec<f32>> {
-    if numbers.par_iter().all(|x| x.is_finite()) {
+    if numbers.iter().all(|x| x.is_finite()) {
         return Ok(numbers);
     }
     Err(Error::NotFinite { message: format!("`{name}` of the SAE has NaN or infinity in it") })

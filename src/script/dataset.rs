@@ -23,7 +23,8 @@ mod functions {
     pub type Dataset = crate::dataset::Dataset;
 
     /// Finds documents: a file, a folder or a glob of files (.parquet .jsonl .json .csv .tsv .txt, plain or compressed
-    /// with gzip or zstd), or "demo". Of a folder that is laid out like a repository on the hub, one split. Options:
+    /// with gzip or zstd), a dataset on the hub as `owner/name`, or "demo". Of a dataset on the hub, and of a folder that is
+    /// laid out like one, it is one split. Options:
     /// `text_column` ("text"), `split` ("train"), `config` (the repository's default), `revision`.
     /// `for text in dataset { … }` walks through the documents, one at a time.
     ///

@@ -89,8 +89,9 @@ mod functions {
     /// Writes the active features of every token of a dataset to a JSONL file, and gives a summary. The dataset is the
     /// option `dataset_path`, or a value of `open_dataset` as the third argument.
     ///
-    /// Options: `output_path` and `dataset_path` (no defaults), `text_column` ("text"), `max_examples` (all documents),
-    /// `activation_threshold` (0), `batch_size` (64), `context_size` (the SAE's), `prepend_bos` (as the SAE was
+    /// Options: `output_path` and `dataset_path` (no defaults), `text_column` ("text"), `split` ("train"), `config`,
+    /// `dataset_revision`, `max_examples` (all documents), `activation_threshold` (0), `batch_size` (64),
+    /// `context_size` (the SAE's, 1024 where it does not say), `prepend_bos` (as the SAE was
     /// trained), `long_documents` ("split" or "truncate"), `packing` ("documents" or "concatenate").
     ///
     /// ```rhai

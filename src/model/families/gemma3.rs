@@ -28,6 +28,9 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
         }
         return config(&text, name);
     }
+    if hf.flag("use_bidirectional_attention", false)? {
+        return Err(hf.missing("use_bidirectional_attention", "false: only causal models are run"));
+    }
     let base = gemma_config(hf, name, "Gemma3ForCausalLM")?;
     let mut rotary = hf.rotary(base.d_head, 1_000_000.0, 1.0)?;
     let sliding = hf.object("rope_parameters").and_then(|rope| rope.object("sliding_attention"));

@@ -11,7 +11,11 @@ pub(super) const FAMILY: Family = Family { model_types: &["mistral"], config, we
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     let base = base_config(hf, name, "MistralForCausalLM")?;
-    let window_size = hf.optional_size("sliding_window")?;
+    // null is none; what is not there at all is transformers' default.
+    let window_size = match hf.values.contains_key("sliding_window") {
+        true => hf.optional_size("sliding_window")?,
+        false => Some(4096),
+    };
     let attn_types = hf.attention_types(base.n_layers, |_| window_size.is_some())?;
     Ok(ModelConfig { window_size, attn_types, ..base })
 }

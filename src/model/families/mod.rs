@@ -117,18 +117,16 @@ impl HfConfig {
     fn optional_size(&self, key: &str) -> Result<Option<usize>> {
         match self.values.get(key) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_u64().filter(|n| *n > 0 && *n < 1 << 40) {
+            Some(value) => match value.as_u64().filter(|n| (1..1 << 24).contains(n)) {
                 Some(n) => Ok(Some(n as usize)),
-                None => Err(self.missing(key, "a positive whole number")),
+                None => Err(self.missing(key, "a positive whole number below 2^24")),
             },
         }
     }
 
+    /// A number above 0.
     fn number(&self, key: &str, default: f64) -> Result<f64> {
-        match self.values.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => value.as_f64().ok_or_else(|| self.missing(key, "a number")),
-        }
+        Ok(self.nullable_number(key, None)?.unwrap_or(default))
     }
 
     fn flag(&self, key: &str, default: bool) -> Result<bool> {
@@ -164,12 +162,15 @@ impl HfConfig {
         }
     }
 
-    /// A number that may be null; `default` where the config does not speak of it.
+    /// A number above 0 that may be null; `default` where the config does not speak of it.
     fn nullable_number(&self, key: &str, default: Option<f64>) -> Result<Option<f64>> {
         match self.values.get(key) {
             None => Ok(default),
             Some(Value::Null) => Ok(None),
-            Some(_) => self.number(key, 0.0).map(Some),
+            Some(value) => match value.as_f64().filter(|n| n.is_finite() && *n > 0.0) {
+                Some(number) => Ok(Some(number)),
+                None => Err(self.missing(key, "a number above 0")),
+            },
         }
     }
 
@@ -220,9 +221,6 @@ impl HfConfig {
             None => self.object("rope_scaling").map_or(Ok(None), |old| old.rope_scaling())?,
         };
         let rotary_base = number("rope_theta", &["rope_theta", "rotary_emb_base"], base)?;
-        if !(rotary_base.is_finite() && rotary_base > 1.0) {
-            return Err(self.missing("rope_theta", "a number above 1"));
-        }
         Ok(Rotary { rotary_dim, rotary_base, rotary_base_local: None, scaling })
     }
 
@@ -231,10 +229,8 @@ impl HfConfig {
             Some(kind) => kind,
             None => self.optional_text("type")?.unwrap_or("default"),
         };
-        let positive = |key: &str| {
-            let number = self.nullable_number(key, None)?.filter(|n| n.is_finite() && *n > 0.0);
-            number.ok_or_else(|| self.missing(key, "a number above 0"))
-        };
+        let positive =
+            |key: &str| self.nullable_number(key, None)?.ok_or_else(|| self.missing(key, "a number above 0"));
         match kind {
             "default" => Ok(None),
             "linear" => Ok(Some(RopeScaling::Linear { factor: positive("factor")? })),

@@ -14,7 +14,6 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
         normalization_type: NormalizationType::LayerNorm,
         eps: 1e-5,
         clip_qkv: hf.nullable_number("clip_qkv", None)?,
-        default_prepend_bos: false,
         ..base_config(hf, name, "OlmoForCausalLM")?
     })
 }

@@ -15,7 +15,6 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
         use_pre_norm: false,
         use_post_norm: true,
         use_qk_norm: true,
-        default_prepend_bos: false,
         ..base_config(hf, name, "Olmo2ForCausalLM")?
     })
 }

@@ -24,11 +24,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let text = |name: &str| said.get(name).and_then(Value::as_str);
     let kind = text("type").unwrap_or(if place.mentions("transcoder") { "transcoder" } else { "sae" });
     if !matches!(kind, "sae" | "transcoder") {
-        return Err(Error::malformed(
-            &cfg_path,
-            format!("a `{kind}` reads or writes several layers at once"),
-        )
-        .with_hint("SAEs and transcoders of one layer are read: take one of those"));
+        return Err(of_several_layers(&cfg_path, kind));
     }
     if let Some(other) = text("architecture").filter(|name| *name != "jump_relu") {
         return Err(Error::malformed(&cfg_path, format!("`architecture`: expected jump_relu, got {other}")));

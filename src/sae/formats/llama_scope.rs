@@ -45,13 +45,17 @@ fn read(
     let factor = mean_norm.map(|norm| (d_in as f64).sqrt() / norm);
     // "inference": the factor is in the weights already.
     let is_scaled = text("norm_activation") != Some("inference");
-    let is_3_1 = place.mentions("Llama3_1") || place.mentions("Llama-Scope-R1");
+    let model = if place.mentions("Llama-Scope-R1") {
+        Some("deepseek-ai/DeepSeek-R1-Distill-Llama-8B")
+    } else {
+        place.mentions("Llama3_1").then_some("meta-llama/Llama-3.1-8B")
+    };
     let cfg = json!({
         "architecture": "jumprelu",
         "d_in": d_in,
         "d_sae": d_sae,
         "hook_name": text("hook_point_in").and_then(hook_name_of),
-        "model_name": is_3_1.then_some("meta-llama/Llama-3.1-8B"),
+        "model_name": model,
         "apply_b_dec_to_input": flag("apply_decoder_bias_to_pre_encoder"),
         "normalize_activations": if is_scaled { "expected_average_only_in" } else { "none" },
         "norm_scaling_factor": factor,

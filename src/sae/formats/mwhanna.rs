@@ -4,6 +4,7 @@
 use super::Found;
 use super::place::{Place, number_behind, sizes, values};
 use crate::error::Result;
+use crate::hooks::hook_name_of;
 use crate::sae::weights::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
 
@@ -23,7 +24,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let has = |name: &str| checkpoint.shape(name).is_some();
     let layer = number_behind(&place.file, "layer_");
     let site = |said: Option<&str>, default: &str| {
-        layer.map(|layer| format!("blocks.{layer}.{}", said.unwrap_or(default)))
+        hook_name_of(&format!("blocks.{}.{}", layer?, said.unwrap_or(default)))
     };
     let architecture = match (has(THRESHOLD), has("W_skip")) {
         (false, false) => "transcoder",

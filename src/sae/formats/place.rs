@@ -136,7 +136,7 @@ impl<'a> Place<'a> {
         Found { config, checkpoint, parts, revision, notes: Vec::new() }
     }
 
-    /// The number behind the first `word` in the whole name, such as that of a layer.
+    /// The number behind the last `word` in the whole name, such as that of a layer.
     pub(super) fn number_behind(&self, word: &str) -> Option<usize> {
         number_behind(&self.whole_name(), word)
     }
@@ -156,9 +156,9 @@ pub(super) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
     }
 }
 
-/// The number behind the first `word` that has one.
+/// The number behind the last `word` that has one: folders further up can be called anything.
 pub(super) fn number_behind(text: &str, word: &str) -> Option<usize> {
-    text.match_indices(word).find_map(|(at, _)| {
+    text.rmatch_indices(word).find_map(|(at, _)| {
         let rest = &text[at + word.len()..];
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         rest[..end].parse().ok()

@@ -45,18 +45,6 @@ fn a_folder_that_is_served_arrives_as_it_is() {
 }
 
 #[test]
-fn a_folder_of_a_repository_is_a_repository() {
-    let (hub, cache) = setting();
-    let folder = open(&hub.settings(cache.path())).unwrap().folder("sae 1/");
-    assert_eq!(folder.name(), "owner/name/sae 1");
-    assert_eq!(folder.names(&Progress::default()).unwrap(), ["x%2e.npz"]);
-    assert!(folder.has("x%2e.npz", &Progress::default()).unwrap());
-    assert!(!folder.has("config.json", &Progress::default()).unwrap());
-    assert_eq!(contents(&folder, "x%2e.npz"), b"another large file");
-    assert!(folder.file("../config.json", &Progress::default()).is_err());
-}
-
-#[test]
 fn a_dataset_has_addresses_and_folders_of_its_own() {
     let (hub, cache) = (Hub::start(), tempfile::tempdir().unwrap());
     hub.serve(RepoKind::Dataset, "owner/name", &[("data/train.parquet", b"rows"), ("README.md", b"text")]);
@@ -239,7 +227,6 @@ fn a_local_folder_comes_first() {
     assert!(repo.has("config.json", &progress).unwrap());
     for bad in ["../config.json", "/etc/passwd", "a/../../b", ""] {
         assert!(repo.file(bad, &progress).is_err() && repo.has(bad, &progress).is_err(), "{bad}");
-        assert!(repo.folder(&format!("{bad}/..")).names(&progress).is_err(), "{bad}");
     }
     let error = text(Repo::open(RepoKind::Model, &name, Some("main"), &progress).unwrap_err());
     assert!(error.contains("local folder"), "{error}");
