@@ -104,6 +104,8 @@ fn gemma_scope() {
 
     // The same file in folders that are called as the repositories are.
     let place = tempfile::tempdir().unwrap();
+    // Folders further up say nothing.
+    let place = place.path().join("embedding/layer_5_study/my-gemma-scope");
     for (repository, path, hook, model) in [
         ("gemma-scope-2b-pt-res", "layer_20/w", "blocks.20.hook_resid_post", "gemma-2-2b"),
         ("gemma-scope-9b-it-res", "layer_9/w", "blocks.9.hook_resid_post", "gemma-2-9b-it"),
@@ -112,15 +114,18 @@ fn gemma_scope() {
         ("gemma-scope-2b-pt-res", "embedding/w", "hook_embed", "gemma-2-2b"),
         ("gemma-scope-2b-pt-transcoders", "layer_3/w", "blocks.3.ln2.hook_normalized", "gemma-2-2b"),
     ] {
-        let folder = place.path().join(repository).join(path);
+        let folder = place.join(repository).join(path);
         std::fs::create_dir_all(&folder).unwrap();
         let npz = fixture("saes/gemma_scope_stored/layer_1/width_16k/average_l0_71/params.npz");
         std::fs::copy(npz, folder.join("params.npz")).unwrap();
-        let name = place.path().join(repository).to_string_lossy().into_owned();
-        let sae = Sae::load(&name, Some(path), &SaeOptions::default()).unwrap();
-        let cfg = sae.cfg();
-        assert_eq!((cfg.hook_name.as_deref(), cfg.model_name.as_deref()), (Some(hook), Some(model)));
-        assert_eq!(cfg.architecture.is_transcoder(), repository.ends_with("transcoders"));
+        let name = place.join(repository).to_string_lossy().into_owned();
+        let whole = folder.to_string_lossy().into_owned();
+        for (name, id) in [(&name, Some(path)), (&whole, None)] {
+            let sae = Sae::load(name, id, &SaeOptions::default()).unwrap();
+            let cfg = sae.cfg();
+            assert_eq!((cfg.hook_name.as_deref(), cfg.model_name.as_deref()), (Some(hook), Some(model)));
+            assert_eq!(cfg.architecture.is_transcoder(), repository.ends_with("transcoders"));
+        }
     }
 }
 
@@ -141,6 +146,21 @@ fn gemma_scope_2() {
     says(&sae, "jumprelu_skip_transcoder", "gemma_scope_2", Some("blocks.1.mlp.hook_in"));
     assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.1.hook_mlp_out"));
     assert_eq!(sae.cfg().model_name.as_deref(), Some("google/gemma-3-270m"));
+}
+
+/// The published `config.yaml` calls the output by the name of a module's hook.
+#[test]
+fn a_transcoder_set_says_mlp_hook_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = "layer_1.safetensors";
+    std::fs::copy(fixture("saes/mwhanna_transcoder").to_owned() + "/" + file, folder.path().join(file))
+        .unwrap();
+    let config = "model_name: \"Qwen/Qwen3-4B\"\nmodel_kind: \"transcoder_set\"\nfeature_input_hook: \"mlp.hook_in\"\n\
+                  feature_output_hook: \"mlp.hook_out\"\nscan: \"qwen3-4b\"\n";
+    std::fs::write(folder.path().join("config.yaml"), config).unwrap();
+    let sae = Sae::load(&folder.path().to_string_lossy(), Some(file), &SaeOptions::default()).unwrap();
+    assert_eq!(sae.cfg().hook_name.as_deref(), Some("blocks.1.mlp.hook_in"));
+    assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.1.hook_mlp_out"));
 }
 
 #[test]

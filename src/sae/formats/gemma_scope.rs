@@ -20,9 +20,12 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let [_, d_out] = sizes(&checkpoint, &named("W_dec"), &path)?;
 
     let name = place.whole_name();
-    let repository = name.split(['/', '\\']).rfind(|part| part.contains("gemma-scope-")).unwrap_or_default();
+    let parts: Vec<_> = name.split(['/', '\\']).collect();
+    // Folders further up can be called anything.
+    let at = parts.iter().rposition(|part| part.contains("gemma-scope-"));
+    let (repository, below) = at.map_or(("", &parts[..0]), |at| (parts[at], &parts[at + 1..]));
     let says = |word: &str| repository.split('-').any(|part| part == word);
-    let is_embedding = place.path().split('/').any(|part| part == "embedding");
+    let is_embedding = below.contains(&"embedding");
     let is_transcoder =
         says("transcoders") || place.hints.conversion.as_deref() == Some("gemma_2_transcoder");
     let site = |site: &str| place.number_behind("layer_").map(|layer| format!("blocks.{layer}.{site}"));
