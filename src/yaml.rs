@@ -18,7 +18,10 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
         let at = error.location().map_or(String::new(), |at| format!("line {}", at.line()));
         let message = error.without_snippet().to_string();
         // The place is said already.
-        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
+        let message = match message.split(" at line ").next().unwrap_or_default() {
+            limit if limit.contains("budget") => "it is too large or too deeply nested to be read".to_owned(),
+            message => message.to_owned(),
+        };
         Error::Malformed { path: path.to_owned(), at, message, hint: None }
     })
 }

@@ -72,6 +72,9 @@ pub fn check_sae(
     progress: &Progress,
 ) -> Result<SaeCheck> {
     check_fits(model, sae)?;
+    if options.max_tokens == 0 {
+        return Err(Error::invalid("`max_tokens`", "at least 1", 0));
+    }
     let usual = sae.cfg().context_size.unwrap_or(USUAL_CONTEXT).min(USUAL_CONTEXT).min(model.cfg().n_ctx);
     let contexts = ExtractOptions {
         prepend_bos: options.prepend_bos,
@@ -198,8 +201,13 @@ fn warnings(check: &SaeCheck, model: &Model, sae: &Sae) -> Vec<String> {
         }
     }
     if let Some(explained) = check.explained_variance.filter(|explained| *explained < POOR) {
+        let how = if explained < 0.0 {
+            "worse than their mean would".to_owned()
+        } else {
+            format!("by {explained:.3} of their variance only")
+        };
         warnings.push(format!(
-            "the SAE `{}` explains {explained:.3} of the variance at `{}`, which a trained one should do better",
+            "the SAE `{}` explains the activations at `{}` {how}; a trained one does better",
             check.sae_id, check.hook_name
         ));
     }

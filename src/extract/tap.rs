@@ -50,7 +50,14 @@ pub(super) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> R
 pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     let (cfg, sae_cfg) = (model.cfg(), sae.cfg());
     let hook = sae.hook()?;
-    cfg.hook_points().check(&hook)?;
+    let trained_on = match &sae_cfg.model_name {
+        Some(trained_on) => format!("this SAE was trained on `{trained_on}`: load that model"),
+        None => "load the model that the SAE was trained on".to_owned(),
+    };
+    if let Err(error) = cfg.hook_points().check(&hook) {
+        let message = format!("the SAE `{}` does not fit `{}`: {error}", sae_cfg.sae_id, cfg.model_name);
+        return Err(Error::mismatch(message, trained_on));
+    }
     if let Some(head) = sae_cfg.hook_head_index.filter(|head| *head >= cfg.n_heads) {
         return Err(Error::invalid(
             "`hook_head_index`",
@@ -86,10 +93,6 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     if width == sae_cfg.d_in {
         return Ok(());
     }
-    let trained_on = match &sae_cfg.model_name {
-        Some(trained_on) => format!("this SAE was trained on `{trained_on}`: load that model"),
-        None => "load the model that the SAE was trained on".to_owned(),
-    };
     Err(Error::mismatch(
         format!(
             "the SAE `{}` reads d_in = {} dimensions at `{hook}`, the model `{}` has {name} = {width} there",

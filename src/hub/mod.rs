@@ -242,7 +242,7 @@ impl Snapshot {
     fn no_such_file(&self, name: &str) -> Error {
         let listing = self.inner.listing.get().and_then(Option::as_ref);
         let known = listing.map(|names| names.iter().map(String::as_str)).into_iter().flatten();
-        let hint = match crate::error::did_you_mean(name, known) {
+        let hint = match crate::error::did_you_mean(name, known.filter(|known| *known != name)) {
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => format!("its files are listed at {}/tree/{}", self.inner.page(), self.commit()),
         };

@@ -5,6 +5,8 @@ use crate::files;
 use crate::progress::Progress;
 use crate::repo::Repo;
 use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -160,6 +162,11 @@ pub fn char_offsets(text: &str, bytes: impl IntoIterator<Item = usize>) -> Vec<u
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
+    // The library relies on the smaller parts being JSON throughout, down to escapes, and gives up the process if not.
+    let parts: BTreeMap<String, &RawValue> = serde_json::from_slice(bytes).map_err(|e| malformed(path, e))?;
+    for (_, part) in parts.iter().filter(|(name, _)| *name != "model") {
+        serde_json::from_str::<Value>(part.get()).map_err(|e| malformed(path, e))?;
+    }
     tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| malformed(path, e))
 }
 

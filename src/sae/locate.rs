@@ -40,7 +40,12 @@ pub(super) fn open(
     }
     if name.contains('/') && Snapshot::can_be_called(name) {
         let repo = Repo::hub(RepoKind::Model, name, revision, progress)?;
-        return formats::open(&repo, sae_id.unwrap_or_default(), &hints(options), progress);
+        let path = sae_id.unwrap_or_default().trim_matches('/');
+        // What is known of it as part of a release holds wherever its name comes from.
+        return match registry.at(name, path) {
+            Some((release, sae)) => published(release, sae, &repo, options, progress),
+            None => formats::open(&repo, path, &hints(options), progress),
+        };
     }
     let names = registry.releases().iter().map(|release| release.name.as_str());
     let nearest: Vec<_> = nearest(name, names, 3).into_iter().map(|known| format!("`{known}`")).collect();

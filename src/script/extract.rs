@@ -61,6 +61,12 @@ fn check(
 #[derive(Clone)]
 pub(super) struct RecordFile(PathBuf);
 
+impl std::fmt::Display for RecordFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Records of {}", self.0.display())
+    }
+}
+
 impl RecordFile {
     /// The records from the first, or the error of a file that cannot be opened.
     fn records(&self) -> Box<dyn Iterator<Item = crate::Result<crate::extract::FeatureRecord>>> {

@@ -1,5 +1,6 @@
 //! The text of a script value.
 
+use super::extract::RecordFile;
 use crate::dataset::Dataset;
 use crate::extract::{ExtractSummary, FeatureRecord, SaeCheck};
 use crate::hooks::ActivationCache;
@@ -33,6 +34,7 @@ fn nested(value: &Dynamic, quoted: bool) -> String {
         .or_else(|| of::<Saes>(value))
         .or_else(|| of::<Dataset>(value))
         .or_else(|| of::<FeatureRecord>(value))
+        .or_else(|| of::<RecordFile>(value))
         .or_else(|| of::<SaeCheck>(value))
         .or_else(|| of::<ExtractSummary>(value));
     if let Some(text) = own {

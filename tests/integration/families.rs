@@ -309,3 +309,33 @@ fn every_family_gives_feature_datasets() {
         assert!(n >= 5, "{family}: {n} records");
     }
 }
+
+/// Numbers that make no sense are refused rather than computed with.
+#[test]
+fn configs_that_make_no_sense() {
+    for (family, key, value) in [
+        ("llama3_rope", "rope_parameters", serde_json::json!("x")),
+        ("gemma2", "query_pre_attn_scalar", serde_json::json!(-5)),
+        ("gemma2", "final_logit_softcapping", serde_json::json!(0)),
+        ("gemma2", "rms_norm_eps", serde_json::json!(-1)),
+        ("gemma3_text", "use_bidirectional_attention", serde_json::json!(true)),
+        ("gemma3_text", "rope_parameters", serde_json::json!({ "sliding_attention": { "rope_theta": 0 } })),
+        ("llama", "num_key_value_heads", serde_json::json!(3)),
+        ("llama", "head_dim", serde_json::json!(7)),
+        ("mistral", "layer_types", serde_json::json!(["full_attention"])),
+        ("qwen2", "hidden_size", serde_json::json!(1u64 << 39)),
+        ("gpt_neo", "attention_types", serde_json::json!([[["global"], 1]])),
+        ("phi", "partial_rotary_factor", serde_json::json!("half")),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| fixture(&format!("models/{family}/{name}"));
+        std::fs::copy(file("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+        let legacy = key == "partial_rotary_factor";
+        let config = std::fs::read(file(if legacy { "config.legacy.json" } else { "config.json" })).unwrap();
+        let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        config[key] = value;
+        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let error = Model::load(&folder.path().to_string_lossy()).unwrap_err().to_string();
+        assert!(error.contains("config.json"), "{family} {key}: {error}");
+    }
+}

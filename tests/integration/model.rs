@@ -311,6 +311,23 @@ fn greedy_generation_over_the_cache_is_that_without() {
     assert_eq!(once, model.generate(&prompt, &sampled, &mut (), &run()).unwrap());
 }
 
+/// What the tokenizer's library would end the process for.
+#[test]
+fn a_tokenizer_with_a_broken_escape_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer_config.json"] {
+        std::fs::copy(fixture(&format!("models/gemma_text/{file}")), folder.path().join(file)).unwrap();
+    }
+    let whole = std::fs::read_to_string(fixture("models/gemma_text/tokenizer.json")).unwrap();
+    let at = whole.find("\"decoder\"").unwrap();
+    let (before, decoder) = whole.split_at(at);
+    let broken = decoder.replacen("\" \"", "\"\\ud800\"", 1);
+    assert_ne!(broken, decoder);
+    std::fs::write(folder.path().join("tokenizer.json"), format!("{before}{broken}")).unwrap();
+    let error = Model::load(&folder.path().to_string_lossy()).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json`: not a tokenizer that can be read"), "{error}");
+}
+
 /// Weights are read when they are first used, also where many threads of a pool want them at once.
 #[test]
 fn threads_of_a_pool_share_a_fresh_model() {

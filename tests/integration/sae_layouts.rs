@@ -342,7 +342,8 @@ fn a_report_says_what_was_loaded() {
     let factor = 4.0 / 7.5;
     assert_eq!(report.at_the_tap, [format!("times {factor} (folded into the weights)")]);
     assert!(report.files[0].ends_with("checkpoints/final.safetensors"), "{:?}", report.files);
-    assert!(report.warnings.is_empty() && report.revision.is_none());
+    assert!(report.revision.is_none());
+    assert!(report.warnings.len() == 1 && report.warnings[0].contains("its threshold is compared with"));
     let text = sae.to_string();
     assert!(text.contains("llama_scope layout") && text.contains("bf16 on disk"), "{text}");
 

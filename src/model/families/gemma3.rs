@@ -22,7 +22,7 @@ const DEFAULTS: [(&str, u64); 8] = [
 ];
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
-    if let Some(mut text) = hf.object("text_config") {
+    if let Some(mut text) = hf.object("text_config")? {
         for (key, value) in DEFAULTS {
             text.values.entry(key).or_insert(value.into());
         }
@@ -33,7 +33,10 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     }
     let base = gemma_config(hf, name, "Gemma3ForCausalLM")?;
     let mut rotary = hf.rotary(base.d_head, 1_000_000.0, 1.0)?;
-    let sliding = hf.object("rope_parameters").and_then(|rope| rope.object("sliding_attention"));
+    let sliding = match hf.object("rope_parameters")? {
+        Some(rope) => rope.object("sliding_attention")?,
+        None => None,
+    };
     rotary.rotary_base_local = Some(match sliding {
         Some(sliding) => sliding.number("rope_theta", 10_000.0)?,
         None => hf.number("rope_local_base_freq", 10_000.0)?,

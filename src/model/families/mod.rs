@@ -198,9 +198,10 @@ impl HfConfig {
     ///
     /// `share` is the part of a head that is rotated where the config does not say.
     fn rotary(&self, d_head: usize, base: f64, share: f64) -> Result<Rotary> {
-        let parameters = self.object("rope_parameters");
+        let parameters = self.object("rope_parameters")?;
         // Where blocks differ, there is a map for each kind.
-        let global = parameters.as_ref().and_then(|p| p.object("full_attention")).or(parameters);
+        let full = parameters.as_ref().map(|p| p.object("full_attention")).transpose()?.flatten();
+        let global = full.or(parameters);
         let global = global.as_ref();
         let number = |key: &str, old_keys: &[&str], default: f64| -> Result<f64> {
             match global.map(|p| p.nullable_number(key, None)).transpose()?.flatten() {
@@ -218,7 +219,10 @@ impl HfConfig {
         }
         let scaling = match global {
             Some(parameters) => parameters.rope_scaling()?,
-            None => self.object("rope_scaling").map_or(Ok(None), |old| old.rope_scaling())?,
+            None => match self.object("rope_scaling")? {
+                Some(old) => old.rope_scaling()?,
+                None => None,
+            },
         };
         let rotary_base = number("rope_theta", &["rope_theta", "rotary_emb_base"], base)?;
         Ok(Rotary { rotary_dim, rotary_base, rotary_base_local: None, scaling })
@@ -244,10 +248,15 @@ impl HfConfig {
         }
     }
 
-    /// The object under a key as a config of its own.
-    fn object(&self, key: &str) -> Option<HfConfig> {
-        let values = self.values.get(key)?.as_object()?.clone();
-        Some(HfConfig { path: self.path.clone(), values })
+    /// The object under a key as a config of its own; it may be absent or null.
+    fn object(&self, key: &str) -> Result<Option<HfConfig>> {
+        match self.values.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(values)) => {
+                Ok(Some(HfConfig { path: self.path.clone(), values: values.clone() }))
+            }
+            Some(_) => Err(self.missing(key, "an object")),
+        }
     }
 
     /// The special tokens that the config names; some name a list, whose first counts.

@@ -24,6 +24,10 @@ pub(super) fn config(
     let cfg = Cfg { path, values };
     let (d_in, d_sae) = (cfg.size("d_in")?, cfg.size("d_sae")?);
     let architecture = architecture(&cfg, d_sae)?;
+    if let Some(k) = architecture.k().filter(|k| *k > d_sae) {
+        let message = format!("expected at most d_sae = {d_sae} active features a token, got k = {k}");
+        return Err(Error::malformed(path, message));
+    }
     let is_transcoder = architecture.is_transcoder();
     let hook = |names: &[&str]| {
         let name = cfg.text(names)?;

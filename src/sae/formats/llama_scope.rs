@@ -74,5 +74,11 @@ fn read(
             "decoder.bias",
         )
     };
-    Ok(place.found(config, checkpoint, parts))
+    let mut found = place.found(config, checkpoint, parts);
+    if factor.is_some() && is_scaled && layout == "llama_scope" {
+        let text = "its threshold is compared with what the scaled activation gives, as by its authors' program; SAELens \
+                    multiplies the threshold by the norm factor, and its features differ a little";
+        found.notes.push(text.to_owned());
+    }
+    Ok(found)
 }
