@@ -2,7 +2,7 @@
 //!
 //! A checkpoint is one file or several: safetensors, numpy's npz, or torch's pt; which, the first bytes say. Each tensor
 //! is read once, on all threads, into the `f32`s that will be used, whatever its type on disk and whichever way round it is
-//! stored; of one that is turned round, its bytes as they are stored are held meanwhile. Tensors that nobody asks for are never read. Nothing in a file is run, and
+//! stored: no second copy is ever held. Tensors that nobody asks for are never read. Nothing in a file is run, and
 //! nothing is allocated that the file's size does not cover.
 
 mod archive;
@@ -19,7 +19,7 @@ pub use npy::{MOST_HEADER, NpyHeader};
 
 use crate::error::{Error, Result};
 use ::safetensors::Dtype;
-use read::{bytes_of, read_rows, read_scattered, turn};
+use read::{read_rows, read_scattered, read_turned};
 use serde_json::Value;
 use source::{Source, Span};
 use std::collections::BTreeMap;
@@ -209,8 +209,7 @@ impl Checkpoint {
         let mut numbers = vec![0f32; shape.iter().product()];
         match (entry.order(), shape) {
             (Order::Columns, [rows, columns]) => {
-                let bytes = bytes_of(source, entry, numbers.len())?;
-                turn(entry.dtype, &bytes, *rows, &mut numbers, *columns, 0)?;
+                read_turned(source, entry, [*columns, *rows], &mut numbers, *columns, 0)?;
             }
             (Order::Scattered, _) => numbers = read_scattered(source, entry)?,
             _ => read_rows(source, entry, &mut numbers)?,
@@ -249,8 +248,7 @@ impl Checkpoint {
         };
         match entry.order() {
             Order::Rows => {
-                let bytes = bytes_of(source, entry, rows * columns)?;
-                turn(entry.dtype, &bytes, columns, target, width, start)?;
+                read_turned(source, entry, [rows, columns], target, width, start)?;
             }
             Order::Columns => {
                 let mut numbers = vec![0f32; rows * columns];

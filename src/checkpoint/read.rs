@@ -4,8 +4,10 @@ use super::source::Source;
 use super::{Entry, width};
 use crate::error::Result;
 use safetensors::Dtype;
-use std::sync::{Mutex, PoisonError};
 
+/// The height and the width of what is turned at a time, in a buffer of its own: rows of the target are often a power of
+/// two apart, and a cache could hold few of them at once.
+const TILE: usize = 32;
 /// How much of a tensor is read at a time, in bytes.
 const PIECE: usize = 1 << 20;
 
@@ -24,39 +26,37 @@ pub(super) fn read_rows(source: &Source, entry: &Entry, numbers: &mut [f32]) -> 
         });
     }
     let start = entry.span.start + entry.offset;
-    on_threads(numbers.chunks_mut(per_piece).enumerate(), |(i, numbers)| {
-        let mut bytes = vec![0u8; numbers.len() * width];
-        source.read_at(start + (i * per_piece * width) as u64, &mut bytes)?;
-        decode(entry.dtype, &bytes, numbers);
+    on_threads(numbers.chunks_mut(per_piece).enumerate(), |bytes, (i, numbers)| {
+        bytes.resize(numbers.len() * width, 0u8);
+        source.read_at(start + (i * per_piece * width) as u64, bytes)?;
+        decode(entry.dtype, bytes, numbers);
         Ok(())
     })
 }
 
-/// Does the work on all items, on as many threads as compute, up to the first error.
+/// Does the work on all items, on as many threads as compute, up to the first error of each. Each thread has bytes to use
+/// for whatever it likes, and items that lie side by side: memory that is used for the first time comes faster so.
 ///
 /// The threads are its own: whoever reads holds a lock on what is read, and a thread of the pool that waits for others of
 /// the pool may take up work that waits for that lock.
 fn on_threads<T: Send>(
-    items: impl ExactSizeIterator<Item = T> + Send,
-    work: impl Fn(T) -> Result<()> + Sync,
+    items: impl ExactSizeIterator<Item = T>,
+    work: impl Fn(&mut Vec<u8>, T) -> Result<()> + Sync,
 ) -> Result<()> {
-    let threads = rayon::current_num_threads().min(items.len());
-    let items = Mutex::new(items);
-    let all = || {
-        loop {
-            let next = items.lock().unwrap_or_else(PoisonError::into_inner).next();
-            match next {
-                Some(item) => work(item)?,
-                None => return Ok(()),
-            }
-        }
+    let each = items.len().div_ceil(rayon::current_num_threads()).max(1);
+    let mut items: Vec<T> = items.collect();
+    let all = |items: Vec<T>| {
+        let mut bytes = Vec::new();
+        items.into_iter().try_for_each(|item| work(&mut bytes, item))
     };
-    if threads <= 1 {
-        return all();
-    }
+    let all = &all;
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(all)).collect();
-        let own = all();
+        let mut others = Vec::new();
+        while items.len() > each {
+            let part = items.split_off(items.len() - each);
+            others.push(scope.spawn(move || all(part)));
+        }
+        let own = all(items);
         let others = others
             .into_iter()
             .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
@@ -64,24 +64,42 @@ fn on_threads<T: Send>(
     })
 }
 
-/// The bytes of `count` numbers that lie one behind the other.
-pub(super) fn bytes_of(source: &Source, entry: &Entry, count: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0u8; count * width(entry.dtype)];
-    if entry.span.deflated {
-        let mut stream = source.stream(entry.span, entry.offset)?;
-        stream.fill(&mut bytes).map_err(|e| source.error(e))?;
-        return Ok(bytes);
+/// Reads a matrix whose `rows` rows have `columns` numbers, and turns it into the columns from `start` on of `target`,
+/// whose rows have `wide` numbers. Some megabytes are read at a time.
+pub(super) fn read_turned(
+    source: &Source,
+    entry: &Entry,
+    [rows, columns]: [usize; 2],
+    target: &mut [f32],
+    wide: usize,
+    start: usize,
+) -> Result<()> {
+    const BAND: usize = 32 << 20;
+    let row_bytes = columns * width(entry.dtype);
+    if row_bytes == 0 || wide == 0 {
+        return Ok(());
     }
-    let start = entry.span.start + entry.offset;
-    on_threads(bytes.chunks_mut(PIECE).enumerate(), |(i, piece)| {
-        source.read_at(start + (i * PIECE) as u64, piece)
-    })?;
-    Ok(bytes)
+    let height = (BAND / row_bytes).next_multiple_of(TILE).max(TILE);
+    let mut stream = source.stream(entry.span, entry.offset)?;
+    let mut bytes = vec![0u8; height.min(rows) * row_bytes];
+    for row in (0..rows).step_by(height) {
+        let bytes = &mut bytes[..height.min(rows - row) * row_bytes];
+        if entry.span.deflated {
+            stream.fill(bytes).map_err(|e| source.error(e))?;
+        } else {
+            let from = entry.span.start + entry.offset + (row * row_bytes) as u64;
+            on_threads(bytes.chunks_mut(PIECE).enumerate(), |_, (i, piece)| {
+                source.read_at(from + (i * PIECE) as u64, piece)
+            })?;
+        }
+        turn(entry.dtype, bytes, columns, target, wide, start + row)?;
+    }
+    Ok(())
 }
 
 /// Turns a matrix whose rows have `columns` numbers, and puts it into the columns from `start` on of `target`, whose rows
 /// have `width`.
-pub(super) fn turn(
+fn turn(
     dtype: Dtype,
     bytes: &[u8],
     columns: usize,
@@ -89,9 +107,6 @@ pub(super) fn turn(
     width: usize,
     start: usize,
 ) -> Result<()> {
-    /// A tile is turned at a time, in a buffer of its own: rows of the target are often a power of two apart, and a cache
-    /// could hold few of them at once.
-    const TILE: usize = 32;
     fn each<const N: usize>(
         bytes: &[u8],
         columns: usize,
@@ -101,7 +116,7 @@ pub(super) fn turn(
     ) -> Result<()> {
         let numbers = bytes.as_chunks::<N>().0;
         let bands = target.chunks_mut(TILE * width).enumerate();
-        on_threads(bands, |(band, target)| {
+        on_threads(bands, |_, (band, target)| {
             let mut tile = [[0f32; TILE]; TILE];
             for (i, rows) in numbers.chunks(TILE * columns).enumerate() {
                 let height = rows.len() / columns;
@@ -117,9 +132,6 @@ pub(super) fn turn(
             }
             Ok(())
         })
-    }
-    if columns == 0 || width == 0 {
-        return Ok(());
     }
     let place = [width, start];
     match dtype {
