@@ -11,7 +11,10 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measures")]
 
+mod memory;
+
 use candle_core::{Device, Tensor};
+use memory::peak_megabytes;
 use saescope::{
     ExtractOptions, HookPoint, Model, Progress, Sae, SaeOptions, create_feature_dataset, read_records,
 };
@@ -106,13 +109,6 @@ fn useful_flops(model: &Model, output: &Path) -> f64 {
     let per_token = 2 * LAYER * cfg.block_weights() + 2 * D_MODEL * D_SAE;
     let sequence = |n: usize| n * per_token + LAYER * 4 * cfg.d_model * n * (n + 1) / 2;
     read_records(output).unwrap().map(|record| sequence(record.unwrap().tokens.len()) as f64).sum()
-}
-
-/// The largest resident size of this process so far.
-fn peak_megabytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().split(' ').next()?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024 / 1_000_000)
 }
 
 fn path(root: &Path, name: &str) -> String {

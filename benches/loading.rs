@@ -8,6 +8,9 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measures")]
 
+mod memory;
+
+use memory::peak_megabytes;
 use rayon::prelude::*;
 use saescope::{Model, Progress};
 use std::fs::File;
@@ -97,13 +100,6 @@ fn read_once(folder: &Path) {
         numbers
     });
     std::hint::black_box(files.collect::<Vec<_>>());
-}
-
-/// The largest resident size of this process so far.
-fn peak_megabytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().split(' ').next()?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024 / 1_000_000)
 }
 
 fn shards(folder: &Path) -> Vec<PathBuf> {

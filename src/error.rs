@@ -201,6 +201,12 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, n: usiz
     known.into_iter().take(n).map(|(_, candidate)| candidate).collect()
 }
 
+/// The question which of these names was meant, to go before another hint; empty where there are none.
+pub fn one_of(names: &[&str]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { String::new() } else { format!("did you mean {}? ", names.join(" or ")) }
+}
+
 fn names_hint(kind: &str, name: &str, known: &[String]) -> Option<String> {
     const SHOWN: usize = 40;
     if known.is_empty() {

@@ -1,7 +1,7 @@
 //! Where a model comes from: which repository a name stands for, and which of its files hold the weights.
 
 use crate::aliases::{nearest_models, resolve_model};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_of};
 use crate::files;
 use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
@@ -16,18 +16,14 @@ pub(super) fn repo_of(name: &str, revision: Option<&str>, progress: &Progress) -
     if let Some(id) = resolve_model(name) {
         return Repo::hub(RepoKind::Model, id, revision, progress);
     }
-    // `owner/name`, and nothing that is plainly a path.
-    let is_path = name.starts_with(['.', '/', '~']) || name.ends_with('/') || name.contains('\\');
     if name.contains('/') && Snapshot::can_be_called(name) {
         return Repo::open(RepoKind::Model, name, revision, progress);
     }
-    if is_path || name.contains('/') {
+    if name.contains(['/', '\\']) || name.starts_with(['.', '~']) {
         let message = format!("there is no folder `{name}`");
         return Err(Error::mismatch(message, "check the path; it is relative to the folder you are in"));
     }
-    let nearest: Vec<_> = nearest_models(name).into_iter().map(|known| format!("`{known}`")).collect();
-    let meant =
-        if nearest.is_empty() { String::new() } else { format!("did you mean {}? ", nearest.join(" or ")) };
+    let meant = one_of(&nearest_models(name));
     Err(Error::mismatch(
         format!("unknown model `{name}`: neither \"demo\", a folder, nor a name that TransformerLens knows"),
         format!("{meant}give such a name, a repository on the hub as `owner/name`, or a local folder"),

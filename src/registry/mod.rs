@@ -162,10 +162,9 @@ impl Registry {
 
     /// The release and the SAE that lie at a path of a repository on the hub; of several, the first.
     pub fn at(&self, repo_id: &str, path: &str) -> Option<(&Release, &RegistrySae)> {
-        let releases = self.releases.iter().filter(|release| release.repo_id.eq_ignore_ascii_case(repo_id));
-        releases
-            .filter_map(|release| Some((release, release.saes.iter().find(|sae| sae.path == path)?)))
-            .next()
+        let mut releases =
+            self.releases.iter().filter(|release| release.repo_id.eq_ignore_ascii_case(repo_id));
+        releases.find_map(|release| Some((release, release.saes.iter().find(|sae| sae.path == path)?)))
     }
 
     /// As [`Registry::release`], with an error that names the nearest.

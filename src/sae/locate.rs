@@ -2,7 +2,7 @@
 
 use super::SaeOptions;
 use super::formats::{self, Found, Hints};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, nearest, one_of};
 use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::registry::{Registry, RegistrySae, Release};
@@ -48,11 +48,7 @@ pub(super) fn open(
         };
     }
     let names = registry.releases().iter().map(|release| release.name.as_str());
-    let nearest: Vec<_> = nearest(name, names, 3).into_iter().map(|known| format!("`{known}`")).collect();
-    let meant = match nearest.as_slice() {
-        [] => String::new(),
-        known => format!("did you mean {}? ", known.join(" or ")),
-    };
+    let meant = one_of(&nearest(name, names, 3));
     Err(Error::mismatch(
         format!(
             "unknown SAE `{name}`: neither \"demo\", a folder or a file, nor a release that SAELens knows"
