@@ -70,6 +70,8 @@ mod dataset;
 
 mod extract;
 
+mod interpret;
+
 mod script;
 
 pub mod cli;
@@ -83,6 +85,11 @@ pub use extract::{
 };
 pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, hook_name_of};
 pub use hub::{HubSettings, Patience, RepoKind};
+pub use interpret::{
+    Definition, DefinitionTree, FeatureVector, FeatureWeights, Injection, LogitLens, LogitLensOptions,
+    ScoredToken, SimilarFeature, SimilarFeatures, Steer, TokenFilter, TokenList, TokenListOptions,
+    TokenListParams, TokenMethod, TokenOrder, TreeNode, TreeOptions, TreeParams, VectorOptions, VectorParams,
+};
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
     Activation, AttentionType, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig, ModelOptions,

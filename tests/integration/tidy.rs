@@ -4,7 +4,7 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with those that it may import. See docs/architecture.md.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 22] = [
     ("error", &[]),
     ("files", &["error"]),
     ("progress", &["error"]),
@@ -41,14 +41,42 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ),
     ("dataset", &["error", "demo", "repo", "files", "progress", "yaml", "hub"]),
     ("extract", &["error", "aliases", "files", "progress", "hooks", "model", "sae", "dataset", "repo"]),
+    ("interpret", &["error", "files", "progress", "linalg", "tensors", "hooks", "model", "sae"]),
+    ("plot", &["error", "interpret"]),
+    ("display", &["error", "files", "interpret", "plot"]),
     (
         "script",
         &[
-            "error", "progress", "linalg", "tensors", "hooks", "model", "sae", "dataset", "extract", "repo",
+            "error",
+            "progress",
+            "linalg",
+            "tensors",
+            "hooks",
+            "model",
+            "sae",
+            "dataset",
+            "extract",
+            "interpret",
+            "display",
+            "repo",
             "registry",
         ],
     ),
-    ("cli", &["error", "progress", "registry", "model", "sae", "extract", "script", "repo"]),
+    (
+        "cli",
+        &[
+            "error",
+            "progress",
+            "registry",
+            "model",
+            "sae",
+            "extract",
+            "interpret",
+            "display",
+            "script",
+            "repo",
+        ],
+    ),
 ];
 
 /// Crates that one place alone may use.

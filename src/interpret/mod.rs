@@ -1,0 +1,18 @@
+//! What a feature means, from its weights: a *ghost token* made of it, what the model takes that token to mean
+//! (definition trees), and the tokens that it lies near to (token lists).
+//!
+//! Everything here is plain data with serde and `PartialEq`: it is drawn by `plot` and shown by `display`.
+
+mod logit_lens;
+mod similar;
+mod token_list;
+mod tree;
+mod vector;
+
+pub use logit_lens::{LogitLens, LogitLensOptions};
+pub use similar::{SimilarFeature, SimilarFeatures};
+pub use token_list::{
+    ScoredToken, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder,
+};
+pub use tree::{Definition, DefinitionTree, Injection, Steer, TreeNode, TreeOptions, TreeParams};
+pub use vector::{FeatureVector, FeatureWeights, VectorOptions, VectorParams};
