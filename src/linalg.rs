@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use candle_core::Tensor;
+use pulp::Arch;
 
 /// Softmax along an axis.
 ///
@@ -40,6 +41,12 @@ pub fn std(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
 
 /// The `k` largest numbers and where they are, largest first; of equal ones the first comes first, NaN last.
 pub fn top_k(numbers: &[f32], k: usize) -> Vec<(usize, f32)> {
+    const FEW: usize = 64;
+    if k <= FEW
+        && let Some(best) = few_largest(numbers, k)
+    {
+        return best;
+    }
     let order = |a: &(usize, f32), b: &(usize, f32)| {
         a.1.is_nan().cmp(&b.1.is_nan()).then(b.1.total_cmp(&a.1)).then(a.0.cmp(&b.0))
     };
@@ -53,6 +60,28 @@ pub fn top_k(numbers: &[f32], k: usize) -> Vec<(usize, f32)> {
     }
     indexed.sort_unstable_by(order);
     indexed
+}
+
+/// The `k` largest by one walk over the numbers, of which most are passed over at the speed of memory; nothing if there
+/// are not so many above -inf.
+fn few_largest(numbers: &[f32], k: usize) -> Option<Vec<(usize, f32)>> {
+    const STEP: usize = 64;
+    let mut best: Vec<(usize, f32)> = Vec::with_capacity(k + 1);
+    let mut least = f32::NEG_INFINITY;
+    for (i, part) in numbers.chunks(STEP).enumerate() {
+        if Arch::new().dispatch(|| part.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x))) <= least {
+            continue;
+        }
+        for (j, x) in part.iter().enumerate().filter(|(_, x)| **x > f32::NEG_INFINITY) {
+            if best.len() < k || *x > least {
+                let at = best.partition_point(|(_, b)| b >= x);
+                best.insert(at, (i * STEP + j, x + 0.0));
+                best.truncate(k);
+                least = if best.len() < k { least } else { best.last().map_or(least, |(_, x)| *x) };
+            }
+        }
+    }
+    (best.len() == k).then_some(best)
 }
 
 /// The cosine of the angle between two tensors of one shape, over the last axis: `[..., d]` and `[..., d]` → `[...]`;
@@ -92,6 +121,25 @@ mod tests {
         assert_eq!(top_k(&numbers, 2), [(1, 3.0), (3, 3.0)]);
         assert_eq!(top_k(&numbers, 0), []);
         assert_eq!(top_k(&[], 3), []);
+    }
+
+    #[test]
+    fn a_few_of_many_are_those_that_sorting_gives() {
+        let mut state = 5u32;
+        let mut numbers: Vec<f32> = (0..1000)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as f32
+            })
+            .collect();
+        numbers[17] = f32::NAN;
+        numbers[18] = f32::INFINITY;
+        numbers[900] = f32::NEG_INFINITY;
+        let sorted = top_k(&numbers, 1000);
+        for k in [0, 1, 5, 64] {
+            assert_eq!(top_k(&numbers, k), sorted[..k]);
+        }
+        assert_eq!(top_k(&[f32::NEG_INFINITY, 1.0], 2), [(1, 1.0), (0, f32::NEG_INFINITY)]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! root stands for the ghost token and is no token itself.
 
 use super::vector::VectorParams;
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// How a definition tree grows.
@@ -63,9 +64,9 @@ pub enum Injection {
     /// It takes the activation's place.
     #[default]
     Replace,
-    /// It is added.
+    /// `scale · direction` is added.
     Add,
-    /// Its direction is added, as long as the activation is.
+    /// The direction is added, as long as the activation is.
     NormMatched,
 }
 
@@ -143,7 +144,7 @@ pub struct TreeParams {
 /// A way from the root to a leaf: one definition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
-    /// Its text, without the token that ends it if that is only the closing quotation mark.
+    /// Its text, as far as the `stop` that ends it.
     pub text: String,
     /// The product of the probabilities of its tokens.
     pub cumulative_prob: f64,
@@ -172,9 +173,119 @@ impl Default for TreeOptions {
     }
 }
 
+impl DefinitionTree {
+    /// The number of nodes without the root: tokens.
+    pub fn len(&self) -> usize {
+        self.root.size() - 1
+    }
+
+    /// Whether nothing was likely enough.
+    pub fn is_empty(&self) -> bool {
+        self.root.children.is_empty()
+    }
+
+    /// The longest definition, in tokens.
+    pub fn depth(&self) -> usize {
+        self.root.height()
+    }
+
+    /// The tree without the nodes whose cumulative probability is below `cutoff`, and without what follows them. What is
+    /// left keeps its probabilities.
+    #[must_use]
+    pub fn trim(&self, cutoff: f64) -> Self {
+        let trimmed = Some(self.params.trimmed.map_or(cutoff, |before| before.max(cutoff)));
+        let params = TreeParams { trimmed, ..self.params.clone() };
+        DefinitionTree { params, root: self.root.trim(cutoff) }
+    }
+
+    /// The tree with the branches that most set it apart from the null first: siblings by the largest logarithm of the
+    /// probability ratio in their branch.
+    ///
+    /// # Errors
+    /// A tree that was not compared with a null.
+    pub fn contrast(&self) -> Result<Self> {
+        if self.root.null_log_prob.is_none() {
+            return Err(Error::mismatch(
+                "the tree has nothing to be contrasted with",
+                "grow it with the option `null_directions`, such as `null_directions: 8`",
+            ));
+        }
+        let (root, _) = self.root.by_ratio();
+        Ok(DefinitionTree { params: self.params.clone(), root })
+    }
+
+    /// Every definition, a way from the root to a leaf, in the order of the tree's branches. Sorted by probability they
+    /// are what the model would most likely say.
+    pub fn definitions(&self) -> Vec<Definition> {
+        let mut definitions = Vec::new();
+        self.root.define("", &self.params.stop, &mut definitions);
+        definitions
+    }
+
+    /// The probability that a definition begins with this text: the sum over the ways of writing it in tokens that the
+    /// tree has; 0 if it has none.
+    pub fn probability(&self, text: &str) -> f64 {
+        if text.is_empty() { 1.0 } else { self.root.probability(text) }
+    }
+}
+
 impl TreeNode {
     /// The natural logarithm of how much likelier this node is than under the null, where there was a comparison.
     pub fn log_ratio(&self) -> Option<f64> {
         self.null_log_prob.map(|null| self.cumulative_prob.ln() - null)
+    }
+
+    fn size(&self) -> usize {
+        1 + self.children.iter().map(TreeNode::size).sum::<usize>()
+    }
+
+    fn height(&self) -> usize {
+        self.children.iter().map(|child| child.height() + 1).max().unwrap_or(0)
+    }
+
+    fn trim(&self, cutoff: f64) -> TreeNode {
+        let kept = self.children.iter().filter(|child| child.cumulative_prob >= cutoff);
+        TreeNode { children: kept.map(|child| child.trim(cutoff)).collect(), ..self.without_children() }
+    }
+
+    fn without_children(&self) -> TreeNode {
+        TreeNode { token: self.token.clone(), children: Vec::new(), ..*self }
+    }
+
+    /// The node with its children by the largest ratio in their branches, and the largest in its own.
+    fn by_ratio(&self) -> (TreeNode, f64) {
+        let mut children: Vec<_> = self.children.iter().map(TreeNode::by_ratio).collect();
+        children.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let own = self.log_ratio().unwrap_or(f64::NEG_INFINITY);
+        let best = children.first().map_or(own, |(_, ratio)| own.max(*ratio));
+        let children = children.into_iter().map(|(child, _)| child).collect();
+        (TreeNode { children, ..self.without_children() }, best)
+    }
+
+    fn define(&self, before: &str, stop: &[String], definitions: &mut Vec<Definition>) {
+        let text = format!("{before}{}", self.token);
+        for child in &self.children {
+            child.define(&text, stop, definitions);
+        }
+        if self.children.is_empty() && self.token_id.is_some() {
+            // Only the last token may have a stop in it.
+            let ends = stop.iter().filter_map(|stop| text[before.len()..].find(stop.as_str())).min();
+            let text = ends.map_or(text.as_str(), |end| &text[..before.len() + end]);
+            definitions.push(Definition {
+                text: text.trim().to_owned(),
+                cumulative_prob: self.cumulative_prob,
+                log_ratio: self.log_ratio(),
+            });
+        }
+    }
+
+    fn probability(&self, text: &str) -> f64 {
+        let of = |child: &TreeNode| match text.strip_prefix(child.token.as_str()) {
+            Some("") => child.cumulative_prob,
+            Some(rest) if !child.token.is_empty() => child.probability(rest),
+            _ if child.token.starts_with(text) => child.cumulative_prob,
+            _ => 0.0,
+        };
+        self.children.iter().map(of).sum()
     }
 }

@@ -77,6 +77,9 @@ pub struct FeatureVector {
     pub origin: Vec<f32>,
     /// `origin + scale · direction`, `[d_model]`.
     pub vector: Vec<f32>,
+    /// What the feature writes, at unit length, `[d_model]`; of a feature whose SAE reads the residual stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<Vec<f32>>,
 }
 
 /// [`FeatureWeights`] as they are written.

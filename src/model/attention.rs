@@ -2,9 +2,9 @@
 //!
 //! `z[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` over the keys that query `i` may see: those that are not later, and
 //! with a window not too much earlier. Scores may have a soft cap, and several queries may share a head of keys and
-//! values. One function serves a plain pass and a key-value cache: each sequence says which queries and which keys are
-//! its own, and its last query is at its last key. Nothing masked is computed, the `[query_pos, key_pos]` matrix never exists as a whole, and a
-//! sequence's result does not depend on what else is in the batch, to the last bit.
+//! values. Each sequence says which queries and which keys are its own, and its last query is at its last key. Nothing masked
+//! is computed, the `[query_pos, key_pos]` matrix never exists as a whole, and a sequence's result does not depend on what
+//! else is in the batch, to the last bit. Where keys lie in a cache, `paths.rs` reads them there.
 
 use super::activation::{exp, tanh};
 use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor};
@@ -296,7 +296,7 @@ fn store<S: Simd>(vectors: &[S::f32s; VECTORS], into: &mut [f32]) {
 
 /// Turns the products of one query with the keys that it sees into a pattern, and sets the others to zero.
 #[inline(always)]
-fn softmax<S: Simd>(simd: S, scores: &mut [f32], sees: Range<usize>, rule: Scores) {
+pub(super) fn softmax<S: Simd>(simd: S, scores: &mut [f32], sees: Range<usize>, rule: Scores) {
     let (early, rest) = scores.split_at_mut(sees.start);
     let (seen, late) = rest.split_at_mut(sees.len());
     early.fill(0.0);

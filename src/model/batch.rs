@@ -47,11 +47,11 @@ impl TokenBatch {
         starts.zip(&self.ends).map(|(start, end)| start..*end).collect::<Vec<_>>().into_iter()
     }
 
-    /// Checks that a model can read this: tokens that it knows, sequences that fit behind `past` others.
+    /// Checks that a model can read this: tokens that it knows, sequences that fit behind so many others each.
     ///
     /// # Errors
     /// No tokens; an id outside the vocabulary; a sequence longer than the context.
-    pub(super) fn check(&self, cfg: &ModelConfig, past: usize) -> Result<()> {
+    pub(super) fn check(&self, cfg: &ModelConfig, past: impl Fn(usize) -> usize) -> Result<()> {
         if self.is_empty() {
             return Err(Error::invalid("the input", "at least one token", "none")
                 .with_hint("the text is empty; with `prepend_bos: true` it would be a BOS token alone"));
@@ -65,11 +65,12 @@ impl TokenBatch {
             )
             .with_hint("the tokens, or the tokenizer beside the model, belong to another model"));
         }
-        if let Some(longest) = self.sequences().map(|s| s.len()).max().filter(|n| n + past > cfg.n_ctx) {
+        let longest = self.sequences().enumerate().map(|(i, s)| s.len() + past(i)).max();
+        if let Some(longest) = longest.filter(|n| *n > cfg.n_ctx) {
             return Err(Error::invalid(
                 "the input",
                 format!("at most n_ctx = {} tokens", cfg.n_ctx),
-                longest + past,
+                longest,
             )
             .with_hint("shorten the text, or run it in several pieces"));
         }

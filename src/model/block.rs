@@ -9,6 +9,7 @@ use super::attention::{self, Scores};
 use super::config::{AttentionType, ModelConfig};
 use super::decoder::{Halt, Pass};
 use super::ops;
+use super::paths::path_attention;
 use super::weights::{Block, Linear, Norm};
 use crate::error::Result;
 use crate::hooks::{HookName, HookPoint};
@@ -57,7 +58,9 @@ impl Pass<'_> {
         )?;
         let q = self.rotate(layer, HookPoint::RotQ, q)?;
         let k = self.rotate(layer, HookPoint::RotK, k)?;
-        let (k, v) = self.remember(layer, k, v)?; // [past + n, n_key_value_heads, d_head]
+        if let Some(cache) = &mut self.cache {
+            cache.add(layer, &k, &v)?;
+        }
         let rule = Scores {
             scale: self.cfg.attn_factor(layer),
             soft_cap: self.cfg.attn_scores_soft_cap.map(|cap| cap as f32),
@@ -65,11 +68,14 @@ impl Pass<'_> {
         };
         let z = if self.wants(layer, AttnScores) || self.wants(layer, Pattern) {
             self.one_sequence(layer)?;
+            let [k, v] = self.all_seen(layer, k, v)?; // [key_pos, n_key_value_heads, d_head]
             let scores = attention::attention_scores(&q, &k, rule)?; // [n_heads, query_pos, key_pos]
             let scores = self.at(layer, AttnScores, scores)?;
             let pattern = crate::linalg::softmax(&scores, 2)?;
             let pattern = self.at(layer, Pattern, pattern)?;
             attention::mix_values(&pattern, &v)?
+        } else if let (Some(cache), Some(paths)) = (&self.cache, &self.paths) {
+            path_attention(&q, cache.block(layer), self.cfg.n_key_value_heads, paths, rule)?
         } else {
             attention::attention(&q, &k, &v, &self.spans(), rule)?
         };
@@ -82,6 +88,16 @@ impl Pass<'_> {
             post_points: [HookPoint::Ln1PostScale, HookPoint::Ln1PostNormalized],
         };
         self.add_to_residual(layer, &sublayer, out, resid_pre)
+    }
+
+    /// Keys and values of one sequence, those of its past in front.
+    fn all_seen(&self, layer: usize, k: Tensor, v: Tensor) -> Result<[Tensor; 2]> {
+        match (&self.cache, &self.paths) {
+            (Some(cache), Some(paths)) => {
+                cache.gather(layer, paths.get(k.dim(0)?.saturating_sub(1)), self.cfg.d_head)
+            }
+            _ => Ok([k, v]),
+        }
     }
 
     fn ln1(&mut self, layer: usize, block: &Block, x: &Tensor) -> Result<Tensor, Halt> {

@@ -6,34 +6,17 @@
 
 use super::attention::Span;
 use super::batch::TokenBatch;
+use super::cache::KeyValueCache;
 use super::config::ModelConfig;
 use super::ops;
+use super::paths::Paths;
 use super::rotary::Angles;
 use super::weights::{Norm, Weights};
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint, Hooks};
 use crate::progress::Progress;
 use candle_core::{D, Device, Tensor};
-
-/// Keys and values of the tokens that a model has already read, for a sequence that grows.
-#[derive(Debug, Clone, Default)]
-pub struct KeyValueCache {
-    /// Per block, `[past, n_key_value_heads, d_head]` each; keys are rotated.
-    blocks: Vec<Option<(Tensor, Tensor)>>,
-    len: usize,
-}
-
-impl KeyValueCache {
-    /// The number of tokens that have been read.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether nothing has been read yet.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
+use std::ops::Range;
 
 /// Why a pass ended before its last operator.
 pub(super) enum Halt {
@@ -57,17 +40,66 @@ pub(super) fn forward(
     hooks: &mut dyn Hooks,
     progress: &Progress,
 ) -> Result<Option<Tensor>> {
-    let past = cache.as_ref().map_or(0, |cache| cache.len);
-    batch.check(cfg, past)?;
     if cache.is_some() && batch.sequences().len() != 1 {
         return Err(Error::invalid("a pass with a key-value cache", "one sequence", batch.sequences().len()));
     }
-    let last = hooks.last();
-    let positions: Vec<u32> = batch.sequences().flat_map(|s| past as u32..(past + s.len()) as u32).collect();
-    let angles = Angles::new(&cfg.positional_embedding, &positions)?;
-    let mut pass = Pass { cfg, batch, past, positions, angles, cache, hooks, last, progress };
-    match pass.run(weights) {
-        Ok(logits) => Ok(Some(logits)),
+    let behind = vec![cache.as_ref().and_then(|cache| cache.len().checked_sub(1)); batch.sequences().len()];
+    let mut pass = Pass::new(cfg, batch, &behind, cache, hooks, progress)?;
+    ended(pass.read(weights).and_then(|resid| pass.unembed(weights, &resid)))
+}
+
+/// Runs a batch whose sequences go on behind tokens of the cache, or begin; the residual stream behind the last block at
+/// the last token of each, `[sequences, d_model]`, or nothing if the pass could stop at its deepest hook.
+pub(super) fn read_on(
+    weights: &Weights,
+    cfg: &ModelConfig,
+    batch: &TokenBatch,
+    behind: &[Option<usize>],
+    cache: &mut KeyValueCache,
+    hooks: &mut dyn Hooks,
+    progress: &Progress,
+) -> Result<Option<Tensor>> {
+    let last = |sequence: Range<usize>| sequence.last().and_then(|token| u32::try_from(token).ok());
+    let last: Option<Vec<u32>> = batch.sequences().map(last).collect();
+    let last = last.ok_or_else(|| Error::invalid("a sequence", "at least one token", "none"))?;
+    let mut pass = Pass::new(cfg, batch, behind, Some(cache), hooks, progress)?;
+    match ended(pass.read(weights))? {
+        Some(resid) if last.len() < batch.len() => {
+            Ok(Some(resid.index_select(&Tensor::new(last, &Device::Cpu)?, 0)?))
+        }
+        resid => Ok(resid),
+    }
+}
+
+/// The logits `[n, d_vocab]` of residual streams behind the last block, `[n, d_model]`.
+pub(super) fn logits(weights: &Weights, cfg: &ModelConfig, resid: &Tensor) -> Result<Tensor> {
+    raw_logits(weights, cfg, &plain_norm(weights.ln_final()?, resid, cfg.eps)?)
+}
+
+/// The logits of what the unembedding reads.
+fn raw_logits(weights: &Weights, cfg: &ModelConfig, x: &Tensor) -> Result<Tensor> {
+    let mut logits = x.matmul(&weights.unembed()?.t()?)?; // [n, d_vocab]
+    if let Some(bias) = weights.unembed_bias()? {
+        ops::add_bias_in_place(&logits, bias)?;
+    }
+    if let Some(cap) = cfg.output_logits_soft_cap {
+        logits = ((logits / cap)?.tanh()? * cap)?;
+    }
+    Ok(logits)
+}
+
+/// A norm over the last dimension.
+fn plain_norm(norm: &Norm, x: &Tensor, eps: f64) -> candle_core::Result<Tensor> {
+    match &norm.bias {
+        Some(bias) => ops::layer_norm(x, &norm.weight, bias, eps),
+        None => ops::rms_norm(x, &norm.weight, eps),
+    }
+}
+
+/// What a pass gave, if it did not end early.
+fn ended(result: Result<Tensor, Halt>) -> Result<Option<Tensor>> {
+    match result {
+        Ok(tensor) => Ok(Some(tensor)),
         Err(Halt::Done) => Ok(None),
         Err(Halt::Failed(error)) => Err(error),
     }
@@ -77,28 +109,68 @@ pub(super) fn forward(
 pub(super) struct Pass<'a> {
     pub(super) cfg: &'a ModelConfig,
     batch: &'a TokenBatch,
-    past: usize,
+    /// Of each sequence, the cached token that it goes on behind.
+    behind: &'a [Option<usize>],
     /// Of each token in its sequence.
     positions: Vec<u32>,
     pub(super) angles: Option<Angles>,
-    cache: Option<&'a mut KeyValueCache>,
+    pub(super) cache: Option<&'a mut KeyValueCache>,
+    /// What each token sees of the cache, where any of them has a past.
+    pub(super) paths: Option<Paths>,
     pub(super) hooks: &'a mut dyn Hooks,
     last: Option<HookName>,
     progress: &'a Progress,
 }
 
-impl Pass<'_> {
-    fn run(&mut self, weights: &Weights) -> Result<Tensor, Halt> {
+impl<'a> Pass<'a> {
+    fn new(
+        cfg: &'a ModelConfig,
+        batch: &'a TokenBatch,
+        behind: &'a [Option<usize>],
+        mut cache: Option<&'a mut KeyValueCache>,
+        hooks: &'a mut dyn Hooks,
+        progress: &'a Progress,
+    ) -> Result<Self> {
+        if behind.len() != batch.sequences().len() {
+            return Err(Error::invalid("where sequences go on", "one token or none for each", behind.len()));
+        }
+        let starts = match &cache {
+            Some(cache) => behind.iter().map(|token| cache.next_position(*token)).collect::<Result<_>>()?,
+            None => vec![0; behind.len()],
+        };
+        batch.check(cfg, |sequence| starts[sequence] as usize)?;
+        if let Some(cache) = &mut cache {
+            cache.begin(cfg)?;
+        }
+        let sequences = || batch.sequences().zip(&starts);
+        let positions: Vec<u32> = sequences().flat_map(|(s, start)| *start..start + s.len() as u32).collect();
+        let angles = Angles::new(&cfg.positional_embedding, &positions)?;
+        let paths = cache.as_ref().filter(|_| behind.iter().any(Option::is_some)).map(|cache| {
+            let mut paths = Paths::default();
+            for (sequence, behind) in batch.sequences().zip(behind) {
+                let past = cache.path_to(*behind);
+                let new = sequence.map(|token| (cache.len() + token) as u32).collect::<Vec<_>>();
+                for seen in 1..=new.len() {
+                    paths.push(past.iter().chain(&new[..seen]).copied());
+                }
+            }
+            paths
+        });
+        let last = hooks.last();
+        Ok(Pass { cfg, batch, behind, positions, angles, cache, paths, hooks, last, progress })
+    }
+
+    /// The residual stream behind the last block, `[n, d_model]`.
+    fn read(&mut self, weights: &Weights) -> Result<Tensor, Halt> {
         let mut resid = self.embed(weights)?; // [n, d_model]
         for layer in 0..self.cfg.n_layers {
             resid = self.at(layer, HookPoint::ResidPre, resid)?;
             resid = self.block(layer, weights.block(layer)?, resid)?; // [n, d_model]
         }
-        let logits = self.unembed(weights, &resid)?; // [n, d_vocab]
         if let Some(cache) = &mut self.cache {
-            cache.len += self.batch.len();
+            cache.finish(&self.batch.sequences().collect::<Vec<_>>(), self.behind, &self.positions);
         }
-        Ok(logits)
+        Ok(resid)
     }
 
     fn embed(&mut self, weights: &Weights) -> Result<Tensor, Halt> {
@@ -123,13 +195,7 @@ impl Pass<'_> {
         let names = [HookPoint::LnFinalScale, HookPoint::LnFinalNormalized].map(HookName::global);
         let x = self.norm(names, weights.ln_final()?, resid)?; // [n, d_model]
         let x = self.at_global(HookPoint::UnembedIn, x)?;
-        let mut logits = x.matmul(&weights.unembed()?.t()?)?; // [n, d_vocab]
-        if let Some(bias) = weights.unembed_bias()? {
-            ops::add_bias_in_place(&logits, bias)?;
-        }
-        if let Some(cap) = self.cfg.output_logits_soft_cap {
-            logits = ((logits / cap)?.tanh()? * cap)?;
-        }
+        let logits = raw_logits(weights, self.cfg, &x)?; // [n, d_vocab]
         self.at_global(HookPoint::UnembedOut, logits)
     }
 
@@ -137,10 +203,7 @@ impl Pass<'_> {
     pub(super) fn norm(&mut self, names: [HookName; 2], norm: &Norm, x: &Tensor) -> Result<Tensor, Halt> {
         let eps = self.cfg.eps;
         if !names.iter().any(|name| self.hooks.wants(name)) {
-            return Ok(match &norm.bias {
-                Some(bias) => ops::layer_norm(x, &norm.weight, bias, eps)?,
-                None => ops::rms_norm(x, &norm.weight, eps)?,
-            });
+            return Ok(plain_norm(norm, x, eps)?);
         }
         let [scale_name, normalized_name] = names;
         let centred = match norm.bias {
@@ -157,25 +220,9 @@ impl Pass<'_> {
         })
     }
 
-    /// Keys and values with those of the cache in front, and the cache with them behind.
-    pub(super) fn remember(&mut self, layer: usize, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor)> {
-        let Some(cache) = &mut self.cache else { return Ok((k, v)) };
-        cache.blocks.resize(self.cfg.n_layers, None);
-        let both = match &cache.blocks[layer] {
-            // A pass that ended early has left its own behind what counts.
-            Some((past_k, past_v)) if self.past > 0 => {
-                let (past_k, past_v) = (past_k.narrow(0, 0, self.past)?, past_v.narrow(0, 0, self.past)?);
-                (Tensor::cat(&[&past_k, &k], 0)?, Tensor::cat(&[&past_v, &v], 0)?)
-            }
-            _ => (k.contiguous()?, v.contiguous()?),
-        };
-        cache.blocks[layer] = Some(both.clone());
-        Ok(both)
-    }
-
+    /// Which queries and keys of this pass belong together.
     pub(super) fn spans(&self) -> Vec<Span> {
-        let past = self.past;
-        self.batch.sequences().map(|s| Span { queries: s.clone(), keys: s.start..s.end + past }).collect()
+        self.batch.sequences().map(|s| Span { queries: s.clone(), keys: s }).collect()
     }
 
     /// Attention scores and patterns are matrices of one sequence.

@@ -75,7 +75,7 @@ impl Model {
         hooks: &mut dyn Hooks,
         progress: &Progress,
     ) -> Result<Vec<u32>> {
-        TokenBatch::single(tokens).check(self.cfg(), 1).map_err(|error| {
+        TokenBatch::single(tokens).check(self.cfg(), |_| 1).map_err(|error| {
             error.with_hint("generation needs room for a token behind the prompt: shorten it")
         })?;
         let mut sampler = LogitsProcessor::from_sampling(options.seed, options.sampling()?);

@@ -7,22 +7,26 @@ mod activation;
 mod attention;
 mod batch;
 mod block;
+mod cache;
 mod config;
 mod decoder;
 mod families;
 mod generate;
+mod next;
 mod ops;
+mod paths;
 mod rotary;
 mod source;
 mod tokenizer;
 mod weights;
 
 pub use batch::TokenBatch;
+pub use cache::KeyValueCache;
 pub use config::{
     Activation, AttentionType, ModelConfig, NormalizationType, PositionalEmbedding, RopeScaling, Rotary,
 };
-pub use decoder::KeyValueCache;
 pub use generate::GenerateOptions;
+pub use next::{log_sum_exp, next_tokens};
 pub use tokenizer::{Encoding, SpecialTokens, Tokenizer, char_offsets};
 
 use crate::checkpoint::Checkpoint;
@@ -31,8 +35,9 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
 use crate::progress::Progress;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Storage, Tensor};
 use families::HfConfig;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -282,6 +287,55 @@ impl Model {
         progress: &Progress,
     ) -> Result<Option<Tensor>> {
         decoder::forward(&self.inner.weights, self.cfg(), batch, cache, hooks, progress)
+    }
+
+    /// One forward pass over sequences each of which goes on `behind` a token of the cache, or begins: the residual stream
+    /// behind the last block at the last token of each, `[sequences, d_model]`, or nothing where the hooks let the pass
+    /// stop before that. Sequences may go on behind the same token, which is how a tree grows. [`Model::map_logits`]
+    /// turns the streams into logits; hooks of the final norm and the unembedding are not called.
+    ///
+    /// # Errors
+    /// As [`Model::forward`]; a token that the cache has not.
+    pub fn read_on(
+        &self,
+        batch: &TokenBatch,
+        behind: &[Option<usize>],
+        cache: &mut KeyValueCache,
+        hooks: &mut dyn Hooks,
+        progress: &Progress,
+    ) -> Result<Option<Tensor>> {
+        decoder::read_on(&self.inner.weights, self.cfg(), batch, behind, cache, hooks, progress)
+    }
+
+    /// Calls `look` with the row and the logits `[d_vocab]` of each residual stream behind the last block, `resid`
+    /// `[n, d_model]`, on all threads, and gives what it returns. Never are more than some megabytes of logits in
+    /// memory.
+    ///
+    /// # Errors
+    /// Another shape, and [`Error::Interrupted`].
+    pub fn map_logits<T: Send>(
+        &self,
+        resid: &Tensor,
+        progress: &Progress,
+        look: impl Fn(usize, &[f32]) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        const BYTES: usize = 1 << 24;
+        const ROWS: usize = 32;
+        let step = (BYTES / size_of::<f32>() / self.cfg().d_vocab).max(ROWS);
+        let n = resid.dim(0)?;
+        let mut all = Vec::with_capacity(n);
+        for first in (0..n).step_by(step) {
+            progress.check()?;
+            let rows = resid.narrow(0, first, step.min(n - first))?;
+            let logits = decoder::logits(&self.inner.weights, self.cfg(), &rows)?; // [rows, d_vocab]
+            let (storage, layout) = logits.storage_and_layout();
+            let Storage::Cpu(storage) = &*storage else {
+                return Err(Error::invalid("logits", "numbers on the CPU", "others"));
+            };
+            let logits = ops::floats(storage, layout, "logits")?.par_chunks_exact(self.cfg().d_vocab);
+            all.par_extend(logits.enumerate().map(|(row, logits)| look(first + row, logits)));
+        }
+        Ok(all)
     }
 
     /// The logits of a sequence, `[pos, d_vocab]`.

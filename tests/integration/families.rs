@@ -190,7 +190,7 @@ fn a_key_value_cache_changes_nothing() {
             let batch = saescope::TokenBatch::single(part);
             let logits = model.forward(&batch, Some(&mut cache), &mut (), &run()).unwrap().unwrap();
             let expected = whole.narrow(0, cache.len() - part.len(), part.len()).unwrap();
-            assert_close(&format!("{family}, part {i}"), &logits, &expected, 2e-5, 2e-5);
+            assert_close(&format!("{family}, part {i}"), &logits, &expected, 5e-5, 5e-5);
         }
     }
 }

@@ -1,0 +1,270 @@
+//! How definition trees grow: the likeliest next tokens of every likely definition, for several vectors at once.
+
+use super::ghost::{Ghost, Ghosts, length};
+use super::prompt::Prompt;
+use super::tree::{DefinitionTree, TreeNode, TreeOptions, TreeParams};
+use super::vector::FeatureVector;
+use super::walk::walk;
+use crate::error::{Error, Result};
+use crate::model::{Model, log_sum_exp, next_tokens};
+use crate::progress::Progress;
+use crate::tensors;
+use std::collections::HashMap;
+
+/// The greatest `max_depth`: JSON that is nested deeper is refused by those who read it.
+const MAX_DEPTH: usize = 60;
+
+/// The definition tree of a vector: the model is asked what the ghost token means, and every token that may come next,
+/// while the whole stays likely enough, becomes a node.
+///
+/// `children(node) = {t in the top_k of p(· | prompt, path) : P(node) · p(t) >= cutoff}`. Nodes that are special tokens, or have a `stop` in them, have no
+/// children. All open nodes of a level are read in one pass; the tree is the one that depth-first search gives.
+///
+/// # Errors
+/// Options out of range, a prompt without `{}` or longer than the context, a hook that the model has not; a vector of
+/// another width; a model without tokenizer; [`Error::Interrupted`].
+pub fn definition_tree(
+    model: &Model,
+    vector: &FeatureVector,
+    options: &TreeOptions,
+    progress: &Progress,
+) -> Result<DefinitionTree> {
+    let trees = grow_trees(model, std::slice::from_ref(vector), options, progress)?;
+    trees.into_iter().next().ok_or_else(|| Error::invalid("a tree", "one for each vector", "none"))
+}
+
+/// The definition trees of several vectors, in their order, grown together: faster than one after the other.
+///
+/// # Errors
+/// As [`definition_tree`].
+pub fn grow_trees(
+    model: &Model,
+    vectors: &[FeatureVector],
+    options: &TreeOptions,
+    progress: &Progress,
+) -> Result<Vec<DefinitionTree>> {
+    options.check()?;
+    let prompt = Prompt::new(model, options)?;
+    let stop = options.stop.clone().unwrap_or_else(|| vec![prompt.closing()]);
+    let centroid = &model.embedding()?.centroid;
+    let ghosts = vectors.iter().map(|vector| Ghost::new(vector, options)).collect();
+    let ghosts = Ghosts::new(model, &prompt, options, ghosts, centroid)?;
+    let mut trees = vec![Growing::new(); vectors.len()];
+    let mut pieces = Pieces { model, stop: &stop, known: HashMap::new() };
+    let room = options.n_ctx_left(model, &prompt)?;
+    let limits = [room, options.max_memory];
+    let roots = (0..vectors.len()).map(|tree| (tree, 0)).collect();
+    let look = |_, logits: &[f32]| next_tokens(logits, options.top_k);
+    walk(model, &ghosts, roots, limits, progress, look, |(tree, node): (usize, usize), next| {
+        let mut open = Vec::new();
+        for (token, prob) in next {
+            let Grown { cumulative_prob, depth, .. } = trees[tree].nodes[node];
+            if cumulative_prob * prob < options.cutoff {
+                break;
+            }
+            let child = trees[tree].add(node, token, prob);
+            if !pieces.get(token)?.1 && depth + 1 < room {
+                open.push((token, (tree, child)));
+            }
+        }
+        Ok(open)
+    })?;
+    if let Some(directions) = options.null_directions {
+        for (tree, vector) in trees.iter_mut().zip(vectors) {
+            let null = null_ghosts(vector, directions, options)?;
+            let null = Ghosts::new(model, &prompt, options, null, centroid)?;
+            compare(model, tree, &null, directions + 1, limits, progress)?;
+        }
+    }
+    let mut finished = Vec::with_capacity(trees.len());
+    for (tree, vector) in trees.iter().zip(vectors) {
+        let params = options.params(vector, &prompt, &stop);
+        finished.push(DefinitionTree { params, root: tree.node(0, &mut pieces)? });
+    }
+    Ok(finished)
+}
+
+/// The null: the centroid alone, or zero where the vector starts there, and random directions as long as the vector's.
+/// What the options add to the residual stream for the feature is added for each of them in its own direction.
+fn null_ghosts(vector: &FeatureVector, directions: usize, options: &TreeOptions) -> Result<Vec<Ghost>> {
+    let d_model = vector.direction.len();
+    let mut null = vec![vec![0.0; d_model]];
+    if directions > 0 {
+        let random = tensors::randn(&[directions, d_model], options.seed)?.to_vec2::<f32>()?;
+        let far = length(&vector.direction);
+        null.extend(random.into_iter().map(|x| {
+            let factor = (far / length(&x).max(f64::MIN_POSITIVE)) as f32;
+            x.into_iter().map(|x| x * factor).collect()
+        }));
+    }
+    let ghost = |direction: Vec<f32>| Ghost::new(&vector.in_direction(direction), options);
+    Ok(null.into_iter().map(ghost).collect())
+}
+
+/// Gives every node of a tree its probability under the null, the mean over `n` null vectors.
+fn compare(
+    model: &Model,
+    tree: &mut Growing,
+    null: &Ghosts,
+    n: usize,
+    limits: [usize; 2],
+    progress: &Progress,
+) -> Result<()> {
+    let nodes = &tree.nodes;
+    let mut log_probs = vec![vec![0.0; nodes.len()]; n];
+    let roots = (0..n).map(|null| (null, 0)).collect();
+    let look = |(_, node): (usize, usize), logits: &[f32]| {
+        let total = log_sum_exp(logits);
+        let log_prob = |child: &usize| f64::from(logits[nodes[*child].token as usize]) - total;
+        nodes[node].children.iter().map(log_prob).collect::<Vec<f64>>()
+    };
+    walk(model, null, roots, limits, progress, look, |(null, node), seen| {
+        let log_probs = &mut log_probs[null];
+        for (child, log_prob) in nodes[node].children.iter().zip(seen) {
+            log_probs[*child] = log_probs[node] + log_prob;
+        }
+        let inner = nodes[node].children.iter().filter(|child| !nodes[**child].children.is_empty());
+        Ok(inner.map(|child| (nodes[*child].token, (null, *child))).collect())
+    })?;
+    for (i, node) in tree.nodes.iter_mut().enumerate() {
+        let largest = log_probs.iter().map(|of_null| of_null[i]).fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = log_probs.iter().map(|of_null| (of_null[i] - largest).exp()).sum();
+        node.null_log_prob = Some(largest + (sum / n as f64).ln());
+    }
+    Ok(())
+}
+
+/// A tree that grows: nodes by index, the root first.
+#[derive(Clone)]
+struct Growing {
+    nodes: Vec<Grown>,
+}
+
+#[derive(Clone)]
+struct Grown {
+    token: u32,
+    prob: f64,
+    cumulative_prob: f64,
+    depth: usize,
+    null_log_prob: Option<f64>,
+    children: Vec<usize>,
+}
+
+impl Growing {
+    fn new() -> Self {
+        let root =
+            Grown { token: 0, prob: 1.0, cumulative_prob: 1.0, depth: 0, null_log_prob: None, children: vec![] };
+        Growing { nodes: vec![root] }
+    }
+
+    fn add(&mut self, parent: usize, token: u32, prob: f64) -> usize {
+        let Grown { cumulative_prob, depth, .. } = self.nodes[parent];
+        let child = self.nodes.len();
+        self.nodes.push(Grown {
+            token,
+            prob,
+            cumulative_prob: cumulative_prob * prob,
+            depth: depth + 1,
+            null_log_prob: None,
+            children: Vec::new(),
+        });
+        self.nodes[parent].children.push(child);
+        child
+    }
+
+    fn node(&self, index: usize, pieces: &mut Pieces) -> Result<TreeNode> {
+        let Grown { token, prob, cumulative_prob, null_log_prob, ref children, .. } = self.nodes[index];
+        let is_root = index == 0;
+        Ok(TreeNode {
+            token: if is_root { String::new() } else { pieces.get(token)?.0 },
+            token_id: (!is_root).then_some(token),
+            prob,
+            cumulative_prob,
+            null_log_prob,
+            children: children.iter().map(|child| self.node(*child, pieces)).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// Texts of tokens, and whether a token ends its branch.
+struct Pieces<'a> {
+    model: &'a Model,
+    stop: &'a [String],
+    known: HashMap<u32, (String, bool)>,
+}
+
+impl Pieces<'_> {
+    fn get(&mut self, token: u32) -> Result<(String, bool)> {
+        if let Some(known) = self.known.get(&token) {
+            return Ok(known.clone());
+        }
+        let tokenizer = self.model.tokenizer()?;
+        let piece = tokenizer.decode(&[token])?;
+        let ends = tokenizer.is_special(token) || self.stop.iter().any(|stop| piece.contains(stop.as_str()));
+        self.known.insert(token, (piece.clone(), ends));
+        Ok((piece, ends))
+    }
+}
+
+impl TreeOptions {
+    /// Checks the options by themselves.
+    fn check(&self) -> Result<()> {
+        let TreeOptions { top_k, cutoff, max_depth, max_memory, .. } = *self;
+        if !(cutoff > 0.0 && cutoff <= 1.0) {
+            return Err(Error::invalid("`cutoff`", "a probability above 0 and at most 1", cutoff)
+                .with_hint("nodes that are less likely are left out; 5e-5 is usual, and without a limit the tree would not end"));
+        }
+        if top_k == 0 {
+            return Err(Error::invalid("`top_k`", "at least 1", top_k));
+        }
+        if !(1..=MAX_DEPTH).contains(&max_depth) {
+            return Err(Error::invalid("`max_depth`", format!("from 1 to {MAX_DEPTH}"), max_depth));
+        }
+        if max_memory == 0 {
+            return Err(Error::invalid("`max_memory`", "at least 1 MiB", 0));
+        }
+        if let Some(stop) = self.stop.iter().flatten().find(|stop| stop.is_empty()) {
+            return Err(Error::invalid("`stop`", "texts that are not empty", format!("{stop:?}"))
+                .with_hint("an empty text is in every token; `stop: []` lets no text end a branch"));
+        }
+        if let Some(steer) = self.steer.as_ref().filter(|steer| !steer.coefficient.is_finite()) {
+            return Err(Error::invalid("the coefficient of `steer`", "a number", steer.coefficient));
+        }
+        Ok(())
+    }
+
+    /// How many tokens a definition may have: `max_depth`, or what the prompt leaves of the context.
+    fn n_ctx_left(&self, model: &Model, prompt: &Prompt) -> Result<usize> {
+        let n_ctx = model.cfg().n_ctx;
+        // The last token of a definition is never read.
+        match (n_ctx + 1).saturating_sub(prompt.tokens.len()) {
+            0 => Err(Error::invalid(
+                "the prompt",
+                format!("at most n_ctx = {n_ctx} tokens, the model's context"),
+                prompt.tokens.len(),
+            )
+            .with_hint("shorten it")),
+            left => Ok(left.min(self.max_depth)),
+        }
+    }
+
+    fn params(&self, vector: &FeatureVector, prompt: &Prompt, stop: &[String]) -> TreeParams {
+        TreeParams {
+            saescope: env!("CARGO_PKG_VERSION").to_owned(),
+            vector: vector.params.clone(),
+            prompt: prompt.text.clone(),
+            top_k: self.top_k,
+            cutoff: self.cutoff,
+            max_depth: self.max_depth,
+            stop: stop.to_vec(),
+            prepend_bos: prompt.has_bos,
+            steer: self.steer.clone(),
+            inject_at: self.inject_at.clone(),
+            inject: self.inject_at.as_ref().map(|_| self.inject),
+            placeholder: self.placeholder.clone(),
+            null_directions: self.null_directions,
+            seed: self.null_directions.map(|_| self.seed),
+            trimmed: None,
+        }
+    }
+}

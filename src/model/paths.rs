@@ -1,0 +1,162 @@
+//! Attention of tokens whose past lies in a key-value cache, each along its own path.
+//!
+//! A query sees the tokens of its path, wherever they are in the cache, so branches that share a beginning share its
+//! keys and values. There are as many paths as queries and each is short: keys are read where they lie, nothing is
+//! packed. What a query gives does not depend on the others, to the last bit.
+
+use super::attention::{Scores, softmax};
+use super::ops::{floats, rows_per_task};
+use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape, Tensor};
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+/// Of each query, the cached tokens that it sees, its own last.
+#[derive(Debug, Default)]
+pub struct Paths {
+    tokens: Vec<u32>,
+    ends: Vec<usize>,
+}
+
+impl Paths {
+    /// Adds the path of the next query.
+    pub fn push(&mut self, path: impl IntoIterator<Item = u32>) {
+        self.tokens.extend(path);
+        self.ends.push(self.tokens.len());
+    }
+
+    /// The path of a query.
+    pub fn get(&self, query: usize) -> &[u32] {
+        let start = if query == 0 { 0 } else { self.ends[query - 1] };
+        &self.tokens[start..self.ends[query]]
+    }
+}
+
+/// `q` `[queries, n_heads, d_head]`, `keys` and `values` `[cached, n_key_value_heads, d_head]` → z `[queries, n_heads, d_head]`.
+pub fn path_attention(
+    q: &Tensor,
+    [keys, values]: [&[f32]; 2],
+    n_key_value_heads: usize,
+    paths: &Paths,
+    scores: Scores,
+) -> Result<Tensor> {
+    q.contiguous()?.apply_op1_no_bwd(&PathAttention { keys, values, n_key_value_heads, paths, scores })
+}
+
+struct PathAttention<'a> {
+    keys: &'a [f32],
+    values: &'a [f32],
+    n_key_value_heads: usize,
+    paths: &'a Paths,
+    scores: Scores,
+}
+
+impl CustomOp1 for PathAttention<'_> {
+    fn name(&self) -> &'static str {
+        "path-attention"
+    }
+
+    fn cpu_fwd(&self, q: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n_queries, n_heads, d_head) = layout.shape().dims3()?;
+        let q = floats(q, layout, self.name())?;
+        if self.paths.ends.len() != n_queries {
+            return Err(Error::Msg(format!("{} queries and {} paths", n_queries, self.paths.ends.len())).bt());
+        }
+        let width = n_heads * d_head;
+        let mut z = vec![0f32; q.len()];
+        let rows = rows_per_task(width).div_ceil(16);
+        z.par_chunks_mut(rows * width).enumerate().for_each(|(i, z)| {
+            let first = i * rows;
+            let q = &q[first * width..][..z.len()];
+            Arch::new().dispatch(Task { op: self, q, first, z, n_heads, d_head });
+        });
+        Ok((CpuStorage::F32(z), layout.shape().clone()))
+    }
+}
+
+/// A few queries, for all heads.
+struct Task<'a> {
+    op: &'a PathAttention<'a>,
+    /// `[rows, n_heads · d_head]`.
+    q: &'a [f32],
+    first: usize,
+    /// `[rows, n_heads · d_head]`.
+    z: &'a mut [f32],
+    n_heads: usize,
+    d_head: usize,
+}
+
+impl WithSimd for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Task { op, q, first, z, n_heads, d_head } = self;
+        let width = op.n_key_value_heads * d_head;
+        let mut pattern = Vec::new();
+        for (row, z) in z.chunks_exact_mut(n_heads * d_head).enumerate() {
+            let path = op.paths.get(first + row);
+            let path = &path[path.len().saturating_sub(op.scores.window.unwrap_or(path.len()))..];
+            let q = &q[row * n_heads * d_head..][..n_heads * d_head];
+            for (head, (z, q)) in z.chunks_exact_mut(d_head).zip(q.chunks_exact(d_head)).enumerate() {
+                let start = head * op.n_key_value_heads / n_heads * d_head;
+                let of = |token: &u32| *token as usize * width + start;
+                pattern.clear();
+                pattern.extend(path.iter().map(|token| dot(q, &op.keys[of(token)..][..d_head])));
+                softmax(simd, &mut pattern, 0..path.len(), op.scores);
+                for (p, token) in pattern.iter().zip(path) {
+                    let v = &op.values[of(token)..][..d_head];
+                    z.iter_mut().zip(v).for_each(|(z, v)| *z = p.mul_add(*v, *z));
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+    let mut strands = [0f32; 16];
+    for (a, b) in a.iter().zip(b) {
+        for (strand, (x, y)) in strands.iter_mut().zip(a.iter().zip(b)) {
+            *strand = x.mul_add(*y, *strand);
+        }
+    }
+    strands.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::attention::{attention_scores, mix_values};
+    use super::*;
+    use crate::tensors::randn;
+
+    #[test]
+    fn agrees_with_the_definition_on_branches_that_share_a_beginning() {
+        const CACHED: usize = 40;
+        let (d_head, n_groups) = (20, 2);
+        let k = randn(&[CACHED, n_groups, d_head], 1).unwrap();
+        let v = randn(&[CACHED, n_groups, d_head], 2).unwrap();
+        let q = randn(&[3, 6, d_head], 3).unwrap();
+        let all: [Vec<u32>; 3] =
+            [vec![0, 1, 2, 3, 4, 5, 37], vec![0, 1, 2, 9, 11, 20, 21, 22, 30, 38], vec![39]];
+        let mut paths = Paths::default();
+        all.iter().for_each(|path| paths.push(path.iter().copied()));
+        let numbers = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (keys, values) = (numbers(&k), numbers(&v));
+        for (soft_cap, window) in [(None, None), (Some(2.0), None), (None, Some(4))] {
+            let scores = Scores { scale: 0.3, soft_cap, window };
+            let z = path_attention(&q, [&keys, &values], n_groups, &paths, scores).unwrap();
+            for (i, path) in all.iter().enumerate() {
+                let path = Tensor::new(path.as_slice(), q.device()).unwrap();
+                let [k, v] = [&k, &v].map(|x| x.index_select(&path, 0).unwrap());
+                let of_query = |x: &Tensor| x.narrow(0, i, 1).unwrap();
+                let pattern =
+                    crate::linalg::softmax(&attention_scores(&of_query(&q), &k, scores).unwrap(), 2).unwrap();
+                let expected = mix_values(&pattern, &v).unwrap();
+                for (x, y) in numbers(&of_query(&z)).iter().zip(numbers(&expected)) {
+                    assert!((x - y).abs() < 2e-6, "{x} and {y}");
+                }
+            }
+        }
+    }
+}
