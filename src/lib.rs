@@ -89,12 +89,13 @@ pub use interpret::{
     Definition, DefinitionTree, FeatureVector, FeatureWeights, Injection, LogitLens, LogitLensOptions,
     ScoredToken, SimilarFeature, SimilarFeatures, Steer, TokenFilter, TokenList, TokenListOptions,
     TokenListParams, TokenMethod, TokenOrder, TreeNode, TreeOptions, TreeParams, VectorOptions, VectorParams,
+    decoder_logit_lens, feature_vector, ghost_token, logit_lens, similar_features, token_list,
 };
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
-    Activation, AttentionType, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig, ModelOptions,
-    NormalizationType, PositionalEmbedding, RopeScaling, Rotary, SpecialTokens, TokenBatch, Tokenizer,
-    char_offsets,
+    Activation, AttentionType, EmbeddingStats, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig,
+    ModelOptions, NormalizationType, PositionalEmbedding, PrincipalComponents, RopeScaling, Rotary,
+    SpecialTokens, TokenBatch, Tokenizer, char_offsets,
 };
 pub use progress::{Progress, Report};
 pub use registry::{

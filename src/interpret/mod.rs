@@ -9,10 +9,11 @@ mod token_list;
 mod tree;
 mod vector;
 
-pub use logit_lens::{LogitLens, LogitLensOptions};
-pub use similar::{SimilarFeature, SimilarFeatures};
+pub use logit_lens::{LogitLens, LogitLensOptions, decoder_logit_lens, logit_lens};
+pub use similar::{SimilarFeature, SimilarFeatures, similar_features};
 pub use token_list::{
     ScoredToken, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder,
+    token_list,
 };
 pub use tree::{Definition, DefinitionTree, Injection, Steer, TreeNode, TreeOptions, TreeParams};
-pub use vector::{FeatureVector, FeatureWeights, VectorOptions, VectorParams};
+pub use vector::{FeatureVector, FeatureWeights, VectorOptions, VectorParams, feature_vector, ghost_token};

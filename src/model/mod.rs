@@ -9,6 +9,7 @@ mod batch;
 mod block;
 mod config;
 mod decoder;
+mod embedding;
 mod families;
 mod generate;
 mod ops;
@@ -22,6 +23,7 @@ pub use config::{
     Activation, AttentionType, ModelConfig, NormalizationType, PositionalEmbedding, RopeScaling, Rotary,
 };
 pub use decoder::KeyValueCache;
+pub use embedding::{EmbeddingStats, PrincipalComponents};
 pub use generate::GenerateOptions;
 pub use tokenizer::{Encoding, SpecialTokens, Tokenizer, char_offsets};
 
@@ -32,6 +34,7 @@ use crate::files;
 use crate::hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
 use crate::progress::Progress;
 use candle_core::{DType, Device, Tensor};
+use embedding::Embedding;
 use families::HfConfig;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -49,6 +52,7 @@ struct Inner {
     revision: Option<String>,
     tokenizer: Option<Tokenizer>,
     weights: Weights,
+    embedding: Embedding,
 }
 
 /// What to load of a model.
@@ -143,7 +147,8 @@ impl Model {
         let names = (family.weights)(&checkpoint, &cfg);
         let weights = Weights::new(checkpoint, names, &cfg)?;
         let revision = revision.map(str::to_owned);
-        Ok(Model { inner: Arc::new(Inner { cfg, revision, tokenizer, weights }) })
+        let embedding = Embedding::default();
+        Ok(Model { inner: Arc::new(Inner { cfg, revision, tokenizer, weights, embedding }) })
     }
 
     /// The model's sizes and choices.
@@ -235,6 +240,31 @@ impl Model {
     #[expect(non_snake_case, reason = "the field's name")]
     pub fn W_U(&self) -> Result<Tensor> {
         Ok(self.inner.weights.unembed()?.t()?)
+    }
+
+    /// The gain of the final norm, `[d_model]`: what a normalized activation is multiplied with before the unembedding.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn ln_final_weight(&self) -> Result<Tensor> {
+        Ok(self.inner.weights.ln_final()?.weight.clone())
+    }
+
+    /// What the token embeddings have in common. Computed when it is first asked for.
+    ///
+    /// # Errors
+    /// A file that cannot be read; embeddings that are not finite.
+    pub fn embedding_stats(&self) -> Result<&EmbeddingStats> {
+        self.inner.embedding.stats(&self.inner.weights, self.cfg())
+    }
+
+    /// The principal components of the token embeddings about their centroid. Computed when they are first asked for,
+    /// which takes seconds with a large vocabulary.
+    ///
+    /// # Errors
+    /// As [`Model::embedding_stats`].
+    pub fn principal_components(&self) -> Result<&PrincipalComponents> {
+        self.inner.embedding.components(&self.inner.weights, self.cfg())
     }
 
     /// What TransformerLens' `fold_value_biases` takes from `hook_v` (`[n_key_value_heads, d_head]`) or `hook_z`

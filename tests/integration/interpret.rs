@@ -1,0 +1,3 @@
+//! What features mean, from their weights.
+
+mod vectors;
