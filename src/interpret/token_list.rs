@@ -175,11 +175,10 @@ fn ratios(model: &Model, vector: &[f32], exponent: f64) -> Result<Vec<f64>> {
     let stats = model.embedding_stats()?;
     let (vector, norm) = widened(vector, "the vector")?;
     let dots = map_rows(&model.W_E()?, |row| dot(row, &vector))?;
-    let centroid_norm = stats.centroid_norm();
     let ratio = |(token, dot): (usize, f64)| {
         let near = 1.0 - cosine(dot, stats.norms[token], norm);
         // The centroid itself, were it a token, would be infinitely far down the list: JSON has no such number.
-        let far = 1.0 - cosine(stats.centroid_dots[token], stats.norms[token], centroid_norm);
+        let far = 1.0 - cosine(stats.centroid_dots[token], stats.norms[token], stats.centroid_norm);
         (near.powf(exponent) / far.max(f64::EPSILON)).min(f64::MAX)
     };
     Ok(dots.into_iter().enumerate().map(ratio).collect())

@@ -12,6 +12,7 @@ use crate::model::{EmbeddingStats, Model};
 use crate::sae::{Feature, Sae};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// A direction whose parts cancel until this is left of them, in terms of their lengths, is none.
 const LEAST_LEFT: f64 = 1e-6;
@@ -285,10 +286,29 @@ impl FeatureVector {
                 ));
             }
             if part.iter().any(|x| !x.is_finite()) {
-                return Err(Error::invalid(format!("the {name}"), "finite numbers", "some that are not"));
+                let error = Error::invalid(format!("the {name}"), "finite numbers", "some that are not");
+                return Err(error.with_hint("make it anew; a scale may have been too large"));
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for FeatureVector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let VectorParams { pca_weights, use_token_centroid, scale, renormalize, .. } = &self.params;
+        let from = if *use_token_centroid { "the token centroid" } else { "zero" };
+        write!(f, "{} [{}], {scale:.4} from {from}", self.params.title(), self.vector.len())?;
+        if !pca_weights.is_empty() {
+            write!(f, ", principal components {pca_weights:?}")?;
+        }
+        if *renormalize {
+            f.write_str(", renormalized")?;
+        }
+        match self.params.encoder_decoder_cosine {
+            Some(cosine) => write!(f, ", cos(encoder, decoder) {cosine:.4}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -343,7 +363,8 @@ fn check_space(model: &Model, sae: &Sae, side: Side) -> Result<()> {
     let at = hook.as_ref().map_or(String::new(), |hook| format!(" at `{hook}`"));
     Err(Error::mismatch(
         format!(
-            "the {} weights of `{}` are no directions of the residual stream: {letter} = {width}{at}, `{}` has d_model = {d_model}",
+            "the {} weights of `{}` ({letter} = {width}{at}) are no directions of the residual stream of `{}` \
+             (d_model = {d_model})",
             side.name(),
             cfg.sae_id,
             model.cfg().model_name
@@ -389,7 +410,7 @@ fn finish(
     };
     if vector.iter().any(|x| !x.is_finite()) {
         let what = "`scale` times the weights";
-        return Err(Error::invalid(what, "a vector whose numbers f32 can hold", format!("scale {scale}")));
+        return Err(Error::invalid(what, "a vector whose numbers f32 can hold", format!("scale {scale:e}")));
     }
     Ok(FeatureVector { params, direction, origin, vector })
 }

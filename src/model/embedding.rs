@@ -1,19 +1,22 @@
 //! What the token embeddings of a model have in common: where their centroid is, how far they lie from it, and along
 //! which directions. The only user of the `faer` crate.
 //!
-//! The table may be as large as the memory: it is read row by row or in bands of rows, and never copied.
+//! The table may be most of the memory: it is read row by row or in bands of rows, and never copied.
 
 use super::config::ModelConfig;
 use super::weights::Weights;
 use crate::checkpoint::Lazy;
 use crate::error::{Error, Result};
 use crate::linalg::{dot, map_rows, squared_norm, with_floats};
-use candle_core::{DType, Device, Tensor};
-use faer::{MatRef, Side};
+use candle_core::{Device, Tensor};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par, Side};
 use rayon::prelude::*;
 
 /// Rows that are looked at together.
-const BAND: usize = 4096;
+const BAND: usize = 1024;
+/// Columns of the covariance that one task adds to.
+const PANEL: usize = 64;
 /// A component whose variance is less than this, times that of the first, is rounding.
 const LEAST_VARIANCE: f64 = 1e-12;
 
@@ -26,6 +29,8 @@ pub struct EmbeddingStats {
     pub mean_distance: f64,
     /// The mean of their norms.
     pub mean_norm: f64,
+    /// The norm of the centroid.
+    pub(crate) centroid_norm: f64,
     /// The norm of each, `[d_vocab]`.
     pub(crate) norms: Vec<f64>,
     /// The dot product of each with the centroid, `[d_vocab]`.
@@ -69,12 +74,7 @@ impl Embedding {
 impl EmbeddingStats {
     /// The distance of a token's embedding from the centroid; 0 where it is rounding.
     pub(crate) fn distance(&self, token: usize) -> f64 {
-        distance(self.norms[token], self.centroid_dots[token], self.centroid_norm())
-    }
-
-    /// The norm of the centroid.
-    pub(crate) fn centroid_norm(&self) -> f64 {
-        squared_norm(&self.centroid).sqrt()
+        distance(self.norms[token], self.centroid_dots[token], self.centroid_norm)
     }
 }
 
@@ -122,22 +122,15 @@ fn stats(table: &Tensor, cfg: &ModelConfig) -> Result<EmbeddingStats> {
     let distances = norms.iter().zip(&centroid_dots).map(|(norm, dot)| distance(*norm, *dot, centroid_norm));
     let mean_distance = distances.sum::<f64>() / n as f64;
     let mean_norm = norms.iter().sum::<f64>() / n as f64;
-    Ok(EmbeddingStats { centroid, mean_distance, mean_norm, norms, centroid_dots })
+    Ok(EmbeddingStats { centroid, mean_distance, mean_norm, centroid_norm, norms, centroid_dots })
 }
 
 /// The eigenvectors of the covariance. It is added up in f64: where variances are close, the last digits of f32 decide
 /// which direction is which.
 fn components(table: &Tensor, centroid: &[f32]) -> Result<PrincipalComponents> {
-    let (n, d) = table.dims2()?;
-    let centroid = Tensor::new(centroid, &Device::Cpu)?.to_dtype(DType::F64)?;
-    let mut covariance = vec![0f64; d * d];
-    for start in (0..n).step_by(BAND) {
-        let band = table.narrow(0, start, BAND.min(n - start))?;
-        let band = band.to_dtype(DType::F64)?.broadcast_sub(&centroid)?; // [rows, d]
-        let squares = band.t()?.matmul(&band)?.flatten_all()?.to_vec1::<f64>()?; // [d · d]
-        covariance.par_iter_mut().zip(squares).for_each(|(sum, x)| *sum += x / n as f64);
-    }
-    let eigen = MatRef::from_row_major_slice(&covariance, d, d).self_adjoint_eigen(Side::Lower);
+    let (_, d) = table.dims2()?;
+    let covariance = with_floats(table, |numbers| covariance(numbers, centroid))?;
+    let eigen = MatRef::from_column_major_slice(&covariance, d, d).self_adjoint_eigen(Side::Lower);
     let eigen = eigen.map_err(|e| Error::NotFinite {
         message: format!("the token embeddings have no principal components: {e:?}"),
     })?;
@@ -157,4 +150,27 @@ fn components(table: &Tensor, centroid: &[f32]) -> Result<PrincipalComponents> {
         directions: Tensor::from_vec(directions, (kept.len(), d), &Device::Cpu)?,
         variances,
     })
+}
+
+/// The covariance of the rows of a table, `[d, d]`; only the lower triangle, column by column, is whole.
+fn covariance(numbers: &[f32], centroid: &[f32]) -> Vec<f64> {
+    let d = centroid.len();
+    let n = numbers.len() / d;
+    let mut covariance = vec![0f64; d * d];
+    let mut centred = vec![0f64; BAND.min(n) * d];
+    for band in numbers.chunks(BAND * d) {
+        let centred = &mut centred[..band.len()];
+        centred.par_chunks_exact_mut(d).zip(band.par_chunks_exact(d)).for_each(|(centred, row)| {
+            let away = row.iter().zip(centroid).map(|(x, c)| f64::from(*x) - f64::from(*c));
+            centred.iter_mut().zip(away).for_each(|(centred, x)| *centred = x);
+        });
+        let columns = MatRef::from_column_major_slice(centred, d, band.len() / d); // [d, rows]
+        covariance.par_chunks_mut(PANEL * d).enumerate().for_each(|(i, panel)| {
+            let (start, width) = (i * PANEL, panel.len() / d);
+            let panel = MatMut::from_column_major_slice_mut(panel, d, width).subrows_mut(start, d - start);
+            let (below, own) = (columns.subrows(start, d - start), columns.subrows(start, width));
+            matmul(panel, Accum::Add, below, own.transpose(), 1.0 / n as f64, Par::Seq);
+        });
+    }
+    covariance
 }

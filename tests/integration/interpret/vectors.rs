@@ -84,7 +84,7 @@ fn close(what: &str, got: f64, expected: f64, tolerance: f64) {
 #[track_caller]
 fn failure<T: std::fmt::Debug>(result: Result<T>) -> String {
     let error = result.unwrap_err();
-    format!("{error}\nhint: {}", error.hint().unwrap_or_default())
+    format!("{error}\nhint: {}", error.hint().unwrap_or_default()).replace(&fixture(""), "")
 }
 
 /// The list of the reference, with a given scale or the default.
@@ -208,9 +208,9 @@ fn a_vector_is_its_parts() {
     let direction: Vec<f64> = (0..32)
         .map(|i| 0.75 * e[i] / norm(&e) - 0.5 * d[i] / norm(&d) - 0.25 * f64::from(components[1][i]))
         .collect();
-    for i in 0..32 {
-        close("direction", f64::from(got.direction[i]), direction[i], 1e-6);
-        close("vector", f64::from(got.vector[i]), f64::from(stats.centroid[i]) + 2.5 * direction[i], 1e-6);
+    for (i, expected) in direction.iter().enumerate() {
+        close("direction", f64::from(got.direction[i]), *expected, 1e-6);
+        close("vector", f64::from(got.vector[i]), f64::from(stats.centroid[i]) + 2.5 * expected, 1e-6);
     }
     assert_eq!(got.origin, stats.centroid);
     close("cosine", got.params.encoder_decoder_cosine.unwrap(), dot(&e, &d) / norm(&e) / norm(&d), 1e-9);
@@ -336,8 +336,20 @@ fn a_list_shows_itself() {
     let (model, sae) = demo();
     let vector = feature_vector(&model, &sae, 624, &VectorOptions::default()).unwrap();
     let list = token_list(&model, &vector, &TokenListOptions { top: 3, ..Default::default() }).unwrap();
-    insta::assert_snapshot!(list, @"");
-    insta::assert_snapshot!(list.to_csv().unwrap(), @"");
+    insta::assert_snapshot!(vector, @"feature 624 of demo/blocks.0.hook_resid_pre, encoder [192], 1.0260 from the token centroid, cos(encoder, decoder) 0.6445");
+    insta::assert_snapshot!(list, @r#"
+    feature 624 of demo/blocks.0.hook_resid_pre, encoder: nearest tokens by ratio, exponent 1.4
+      rank  token         score
+         1  " body"      0.4954
+         2  " building"  0.7088
+         3  " blood"     0.7162
+    "#);
+    insta::assert_snapshot!(list.to_csv().unwrap(), @r#"
+    rank,token,token_id,score
+    1, body,723,0.49541692489019323
+    2, building,2082,0.7087801819867366
+    3, blood,981,0.7161746383566625
+    "#);
     let odd = ScoredToken { token: "\n\"\u{200b}".to_owned(), token_id: 1, score: 0.5, rank: 4 };
     assert_eq!(odd.quoted(), r#""\n\"\u{200b}""#);
     let json: serde_json::Value = serde_json::to_value(&list).unwrap();
@@ -345,8 +357,19 @@ fn a_list_shows_itself() {
     assert_eq!(json["params"]["method"], "ratio");
     assert_eq!(json["tokens"][0]["token"], " body");
     let lens = logit_lens(&model, &vector, &LogitLensOptions { top: 2, ..Default::default() }).unwrap();
-    insta::assert_snapshot!(lens, @"");
-    insta::assert_snapshot!(similar_features(&sae, 624, None, 2).unwrap(), @"");
+    insta::assert_snapshot!(lens, @r#"
+    feature 624 of demo/blocks.0.hook_resid_pre, encoder: logit lens with the final norm's gain
+      raises        logit  lowers    logit
+      " body"      1.3270  "have"  -0.6883
+      " building"  0.7122  "as"    -0.6475
+    mean -0.0855, std 0.1605, skewness 0.3000, kurtosis 4.2310
+    "#);
+    insta::assert_snapshot!(similar_features(&sae, 624, None, 2).unwrap(), @r#"
+    feature 624 of demo/blocks.0.hook_resid_pre: nearest features of demo/blocks.0.hook_resid_pre
+      feature  cosine
+          992  0.2985
+          641  0.2936
+    "#);
 }
 
 #[test]
@@ -442,26 +465,65 @@ fn what_cannot_be_a_vector_says_why() {
         failure(feature_vector(&model, &sae, 624, &options))
     };
     let default = VectorOptions::default();
-    insta::assert_snapshot!(failure(feature_vector(&model, &sae, 2048, &default)), @"");
-    insta::assert_snapshot!(failed(&|o| o.scale = Some(f64::NAN)), @"");
-    insta::assert_snapshot!(failed(&|o| o.scale = Some(1e300)), @"");
-    insta::assert_snapshot!(failed(&|o| o.pca_weights = vec![0.0; 193]), @"");
-    insta::assert_snapshot!(failed(&|o| o.weights.encoder = 0.0), @"");
+    insta::assert_snapshot!(failure(feature_vector(&model, &sae, 2048, &default)), @r#"
+    the feature index: expected 0 to 2047 (d_sae = 2048), got 2048
+    hint: features are counted from 0
+    "#);
+    insta::assert_snapshot!(failed(&|o| o.scale = Some(f64::NAN)), @r#"
+    `scale`: expected a finite number, got NaN
+    hint:
+    "#);
+    insta::assert_snapshot!(failed(&|o| o.scale = Some(1e300)), @r#"
+    `scale` times the weights: expected a vector whose numbers f32 can hold, got scale 1e300
+    hint:
+    "#);
+    insta::assert_snapshot!(failed(&|o| o.pca_weights = vec![0.0; 193]), @r#"
+    `pca_weights`: expected at most 192, one for each principal component of the token embeddings, got 193 weights
+    hint:
+    "#);
+    insta::assert_snapshot!(failed(&|o| o.weights.encoder = 0.0), @r#"
+    what the weights add up to: expected a vector that has a direction, got zeros
+    hint: give some weight to the encoder, the decoder or a principal component; parts that point opposite ways cancel
+    "#);
     let (narrow, wide_sae) = (text_model("gpt2_text").0, &sae);
-    insta::assert_snapshot!(failure(feature_vector(&narrow, wide_sae, 1, &default)), @"");
+    insta::assert_snapshot!(failure(feature_vector(&narrow, wide_sae, 1, &default)), @r#"
+    the encoder weights of `demo/blocks.0.hook_resid_pre` (d_in = 192 at `blocks.0.hook_resid_pre`) are no directions of the residual stream of `models/gpt2_text` (d_model = 32)
+    hint: a ghost token lives where token embeddings do: take an SAE on the residual stream, or on what attention or an MLP adds to it, of the same model; those on hook_z, on hook_q, k, v or inside an MLP read another space
+    "#);
     let options = SaeOptions { hook_name: Some("blocks.0.attn.hook_z".to_owned()), ..Default::default() };
     let z = Sae::load("demo", None, &options).unwrap();
-    insta::assert_snapshot!(failure(feature_vector(&model, &z, 1, &default)), @"");
-    insta::assert_snapshot!(failure(decoder_logit_lens(&model, &z, 1, &LogitLensOptions::default())), @"");
+    insta::assert_snapshot!(failure(feature_vector(&model, &z, 1, &default)), @r#"
+    the encoder weights of `demo/blocks.4.hook_resid_pre` (d_in = 192 at `blocks.0.attn.hook_z`) are no directions of the residual stream of `demo` (d_model = 192)
+    hint: a ghost token lives where token embeddings do: take an SAE on the residual stream, or on what attention or an MLP adds to it, of the same model; those on hook_z, on hook_q, k, v or inside an MLP read another space
+    "#);
+    insta::assert_snapshot!(failure(decoder_logit_lens(&model, &z, 1, &LogitLensOptions::default())), @r#"
+    the decoder weights of `demo/blocks.4.hook_resid_pre` (d_out = 192 at `blocks.0.attn.hook_z`) are no directions of the residual stream of `demo` (d_model = 192)
+    hint: a ghost token lives where token embeddings do: take an SAE on the residual stream, or on what attention or an MLP adds to it, of the same model; those on hook_z, on hook_q, k, v or inside an MLP read another space
+    "#);
 
     let ghost =
         |numbers: &[f32], options: &VectorOptions| failure(ghost_token(&model, &vector(numbers), options));
-    insta::assert_snapshot!(ghost(&[1.0; 3], &default), @"");
-    insta::assert_snapshot!(ghost(&[0.0; 192], &default), @"");
-    insta::assert_snapshot!(ghost(&[f32::INFINITY; 192], &default), @"");
+    insta::assert_snapshot!(ghost(&[1.0; 3], &default), @r#"
+    ghost_token: expected a vector of d_model = 192 numbers of `demo`, got [3]
+    hint: give one direction of the residual stream; a row of a matrix is matrix[i]
+    "#);
+    insta::assert_snapshot!(ghost(&[0.0; 192], &default), @r#"
+    the tensor: expected a vector that has a direction, got zeros
+    hint: a vector of zeros points nowhere; a feature may have such weights when it died in training
+    "#);
+    insta::assert_snapshot!(ghost(&[f32::INFINITY; 192], &default), @r#"
+    ghost_token: number 0: expected a finite number, got inf
+    hint:
+    "#);
     let weights = FeatureWeights { encoder: 0.0, decoder: 1.0 };
-    insta::assert_snapshot!(ghost(&[1.0; 192], &VectorOptions { weights, ..default.clone() }), @"");
-    insta::assert_snapshot!(failure(FeatureVector::of_embedding(&model, &vector(&[1.0]))), @"");
+    insta::assert_snapshot!(ghost(&[1.0; 192], &VectorOptions { weights, ..default.clone() }), @r#"
+    `weights` is for the vector of a feature, this is the ghost token of a direction
+    hint: leave `weights` out
+    "#);
+    insta::assert_snapshot!(failure(FeatureVector::of_embedding(&model, &vector(&[1.0]))), @r#"
+    of_embedding: expected a vector of d_model = 192 numbers of `demo`, got [1]
+    hint: give one direction of the residual stream; a row of a matrix is matrix[i]
+    "#);
 }
 
 #[test]
@@ -473,20 +535,38 @@ fn what_cannot_be_listed_says_why() {
         change(&mut options);
         failure(token_list(&model, vector, &options))
     };
-    insta::assert_snapshot!(failed(&ghost, &|o| o.top = 0), @"");
-    insta::assert_snapshot!(failed(&ghost, &|o| o.exponent = -1.0), @"");
+    insta::assert_snapshot!(failed(&ghost, &|o| o.top = 0), @r#"
+    `top`: expected at least 1, got 0
+    hint:
+    "#);
+    insta::assert_snapshot!(failed(&ghost, &|o| o.exponent = -1.0), @r#"
+    `exponent`: expected a number above 0, got -1
+    hint:
+    "#);
     assert!(failed(&ghost, &|o| o.exponent = f64::NAN).contains("`exponent`"));
     let bare = VectorOptions { use_token_centroid: false, scale: Some(0.0), ..Default::default() };
     let nothing = feature_vector(&model, &sae, 624, &bare).unwrap();
-    insta::assert_snapshot!(failed(&nothing, &|_| ()), @"");
+    insta::assert_snapshot!(failed(&nothing, &|_| ()), @r#"
+    the vector: expected one that is not zeros, got zeros
+    hint: a scale of 0 without the token centroid leaves nothing, and the centroid itself has no direction
+    "#);
     let centroid = vector(&model.embedding_stats().unwrap().centroid);
     let nowhere = FeatureVector::of_embedding(&model, &centroid).unwrap();
-    insta::assert_snapshot!(failed(&nowhere, &|o| o.method = TokenMethod::CenteredCosine), @"");
+    insta::assert_snapshot!(failed(&nowhere, &|o| o.method = TokenMethod::CenteredCosine), @r#"
+    the direction: expected one that is not zeros, got zeros
+    hint: a scale of 0 without the token centroid leaves nothing, and the centroid itself has no direction
+    "#);
     // The centroid alone, and a vector that is a token, have lists all the same.
     assert_eq!(token_list(&model, &nowhere, &TokenListOptions::default()).unwrap().tokens.len(), 100);
     let broken = FeatureVector { vector: vec![f32::NAN; 192], ..ghost.clone() };
-    insta::assert_snapshot!(failed(&broken, &|_| ()), @"");
-    insta::assert_snapshot!(failure(token_list(&text_model("gpt2_text").0, &ghost, &TokenListOptions::default())), @"");
+    insta::assert_snapshot!(failed(&broken, &|_| ()), @r#"
+    the vector: expected finite numbers, got some that are not
+    hint: make it anew; a scale may have been too large
+    "#);
+    insta::assert_snapshot!(failure(token_list(&text_model("gpt2_text").0, &ghost, &TokenListOptions::default())), @r#"
+    the vector has 192 numbers, `models/gpt2_text` has d_model = 32
+    hint: use a vector with the model that it was made for
+    "#);
     let no_tokenizer = Model::load(&fixture("models/gpt2")).unwrap();
     let d_model = no_tokenizer.cfg().d_model;
     let one = ghost_token(&no_tokenizer, &vector(&vec![1.0; d_model]), &VectorOptions::default()).unwrap();
@@ -501,7 +581,10 @@ fn what_cannot_be_listed_says_why() {
             .contains("`top`")
     );
     let other = text_model("gpt2_text").1;
-    insta::assert_snapshot!(failure(similar_features(&sae, 1, Some(&other), 5)), @"");
+    insta::assert_snapshot!(failure(similar_features(&sae, 1, Some(&other), 5)), @r#"
+    `demo/blocks.0.hook_resid_pre` writes d_out = 192 numbers, `models/gpt2_text/sae` writes 32
+    hint: compare SAEs of one model that write to the same place, or both to the residual stream
+    "#);
     assert!(failure(similar_features(&sae, 2048, None, 5)).contains("d_sae = 2048"));
     assert!(failure(similar_features(&sae, 0, None, 0)).contains("`top`"));
 }
