@@ -87,14 +87,16 @@ pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, 
 pub use hub::{HubSettings, Patience, RepoKind};
 pub use interpret::{
     Definition, DefinitionTree, FeatureVector, FeatureWeights, Injection, LogitLens, LogitLensOptions,
-    ScoredToken, SimilarFeature, SimilarFeatures, Steer, TokenFilter, TokenList, TokenListOptions,
+    PROMPTS, ScoredToken, SimilarFeature, SimilarFeatures, Steer, TokenFilter, TokenList, TokenListOptions,
     TokenListParams, TokenMethod, TokenOrder, TreeNode, TreeOptions, TreeParams, VectorOptions, VectorParams,
+    decoder_logit_lens, definition_tree, feature_vector, ghost_token, grow_trees, logit_lens,
+    similar_features, token_list,
 };
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
-    Activation, AttentionType, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig, ModelOptions,
-    NormalizationType, PositionalEmbedding, RopeScaling, Rotary, SpecialTokens, TokenBatch, Tokenizer,
-    char_offsets,
+    Activation, AttentionType, EmbeddingStats, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig,
+    ModelOptions, NormalizationType, PositionalEmbedding, PrincipalComponents, RopeScaling, Rotary,
+    SpecialTokens, TokenBatch, Tokenizer, char_offsets,
 };
 pub use progress::{Progress, Report};
 pub use registry::{

@@ -1,8 +1,9 @@
 //! Small linear algebra on whole arrays.
 
 use crate::error::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{CpuStorage, Storage, Tensor};
 use pulp::Arch;
+use rayon::prelude::*;
 
 /// Softmax along an axis.
 ///
@@ -106,6 +107,64 @@ pub fn cosine_similarity(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = (a.to_dtype(candle_core::DType::F32)?, b.to_dtype(candle_core::DType::F32)?);
     let (a, b) = (a.broadcast_div(&norm(&a)?)?, b.broadcast_div(&norm(&b)?)?);
     Ok(a.broadcast_mul(&b)?.sum(candle_core::D::Minus1)?)
+}
+
+/// Calls `f` with the numbers of a contiguous f32 tensor on the CPU.
+///
+/// # Errors
+/// Another tensor.
+pub fn with_floats<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(numbers)), Some((start, end))) => Ok(f(&numbers[start..end])),
+        _ => Err(candle_core::Error::RequiresContiguous { op: "with_floats" }.bt())?,
+    }
+}
+
+/// `f` of each row of a matrix `[n, d]`, in order: over rows in parallel, without a copy of the matrix.
+///
+/// # Errors
+/// A tensor that is no contiguous f32 matrix.
+pub fn map_rows<T: Send>(matrix: &Tensor, f: impl Fn(&[f32]) -> T + Send + Sync) -> Result<Vec<T>> {
+    let (_, d) = matrix.dims2()?;
+    let rows_per_task = 16_384_usize.div_ceil(d.max(1));
+    with_floats(matrix, |numbers| {
+        numbers.par_chunks_exact(d.max(1)).with_min_len(rows_per_task).map(f).collect()
+    })
+}
+
+/// The dot product of a row with a vector, in f64.
+pub fn dot(row: &[f32], vector: &[f64]) -> f64 {
+    // Several sums at once, which the compiler keeps in one vector register.
+    const LANES: usize = 8;
+    let mut sums = [0f64; LANES];
+    let (rows, vectors) = (row.chunks_exact(LANES), vector.chunks_exact(LANES));
+    let rest = rows.remainder().iter().zip(vectors.remainder()).map(|(a, b)| f64::from(*a) * b);
+    let rest: f64 = rest.sum();
+    for (a, b) in rows.zip(vectors) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += f64::from(*a) * b;
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}
+
+/// The sum of squares of a row, in f64.
+pub fn squared_norm(row: &[f32]) -> f64 {
+    const LANES: usize = 8;
+    let mut sums = [0f64; LANES];
+    for part in row.chunks(LANES) {
+        for (sum, x) in sums.iter_mut().zip(part) {
+            *sum += f64::from(*x) * f64::from(*x);
+        }
+    }
+    sums.iter().sum()
+}
+
+/// The cosine of an angle from a dot product and the two norms: 0 for a vector of zeros, as torch has it.
+pub fn cosine(dot: f64, norm_a: f64, norm_b: f64) -> f64 {
+    let norms = norm_a * norm_b;
+    if norms == 0.0 { 0.0 } else { (dot / norms).clamp(-1.0, 1.0) }
 }
 
 #[cfg(test)]

@@ -62,20 +62,17 @@ impl<'a> Ghosts<'a> {
         centroid: &[f32],
     ) -> Result<Self> {
         let d_model = model.cfg().d_model;
-        for ghost in &ghosts {
-            let parts = [Some(&ghost.vector), Some(&ghost.reach), ghost.steer.as_ref()];
-            if let Some(part) = parts.into_iter().flatten().find(|part| part.len() != d_model) {
-                return Err(Error::mismatch(
-                    format!("the vector has {} numbers, the model's d_model is {d_model}", part.len()),
-                    "make the vector with the same model",
-                ));
-            }
+        let given = options.steer.as_ref().and_then(|steer| steer.direction.as_ref());
+        if let Some(direction) = given.filter(|direction| direction.len() != d_model) {
+            let expected = format!("d_model = {d_model} numbers");
+            return Err(Error::invalid("the direction of `steer`", expected, direction.len()));
         }
         let at = match &options.inject_at {
             None => HookName::global(HookPoint::Embed),
             Some(name) => stream_hook(model, "`inject_at`", name)?,
         };
-        let steer_at = options.steer.as_ref().map(|steer| stream_hook(model, "`steer`", &steer.hook)).transpose()?;
+        let steer_at =
+            options.steer.as_ref().map(|steer| stream_hook(model, "`steer`", &steer.hook)).transpose()?;
         Ok(Ghosts {
             ghosts,
             prompt,
@@ -94,9 +91,8 @@ impl<'a> Ghosts<'a> {
 
     /// The hooks of a pass over every ghost's prompt.
     pub(super) fn in_prompts(&self) -> impl Hooks {
-        let prompts = (0..self.ghosts.len()).flat_map(|ghost| {
-            (0..self.prompt.tokens.len()).map(move |pos| (ghost, Some(pos)))
-        });
+        let prompts = (0..self.ghosts.len())
+            .flat_map(|ghost| (0..self.prompt.tokens.len()).map(move |pos| (ghost, Some(pos))));
         PassHooks { ghosts: self, rows: prompts.collect() }
     }
 
@@ -112,8 +108,9 @@ fn stream_hook(model: &Model, option: &str, name: &str) -> Result<HookName> {
     let names = model.cfg().hook_points().select(&[name])?;
     match names[..] {
         [hook] if [Embed, ResidPre, ResidMid, ResidPost, AttnOut, MlpOut].contains(&hook.point()) => Ok(hook),
-        _ => Err(Error::invalid(option, "one hook of the residual stream", format!("`{name}`"))
-            .with_hint("such as \"blocks.2.hook_resid_pre\"; `hook_attn_out` and `hook_mlp_out` will do as well")),
+        _ => Err(Error::invalid(option, "one hook of the residual stream", format!("`{name}`")).with_hint(
+            "such as \"blocks.2.hook_resid_pre\"; `hook_attn_out` and `hook_mlp_out` will do as well",
+        )),
     }
 }
 
@@ -169,8 +166,8 @@ impl PassHooks<'_> {
 
 impl Hooks for PassHooks<'_> {
     fn wants(&self, name: &HookName) -> bool {
-        let goes_in = *name == self.ghosts.at
-            || name.point() == HookPoint::Embed && self.ghosts.background.is_some();
+        let goes_in =
+            *name == self.ghosts.at || name.point() == HookPoint::Embed && self.ghosts.background.is_some();
         self.is_in_prompt() && goes_in || Some(*name) == self.ghosts.steer_at
     }
 

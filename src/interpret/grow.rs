@@ -46,7 +46,10 @@ pub fn grow_trees(
     options.check()?;
     let prompt = Prompt::new(model, options)?;
     let stop = options.stop.clone().unwrap_or_else(|| vec![prompt.closing()]);
-    let centroid = &model.embedding()?.centroid;
+    let centroid = &model.embedding_stats()?.centroid;
+    for vector in vectors {
+        vector.check(model)?;
+    }
     let ghosts = vectors.iter().map(|vector| Ghost::new(vector, options)).collect();
     let ghosts = Ghosts::new(model, &prompt, options, ghosts, centroid)?;
     let mut trees = vec![Growing::new(); vectors.len()];
@@ -152,8 +155,14 @@ struct Grown {
 
 impl Growing {
     fn new() -> Self {
-        let root =
-            Grown { token: 0, prob: 1.0, cumulative_prob: 1.0, depth: 0, null_log_prob: None, children: vec![] };
+        let root = Grown {
+            token: 0,
+            prob: 1.0,
+            cumulative_prob: 1.0,
+            depth: 0,
+            null_log_prob: None,
+            children: vec![],
+        };
         Growing { nodes: vec![root] }
     }
 
@@ -199,7 +208,7 @@ impl Pieces<'_> {
             return Ok(known.clone());
         }
         let tokenizer = self.model.tokenizer()?;
-        let piece = tokenizer.decode(&[token])?;
+        let piece = tokenizer.text_of(token)?;
         let ends = tokenizer.is_special(token) || self.stop.iter().any(|stop| piece.contains(stop.as_str()));
         self.known.insert(token, (piece.clone(), ends));
         Ok((piece, ends))

@@ -3,16 +3,23 @@
 //!
 //! Everything here is plain data with serde and `PartialEq`: it is drawn by `plot` and shown by `display`.
 
+mod ghost;
+mod grow;
 mod logit_lens;
+mod prompt;
 mod similar;
 mod token_list;
 mod tree;
 mod vector;
+mod walk;
 
-pub use logit_lens::{LogitLens, LogitLensOptions};
-pub use similar::{SimilarFeature, SimilarFeatures};
+pub use grow::{definition_tree, grow_trees};
+pub use logit_lens::{LogitLens, LogitLensOptions, decoder_logit_lens, logit_lens};
+pub use prompt::PROMPTS;
+pub use similar::{SimilarFeature, SimilarFeatures, similar_features};
 pub use token_list::{
     ScoredToken, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder,
+    token_list,
 };
 pub use tree::{Definition, DefinitionTree, Injection, Steer, TreeNode, TreeOptions, TreeParams};
-pub use vector::{FeatureVector, FeatureWeights, VectorOptions, VectorParams};
+pub use vector::{FeatureVector, FeatureWeights, VectorOptions, VectorParams, feature_vector, ghost_token};

@@ -9,10 +9,7 @@ use crate::model::{Model, Tokenizer};
 pub const PROMPTS: [(&str, &str); 4] = [
     ("definition", "A typical definition of \"{}\" would be \""),
     ("meaning", "The meaning of the word \"{}\" is \""),
-    (
-        "repeat",
-        "Repeat \"{}\" four times exactly as it is written.\n1. \"{}\"\n2. \"{}\"\n3. \"{}\"\n4. \"",
-    ),
+    ("repeat", "Repeat \"{}\" four times exactly as it is written.\n1. \"{}\"\n2. \"{}\"\n3. \"{}\"\n4. \""),
     ("patchscope", "cat -> cat\n1135 -> 1135\nhello -> hello\n{} ->"),
 ];
 
@@ -42,8 +39,12 @@ impl Prompt {
         let text = named.map_or(options.prompt.as_str(), |(_, text)| text);
         if !text.contains(GHOST) {
             let names: Vec<_> = PROMPTS.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-            return Err(Error::invalid("`prompt`", "a text with {} where the ghost token is", format!("{text:?}"))
-                .with_hint(format!("write {{}} into it, or name one of {}", names.join(", "))));
+            return Err(Error::invalid(
+                "`prompt`",
+                "a text with {} where the ghost token is",
+                format!("{text:?}"),
+            )
+            .with_hint(format!("write {{}} into it, or name one of {}", names.join(", "))));
         }
         let tokenizer = model.tokenizer()?;
         let placeholder = match &options.placeholder {

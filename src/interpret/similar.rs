@@ -1,6 +1,11 @@
 //! Features that point the same way: the decoder cosines of one feature with those of its own SAE or of another.
 
+use super::token_list::{check_top, number, rank, table};
+use crate::error::{Error, Result};
+use crate::linalg::{cosine, dot, map_rows, squared_norm};
+use crate::sae::Sae;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The features that are most like one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,4 +27,64 @@ pub struct SimilarFeature {
     pub feature: usize,
     /// The cosine of the angle between the two decoder directions.
     pub cosine: f64,
+}
+
+/// The features whose decoder directions are most like that of feature `index` of `sae`: in the same SAE, or in
+/// another, `other`, that writes to the same space.
+///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// use saescope::{Sae, SaeOptions, similar_features};
+///
+/// let sae = Sae::load("demo", None, &SaeOptions::default())?;
+/// println!("{}", similar_features(&sae, 7, None, 10)?);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// A feature that the SAE has not, or that has no decoder direction; SAEs of different widths; a `top` of 0; a file that
+/// cannot be read.
+pub fn similar_features(sae: &Sae, index: usize, other: Option<&Sae>, top: usize) -> Result<SimilarFeatures> {
+    sae.check_feature(index)?;
+    check_top(top)?;
+    let among = other.unwrap_or(sae);
+    let (d_out, other_d_out) = (sae.cfg().d_out, among.cfg().d_out);
+    if d_out != other_d_out {
+        return Err(Error::mismatch(
+            format!(
+                "`{}` writes d_out = {d_out} numbers, `{}` writes {other_d_out}",
+                sae.cfg().sae_id,
+                among.cfg().sae_id
+            ),
+            "compare SAEs of one model that write to the same place, or both to the residual stream",
+        ));
+    }
+    let direction: Vec<f32> = sae.W_dec()?.get(index)?.to_vec1()?;
+    let norm = squared_norm(&direction).sqrt();
+    if norm == 0.0 {
+        let what = format!("the decoder weights of feature {index}");
+        let hint = "a feature may have such weights when it died in training";
+        return Err(Error::invalid(what, "a vector that has a direction", "zeros").with_hint(hint));
+    }
+    let direction: Vec<f64> = direction.into_iter().map(f64::from).collect();
+    let cosines =
+        map_rows(&among.W_dec()?, |row| cosine(dot(row, &direction), squared_norm(row).sqrt(), norm))?;
+    let nearest = rank(&cosines, false).into_iter().map(|feature| feature as usize);
+    let features = nearest
+        .filter(|feature| other.is_some() || *feature != index)
+        .take(top)
+        .map(|feature| SimilarFeature { feature, cosine: cosines[feature] })
+        .collect();
+    let name = |sae: &Sae| sae.cfg().sae_id.clone();
+    Ok(SimilarFeatures { sae: name(sae), feature: index, other: name(among), features })
+}
+
+impl fmt::Display for SimilarFeatures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "feature {} of {}: nearest features of {}", self.feature, self.sae, self.other)?;
+        let rows = self.features.iter().map(|one| [one.feature.to_string(), number(one.cosine)]);
+        let titles = ["feature", "cosine"].map(str::to_owned);
+        table(f, std::iter::once(titles).chain(rows).collect(), [true, true])
+    }
 }

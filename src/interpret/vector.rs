@@ -5,7 +5,17 @@
 //! their principal components, of unit norm with their largest component positive. All of it is in the units of the
 //! embedding table: a model that scales its embeddings scales this one too.
 
+use crate::error::{Error, Result};
+use crate::hooks::{HookName, HookPoint};
+use crate::linalg::cosine;
+use crate::model::{EmbeddingStats, Model};
+use crate::sae::{Feature, Sae};
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A direction whose parts cancel until this is left of them, in terms of their lengths, is none.
+const LEAST_LEFT: f64 = 1e-6;
 
 /// How much of the encoder's and of the decoder's direction.
 ///
@@ -132,6 +142,383 @@ impl Default for VectorOptions {
             renormalize: false,
         }
     }
+}
+
+/// The vector of a feature: a ghost token that means what the feature's weights say.
+///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// use saescope::{Model, Sae, SaeOptions, VectorOptions, feature_vector};
+///
+/// let model = Model::load("demo")?;
+/// let sae = Sae::load("demo", Some("blocks.0.hook_resid_pre"), &SaeOptions::default())?;
+/// let ghost = feature_vector(&model, &sae, 624, &VectorOptions::default())?;
+/// assert_eq!(ghost.vector.len(), model.cfg().d_model);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// A feature that the SAE has not, or whose weights are not directions of the model's residual stream; parts that
+/// cancel; options that are not finite; more weights of principal components than there are; a file that cannot be read.
+pub fn feature_vector(
+    model: &Model,
+    sae: &Sae,
+    index: usize,
+    options: &VectorOptions,
+) -> Result<FeatureVector> {
+    let FeatureWeights { encoder, decoder } = options.weights;
+    sae.check_feature(index)?;
+    options.check()?;
+    if encoder != 0.0 {
+        check_space(model, sae, Side::Encoder)?;
+    }
+    if decoder != 0.0 {
+        check_space(model, sae, Side::Decoder)?;
+    }
+    let feature = sae.feature(index)?;
+    let mut direction = vec![0f64; model.cfg().d_model];
+    for (side, tensor, weight) in
+        [(Side::Encoder, &feature.encoder, encoder), (Side::Decoder, &feature.decoder, decoder)]
+    {
+        if weight != 0.0 {
+            let unit = unit(&floats(tensor)?)
+                .ok_or_else(|| no_direction(&format!("the {} weights of feature {index}", side.name())))?;
+            direction.iter_mut().zip(unit).for_each(|(sum, x)| *sum += weight * x);
+        }
+    }
+    let params = VectorParams {
+        sae: Some(sae.cfg().sae_id.clone()),
+        feature: Some(index),
+        hook_name: sae.cfg().hook_name.clone(),
+        weights: Some(options.weights),
+        encoder_decoder_cosine: encoder_decoder_cosine(&feature)?,
+        ..Default::default()
+    };
+    let vector = finish(model, direction, encoder.abs() + decoder.abs(), options, params)?;
+    let writes =
+        check_space(model, sae, Side::Decoder).ok().map(|()| floats(&feature.decoder)).transpose()?;
+    let unit_f32 = |row: Vec<f32>| Some(unit(&row)?.into_iter().map(|x| x as f32).collect());
+    Ok(FeatureVector { decoder: writes.and_then(unit_f32), ..vector })
+}
+
+/// The ghost token of any direction `[d_model]`: it is brought to unit length and then treated like a feature's
+/// weights.
+///
+/// # Errors
+/// Another shape; a direction of zeros or one that is not finite; `weights` other than the default, for there are none
+/// to choose from; and as [`feature_vector`].
+pub fn ghost_token(model: &Model, direction: &Tensor, options: &VectorOptions) -> Result<FeatureVector> {
+    options.check()?;
+    if options.weights != FeatureWeights::default() {
+        return Err(Error::mismatch(
+            "`weights` is for the vector of a feature, this is the ghost token of a direction",
+            "leave `weights` out",
+        ));
+    }
+    let direction =
+        unit(&residual_vector(model, direction, "ghost_token")?).ok_or_else(|| no_direction("the tensor"))?;
+    finish(model, direction, 1.0, options, VectorParams::default())
+}
+
+/// The logit lens of Neuronpedia and the like has the decoder's row as it is: a vector that starts at zero, its scale
+/// the row's norm.
+pub(super) fn decoder_row(model: &Model, sae: &Sae, index: usize) -> Result<FeatureVector> {
+    sae.check_feature(index)?;
+    check_space(model, sae, Side::Decoder)?;
+    let feature = sae.feature(index)?;
+    let vector = floats(&feature.decoder)?;
+    let scale = norm(vector.iter().map(|x| f64::from(*x)));
+    let direction = unit(&vector).unwrap_or_else(|| vec![0.0; vector.len()]);
+    let params = VectorParams {
+        model: model.cfg().model_name.clone(),
+        sae: Some(sae.cfg().sae_id.clone()),
+        feature: Some(index),
+        hook_name: sae.cfg().hook_name.clone(),
+        weights: Some(FeatureWeights { encoder: 0.0, decoder: 1.0 }),
+        encoder_decoder_cosine: encoder_decoder_cosine(&feature)?,
+        scale,
+        ..Default::default()
+    };
+    let direction: Vec<f32> = direction.into_iter().map(|x| x as f32).collect();
+    Ok(FeatureVector {
+        params,
+        decoder: Some(direction.clone()),
+        direction,
+        origin: vec![0.0; vector.len()],
+        vector,
+    })
+}
+
+impl FeatureVector {
+    /// The vector that is a given token embedding, `[d_model]`: a real token's, or one made by other means. Its direction
+    /// is the one from the centroid, its scale how far it is from there.
+    ///
+    /// # Errors
+    /// Another shape; numbers that are not finite; a file that cannot be read.
+    pub fn of_embedding(model: &Model, embedding: &Tensor) -> Result<Self> {
+        let vector = residual_vector(model, embedding, "of_embedding")?;
+        let EmbeddingStats { centroid, .. } = model.embedding_stats()?;
+        let away: Vec<f64> =
+            vector.iter().zip(centroid).map(|(x, c)| f64::from(*x) - f64::from(*c)).collect();
+        let scale = norm(away.iter().copied());
+        let direction = away.iter().map(|x| if scale > 0.0 { (x / scale) as f32 } else { 0.0 }).collect();
+        let params = VectorParams {
+            model: model.cfg().model_name.clone(),
+            use_token_centroid: true,
+            scale,
+            ..Default::default()
+        };
+        Ok(FeatureVector { params, direction, origin: centroid.clone(), vector, decoder: None })
+    }
+
+    /// The vector of the same direction that goes `scale` far.
+    pub fn at_scale(&self, scale: f64) -> Self {
+        let params = VectorParams { scale, ..self.params.clone() };
+        let vector = at(&self.origin, scale, &self.direction);
+        FeatureVector { vector, params, ..self.clone() }
+    }
+
+    /// The vector that starts at the same place and goes as far in another direction, `[d_model]`: no feature's.
+    pub(super) fn in_direction(&self, direction: Vec<f32>) -> Self {
+        let vector = at(&self.origin, self.params.scale, &direction);
+        FeatureVector {
+            vector,
+            direction,
+            params: self.params.clone(),
+            origin: self.origin.clone(),
+            decoder: None,
+        }
+    }
+
+    /// Checks that it is a vector of this model's residual stream, and finite: it may come from a file or a script.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(crate) fn check(&self, model: &Model) -> Result<()> {
+        let d_model = model.cfg().d_model;
+        for (name, part) in
+            [("vector", &self.vector), ("direction", &self.direction), ("origin", &self.origin)]
+        {
+            if part.len() != d_model {
+                return Err(Error::mismatch(
+                    format!(
+                        "the {name} has {} numbers, `{}` has d_model = {d_model}",
+                        part.len(),
+                        model.cfg().model_name
+                    ),
+                    "use a vector with the model that it was made for",
+                ));
+            }
+            if part.iter().any(|x| !x.is_finite()) {
+                let error = Error::invalid(format!("the {name}"), "finite numbers", "some that are not");
+                return Err(error.with_hint("make it anew; a scale may have been too large"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for FeatureVector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let VectorParams { pca_weights, use_token_centroid, scale, renormalize, .. } = &self.params;
+        let from = if *use_token_centroid { "the token centroid" } else { "zero" };
+        write!(f, "{} [{}], {scale:.4} from {from}", self.params.title(), self.vector.len())?;
+        if !pca_weights.is_empty() {
+            write!(f, ", principal components {pca_weights:?}")?;
+        }
+        if *renormalize {
+            f.write_str(", renormalized")?;
+        }
+        match self.params.encoder_decoder_cosine {
+            Some(cosine) => write!(f, ", cos(encoder, decoder) {cosine:.4}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl VectorOptions {
+    fn check(&self) -> Result<()> {
+        let FeatureWeights { encoder, decoder } = self.weights;
+        let finite = |what: &str, x: f64| match x.is_finite() {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("`{what}`"), "a finite number", x)),
+        };
+        finite("weights", encoder).and(finite("weights", decoder))?;
+        self.pca_weights.iter().try_for_each(|weight| finite("pca_weights", *weight))?;
+        finite("scale", self.scale.unwrap_or_default())
+    }
+}
+
+/// The side of an SAE that a vector is made of.
+#[derive(Clone, Copy)]
+enum Side {
+    Encoder,
+    Decoder,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Side::Encoder => "encoder",
+            Side::Decoder => "decoder",
+        }
+    }
+}
+
+/// Checks that a side of the SAE is directions of the residual stream. Widths may agree by chance, as those of GPT-2's
+/// `hook_z` do, so the hook counts too.
+fn check_space(model: &Model, sae: &Sae, side: Side) -> Result<()> {
+    let (cfg, d_model) = (sae.cfg(), model.cfg().d_model);
+    let (width, letter, hook) = match side {
+        Side::Encoder => (cfg.d_in, "d_in", &cfg.hook_name),
+        Side::Decoder => {
+            (cfg.d_out, "d_out", cfg.hook_name_out.as_ref().map_or(&cfg.hook_name, |_| &cfg.hook_name_out))
+        }
+    };
+    let elsewhere = hook.as_deref().and_then(|name| name.parse::<HookName>().ok()).is_some_and(|hook| {
+        matches!(
+            hook.point(),
+            HookPoint::Q | HookPoint::K | HookPoint::V | HookPoint::Z | HookPoint::RotQ | HookPoint::RotK
+        ) || matches!(hook.point(), HookPoint::MlpPre | HookPoint::MlpPreLinear | HookPoint::MlpPost)
+    });
+    if width == d_model && !elsewhere {
+        return Ok(());
+    }
+    let at = hook.as_ref().map_or(String::new(), |hook| format!(" at `{hook}`"));
+    Err(Error::mismatch(
+        format!(
+            "the {} weights of `{}` ({letter} = {width}{at}) are no directions of the residual stream of `{}` \
+             (d_model = {d_model})",
+            side.name(),
+            cfg.sae_id,
+            model.cfg().model_name
+        ),
+        "a ghost token lives where token embeddings do: take an SAE on the residual stream, or on what attention or \
+         an MLP adds to it, of the same model; those on hook_z, on hook_q, k, v or inside an MLP read another space",
+    ))
+}
+
+fn finish(
+    model: &Model,
+    mut direction: Vec<f64>,
+    mut parts: f64,
+    options: &VectorOptions,
+    params: VectorParams,
+) -> Result<FeatureVector> {
+    let stats = model.embedding_stats()?;
+    add_components(model, &mut direction, &options.pca_weights)?;
+    parts += options.pca_weights.iter().map(|weight| weight.abs()).sum::<f64>();
+    let length = norm(direction.iter().copied());
+    if length <= LEAST_LEFT * parts {
+        return Err(no_direction("what the weights add up to").with_hint(
+            "give some weight to the encoder, the decoder or a principal component; parts that point opposite ways cancel",
+        ));
+    }
+    if options.renormalize {
+        direction.iter_mut().for_each(|x| *x /= length);
+    }
+    let scale = options.scale.unwrap_or(stats.mean_distance);
+    let origin = match options.use_token_centroid {
+        true => stats.centroid.clone(),
+        false => vec![0.0; direction.len()],
+    };
+    let direction: Vec<f32> = direction.iter().map(|x| *x as f32).collect();
+    let vector = at(&origin, scale, &direction);
+    let params = VectorParams {
+        model: model.cfg().model_name.clone(),
+        pca_weights: options.pca_weights.clone(),
+        use_token_centroid: options.use_token_centroid,
+        scale,
+        renormalize: options.renormalize,
+        ..params
+    };
+    if vector.iter().any(|x| !x.is_finite()) {
+        let what = "`scale` times the weights";
+        return Err(Error::invalid(what, "a vector whose numbers f32 can hold", format!("scale {scale:e}")));
+    }
+    Ok(FeatureVector { params, direction, origin, vector, decoder: None })
+}
+
+/// `origin + scale · direction`.
+fn at(origin: &[f32], scale: f64, direction: &[f32]) -> Vec<f32> {
+    origin.iter().zip(direction).map(|(o, x)| (f64::from(*o) + scale * f64::from(*x)) as f32).collect()
+}
+
+fn add_components(model: &Model, direction: &mut [f64], weights: &[f64]) -> Result<()> {
+    // A weight of 0 says that no component is wanted, and they take their time.
+    if weights.iter().all(|weight| *weight == 0.0) && weights.len() <= direction.len() {
+        return Ok(());
+    }
+    let d_model = model.cfg().d_model;
+    let too_many = |least: usize| {
+        let got = format!("{} weights", weights.len());
+        let expected = format!("at most {least}, one for each principal component of the token embeddings");
+        Error::invalid("`pca_weights`", expected, got)
+    };
+    if weights.len() > d_model {
+        return Err(too_many(d_model));
+    }
+    let components = &model.principal_components()?.directions;
+    if weights.len() > components.dim(0)? {
+        return Err(too_many(components.dim(0)?));
+    }
+    for (k, weight) in weights.iter().enumerate() {
+        let component = components.get(k)?.to_vec1::<f32>()?;
+        direction.iter_mut().zip(component).for_each(|(sum, x)| *sum += weight * f64::from(x));
+    }
+    Ok(())
+}
+
+/// The numbers of a tensor `[d_model]`.
+fn residual_vector(model: &Model, tensor: &Tensor, what: &str) -> Result<Vec<f32>> {
+    let d_model = model.cfg().d_model;
+    if tensor.dims() != [d_model] {
+        return Err(Error::mismatch(
+            format!(
+                "{what}: expected a vector of d_model = {d_model} numbers of `{}`, got {:?}",
+                model.cfg().model_name,
+                tensor.dims()
+            ),
+            "give one direction of the residual stream; a row of a matrix is matrix[i]",
+        ));
+    }
+    let numbers = floats(tensor)?;
+    match numbers.iter().position(|x| !x.is_finite()) {
+        None => Ok(numbers),
+        Some(i) => Err(Error::invalid(format!("{what}: number {i}"), "a finite number", numbers[i])),
+    }
+}
+
+fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.to_dtype(DType::F32)?.to_vec1::<f32>()?)
+}
+
+/// The vector at unit length; none of one that has no direction.
+fn unit(vector: &[f32]) -> Option<Vec<f64>> {
+    let length = norm(vector.iter().map(|x| f64::from(*x)));
+    let unit = || vector.iter().map(|x| f64::from(*x) / length).collect();
+    (length > 0.0).then(unit)
+}
+
+fn norm(vector: impl Iterator<Item = f64>) -> f64 {
+    vector.map(|x| x * x).sum::<f64>().sqrt()
+}
+
+fn no_direction(what: &str) -> Error {
+    let hint = "a vector of zeros points nowhere; a feature may have such weights when it died in training";
+    Error::invalid(what, "a vector that has a direction", "zeros").with_hint(hint)
+}
+
+/// None where the two live in different spaces, or one is zeros.
+fn encoder_decoder_cosine(feature: &Feature) -> Result<Option<f64>> {
+    let (encoder, decoder) = (floats(&feature.encoder)?, floats(&feature.decoder)?);
+    let norms = [&encoder, &decoder].map(|x| norm(x.iter().map(|x| f64::from(*x))));
+    if encoder.len() != decoder.len() || norms.contains(&0.0) {
+        return Ok(None);
+    }
+    let dot = encoder.iter().zip(&decoder).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    Ok(Some(cosine(dot, norms[0], norms[1])))
 }
 
 impl VectorParams {

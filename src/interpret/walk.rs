@@ -37,13 +37,19 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
     let mut stack = Vec::new();
     let mut prompts = TokenBatch::default();
     roots.iter().for_each(|_| prompts.push(ghosts.prompt()));
-    let resid = model.read_on(&prompts, &vec![None; roots.len()], &mut cache, &mut ghosts.in_prompts(), progress)?;
-    let mut level: Vec<(N, usize, usize)> =
-        roots.into_iter().enumerate().map(|(i, node)| (node, (i + 1) * ghosts.prompt().len() - 1, i)).collect();
+    let resid =
+        model.read_on(&prompts, &vec![None; roots.len()], &mut cache, &mut ghosts.in_prompts(), progress)?;
+    let mut level: Vec<(N, usize, usize)> = roots
+        .into_iter()
+        .enumerate()
+        .map(|(i, node)| (node, (i + 1) * ghosts.prompt().len() - 1, i))
+        .collect();
     let mut resid = resid.ok_or_else(stopped)?; // [nodes, d_model]
     let mut depth = 0;
     loop {
-        let seen = model.map_logits(&resid, progress, |row, logits| level.get(row).map(|(node, ..)| look(*node, logits)))?;
+        let seen = model.map_logits(&resid, progress, |row, logits| {
+            level.get(row).map(|(node, ..)| look(*node, logits))
+        })?;
         let mut next = Vec::new();
         for ((node, behind, ghost), seen) in level.into_iter().zip(seen.into_iter().flatten()) {
             let opened = follow(node, seen)?.into_iter();

@@ -1,9 +1,9 @@
 //! Keys and values of tokens that a model has already read, for sequences that grow and branch.
 
 use super::config::ModelConfig;
-use super::ops::floats;
 use crate::error::{Error, Result};
-use candle_core::{Device, Storage, Tensor};
+use crate::linalg::with_floats;
+use candle_core::{Device, Tensor};
 use std::ops::Range;
 
 /// Keys and values of the tokens that a model has already read. Each token knows the one before it, so that several
@@ -83,12 +83,7 @@ impl KeyValueCache {
     /// Adds what one block has of the new tokens, `[n, n_key_value_heads, d_head]` each.
     pub(super) fn add(&mut self, layer: usize, k: &Tensor, v: &Tensor) -> Result<()> {
         for (numbers, new) in self.blocks[layer].iter_mut().zip([k, v]) {
-            let new = new.contiguous()?;
-            let (storage, layout) = new.storage_and_layout();
-            let Storage::Cpu(storage) = &*storage else {
-                return Err(Error::invalid("keys and values", "numbers on the CPU", "others"));
-            };
-            numbers.extend_from_slice(floats(storage, layout, "key-value cache")?);
+            with_floats(&new.contiguous()?, |new| numbers.extend_from_slice(new))?;
         }
         Ok(())
     }

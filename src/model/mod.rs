@@ -10,6 +10,7 @@ mod block;
 mod cache;
 mod config;
 mod decoder;
+mod embedding;
 mod families;
 mod generate;
 mod next;
@@ -25,6 +26,7 @@ pub use cache::KeyValueCache;
 pub use config::{
     Activation, AttentionType, ModelConfig, NormalizationType, PositionalEmbedding, RopeScaling, Rotary,
 };
+pub use embedding::{EmbeddingStats, PrincipalComponents};
 pub use generate::GenerateOptions;
 pub use next::{log_sum_exp, next_tokens};
 pub use tokenizer::{Encoding, SpecialTokens, Tokenizer, char_offsets};
@@ -34,8 +36,10 @@ use crate::demo;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
+use crate::linalg::with_floats;
 use crate::progress::Progress;
-use candle_core::{DType, Device, Storage, Tensor};
+use candle_core::{DType, Device, Tensor};
+use embedding::Embedding;
 use families::HfConfig;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -54,6 +58,7 @@ struct Inner {
     revision: Option<String>,
     tokenizer: Option<Tokenizer>,
     weights: Weights,
+    embedding: Embedding,
 }
 
 /// What to load of a model.
@@ -148,7 +153,8 @@ impl Model {
         let names = (family.weights)(&checkpoint, &cfg);
         let weights = Weights::new(checkpoint, names, &cfg)?;
         let revision = revision.map(str::to_owned);
-        Ok(Model { inner: Arc::new(Inner { cfg, revision, tokenizer, weights }) })
+        let embedding = Embedding::default();
+        Ok(Model { inner: Arc::new(Inner { cfg, revision, tokenizer, weights, embedding }) })
     }
 
     /// The model's sizes and choices.
@@ -242,6 +248,31 @@ impl Model {
         Ok(self.inner.weights.unembed()?.t()?)
     }
 
+    /// The gain of the final norm, `[d_model]`: what a normalized activation is multiplied with before the unembedding.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn ln_final_weight(&self) -> Result<Tensor> {
+        Ok(self.inner.weights.ln_final()?.weight.clone())
+    }
+
+    /// What the token embeddings have in common. Computed when it is first asked for.
+    ///
+    /// # Errors
+    /// A file that cannot be read; embeddings that are not finite.
+    pub fn embedding_stats(&self) -> Result<&EmbeddingStats> {
+        self.inner.embedding.stats(&self.inner.weights, self.cfg())
+    }
+
+    /// The principal components of the token embeddings about their centroid. Computed when they are first asked for,
+    /// which takes seconds with a large vocabulary.
+    ///
+    /// # Errors
+    /// As [`Model::embedding_stats`].
+    pub fn principal_components(&self) -> Result<&PrincipalComponents> {
+        self.inner.embedding.components(&self.inner.weights, self.cfg())
+    }
+
     /// What TransformerLens' `fold_value_biases` takes from `hook_v` (`[n_key_value_heads, d_head]`) or `hook_z`
     /// (`[n_heads, d_head]`) of a block: the bias of the values, and with `fold_ln` also what the norm's bias adds to
     /// them, for that is folded into the value bias first. Attention weights sum to one, so a constant in v is the same
@@ -326,14 +357,16 @@ impl Model {
         let mut all = Vec::with_capacity(n);
         for first in (0..n).step_by(step) {
             progress.check()?;
-            let rows = resid.narrow(0, first, step.min(n - first))?;
+            let mut rows = resid.narrow(0, first, step.min(n - first))?;
+            if rows.dim(0)? == 1 {
+                // One row alone takes another way through a matmul, with another rounding: it gets company.
+                rows = rows.repeat((2, 1))?;
+            }
             let logits = decoder::logits(&self.inner.weights, self.cfg(), &rows)?; // [rows, d_vocab]
-            let (storage, layout) = logits.storage_and_layout();
-            let Storage::Cpu(storage) = &*storage else {
-                return Err(Error::invalid("logits", "numbers on the CPU", "others"));
-            };
-            let logits = ops::floats(storage, layout, "logits")?.par_chunks_exact(self.cfg().d_vocab);
-            all.par_extend(logits.enumerate().map(|(row, logits)| look(first + row, logits)));
+            with_floats(&logits, |logits| {
+                let rows = logits.par_chunks_exact(self.cfg().d_vocab).take(n - first).enumerate();
+                all.par_extend(rows.map(|(row, logits)| look(first + row, logits)));
+            })?;
         }
         Ok(all)
     }

@@ -110,6 +110,18 @@ impl Tokenizer {
         self.special
     }
 
+    /// Whether a token stands for no text of its own, but for the beginning of a sequence and the like.
+    pub fn is_special(&self, id: u32) -> bool {
+        let named = [self.special.bos, self.special.eos].contains(&Some(id));
+        let added = self.inner.get_added_vocabulary();
+        named || self.inner.id_to_token(id).is_some_and(|token| added.is_special_token(&token))
+    }
+
+    /// Whether there is a token with this id; a model may have embeddings for more ids than its tokenizer has tokens.
+    pub fn has(&self, id: u32) -> bool {
+        self.inner.id_to_token(id).is_some()
+    }
+
     /// The number of tokens without those that were added to the vocabulary.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(false)
@@ -128,6 +140,15 @@ impl Tokenizer {
         })?;
         let bytes = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
         Ok(Encoding { ids: encoding.get_ids().to_vec(), bytes })
+    }
+
+    /// The text of one token by itself; `<id 8191>` for an id that is no token, for a model may have more embeddings
+    /// than its tokenizer has tokens.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    pub fn text_of(&self, id: u32) -> Result<String> {
+        if self.has(id) { self.decode(&[id]) } else { Ok(format!("<id {id}>")) }
     }
 
     /// The text that tokens stand for, special tokens included.

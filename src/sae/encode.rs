@@ -15,8 +15,9 @@ use super::config::{Architecture, Normalization, SaeConfig};
 use super::features::Features;
 use super::weights::{Encoder, Weights};
 use crate::error::{Error, Result};
+use crate::linalg::with_floats;
 use crate::progress::Progress;
-use candle_core::{CpuStorage, D, Device, Storage, Tensor};
+use candle_core::{D, Device, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -266,13 +267,4 @@ fn keep_largest(row: &mut Row, k: usize) {
     row.active.truncate(k);
     row.floor = row.active.iter().map(|(_, value)| value.abs()).fold(f32::INFINITY, f32::min);
     row.active.sort_unstable_by_key(|(index, _)| *index);
-}
-
-/// Calls `f` with the numbers of a contiguous f32 tensor on the CPU.
-pub(super) fn with_floats<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::F32(numbers)), Some((start, end))) => Ok(f(&numbers[start..end])),
-        _ => Err(candle_core::Error::RequiresContiguous { op: "sae" }.bt())?,
-    }
 }

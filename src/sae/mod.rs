@@ -19,9 +19,10 @@ pub use report::LoadReport;
 
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint, hook_name_of};
+use crate::linalg::with_floats;
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
-use encode::{Prepared, with_floats};
+use encode::Prepared;
 use pursuit::Pursuit;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -192,11 +193,19 @@ impl Sae {
     /// # Errors
     /// An index out of range; a file that cannot be read.
     pub fn feature(&self, index: usize) -> Result<Feature> {
-        features::check_feature(index, self.cfg().d_sae)?;
+        self.check_feature(index)?;
         let w_enc = &self.inner.weights.encoder(self.cfg())?.w_enc;
         let encoder = w_enc.narrow(1, index, 1)?.squeeze(1)?.contiguous()?;
         let decoder = self.inner.weights.w_dec(self.cfg())?.get(index)?;
         Ok(Feature { index, encoder, decoder })
+    }
+
+    /// Checks that there is such a feature.
+    ///
+    /// # Errors
+    /// An index out of range.
+    pub(crate) fn check_feature(&self, index: usize) -> Result<()> {
+        features::check_feature(index, self.cfg().d_sae)
     }
 
     /// The active features of each token of `x`, the raw activation at the SAE's hook: `[pos, d_in]`, for a hook with

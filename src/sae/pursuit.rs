@@ -6,10 +6,11 @@
 //! From SAELens' `saes/matching_pursuit_sae.py`.
 
 use super::config::SaeConfig;
-use super::encode::{gather, with_floats};
+use super::encode::gather;
 use super::features::Features;
 use super::weights::Weights;
 use crate::error::Result;
+use crate::linalg::with_floats;
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;

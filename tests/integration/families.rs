@@ -6,7 +6,7 @@ use saescope::{HookName, HookPoint, Model, Progress};
 use std::collections::HashMap;
 
 /// Every family with the hooks that its fixture lacks beside those that all have.
-const FAMILIES: [&str; 16] = [
+pub const FAMILIES: [&str; 16] = [
     "gpt2",
     "gpt2_text",
     "gpt_neo",

@@ -20,6 +20,8 @@ mod dataset;
 mod extract;
 // All of these by name, from a hub.
 mod by_name;
+// What features mean: vectors, token lists, logit lenses, trees.
+mod interpret;
 // Scripts: values, errors, sessions.
 mod script;
 // The program.

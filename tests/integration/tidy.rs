@@ -80,9 +80,10 @@ const LAYERS: [(&str, &[&str]); 22] = [
 ];
 
 /// Crates that one place alone may use.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 12] = [
     ("rhai", &["script/"]),
     ("tokenizers", &["model/tokenizer.rs"]),
+    ("faer", &["model/embedding.rs"]),
     ("candle_transformers", &["model/generate.rs"]),
     ("serde_saphyr", &["yaml.rs"]),
     ("clap", &["cli/"]),

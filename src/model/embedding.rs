@@ -1,0 +1,176 @@
+//! What the token embeddings of a model have in common: where their centroid is, how far they lie from it, and along
+//! which directions. The only user of the `faer` crate.
+//!
+//! The table may be most of the memory: it is read row by row or in bands of rows, and never copied.
+
+use super::config::ModelConfig;
+use super::weights::Weights;
+use crate::checkpoint::Lazy;
+use crate::error::{Error, Result};
+use crate::linalg::{dot, map_rows, squared_norm, with_floats};
+use candle_core::{Device, Tensor};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par, Side};
+use rayon::prelude::*;
+
+/// Rows that are looked at together.
+const BAND: usize = 1024;
+/// Columns of the covariance that one task adds to.
+const PANEL: usize = 64;
+/// A component whose variance is less than this, times that of the first, is rounding.
+const LEAST_VARIANCE: f64 = 1e-12;
+
+/// What token embeddings have in common.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbeddingStats {
+    /// The mean of the token embeddings, `[d_model]`: the token centroid.
+    pub centroid: Vec<f32>,
+    /// The mean distance of the token embeddings from it.
+    pub mean_distance: f64,
+    /// The mean of their norms.
+    pub mean_norm: f64,
+    /// The norm of the centroid.
+    pub(crate) centroid_norm: f64,
+    /// The norm of each, `[d_vocab]`.
+    pub(crate) norms: Vec<f64>,
+    /// The dot product of each with the centroid, `[d_vocab]`.
+    pub(crate) centroid_dots: Vec<f64>,
+}
+
+/// The directions along which token embeddings differ most from their centroid.
+#[derive(Debug, Clone)]
+pub struct PrincipalComponents {
+    /// The components by falling variance `[n, d_model]`, of unit norm, the largest component of each positive. There
+    /// are at most d_model, and none along which nothing differs.
+    pub directions: Tensor,
+    /// The variance along each, `[n]`.
+    pub variances: Vec<f64>,
+}
+
+/// What is known of the embeddings of a model so far.
+#[derive(Default)]
+pub(super) struct Embedding {
+    stats: Lazy<EmbeddingStats>,
+    components: Lazy<PrincipalComponents>,
+}
+
+impl Embedding {
+    pub(super) fn stats(&self, weights: &Weights, cfg: &ModelConfig) -> Result<&EmbeddingStats> {
+        self.stats.get(|| {
+            let table = weights.embed()?;
+            apart(|| stats(table, cfg))
+        })
+    }
+
+    pub(super) fn components(&self, weights: &Weights, cfg: &ModelConfig) -> Result<&PrincipalComponents> {
+        let stats = self.stats(weights, cfg)?;
+        self.components.get(|| {
+            let table = weights.embed()?;
+            apart(|| components(table, &stats.centroid))
+        })
+    }
+}
+
+impl EmbeddingStats {
+    /// The distance of a token's embedding from the centroid; 0 where it is rounding.
+    pub(crate) fn distance(&self, token: usize) -> f64 {
+        distance(self.norms[token], self.centroid_dots[token], self.centroid_norm)
+    }
+}
+
+/// The distance of two vectors from their norms and dot product; 0 where it is rounding.
+fn distance(norm: f64, dot: f64, other: f64) -> f64 {
+    let (squares, squared) = (norm * norm + other * other, norm * norm - 2.0 * dot + other * other);
+    if squared > 1e-14 * squares { squared.sqrt() } else { 0.0 }
+}
+
+/// Computes in threads of their own. A worker of rayon's that waits takes up other work meanwhile; if that work came to
+/// ask for what is computed here, it would wait for itself.
+fn apart<T: Send>(compute: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).build();
+    let pool = pool.map_err(|e| Error::invalid("threads", "ones that start", e))?;
+    let joined = std::thread::scope(|scope| scope.spawn(|| pool.install(compute)).join());
+    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn stats(table: &Tensor, cfg: &ModelConfig) -> Result<EmbeddingStats> {
+    let (n, d) = table.dims2()?;
+    // Bands are added up in their order, so that the sum is the same on any number of threads.
+    let bands: Vec<Vec<f64>> = with_floats(table, |numbers| {
+        let sum = |band: &[f32]| {
+            let mut sum = vec![0f64; d];
+            for row in band.chunks_exact(d) {
+                sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+            }
+            sum
+        };
+        numbers.par_chunks(BAND * d.max(1)).map(sum).collect()
+    })?;
+    let mut mean = vec![0f64; d];
+    for band in bands {
+        mean.iter_mut().zip(band).for_each(|(mean, sum)| *mean += sum / n as f64);
+    }
+    let centroid: Vec<f32> = mean.iter().map(|x| *x as f32).collect();
+    let mean: Vec<f64> = centroid.iter().map(|x| f64::from(*x)).collect();
+    let (norms, centroid_dots): (Vec<f64>, Vec<f64>) =
+        map_rows(table, |row| (squared_norm(row).sqrt(), dot(row, &mean)))?.into_iter().unzip();
+    if let Some(token) = norms.iter().position(|norm| !norm.is_finite()) {
+        let message = format!("the embedding of token {token} of `{}` is not finite", cfg.model_name);
+        return Err(Error::NotFinite { message });
+    }
+    let centroid_norm = squared_norm(&centroid).sqrt();
+    let distances = norms.iter().zip(&centroid_dots).map(|(norm, dot)| distance(*norm, *dot, centroid_norm));
+    let mean_distance = distances.sum::<f64>() / n as f64;
+    let mean_norm = norms.iter().sum::<f64>() / n as f64;
+    Ok(EmbeddingStats { centroid, mean_distance, mean_norm, centroid_norm, norms, centroid_dots })
+}
+
+/// The eigenvectors of the covariance. It is added up in f64: where variances are close, the last digits of f32 decide
+/// which direction is which.
+fn components(table: &Tensor, centroid: &[f32]) -> Result<PrincipalComponents> {
+    let (_, d) = table.dims2()?;
+    let covariance = with_floats(table, |numbers| covariance(numbers, centroid))?;
+    let eigen = MatRef::from_column_major_slice(&covariance, d, d).self_adjoint_eigen(Side::Lower);
+    let eigen = eigen.map_err(|e| Error::NotFinite {
+        message: format!("the token embeddings have no principal components: {e:?}"),
+    })?;
+    let variance = |k: usize| eigen.S()[k];
+    // faer has them by rising eigenvalue.
+    let least = LEAST_VARIANCE * d.checked_sub(1).map_or(0.0, variance);
+    let kept: Vec<usize> = (0..d).rev().take_while(|k| variance(*k) > least).collect();
+    let mut directions = Vec::with_capacity(kept.len() * d);
+    for &k in &kept {
+        let component: Vec<f64> = eigen.U().col(k).iter().copied().collect();
+        let norm = component.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let largest = component.iter().fold(0f64, |most, x| if x.abs() > most.abs() { *x } else { most });
+        directions.extend(component.iter().map(|x| (x / norm * largest.signum()) as f32));
+    }
+    let variances = kept.iter().map(|k| variance(*k)).collect();
+    Ok(PrincipalComponents {
+        directions: Tensor::from_vec(directions, (kept.len(), d), &Device::Cpu)?,
+        variances,
+    })
+}
+
+/// The covariance of the rows of a table, `[d, d]`; only the lower triangle, column by column, is whole.
+fn covariance(numbers: &[f32], centroid: &[f32]) -> Vec<f64> {
+    let d = centroid.len();
+    let n = numbers.len() / d;
+    let mut covariance = vec![0f64; d * d];
+    let mut centred = vec![0f64; BAND.min(n) * d];
+    for band in numbers.chunks(BAND * d) {
+        let centred = &mut centred[..band.len()];
+        centred.par_chunks_exact_mut(d).zip(band.par_chunks_exact(d)).for_each(|(centred, row)| {
+            let away = row.iter().zip(centroid).map(|(x, c)| f64::from(*x) - f64::from(*c));
+            centred.iter_mut().zip(away).for_each(|(centred, x)| *centred = x);
+        });
+        let columns = MatRef::from_column_major_slice(centred, d, band.len() / d); // [d, rows]
+        covariance.par_chunks_mut(PANEL * d).enumerate().for_each(|(i, panel)| {
+            let (start, width) = (i * PANEL, panel.len() / d);
+            let panel = MatMut::from_column_major_slice_mut(panel, d, width).subrows_mut(start, d - start);
+            let (below, own) = (columns.subrows(start, d - start), columns.subrows(start, width));
+            matmul(panel, Accum::Add, below, own.transpose(), 1.0 / n as f64, Par::Seq);
+        });
+    }
+    covariance
+}

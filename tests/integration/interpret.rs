@@ -1,0 +1,4 @@
+//! What features mean, from their weights.
+
+mod trees;
+mod vectors;
