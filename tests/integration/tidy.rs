@@ -80,7 +80,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
 ];
 
 /// Crates that one place alone may use.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 15] = [
     ("rhai", &["script/"]),
     ("tokenizers", &["model/tokenizer.rs"]),
     ("candle_transformers", &["model/generate.rs"]),
@@ -92,6 +92,10 @@ const CRATES: [(&str, &[&str]); 11] = [
     ("hf_hub", &["hub/"]),
     ("ureq", &["hub/"]),
     ("zip", &["checkpoint/archive.rs"]),
+    ("plotters", &["plot/"]),
+    ("ab_glyph", &["plot/"]),
+    ("dejavu", &["plot/"]),
+    ("png", &["plot/"]),
 ];
 
 /// Every source file, by its path below `src/`, and its text without its tests.
