@@ -160,8 +160,8 @@ fn shown(value: &dyn Shown) -> Result<String> {
     let Some(figure) = value.figure() else { return Ok(value.html()) };
     let svg = figure.svg()?;
     let svg = &svg[svg.find("<svg").unwrap_or_default()..];
-    let html = value.html();
-    Ok(format!(
-        "<div class=\"picture\">{svg}</div><details class=\"folded\"><summary>in full</summary>{html}</details>"
-    ))
+    let (picture, html) = (format!("<div class=\"picture\">{svg}</div>"), value.html());
+    let (first, summary, second) =
+        if value.folds() { (html, "as a picture", picture) } else { (picture, "as a table", html) };
+    Ok(format!("{first}<details class=\"folded\"><summary>{summary}</summary>{second}</details>"))
 }

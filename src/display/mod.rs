@@ -35,6 +35,11 @@ pub trait Shown: std::fmt::Debug {
         None
     }
 
+    /// Whether the HTML is what one reads first, because it folds, and the picture comes behind it.
+    fn folds(&self) -> bool {
+        false
+    }
+
     /// As a graph in Graphviz' language, if it is one.
     fn dot(&self) -> Option<String> {
         None
@@ -144,6 +149,10 @@ impl Shown for DefinitionTree {
 
     fn json(&self) -> Result<String> {
         json(self)
+    }
+
+    fn folds(&self) -> bool {
+        true
     }
 
     fn figure(&self) -> Option<Figure> {
@@ -266,6 +275,10 @@ impl Shown for ScaleSweep {
 
     fn json(&self) -> Result<String> {
         json(self)
+    }
+
+    fn folds(&self) -> bool {
+        true
     }
 
     fn figure(&self) -> Option<Figure> {
