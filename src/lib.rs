@@ -44,6 +44,7 @@
 mod error;
 mod files;
 mod progress;
+mod threads;
 
 mod yaml;
 
