@@ -7,6 +7,7 @@ mod dataset;
 mod errors;
 mod extract;
 mod help;
+mod interpret;
 mod limits;
 mod model;
 mod options;
@@ -58,6 +59,7 @@ impl Session {
         registry::register(&mut engine);
         dataset::register(&mut engine);
         extract::register(&mut engine);
+        interpret::register(&mut engine);
         let help = Help::of(&engine);
         help::register(&mut engine, help.clone());
 

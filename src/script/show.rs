@@ -4,6 +4,7 @@ use super::extract::RecordFile;
 use crate::dataset::Dataset;
 use crate::extract::{ExtractSummary, FeatureRecord, SaeCheck};
 use crate::hooks::ActivationCache;
+use crate::interpret::{FeatureVector, LogitLens, SimilarFeatures, TokenList};
 use crate::model::Model;
 use crate::registry::Saes;
 use crate::sae::{Feature, Features, Sae};
@@ -36,7 +37,11 @@ fn nested(value: &Dynamic, quoted: bool) -> String {
         .or_else(|| of::<FeatureRecord>(value))
         .or_else(|| of::<RecordFile>(value))
         .or_else(|| of::<SaeCheck>(value))
-        .or_else(|| of::<ExtractSummary>(value));
+        .or_else(|| of::<ExtractSummary>(value))
+        .or_else(|| of::<FeatureVector>(value))
+        .or_else(|| of::<TokenList>(value))
+        .or_else(|| of::<LogitLens>(value))
+        .or_else(|| of::<SimilarFeatures>(value));
     if let Some(text) = own {
         return text;
     }
