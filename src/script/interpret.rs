@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, FLOAT, INT, Map};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
@@ -227,7 +228,7 @@ mod functions {
     /// let tree = definition_tree(model, v, #{ cutoff: 1e-3 });
     /// print(tree);
     /// print(tree.definitions()[0].text);
-    /// let dog = model.to_tokens(" dog", #{ prepend_bos: false })[0];
+    /// let dog = model.to_tokens("dog", #{ prepend_bos: false })[0];
     /// print(definition_tree(model, model.W_E[dog], #{ cutoff: 1e-2 }));
     /// ```
     #[rhai_fn(return_raw)]
@@ -247,6 +248,12 @@ mod functions {
         options: Map,
     ) -> ScriptResult<DefinitionTree> {
         grow(&context, &model, &vector, options)
+    }
+
+    /// Reads a definition tree from a JSON file that `tree.save` has written.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn load_tree(path: &str) -> ScriptResult<DefinitionTree> {
+        script(interpret::DefinitionTree::load(Path::new(path)))
     }
 
     /// How a definition tree came about, a map: the parameters of the vector and the options.

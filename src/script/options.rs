@@ -75,7 +75,9 @@ fn wrong_value<T: DeserializeOwned>(
         if let Err(error) = serde_json::from_value::<T>(alone) {
             let message = error.to_string();
             let missing = message.strip_prefix("missing field ").map(|field| format!("a map with {field}"));
-            let expected = message.rsplit_once("expected ").map(|(_, expected)| plain(expected));
+            let expected = message.rsplit_once("expected ").map(|(_, expected)| expected);
+            let expected =
+                expected.map(|expected| plain(expected.split(", got ").next().unwrap_or(expected)));
             let expected = missing.or(expected).unwrap_or_else(|| "another value".to_owned());
             return Error::invalid(format!("option `{name}`"), expected, shortened(&value.to_string()));
         }
