@@ -1,7 +1,8 @@
 //! Files that are there whole or not at all: written under another name beside the final one, and renamed at the end.
+//! What many runs add up to is kept under that other name in between.
 
 use crate::error::{Error, Result};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -57,6 +58,89 @@ impl WholeFile {
         self.temporary.as_file().sync_all().map_err(Error::file("write", &self.path))?;
         self.temporary.persist(&self.path).map_err(|e| Error::file("create", &self.path)(e.error))?;
         Ok(())
+    }
+}
+
+/// A file that grows over several runs: its lines are in `<path>.partial` until it is complete.
+#[derive(Debug)]
+pub struct PartialFile {
+    file: File,
+    partial: PathBuf,
+    path: PathBuf,
+    /// Whether there was no such file before and nothing has been added: then nothing is lost with it.
+    is_idle: bool,
+}
+
+impl PartialFile {
+    /// Opens what there is: what an earlier run has left, else a copy of the complete file, or with `resume` false or
+    /// where there is neither, nothing. One process has it at a time.
+    ///
+    /// # Errors
+    /// A folder that does not exist or may not be written; a file that another process is writing.
+    pub fn open(path: &Path, resume: bool) -> Result<Self> {
+        if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            let what = format!("the output `{}`", path.display());
+            return Err(Error::invalid(what, "a new name or that of a file", "a folder or a device"));
+        }
+        let mut name = path.as_os_str().to_owned();
+        name.push(".partial");
+        let partial = PathBuf::from(name);
+        let open = || OpenOptions::new().read(true).append(true).create(true).open(&partial);
+        let file = open().map_err(Error::file("create", &partial))?;
+        if file.try_lock().is_err() {
+            return Err(Error::mismatch(
+                format!("another process is writing `{}`", path.display()),
+                "wait for it, or choose another output",
+            ));
+        }
+        let is_empty = file.metadata().map_err(Error::file("read", &partial))?.len() == 0;
+        if !resume {
+            file.set_len(0).map_err(Error::file("write", &partial))?;
+        } else if is_empty && path.is_file() {
+            std::fs::copy(path, &partial).map_err(Error::file("write", &partial))?;
+        }
+        Ok(PartialFile { file, partial, path: path.to_owned(), is_idle: is_empty })
+    }
+
+    /// Where the lines are.
+    pub fn path(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Forgets all but the first `len` bytes.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn truncate(&mut self, len: u64) -> Result<()> {
+        self.file.set_len(len).map_err(Error::file("write", &self.partial))
+    }
+
+    /// Adds bytes at the end.
+    ///
+    /// # Errors
+    /// A full disk.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.is_idle = false;
+        self.file.write_all(bytes).map_err(Error::file("write", &self.partial))
+    }
+
+    /// Gives the finished file its name, once the disk has it.
+    ///
+    /// # Errors
+    /// A disk that could not keep what was written, a name that cannot be taken.
+    pub fn keep(mut self) -> Result<()> {
+        self.is_idle = false;
+        self.file.sync_all().map_err(Error::file("write", &self.path))?;
+        std::fs::rename(&self.partial, &self.path).map_err(Error::file("create", &self.path))
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if self.is_idle {
+            // It would only be in the way.
+            let _ = std::fs::remove_file(&self.partial);
+        }
     }
 }
 

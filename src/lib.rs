@@ -87,10 +87,11 @@ pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, 
 pub use hub::{HubSettings, Patience, RepoKind};
 pub use interpret::{
     Definition, DefinitionTree, FeatureVector, FeatureWeights, Injection, LogitLens, LogitLensOptions,
-    PROMPTS, ScoredToken, SimilarFeature, SimilarFeatures, Steer, TokenFilter, TokenList, TokenListOptions,
-    TokenListParams, TokenMethod, TokenOrder, TreeNode, TreeOptions, TreeParams, VectorOptions, VectorParams,
-    decoder_logit_lens, definition_tree, feature_vector, ghost_token, grow_trees, logit_lens,
-    similar_features, token_list,
+    PROMPTS, ScaleScore, ScaleSweep, Scales, ScoredToken, SimilarFeature, SimilarFeatures, Steer,
+    TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder, TreeNode,
+    TreeOptions, TreeParams, Trees, TreesOptions, TreesSummary, VectorOptions, VectorParams,
+    decoder_logit_lens, definition_tree, definition_trees, feature_vector, ghost_token, grow_trees,
+    logit_lens, read_trees, scale_scores, scale_sweep, similar_features, token_list,
 };
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{

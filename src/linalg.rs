@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, Storage, Tensor};
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Softmax along an axis.
@@ -66,23 +66,50 @@ pub fn top_k(numbers: &[f32], k: usize) -> Vec<(usize, f32)> {
 /// The `k` largest by one walk over the numbers, of which most are passed over at the speed of memory; nothing if there
 /// are not so many above -inf.
 fn few_largest(numbers: &[f32], k: usize) -> Option<Vec<(usize, f32)>> {
-    const STEP: usize = 64;
-    let mut best: Vec<(usize, f32)> = Vec::with_capacity(k + 1);
-    let mut least = f32::NEG_INFINITY;
-    for (i, part) in numbers.chunks(STEP).enumerate() {
-        if Arch::new().dispatch(|| part.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x))) <= least {
-            continue;
-        }
-        for (j, x) in part.iter().enumerate().filter(|(_, x)| **x > f32::NEG_INFINITY) {
-            if best.len() < k || *x > least {
-                let at = best.partition_point(|(_, b)| b >= x);
-                best.insert(at, (i * STEP + j, x + 0.0));
-                best.truncate(k);
-                least = if best.len() < k { least } else { best.last().map_or(least, |(_, x)| *x) };
+    let best = Arch::new().dispatch(FewLargest { numbers, k });
+    (best.len() == k).then_some(best)
+}
+
+struct FewLargest<'a> {
+    numbers: &'a [f32],
+    k: usize,
+}
+
+impl WithSimd for FewLargest<'_> {
+    type Output = Vec<(usize, f32)>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        const STEP: usize = 64;
+        let FewLargest { numbers, k } = self;
+        let mut best: Vec<(usize, f32)> = Vec::with_capacity(k + 1);
+        // As long as there are fewer than `k`, -inf.
+        let mut least = f32::NEG_INFINITY;
+        for (i, part) in numbers.chunks(STEP).enumerate() {
+            let mut any = false;
+            for x in part {
+                any |= *x > least;
+            }
+            if any {
+                for (j, x) in part.iter().enumerate() {
+                    if *x > least {
+                        insert(&mut best, k, (i * STEP + j, x + 0.0));
+                        least = best.get(k.wrapping_sub(1)).map_or(least, |(_, x)| *x);
+                    }
+                }
             }
         }
+        best
     }
-    (best.len() == k).then_some(best)
+}
+
+/// Puts a number where it belongs among the `k` largest so far, behind those that are equal.
+fn insert(best: &mut Vec<(usize, f32)>, k: usize, new: (usize, f32)) {
+    if best.len() < k || best.last().is_some_and(|(_, last)| new.1 > *last) {
+        let at = best.partition_point(|(_, b)| *b >= new.1);
+        best.insert(at, new);
+        best.truncate(k);
+    }
 }
 
 /// The cosine of the angle between two tensors of one shape, over the last axis: `[..., d]` and `[..., d]` → `[...]`;

@@ -24,6 +24,22 @@ pub enum Report {
         /// How much of the work that is, from 0 to 1.
         fraction: f64,
     },
+    /// A level of definition trees has been read, or a part of one.
+    Level {
+        /// Tokens behind the prompt.
+        depth: usize,
+        /// Nodes that were read.
+        nodes: usize,
+    },
+    /// A run over features has come this far, counted from its start.
+    Grown {
+        /// Features whose trees are finished.
+        features: u64,
+        /// Nodes in them.
+        nodes: u64,
+        /// How much of the work that is, from 0 to 1.
+        fraction: f64,
+    },
     /// A file that is being downloaded has come this far; the last report of a file has both numbers equal.
     Downloading {
         /// The repository and the file, for a person.

@@ -41,6 +41,17 @@ impl Bars {
                     ));
                 }
             }
+            Report::Grown { features, nodes, fraction } => {
+                if let Some(bar) = &self.run {
+                    bar.set_position((fraction * STEPS as f64) as u64);
+                    bar.set_message(format!("{features} features, {nodes} nodes"));
+                }
+            }
+            Report::Level { depth, nodes } => {
+                if let Some(bar) = &self.run {
+                    bar.set_message(format!("{nodes} nodes at level {depth}"));
+                }
+            }
             Report::Downloading { file, done, total } => self.show_download(file, done, total),
             Report::Warning(text) => self.all.suspend(|| super::to_stderr(&format!("warning: {text}"))),
             Report::Finished => {

@@ -5,6 +5,7 @@ use super::tree::{Injection, TreeOptions};
 use super::vector::FeatureVector;
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint, Hooks};
+use crate::linalg::squared_norm;
 use crate::model::Model;
 use candle_core::{Device, Tensor};
 
@@ -116,13 +117,8 @@ fn stream_hook(model: &Model, option: &str, name: &str) -> Result<HookName> {
 
 /// A vector at unit length; zeros stay zeros.
 pub(super) fn unit(x: &[f32]) -> Vec<f32> {
-    let norm = length(x);
+    let norm = squared_norm(x).sqrt();
     x.iter().map(|x| if norm > 0.0 { (f64::from(*x) / norm) as f32 } else { 0.0 }).collect()
-}
-
-/// The Euclidean norm.
-pub(super) fn length(x: &[f32]) -> f64 {
-    x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt()
 }
 
 /// What happens in one pass.
@@ -147,7 +143,7 @@ impl PassHooks<'_> {
                 x.iter_mut().zip(background).for_each(|(x, b)| *x = b * scale);
             }
             if name == at {
-                let far = length(x) as f32;
+                let far = squared_norm(x).sqrt() as f32;
                 match how {
                     Injection::Replace => x.iter_mut().zip(&ghost.vector).for_each(|(x, v)| *x = v * scale),
                     Injection::Add => x.iter_mut().zip(&ghost.reach).for_each(|(x, r)| *x += r * scale),

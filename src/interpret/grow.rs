@@ -1,13 +1,14 @@
 //! How definition trees grow: the likeliest next tokens of every likely definition, for several vectors at once.
 
-use super::ghost::{Ghost, Ghosts, length};
+use super::ghost::{Ghost, Ghosts};
 use super::prompt::Prompt;
 use super::tree::{DefinitionTree, TreeNode, TreeOptions, TreeParams};
 use super::vector::FeatureVector;
 use super::walk::walk;
 use crate::error::{Error, Result};
+use crate::linalg::squared_norm;
 use crate::model::{Model, log_sum_exp, next_tokens};
-use crate::progress::Progress;
+use crate::progress::{Progress, Report};
 use crate::tensors;
 use std::collections::HashMap;
 
@@ -29,8 +30,10 @@ pub fn definition_tree(
     options: &TreeOptions,
     progress: &Progress,
 ) -> Result<DefinitionTree> {
-    let trees = grow_trees(model, std::slice::from_ref(vector), options, progress)?;
-    trees.into_iter().next().ok_or_else(|| Error::invalid("a tree", "one for each vector", "none"))
+    progress.report(Report::Started { label: "definition tree".to_owned() });
+    let trees = grow_trees(model, std::slice::from_ref(vector), options, progress);
+    progress.report(Report::Finished);
+    trees?.into_iter().next().ok_or_else(|| Error::invalid("a tree", "one for each vector", "none"))
 }
 
 /// The definition trees of several vectors, in their order, grown together: faster than one after the other.
@@ -45,7 +48,7 @@ pub fn grow_trees(
 ) -> Result<Vec<DefinitionTree>> {
     options.check()?;
     let prompt = Prompt::new(model, options)?;
-    let stop = options.stop.clone().unwrap_or_else(|| vec![prompt.closing()]);
+    let stop = options.stops(&prompt);
     let centroid = &model.embedding_stats()?.centroid;
     for vector in vectors {
         vector.check(model)?;
@@ -81,7 +84,7 @@ pub fn grow_trees(
     }
     let mut finished = Vec::with_capacity(trees.len());
     for (tree, vector) in trees.iter().zip(vectors) {
-        let params = options.params(vector, &prompt, &stop);
+        let params = options.params(vector, &prompt);
         finished.push(DefinitionTree { params, root: tree.node(0, &mut pieces)? });
     }
     Ok(finished)
@@ -94,9 +97,9 @@ fn null_ghosts(vector: &FeatureVector, directions: usize, options: &TreeOptions)
     let mut null = vec![vec![0.0; d_model]];
     if directions > 0 {
         let random = tensors::randn(&[directions, d_model], options.seed)?.to_vec2::<f32>()?;
-        let far = length(&vector.direction);
+        let far = squared_norm(&vector.direction).sqrt();
         null.extend(random.into_iter().map(|x| {
-            let factor = (far / length(&x).max(f64::MIN_POSITIVE)) as f32;
+            let factor = (far / squared_norm(&x).sqrt().max(f64::MIN_POSITIVE)) as f32;
             x.into_iter().map(|x| x * factor).collect()
         }));
     }
@@ -257,7 +260,13 @@ impl TreeOptions {
         }
     }
 
-    fn params(&self, vector: &FeatureVector, prompt: &Prompt, stop: &[String]) -> TreeParams {
+    /// What ends a branch.
+    fn stops(&self, prompt: &Prompt) -> Vec<String> {
+        self.stop.clone().unwrap_or_else(|| vec![prompt.closing()])
+    }
+
+    /// What a tree of this vector says of itself.
+    pub(super) fn params(&self, vector: &FeatureVector, prompt: &Prompt) -> TreeParams {
         TreeParams {
             saescope: env!("CARGO_PKG_VERSION").to_owned(),
             vector: vector.params.clone(),
@@ -265,7 +274,7 @@ impl TreeOptions {
             top_k: self.top_k,
             cutoff: self.cutoff,
             max_depth: self.max_depth,
-            stop: stop.to_vec(),
+            stop: self.stops(prompt),
             prepend_bos: prompt.has_bos,
             steer: self.steer.clone(),
             inject_at: self.inject_at.clone(),

@@ -7,19 +7,23 @@ mod ghost;
 mod grow;
 mod logit_lens;
 mod prompt;
+mod scale;
 mod similar;
 mod token_list;
 mod tree;
+mod trees;
 mod vector;
 mod walk;
 
 pub use grow::{definition_tree, grow_trees};
 pub use logit_lens::{LogitLens, LogitLensOptions, decoder_logit_lens, logit_lens};
 pub use prompt::PROMPTS;
+pub use scale::{ScaleScore, ScaleSweep, Scales, scale_scores, scale_sweep};
 pub use similar::{SimilarFeature, SimilarFeatures, similar_features};
 pub use token_list::{
     ScoredToken, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder,
     token_list,
 };
 pub use tree::{Definition, DefinitionTree, Injection, Steer, TreeNode, TreeOptions, TreeParams};
+pub use trees::{Trees, TreesOptions, TreesSummary, definition_trees, read_trees};
 pub use vector::{FeatureVector, FeatureWeights, VectorOptions, VectorParams, feature_vector, ghost_token};

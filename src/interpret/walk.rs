@@ -7,7 +7,7 @@
 use super::ghost::Ghosts;
 use crate::error::{Error, Result};
 use crate::model::{KeyValueCache, Model, TokenBatch};
-use crate::progress::Progress;
+use crate::progress::{Progress, Report};
 
 /// A token that is to be read.
 struct Open<N> {
@@ -50,6 +50,7 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
         let seen = model.map_logits(&resid, progress, |row, logits| {
             level.get(row).map(|(node, ..)| look(*node, logits))
         })?;
+        progress.report(Report::Level { depth, nodes: level.len() });
         let mut next = Vec::new();
         for ((node, behind, ghost), seen) in level.into_iter().zip(seen.into_iter().flatten()) {
             let opened = follow(node, seen)?.into_iter();

@@ -2,29 +2,49 @@
 
 use super::activation::exp;
 use crate::linalg::top_k;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 /// `ln Σ exp(logits)`: what logits are less to be logarithms of probabilities.
 pub fn log_sum_exp(logits: &[f32]) -> f64 {
-    let largest = Arch::new().dispatch(|| logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    if !largest.is_finite() {
-        return f64::from(largest);
-    }
-    let sum: f64 = logits.chunks(4096).map(|part| f64::from(sum_of_exp(part, largest))).sum();
-    f64::from(largest) + sum.ln()
+    Arch::new().dispatch(LogSumExp(logits))
 }
 
-fn sum_of_exp(logits: &[f32], largest: f32) -> f32 {
-    Arch::new().dispatch(|| {
-        let (chunks, rest) = logits.as_chunks::<16>();
-        let mut strands = [0f32; 16];
-        for chunk in chunks {
-            for (strand, x) in strands.iter_mut().zip(chunk) {
-                *strand += exp(x - largest);
-            }
+struct LogSumExp<'a>(&'a [f32]);
+
+impl WithSimd for LogSumExp<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        let largest = strands(self.0, f32::NEG_INFINITY, |a, x| if x > a { x } else { a });
+        let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        if !largest.is_finite() {
+            return f64::from(largest);
         }
-        strands.iter().sum::<f32>() + rest.iter().map(|x| exp(x - largest)).sum::<f32>()
-    })
+        let mut sum = 0f64;
+        // Sums of not too many numbers at once: a large vocabulary has more than an f32 has digits for.
+        for part in self.0.chunks(4096) {
+            let sums = strands(part, 0.0, |sum, x| sum + exp(x - largest));
+            sum += f64::from(sums.into_iter().sum::<f32>());
+        }
+        f64::from(largest) + sum.ln()
+    }
+}
+
+/// Folds the numbers in as many strands as fit a few SIMD registers.
+#[inline(always)]
+fn strands(numbers: &[f32], start: f32, fold: impl Fn(f32, f32) -> f32) -> [f32; 32] {
+    let (chunks, rest) = numbers.as_chunks::<32>();
+    let mut strands = [start; 32];
+    for chunk in chunks {
+        for (strand, x) in strands.iter_mut().zip(chunk) {
+            *strand = fold(*strand, *x);
+        }
+    }
+    for (strand, x) in strands.iter_mut().zip(rest) {
+        *strand = fold(*strand, *x);
+    }
+    strands
 }
 
 /// The `k` likeliest tokens with their probabilities, the likeliest first; of equal ones the lower id.

@@ -99,13 +99,17 @@ impl WithSimd for Task<'_> {
             let q = &q[row * n_heads * d_head..][..n_heads * d_head];
             for (head, (z, q)) in z.chunks_exact_mut(d_head).zip(q.chunks_exact(d_head)).enumerate() {
                 let start = head * op.n_key_value_heads / n_heads * d_head;
-                let of = |token: &u32| *token as usize * width + start;
+                // Loops rather than closures: what is not inlined is compiled without this machine's SIMD.
                 pattern.clear();
-                pattern.extend(path.iter().map(|token| dot(q, &op.keys[of(token)..][..d_head])));
+                for token in path {
+                    pattern.push(dot(q, &op.keys[*token as usize * width + start..][..d_head]));
+                }
                 softmax(simd, &mut pattern, 0..path.len(), op.scores);
                 for (p, token) in pattern.iter().zip(path) {
-                    let v = &op.values[of(token)..][..d_head];
-                    z.iter_mut().zip(v).for_each(|(z, v)| *z = p.mul_add(*v, *z));
+                    let v = &op.values[*token as usize * width + start..][..d_head];
+                    for (z, v) in z.iter_mut().zip(v) {
+                        *z = p.mul_add(*v, *z);
+                    }
                 }
             }
         }
@@ -121,7 +125,11 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
             *strand = x.mul_add(*y, *strand);
         }
     }
-    strands.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
+    let mut sum: f32 = strands.iter().sum();
+    for (x, y) in a_rest.iter().zip(b_rest) {
+        sum += x * y;
+    }
+    sum
 }
 
 #[cfg(test)]

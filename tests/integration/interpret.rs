@@ -1,4 +1,6 @@
 //! What features mean, from their weights.
 
+mod characters;
+mod depth_first;
 mod trees;
 mod vectors;

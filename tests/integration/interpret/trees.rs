@@ -1,5 +1,7 @@
 //! Definition trees: against the reference's, against depth-first search, and what their options do.
 
+use super::characters;
+use super::depth_first::depth_first;
 use crate::families::FAMILIES;
 use crate::util::{fixture, tests_path};
 use saescope::{
@@ -100,76 +102,6 @@ fn assert_equal(path: &str, got: &TreeNode, expected: &TreeNode) {
     }
 }
 
-/// The reference's algorithm: one whole pass over prompt and definition for each node.
-struct DepthFirst<'a> {
-    model: &'a Model,
-    vector: &'a FeatureVector,
-    before: Vec<u32>,
-    after: Vec<u32>,
-    options: &'a TreeOptions,
-}
-
-impl DepthFirst<'_> {
-    fn expand(&self, definition: &[u32], cumulative_prob: f64) -> Vec<TreeNode> {
-        if definition.len() >= self.options.max_depth {
-            return Vec::new();
-        }
-        let tokens = [&self.before, &[0][..], &self.after, definition].concat();
-        let edits = Edits::new().with(HookName::global(HookPoint::Embed), |embed| {
-            let ghost = candle_core::Tensor::new(self.vector.vector.as_slice(), embed.device())?;
-            let ghost = (ghost * self.model.cfg().embed_scale)?.unsqueeze(0)?;
-            let (at, n) = (self.before.len(), embed.dim(0)?);
-            Ok(candle_core::Tensor::cat(
-                &[embed.narrow(0, 0, at)?, ghost, embed.narrow(0, at + 1, n - at - 1)?],
-                0,
-            )?)
-        });
-        let logits = self.model.run_with_hooks(&tokens, edits, &run()).unwrap();
-        let last = logits.get(tokens.len() - 1).unwrap();
-        let p = saescope::softmax(&last, 0).unwrap().to_vec1::<f32>().unwrap();
-        let mut children = Vec::new();
-        for (id, prob) in saescope::top_k(&p, self.options.top_k) {
-            let (id, prob) = (id as u32, f64::from(prob));
-            if cumulative_prob * prob < self.options.cutoff {
-                continue;
-            }
-            let token = self.model.tokenizer().unwrap().text_of(id).unwrap();
-            let stops = self.options.stop.as_ref().unwrap();
-            let ends =
-                self.model.tokenizer().unwrap().is_special(id) || stops.iter().any(|s| token.contains(s));
-            let definition = [definition, &[id]].concat();
-            let cumulative_prob = cumulative_prob * prob;
-            let children_of = if ends { Vec::new() } else { self.expand(&definition, cumulative_prob) };
-            children.push(TreeNode {
-                token,
-                token_id: Some(id),
-                prob,
-                cumulative_prob,
-                null_log_prob: None,
-                children: children_of,
-            });
-        }
-        children
-    }
-}
-
-fn depth_first(model: &Model, vector: &FeatureVector, options: &TreeOptions) -> TreeNode {
-    let (before, after) = options.prompt.split_once("{}").unwrap();
-    let ids = |text: &str| model.to_tokens(text, Some(false)).unwrap();
-    let bos = model.cfg().default_prepend_bos.then(|| model.bos().unwrap());
-    let before = bos.into_iter().chain(ids(before)).collect();
-    let search = DepthFirst { model, vector, before, after: ids(after), options };
-    let children = search.expand(&[], 1.0);
-    TreeNode {
-        token: String::new(),
-        token_id: None,
-        prob: 1.0,
-        cumulative_prob: 1.0,
-        null_log_prob: None,
-        children,
-    }
-}
-
 fn text_model(name: &str) -> (Model, Sae) {
     let folder = fixture(&format!("models/{name}"));
     let sae = Sae::load(&format!("{folder}/sae"), None, &SaeOptions::default()).unwrap();
@@ -210,18 +142,7 @@ fn with_characters(family: &str, folder: &Path) -> Model {
     for file in ["config.json", "model.safetensors"] {
         std::fs::copy(fixture(&format!("models/{family}/{file}")), folder.join(file)).unwrap();
     }
-    let characters = (' '..='~').chain(['\n']).enumerate();
-    let vocab: serde_json::Map<_, _> = characters.map(|(i, c)| (c.to_string(), Value::from(i + 4))).collect();
-    let tokenizer = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "pre_tokenizer": null,
-        "post_processor": null, "decoder": {"type": "Fuse"},
-        "added_tokens": [{"id": 1, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true}],
-        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []},
-    });
-    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    std::fs::write(folder.join("tokenizer_config.json"), r#"{"bos_token": "<s>"}"#).unwrap();
+    characters::write_tokenizer(folder);
     Model::load(&folder.to_string_lossy()).unwrap()
 }
 

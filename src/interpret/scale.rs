@@ -1,0 +1,294 @@
+//! How far a ghost token should be from the centroid: scales side by side, and a score that finds the telling ones.
+//!
+//! After Kharlapenko, neverix, Nanda and Conmy, "Self-explaining SAE features" (2024). Too small a scale and the model
+//! answers as to any word; too large, and it breaks down. Between them the direction is still there at a late layer of the
+//! prompt's last token (self-similarity, high), and the answer is still a likely one (cross-entropy, low):
+//!
+//! - `self_similarity(s) = cos(r(s), direction) − cos(r(0), direction)`, r the residual stream eight ninths of the way up;
+//! - `cross_entropy(s) = − Σ_t p_s(t) ln p_mean(t)`, p_mean with the token centroid in the ghost's place;
+//! - `composite(s) = 0.4 · minmax(self_similarity) − 0.6 · minmax(cross_entropy)`, minmax over the scales.
+
+use super::ghost::{Ghost, Ghosts};
+use super::grow::grow_trees;
+use super::prompt::Prompt;
+use super::tree::{DefinitionTree, Injection, TreeOptions};
+use super::vector::FeatureVector;
+use crate::error::{Error, Result};
+use crate::hooks::{HookName, HookPoint, Hooks};
+use crate::linalg::{cosine, dot, squared_norm, top_k};
+use crate::model::{KeyValueCache, Model, TokenBatch, log_sum_exp};
+use crate::progress::Progress;
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// What self-similarity counts for; the cross-entropy counts for the rest.
+const ALPHA: f64 = 0.4;
+/// How many scales "auto" tries, and how many of them get a tree.
+const TRIED: usize = 24;
+const SHOWN: usize = 3;
+
+/// Which scales are tried: in options a list of numbers, or "auto".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "serde_json::Value", into = "serde_json::Value")]
+pub enum Scales {
+    /// From a quarter to four times the usual; the best get a tree.
+    Auto,
+    /// These, each with a tree.
+    These(Vec<f64>),
+}
+
+/// Trees of one vector at several scales.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScaleSweep {
+    /// Every scale that was tried, by rising scale.
+    pub scores: Vec<ScaleScore>,
+    /// Trees side by side, by rising scale: of all scales that were given, or of the best that "auto" found.
+    pub trees: Vec<DefinitionTree>,
+    /// Which of the trees has the best score.
+    pub best: usize,
+}
+
+/// How well a scale does.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ScaleScore {
+    /// The scale.
+    pub scale: f64,
+    /// How much more the residual stream at the end of the prompt points in the vector's direction than without it.
+    pub self_similarity: f64,
+    /// How unlikely the first token of the answer is for a model that is asked about the token centroid, in nats.
+    pub cross_entropy: f64,
+    /// Both in one; the best scale has the greatest.
+    pub composite: f64,
+}
+
+/// Definition trees of a vector at several scales, with scores.
+///
+/// # Errors
+/// No scale or one that is not a number; an injection that does not depend on the scale; and as
+/// [`definition_tree`](super::definition_tree).
+pub fn scale_sweep(
+    model: &Model,
+    vector: &FeatureVector,
+    scales: &Scales,
+    options: &TreeOptions,
+    progress: &Progress,
+) -> Result<ScaleSweep> {
+    let scores = scale_scores(model, vector, scales, options, progress)?;
+    let composites: Vec<f32> = scores.iter().map(|score| score.composite as f32).collect();
+    let shown = if *scales == Scales::Auto { SHOWN } else { scores.len() };
+    let mut shown: Vec<_> = top_k(&composites, shown).into_iter().map(|(i, _)| i).collect();
+    let best = shown[0];
+    shown.sort_unstable();
+    let vectors: Vec<_> = shown.iter().map(|i| vector.at_scale(scores[*i].scale)).collect();
+    let trees = grow_trees(model, &vectors, options, progress)?;
+    let best = shown.iter().position(|i| *i == best).unwrap_or_default();
+    Ok(ScaleSweep { scores, trees, best })
+}
+
+/// The scores of scales, by rising scale; never none.
+///
+/// # Errors
+/// As [`scale_sweep`].
+pub fn scale_scores(
+    model: &Model,
+    vector: &FeatureVector,
+    scales: &Scales,
+    options: &TreeOptions,
+    progress: &Progress,
+) -> Result<Vec<ScaleScore>> {
+    vector.check(model)?;
+    if options.inject == Injection::NormMatched && options.inject_at.is_some() {
+        return Err(Error::mismatch(
+            "scales make no difference to the injection \"norm_matched\"",
+            "leave out the scales, or inject with \"replace\" or \"add\"",
+        ));
+    }
+    let prompt = Prompt::new(model, options)?;
+    let scales = scales.numbers(model, &prompt, options, progress)?;
+    // Behind the scales: the vector's origin, and the token centroid.
+    let at_scale = |scale: f64| Ghost::new(&vector.at_scale(scale), options);
+    let centroid = &model.embedding_stats()?.centroid;
+    let mut ghosts: Vec<_> = scales.iter().copied().chain([0.0]).map(at_scale).collect();
+    let mean = FeatureVector { origin: centroid.clone(), ..vector.clone() };
+    ghosts.push(Ghost::new(&mean.at_scale(0.0), options));
+    let n = scales.len();
+    let ghosts = Ghosts::new(model, &prompt, options, ghosts, centroid)?;
+
+    let n_layers = model.cfg().n_layers;
+    let probed = HookName::in_block((n_layers * 8 + 4) / 9, HookPoint::ResidPre);
+    let probed = if probed.layer().is_some_and(|layer| layer < n_layers) {
+        probed
+    } else {
+        HookName::in_block(n_layers - 1, HookPoint::ResidPost)
+    };
+    let mut hooks = Probe { inner: ghosts.in_prompts(), name: probed, seen: None };
+    let resid = read(model, &prompt, n + 2, &mut hooks, progress)?; // [n + 2, d_model]
+    let stopped = || Error::invalid("a pass for scales", "hooks that let it finish", "one that stops it");
+    let streams = hooks.seen.ok_or_else(stopped)?.to_vec2::<f32>()?;
+    let direction: Vec<f64> = vector.direction.iter().map(|x| f64::from(*x)).collect();
+    let cosine = |ghost: usize| {
+        let stream = &streams[(ghost + 1) * prompt.tokens.len() - 1];
+        let norms = [stream, &vector.direction].map(|x| squared_norm(x).sqrt());
+        cosine(dot(stream, &direction), norms[0], norms[1])
+    };
+    let mean = model.map_logits(&resid.narrow(0, n + 1, 1)?, progress, |_, logits| {
+        let total = log_sum_exp(logits);
+        logits.iter().map(|logit| f64::from(*logit) - total).collect::<Vec<f64>>()
+    })?;
+    let cross_entropies = model.map_logits(&resid.narrow(0, 0, n)?, progress, |_, logits| {
+        let total = log_sum_exp(logits);
+        let terms =
+            logits.iter().zip(&mean[0]).map(|(logit, log_mean)| (f64::from(*logit) - total).exp() * log_mean);
+        -terms.sum::<f64>()
+    })?;
+    let self_similarities: Vec<f64> = (0..n).map(|i| cosine(i) - cosine(n)).collect();
+    let (similar, surprising) = (min_max(&self_similarities), min_max(&cross_entropies));
+    let score = |i: usize| ScaleScore {
+        scale: scales[i],
+        self_similarity: self_similarities[i],
+        cross_entropy: cross_entropies[i],
+        composite: ALPHA * similar[i] - (1.0 - ALPHA) * surprising[i],
+    };
+    Ok((0..n).map(score).collect())
+}
+
+impl Scales {
+    /// The scales, rising.
+    fn numbers(
+        &self,
+        model: &Model,
+        prompt: &Prompt,
+        options: &TreeOptions,
+        progress: &Progress,
+    ) -> Result<Vec<f64>> {
+        let mut scales = match self {
+            Scales::These(scales) => scales.clone(),
+            Scales::Auto => {
+                let usual = usual_length(model, prompt, options, progress)?;
+                let step = |i: usize| 16f64.powf(i as f64 / (TRIED - 1) as f64) / 4.0;
+                (0..TRIED).map(|i| usual * step(i)).collect()
+            }
+        };
+        scales.sort_by(f64::total_cmp);
+        scales.dedup();
+        match scales.iter().find(|scale| !scale.is_finite()) {
+            Some(scale) => Err(Error::invalid("`scale`", "finite numbers", scale)),
+            None if scales.is_empty() => {
+                Err(Error::invalid("`scale`", "at least one number", "an empty list"))
+            }
+            None => Ok(scales),
+        }
+    }
+}
+
+/// How long a vector usually is where this one goes in: at the embedding the mean distance of tokens from their centroid,
+/// elsewhere the mean norm of the prompt's activations.
+fn usual_length(model: &Model, prompt: &Prompt, options: &TreeOptions, progress: &Progress) -> Result<f64> {
+    let Some(name) = &options.inject_at else { return Ok(model.embedding_stats()?.mean_distance) };
+    let cache = model.run_with_cache(&prompt.tokens, &[name], progress)?;
+    let streams = cache.get(name)?.to_vec2::<f32>()?;
+    // A BOS is often a hundred times as long as the others.
+    let norms: Vec<f64> =
+        streams.iter().skip(usize::from(prompt.has_bos)).map(|x| squared_norm(x).sqrt()).collect();
+    Ok(norms.iter().sum::<f64>() / norms.len().max(1) as f64)
+}
+
+/// The residual stream at the end of `n` copies of a prompt, `[n, d_model]`.
+fn read(
+    model: &Model,
+    prompt: &Prompt,
+    n: usize,
+    hooks: &mut dyn Hooks,
+    progress: &Progress,
+) -> Result<Tensor> {
+    let mut batch = TokenBatch::default();
+    (0..n).for_each(|_| batch.push(&prompt.tokens));
+    let resid = model.read_on(&batch, &vec![None; n], &mut KeyValueCache::default(), hooks, progress)?;
+    resid.ok_or_else(|| Error::invalid("a pass for scales", "hooks that let it finish", "one that stops it"))
+}
+
+/// To 0 for the least and 1 for the greatest.
+fn min_max(numbers: &[f64]) -> Vec<f64> {
+    let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+    let range = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max) - least;
+    numbers.iter().map(|x| if range > 0.0 { (x - least) / range } else { 0.0 }).collect()
+}
+
+/// Other hooks, and the activation at one point as they leave it.
+struct Probe<H> {
+    inner: H,
+    name: HookName,
+    seen: Option<Tensor>,
+}
+
+impl<H: Hooks> Hooks for Probe<H> {
+    fn wants(&self, name: &HookName) -> bool {
+        *name == self.name || self.inner.wants(name)
+    }
+
+    fn on(&mut self, name: &HookName, mut activation: Tensor) -> Result<Tensor> {
+        if self.inner.wants(name) {
+            activation = self.inner.on(name, activation)?;
+        }
+        if *name == self.name {
+            self.seen = Some(activation.clone());
+        }
+        Ok(activation)
+    }
+
+    fn last(&self) -> Option<HookName> {
+        None
+    }
+}
+
+impl TryFrom<serde_json::Value> for Scales {
+    type Error = String;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, String> {
+        let wrong = || format!("expected a list of numbers or \"auto\", got {value}");
+        if value == "auto" {
+            return Ok(Scales::Auto);
+        }
+        let numbers = value.as_array().ok_or_else(wrong)?.iter().map(serde_json::Value::as_f64);
+        Ok(Scales::These(numbers.collect::<Option<_>>().ok_or_else(wrong)?))
+    }
+}
+
+impl From<Scales> for serde_json::Value {
+    fn from(scales: Scales) -> Self {
+        match scales {
+            Scales::Auto => "auto".into(),
+            Scales::These(scales) => scales.into(),
+        }
+    }
+}
+
+impl ScaleSweep {
+    /// The tree with the best score.
+    pub fn best(&self) -> &DefinitionTree {
+        &self.trees[self.best]
+    }
+}
+
+impl std::fmt::Display for ScaleSweep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "  scale  self-similarity  cross-entropy  composite  tree")?;
+        for score in &self.scores {
+            let ScaleScore { scale, self_similarity, cross_entropy, composite } = score;
+            write!(f, "\n{scale:7.3}  {self_similarity:15.4}  {cross_entropy:13.3}  {composite:9.3}")?;
+            let tree = self.trees.iter().position(|tree| tree.params.vector.scale == *scale);
+            if let Some(i) = tree {
+                let mut definitions = self.trees[i].definitions();
+                definitions.sort_by(|a, b| b.cumulative_prob.total_cmp(&a.cumulative_prob));
+                let first = definitions.first().map_or("", |definition| definition.text.as_str());
+                write!(
+                    f,
+                    "  {} nodes, \"{first}\"{}",
+                    self.trees[i].len(),
+                    if i == self.best { "  (best)" } else { "" }
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
