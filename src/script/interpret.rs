@@ -2,7 +2,7 @@
 
 use super::extract::register_properties;
 use super::sae::index;
-use super::{ScriptResult, options, progress_of, script, show};
+use super::{ScriptResult, options, progress_of, script};
 use crate::error::Error;
 use crate::interpret;
 use crate::model::Model;
@@ -77,21 +77,29 @@ fn similar(
     script(interpret::similar_features(sae, feature, other, top))
 }
 
-/// The tree of a vector; with `scale` among the options, of the same vector at that scale.
+/// The tree of a vector; with a number as `scale` among the options, of the same vector at that scale; with several or
+/// "auto", the trees of several scales.
 fn grow(
     context: &NativeCallContext,
     model: &Model,
     vector: &Dynamic,
     mut options: Map,
-) -> ScriptResult<interpret::DefinitionTree> {
+) -> ScriptResult<Dynamic> {
     let mut vector = script(vector_of(model, vector))?;
-    if let Some(scale) = options.remove("scale") {
-        let number = scale.as_float().or_else(|_| scale.as_int().map(|scale| scale as FLOAT));
-        let wrong = |_| Error::invalid("option `scale`", "a number", show::text(&scale).unwrap_or_default());
-        vector = vector.at_scale(script(number.map_err(wrong))?);
+    let scale = options.remove("scale").filter(|scale| !scale.is_unit());
+    let tree_options = options::parse(options)?;
+    let progress = progress_of(context);
+    if let Some(scale) = scale {
+        match scale.as_float().or_else(|_| scale.as_int().map(|scale| scale as FLOAT)) {
+            Ok(scale) => vector = vector.at_scale(scale),
+            Err(_) => {
+                let scales = super::trees::scales_of(scale)?;
+                let sweep = interpret::scale_sweep(model, &vector, &scales, &tree_options, &progress);
+                return script(sweep).map(Dynamic::from);
+            }
+        }
     }
-    let options = options::parse(options)?;
-    script(interpret::definition_tree(model, &vector, &options, &progress_of(context)))
+    script(interpret::definition_tree(model, &vector, &tree_options, &progress)).map(Dynamic::from)
 }
 
 #[export_module]
@@ -216,7 +224,8 @@ mod functions {
     /// "patchscope", or a text of your own with `{}` where the ghost token is), `top_k` (5, the most children of a node),
     /// `cutoff` (5e-5, the least probability of a node), `max_depth` (25 tokens), `stop` (an array of texts that end a
     /// definition; the quotation mark that the prompt opens), `prepend_bos` (as the model has it), `scale` (another than
-    /// the vector's), `steer` (none; `#{ hook: "blocks.6.hook_resid_post", coefficient: 8.0 }` adds the feature's
+    /// the vector's; with several, `[0.5, 1.0, 2.0]`, or "auto" the value has the `trees` of several scales, the `best`
+    /// of them and the `scores` of all), `steer` (none; `#{ hook: "blocks.6.hook_resid_post", coefficient: 8.0 }` adds the feature's
     /// decoder direction there, or `direction`, a tensor), `inject_at` (the hook at which the vector goes in, the
     /// embedding), `inject` ("replace", "add" or "norm_matched"), `placeholder` (the token that is in the ghost's place
     /// before), `null_directions` (none; with a number every node is compared with the centroid alone and with so many
@@ -236,7 +245,7 @@ mod functions {
         context: NativeCallContext,
         model: Model,
         vector: Dynamic,
-    ) -> ScriptResult<DefinitionTree> {
+    ) -> ScriptResult<Dynamic> {
         grow(&context, &model, &vector, Map::new())
     }
 
@@ -246,7 +255,7 @@ mod functions {
         model: Model,
         vector: Dynamic,
         options: Map,
-    ) -> ScriptResult<DefinitionTree> {
+    ) -> ScriptResult<Dynamic> {
         grow(&context, &model, &vector, options)
     }
 

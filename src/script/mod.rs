@@ -15,6 +15,7 @@ mod registry;
 mod sae;
 mod show;
 mod tensor;
+mod trees;
 
 pub use help::{Help, HelpEntry};
 
@@ -60,6 +61,7 @@ impl Session {
         dataset::register(&mut engine);
         extract::register(&mut engine);
         interpret::register(&mut engine);
+        trees::register(&mut engine);
         let help = Help::of(&engine);
         help::register(&mut engine, help.clone());
 

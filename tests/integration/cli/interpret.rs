@@ -88,3 +88,23 @@ fn what_is_mistyped_is_explained() {
     let stderr = refused(here, &format!("tree {DEMO} --feature 624 --cutoff 0"), 1);
     assert!(stderr.contains("`cutoff`"), "{stderr}");
 }
+
+#[test]
+fn several_features_go_to_one_file_and_several_scales_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let trees = |features: &str, more: &str| format!("tree {DEMO} --feature {features} --cutoff 1e-2 {more}");
+    let said = printed(here, &trees("624,5..7", "--output trees.jsonl --batch-size 2"));
+    assert!(said.starts_with("trees     3\n"), "{said}");
+    let features: Vec<_> = saescope::read_trees(&here.join("trees.jsonl"))
+        .unwrap()
+        .map(|tree| tree.unwrap().params.vector.feature)
+        .collect();
+    assert_eq!(features, [Some(624), Some(5), Some(6)]);
+    let said = printed(here, &trees("624,7", "--output trees.jsonl"));
+    assert!(said.starts_with("trees     1 (1 more were there)\n"), "{said}");
+    let stderr = refused(here, &trees("1,2", "--top-k 1"), 1);
+    assert!(stderr.contains("--output trees.jsonl"), "{stderr}");
+    let said = printed(here, &trees("624", "--scales 1,2 --output best.svg"));
+    assert!(said.contains("self-similarity") && here.join("best.svg").is_file(), "{said}");
+}

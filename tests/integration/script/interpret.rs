@@ -204,3 +204,52 @@ fn bad_options_are_explained() {
     fails("similar_features(sae, 0, #{ topp: 1 })", &["unknown option `topp`", "did you mean `top`?"]);
     fails("load_tree(\"no.json\")", &["cannot read `no.json`"]);
 }
+
+#[test]
+fn several_scales_are_compared() {
+    gives(
+        "let sweep = definition_tree(model, v, #{ scale: [2, 0.5, 1.0], cutoff: 1e-2 });
+         [sweep.scores.map(|s| s.scale), sweep.trees.len(), sweep.trees[0].params.scale, sweep.best.params.feature]",
+        "[[0.5, 1.0, 2.0], 3, 0.5, 624]",
+    );
+    gives("definition_tree(model, v, #{ scale: \"auto\", cutoff: 1e-2 }).trees.len()", "3");
+    let text =
+        session().0.eval(&format!("{DEMO} definition_tree(model, v, #{{ scale: [1], cutoff: 1e-2 }})"));
+    assert!(text.unwrap().unwrap().contains("self-similarity"));
+    fails(
+        "definition_tree(model, v, #{ scale: \"big\" })",
+        &["option `scale`: expected a list of numbers or \"auto\", got \"big\"\n"],
+    );
+    fails("definition_tree(model, v, #{ scale: [] })", &["`scale`: expected at least one number"]);
+}
+
+#[test]
+fn trees_of_many_features_go_to_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("trees.jsonl").to_string_lossy().into_owned();
+    let options = format!("#{{ output_path: \"{out}\", cutoff: 1e-2, weights: \"decoder\", batch_size: 2 }}");
+    gives(
+        &format!(
+            "let summary = definition_trees(model, sae, [624, 5, 687], {options});
+             let features = [];
+             for tree in read_trees(\"{out}\") {{ features.push(tree.params.feature); }}
+             let same = definition_tree(model, feature_vector(model, sae, 5, #{{ weights: \"decoder\" }}), #{{ cutoff: 1e-2 }});
+             [summary.trees, features, definition_trees(model, sae, 3..6, {options}).kept, same.params.weights.decoder]"
+        ),
+        "[3, [624, 5, 687], 1, 1.0]",
+    );
+    let run = |features: &str, options: &str, parts: &[&str]| {
+        fails(&format!("definition_trees(model, sae, {features}, {options})"), parts);
+    };
+    run("[1]", "#{}", &["`output_path`: expected the name of a file, got none"]);
+    run("[1]", "#{ cutof: 1 }", &["unknown option `cutof`", "did you mean `cutoff`?"]);
+    run(
+        "[1]",
+        &format!("#{{ output_path: \"{out}x\", scale: \"big\" }}"),
+        &["option `scale`: expected a list of numbers or \"auto\""],
+    );
+    run("\"some\"", "#{}", &["the features: expected \"all\", a range 0..10, or an array"]);
+    run("[-1]", "#{}", &["the features: expected \"all\""]);
+    run("0..9000000000", &format!("#{{ output_path: \"{out}\" }}"), &["0 to 2047", "got 2048"]);
+    fails("read_trees(\"no.jsonl\")", &["cannot read `no.jsonl`"]);
+}
