@@ -72,6 +72,8 @@ mod extract;
 
 mod interpret;
 
+mod plot;
+
 mod script;
 
 pub mod cli;
@@ -99,6 +101,7 @@ pub use model::{
     ModelOptions, NormalizationType, PositionalEmbedding, PrincipalComponents, RopeScaling, Rotary,
     SpecialTokens, TokenBatch, Tokenizer, char_offsets,
 };
+pub use plot::{Figure, features_figure, lens_figure, tokens_figure, tree_dot, tree_figure};
 pub use progress::{Progress, Report};
 pub use registry::{
     Registry, RegistrySae, Release, ReleaseListing, Releases, SaeFilter, SaeListing, Saes, list_releases,

@@ -80,7 +80,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
 ];
 
 /// Crates that one place alone may use.
-const CRATES: [(&str, &[&str]); 12] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("rhai", &["script/"]),
     ("tokenizers", &["model/tokenizer.rs"]),
     ("faer", &["model/embedding.rs"]),
@@ -93,6 +93,10 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("hf_hub", &["hub/"]),
     ("ureq", &["hub/"]),
     ("zip", &["checkpoint/archive.rs"]),
+    ("plotters", &["plot/"]),
+    ("ab_glyph", &["plot/"]),
+    ("dejavu", &["plot/"]),
+    ("png", &["plot/"]),
 ];
 
 /// Every source file, by its path below `src/`, and its text without its tests.

@@ -1,0 +1,118 @@
+//! Lists with scores as pictures: bars from zero, or dots where the smallest score is the best.
+
+use super::axis::{Axis, range};
+use super::figure::Figure;
+use super::font;
+use super::label::{number, spaced_label, visible_line};
+use super::page::{Anchor, BLUE, Colour, FAINT, INK, Page, RULE};
+use crate::interpret::{SimilarFeatures, TokenList, TokenMethod, TokenOrder};
+
+/// The size of labels and of the numbers beside the bars, and the height of a row.
+const EM: f64 = 12.0;
+const SMALL: f64 = 9.0;
+const ROW: f64 = 19.0;
+/// How long the longest bar is.
+const LENGTH: f64 = 340.0;
+/// How many rows a picture has at most.
+const MOST_ROWS: usize = 200;
+/// The spaces that stand for themselves.
+const SPACE: Colour = (0xb4, 0xb9, 0xc2);
+/// What is below zero.
+pub(super) const RED: Colour = (0xb3, 0x2d, 0x24);
+
+/// One of a list.
+struct Row {
+    label: String,
+    score: f64,
+}
+
+/// A token list, best first: dots on the scale of the score where a small one is good ("ratio"), else bars from zero.
+pub fn tokens_figure(list: &TokenList) -> Figure {
+    let params = &list.params;
+    let rows: Vec<_> =
+        list.tokens.iter().map(|t| Row { label: spaced_label(&t.token), score: t.score }).collect();
+    let (what, bars) = match params.method {
+        TokenMethod::Ratio => {
+            ("distance from the vector over distance from the centroid; less is nearer", false)
+        }
+        TokenMethod::CenteredCosine => ("cosine with the direction, centred", true),
+        TokenMethod::LogitLens => ("logit, through the final norm's gain", true),
+        TokenMethod::LogitLensRaw => ("logit", true),
+    };
+    let order = match params.order {
+        TokenOrder::Nearest => "nearest tokens",
+        TokenOrder::Farthest => "farthest tokens",
+    };
+    let vector = &params.vector;
+    let known = vector.feature.is_some() || !vector.model.is_empty();
+    let title = if known { format!("{order}: {}", vector.title()) } else { order.to_owned() };
+    list_figure(&title, what, &rows, bars)
+}
+
+/// Similar features, nearest first, as bars.
+pub fn features_figure(similar: &SimilarFeatures) -> Figure {
+    let rows: Vec<_> = similar
+        .features
+        .iter()
+        .map(|other| Row { label: other.feature.to_string(), score: other.cosine })
+        .collect();
+    let of = if similar.other == similar.sae { String::new() } else { format!(" in {}", similar.other) };
+    let title = format!("features like {} of {}{of}", similar.feature, similar.sae);
+    list_figure(&title, "cosine of the decoder directions", &rows, true)
+}
+
+fn list_figure(title: &str, what: &str, all: &[Row], bars: bool) -> Figure {
+    let mut page = Page::default();
+    page.text(0.0, 8.0, 15.0, INK, visible_line(title));
+    page.text(0.0, 28.0, 10.5, FAINT, what);
+    let rows = &all[..all.len().min(MOST_ROWS)];
+    let labels = rows.iter().map(|row| font::width(&row.label, EM)).fold(20.0, f64::max);
+    let (start, top) = (labels + 10.0, 64.0);
+    let bottom = top + rows.len() as f64 * ROW;
+    let (least, most) = range(rows.iter().map(|row| row.score));
+    let limits = if bars {
+        (least.min(0.0), most.max(0.0))
+    } else {
+        let room = (most - least) * 0.04;
+        (least - room, most + room)
+    };
+    let axis = Axis::new(limits, start, LENGTH);
+    for (x, text) in axis.ticks(5) {
+        page.line(vec![(axis.at(x), top), (axis.at(x), bottom)], 1.0, RULE);
+        page.text_at(Anchor::Middle, axis.at(x), top - 10.0, SMALL, FAINT, text);
+    }
+    for (i, row) in rows.iter().enumerate() {
+        let y = top + (i as f64 + 0.5) * ROW;
+        token(&mut page, labels, y, &row.label);
+        let end = axis.at(row.score);
+        if bars {
+            let zero = axis.at(0.0);
+            let colour = if row.score < 0.0 { RED } else { BLUE };
+            page.fill(zero.min(end), y - 5.5, (end - zero).abs().max(1.0), 11.0, colour);
+        } else {
+            page.line(vec![(start, y), (end, y)], 1.0, SPACE);
+            page.dot(end, y, 4.0, BLUE);
+        }
+        page.text(axis.at(row.score).max(axis.at(0.0)) + 9.0, y, SMALL, FAINT, number(row.score));
+    }
+    page.line(vec![(axis.at(0.0), top), (axis.at(0.0), bottom)], 1.0, FAINT);
+    page.width = page.width.max(start + LENGTH + 10.0);
+    page.height = bottom;
+    if all.len() > rows.len() {
+        page.text(0.0, bottom + 10.0, SMALL, FAINT, format!("… and {} more", all.len() - rows.len()));
+        page.height += 16.0;
+    }
+    Figure::new(page)
+}
+
+/// A token that ends at `right`; the space in front of it is faint.
+pub(super) fn token(page: &mut Page, right: f64, y: f64, label: &str) {
+    let (space, word) = match label.strip_prefix('␣') {
+        Some(word) if !word.is_empty() => (true, word),
+        _ => (false, label),
+    };
+    page.text_at(Anchor::End, right, y, EM, INK, word);
+    if space {
+        page.text_at(Anchor::End, right - font::width(word, EM) - 1.0, y, EM, SPACE, "␣");
+    }
+}

@@ -1,0 +1,36 @@
+//! A definition tree as Graphviz text.
+
+use super::label::label;
+use super::layout::walk;
+use super::tree::{edge_width, probability_range};
+use crate::interpret::DefinitionTree;
+use std::fmt::Write;
+
+/// A definition tree in the language of Graphviz, left to right, edges as wide as in the picture: `dot -Tpdf tree.dot`.
+pub fn tree_dot(tree: &DefinitionTree) -> String {
+    let steps = walk(&tree.root);
+    let (least, most) = probability_range(tree, &steps);
+    let mut dot = String::from(
+        "digraph definition_tree {\n  rankdir=LR; nodesep=0.06; ranksep=1; bgcolor=white;\n  \
+         node [shape=plaintext, fontname=\"Helvetica\", fontsize=48];\n  \
+         edge [color=darkblue, arrowhead=dot, arrowsize=1];\n",
+    );
+    for (i, step) in steps.iter().enumerate() {
+        let root = step.parent.is_none() && step.node.token.is_empty();
+        let name = if root { "*".to_owned() } else { label(&step.node.token) };
+        // Writing to a string does not fail.
+        let _ = writeln!(dot, "  n{i} [label={}];", quoted(&name));
+        if let Some(parent) = step.parent {
+            let width = edge_width(step.node.cumulative_prob, least, most);
+            let tip = step.node.cumulative_prob;
+            let _ = writeln!(dot, "  n{parent} -> n{i} [penwidth={width:.3}, tooltip=\"{tip}\"];");
+        }
+    }
+    dot.push_str("}\n");
+    dot
+}
+
+/// In quotation marks; a backslash would begin one of Graphviz' own signs, an ampersand an entity of HTML.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('&', "&amp;"))
+}

@@ -1,0 +1,84 @@
+//! DejaVu Sans, in the program itself: how wide a text is, and what it looks like in a bitmap.
+
+use ab_glyph::{Font, FontRef, GlyphId, ScaleFont, point};
+use std::sync::OnceLock;
+
+/// The height of a small letter, in ems.
+const X_HEIGHT: f64 = 0.547;
+/// What a character takes that the font has not, in ems: Chinese and emoji are about square.
+const UNKNOWN_WIDTH: f64 = 1.1;
+
+/// The font, if it can be read: it is part of the program.
+fn font() -> Option<&'static FontRef<'static>> {
+    static FONT: OnceLock<Option<FontRef<'static>>> = OnceLock::new();
+    FONT.get_or_init(|| FontRef::try_from_slice(dejavu::sans::regular()).ok()).as_ref()
+}
+
+/// How wide a text is at a size of `em`, with the little more that another sans-serif font may take.
+pub(super) fn width(text: &str, em: f64) -> f64 {
+    pen_steps(text, em).map(|(_, step)| step).sum::<f64>() * 1.03
+}
+
+/// Every character and how far it moves the pen.
+fn pen_steps(text: &str, em: f64) -> impl Iterator<Item = (char, f64)> {
+    let scaled = font().map(|font| font.as_scaled(scale(font, em)));
+    text.chars().map(move |c| {
+        let known = scaled.as_ref().map(|font| (font.glyph_id(c), font));
+        let step = match known {
+            Some((glyph, font)) if glyph != GlyphId(0) => f64::from(font.h_advance(glyph)),
+            _ => UNKNOWN_WIDTH * em,
+        };
+        (c, step)
+    })
+}
+
+/// The size that ab_glyph takes: the height of a line, not an em.
+fn scale(font: &FontRef<'_>, em: f64) -> f32 {
+    let units = font.units_per_em().unwrap_or(2048.0);
+    em as f32 * font.height_unscaled() / units
+}
+
+/// Draws a text that begins at `x` and whose small letters are centred on `y`: calls `ink` with each pixel and how
+/// much of it is covered. A character that the font has not is a box with its number.
+pub(super) fn draw(text: &str, em: f64, (x, y): (f64, f64), ink: &mut impl FnMut(i64, i64, f32)) {
+    let Some(font) = font() else { return };
+    let baseline = y + em * X_HEIGHT / 2.0;
+    let mut pen = x;
+    for (c, step) in pen_steps(text, em) {
+        let id = font.glyph_id(c);
+        if id == GlyphId(0) {
+            draw_unknown(c, em, (pen, baseline), ink);
+        } else {
+            let glyph = id.with_scale_and_position(scale(font, em), point(pen as f32, baseline as f32));
+            if let Some(outline) = font.outline_glyph(glyph) {
+                let corner = outline.px_bounds().min;
+                outline.draw(|dx, dy, coverage| {
+                    ink(corner.x as i64 + i64::from(dx), corner.y as i64 + i64::from(dy), coverage.min(1.0));
+                });
+            }
+        }
+        pen += step;
+    }
+}
+
+/// A box with the number of a character in it, in two lines.
+fn draw_unknown(c: char, em: f64, (pen, baseline): (f64, f64), ink: &mut impl FnMut(i64, i64, f32)) {
+    let line = (em / 16.0).max(1.0).round() as i64;
+    let (left, right) = ((pen + 0.06 * em).round() as i64, (pen + 1.04 * em).round() as i64);
+    let (top, bottom) = ((baseline - 0.83 * em).round() as i64, (baseline + 0.17 * em).round() as i64);
+    for row in top..bottom {
+        for column in left..right {
+            let inside = row >= top + line && row < bottom - line;
+            if !(inside && column >= left + line && column < right - line) {
+                ink(column, row, 0.6);
+            }
+        }
+    }
+    let digits = format!("{:04X}", u32::from(c));
+    let (upper, lower) = digits.split_at(digits.len() / 2);
+    for (half, middle) in [(upper, -0.57), (lower, -0.13)] {
+        let size = em * if half.len() > 2 { 0.38 } else { 0.42 };
+        let width: f64 = pen_steps(half, size).map(|(_, step)| step).sum();
+        draw(half, size, (pen + 0.55 * em - width / 2.0, baseline + middle * em + 0.02 * em), ink);
+    }
+}

@@ -1,0 +1,23 @@
+//! Pictures of plain data: definition trees, token lists, logit lenses, similar features, as SVG and PNG.
+//!
+//! A picture is laid out once, as marks on a page ([`Figure`]), and becomes SVG or PNG only when it is asked for: the
+//! layout of a thousand nodes takes a millisecond, their bitmap a second.
+
+mod axis;
+mod bars;
+mod dot;
+mod figure;
+mod font;
+mod histogram;
+mod label;
+mod layout;
+mod page;
+mod tree;
+
+pub use bars::{features_figure, tokens_figure};
+pub use dot::tree_dot;
+pub use figure::Figure;
+pub use histogram::lens_figure;
+pub(crate) use label::{label, number, percent, ratio, spaced_label, visible_line};
+pub(crate) use layout::{Step, walk};
+pub use tree::tree_figure;
