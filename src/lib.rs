@@ -74,12 +74,15 @@ mod interpret;
 
 mod plot;
 
+mod display;
+
 mod script;
 
 pub mod cli;
 
 pub use aliases::{nearest_models, resolve_model};
 pub use dataset::{Dataset, DatasetOptions, Documents};
+pub use display::{Part, Shown, load_tree, page, save};
 pub use error::{Error, Result};
 pub use extract::{
     CheckOptions, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing, Records, SaeCheck,

@@ -192,7 +192,9 @@ impl Band {
                 }
             }
             Mark::Box { left, top, width, height, colour } => {
-                let (from, to) = (down(*top).max(0.0), down(top + height).min(bottom));
+                // A little beyond the band, whose last row would stay white otherwise.
+                let edge = SMOOTH as f64;
+                let (from, to) = (down(*top).max(-edge), down(top + height).min(bottom + edge));
                 if to > from {
                     let corner = |x: f64, y: f64| (x.round() as i32, y.round() as i32 - 1);
                     let first = (across(*left).round() as i32, from.round() as i32);

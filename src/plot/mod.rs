@@ -18,6 +18,5 @@ pub use bars::{features_figure, tokens_figure};
 pub use dot::tree_dot;
 pub use figure::Figure;
 pub use histogram::lens_figure;
-pub(crate) use label::{label, number, percent, ratio, spaced_label, visible_line};
-pub(crate) use layout::{Step, walk};
+pub(crate) use label::{number, percent, ratio, spaced_label, visible_line};
 pub use tree::tree_figure;

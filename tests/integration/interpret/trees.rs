@@ -5,8 +5,8 @@ use super::depth_first::depth_first;
 use crate::families::FAMILIES;
 use crate::util::{fixture, tests_path};
 use saescope::{
-    Edits, FeatureVector, FeatureWeights, HookName, HookPoint, Model, PROMPTS, Progress, Sae, SaeOptions,
-    TreeNode, TreeOptions, VectorOptions, definition_tree, feature_vector, ghost_token, grow_trees,
+    FeatureVector, FeatureWeights, Model, PROMPTS, Progress, Sae, SaeOptions, TreeNode, TreeOptions,
+    VectorOptions, definition_tree, feature_vector, ghost_token, grow_trees,
 };
 use serde_json::Value;
 use std::path::Path;

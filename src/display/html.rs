@@ -1,0 +1,167 @@
+//! Values as HTML, for notebooks and pages: no script, styles that hold for their own class only, colours that go with a
+//! light and with a dark background.
+
+use super::text::chain;
+use super::{Part, Shown};
+use crate::error::Result;
+use crate::interpret::{DefinitionTree, LogitLens, ScaleSweep, ScoredToken, SimilarFeatures, TreeNode};
+use crate::plot::{number, percent, ratio, spaced_label, visible_line};
+use std::fmt::Write;
+
+/// The styles of every piece.
+const STYLE: &str = "<style>\
+.saescope{font-family:ui-sans-serif,system-ui,'DejaVu Sans',sans-serif;font-size:14px;line-height:1.5}\
+.saescope details{margin-left:1.1em}.saescope summary{cursor:pointer;margin-left:-1.1em}\
+.saescope .leaf{margin-left:0}.saescope .p{display:inline-block;min-width:3.6em;text-align:right;opacity:.6;\
+font-size:12px;margin-right:.6em;font-variant-numeric:tabular-nums}\
+.saescope .r{color:#d0392b;font-size:12px;margin-left:.6em}.saescope .same{color:inherit;opacity:.5}\
+.saescope table{border-collapse:collapse;font-size:13px}\
+.saescope td,.saescope th{padding:1px 10px 1px 0;text-align:left;border:0;background:none}\
+.saescope .n{text-align:right;font-variant-numeric:tabular-nums;opacity:.75}\
+.saescope code{font-family:ui-monospace,'DejaVu Sans Mono',monospace;font-size:13px;white-space:pre;background:none;color:inherit}\
+.saescope .bar{display:inline-block;height:9px;background:#3f51b5;border-radius:1px}\
+.saescope .neg{background:#d0392b}.saescope .row{display:flex;flex-wrap:wrap;gap:2.5em}\
+.saescope pre{font-size:13px;background:none;color:inherit}\
+</style>";
+
+/// A branch is open at first if it is at least so likely.
+const OPEN: f64 = 0.02;
+
+fn piece(body: &str) -> String {
+    format!("<div class=\"saescope\">{STYLE}{body}</div>")
+}
+
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+pub(super) fn preformatted(text: &str) -> String {
+    piece(&format!("<pre>{}</pre>", escape(text)))
+}
+
+/// A tree whose branches fold.
+pub(super) fn tree(tree: &DefinitionTree) -> String {
+    let mut body = format!(
+        "<div><b>{}</b></div><div style=\"opacity:.6\">{} &nbsp; {} tokens</div>",
+        escape(&visible_line(&tree.params.vector.title())),
+        escape(&visible_line(&tree.params.prompt.replace("{}", "*"))),
+        tree.len()
+    );
+    branches(&tree.root, &mut body);
+    piece(&body)
+}
+
+fn branches(node: &TreeNode, body: &mut String) {
+    for child in &node.children {
+        let (text, end) = chain(child);
+        let ratio = end.log_ratio().map_or(String::new(), |log_ratio| {
+            let class = if log_ratio > std::f64::consts::LN_2 { "r" } else { "r same" };
+            format!("<span class=\"{class}\">{}</span>", ratio(log_ratio))
+        });
+        let line =
+            format!("<span class=\"p\">{}</span>{}{ratio}", percent(end.cumulative_prob), escape(&text));
+        if end.children.is_empty() {
+            let _ = write!(body, "<div class=\"leaf\">{line}</div>");
+        } else {
+            let open = if end.cumulative_prob >= OPEN { " open" } else { "" };
+            let _ = write!(body, "<details{open}><summary>{line}</summary>");
+            branches(end, body);
+            body.push_str("</details>");
+        }
+    }
+}
+
+/// Tokens with their ranks and scores.
+pub(super) fn tokens(tokens: &[ScoredToken]) -> String {
+    piece(&token_table(tokens))
+}
+
+fn token_table(tokens: &[ScoredToken]) -> String {
+    let rows = tokens.iter().map(|token| {
+        (token.rank.to_string(), format!("<code>{}</code>", escape(&spaced_label(&token.token))), token.score)
+    });
+    table(["rank", "token", "score"], &rows.collect::<Vec<_>>())
+}
+
+/// Rows of a number, a name and a score, with a bar as long as the score is far from zero.
+fn table([first, second, third]: [&str; 3], rows: &[(String, String, f64)]) -> String {
+    let longest = rows.iter().map(|row| row.2.abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
+    let mut table = format!(
+        "<table><tr><th class=\"n\">{first}</th><th>{second}</th><th class=\"n\">{third}</th><th></th></tr>"
+    );
+    for (rank, name, score) in rows {
+        let part = if longest > 0.0 { (score.abs() / longest * 120.0).round() } else { 0.0 };
+        let sign = if *score < 0.0 { " neg" } else { "" };
+        let _ = write!(
+            table,
+            "<tr><td class=\"n\">{rank}</td><td>{name}</td><td class=\"n\">{}</td>\
+             <td><span class=\"bar{sign}\" style=\"width:{part}px\"></span></td></tr>",
+            number(*score)
+        );
+    }
+    table + "</table>"
+}
+
+pub(super) fn lens(lens: &LogitLens) -> String {
+    let facts = format!(
+        "<div style=\"opacity:.6\">mean {}, std {}, skewness {}, kurtosis {}</div>",
+        number(lens.mean),
+        number(lens.std),
+        number(lens.skewness),
+        number(lens.kurtosis)
+    );
+    let sides = [("raises", &lens.top), ("lowers", &lens.bottom)];
+    let sides = sides.map(|(name, tokens)| format!("<div><b>{name}</b>{}</div>", token_table(tokens)));
+    piece(&format!("{facts}<div class=\"row\">{}</div>", sides.concat()))
+}
+
+pub(super) fn features(similar: &SimilarFeatures) -> String {
+    let rows = similar.features.iter().enumerate();
+    let rows = rows.map(|(i, other)| ((i + 1).to_string(), other.feature.to_string(), other.cosine));
+    piece(&table(["", "feature", "cosine"], &rows.collect::<Vec<_>>()))
+}
+
+/// The scores of scales, and the trees side by side.
+pub(super) fn sweep(sweep: &ScaleSweep) -> String {
+    let mut body = format!("<pre>{}</pre><div class=\"row\">", escape(&sweep.to_string()));
+    for (i, tree) in sweep.trees.iter().enumerate() {
+        let best = if i == sweep.best { " (best)" } else { "" };
+        let _ = write!(body, "<div><b>scale {:.3}{best}</b>", tree.params.vector.scale);
+        branches(&tree.root, &mut body);
+        body.push_str("</div>");
+    }
+    piece(&(body + "</div>"))
+}
+
+/// A whole page.
+pub(super) fn page(title: &str, parts: &[Part]) -> Result<String> {
+    let mut body = String::new();
+    for part in parts {
+        // Writing to a string does not fail.
+        let _ = match part {
+            Part::Heading(heading) => write!(body, "<h2>{}</h2>", escape(heading)),
+            Part::Text(text) => write!(body, "<p>{}</p>", escape(text)),
+            Part::Value(value) => write!(body, "{}", shown(*value)?),
+        };
+    }
+    Ok(format!(
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>\
+         body{{font-family:ui-sans-serif,system-ui,'DejaVu Sans',sans-serif;color:#1a1a1a;background:#fff;margin:2em auto;\
+         max-width:75em;padding:0 1.5em}}h1{{font-size:1.6em}}h2{{font-size:1.15em;margin-top:2em;border-bottom:1px solid \
+         #d9dce1;padding-bottom:.3em}}.picture{{overflow:auto;max-height:46em}}.picture svg{{display:block}}\
+         .folded>summary{{cursor:pointer;color:#555}}\
+         </style></head><body><h1>{title}</h1>{body}</body></html>\n",
+        title = escape(title)
+    ))
+}
+
+/// A value with its picture, and what else there is to see of it.
+fn shown(value: &dyn Shown) -> Result<String> {
+    let Some(figure) = value.figure() else { return Ok(value.html()) };
+    let svg = figure.svg()?;
+    let svg = &svg[svg.find("<svg").unwrap_or_default()..];
+    let (picture, html) = (format!("<div class=\"picture\">{svg}</div>"), value.html());
+    let (first, summary, second) =
+        if value.folds() { (html, "as a picture", picture) } else { (picture, "as a table", html) };
+    Ok(format!("{first}<details class=\"folded\"><summary>{summary}</summary>{second}</details>"))
+}

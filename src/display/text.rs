@@ -1,0 +1,56 @@
+//! Trees for a terminal: a line for each branch, with the probability of its end in front.
+
+use crate::interpret::{DefinitionTree, TreeNode};
+use crate::plot::{percent, ratio, visible_line};
+
+/// A tree as indented text. With `most`, only so many of the likeliest nodes, and a note about the others.
+pub(super) fn tree(tree: &DefinitionTree, most: Option<usize>) -> String {
+    let all = tree.len();
+    let cutoff = most.filter(|most| *most < all).and_then(|most| {
+        let mut probabilities = Vec::with_capacity(all);
+        collect(&tree.root, &mut probabilities);
+        probabilities.sort_by(|a, b| b.total_cmp(a));
+        probabilities.get(most).copied()
+    });
+    let trimmed = cutoff.map(|cutoff| tree.trim(cutoff.next_up()));
+    let shown = trimmed.as_ref().unwrap_or(tree);
+    let mut lines = vec![
+        visible_line(&tree.params.vector.title()),
+        format!("{}   {all} tokens", visible_line(&tree.params.prompt.replace("{}", "*"))),
+    ];
+    branches(&shown.root, "", &mut lines);
+    if let Some(cutoff) = cutoff {
+        lines.push(format!("(what is less likely than {} is not shown)", percent(cutoff)));
+    }
+    lines.join("\n")
+}
+
+fn collect(node: &TreeNode, probabilities: &mut Vec<f64>) {
+    for child in &node.children {
+        probabilities.push(child.cumulative_prob);
+        collect(child, probabilities);
+    }
+}
+
+/// The branches behind a node. What has one way to go on does so on its line.
+fn branches(node: &TreeNode, indent: &str, lines: &mut Vec<String>) {
+    for (i, child) in node.children.iter().enumerate() {
+        let is_last = i + 1 == node.children.len();
+        let (text, end) = chain(child);
+        let ratio = end.log_ratio().map_or(String::new(), |log_ratio| format!("{:>7}", ratio(log_ratio)));
+        let fork = if is_last { "└─" } else { "├─" };
+        lines.push(format!("{:>7}{ratio}  {indent}{fork} {text}", percent(end.cumulative_prob)));
+        branches(end, &format!("{indent}{}", if is_last { "   " } else { "│  " }), lines);
+    }
+}
+
+/// The text from a node to the next fork or end, and the node that is there.
+pub(super) fn chain(node: &TreeNode) -> (String, &TreeNode) {
+    let (mut text, mut end) = (node.token.clone(), node);
+    while let [only] = end.children.as_slice() {
+        text += &only.token;
+        end = only;
+    }
+    let visible = visible_line(text.strip_prefix(' ').unwrap_or(&text));
+    (if visible.trim().is_empty() { "␣".to_owned() } else { visible }, end)
+}
