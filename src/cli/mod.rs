@@ -3,14 +3,19 @@
 mod extract;
 mod progress;
 mod saes;
+mod source;
+mod tokens;
+mod tree;
+mod vector;
 
+use crate::display::{Shown, save};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::script::Session;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::cell::RefCell;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -46,6 +51,10 @@ enum Command {
     },
     /// Write the active features of every token of a dataset to a JSONL file
     Extract(Box<extract::ExtractArguments>),
+    /// Ask the model what a feature means: its definition tree
+    Tree(Box<tree::TreeArguments>),
+    /// List the tokens that a feature lies near to
+    Tokens(Box<tokens::TokensArguments>),
     /// List the SAEs that others have published
     Saes(saes::SaesArguments),
     /// Tell what the functions of scripts do
@@ -105,6 +114,8 @@ fn run(command: Command, progress: &Progress) -> Result<()> {
             lost.take().map_or(Ok(()), Err)
         }
         Command::Extract(arguments) => print(&arguments.run(progress)?.to_string()),
+        Command::Tree(arguments) => print(&arguments.run(progress)?),
+        Command::Tokens(arguments) => print(&arguments.run(progress)?),
         Command::Saes(arguments) => print(&arguments.run()?),
         Command::Help { name: None } => print(&session(progress).0.help().list()),
         Command::Help { name: Some(name) } => match Arguments::command().find_subcommand_mut(&name) {
@@ -145,10 +156,17 @@ fn interruptible() -> Result<Progress> {
     Ok(progress)
 }
 
+/// Writes a value to a file and says so, or gives its text.
+fn shown<T: Shown + std::fmt::Display>(value: &T, output: Option<&Path>) -> Result<String> {
+    match output {
+        None => Ok(value.to_string()),
+        Some(path) => save(value, path).map(|()| format!("output    {}", path.display())),
+    }
+}
+
 /// A line to the standard output.
 fn print(line: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}")
-        .map_err(Error::file("write", std::path::Path::new("standard output")))
+    writeln!(std::io::stdout(), "{line}").map_err(Error::file("write", Path::new("standard output")))
 }
 
 /// A line to the standard error; where that is closed there is nobody to tell.

@@ -4,9 +4,11 @@
 //! What `help` and the error hints know comes from the doc comments of those functions.
 
 mod dataset;
+mod display;
 mod errors;
 mod extract;
 mod help;
+mod interpret;
 mod limits;
 mod model;
 mod options;
@@ -14,6 +16,7 @@ mod registry;
 mod sae;
 mod show;
 mod tensor;
+mod trees;
 
 pub use help::{Help, HelpEntry};
 
@@ -58,6 +61,9 @@ impl Session {
         registry::register(&mut engine);
         dataset::register(&mut engine);
         extract::register(&mut engine);
+        interpret::register(&mut engine);
+        trees::register(&mut engine);
+        display::register(&mut engine);
         let help = Help::of(&engine);
         help::register(&mut engine, help.clone());
 
