@@ -2,5 +2,7 @@
 
 mod characters;
 mod depth_first;
+mod many;
+mod options;
 mod trees;
 mod vectors;
