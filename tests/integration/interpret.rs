@@ -1,7 +1,9 @@
 //! What features mean, from their weights.
 
+mod branches;
 mod characters;
 mod depth_first;
+mod errors;
 mod many;
 mod options;
 mod trees;
