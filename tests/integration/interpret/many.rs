@@ -4,7 +4,7 @@ use super::trees::{assert_equal, demo};
 use crate::util::fixture;
 use saescope::{
     DefinitionTree, Error, FeatureWeights, Model, Progress, Report, Result, Sae, SaeOptions, Scales, Steer,
-    TreeOptions, TreesOptions, TreesSummary, VectorOptions, definition_tree, definition_trees,
+    TreeNode, TreeOptions, TreesOptions, TreesSummary, VectorOptions, definition_tree, definition_trees,
     feature_vector, read_trees, scale_sweep,
 };
 use std::path::{Path, PathBuf};
@@ -381,10 +381,13 @@ fn a_broken_line_is_named() {
     assert!(whole == 0 && error.contains("recursion limit"), "{error}");
     assert!(run.failure(read_trees(&run.folder.path().join("nowhere"))).contains("cannot read"));
     // As deep as a tree may be, it can be read.
-    let options = run.with(|o| {
-        (o.resume, o.tree.max_depth, o.tree.top_k, o.tree.cutoff) = (false, 60, 1, 1e-300);
-        o.tree.stop = Some(vec![]);
-    });
-    run.grow(&[624], &options).unwrap();
-    assert_eq!(trees(&run.path())[0].depth(), 60);
+    let mut tree: DefinitionTree = serde_json::from_str(first).unwrap();
+    let node = TreeNode { children: Vec::new(), ..tree.root.children[0].clone() };
+    tree.root = node.clone();
+    for _ in 0..60 {
+        tree.root = TreeNode { children: vec![tree.root], ..node.clone() };
+    }
+    assert_eq!(tree.depth(), 60);
+    std::fs::write(run.path(), serde_json::to_string(&tree).unwrap()).unwrap();
+    assert!(trees(&run.path()) == [tree]);
 }
