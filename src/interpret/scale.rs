@@ -38,7 +38,7 @@ pub enum Scales {
 }
 
 /// Trees of one vector at several scales.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScaleSweep {
     /// Every scale that was tried, by rising scale.
     pub scores: Vec<ScaleScore>,

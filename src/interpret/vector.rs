@@ -525,6 +525,15 @@ fn norm(vector: impl Iterator<Item = f64>) -> f64 {
     vector.map(|x| x * x).sum::<f64>().sqrt()
 }
 
+/// Whether the weights that are asked for point anywhere.
+pub(super) fn has_direction(sae: &Sae, index: usize, weights: FeatureWeights) -> Result<bool> {
+    let feature = sae.feature(index)?;
+    let points = |tensor: &Tensor, weight: f64| -> Result<bool> {
+        Ok(weight == 0.0 || unit(&floats(tensor)?).is_some())
+    };
+    Ok(points(&feature.encoder, weights.encoder)? && points(&feature.decoder, weights.decoder)?)
+}
+
 fn no_direction(what: &str) -> Error {
     let hint = "a vector of zeros points nowhere; a feature may have such weights when it died in training";
     Error::invalid(what, "a vector that has a direction", "zeros").with_hint(hint)
