@@ -1,33 +1,16 @@
 //! `saescope extract`: a feature dataset without a script.
 
+use super::source::SourceArguments;
 use crate::error::Result;
 use crate::extract::{ExtractOptions, ExtractSummary, LongDocuments, Packing, create_feature_dataset};
-use crate::model::{Model, ModelOptions};
 use crate::progress::Progress;
-use crate::sae::{Sae, SaeOptions};
 use clap::{Args, ValueEnum};
 
 /// The flags: every option of `create_feature_dataset` under its name.
 #[derive(Args)]
 pub(super) struct ExtractArguments {
-    /// The model: a TransformerLens name, a hub repository, a folder in the Hugging Face layout, or "demo"
-    #[arg(long)]
-    model: String,
-    /// The branch, tag or commit of the model's repository on the hub [default: main]
-    #[arg(long, value_name = "REVISION")]
-    model_revision: Option<String>,
-    /// The SAE: a release that `saescope saes` lists, a hub repository, a folder, a file, or "demo"
-    #[arg(long)]
-    sae: String,
-    /// Which SAE, where --sae names several: an id of the release, or a path in the repository or folder
-    #[arg(long)]
-    sae_id: Option<String>,
-    /// The branch, tag or commit of the SAE's repository on the hub [default: main]
-    #[arg(long, value_name = "REVISION")]
-    sae_revision: Option<String>,
-    /// A list of releases to look --sae up in, a newer pretrained_saes.yaml of SAELens [default: the one in this program]
-    #[arg(long, value_name = "FILE")]
-    registry: Option<String>,
+    #[command(flatten)]
+    source: SourceArguments,
     /// The documents: a file, a folder, a glob, a dataset on the hub, or "demo"
     #[arg(long, visible_alias = "dataset", value_name = "PATH")]
     dataset_path: String,
@@ -67,30 +50,6 @@ pub(super) struct ExtractArguments {
     /// Whether a context holds one document or a stretch of all of them
     #[arg(long, value_enum, default_value_t = Pack::Documents)]
     packing: Pack,
-    /// The hook that the SAE reads [default: as its checkpoint says]
-    #[arg(long)]
-    hook_name: Option<String>,
-    /// The hook that a transcoder stands for the output of [default: as its checkpoint says]
-    #[arg(long)]
-    hook_name_out: Option<String>,
-    /// The layout of the SAE's checkpoint, by SAELens' name [default: told by the files]
-    #[arg(long, value_name = "LAYOUT")]
-    conversion: Option<String>,
-    /// Whether the norms of the decoder's rows count as part of activations [default: as its layout does]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    fold_decoder_norm: Option<bool>,
-    /// The factor of an expected_average_only_in SAE [default: as its checkpoint says]
-    #[arg(long, value_name = "X")]
-    norm_scaling_factor: Option<f64>,
-    /// Whether the SAE reads the residual stream less its mean [default: as its checkpoint says]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    center_writing_weights: Option<bool>,
-    /// Whether the SAE reads hook_z and hook_v less the value bias [default: as its checkpoint says]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    fold_value_biases: Option<bool>,
-    /// Whether the norm's bias counts as part of the value bias [default: as its checkpoint says]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    fold_ln: Option<bool>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -108,21 +67,7 @@ enum Pack {
 impl ExtractArguments {
     /// Loads the model and the SAE and runs the extraction.
     pub(super) fn run(self, progress: &Progress) -> Result<ExtractSummary> {
-        let model_options = ModelOptions { revision: self.model_revision };
-        let model = Model::load_with(&self.model, &model_options, progress)?;
-        let sae_options = SaeOptions {
-            revision: self.sae_revision,
-            registry: self.registry,
-            hook_name: self.hook_name,
-            hook_name_out: self.hook_name_out,
-            conversion: self.conversion,
-            fold_decoder_norm: self.fold_decoder_norm,
-            norm_scaling_factor: self.norm_scaling_factor,
-            center_writing_weights: self.center_writing_weights,
-            fold_value_biases: self.fold_value_biases,
-            fold_ln: self.fold_ln,
-        };
-        let sae = Sae::load_with(&self.sae, self.sae_id.as_deref(), &sae_options, progress)?;
+        let (model, sae) = self.source.load(progress)?;
         let options = ExtractOptions {
             dataset_path: self.dataset_path,
             text_column: self.text_column,
@@ -150,6 +95,7 @@ impl ExtractArguments {
 
 #[cfg(test)]
 mod tests {
+    use super::super::source::tests::{check_flags, names_of};
     use super::*;
     use clap::Parser;
 
@@ -161,21 +107,11 @@ mod tests {
 
     #[test]
     fn every_option_is_a_flag_with_the_same_default() {
-        let mut options = serde_json::to_value(ExtractOptions::default()).unwrap();
-        // Model and SAE each have a `revision`, under names that tell them apart.
-        for (whose, of_one) in [
-            ("model", serde_json::to_value(ModelOptions::default()).unwrap()),
-            ("sae", serde_json::to_value(SaeOptions::default()).unwrap()),
-        ] {
-            let of_one = of_one.as_object().unwrap().clone().into_iter();
-            let named = |key: String| if key == "revision" { format!("{whose}_{key}") } else { key };
-            options.as_object_mut().unwrap().extend(of_one.map(|(key, value)| (named(key), value)));
-        }
+        let options = serde_json::to_value(ExtractOptions::default()).unwrap();
         let command = <Only as clap::CommandFactory>::command();
+        check_flags(&command, &names_of(&options));
         for (name, default) in options.as_object().unwrap() {
-            let flag = command.get_arguments().find(|a| a.get_id() == name.as_str());
-            let flag = flag.unwrap_or_else(|| panic!("no flag for the option `{name}`"));
-            assert_eq!(flag.get_long().map(str::to_owned), Some(name.replace('_', "-")));
+            let flag = command.get_arguments().find(|a| a.get_id() == name.as_str()).unwrap();
             if let Some(value) = flag.get_default_values().first() {
                 let value = value.to_string_lossy();
                 let same = match default {

@@ -3,6 +3,10 @@
 mod extract;
 mod progress;
 mod saes;
+mod source;
+mod tokens;
+mod tree;
+mod vector;
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -46,6 +50,10 @@ enum Command {
     },
     /// Write the active features of every token of a dataset to a JSONL file
     Extract(Box<extract::ExtractArguments>),
+    /// Ask the model what a feature means: its definition tree
+    Tree(Box<tree::TreeArguments>),
+    /// List the tokens that a feature lies near to
+    Tokens(Box<tokens::TokensArguments>),
     /// List the SAEs that others have published
     Saes(saes::SaesArguments),
     /// Tell what the functions of scripts do
@@ -105,6 +113,8 @@ fn run(command: Command, progress: &Progress) -> Result<()> {
             lost.take().map_or(Ok(()), Err)
         }
         Command::Extract(arguments) => print(&arguments.run(progress)?.to_string()),
+        Command::Tree(arguments) => print(&arguments.run(progress)?),
+        Command::Tokens(arguments) => print(&arguments.run(progress)?),
         Command::Saes(arguments) => print(&arguments.run()?),
         Command::Help { name: None } => print(&session(progress).0.help().list()),
         Command::Help { name: Some(name) } => match Arguments::command().find_subcommand_mut(&name) {
@@ -143,6 +153,12 @@ fn interruptible() -> Result<Progress> {
     });
     set.map_err(|e| Error::invalid("Ctrl-C", "a signal that can be handled", e))?;
     Ok(progress)
+}
+
+/// A value as text.
+fn shown<T: serde::Serialize>(value: &T, output: Option<&std::path::Path>) -> Result<String> {
+    let _ = output;
+    serde_json::to_string(value).map_err(|e| Error::invalid("", "", e))
 }
 
 /// A line to the standard output.

@@ -13,7 +13,7 @@ use std::fmt;
 const BINS: usize = 60;
 
 /// The logits of a direction over the vocabulary, `direction · W_U` or `(direction ⊙ gain) · W_U`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LogitLens {
     /// Of the vector.
     pub params: VectorParams,

@@ -65,7 +65,7 @@ pub struct TokenListOptions {
 }
 
 /// Tokens with their scores, and how they came about.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TokenList {
     /// How they came about.
     pub params: TokenListParams,

@@ -11,7 +11,9 @@ use crate::linalg::cosine;
 use crate::model::{EmbeddingStats, Model};
 use crate::sae::{Feature, Sae};
 use candle_core::{DType, Tensor};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
 /// A direction whose parts cancel until this is left of them, in terms of their lengths, is none.
@@ -20,8 +22,7 @@ const LEAST_LEFT: f64 = 1e-6;
 /// How much of the encoder's and of the decoder's direction.
 ///
 /// In options and JSON: `"encoder"`, `"decoder"`, or both with their weights, `{ "encoder": 0.5, "decoder": 0.5 }`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(from = "WeightsInWords")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct FeatureWeights {
     /// The weight of the direction that the feature reads.
     pub encoder: f64,
@@ -92,43 +93,51 @@ pub struct FeatureVector {
     pub decoder: Option<Vec<f32>>,
 }
 
-/// [`FeatureWeights`] as they are written.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum WeightsInWords {
-    Name(WeightsName),
-    Both(BothWeights),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum WeightsName {
-    Encoder,
-    Decoder,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// [`FeatureWeights`] as a map.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct BothWeights {
-    #[serde(default)]
     encoder: f64,
-    #[serde(default)]
     decoder: f64,
 }
 
-impl From<WeightsInWords> for FeatureWeights {
-    fn from(words: WeightsInWords) -> Self {
-        match words {
-            WeightsInWords::Name(WeightsName::Encoder) => FeatureWeights { encoder: 1.0, decoder: 0.0 },
-            WeightsInWords::Name(WeightsName::Decoder) => FeatureWeights { encoder: 0.0, decoder: 1.0 },
-            WeightsInWords::Both(BothWeights { encoder, decoder }) => FeatureWeights { encoder, decoder },
+impl FeatureWeights {
+    const ENCODER: Self = FeatureWeights { encoder: 1.0, decoder: 0.0 };
+    const DECODER: Self = FeatureWeights { encoder: 0.0, decoder: 1.0 };
+}
+
+/// By hand, because an untagged enum would say of a misspelt name only that nothing matched.
+impl<'de> Deserialize<'de> for FeatureWeights {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InWords;
+        impl<'de> Visitor<'de> for InWords {
+            type Value = FeatureWeights;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`encoder`, `decoder`, or a map of both with their weights")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<FeatureWeights, E> {
+                match name {
+                    "encoder" => Ok(FeatureWeights::ENCODER),
+                    "decoder" => Ok(FeatureWeights::DECODER),
+                    _ => Err(E::invalid_value(Unexpected::Str(name), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FeatureWeights, A::Error> {
+                let BothWeights { encoder, decoder } =
+                    BothWeights::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(FeatureWeights { encoder, decoder })
+            }
         }
+        deserializer.deserialize_any(InWords)
     }
 }
 
 impl Default for FeatureWeights {
     fn default() -> Self {
-        FeatureWeights { encoder: 1.0, decoder: 0.0 }
+        FeatureWeights::ENCODER
     }
 }
 
@@ -235,7 +244,7 @@ pub(super) fn decoder_row(model: &Model, sae: &Sae, index: usize) -> Result<Feat
         sae: Some(sae.cfg().sae_id.clone()),
         feature: Some(index),
         hook_name: sae.cfg().hook_name.clone(),
-        weights: Some(FeatureWeights { encoder: 0.0, decoder: 1.0 }),
+        weights: Some(FeatureWeights::DECODER),
         encoder_decoder_cosine: encoder_decoder_cosine(&feature)?,
         scale,
         ..Default::default()
@@ -270,6 +279,17 @@ impl FeatureVector {
             ..Default::default()
         };
         Ok(FeatureVector { params, direction, origin: centroid.clone(), vector, decoder: None })
+    }
+
+    /// A direction as it is, `[d_model]`, at whatever length it has: it starts at zero, and its scale is 1.
+    ///
+    /// # Errors
+    /// Another shape; numbers that are not finite.
+    pub fn of_direction(model: &Model, direction: &Tensor) -> Result<Self> {
+        let vector = residual_vector(model, direction, "of_direction")?;
+        let params = VectorParams { model: model.cfg().model_name.clone(), scale: 1.0, ..Default::default() };
+        let origin = vec![0.0; vector.len()];
+        Ok(FeatureVector { params, direction: vector.clone(), origin, vector, decoder: None })
     }
 
     /// The vector of the same direction that goes `scale` far.

@@ -25,7 +25,7 @@ pub(super) fn register(engine: &mut Engine) {
 }
 
 /// Makes every field of a type a property.
-fn register_properties<T: Serialize + Default + Variant + Clone>(engine: &mut Engine) {
+pub(super) fn register_properties<T: Serialize + Default + Variant + Clone>(engine: &mut Engine) {
     let fields = serde_json::to_value(T::default()).unwrap_or_default();
     for name in fields.as_object().into_iter().flat_map(|fields| fields.keys().cloned()) {
         let key = name.clone();

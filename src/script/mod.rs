@@ -7,6 +7,7 @@ mod dataset;
 mod errors;
 mod extract;
 mod help;
+mod interpret;
 mod limits;
 mod model;
 mod options;
@@ -14,6 +15,7 @@ mod registry;
 mod sae;
 mod show;
 mod tensor;
+mod trees;
 
 pub use help::{Help, HelpEntry};
 
@@ -58,6 +60,8 @@ impl Session {
         registry::register(&mut engine);
         dataset::register(&mut engine);
         extract::register(&mut engine);
+        interpret::register(&mut engine);
+        trees::register(&mut engine);
         let help = Help::of(&engine);
         help::register(&mut engine, help.clone());
 

@@ -2,9 +2,11 @@
 
 use super::{ScriptResult, script};
 use crate::error::Error;
-use rhai::{Dynamic, Map};
+use candle_core::{DType, Tensor};
+use rhai::{Array, Dynamic, Identifier, Map};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::fmt::Display;
 
 /// The options in a map, with defaults for those that are not in it.
 ///
@@ -30,13 +32,30 @@ pub(super) fn take_map(map: &mut Map, name: &str) -> ScriptResult<Map> {
     script(taken.ok_or_else(|| Error::invalid(format!("option `{name}`"), "a map #{ … }", got)))
 }
 
+/// An option's value as JSON; a vector is an array of its numbers.
 fn to_json(name: &str, value: &Dynamic) -> Result<Value, Error> {
-    // A value of our own would become the name of its type.
+    let wrong = |expected: &str, got: &dyn Display| Error::invalid(format!("option `{name}`"), expected, got);
+    if let Some(map) = value.read_lock::<Map>() {
+        let entry = |(key, value): (&Identifier, &Dynamic)| Ok((key.to_string(), to_json(name, value)?));
+        return map.iter().map(entry).collect::<Result<_, _>>().map(Value::Object);
+    }
+    if let Some(array) = value.read_lock::<Array>() {
+        return array.iter().map(|value| to_json(name, value)).collect::<Result<_, _>>().map(Value::Array);
+    }
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        if tensor.rank() != 1 {
+            return Err(wrong("a vector", &format!("a tensor {:?}", tensor.dims())));
+        }
+        return Ok(tensor.to_dtype(DType::F32)?.to_vec1::<f32>()?.into());
+    }
+    if value.as_float().is_ok_and(|x| !x.is_finite()) {
+        return Err(wrong("a finite number", value));
+    }
+    // Another value of our own would become the name of its type.
     let is_plain =
         value.is_unit() || value.is_bool() || value.is_int() || value.is_float() || value.is_string();
-    let json = serde_json::to_value(value).ok().filter(|_| is_plain || value.is_array() || value.is_map());
-    let expected = "a number, a text, true or false";
-    json.ok_or_else(|| Error::invalid(format!("option `{name}`"), expected, value.type_name()))
+    let json = serde_json::to_value(value).ok().filter(|_| is_plain);
+    json.ok_or_else(|| wrong("a number, a text, true or false", &value.type_name()))
 }
 
 /// serde says "unknown field `a`, expected one of `b`, `c`": the names are between the backticks.
@@ -55,8 +74,12 @@ fn wrong_value<T: DeserializeOwned>(
         let alone = Value::Object([(name.clone(), value.clone())].into_iter().collect());
         if let Err(error) = serde_json::from_value::<T>(alone) {
             let message = error.to_string();
-            let expected = message.rsplit_once("expected ").map_or("another value", |(_, expected)| expected);
-            return Error::invalid(format!("option `{name}`"), plain(expected), value);
+            let missing = message.strip_prefix("missing field ").map(|field| format!("a map with {field}"));
+            let expected = message.rsplit_once("expected ").map(|(_, expected)| expected);
+            let expected =
+                expected.map(|expected| plain(expected.split(", got ").next().unwrap_or(expected)));
+            let expected = missing.or(expected).unwrap_or_else(|| "another value".to_owned());
+            return Error::invalid(format!("option `{name}`"), expected, shortened(&value.to_string()));
         }
     }
     Error::invalid("the options", "other values", error)
@@ -69,6 +92,17 @@ fn plain(expected: &str) -> String {
         "f32" | "f64" => "a number".to_owned(),
         "a string" => "a text".to_owned(),
         "a boolean" => "true or false".to_owned(),
+        "a sequence" => "an array".to_owned(),
+        other if other.starts_with("struct ") => "a map #{ … }".to_owned(),
         other => other.to_owned(),
+    }
+}
+
+/// The beginning of a text that may be long.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 100;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{} …", &text[..end]),
+        None => text.to_owned(),
     }
 }

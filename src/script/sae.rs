@@ -14,7 +14,7 @@ pub(super) fn register(engine: &mut Engine) {
 }
 
 /// An index as a script gives it; a negative one is out of range, not the last.
-fn index(what: &str, index: INT) -> Result<usize, Error> {
+pub(super) fn index(what: &str, index: INT) -> Result<usize, Error> {
     usize::try_from(index).map_err(|_| Error::invalid(what, "a whole number from 0 up", index))
 }
 

@@ -1,9 +1,11 @@
 //! The text of a script value.
 
 use super::extract::RecordFile;
+use super::trees::TreeFile;
 use crate::dataset::Dataset;
 use crate::extract::{ExtractSummary, FeatureRecord, SaeCheck};
 use crate::hooks::ActivationCache;
+use crate::interpret::{FeatureVector, LogitLens, ScaleSweep, SimilarFeatures, TokenList, TreesSummary};
 use crate::model::Model;
 use crate::registry::Saes;
 use crate::sae::{Feature, Features, Sae};
@@ -36,7 +38,14 @@ fn nested(value: &Dynamic, quoted: bool) -> String {
         .or_else(|| of::<FeatureRecord>(value))
         .or_else(|| of::<RecordFile>(value))
         .or_else(|| of::<SaeCheck>(value))
-        .or_else(|| of::<ExtractSummary>(value));
+        .or_else(|| of::<ExtractSummary>(value))
+        .or_else(|| of::<FeatureVector>(value))
+        .or_else(|| of::<TokenList>(value))
+        .or_else(|| of::<LogitLens>(value))
+        .or_else(|| of::<SimilarFeatures>(value))
+        .or_else(|| of::<ScaleSweep>(value))
+        .or_else(|| of::<TreeFile>(value))
+        .or_else(|| of::<TreesSummary>(value));
     if let Some(text) = own {
         return text;
     }

@@ -1,5 +1,7 @@
 //! The program: what it prints, where, and its exit codes.
 
+mod interpret;
+
 use crate::util::tests_path;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -1,5 +1,7 @@
 //! Scripts: every function, what errors look like, and that a session survives them.
 
+mod interpret;
+
 use crate::util::fixture;
 use saescope::{Error, Progress, Session};
 use std::cell::RefCell;

@@ -52,9 +52,18 @@ pub fn noise(shape: &[usize], seed: u64) -> Tensor {
 pub fn in_folder(script: &str, folder: &std::path::Path) -> String {
     let moved = |name: &str| folder.join(name).to_string_lossy().into_owned();
     let mut script = script.to_owned();
-    for name in
-        ["feature_activations.jsonl", "tensors.safetensors", "activations.safetensors", "my_documents.jsonl"]
-    {
+    for name in [
+        "feature_activations.jsonl",
+        "tensors.safetensors",
+        "activations.safetensors",
+        "my_documents.jsonl",
+        "trees.jsonl",
+        "tree.json",
+        "tree.svg",
+        "tree.html",
+        "tokens.csv",
+        "feature.html",
+    ] {
         script = script.replace(&format!("\"{name}\""), &format!("{:?}", moved(name)));
     }
     script

@@ -1,0 +1,468 @@
+//! What features mean: `feature_vector`, `definition_tree`, `token_list`, `logit_lens`, `similar_features`.
+
+use super::extract::register_properties;
+use super::sae::index;
+use super::{ScriptResult, options, progress_of, script};
+use crate::error::Error;
+use crate::interpret;
+use crate::model::Model;
+use crate::sae::{Feature, Sae};
+use candle_core::{Device, Tensor};
+use rhai::plugin::*;
+use rhai::{Dynamic, Engine, FLOAT, INT, Map};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(functions).into());
+    register_properties::<interpret::TokenList>(engine);
+    register_properties::<interpret::LogitLens>(engine);
+    register_properties::<interpret::SimilarFeatures>(engine);
+}
+
+/// The options of `similar_features`.
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SimilarOptions {
+    top: usize,
+}
+
+impl Default for SimilarOptions {
+    fn default() -> Self {
+        SimilarOptions { top: 10 }
+    }
+}
+
+/// A feature vector, or the one that a tensor is as a token embedding.
+fn vector_of(model: &Model, vector: &Dynamic) -> Result<interpret::FeatureVector, Error> {
+    if let Some(vector) = vector.read_lock::<interpret::FeatureVector>() {
+        return Ok(vector.clone());
+    }
+    match vector.read_lock::<Tensor>() {
+        Some(embedding) => interpret::FeatureVector::of_embedding(model, &embedding),
+        None => Err(no_vector(vector)),
+    }
+}
+
+/// A feature vector, or a tensor or a feature's decoder weights as they are.
+fn direction_of(model: &Model, vector: &Dynamic) -> Result<interpret::FeatureVector, Error> {
+    if let Some(feature) = vector.read_lock::<Feature>() {
+        let mut vector = interpret::FeatureVector::of_direction(model, &feature.decoder)?;
+        vector.params.feature = Some(feature.index);
+        return Ok(vector);
+    }
+    if let Some(direction) = vector.read_lock::<Tensor>() {
+        return interpret::FeatureVector::of_direction(model, &direction);
+    }
+    vector_of(model, vector)
+}
+
+fn no_vector(got: &Dynamic) -> Error {
+    Error::invalid("the vector", "a value of feature_vector or ghost_token, or a tensor", got.type_name())
+        .with_hint("a feature's vector is feature_vector(model, sae, index)")
+}
+
+fn tensor(numbers: &[f32]) -> ScriptResult<Tensor> {
+    script(Tensor::new(numbers, &Device::Cpu))
+}
+
+fn similar(
+    sae: &Sae,
+    feature: INT,
+    other: Option<&Sae>,
+    options: Map,
+) -> ScriptResult<interpret::SimilarFeatures> {
+    let feature = script(index("the feature index", feature))?;
+    let SimilarOptions { top } = options::parse(options)?;
+    script(interpret::similar_features(sae, feature, other, top))
+}
+
+/// The tree of a vector; with a number as `scale` among the options, of the same vector at that scale; with several or
+/// "auto", the trees of several scales.
+fn grow(
+    context: &NativeCallContext,
+    model: &Model,
+    vector: &Dynamic,
+    mut options: Map,
+) -> ScriptResult<Dynamic> {
+    let mut vector = script(vector_of(model, vector))?;
+    let scale = options.remove("scale").filter(|scale| !scale.is_unit());
+    let tree_options = options::parse(options)?;
+    let progress = progress_of(context);
+    if let Some(scale) = scale {
+        match scale.as_float().or_else(|_| scale.as_int().map(|scale| scale as FLOAT)) {
+            Ok(scale) => vector = vector.at_scale(scale),
+            Err(_) => {
+                let scales = super::trees::scales_of(scale)?;
+                let sweep = interpret::scale_sweep(model, &vector, &scales, &tree_options, &progress);
+                return script(sweep).map(Dynamic::from);
+            }
+        }
+    }
+    script(interpret::definition_tree(model, &vector, &tree_options, &progress)).map(Dynamic::from)
+}
+
+#[export_module]
+mod functions {
+    /// A ghost token: the embedding of a token that does not exist.
+    pub type FeatureVector = interpret::FeatureVector;
+    /// What a model says that a ghost token means.
+    pub type DefinitionTree = interpret::DefinitionTree;
+    /// Tokens with their scores.
+    pub type TokenList = interpret::TokenList;
+    /// The next tokens that a direction raises and lowers.
+    pub type LogitLens = interpret::LogitLens;
+    /// The features that are most like one.
+    pub type SimilarFeatures = interpret::SimilarFeatures;
+
+    /// The vector of a feature: a ghost token, which means what the feature's weights say. It starts at the mean of the
+    /// token embeddings and goes `scale` far in the direction of the weights.
+    ///
+    /// Options: `weights` ("encoder", "decoder" or both, `#{ encoder: 0.5, decoder: 0.5 }`; default "encoder"),
+    /// `use_token_centroid` (true; false starts at zero), `scale` (the mean distance of the token embeddings from their
+    /// mean), `pca_weights` (none; how much of each principal component of the token embeddings, the first first),
+    /// `renormalize` (false; whether the direction is brought to unit length after its parts have been added up).
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let sae = load_sae("demo", "blocks.0.hook_resid_pre");
+    /// let v = feature_vector(model, sae, 624);
+    /// print(v);
+    /// let mixed = feature_vector(model, sae, 624, #{ weights: #{ encoder: 0.5, decoder: 0.5 }, pca_weights: [0.1] });
+    /// print(mixed.direction.norm());
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn feature_vector(model: Model, sae: Sae, index: INT) -> ScriptResult<FeatureVector> {
+        feature_vector_with(model, sae, index, Map::new())
+    }
+
+    #[rhai_fn(name = "feature_vector", return_raw)]
+    pub fn feature_vector_with(
+        model: Model,
+        sae: Sae,
+        index: INT,
+        options: Map,
+    ) -> ScriptResult<FeatureVector> {
+        let index = script(super::index("the feature index", index))?;
+        script(interpret::feature_vector(&model, &sae, index, &options::parse(options)?))
+    }
+
+    /// The ghost token of any direction [d_model]: it is brought to unit length and then treated like a feature's
+    /// weights. Options: those of `feature_vector` but `weights`.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let sae = load_sae("demo", "blocks.0.hook_resid_pre");
+    /// let between = sae.feature(624).decoder + sae.feature(687).decoder;
+    /// print(ghost_token(model, between, #{ scale: 3.0 }));
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn ghost_token(model: Model, direction: Tensor) -> ScriptResult<FeatureVector> {
+        ghost_token_with(model, direction, Map::new())
+    }
+
+    #[rhai_fn(name = "ghost_token", return_raw)]
+    pub fn ghost_token_with(model: Model, direction: Tensor, options: Map) -> ScriptResult<FeatureVector> {
+        script(interpret::ghost_token(&model, &direction, &options::parse(options)?))
+    }
+
+    /// A ghost token's embedding, [d_model].
+    #[rhai_fn(global, get = "vector", pure, return_raw)]
+    pub fn vector_vector(vector: &mut FeatureVector) -> ScriptResult<Tensor> {
+        tensor(&vector.vector)
+    }
+
+    /// The direction of a feature vector before the scale, [d_model].
+    #[rhai_fn(global, get = "direction", pure, return_raw)]
+    pub fn vector_direction(vector: &mut FeatureVector) -> ScriptResult<Tensor> {
+        tensor(&vector.direction)
+    }
+
+    /// Where a feature vector starts, [d_model]: the token centroid, or zeros.
+    #[rhai_fn(global, get = "origin", pure, return_raw)]
+    pub fn vector_origin(vector: &mut FeatureVector) -> ScriptResult<Tensor> {
+        tensor(&vector.origin)
+    }
+
+    /// How far a feature vector goes from where it starts.
+    #[rhai_fn(global, get = "scale", pure)]
+    pub fn vector_scale(vector: &mut FeatureVector) -> FLOAT {
+        vector.params.scale
+    }
+
+    /// What a feature vector was made of, a map: `model`, `sae`, `feature`, `weights`, `scale`, …
+    #[rhai_fn(global, get = "params", pure, return_raw)]
+    pub fn vector_params(vector: &mut FeatureVector) -> ScriptResult<Dynamic> {
+        rhai::serde::to_dynamic(&vector.params)
+    }
+
+    /// The feature vector of the same direction that goes another distance.
+    ///
+    /// ```rhai
+    /// let v = feature_vector(load_model("demo"), load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// print(v.at_scale(2.0 * v.scale));
+    /// ```
+    #[rhai_fn(global, pure)]
+    pub fn at_scale(vector: &mut FeatureVector, scale: FLOAT) -> FeatureVector {
+        vector.at_scale(scale)
+    }
+
+    #[rhai_fn(global, name = "at_scale", pure)]
+    pub fn at_whole_scale(vector: &mut FeatureVector, scale: INT) -> FeatureVector {
+        vector.at_scale(scale as FLOAT)
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_vector(vector: &mut FeatureVector) -> String {
+        vector.to_string()
+    }
+
+    /// The definition tree of a feature vector: what the model says that the ghost token means, every likely way of saying
+    /// it. A tensor [d_model] is taken as the token embedding itself, so that `model.W_E[id]` asks about a real token.
+    ///
+    /// Options: `prompt` ("definition", which is `A typical definition of "{}" would be "`; "meaning", "repeat",
+    /// "patchscope", or a text of your own with `{}` where the ghost token is), `top_k` (5, the most children of a node),
+    /// `cutoff` (5e-5, the least probability of a node), `max_depth` (25 tokens), `stop` (an array of texts that end a
+    /// definition; the quotation mark that the prompt opens), `prepend_bos` (as the model has it), `scale` (another than
+    /// the vector's; with several, `[0.5, 1.0, 2.0]`, or "auto" the value has the `trees` of several scales, the `best`
+    /// of them and the `scores` of all), `steer` (none; `#{ hook: "blocks.6.hook_resid_post", coefficient: 8.0 }` adds the feature's
+    /// decoder direction there, or `direction`, a tensor), `inject_at` (the hook at which the vector goes in, the
+    /// embedding), `inject` ("replace", "add" or "norm_matched"), `placeholder` (the token that is in the ghost's place
+    /// before), `null_directions` (none; with a number every node is compared with the centroid alone and with so many
+    /// random directions), `seed` (0, of these), `max_memory` (1024 MiB).
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// let tree = definition_tree(model, v, #{ cutoff: 1e-3 });
+    /// print(tree);
+    /// print(tree.definitions()[0].text);
+    /// let dog = model.to_tokens("dog", #{ prepend_bos: false })[0];
+    /// print(definition_tree(model, model.W_E[dog], #{ cutoff: 1e-2 }));
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn definition_tree(
+        context: NativeCallContext,
+        model: Model,
+        vector: Dynamic,
+    ) -> ScriptResult<Dynamic> {
+        grow(&context, &model, &vector, Map::new())
+    }
+
+    #[rhai_fn(name = "definition_tree", return_raw)]
+    pub fn definition_tree_with(
+        context: NativeCallContext,
+        model: Model,
+        vector: Dynamic,
+        options: Map,
+    ) -> ScriptResult<Dynamic> {
+        grow(&context, &model, &vector, options)
+    }
+
+    /// Reads a definition tree from a JSON file that `tree.save` has written.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn load_tree(path: &str) -> ScriptResult<DefinitionTree> {
+        script(interpret::DefinitionTree::load(Path::new(path)))
+    }
+
+    /// How a definition tree came about, a map: the parameters of the vector and the options.
+    #[rhai_fn(global, get = "params", pure, return_raw)]
+    pub fn tree_params(tree: &mut DefinitionTree) -> ScriptResult<Dynamic> {
+        rhai::serde::to_dynamic(&tree.params)
+    }
+
+    /// The ghost token of a definition tree, a map: `token`, `token_id`, `prob`, `cumulative_prob` and `children`, an
+    /// array of such maps by falling probability.
+    #[rhai_fn(global, get = "root", pure, return_raw)]
+    pub fn tree_root(tree: &mut DefinitionTree) -> ScriptResult<Dynamic> {
+        rhai::serde::to_dynamic(&tree.root)
+    }
+
+    /// The number of tokens in a definition tree.
+    #[rhai_fn(global, name = "len", get = "len", pure)]
+    pub fn tree_len(tree: &mut DefinitionTree) -> INT {
+        tree.len() as INT
+    }
+
+    /// The longest definition of a tree, in tokens.
+    #[rhai_fn(global, get = "depth", pure)]
+    pub fn tree_depth(tree: &mut DefinitionTree) -> INT {
+        tree.depth() as INT
+    }
+
+    /// A definition tree without the nodes whose probability is below a cutoff.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let tree = definition_tree(model, feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624));
+    /// print(`${tree.len} nodes, ${tree.trim(1e-3).len} above 1e-3`);
+    /// ```
+    #[rhai_fn(global, name = "trim", pure)]
+    pub fn trim_tree(tree: &mut DefinitionTree, cutoff: FLOAT) -> DefinitionTree {
+        tree.trim(cutoff)
+    }
+
+    /// A definition tree with the branches first that most set it apart from the null: it must have been grown with
+    /// `null_directions`.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// print(definition_tree(model, v, #{ cutoff: 1e-2, null_directions: 4 }).contrast());
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn contrast(tree: &mut DefinitionTree) -> ScriptResult<DefinitionTree> {
+        script(tree.contrast())
+    }
+
+    /// What a definition tree says, an array of maps by falling probability: `text`, `cumulative_prob`, and `log_ratio`
+    /// (how much likelier than under the null, a natural logarithm) where there was a comparison.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn definitions(tree: &mut DefinitionTree) -> ScriptResult<Dynamic> {
+        let mut definitions = tree.definitions();
+        definitions.sort_by(|a, b| b.cumulative_prob.total_cmp(&a.cumulative_prob));
+        rhai::serde::to_dynamic(definitions)
+    }
+
+    /// The probability that a definition begins with a text, as far as the tree knows.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let tree = definition_tree(model, feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624));
+    /// print(tree.probability("the "));
+    /// ```
+    #[rhai_fn(global, pure)]
+    pub fn probability(tree: &mut DefinitionTree, text: &str) -> FLOAT {
+        tree.probability(text)
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_tree(tree: &mut DefinitionTree) -> String {
+        format!("{} nodes", tree.len())
+    }
+
+    /// The tokens that a feature vector lies near to, with their scores; no forward pass is made. A tensor [d_model] is
+    /// taken as a token embedding. The list has `tokens`, an array of maps (`token`, `token_id`, `score`, `rank`), and
+    /// `params`.
+    ///
+    /// Options: `method` ("ratio": near to the vector and far from the mean of all tokens; "centered_cosine",
+    /// "logit_lens", "logit_lens_raw"), `exponent` (1.4, of "ratio"), `top` (100), `filter` ("none", "no_special",
+    /// "word_like"), `order` ("nearest" or "farthest").
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// print(token_list(model, v, #{ top: 5 }));
+    /// print(token_list(model, v, #{ method: "centered_cosine", filter: "word_like" }).tokens[0].token);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn token_list(model: Model, vector: Dynamic) -> ScriptResult<TokenList> {
+        token_list_with(model, vector, Map::new())
+    }
+
+    #[rhai_fn(name = "token_list", return_raw)]
+    pub fn token_list_with(model: Model, vector: Dynamic, options: Map) -> ScriptResult<TokenList> {
+        let vector = script(vector_of(&model, &vector))?;
+        script(interpret::token_list(&model, &vector, &options::parse(options)?))
+    }
+
+    /// A token list as CSV.
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn to_csv(list: &mut TokenList) -> ScriptResult<String> {
+        script(list.to_csv())
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_list(list: &mut TokenList) -> String {
+        list.to_string()
+    }
+
+    /// The next tokens that a direction raises and lowers: of a feature vector its direction without its scale, of a
+    /// tensor [d_model] the tensor as it is, of a feature (`sae.feature(624)`) its decoder weights as they are. It has
+    /// `top` and `bottom`, arrays of maps (`token`, `token_id`, `score`, `rank`), and of all logits `mean`, `std`,
+    /// `skewness`, `kurtosis`, `histogram` (from `min` to `max`).
+    ///
+    /// Options: `top` (10), `final_norm_gain` (true; without it the logits of a feature are those that Neuronpedia shows).
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let sae = load_sae("demo");
+    /// print(logit_lens(model, sae.feature(700), #{ final_norm_gain: false }));
+    /// print(logit_lens(model, feature_vector(model, sae, 700)).skewness);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn logit_lens(model: Model, vector: Dynamic) -> ScriptResult<LogitLens> {
+        logit_lens_with(model, vector, Map::new())
+    }
+
+    #[rhai_fn(name = "logit_lens", return_raw)]
+    pub fn logit_lens_with(model: Model, vector: Dynamic, options: Map) -> ScriptResult<LogitLens> {
+        let vector = script(direction_of(&model, &vector))?;
+        script(interpret::logit_lens(&model, &vector, &options::parse(options)?))
+    }
+
+    /// The logit lens of a feature's decoder weights as they are, as `logit_lens(model, sae.feature(index))`, with the
+    /// names of the SAE and the feature. An SAE that does not write to the residual stream is an error.
+    ///
+    /// ```rhai
+    /// print(decoder_logit_lens(load_model("demo"), load_sae("demo"), 700));
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn decoder_logit_lens(model: Model, sae: Sae, index: INT) -> ScriptResult<LogitLens> {
+        decoder_logit_lens_with(model, sae, index, Map::new())
+    }
+
+    #[rhai_fn(name = "decoder_logit_lens", return_raw)]
+    pub fn decoder_logit_lens_with(
+        model: Model,
+        sae: Sae,
+        index: INT,
+        options: Map,
+    ) -> ScriptResult<LogitLens> {
+        let index = script(super::index("the feature index", index))?;
+        script(interpret::decoder_logit_lens(&model, &sae, index, &options::parse(options)?))
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_lens(lens: &mut LogitLens) -> String {
+        lens.to_string()
+    }
+
+    /// The features whose decoder directions are most like that of a feature: in its own SAE, or in another that writes to
+    /// the same place. `features` is an array of maps, `feature` and `cosine`. Options: `top` (10).
+    ///
+    /// ```rhai
+    /// let sae = load_sae("demo");
+    /// print(similar_features(sae, 700));
+    /// print(similar_features(sae, 700, load_sae("demo", "blocks.0.hook_resid_pre"), #{ top: 3 }).features[0].cosine);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn similar_features(sae: Sae, index: INT) -> ScriptResult<SimilarFeatures> {
+        super::similar(&sae, index, None, Map::new())
+    }
+
+    #[rhai_fn(name = "similar_features", return_raw)]
+    pub fn similar_features_with(sae: Sae, index: INT, options: Map) -> ScriptResult<SimilarFeatures> {
+        super::similar(&sae, index, None, options)
+    }
+
+    #[rhai_fn(name = "similar_features", return_raw)]
+    pub fn similar_features_of(sae: Sae, index: INT, other: Sae) -> ScriptResult<SimilarFeatures> {
+        super::similar(&sae, index, Some(&other), Map::new())
+    }
+
+    #[rhai_fn(name = "similar_features", return_raw)]
+    pub fn similar_features_of_with(
+        sae: Sae,
+        index: INT,
+        other: Sae,
+        options: Map,
+    ) -> ScriptResult<SimilarFeatures> {
+        super::similar(&sae, index, Some(&other), options)
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_similar(similar: &mut SimilarFeatures) -> String {
+        similar.to_string()
+    }
+}

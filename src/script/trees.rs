@@ -1,0 +1,191 @@
+//! Several definition trees: of one vector at several scales, and of many features.
+
+use super::extract::register_properties;
+use super::{ScriptResult, options, progress_of, script, show};
+use crate::error::Error;
+use crate::interpret::{self, TreeOptions, VectorOptions};
+use crate::model::Model;
+use crate::sae::Sae;
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Engine, INT, Map, Module};
+use serde::{Deserialize, Serialize};
+use std::any::TypeId;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(functions).into());
+    let mut module = Module::new();
+    module.set_iter_result(TypeId::of::<TreeFile>(), |file| {
+        let trees = file.try_cast::<TreeFile>().map(|file| file.trees());
+        Box::new(trees.into_iter().flatten().map(|tree| script(tree).map(Dynamic::from)))
+    });
+    engine.register_global_module(module.into());
+    register_properties::<interpret::TreesSummary>(engine);
+}
+
+/// A file of trees that a script walks through: `for tree in read_trees(path) { … }`.
+#[derive(Clone)]
+pub(super) struct TreeFile(PathBuf);
+
+impl std::fmt::Display for TreeFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Trees of {}", self.0.display())
+    }
+}
+
+impl TreeFile {
+    /// The trees from the first, or the error of a file that cannot be opened.
+    fn trees(&self) -> Box<dyn Iterator<Item = crate::Result<interpret::DefinitionTree>>> {
+        match interpret::read_trees(&self.0) {
+            Ok(trees) => Box::new(trees),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    }
+}
+
+/// "all", a range, or an array of feature indices.
+fn features_of(sae: &Sae, features: &Dynamic) -> Result<Vec<usize>, Error> {
+    let d_sae = sae.cfg().d_sae;
+    let wrong = || {
+        let got = show::text(features).unwrap_or_default();
+        Error::invalid("the features", "\"all\", a range 0..10, or an array of whole numbers from 0 up", got)
+    };
+    if features.clone().into_string().is_ok_and(|text| text == "all") {
+        return Ok((0..d_sae).collect());
+    }
+    let range = features.read_lock::<Range<INT>>().map(|range| (range.start, range.end));
+    let inclusive = features.read_lock::<RangeInclusive<INT>>();
+    if let Some((start, end)) =
+        range.or_else(|| inclusive.map(|range| (*range.start(), range.end().saturating_add(1))))
+    {
+        let bound = |i: INT| usize::try_from(i).map_err(|_| wrong());
+        // So many that one is out of range, which is an error later.
+        return Ok((bound(start)?..bound(end)?).take(d_sae + 1).collect());
+    }
+    let index = |i: &Dynamic| i.as_int().ok().and_then(|i| usize::try_from(i).ok()).ok_or_else(wrong);
+    features.read_lock::<Array>().ok_or_else(wrong)?.iter().map(index).collect()
+}
+
+/// Options of vectors, trees and the run in one map; `scale` is the vectors' if it is a number, else those that are
+/// tried.
+fn trees_options(map: Map) -> ScriptResult<interpret::TreesOptions> {
+    let (of_vector, of_tree) = (names_of(&VectorOptions::default()), names_of(&TreeOptions::default()));
+    let own = ["output_path", "batch_size", "resume"].map(str::to_owned);
+    let (mut vector, mut tree, mut run, mut scales) = (Map::new(), Map::new(), Map::new(), None);
+    for (name, value) in map {
+        let is = |names: &[String]| names.iter().any(|known| *known == name.as_str());
+        if name == "scale" && !(value.is_int() || value.is_float() || value.is_unit()) {
+            scales = Some(scales_of(value)?);
+        } else if is(&of_vector) {
+            vector.insert(name, value);
+        } else if is(&of_tree) {
+            tree.insert(name, value);
+        } else if is(&own) {
+            run.insert(name, value);
+        } else {
+            let known = own.iter().chain(&of_vector).chain(&of_tree);
+            return script(Err(Error::unknown("option", name.as_str(), known)));
+        }
+    }
+    let (vector, tree) = (options::parse(vector)?, options::parse(tree)?);
+    Ok(interpret::TreesOptions { vector, tree, scales, ..options::parse(run)? })
+}
+
+/// The option `scale` of trees, where it is more than one number.
+#[derive(Deserialize)]
+struct ScaleOptions {
+    scale: interpret::Scales,
+}
+
+/// The scales that are tried: an array or "auto".
+pub(super) fn scales_of(scale: Dynamic) -> ScriptResult<interpret::Scales> {
+    Ok(options::parse::<ScaleOptions>([("scale".into(), scale)].into())?.scale)
+}
+
+/// The names of the options in a struct.
+fn names_of(options: &impl Serialize) -> Vec<String> {
+    let json = serde_json::to_value(options).unwrap_or_default();
+    json.as_object().into_iter().flat_map(|options| options.keys().cloned()).collect()
+}
+
+#[export_module]
+mod functions {
+    /// Trees of one vector at several scales.
+    pub type ScaleSweep = interpret::ScaleSweep;
+    /// The counts of a finished run over features.
+    pub type TreesSummary = interpret::TreesSummary;
+    /// The definition trees in a file.
+    pub type Trees = super::TreeFile;
+
+    /// The scores of all scales that were tried, an array of maps by rising scale: `scale`, `self_similarity` (how much of
+    /// the direction is left at the end of the prompt), `cross_entropy` (how unlikely the answer is), `composite` (both
+    /// in one; the best scale has the greatest).
+    #[rhai_fn(global, get = "scores", pure, return_raw)]
+    pub fn sweep_scores(sweep: &mut ScaleSweep) -> ScriptResult<Dynamic> {
+        rhai::serde::to_dynamic(&sweep.scores)
+    }
+
+    /// The definition trees of several scales, an array by rising scale.
+    #[rhai_fn(global, get = "trees", pure)]
+    pub fn sweep_trees(sweep: &mut ScaleSweep) -> Array {
+        sweep.trees.iter().cloned().map(Dynamic::from).collect()
+    }
+
+    /// The definition tree of the scale with the best score.
+    #[rhai_fn(global, get = "best", pure)]
+    pub fn sweep_best(sweep: &mut ScaleSweep) -> interpret::DefinitionTree {
+        sweep.best().clone()
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_sweep(sweep: &mut ScaleSweep) -> String {
+        sweep.to_string()
+    }
+
+    /// Writes the definition trees of many features to a JSON lines file, a tree a line, and gives a summary. The
+    /// features are an array, a range, or "all". They grow together, which is faster than one after the other; a run that
+    /// was stopped goes on where it was.
+    ///
+    /// Options: `output_path` (no default), `batch_size` (32 features at a time), `resume` (true), and those of
+    /// `feature_vector` and `definition_tree`; with `scale: "auto"` or an array each feature gets its best scale.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let sae = load_sae("demo", "blocks.0.hook_resid_pre");
+    /// print(definition_trees(model, sae, [624, 687], #{ output_path: "trees.jsonl", cutoff: 1e-2 }));
+    /// for tree in read_trees("trees.jsonl") {
+    ///     print(`${tree.params.feature}: ${tree.definitions()[0].text}`);
+    /// }
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn definition_trees(
+        context: NativeCallContext,
+        model: Model,
+        sae: Sae,
+        features: Dynamic,
+        options: Map,
+    ) -> ScriptResult<TreesSummary> {
+        let features = script(features_of(&sae, &features))?;
+        let options = trees_options(options)?;
+        script(interpret::definition_trees(&model, &sae, &features, &options, &progress_of(&context)))
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_summary(summary: &mut TreesSummary) -> String {
+        summary.to_string()
+    }
+
+    /// The definition trees that `definition_trees` has written, to walk through with `for`; they are read one at a time.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn read_trees(path: &str) -> ScriptResult<Trees> {
+        // A file that is not there is an error here, not at the first tree.
+        script(interpret::read_trees(Path::new(path)))?;
+        Ok(super::TreeFile(PathBuf::from(path)))
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_trees(trees: &mut Trees) -> String {
+        trees.to_string()
+    }
+}
