@@ -44,6 +44,7 @@
 mod error;
 mod files;
 mod progress;
+mod threads;
 
 mod yaml;
 
@@ -82,7 +83,7 @@ pub mod cli;
 
 pub use aliases::{nearest_models, resolve_model};
 pub use dataset::{Dataset, DatasetOptions, Documents};
-pub use display::{Part, Shown, load_tree, page, save};
+pub use display::{Part, Shown, load_tree, page, save, save_page};
 pub use error::{Error, Result};
 pub use extract::{
     CheckOptions, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing, Records, SaeCheck,

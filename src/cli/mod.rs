@@ -8,13 +8,14 @@ mod tokens;
 mod tree;
 mod vector;
 
+use crate::display::{Shown, save};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::script::Session;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::cell::RefCell;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -155,16 +156,17 @@ fn interruptible() -> Result<Progress> {
     Ok(progress)
 }
 
-/// A value as text.
-fn shown<T: serde::Serialize>(value: &T, output: Option<&std::path::Path>) -> Result<String> {
-    let _ = output;
-    serde_json::to_string(value).map_err(|e| Error::invalid("", "", e))
+/// Writes a value to a file and says so, or gives its text.
+fn shown<T: Shown + std::fmt::Display>(value: &T, output: Option<&Path>) -> Result<String> {
+    match output {
+        None => Ok(value.to_string()),
+        Some(path) => save(value, path).map(|()| format!("output    {}", path.display())),
+    }
 }
 
 /// A line to the standard output.
 fn print(line: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}")
-        .map_err(Error::file("write", std::path::Path::new("standard output")))
+    writeln!(std::io::stdout(), "{line}").map_err(Error::file("write", Path::new("standard output")))
 }
 
 /// A line to the standard error; where that is closed there is nobody to tell.

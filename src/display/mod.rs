@@ -93,6 +93,18 @@ pub fn page(title: &str, parts: &[Part]) -> Result<String> {
     html::page(title, parts)
 }
 
+/// Writes a whole HTML page to a file.
+///
+/// # Errors
+/// A file that does not end in .html, or that cannot be written; and as [`page`].
+pub fn save_page(title: &str, parts: &[Part], path: &Path) -> Result<()> {
+    if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("html")) {
+        let got = format!("`{}`", path.display());
+        return Err(Error::invalid("the file of a page", "a name that ends in .html", got));
+    }
+    files::write_whole(path, page(title, parts)?.as_bytes())
+}
+
 fn figure_of(value: &dyn Shown, path: &Path) -> Result<Figure> {
     value.figure().ok_or_else(|| no_form(value, path))
 }

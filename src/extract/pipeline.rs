@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::{Model, TokenBatch};
 use crate::progress::{Progress, Report};
 use crate::sae::{Features, Sae};
+use crate::threads::worker_pools;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Mutex;
@@ -25,8 +26,6 @@ use std::time::Duration;
 const BATCH_TOKENS: usize = 1024;
 /// Batches that wait between two stages.
 const WAITING: usize = 2;
-/// The most workers: each holds a batch. Where there are more cores, several share one.
-const MOST_WORKERS: usize = 8;
 /// Whoever waits does it in steps, so that an interrupt is noticed while a disk or another stage is slow.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -90,7 +89,7 @@ struct Batch {
 /// Runs all documents; `write` takes the records, on a thread of its own.
 pub(super) fn run<T: Send>(job: Job, write: impl FnOnce(Sink) -> Result<T> + Send) -> Result<(Counts, T)> {
     let batches = Mutex::new(read_batches(job)?);
-    let pools = worker_pools()?;
+    let pools = worker_pools(usize::MAX)?;
     let (records, sink) = sync_channel(WAITING);
     let (done, results) = sync_channel(pools.len());
     let over = AtomicBool::new(false);
@@ -108,18 +107,6 @@ pub(super) fn run<T: Send>(job: Job, write: impl FnOnce(Sink) -> Result<T> + Sen
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok((counts?, written))
     })
-}
-
-/// A pool of threads for each worker: of one thread, or where there are many cores of several.
-fn worker_pools() -> Result<Vec<rayon::ThreadPool>> {
-    let cores = rayon::current_num_threads();
-    let workers = cores.min(MOST_WORKERS);
-    let pool = |i| {
-        let threads = cores / workers + usize::from(i < cores % workers);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        pool.map_err(|e| Error::invalid("the threads of the run", "threads that the system gives", e))
-    };
-    (0..workers).map(pool).collect()
 }
 
 /// Takes batches until there are no more, or the run is over.

@@ -10,7 +10,10 @@ use crate::linalg::squared_norm;
 use crate::model::{Model, log_sum_exp, next_tokens};
 use crate::progress::{Progress, Report};
 use crate::tensors;
+use crate::threads::worker_pools;
 use std::collections::HashMap;
+use std::panic::resume_unwind;
+use std::thread::ScopedJoinHandle;
 
 /// The greatest `max_depth`: JSON that is nested deeper is refused by those who read it.
 const MAX_DEPTH: usize = 60;
@@ -41,6 +44,35 @@ pub fn definition_tree(
 /// # Errors
 /// As [`definition_tree`].
 pub fn grow_trees(
+    model: &Model,
+    vectors: &[FeatureVector],
+    options: &TreeOptions,
+    progress: &Progress,
+) -> Result<Vec<DefinitionTree>> {
+    /// Trees that keep a worker busy, and the weights of a matrix that several workers may read at once: those of larger
+    /// ones come from memory each time, and a few rows are done before the next are there.
+    const TREES: usize = 4;
+    const WEIGHTS: usize = 1 << 22;
+    let is_small = model.cfg().d_model * model.cfg().d_mlp <= WEIGHTS;
+    let pools = worker_pools(if is_small { vectors.len() / TREES } else { 1 })?;
+    if pools.len() == 1 {
+        return grow_together(model, vectors, options, progress);
+    }
+    let of_one = TreeOptions { max_memory: options.max_memory.div_ceil(pools.len()), ..options.clone() };
+    let grow = |vectors| grow_together(model, vectors, &of_one, progress);
+    let parts = vectors.chunks(vectors.len().div_ceil(pools.len()));
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let workers =
+            pools.iter().zip(parts).map(|(pool, part)| scope.spawn(move || pool.install(|| grow(part))));
+        let workers: Vec<_> = workers.collect();
+        let join = |worker: ScopedJoinHandle<_>| worker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        workers.into_iter().map(join).collect::<Result<_>>()
+    })?;
+    Ok(parts.into_iter().flatten().collect())
+}
+
+/// The same on the threads that there are.
+fn grow_together(
     model: &Model,
     vectors: &[FeatureVector],
     options: &TreeOptions,

@@ -5,9 +5,7 @@
 
 use super::vector::VectorParams;
 use crate::error::{Error, Result};
-use crate::files;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// How a definition tree grows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -176,19 +174,6 @@ impl Default for TreeOptions {
 }
 
 impl DefinitionTree {
-    /// Reads a tree from a JSON file.
-    ///
-    /// # Errors
-    /// A file that is not there, or that is no tree.
-    pub fn load(path: &Path) -> Result<Self> {
-        serde_json::from_slice(&files::read(path)?).map_err(|error| {
-            let error = Error::malformed(path, format!("not a definition tree: {error}"));
-            error.with_hint(
-                "a tree is written with tree.save(\"tree.json\"); a file of many is for `read_trees`",
-            )
-        })
-    }
-
     /// The number of nodes without the root: tokens.
     pub fn len(&self) -> usize {
         self.root.size() - 1

@@ -73,3 +73,64 @@ pub(super) fn places(steps: &[Step<'_>], widths: &[f64], row_height: f64) -> Vec
     }
     steps.iter().zip(rows).map(|(step, row)| Place { row, left: lefts[step.depth] }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(token: &str, children: Vec<TreeNode>) -> TreeNode {
+        TreeNode {
+            token: token.to_owned(),
+            token_id: None,
+            prob: 0.5,
+            cumulative_prob: 0.5,
+            null_log_prob: None,
+            children,
+        }
+    }
+
+    /// A tree of about `n` nodes without pattern.
+    fn bush(n: usize, state: &mut u32) -> TreeNode {
+        *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let forks = 1 + (*state >> 24) as usize % 4;
+        let share = n.saturating_sub(1) / forks;
+        let children = if share == 0 { 0 } else { forks };
+        node(
+            &"x".repeat(1 + (*state >> 16) as usize % 9),
+            (0..children).map(|_| bush(share, state)).collect(),
+        )
+    }
+
+    #[test]
+    fn no_two_labels_overlap_and_no_edge_goes_back() {
+        let chain = (0..60).fold(node("end", vec![]), |behind, _| node("on", vec![behind]));
+        let golden =
+            std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tree_encoder_624.json"));
+        let golden: serde_json::Value = serde_json::from_slice(&golden.unwrap()).unwrap();
+        let golden = serde_json::from_value(golden["root"].clone()).unwrap();
+        let mut state = 1;
+        for tree in [node("", vec![]), chain, golden, bush(20, &mut state), bush(2000, &mut state)] {
+            let steps = walk(&tree);
+            let widths: Vec<f64> = steps.iter().map(|step| 7.0 * step.node.token.len() as f64).collect();
+            let places = places(&steps, &widths, 20.0);
+            let mut labels: Vec<_> = places
+                .iter()
+                .zip(&widths)
+                .map(|(place, width)| (place.row, place.left, place.left + width))
+                .collect();
+            labels.sort_by(|a, b| a.partial_cmp(b).unwrap());
+            for pair in labels.windows(2) {
+                assert!(pair[0].0 != pair[1].0 || pair[0].2 < pair[1].1, "{pair:?}");
+            }
+            for (i, step) in steps.iter().enumerate() {
+                if let Some(parent) = step.parent {
+                    assert!(places[parent].left + widths[parent] < places[i].left);
+                    assert!(places[parent].row <= places[i].row);
+                }
+            }
+            let (n_rows, rows) = rows(&steps);
+            let leaves = steps.iter().filter(|step| step.node.children.is_empty()).count();
+            assert_eq!((n_rows, rows.iter().max()), (leaves, Some(&(leaves - 1))));
+        }
+    }
+}

@@ -260,9 +260,16 @@ mod functions {
     }
 
     /// Reads a definition tree from a JSON file that `tree.save` has written.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// definition_tree(model, v, #{ cutoff: 1e-3 }).save("tree.json");
+    /// print(load_tree("tree.json").trim(1e-2));
+    /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn load_tree(path: &str) -> ScriptResult<DefinitionTree> {
-        script(interpret::DefinitionTree::load(Path::new(path)))
+        script(crate::display::load_tree(Path::new(path)))
     }
 
     /// How a definition tree came about, a map: the parameters of the vector and the options.
@@ -338,7 +345,7 @@ mod functions {
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn show_tree(tree: &mut DefinitionTree) -> String {
-        format!("{} nodes", tree.len())
+        tree.to_string()
     }
 
     /// The tokens that a feature vector lies near to, with their scores; no forward pass is made. A tensor [d_model] is
@@ -366,7 +373,7 @@ mod functions {
         script(interpret::token_list(&model, &vector, &options::parse(options)?))
     }
 
-    /// A token list as CSV.
+    /// A token list as comma-separated values.
     #[rhai_fn(global, pure, return_raw)]
     pub fn to_csv(list: &mut TokenList) -> ScriptResult<String> {
         script(list.to_csv())

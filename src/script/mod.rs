@@ -4,6 +4,7 @@
 //! What `help` and the error hints know comes from the doc comments of those functions.
 
 mod dataset;
+mod display;
 mod errors;
 mod extract;
 mod help;
@@ -62,6 +63,7 @@ impl Session {
         extract::register(&mut engine);
         interpret::register(&mut engine);
         trees::register(&mut engine);
+        display::register(&mut engine);
         let help = Help::of(&engine);
         help::register(&mut engine, help.clone());
 

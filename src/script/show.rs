@@ -1,11 +1,14 @@
 //! The text of a script value.
 
+use super::display::Page;
 use super::extract::RecordFile;
 use super::trees::TreeFile;
 use crate::dataset::Dataset;
 use crate::extract::{ExtractSummary, FeatureRecord, SaeCheck};
 use crate::hooks::ActivationCache;
-use crate::interpret::{FeatureVector, LogitLens, ScaleSweep, SimilarFeatures, TokenList, TreesSummary};
+use crate::interpret::{
+    DefinitionTree, FeatureVector, LogitLens, ScaleSweep, SimilarFeatures, TokenList, TreesSummary,
+};
 use crate::model::Model;
 use crate::registry::Saes;
 use crate::sae::{Feature, Features, Sae};
@@ -43,7 +46,9 @@ fn nested(value: &Dynamic, quoted: bool) -> String {
         .or_else(|| of::<TokenList>(value))
         .or_else(|| of::<LogitLens>(value))
         .or_else(|| of::<SimilarFeatures>(value))
+        .or_else(|| of::<DefinitionTree>(value))
         .or_else(|| of::<ScaleSweep>(value))
+        .or_else(|| of::<Page>(value))
         .or_else(|| of::<TreeFile>(value))
         .or_else(|| of::<TreesSummary>(value));
     if let Some(text) = own {

@@ -36,10 +36,23 @@ fn every_script_runs_on_the_demo() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {stderr}", path.display());
         let stdout = String::from_utf8_lossy(&output.stdout);
-        for line in ["documents", "tokens", "mean L0", "features seen", "tokens/s", "output"] {
+        let (lines, written): (&[&str], _) = match path.file_stem().unwrap().to_str().unwrap() {
+            "feature_dataset" => (
+                &["documents", "tokens", "mean L0", "features seen", "tokens/s", "output"],
+                "feature_activations.jsonl",
+            ),
+            "definition_tree" => {
+                (&["feature 624 of demo/", "students who are taught", "tokens, saved to"], "tree.svg")
+            }
+            "token_list" => (&["feature 624 of demo/", "centered_cosine", "logit_lens_raw"], "tokens.csv"),
+            "explain_feature" => (&["encoder: \"", "decoder: \"", "saved to"], "feature.html"),
+            other => panic!("{other}: what does it print?"),
+        };
+        for line in lines {
             assert!(stdout.contains(line), "{}: no {line} in\n{stdout}", path.display());
         }
+        assert!(folder.path().join(written).is_file(), "{}: no {written}", path.display());
         n += 1;
     }
-    assert!(n > 0);
+    assert_eq!(n, 4);
 }

@@ -22,6 +22,8 @@ mod extract;
 mod by_name;
 // What features mean: vectors, token lists, logit lenses, trees.
 mod interpret;
+// Values as text, HTML, pictures and files.
+mod display;
 // Scripts: values, errors, sessions.
 mod script;
 // The program.

@@ -4,10 +4,11 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with those that it may import. See docs/architecture.md.
-const LAYERS: [(&str, &[&str]); 22] = [
+const LAYERS: [(&str, &[&str]); 23] = [
     ("error", &[]),
     ("files", &["error"]),
     ("progress", &["error"]),
+    ("threads", &["error"]),
     ("yaml", &["error"]),
     ("hub", &["error", "files", "progress"]),
     ("repo", &["error", "progress", "hub"]),
@@ -40,8 +41,11 @@ const LAYERS: [(&str, &[&str]); 22] = [
         ],
     ),
     ("dataset", &["error", "demo", "repo", "files", "progress", "yaml", "hub"]),
-    ("extract", &["error", "aliases", "files", "progress", "hooks", "model", "sae", "dataset", "repo"]),
-    ("interpret", &["error", "files", "progress", "linalg", "tensors", "hooks", "model", "sae"]),
+    (
+        "extract",
+        &["error", "aliases", "files", "progress", "threads", "hooks", "model", "sae", "dataset", "repo"],
+    ),
+    ("interpret", &["error", "files", "progress", "threads", "linalg", "tensors", "hooks", "model", "sae"]),
     ("plot", &["error", "interpret"]),
     ("display", &["error", "files", "interpret", "plot"]),
     (

@@ -146,7 +146,7 @@ fn values_show_themselves_wherever_they_are() {
     assert!(text.contains("feature 624 of demo") && text.contains("\" body\""), "{text}");
     let text =
         session().0.eval(&format!("{DEMO} definition_tree(model, v, #{{ cutoff: 1e-2 }})")).unwrap().unwrap();
-    assert!(text.contains("feature 624 of demo") && text.contains(" body"), "{text}");
+    assert!(text.contains("feature 624 of demo") && text.contains("body of"), "{text}");
 }
 
 #[test]
@@ -252,4 +252,35 @@ fn trees_of_many_features_go_to_a_file() {
     run("[-1]", "#{}", &["the features: expected \"all\""]);
     run("0..9000000000", &format!("#{{ output_path: \"{out}\" }}"), &["0 to 2047", "got 2048"]);
     fails("read_trees(\"no.jsonl\")", &["cannot read `no.jsonl`"]);
+}
+
+#[test]
+fn values_go_to_files_and_onto_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    gives(
+        &format!(
+            "let tree = definition_tree(model, v, #{{ cutoff: 1e-2 }});
+             tree.save(\"{json}\"); tree.trim(0.02).save(\"{svg}\");
+             let page = page(\"<all>\", [\"# First & last\", v, tree, \"a text\", 3, token_list(model, v, #{{ top: 3 }}),
+                 similar_features(sae, 1), decoder_logit_lens(model, sae, 1)]);
+             page.save(\"{html}\");
+             [load_tree(\"{json}\").to_json() == tree.to_json(), tree.to_dot().contains(\"digraph\"),
+              tree.to_html().contains(\"<details\"), page.to_html().contains(\"<h2>First &amp; last</h2>\"), page.to_string()]",
+            json = at("t.json"),
+            svg = at("t.svg"),
+            html = at("p.html")
+        ),
+        "[true, true, true, true, \"Page \\\"<all>\\\" of 8 parts\"]",
+    );
+    assert!(std::fs::read_to_string(at("t.svg")).unwrap().contains("<svg"));
+    assert!(std::fs::read_to_string(at("p.html")).unwrap().contains("<p>a text</p><p>3</p>"));
+    fails(
+        "token_list(model, v).save(\"t.dot\")",
+        &["a name that ends in .json, .txt, .html, .svg, .png, .csv"],
+    );
+    fails("page(\"a\", []).save(\"t.pdf\")", &["a name that ends in .html"]);
+    let many = at("many.json");
+    std::fs::write(&many, "{}").unwrap();
+    fails(&format!("load_tree(\"{many}\")"), &["not a definition tree"]);
 }
