@@ -152,7 +152,7 @@ fn done_before(
 ) -> Result<BTreeSet<usize>> {
     let mut done = BTreeSet::new();
     let mut whole = 0;
-    let path = file.path().to_owned();
+    let path = file.partial_path().to_owned();
     let mut reader = BufReader::new(File::open(&path).map_err(Error::file("read", &path))?);
     let mut line = Vec::new();
     for number in 1.. {

@@ -30,7 +30,8 @@ pub(super) fn edge_width(probability: f64, least: f64, most: f64) -> f64 {
     let range = most.ln() - least.ln();
     let part = if range > 0.0 { (probability.ln() - least.ln()) / range } else { 1.0 };
     // Without a probability, NaN: the thinnest.
-    let part = if part.is_nan() || !(probability > 0.0) { 0.0 } else { part.clamp(0.0, 1.0) };
+    let is_none = part.is_nan() || probability.is_nan() || probability <= 0.0;
+    let part = if is_none { 0.0 } else { part.clamp(0.0, 1.0) };
     1.0 + 32.0 * part.powf(2.5)
 }
 
