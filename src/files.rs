@@ -116,7 +116,7 @@ impl PartialFile {
     }
 
     /// Where the lines are.
-    pub fn path(&self) -> &Path {
+    pub fn partial_path(&self) -> &Path {
         &self.partial
     }
 

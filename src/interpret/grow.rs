@@ -301,7 +301,7 @@ impl TreeOptions {
         }
         if let Some(n) = self.null_directions.filter(|n| *n > MAX_NULL) {
             return Err(Error::invalid("`null_directions`", format!("at most {MAX_NULL}"), n)
-                .with_hint("each of them costs as much as the tree does; 8 say enough"));
+                .with_hint("each of them costs as much as the tree does; 16 or 32 do"));
         }
         if let Some(Steer { coefficient, direction, .. }) = &self.steer {
             if !(*coefficient as f32).is_finite() {

@@ -168,7 +168,7 @@ fn grow_batch(
 fn done_before(file: &mut PartialFile, output: &Path, expected: &TreeParams) -> Result<BTreeSet<usize>> {
     let mut done = BTreeSet::new();
     let mut whole = 0;
-    let path = file.path().to_owned();
+    let path = file.partial_path().to_owned();
     // Of a finished file there is but a copy, which an error takes away.
     let named = if file.was_left() { &path } else { output };
     let mut reader = BufReader::new(File::open(&path).map_err(Error::file("read", &path))?);

@@ -78,13 +78,11 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
     }
 }
 
+/// Nodes that are read together, with the length of the cache that they need and their depth.
+type Part<N> = ((usize, usize), Vec<Open<N>>);
+
 /// Puts a level on the stack, in parts of at most `at_once` of which the first is on top.
-fn push_parts<N>(
-    stack: &mut Vec<((usize, usize), Vec<Open<N>>)>,
-    mut level: Vec<Open<N>>,
-    at_once: usize,
-    place: (usize, usize),
-) {
+fn push_parts<N>(stack: &mut Vec<Part<N>>, mut level: Vec<Open<N>>, at_once: usize, place: (usize, usize)) {
     let parts = level.len().div_ceil(at_once);
     for part in (0..parts).rev() {
         stack.push((place, level.split_off(part * at_once)));

@@ -50,9 +50,9 @@ fn shorten(token: &str, longest: usize) -> String {
     shown
 }
 
-/// A title in one line: every character visible, of at most two hundred.
+/// A title in one line: every character visible, of at most two hundred; with spaces that can be searched for.
 pub(crate) fn visible_line(text: &str) -> String {
-    shorten(text, 200)
+    shorten(text, 200).replace('\u{a0}', " ")
 }
 
 /// Control and format characters, which no font draws and which may turn the text around them; and those that XML has
