@@ -236,7 +236,8 @@ impl DefinitionTree {
             (0, _) => format!("no token is as likely as {}: try a lower cutoff", self.params.cutoff),
             (n, trimmed) => {
                 let tokens = if n == 1 { "1 token".to_owned() } else { format!("{n} tokens") };
-                tokens + &trimmed.map_or(String::new(), |cutoff| format!(", those above {cutoff}"))
+                let above = trimmed.map(|cutoff| format!(", those above {cutoff}")).unwrap_or_default();
+                tokens + above.as_str()
             }
         }
     }
