@@ -2,7 +2,7 @@
 //! What many runs add up to is kept under that other name in between.
 
 use crate::error::{Error, Result};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -69,14 +69,15 @@ pub struct PartialFile {
     path: PathBuf,
     /// Whether there was no such file before and nothing has been added: then nothing is lost with it.
     is_idle: bool,
+    was_left: bool,
 }
 
 impl PartialFile {
     /// Opens what there is: what an earlier run has left, else a copy of the complete file, or with `resume` false or
-    /// where there is neither, nothing. One process has it at a time.
+    /// where there is neither, nothing. One run has it at a time.
     ///
     /// # Errors
-    /// A folder that does not exist or may not be written; a file that another process is writing.
+    /// A folder that does not exist or may not be written; a file that another run is writing.
     pub fn open(path: &Path, resume: bool) -> Result<Self> {
         if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
             let what = format!("the output `{}`", path.display());
@@ -87,19 +88,29 @@ impl PartialFile {
         let partial = PathBuf::from(name);
         let open = || OpenOptions::new().read(true).append(true).create(true).open(&partial);
         let file = open().map_err(Error::file("create", &partial))?;
-        if file.try_lock().is_err() {
-            return Err(Error::mismatch(
-                format!("another process is writing `{}`", path.display()),
-                "wait for it, or choose another output",
-            ));
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(Error::file("lock", &partial)(error)),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::mismatch(
+                    format!("another run is writing `{}`", path.display()),
+                    "wait for it, or choose another output",
+                ));
+            }
         }
         let is_empty = file.metadata().map_err(Error::file("read", &partial))?.len() == 0;
         if !resume {
             file.set_len(0).map_err(Error::file("write", &partial))?;
         } else if is_empty && path.is_file() {
-            std::fs::copy(path, &partial).map_err(Error::file("write", &partial))?;
+            let mut complete = File::open(path).map_err(Error::file("read", path))?;
+            std::io::copy(&mut complete, &mut &file).map_err(Error::file("write", &partial))?;
         }
-        Ok(PartialFile { file, partial, path: path.to_owned(), is_idle: is_empty })
+        Ok(PartialFile { file, partial, path: path.to_owned(), is_idle: is_empty, was_left: !is_empty })
+    }
+
+    /// Whether there was something of an earlier run that did not finish.
+    pub fn was_left(&self) -> bool {
+        self.was_left
     }
 
     /// Where the lines are.

@@ -104,7 +104,7 @@ impl<'a> Ghosts<'a> {
 }
 
 /// A hook of the residual stream, or of what is added to it.
-fn stream_hook(model: &Model, option: &str, name: &str) -> Result<HookName> {
+pub(super) fn stream_hook(model: &Model, option: &str, name: &str) -> Result<HookName> {
     use HookPoint::{AttnOut, Embed, MlpOut, ResidMid, ResidPost, ResidPre};
     let names = model.cfg().hook_points().select(&[name])?;
     match names[..] {

@@ -2,7 +2,7 @@
 
 use super::ghost::{Ghost, Ghosts};
 use super::prompt::Prompt;
-use super::tree::{DefinitionTree, TreeNode, TreeOptions, TreeParams};
+use super::tree::{DefinitionTree, Injection, Steer, TreeNode, TreeOptions, TreeParams};
 use super::vector::FeatureVector;
 use super::walk::walk;
 use crate::error::{Error, Result};
@@ -17,6 +17,9 @@ use std::thread::ScopedJoinHandle;
 
 /// The greatest `max_depth`: JSON that is nested deeper is refused by those who read it.
 const MAX_DEPTH: usize = 60;
+
+/// The most random directions: they all grow together.
+const MAX_NULL: usize = 1000;
 
 /// The definition tree of a vector: the model is asked what the ghost token means, and every token that may come next,
 /// while the whole stays likely enough, becomes a node.
@@ -80,6 +83,10 @@ fn grow_together(
 ) -> Result<Vec<DefinitionTree>> {
     options.check()?;
     let prompt = Prompt::new(model, options)?;
+    let room = options.n_ctx_left(model, &prompt)?;
+    if vectors.is_empty() {
+        return Ok(Vec::new());
+    }
     let stop = options.stops(&prompt);
     let centroid = &model.embedding_stats()?.centroid;
     for vector in vectors {
@@ -89,13 +96,13 @@ fn grow_together(
     let ghosts = Ghosts::new(model, &prompt, options, ghosts, centroid)?;
     let mut trees = vec![Growing::new(); vectors.len()];
     let mut pieces = Pieces { model, stop: &stop, known: HashMap::new() };
-    let room = options.n_ctx_left(model, &prompt)?;
     let limits = [room, options.max_memory];
     let roots = (0..vectors.len()).map(|tree| (tree, 0)).collect();
     let look = |_, logits: &[f32]| next_tokens(logits, options.top_k);
     walk(model, &ghosts, roots, limits, progress, look, |(tree, node): (usize, usize), next| {
         let mut open = Vec::new();
         for (token, prob) in next {
+            check_finite(prob)?;
             let Grown { cumulative_prob, depth, .. } = trees[tree].nodes[node];
             if cumulative_prob * prob < options.cutoff {
                 break;
@@ -159,6 +166,7 @@ fn compare(
     walk(model, null, roots, limits, progress, look, |(null, node), seen| {
         let log_probs = &mut log_probs[null];
         for (child, log_prob) in nodes[node].children.iter().zip(seen) {
+            check_finite(log_prob)?;
             log_probs[*child] = log_probs[node] + log_prob;
         }
         let inner = nodes[node].children.iter().filter(|child| !nodes[**child].children.is_empty());
@@ -170,6 +178,15 @@ fn compare(
         node.null_log_prob = Some(largest + (sum / n as f64).ln());
     }
     Ok(())
+}
+
+/// Without this a tree would not end: what is not a number is below no cutoff.
+fn check_finite(x: f64) -> Result<()> {
+    if x.is_finite() {
+        return Ok(());
+    }
+    let message = "the model's logits are not finite: what is put into the model may be too large, or its weights are broken";
+    Err(Error::NotFinite { message: message.to_owned() })
 }
 
 /// A tree that grows: nodes by index, the root first.
@@ -252,7 +269,7 @@ impl Pieces<'_> {
 
 impl TreeOptions {
     /// Checks the options by themselves.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let TreeOptions { top_k, cutoff, max_depth, max_memory, .. } = *self;
         if !(cutoff > 0.0 && cutoff <= 1.0) {
             return Err(Error::invalid("`cutoff`", "a probability above 0 and at most 1", cutoff)
@@ -271,14 +288,27 @@ impl TreeOptions {
             return Err(Error::invalid("`stop`", "texts that are not empty", format!("{stop:?}"))
                 .with_hint("an empty text is in every token; `stop: []` lets no text end a branch"));
         }
-        if let Some(steer) = self.steer.as_ref().filter(|steer| !steer.coefficient.is_finite()) {
-            return Err(Error::invalid("the coefficient of `steer`", "a number", steer.coefficient));
+        if let Some(n) = self.null_directions.filter(|n| *n > MAX_NULL) {
+            return Err(Error::invalid("`null_directions`", format!("at most {MAX_NULL}"), n)
+                .with_hint("each of them costs as much as the tree does; 8 say enough"));
+        }
+        if let Some(Steer { coefficient, direction, .. }) = &self.steer {
+            if !(*coefficient as f32).is_finite() {
+                return Err(Error::invalid(
+                    "the coefficient of `steer`",
+                    "a number that f32 can hold",
+                    format!("{coefficient:e}"),
+                ));
+            }
+            if let Some(x) = direction.iter().flatten().find(|x| !x.is_finite()) {
+                return Err(Error::invalid("the direction of `steer`", "finite numbers", x));
+            }
         }
         Ok(())
     }
 
     /// How many tokens a definition may have: `max_depth`, or what the prompt leaves of the context.
-    fn n_ctx_left(&self, model: &Model, prompt: &Prompt) -> Result<usize> {
+    pub(super) fn n_ctx_left(&self, model: &Model, prompt: &Prompt) -> Result<usize> {
         let n_ctx = model.cfg().n_ctx;
         // The last token of a definition is never read.
         match (n_ctx + 1).saturating_sub(prompt.tokens.len()) {
@@ -310,10 +340,11 @@ impl TreeOptions {
             prepend_bos: prompt.has_bos,
             steer: self.steer.clone(),
             inject_at: self.inject_at.clone(),
-            inject: self.inject_at.as_ref().map(|_| self.inject),
+            inject: (self.inject_at.is_some() || self.inject != Injection::Replace).then_some(self.inject),
             placeholder: self.placeholder.clone(),
             null_directions: self.null_directions,
             seed: self.null_directions.map(|_| self.seed),
+            scales: None,
             trimmed: None,
         }
     }

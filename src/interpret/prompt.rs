@@ -52,7 +52,7 @@ impl Prompt {
             Some(placeholder) => match tokenizer.encode(placeholder)?.ids[..] {
                 [id] => id,
                 ref ids => {
-                    let got = format!("{placeholder:?}, which is {}", ids.len());
+                    let got = format!("{placeholder:?}, which is {} tokens", ids.len());
                     return Err(Error::invalid("`placeholder`", "a text that is one token", got));
                 }
             },

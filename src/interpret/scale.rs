@@ -8,14 +8,14 @@
 //! - `cross_entropy(s) = − Σ_t p_s(t) ln p_mean(t)`, p_mean with the token centroid in the ghost's place;
 //! - `composite(s) = 0.4 · minmax(self_similarity) − 0.6 · minmax(cross_entropy)`, minmax over the scales.
 
-use super::ghost::{Ghost, Ghosts};
+use super::ghost::{Ghost, Ghosts, stream_hook};
 use super::grow::grow_trees;
 use super::prompt::Prompt;
 use super::tree::{DefinitionTree, Injection, TreeOptions};
 use super::vector::FeatureVector;
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint, Hooks};
-use crate::linalg::{cosine, dot, squared_norm, top_k};
+use crate::linalg::{cosine, dot, squared_norm};
 use crate::model::{KeyValueCache, Model, TokenBatch, log_sum_exp};
 use crate::progress::Progress;
 use candle_core::Tensor;
@@ -74,15 +74,23 @@ pub fn scale_sweep(
     progress: &Progress,
 ) -> Result<ScaleSweep> {
     let scores = scale_scores(model, vector, scales, options, progress)?;
-    let composites: Vec<f32> = scores.iter().map(|score| score.composite as f32).collect();
-    let shown = if *scales == Scales::Auto { SHOWN } else { scores.len() };
-    let mut shown: Vec<_> = top_k(&composites, shown).into_iter().map(|(i, _)| i).collect();
-    let best = shown[0];
+    let best = best_scale(&scores);
+    let mut shown: Vec<_> = (0..scores.len()).collect();
+    if *scales == Scales::Auto {
+        shown.sort_by(|a, b| scores[*b].composite.total_cmp(&scores[*a].composite));
+        shown.truncate(SHOWN);
+    }
     shown.sort_unstable();
     let vectors: Vec<_> = shown.iter().map(|i| vector.at_scale(scores[*i].scale)).collect();
     let trees = grow_trees(model, &vectors, options, progress)?;
     let best = shown.iter().position(|i| *i == best).unwrap_or_default();
     Ok(ScaleSweep { scores, trees, best })
+}
+
+/// Which of the scales has the best score, of equal ones the first.
+pub(super) fn best_scale(scores: &[ScaleScore]) -> usize {
+    let better = |best: usize, i: usize| if scores[i].composite > scores[best].composite { i } else { best };
+    (0..scores.len()).fold(0, better)
 }
 
 /// The scores of scales, by rising scale; never none.
@@ -97,15 +105,20 @@ pub fn scale_scores(
     progress: &Progress,
 ) -> Result<Vec<ScaleScore>> {
     vector.check(model)?;
-    if options.inject == Injection::NormMatched && options.inject_at.is_some() {
+    options.check()?;
+    if options.inject == Injection::NormMatched {
         return Err(Error::mismatch(
             "scales make no difference to the injection \"norm_matched\"",
             "leave out the scales, or inject with \"replace\" or \"add\"",
         ));
     }
     let prompt = Prompt::new(model, options)?;
+    options.n_ctx_left(model, &prompt)?;
     let scales = scales.numbers(model, &prompt, options, progress)?;
     // Behind the scales: the vector's origin, and the token centroid.
+    for scale in &scales {
+        vector.at_scale(*scale).check(model)?;
+    }
     let at_scale = |scale: f64| Ghost::new(&vector.at_scale(scale), options);
     let centroid = &model.embedding_stats()?.centroid;
     let mut ghosts: Vec<_> = scales.iter().copied().chain([0.0]).map(at_scale).collect();
@@ -184,9 +197,13 @@ impl Scales {
 /// How long a vector usually is where this one goes in: at the embedding the mean distance of tokens from their centroid,
 /// elsewhere the mean norm of the prompt's activations.
 fn usual_length(model: &Model, prompt: &Prompt, options: &TreeOptions, progress: &Progress) -> Result<f64> {
-    let Some(name) = &options.inject_at else { return Ok(model.embedding_stats()?.mean_distance) };
-    let cache = model.run_with_cache(&prompt.tokens, &[name], progress)?;
-    let streams = cache.get(name)?.to_vec2::<f32>()?;
+    let hook = options.inject_at.as_ref().map(|name| stream_hook(model, "`inject_at`", name)).transpose()?;
+    let Some(hook) = hook.filter(|hook| hook.point() != HookPoint::Embed) else {
+        return Ok(model.embedding_stats()?.mean_distance);
+    };
+    let name = hook.to_string();
+    let cache = model.run_with_cache(&prompt.tokens, &[&name], progress)?;
+    let streams = cache.get(&name)?.to_vec2::<f32>()?;
     // A BOS is often a hundred times as long as the others.
     let norms: Vec<f64> =
         streams.iter().skip(usize::from(prompt.has_bos)).map(|x| squared_norm(x).sqrt()).collect();

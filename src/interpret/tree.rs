@@ -3,6 +3,7 @@
 //! A node is a token of the definition; its children are the tokens that may come next, by falling probability. The
 //! root stands for the ghost token and is no token itself.
 
+use super::scale::Scales;
 use super::vector::VectorParams;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -124,7 +125,7 @@ pub struct TreeParams {
     /// Where the vector was put in, if not at the embedding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inject_at: Option<String>,
-    /// How it was put in there.
+    /// How it was put in there, or at the embedding, if it did not take its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inject: Option<Injection>,
     /// What stood at the ghost's place before.
@@ -136,6 +137,9 @@ pub struct TreeParams {
     /// Of the random directions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// The scales that were tried, where this is the best of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scales: Option<Scales>,
     /// The probability below which nodes have been left out since, by [`DefinitionTree::trim`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trimmed: Option<f64>,

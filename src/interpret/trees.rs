@@ -5,7 +5,7 @@
 
 use super::grow::grow_trees;
 use super::prompt::Prompt;
-use super::scale::{Scales, scale_scores};
+use super::scale::{Scales, best_scale, scale_scores};
 use super::tree::{DefinitionTree, TreeOptions, TreeParams};
 use super::vector::{FeatureVector, VectorOptions, feature_vector};
 use crate::error::{Error, Result};
@@ -90,12 +90,15 @@ pub fn definition_trees(
         sae.check_feature(*feature)?;
     }
     let start = Instant::now();
+    options.tree.check()?;
     let prompt = Prompt::new(model, &options.tree)?;
+    options.tree.n_ctx_left(model, &prompt)?;
     let vector = feature_vector(model, sae, first, &options.vector)?;
-    let expected = options.comparable(options.tree.params(&vector, &prompt));
+    let params = TreeParams { scales: options.scales.clone(), ..options.tree.params(&vector, &prompt) };
+    let expected = comparable(params);
     let path = Path::new(&options.output_path);
     let mut file = PartialFile::open(path, options.resume)?;
-    let done = done_before(&mut file, options, &expected)?;
+    let done = done_before(&mut file, path, &expected)?;
     let mut seen = BTreeSet::new();
     let missing: Vec<usize> =
         features.iter().copied().filter(|feature| !done.contains(feature) && seen.insert(*feature)).collect();
@@ -137,39 +140,44 @@ fn grow_batch(
     let at_best_scale = |vector: FeatureVector| -> Result<FeatureVector> {
         let Some(scales) = &options.scales else { return Ok(vector) };
         let scores = scale_scores(model, &vector, scales, &options.tree, progress)?;
-        let best = scores.iter().max_by(|a, b| a.composite.total_cmp(&b.composite));
-        Ok(best.map_or_else(|| vector.clone(), |best| vector.at_scale(best.scale)))
+        Ok(vector.at_scale(scores[best_scale(&scores)].scale))
     };
     let vector = |feature: &usize| at_best_scale(feature_vector(model, sae, *feature, &options.vector)?);
-    grow_trees(model, &features.iter().map(vector).collect::<Result<Vec<_>>>()?, &options.tree, progress)
+    let vectors = features.iter().map(vector).collect::<Result<Vec<_>>>()?;
+    let mut trees = grow_trees(model, &vectors, &options.tree, progress)?;
+    trees.iter_mut().for_each(|tree| tree.params.scales.clone_from(&options.scales));
+    Ok(trees)
 }
 
 /// The features whose trees are there. A last line that was cut off is taken away.
-fn done_before(
-    file: &mut PartialFile,
-    options: &TreesOptions,
-    expected: &TreeParams,
-) -> Result<BTreeSet<usize>> {
+fn done_before(file: &mut PartialFile, output: &Path, expected: &TreeParams) -> Result<BTreeSet<usize>> {
     let mut done = BTreeSet::new();
     let mut whole = 0;
     let path = file.partial_path().to_owned();
+    // Of a finished file there is but a copy, which an error takes away.
+    let named = if file.was_left() { &path } else { output };
     let mut reader = BufReader::new(File::open(&path).map_err(Error::file("read", &path))?);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
         reader.read_until(b'\n', &mut line).map_err(Error::file("read", &path))?;
-        if line.last() != Some(&b'\n') {
+        let is_cut = line.last() != Some(&b'\n');
+        // A finished file has no line that was cut off: one that seems to is somebody else's.
+        if line.is_empty() || is_cut && file.was_left() {
             break;
         }
-        whole += line.len() as u64;
-        let tree = parse(&path, number, &line).map_err(|e| e.with_hint(not_ours()))?;
+        let tree = parse(named, number, &line).map_err(|e| e.with_hint(not_ours()))?;
         let feature = tree.params.vector.feature;
-        if options.comparable(tree.params) != *expected {
+        if comparable(tree.params) != *expected {
             return Err(Error::mismatch(
-                format!("`{}` has trees that were grown with other options", options.output_path),
+                format!("`{}` has trees that were grown with other options", named.display()),
                 not_ours(),
             ));
         }
+        if is_cut {
+            break;
+        }
+        whole += line.len() as u64;
         done.extend(feature);
     }
     file.truncate(whole)?;
@@ -180,17 +188,15 @@ fn not_ours() -> &'static str {
     "choose another `output_path`, or begin anew with `resume: false`"
 }
 
-impl TreesOptions {
-    /// The parameters without those that differ from feature to feature.
-    fn comparable(&self, mut params: TreeParams) -> TreeParams {
-        params.vector.feature = None;
-        params.vector.encoder_decoder_cosine = None;
-        if self.scales.is_some() {
-            params.vector.scale = 0.0;
-        }
-        params.saescope.clear();
-        params
+/// The parameters without those that differ from feature to feature.
+fn comparable(mut params: TreeParams) -> TreeParams {
+    params.vector.feature = None;
+    params.vector.encoder_decoder_cosine = None;
+    if params.scales.is_some() {
+        params.vector.scale = 0.0;
     }
+    params.saescope.clear();
+    params
 }
 
 /// The trees of a file, read one at a time; ends after the first error.

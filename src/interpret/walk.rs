@@ -32,7 +32,7 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
     mut follow: impl FnMut(N, T) -> Result<Vec<(u32, N)>>,
 ) -> Result<()> {
     // A vector that grows takes up to twice what is in it.
-    let room = (max_memory << 20) / (2 * KeyValueCache::bytes_per_token(model.cfg()));
+    let room = max_memory.saturating_mul(1 << 20) / (2 * KeyValueCache::bytes_per_token(model.cfg()));
     let mut cache = KeyValueCache::default();
     let mut stack = Vec::new();
     let mut prompts = TokenBatch::default();

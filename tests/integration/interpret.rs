@@ -1,6 +1,10 @@
 //! What features mean, from their weights.
 
+mod branches;
 mod characters;
 mod depth_first;
+mod errors;
+mod many;
+mod options;
 mod trees;
 mod vectors;

@@ -1,46 +1,96 @@
 //! Definition trees as the reference grows them: depth-first, one whole pass over prompt and definition a node.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use saescope::{
     Edits, FeatureVector, HookName, HookPoint, Model, Progress, TreeNode, TreeOptions, softmax, top_k,
 };
 
-struct DepthFirst<'a> {
+/// A change of the activation `[d_model]` at a position; the flag says whether the ghost is there.
+pub type Edit<'a> = &'a dyn Fn(usize, bool, &mut [f32]);
+
+/// A model that is asked about a ghost token, in whole passes.
+pub struct Asked<'a> {
     model: &'a Model,
-    vector: &'a FeatureVector,
-    before: Vec<u32>,
-    after: Vec<u32>,
-    options: &'a TreeOptions,
+    prompt: Vec<u32>,
+    ghosts: Vec<usize>,
+    edits: Vec<(HookName, Edit<'a>)>,
 }
 
-impl DepthFirst<'_> {
-    fn expand(&self, definition: &[u32], cumulative_prob: f64) -> Vec<TreeNode> {
-        if definition.len() >= self.options.max_depth {
+impl<'a> Asked<'a> {
+    /// With the token `placeholder` where the prompt has `{}`.
+    pub fn new(model: &'a Model, prompt: &str, placeholder: u32) -> Self {
+        let ids = |text: &str| model.to_tokens(text, Some(false)).unwrap();
+        let mut parts = prompt.split("{}");
+        let bos = model.cfg().default_prepend_bos.then(|| model.bos().unwrap());
+        let mut tokens: Vec<u32> = bos.into_iter().chain(ids(parts.next().unwrap())).collect();
+        let mut ghosts = Vec::new();
+        for part in parts {
+            ghosts.push(tokens.len());
+            tokens.push(placeholder);
+            tokens.extend(ids(part));
+        }
+        Asked { model, prompt: tokens, ghosts, edits: Vec::new() }
+    }
+
+    /// With a change at a hook.
+    pub fn with(mut self, hook: &str, edit: Edit<'a>) -> Self {
+        self.edits.push((hook.parse().unwrap(), edit));
+        self
+    }
+
+    /// The logits `[pos, d_vocab]` of the prompt with a definition behind it.
+    pub fn logits(&self, definition: &[u32]) -> Tensor {
+        let tokens = [&self.prompt[..], definition].concat();
+        let edits = self.edits.iter().fold(Edits::new(), |edits, (hook, edit)| {
+            edits.with(*hook, |activation| {
+                let (n, d_model) = activation.dims2()?;
+                let mut numbers = activation.flatten_all()?.to_vec1::<f32>()?;
+                for (pos, x) in numbers.chunks_exact_mut(d_model).enumerate() {
+                    edit(pos, self.ghosts.contains(&pos), x);
+                }
+                Ok(Tensor::from_vec(numbers, (n, d_model), &Device::Cpu)?)
+            })
+        });
+        self.model.run_with_hooks(&tokens, edits, &Progress::default()).unwrap()
+    }
+
+    /// The last row of [`Asked::logits`].
+    pub fn next(&self, definition: &[u32]) -> Tensor {
+        let logits = self.logits(definition);
+        logits.get(logits.dim(0).unwrap() - 1).unwrap()
+    }
+
+    /// The tree, of options of which `stop` is given.
+    pub fn tree(&self, options: &TreeOptions) -> TreeNode {
+        TreeNode {
+            token: String::new(),
+            token_id: None,
+            prob: 1.0,
+            cumulative_prob: 1.0,
+            null_log_prob: None,
+            children: self.expand(options, &[], 1.0),
+        }
+    }
+
+    fn expand(&self, options: &TreeOptions, definition: &[u32], cumulative_prob: f64) -> Vec<TreeNode> {
+        if definition.len() >= options.max_depth {
             return Vec::new();
         }
-        let tokens = [&self.before, &[0][..], &self.after, definition].concat();
-        let edits = Edits::new().with(HookName::global(HookPoint::Embed), |embed| {
-            let ghost = Tensor::new(self.vector.vector.as_slice(), embed.device())?;
-            let ghost = (ghost * self.model.cfg().embed_scale)?.unsqueeze(0)?;
-            let (at, n) = (self.before.len(), embed.dim(0)?);
-            Ok(Tensor::cat(&[embed.narrow(0, 0, at)?, ghost, embed.narrow(0, at + 1, n - at - 1)?], 0)?)
-        });
-        let logits = self.model.run_with_hooks(&tokens, edits, &Progress::default()).unwrap();
-        let last = logits.get(tokens.len() - 1).unwrap();
-        let p = softmax(&last, 0).unwrap().to_vec1::<f32>().unwrap();
+        let p = softmax(&self.next(definition), 0).unwrap().to_vec1::<f32>().unwrap();
         let mut children = Vec::new();
-        for (id, prob) in top_k(&p, self.options.top_k) {
+        for (id, prob) in top_k(&p, options.top_k) {
             let (id, prob) = (id as u32, f64::from(prob));
-            if cumulative_prob * prob < self.options.cutoff {
+            if cumulative_prob * prob < options.cutoff {
                 continue;
             }
             let token = self.model.tokenizer().unwrap().text_of(id).unwrap();
-            let stops = self.options.stop.as_ref().unwrap();
+            let stops = options.stop.as_ref().unwrap();
             let ends =
                 self.model.tokenizer().unwrap().is_special(id) || stops.iter().any(|s| token.contains(s));
             let definition = [definition, &[id]].concat();
             let cumulative_prob = cumulative_prob * prob;
-            let children_of = if ends { Vec::new() } else { self.expand(&definition, cumulative_prob) };
+            let children_of =
+                if ends { Vec::new() } else { self.expand(options, &definition, cumulative_prob) };
             children.push(TreeNode {
                 token,
                 token_id: Some(id),
@@ -54,20 +104,23 @@ impl DepthFirst<'_> {
     }
 }
 
-/// The tree of a vector; the prompt has one `{}`, and `stop` is given.
-pub fn depth_first(model: &Model, vector: &FeatureVector, options: &TreeOptions) -> TreeNode {
-    let (before, after) = options.prompt.split_once("{}").unwrap();
-    let ids = |text: &str| model.to_tokens(text, Some(false)).unwrap();
-    let bos = model.cfg().default_prepend_bos.then(|| model.bos().unwrap());
-    let before = bos.into_iter().chain(ids(before)).collect();
-    let search = DepthFirst { model, vector, before, after: ids(after), options };
-    let children = search.expand(&[], 1.0);
-    TreeNode {
-        token: String::new(),
-        token_id: None,
-        prob: 1.0,
-        cumulative_prob: 1.0,
-        null_log_prob: None,
-        children,
+/// Puts a vector in the ghost's place.
+pub fn replace(vector: Vec<f32>) -> impl Fn(usize, bool, &mut [f32]) {
+    move |_, is_ghost, x| {
+        if is_ghost {
+            x.copy_from_slice(&vector);
+        }
     }
+}
+
+/// Numbers times a factor.
+pub fn times(x: &[f32], factor: f64) -> Vec<f32> {
+    x.iter().map(|x| (f64::from(*x) * factor) as f32).collect()
+}
+
+/// The tree of a vector that is put in as an embedding; `stop` is given.
+pub fn depth_first(model: &Model, vector: &FeatureVector, options: &TreeOptions) -> TreeNode {
+    let embedding = replace(times(&vector.vector, model.cfg().embed_scale));
+    let hook = HookName::global(HookPoint::Embed).to_string();
+    Asked::new(model, &options.prompt, 0).with(&hook, &embedding).tree(options)
 }

@@ -64,7 +64,7 @@ impl Reference {
 
 /// Fails unless two trees have the same nodes in the same order with nearly the same probabilities.
 #[track_caller]
-fn assert_same(path: &str, got: &TreeNode, expected: &TreeNode, relative: f64) {
+pub fn assert_same(path: &str, got: &TreeNode, expected: &TreeNode, relative: f64) {
     // Of an id that its tokenizer has not, the reference makes what its class of tokenizers would add there.
     let text = if got.token.starts_with("<id ") { &got.token } else { &expected.token };
     assert_eq!((&got.token, got.token_id), (text, expected.token_id), "behind {path:?}");
@@ -92,7 +92,7 @@ fn assert_same(path: &str, got: &TreeNode, expected: &TreeNode, relative: f64) {
 
 /// Fails unless two trees are equal to the last bit, without printing either.
 #[track_caller]
-fn assert_equal(path: &str, got: &TreeNode, expected: &TreeNode) {
+pub fn assert_equal(path: &str, got: &TreeNode, expected: &TreeNode) {
     let own = |node: &TreeNode| {
         (node.token_id, node.prob, node.cumulative_prob, node.null_log_prob, node.children.len())
     };
@@ -102,17 +102,17 @@ fn assert_equal(path: &str, got: &TreeNode, expected: &TreeNode) {
     }
 }
 
-fn text_model(name: &str) -> (Model, Sae) {
+pub fn text_model(name: &str) -> (Model, Sae) {
     let folder = fixture(&format!("models/{name}"));
     let sae = Sae::load(&format!("{folder}/sae"), None, &SaeOptions::default()).unwrap();
     (Model::load(&folder).unwrap(), sae)
 }
 
-fn demo(sae_id: &str) -> (Model, Sae) {
+pub fn demo(sae_id: &str) -> (Model, Sae) {
     (Model::load("demo").unwrap(), Sae::load("demo", Some(sae_id), &SaeOptions::default()).unwrap())
 }
 
-fn early_feature(index: usize) -> (Model, FeatureVector) {
+pub fn early_feature(index: usize) -> (Model, FeatureVector) {
     let (model, sae) = demo("blocks.0.hook_resid_pre");
     let vector = feature_vector(&model, &sae, index, &VectorOptions::default()).unwrap();
     (model, vector)

@@ -1,5 +1,6 @@
 //! Feature vectors and ghost tokens, token lists, logit lenses and similar features.
 
+use super::trees::text_model;
 use crate::util::fixture;
 use candle_core::{DType, Device, Tensor};
 use saescope::{
@@ -42,15 +43,8 @@ impl Reference {
     }
 }
 
-fn text_model(name: &str) -> (Model, Sae) {
-    let folder = fixture(&format!("models/{name}"));
-    let sae = Sae::load(&format!("{folder}/sae"), None, &SaeOptions::default()).unwrap();
-    (Model::load(&folder).unwrap(), sae)
-}
-
 fn demo() -> (Model, Sae) {
-    let sae = Sae::load("demo", Some("blocks.0.hook_resid_pre"), &SaeOptions::default()).unwrap();
-    (Model::load("demo").unwrap(), sae)
+    super::trees::demo("blocks.0.hook_resid_pre")
 }
 
 fn table(model: &Model) -> Vec<Vec<f64>> {

@@ -1,0 +1,393 @@
+//! Trees of many features: what is in the file, however the run that wrote it went.
+
+use super::trees::{assert_equal, demo};
+use crate::util::fixture;
+use saescope::{
+    DefinitionTree, Error, FeatureWeights, Model, Progress, Report, Result, Sae, SaeOptions, Scales, Steer,
+    TreeNode, TreeOptions, TreesOptions, TreesSummary, VectorOptions, definition_tree, definition_trees,
+    feature_vector, read_trees, scale_sweep,
+};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const FEATURES: [usize; 5] = [624, 3, 700, 1663, 9];
+
+struct Run {
+    model: Model,
+    sae: Sae,
+    folder: TempDir,
+    options: TreesOptions,
+}
+
+impl Run {
+    fn new() -> Self {
+        let (model, sae) = demo("blocks.0.hook_resid_pre");
+        let folder = tempfile::tempdir().unwrap();
+        let options = TreesOptions {
+            output_path: folder.path().join("trees.jsonl").to_string_lossy().into_owned(),
+            batch_size: 2,
+            tree: TreeOptions { cutoff: 1e-2, max_depth: 6, ..Default::default() },
+            ..Default::default()
+        };
+        Run { model, sae, folder, options }
+    }
+
+    fn with(&self, change: impl FnOnce(&mut TreesOptions)) -> TreesOptions {
+        let mut options = self.options.clone();
+        change(&mut options);
+        options
+    }
+
+    fn grow(&self, features: &[usize], options: &TreesOptions) -> Result<TreesSummary> {
+        definition_trees(&self.model, &self.sae, features, options, &Progress::default())
+    }
+
+    /// A run that is stopped as soon as its first batch is finished.
+    fn stopped(&self, features: &[usize], options: &TreesOptions) {
+        let progress = Progress::default();
+        let flag = progress.clone();
+        let progress = progress.reporting_to(move |report| {
+            if matches!(report, Report::Grown { .. }) {
+                flag.cancel();
+            }
+        });
+        let stopped = definition_trees(&self.model, &self.sae, features, options, &progress);
+        assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from(&self.options.output_path)
+    }
+
+    fn partial(&self) -> PathBuf {
+        PathBuf::from(format!("{}.partial", self.options.output_path))
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.path()).unwrap()
+    }
+
+    fn failure<T: std::fmt::Debug>(&self, result: Result<T>) -> String {
+        let error = result.unwrap_err();
+        let text = format!("{error}\nhint: {}", error.hint().unwrap_or_default()).trim_end().to_owned();
+        text.replace(&fixture(""), "").replace(&*self.folder.path().to_string_lossy(), "FOLDER")
+    }
+}
+
+fn trees(path: &Path) -> Vec<DefinitionTree> {
+    read_trees(path).unwrap().collect::<Result<_>>().unwrap()
+}
+
+fn features(path: &Path) -> Vec<usize> {
+    trees(path).iter().map(|tree| tree.params.vector.feature.unwrap()).collect()
+}
+
+#[test]
+fn lines_are_the_trees_of_each_feature_whatever_the_batch() {
+    let run = Run::new();
+    let summary = run.grow(&FEATURES, &run.options).unwrap();
+    let text = run.text();
+    let grown = trees(&run.path());
+    assert_eq!((summary.trees, summary.kept), (5, 0));
+    assert_eq!(summary.nodes, grown.iter().map(|tree| tree.len() as u64).sum::<u64>());
+    assert!(grown.iter().any(|tree| tree.depth() > 2), "too little to tell");
+    for (tree, feature) in grown.iter().zip(FEATURES) {
+        let vector = feature_vector(&run.model, &run.sae, feature, &VectorOptions::default()).unwrap();
+        let alone = definition_tree(&run.model, &vector, &run.options.tree, &Progress::default()).unwrap();
+        assert_equal("alone", &tree.root, &alone.root);
+        assert_eq!(*tree, alone);
+    }
+    for batch_size in [1, 5] {
+        run.grow(&FEATURES, &run.with(|o| (o.batch_size, o.resume) = (batch_size, false))).unwrap();
+        assert!(run.text() == text, "batches of {batch_size}");
+    }
+    // Batches alone are no other options.
+    let summary = run.grow(&FEATURES, &run.with(|o| o.batch_size = 32)).unwrap();
+    assert_eq!((summary.trees, summary.kept), (0, 5));
+    assert!(run.text() == text);
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on() {
+    let run = Run::new();
+    run.grow(&FEATURES, &run.options).unwrap();
+    let text = run.text();
+    std::fs::remove_file(run.path()).unwrap();
+
+    run.stopped(&FEATURES, &run.options);
+    assert!(!run.path().exists());
+    assert_eq!(features(&run.partial()), FEATURES[..2]);
+    // What is left may be less than the run had written.
+    let left = std::fs::read(run.partial()).unwrap();
+    let first_line = left.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    for cut in [left.len(), left.len() - 1, left.len() - 40, first_line + 1, first_line, 7] {
+        std::fs::write(run.partial(), &left[..cut]).unwrap();
+        let summary = run.grow(&FEATURES, &run.options).unwrap();
+        let kept = left[..cut].iter().filter(|byte| **byte == b'\n').count() as u64;
+        assert_eq!((summary.trees, summary.kept), (5 - kept, kept), "{cut} bytes left");
+        assert!(run.text() == text, "{cut} bytes left");
+        assert!(!run.partial().exists());
+        std::fs::remove_file(run.path()).unwrap();
+    }
+    // A run that was stopped before it had anything leaves nothing.
+    let progress = Progress::default();
+    progress.cancel();
+    assert!(definition_trees(&run.model, &run.sae, &FEATURES, &run.options, &progress).is_err());
+    assert_eq!(std::fs::read_dir(run.folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_finished_file_grows() {
+    let run = Run::new();
+    run.grow(&[624, 3, 624, 3], &run.options).unwrap();
+    assert_eq!(features(&run.path()), [624, 3]);
+    let before = run.text();
+    let summary = run.grow(&[9, 3, 700, 9], &run.options).unwrap();
+    assert_eq!((summary.trees, summary.kept), (2, 1));
+    assert_eq!(features(&run.path()), [624, 3, 9, 700]);
+    assert!(run.text().starts_with(&before));
+
+    // A run that is to add to it and is stopped leaves it as it is, and the next one finishes what is beside it.
+    let before = run.text();
+    run.stopped(&[1, 2, 4, 5], &run.options);
+    assert!(run.text() == before);
+    let summary = run.grow(&[1, 2, 4, 5], &run.options).unwrap();
+    assert_eq!((summary.trees, summary.kept), (2, 2));
+    assert_eq!(features(&run.path()), [624, 3, 9, 700, 1, 2, 4, 5]);
+
+    run.grow(&[3], &run.with(|o| o.resume = false)).unwrap();
+    assert_eq!(features(&run.path()), [3]);
+    // What was left of another run is not in the way of one that begins anew.
+    run.stopped(&[1, 2, 4, 5], &run.options);
+    run.grow(&[9], &run.with(|o| o.resume = false)).unwrap();
+    assert_eq!(features(&run.path()), [9]);
+}
+
+#[test]
+fn a_file_of_other_options_is_left_alone() {
+    let run = Run::new();
+    run.grow(&[624, 3], &run.options).unwrap();
+    let text = run.text();
+    insta::assert_snapshot!(run.failure(run.grow(&[624], &run.with(|o| o.tree.top_k = 2))), @r#"
+    `FOLDER/trees.jsonl` has trees that were grown with other options
+    hint: choose another `output_path`, or begin anew with `resume: false`
+    "#);
+    let steer = Steer { hook: "blocks.1.hook_resid_pre".to_owned(), coefficient: 1.0, direction: None };
+    let changes: [&dyn Fn(&mut TreesOptions); 12] = [
+        &|o| o.tree.cutoff = 2e-2,
+        &|o| o.tree.prompt = "meaning".to_owned(),
+        &|o| o.tree.stop = Some(vec![]),
+        &|o| o.tree.prepend_bos = Some(!run.model.cfg().default_prepend_bos),
+        &|o| o.tree.steer = Some(steer.clone()),
+        &|o| o.tree.inject_at = Some("blocks.1.hook_resid_pre".to_owned()),
+        &|o| o.tree.inject = saescope::Injection::Add,
+        &|o| o.tree.placeholder = Some("a".to_owned()),
+        &|o| o.tree.null_directions = Some(1),
+        &|o| o.vector.scale = Some(1.0),
+        &|o| o.vector.weights = FeatureWeights { encoder: 0.0, decoder: 1.0 },
+        &|o| o.scales = Some(Scales::These(vec![1.0, 2.0])),
+    ];
+    for (i, change) in changes.into_iter().enumerate() {
+        let refused = run.grow(&[624], &run.with(change));
+        assert!(matches!(refused, Err(Error::Mismatch { .. })), "change {i}: {refused:?}");
+        assert!(run.text() == text, "change {i}");
+        assert!(!run.partial().exists(), "change {i}");
+    }
+    // What another run has left is kept too.
+    run.stopped(&[1, 2, 4, 5], &run.options);
+    let left = std::fs::read(run.partial()).unwrap();
+    assert!(run.grow(&[624], &run.with(|o| o.tree.top_k = 2)).is_err());
+    assert!(run.grow(&[624], &run.with(|o| o.tree.top_k = 0)).is_err());
+    assert!(run.grow(&[624], &run.with(|o| (o.resume, o.tree.cutoff) = (false, 0.0))).is_err());
+    assert!(std::fs::read(run.partial()).unwrap() == left);
+    assert!(run.text() == text);
+}
+
+#[test]
+fn somebody_elses_file_is_left_alone() {
+    let run = Run::new();
+    for text in ["{\"a\": 1}\n", "{\"a\": 1}", "my diary\n", "my diary", "\u{0}\u{0}\u{0}"] {
+        std::fs::write(run.path(), text).unwrap();
+        let refused = run.failure(run.grow(&[624], &run.options));
+        assert!(refused.contains("line 1") && refused.contains("resume: false"), "{text:?}: {refused}");
+        assert_eq!(run.text(), text);
+        assert!(!run.partial().exists());
+    }
+    // An editor may have taken the last line break from one of ours.
+    std::fs::remove_file(run.path()).unwrap();
+    run.grow(&[624, 3], &run.options).unwrap();
+    let text = run.text();
+    std::fs::write(run.path(), text.trim_end()).unwrap();
+    run.grow(&[624, 3], &run.options).unwrap();
+    assert!(run.text() == text);
+}
+
+#[test]
+fn two_runs_do_not_write_one_file() {
+    let run = Run::new();
+    let run = std::sync::Arc::new(run);
+    let (sender, refusals) = std::sync::mpsc::channel();
+    let second = run.clone();
+    let progress = Progress::default().reporting_to(move |report| {
+        if matches!(report, Report::Grown { .. }) {
+            sender.send(second.failure(second.grow(&[1], &second.options))).unwrap();
+        }
+    });
+    definition_trees(&run.model, &run.sae, &FEATURES, &run.options, &progress).unwrap();
+    insta::assert_snapshot!(refusals.recv().unwrap(), @r#"
+    another run is writing `FOLDER/trees.jsonl`
+    hint: wait for it, or choose another output
+    "#);
+    assert_eq!(features(&run.path()), FEATURES);
+}
+
+#[test]
+fn each_feature_at_its_best_scale() {
+    let run = Run::new();
+    let these = Scales::These(vec![2.0, 1.0, 4.0]);
+    for scales in [Scales::Auto, these] {
+        let options = run.with(|o| (o.scales, o.resume) = (Some(scales.clone()), false));
+        run.grow(&[624, 700], &options).unwrap();
+        for tree in trees(&run.path()) {
+            let feature = tree.params.vector.feature.unwrap();
+            let vector = feature_vector(&run.model, &run.sae, feature, &VectorOptions::default()).unwrap();
+            let sweep =
+                scale_sweep(&run.model, &vector, &scales, &options.tree, &Progress::default()).unwrap();
+            assert_eq!(tree.params.vector.scale, sweep.best().params.vector.scale);
+            assert_equal("best", &tree.root, &sweep.best().root);
+            assert_eq!(tree.params.scales.as_ref(), Some(&scales));
+        }
+        let again = run.grow(&[624, 700, 3], &TreesOptions { resume: true, ..options.clone() }).unwrap();
+        assert_eq!((again.trees, again.kept), (1, 2));
+    }
+    for other in [None, Some(Scales::These(vec![2.0, 1.0])), Some(Scales::Auto)] {
+        assert!(matches!(run.grow(&[3], &run.with(|o| o.scales = other)), Err(Error::Mismatch { .. })));
+    }
+}
+
+#[test]
+fn what_cannot_be_run_says_why() {
+    let run = Run::new();
+    let in_folder = |name: &str| run.folder.path().join(name).to_string_lossy().into_owned();
+    std::fs::create_dir(run.folder.path().join("folder")).unwrap();
+    let failed = |features: &[usize], change: &dyn Fn(&mut TreesOptions)| {
+        run.failure(run.grow(features, &run.with(change)))
+    };
+    let errors = [
+        failed(&[0, 2048], &|_| ()),
+        failed(&[], &|_| ()),
+        failed(&[0], &|o| o.batch_size = 0),
+        failed(&[0], &|o| o.output_path.clear()),
+        failed(&[0], &|o| o.output_path = in_folder("folder")),
+        failed(&[0], &|o| o.output_path = in_folder("nowhere/trees.jsonl")),
+        failed(&[0], &|o| o.tree.cutoff = 0.0),
+        failed(&[0], &|o| o.scales = Some(Scales::These(vec![]))),
+        failed(&[0], &|o| o.scales = Some(Scales::These(vec![f64::INFINITY]))),
+    ];
+    insta::assert_snapshot!(errors.join("\n\n"), @r#"
+    the feature index: expected 0 to 2047 (d_sae = 2048), got 2048
+    hint: features are counted from 0
+
+    the features: expected at least one, got none
+    hint:
+
+    `batch_size`: expected at least 1, got 0
+    hint:
+
+    `output_path`: expected the name of a file, got none
+    hint:
+
+    the output `FOLDER/folder`: expected a new name or that of a file, got a folder or a device
+    hint:
+
+    cannot create `FOLDER/nowhere/trees.jsonl.partial`: No such file or directory (os error 2)
+    hint: the folder `FOLDER/nowhere` does not exist: create it first
+
+    `cutoff`: expected a probability above 0 and at most 1, got 0
+    hint: nodes that are less likely are left out; 5e-5 is usual, and without a limit the tree would not end
+
+    `scale`: expected at least one number, got an empty list
+    hint:
+
+    `scale`: expected finite numbers, got inf
+    hint:
+    "#);
+    let left: Vec<_> =
+        std::fs::read_dir(run.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["folder"]);
+    let other = Sae::load(&fixture("models/gpt2_text/sae"), None, &SaeOptions::default()).unwrap();
+    let refused = definition_trees(&run.model, &other, &[0], &run.options, &Progress::default());
+    assert!(matches!(refused, Err(Error::Mismatch { .. })), "{refused:?}");
+}
+
+#[test]
+fn trees_survive_their_file() {
+    let run = Run::new();
+    let options = run.with(|o| {
+        o.vector.weights = FeatureWeights { encoder: 0.3, decoder: -0.7 };
+        o.vector.pca_weights = vec![0.1, -1.0 / 3.0];
+        o.tree.cutoff = 0.011;
+        o.tree.null_directions = Some(1);
+        let direction = run.model.embedding_stats().unwrap().centroid.clone();
+        let hook = "blocks.2.hook_resid_post".to_owned();
+        o.tree.steer = Some(Steer { hook, coefficient: 0.1 + 0.2, direction: Some(direction) });
+    });
+    run.grow(&[624, 687], &options).unwrap();
+    for tree in trees(&run.path()) {
+        let feature = tree.params.vector.feature.unwrap();
+        let vector = feature_vector(&run.model, &run.sae, feature, &options.vector).unwrap();
+        let grown = definition_tree(&run.model, &vector, &options.tree, &Progress::default()).unwrap();
+        assert!(tree == grown, "feature {feature}");
+        for tree in [grown.clone(), grown.trim(0.1), grown.contrast().unwrap()] {
+            let json = serde_json::to_string_pretty(&tree).unwrap();
+            assert!(serde_json::from_str::<DefinitionTree>(&json).unwrap() == tree);
+        }
+    }
+    assert_eq!(run.grow(&[624, 687], &options).unwrap().kept, 2);
+}
+
+#[test]
+fn a_broken_line_is_named() {
+    let run = Run::new();
+    run.grow(&[624, 3], &run.options).unwrap();
+    let text = run.text();
+    let read = |text: &str| {
+        std::fs::write(run.path(), text).unwrap();
+        let lines: Vec<_> = read_trees(&run.path()).unwrap().collect();
+        let whole = lines.iter().filter(|line| line.is_ok()).count();
+        (whole, run.failure(lines.into_iter().collect::<Result<Vec<_>>>()))
+    };
+    let (first, _) = text.split_once('\n').unwrap();
+    let errors = [
+        read(&format!("{first}\n{{\"a\": 1}}\n{first}\n")),
+        read(&text[..text.len() - 20]),
+        read(&format!("{first}\n\n")),
+    ];
+    let errors = errors.map(|(whole, error)| format!("{whole} trees, then {error}"));
+    insta::assert_snapshot!(errors.join("\n\n"), @r#"
+    1 trees, then `FOLDER/trees.jsonl`, line 2: not a definition tree: missing field `params` at line 1 column 8
+    hint:
+
+    1 trees, then `FOLDER/trees.jsonl`, line 2: not a definition tree: EOF while parsing an object at line 1 column 1379
+    hint:
+
+    1 trees, then `FOLDER/trees.jsonl`, line 2: not a definition tree: EOF while parsing a value at line 2 column 0
+    hint:
+    "#);
+    // What is nested as no tree is, is refused before the stack is full.
+    let (params, _) = first.split_once("\"root\":").unwrap();
+    let node = r#"{"token":"","token_id":1,"prob":1,"cumulative_prob":1,"children":["#;
+    let (whole, error) = read(&format!("{params}\"root\":{}", node.repeat(100_000)));
+    assert!(whole == 0 && error.contains("recursion limit"), "{error}");
+    assert!(run.failure(read_trees(&run.folder.path().join("nowhere"))).contains("cannot read"));
+    // As deep as a tree may be, it can be read.
+    let mut tree: DefinitionTree = serde_json::from_str(first).unwrap();
+    let node = TreeNode { children: Vec::new(), ..tree.root.children[0].clone() };
+    tree.root = node.clone();
+    for _ in 0..60 {
+        tree.root = TreeNode { children: vec![tree.root], ..node.clone() };
+    }
+    assert_eq!(tree.depth(), 60);
+    std::fs::write(run.path(), serde_json::to_string(&tree).unwrap()).unwrap();
+    assert!(trees(&run.path()) == [tree]);
+}
