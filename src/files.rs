@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -98,10 +98,12 @@ impl PartialFile {
                 ));
             }
         }
-        let is_empty = file.metadata().map_err(Error::file("read", &partial))?.len() == 0;
-        if !resume {
+        // A copy of the complete file that was not finished is nothing that an earlier run has left.
+        let is_empty = is_beginning(&file, path).map_err(Error::file("read", &partial))?;
+        if is_empty || !resume {
             file.set_len(0).map_err(Error::file("write", &partial))?;
-        } else if is_empty && path.is_file() {
+        }
+        if is_empty && resume && path.is_file() {
             let mut complete = File::open(path).map_err(Error::file("read", path))?;
             std::io::copy(&mut complete, &mut &file).map_err(Error::file("write", &partial))?;
         }
@@ -143,6 +145,25 @@ impl PartialFile {
         self.is_idle = false;
         self.file.sync_all().map_err(Error::file("write", &self.path))?;
         std::fs::rename(&self.partial, &self.path).map_err(Error::file("create", &self.path))
+    }
+}
+
+/// Whether a file has nothing in it but what another, if it is there, begins with.
+fn is_beginning(partial: &File, path: &Path) -> std::io::Result<bool> {
+    let len = partial.metadata()?.len();
+    if len == 0 || !path.is_file() {
+        return Ok(len == 0);
+    }
+    let mut mine = BufReader::new(partial);
+    let mut complete = BufReader::new(File::open(path)?);
+    loop {
+        let (a, b) = (mine.fill_buf()?, complete.fill_buf()?);
+        let n = a.len().min(b.len());
+        if a.is_empty() || n == 0 || a[..n] != b[..n] {
+            return Ok(a.is_empty());
+        }
+        mine.consume(n);
+        complete.consume(n);
     }
 }
 

@@ -42,10 +42,10 @@ pub(super) fn preformatted(text: &str) -> String {
 /// A tree whose branches fold.
 pub(super) fn tree(tree: &DefinitionTree) -> String {
     let mut body = format!(
-        "<div><b>{}</b></div><div style=\"opacity:.6\">{} &nbsp; {} tokens</div>",
+        "<div><b>{}</b></div><div style=\"opacity:.6\">{} &nbsp; {}</div>",
         escape(&visible_line(&tree.params.vector.title())),
         escape(&visible_line(&tree.params.prompt.replace("{}", "*"))),
-        tree.len()
+        escape(&tree.extent())
     );
     branches(&tree.root, &mut body);
     piece(&body)

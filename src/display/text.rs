@@ -16,7 +16,7 @@ pub(super) fn tree(tree: &DefinitionTree, most: Option<usize>) -> String {
     let shown = trimmed.as_ref().unwrap_or(tree);
     let mut lines = vec![
         visible_line(&tree.params.vector.title()),
-        format!("{}   {all} tokens", visible_line(&tree.params.prompt.replace("{}", "*"))),
+        format!("{}   {}", visible_line(&tree.params.prompt.replace("{}", "*")), tree.extent()),
     ];
     branches(&shown.root, "", &mut lines);
     if let Some(cutoff) = cutoff {

@@ -85,6 +85,11 @@ impl<'a> Ghosts<'a> {
         })
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.ghosts.len()
+    }
+
     /// The tokens of the prompt.
     pub(super) fn prompt(&self) -> &[u32] {
         &self.prompt.tokens

@@ -18,8 +18,9 @@ use std::thread::ScopedJoinHandle;
 /// The greatest `max_depth`: JSON that is nested deeper is refused by those who read it.
 const MAX_DEPTH: usize = 60;
 
-/// The most random directions: they all grow together.
+/// The most random directions, and how many walk through a tree together.
 const MAX_NULL: usize = 1000;
+const NULL_AT_ONCE: usize = 64;
 
 /// The definition tree of a vector: the model is asked what the ghost token means, and every token that may come next,
 /// while the whole stays likely enough, becomes a node.
@@ -114,11 +115,18 @@ fn grow_together(
         }
         Ok(open)
     })?;
-    if let Some(directions) = options.null_directions {
+    if options.null_directions.is_some() {
         for (tree, vector) in trees.iter_mut().zip(vectors) {
-            let null = null_ghosts(vector, directions, options)?;
-            let null = Ghosts::new(model, &prompt, options, null, centroid)?;
-            compare(model, tree, &null, directions + 1, limits, progress)?;
+            let null = null_ghosts(vector, options)?;
+            let n = null.len();
+            let mut sums = vec![f64::NEG_INFINITY; tree.nodes.len()];
+            for null in null.chunks(NULL_AT_ONCE) {
+                let null = Ghosts::new(model, &prompt, options, null.to_vec(), centroid)?;
+                add_null(model, tree, &null, limits, &mut sums, progress)?;
+            }
+            for (node, sum) in tree.nodes.iter_mut().zip(sums) {
+                node.null_log_prob = Some(sum - (n as f64).ln());
+            }
         }
     }
     let mut finished = Vec::with_capacity(trees.len());
@@ -131,7 +139,8 @@ fn grow_together(
 
 /// The null: the centroid alone, or zero where the vector starts there, and random directions as long as the vector's.
 /// What the options add to the residual stream for the feature is added for each of them in its own direction.
-fn null_ghosts(vector: &FeatureVector, directions: usize, options: &TreeOptions) -> Result<Vec<Ghost>> {
+fn null_ghosts(vector: &FeatureVector, options: &TreeOptions) -> Result<Vec<Ghost>> {
+    let directions = options.null_directions.unwrap_or_default();
     let d_model = vector.direction.len();
     let mut null = vec![vec![0.0; d_model]];
     if directions > 0 {
@@ -146,18 +155,19 @@ fn null_ghosts(vector: &FeatureVector, directions: usize, options: &TreeOptions)
     Ok(null.into_iter().map(ghost).collect())
 }
 
-/// Gives every node of a tree its probability under the null, the mean over `n` null vectors.
-fn compare(
+/// Adds the probability that every node of a tree has with each of several null vectors in the feature's place to
+/// `log_sums`, logarithms of sums.
+fn add_null(
     model: &Model,
-    tree: &mut Growing,
+    tree: &Growing,
     null: &Ghosts,
-    n: usize,
     limits: [usize; 2],
+    log_sums: &mut [f64],
     progress: &Progress,
 ) -> Result<()> {
     let nodes = &tree.nodes;
-    let mut log_probs = vec![vec![0.0; nodes.len()]; n];
-    let roots = (0..n).map(|null| (null, 0)).collect();
+    let mut log_probs = vec![vec![0.0; nodes.len()]; null.len()];
+    let roots = (0..null.len()).map(|null| (null, 0)).collect();
     let look = |(_, node): (usize, usize), logits: &[f32]| {
         let total = log_sum_exp(logits);
         let log_prob = |child: &usize| f64::from(logits[nodes[*child].token as usize]) - total;
@@ -172,10 +182,11 @@ fn compare(
         let inner = nodes[node].children.iter().filter(|child| !nodes[**child].children.is_empty());
         Ok(inner.map(|child| (nodes[*child].token, (null, *child))).collect())
     })?;
-    for (i, node) in tree.nodes.iter_mut().enumerate() {
-        let largest = log_probs.iter().map(|of_null| of_null[i]).fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = log_probs.iter().map(|of_null| (of_null[i] - largest).exp()).sum();
-        node.null_log_prob = Some(largest + (sum / n as f64).ln());
+    for log_probs in &log_probs {
+        for (sum, log_prob) in log_sums.iter_mut().zip(log_probs) {
+            let largest = sum.max(*log_prob);
+            *sum = largest + ((*sum - largest).exp() + (log_prob - largest).exp()).ln();
+        }
     }
     Ok(())
 }
@@ -290,7 +301,7 @@ impl TreeOptions {
         }
         if let Some(n) = self.null_directions.filter(|n| *n > MAX_NULL) {
             return Err(Error::invalid("`null_directions`", format!("at most {MAX_NULL}"), n)
-                .with_hint("each of them costs as much as the tree does; 8 say enough"));
+                .with_hint("each of them costs as much as the tree does; 16 or 32 do"));
         }
         if let Some(Steer { coefficient, direction, .. }) = &self.steer {
             if !(*coefficient as f32).is_finite() {

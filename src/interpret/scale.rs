@@ -38,7 +38,7 @@ pub enum Scales {
 }
 
 /// Trees of one vector at several scales.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScaleSweep {
     /// Every scale that was tried, by rising scale.
     pub scores: Vec<ScaleScore>,
@@ -295,8 +295,7 @@ impl std::fmt::Display for ScaleSweep {
             write!(f, "\n{scale:7.3}  {self_similarity:15.4}  {cross_entropy:13.3}  {composite:9.3}")?;
             let tree = self.trees.iter().position(|tree| tree.params.vector.scale == *scale);
             if let Some(i) = tree {
-                let mut definitions = self.trees[i].definitions();
-                definitions.sort_by(|a, b| b.cumulative_prob.total_cmp(&a.cumulative_prob));
+                let definitions = self.trees[i].definitions();
                 let first = definitions.first().map_or("", |definition| definition.text.as_str());
                 write!(
                     f,

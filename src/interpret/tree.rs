@@ -152,6 +152,8 @@ pub struct Definition {
     pub text: String,
     /// The product of the probabilities of its tokens.
     pub cumulative_prob: f64,
+    /// Whether a `stop` ended it, rather than the cutoff or the depth.
+    pub finished: bool,
     /// The natural logarithm of how much likelier it is than under the null, where there was a comparison.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_ratio: Option<f64>,
@@ -218,12 +220,25 @@ impl DefinitionTree {
         Ok(DefinitionTree { params: self.params.clone(), root })
     }
 
-    /// Every definition, a way from the root to a leaf, in the order of the tree's branches. Sorted by probability they
-    /// are what the model would most likely say.
+    /// Every definition, a way from the root to a leaf: those that came to their end first, each by falling probability.
     pub fn definitions(&self) -> Vec<Definition> {
         let mut definitions = Vec::new();
         self.root.define("", &self.params.stop, &mut definitions);
+        definitions.sort_by(|a, b| {
+            b.finished.cmp(&a.finished).then(b.cumulative_prob.total_cmp(&a.cumulative_prob))
+        });
         definitions
+    }
+
+    /// How much of a tree this is, in a few words: "43 tokens, those above 0.005".
+    pub fn extent(&self) -> String {
+        match (self.len(), self.params.trimmed) {
+            (0, _) => format!("no token is as likely as {}: try a lower cutoff", self.params.cutoff),
+            (n, trimmed) => {
+                let tokens = if n == 1 { "1 token".to_owned() } else { format!("{n} tokens") };
+                tokens + &trimmed.map_or(String::new(), |cutoff| format!(", those above {cutoff}"))
+            }
+        }
     }
 
     /// The probability that a definition begins with this text: the sum over the ways of writing it in tokens that the
@@ -278,6 +293,7 @@ impl TreeNode {
             definitions.push(Definition {
                 text: text.trim().to_owned(),
                 cumulative_prob: self.cumulative_prob,
+                finished: ends.is_some(),
                 log_ratio: self.log_ratio(),
             });
         }

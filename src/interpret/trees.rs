@@ -7,7 +7,7 @@ use super::grow::grow_trees;
 use super::prompt::Prompt;
 use super::scale::{Scales, best_scale, scale_scores};
 use super::tree::{DefinitionTree, TreeOptions, TreeParams};
-use super::vector::{FeatureVector, VectorOptions, feature_vector};
+use super::vector::{FeatureVector, VectorOptions, feature_vector, has_direction};
 use crate::error::{Error, Result};
 use crate::files::{self, PartialFile};
 use crate::model::Model;
@@ -67,7 +67,8 @@ pub struct TreesSummary {
     pub output_path: String,
 }
 
-/// The definition trees of features of an SAE, each a line of a JSON lines file.
+/// The definition trees of features of an SAE, each a line of a JSON lines file. A feature whose weights are zeros, as of one
+/// that died in training, has none, which is a warning.
 ///
 /// # Errors
 /// A feature that the SAE has not, no feature at all, options out of range; a file that an earlier run has written with
@@ -85,9 +86,16 @@ pub fn definition_trees(
     if options.output_path.is_empty() {
         return Err(Error::invalid("`output_path`", "the name of a file", "none"));
     }
-    let first = *features.first().ok_or_else(|| Error::invalid("the features", "at least one", "none"))?;
+    let mut first =
+        *features.first().ok_or_else(|| Error::invalid("the features", "at least one", "none"))?;
     for feature in features {
         sae.check_feature(*feature)?;
+    }
+    for feature in features {
+        if has_direction(sae, *feature, options.vector.weights)? {
+            first = *feature;
+            break;
+        }
     }
     let start = Instant::now();
     options.tree.check()?;
@@ -142,8 +150,15 @@ fn grow_batch(
         let scores = scale_scores(model, &vector, scales, &options.tree, progress)?;
         Ok(vector.at_scale(scores[best_scale(&scores)].scale))
     };
-    let vector = |feature: &usize| at_best_scale(feature_vector(model, sae, *feature, &options.vector)?);
-    let vectors = features.iter().map(vector).collect::<Result<Vec<_>>>()?;
+    let mut vectors = Vec::with_capacity(features.len());
+    for feature in features {
+        if has_direction(sae, *feature, options.vector.weights)? {
+            vectors.push(at_best_scale(feature_vector(model, sae, *feature, &options.vector)?)?);
+        } else {
+            let text = format!("feature {feature} of `{}` has weights of zeros: no tree", sae.cfg().sae_id);
+            progress.report(Report::Warning(text));
+        }
+    }
     let mut trees = grow_trees(model, &vectors, &options.tree, progress)?;
     trees.iter_mut().for_each(|tree| tree.params.scales.clone_from(&options.scales));
     Ok(trees)

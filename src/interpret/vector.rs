@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint};
-use crate::linalg::cosine;
+use crate::linalg::{cosine, map_rows};
 use crate::model::{EmbeddingStats, Model};
 use crate::sae::{Feature, Sae};
 use candle_core::{DType, Tensor};
@@ -60,6 +60,9 @@ pub struct VectorParams {
     /// The hook that the SAE reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook_name: Option<String>,
+    /// The token whose embedding this is, of a real one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     /// Which of the feature's weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<FeatureWeights>,
@@ -272,8 +275,11 @@ impl FeatureVector {
             vector.iter().zip(centroid).map(|(x, c)| f64::from(*x) - f64::from(*c)).collect();
         let scale = norm(away.iter().copied());
         let direction = away.iter().map(|x| if scale > 0.0 { (x / scale) as f32 } else { 0.0 }).collect();
+        let is_it = map_rows(&model.W_E()?, |row| row == vector)?.into_iter().position(|is_it| is_it);
+        let text = |id: usize| model.tokenizer().and_then(|t| t.text_of(id as u32)).ok();
         let params = VectorParams {
             model: model.cfg().model_name.clone(),
+            token: is_it.and_then(text),
             use_token_centroid: true,
             scale,
             ..Default::default()
@@ -294,7 +300,8 @@ impl FeatureVector {
 
     /// The vector of the same direction that goes `scale` far.
     pub fn at_scale(&self, scale: f64) -> Self {
-        let params = VectorParams { scale, ..self.params.clone() };
+        let token = self.params.token.clone().filter(|_| scale == self.params.scale);
+        let params = VectorParams { scale, token, ..self.params.clone() };
         let vector = at(&self.origin, scale, &self.direction);
         FeatureVector { vector, params, ..self.clone() }
     }
@@ -525,6 +532,15 @@ fn norm(vector: impl Iterator<Item = f64>) -> f64 {
     vector.map(|x| x * x).sum::<f64>().sqrt()
 }
 
+/// Whether the weights that are asked for point anywhere.
+pub(super) fn has_direction(sae: &Sae, index: usize, weights: FeatureWeights) -> Result<bool> {
+    let feature = sae.feature(index)?;
+    let points = |tensor: &Tensor, weight: f64| -> Result<bool> {
+        Ok(weight == 0.0 || unit(&floats(tensor)?).is_some())
+    };
+    Ok(points(&feature.encoder, weights.encoder)? && points(&feature.decoder, weights.decoder)?)
+}
+
 fn no_direction(what: &str) -> Error {
     let hint = "a vector of zeros points nowhere; a feature may have such weights when it died in training";
     Error::invalid(what, "a vector that has a direction", "zeros").with_hint(hint)
@@ -544,6 +560,9 @@ fn encoder_decoder_cosine(feature: &Feature) -> Result<Option<f64>> {
 impl VectorParams {
     /// What the vector is of, in a few words: "feature 624 of demo, encoder".
     pub fn title(&self) -> String {
+        if let Some(token) = &self.token {
+            return format!("the token {token:?} of {}", self.model);
+        }
         let Some(feature) = self.feature else { return format!("a vector of {}", self.model) };
         let of = self.sae.as_ref().map_or(String::new(), |sae| format!(" of {sae}"));
         let weights = match self.weights {

@@ -58,7 +58,7 @@ pub fn tree_figure(tree: &DefinitionTree) -> Figure {
         labels.iter().map(|(label, prob)| font::width(label, EM) + prob_width(prob)).collect();
     let places = places(&steps, &widths, ROW);
     let mut page = Page::default();
-    let top = heading(tree, steps.len(), compared, &mut page) + ROW / 2.0;
+    let top = heading(tree, compared, &mut page) + ROW / 2.0;
     let y = |place: &Place| top + place.row as f64 * ROW;
     // Thin edges first: a thick one is not cut by those that leave the same label.
     let ends = column_ends(&steps, &places, &widths);
@@ -142,7 +142,7 @@ fn ratio_colour(log_ratio: Option<f64>, same: Colour, likelier: Colour) -> Colou
 }
 
 /// The title, the prompt and what the colours mean; gives the height that they take.
-fn heading(tree: &DefinitionTree, nodes: usize, compared: bool, page: &mut Page) -> f64 {
+fn heading(tree: &DefinitionTree, compared: bool, page: &mut Page) -> f64 {
     let mut y = 0.0;
     let vector = &tree.params.vector;
     if vector.feature.is_some() || !vector.model.is_empty() {
@@ -151,8 +151,8 @@ fn heading(tree: &DefinitionTree, nodes: usize, compared: bool, page: &mut Page)
         y += 12.0;
     }
     let prompt = visible_line(&tree.params.prompt.replace("{}", "*"));
-    let tokens = if nodes == 2 { "1 token".to_owned() } else { format!("{} tokens", nodes - 1) };
-    let facts = if prompt.is_empty() { tokens } else { format!("{prompt}   —   {tokens}") };
+    let extent = tree.extent();
+    let facts = if prompt.is_empty() { extent } else { format!("{prompt}   —   {extent}") };
     y += 8.0;
     page.text(0.0, y, 11.0, FAINT, facts.replace("  ", " \u{a0}"));
     y += 10.0;

@@ -322,13 +322,12 @@ mod functions {
         script(tree.contrast())
     }
 
-    /// What a definition tree says, an array of maps by falling probability: `text`, `cumulative_prob`, and `log_ratio`
-    /// (how much likelier than under the null, a natural logarithm) where there was a comparison.
+    /// What a definition tree says, an array of maps: `text`, `cumulative_prob`, `finished` (whether it came to its end
+    /// rather than to the cutoff), and `log_ratio` (how much likelier than under the null, a natural logarithm) where
+    /// there was a comparison. The finished ones come first, each by falling probability.
     #[rhai_fn(global, pure, return_raw)]
     pub fn definitions(tree: &mut DefinitionTree) -> ScriptResult<Dynamic> {
-        let mut definitions = tree.definitions();
-        definitions.sort_by(|a, b| b.cumulative_prob.total_cmp(&a.cumulative_prob));
-        rhai::serde::to_dynamic(definitions)
+        rhai::serde::to_dynamic(tree.definitions())
     }
 
     /// The probability that a definition begins with a text, as far as the tree knows.

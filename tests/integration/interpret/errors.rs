@@ -1,6 +1,5 @@
 //! What cannot be grown, and what is said about it.
 
-use super::depth_first::replace;
 use super::options::options;
 use super::trees::{early_feature, text_model};
 use crate::util::fixture;
@@ -101,7 +100,7 @@ fn what_cannot_be_grown_says_why() {
     hint:
 
     `null_directions`: expected at most 1000, got 18446744073709551615
-    hint: each of them costs as much as the tree does; 8 say enough
+    hint: each of them costs as much as the tree does; 16 or 32 do
 
     `placeholder`: expected a text that is one token, got "two tokens", which is 4 tokens
     hint:
