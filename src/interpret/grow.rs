@@ -119,13 +119,13 @@ fn grow_together(
         for (tree, vector) in trees.iter_mut().zip(vectors) {
             let null = null_ghosts(vector, options)?;
             let n = null.len();
-            let mut sums = vec![f64::NEG_INFINITY; tree.nodes.len()];
+            let mut sums = vec![LogSum { largest: f64::NEG_INFINITY, rest: 0.0 }; tree.nodes.len()];
             for null in null.chunks(NULL_AT_ONCE) {
                 let null = Ghosts::new(model, &prompt, options, null.to_vec(), centroid)?;
                 add_null(model, tree, &null, limits, &mut sums, progress)?;
             }
             for (node, sum) in tree.nodes.iter_mut().zip(sums) {
-                node.null_log_prob = Some(sum - (n as f64).ln());
+                node.null_log_prob = Some(sum.largest + (sum.rest / n as f64).ln());
             }
         }
     }
@@ -155,14 +155,21 @@ fn null_ghosts(vector: &FeatureVector, options: &TreeOptions) -> Result<Vec<Ghos
     Ok(null.into_iter().map(ghost).collect())
 }
 
+/// A sum of numbers that are given by their logarithms: `exp(largest) · rest`.
+#[derive(Clone, Copy)]
+struct LogSum {
+    largest: f64,
+    rest: f64,
+}
+
 /// Adds the probability that every node of a tree has with each of several null vectors in the feature's place to
-/// `log_sums`, logarithms of sums.
+/// `sums`.
 fn add_null(
     model: &Model,
     tree: &Growing,
     null: &Ghosts,
     limits: [usize; 2],
-    log_sums: &mut [f64],
+    sums: &mut [LogSum],
     progress: &Progress,
 ) -> Result<()> {
     let nodes = &tree.nodes;
@@ -183,9 +190,10 @@ fn add_null(
         Ok(inner.map(|child| (nodes[*child].token, (null, *child))).collect())
     })?;
     for log_probs in &log_probs {
-        for (sum, log_prob) in log_sums.iter_mut().zip(log_probs) {
-            let largest = sum.max(*log_prob);
-            *sum = largest + ((*sum - largest).exp() + (log_prob - largest).exp()).ln();
+        for (sum, log_prob) in sums.iter_mut().zip(log_probs) {
+            let largest = sum.largest.max(*log_prob);
+            let rest = sum.rest * (sum.largest - largest).exp() + (log_prob - largest).exp();
+            *sum = LogSum { largest, rest };
         }
     }
     Ok(())

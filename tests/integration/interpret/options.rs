@@ -138,7 +138,11 @@ fn what_a_tree_says_of_itself() {
     assert!(tree.trim(1.0).is_empty() && tree.trim(1.0).depth() == 0);
 
     let definitions = tree.definitions();
-    let leaves: Vec<_> = all.iter().filter(|(_, node)| node.children.is_empty()).collect();
+    let mut leaves: Vec<_> = all.iter().filter(|(_, node)| node.children.is_empty()).collect();
+    let is_finished = |leaf: &TreeNode| leaf.token.contains('"');
+    leaves.sort_by(|(_, a), (_, b)| {
+        is_finished(b).cmp(&is_finished(a)).then(b.cumulative_prob.total_cmp(&a.cumulative_prob))
+    });
     assert_eq!(definitions.len(), leaves.len());
     for (definition, (path, leaf)) in definitions.iter().zip(&leaves) {
         let text: String =
@@ -146,6 +150,7 @@ fn what_a_tree_says_of_itself() {
         assert_eq!(definition.text, text.split('"').next().unwrap().trim());
         assert_eq!(definition.cumulative_prob, leaf.cumulative_prob);
         assert_eq!(definition.log_ratio, leaf.log_ratio());
+        assert_eq!(definition.finished, is_finished(leaf));
     }
     assert!(leaves.iter().any(|(_, leaf)| leaf.token.contains('"')), "no definition has an end");
 

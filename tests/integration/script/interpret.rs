@@ -63,7 +63,11 @@ fn trees_are_walked_trimmed_and_asked() {
          let first = tree.root.children[0];
          let said = tree.definitions();
          let falling = true;
-         for i in 1..said.len() { falling = falling && said[i - 1].cumulative_prob >= said[i].cumulative_prob; }
+         for i in 1..said.len() {
+             let a = said[i - 1];
+             let b = said[i];
+             falling = falling && (a.finished && !b.finished || a.finished == b.finished && a.cumulative_prob >= b.cumulative_prob);
+         }
          let trimmed = tree.trim(1e-2);
          [falling, tree.probability(first.token) >= first.prob, trimmed.len < tree.len, trimmed.params.trimmed]",
         "[true, true, true, 0.01]",
