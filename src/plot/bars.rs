@@ -4,7 +4,7 @@ use super::axis::{Axis, range};
 use super::figure::Figure;
 use super::font;
 use super::label::{number, spaced_label, visible_line};
-use super::page::{Anchor, BLUE, Colour, FAINT, INK, Page, RULE};
+use super::page::{Anchor, BLUE, Colour, FAINT, INK, Page, RULE, WHITE};
 use crate::interpret::{SimilarFeatures, TokenList, TokenMethod, TokenOrder};
 
 /// The size of labels and of the numbers beside the bars, and the height of a row.
@@ -93,7 +93,10 @@ fn list_figure(title: &str, what: &str, all: &[Row], bars: bool) -> Figure {
             page.line(vec![(start, y), (end, y)], 1.0, SPACE);
             page.dot(end, y, 4.0, BLUE);
         }
-        page.text(axis.at(row.score).max(axis.at(0.0)) + 9.0, y, SMALL, FAINT, number(row.score));
+        let (number, left) = (number(row.score), axis.at(row.score).max(axis.at(0.0)) + 9.0);
+        // Numbers stand on white, not on the lines of the axis.
+        page.fill(left - 2.0, y - ROW / 2.0, font::width(&number, SMALL) + 4.0, ROW, WHITE);
+        page.text(left, y, SMALL, FAINT, number);
     }
     page.line(vec![(axis.at(0.0), top), (axis.at(0.0), bottom)], 1.0, FAINT);
     page.width = page.width.max(start + LENGTH + 10.0);

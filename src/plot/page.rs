@@ -11,6 +11,8 @@ pub(super) const INK: Colour = (0x1a, 0x1a, 0x1a);
 pub(super) const FAINT: Colour = (0x76, 0x7b, 0x85);
 /// Lines behind the picture.
 pub(super) const RULE: Colour = (0xd9, 0xdc, 0xe1);
+/// The paper.
+pub(super) const WHITE: Colour = (0xff, 0xff, 0xff);
 /// What the picture is about.
 pub(super) const BLUE: Colour = (0x10, 0x1c, 0x8c);
 
