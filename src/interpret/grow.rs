@@ -22,6 +22,9 @@ const MAX_DEPTH: usize = 60;
 const MAX_NULL: usize = 1000;
 const NULL_AT_ONCE: usize = 64;
 
+/// The most nodes that grow together: more would take gigabytes, and nobody reads them.
+const MAX_NODES: usize = 2_000_000;
+
 /// The definition tree of a vector: the model is asked what the ghost token means, and every token that may come next,
 /// while the whole stays likely enough, becomes a node.
 ///
@@ -29,8 +32,8 @@ const NULL_AT_ONCE: usize = 64;
 /// children. All open nodes of a level are read in one pass; the tree is the one that depth-first search gives.
 ///
 /// # Errors
-/// Options out of range, a prompt without `{}` or longer than the context, a hook that the model has not; a vector of
-/// another width; a model without tokenizer; [`Error::Interrupted`].
+/// Options out of range, a prompt without `{}` or longer than the context, a hook that the model has not; a tree of more
+/// than two million nodes; a vector of another width; a model without tokenizer; [`Error::Interrupted`].
 pub fn definition_tree(
     model: &Model,
     vector: &FeatureVector,
@@ -100,6 +103,7 @@ fn grow_together(
     let limits = [room, options.max_memory];
     let roots = (0..vectors.len()).map(|tree| (tree, 0)).collect();
     let look = |_, logits: &[f32]| next_tokens(logits, options.top_k);
+    let mut n_nodes = 0;
     walk(model, &ghosts, roots, limits, progress, look, |(tree, node): (usize, usize), next| {
         let mut open = Vec::new();
         for (token, prob) in next {
@@ -107,6 +111,12 @@ fn grow_together(
             let Grown { cumulative_prob, depth, .. } = trees[tree].nodes[node];
             if cumulative_prob * prob < options.cutoff {
                 break;
+            }
+            n_nodes += 1;
+            if n_nodes > MAX_NODES {
+                let expected = format!("at most {MAX_NODES} nodes");
+                let hint = "raise `cutoff`, or lower `top_k` or `max_depth`; many features may grow in smaller batches";
+                return Err(Error::invalid("the tree", expected, "more").with_hint(hint));
             }
             let child = trees[tree].add(node, token, prob);
             if !pieces.get(token)?.1 && depth + 1 < room {

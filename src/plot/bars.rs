@@ -95,7 +95,7 @@ fn list_figure(title: &str, what: &str, all: &[Row], bars: bool) -> Figure {
         }
         let (number, left) = (number(row.score), axis.at(row.score).max(axis.at(0.0)) + 9.0);
         // Numbers stand on white, not on the lines of the axis.
-        page.fill(left - 2.0, y - ROW / 2.0, font::width(&number, SMALL) + 4.0, ROW, WHITE);
+        page.fill(left - 2.0, y - SMALL / 2.0, font::width(&number, SMALL) + 4.0, SMALL, WHITE);
         page.text(left, y, SMALL, FAINT, number);
     }
     page.line(vec![(axis.at(0.0), top), (axis.at(0.0), bottom)], 1.0, FAINT);
