@@ -11,9 +11,14 @@ pub fn resolve_model(name: &str) -> Option<&'static str> {
     names.next()
 }
 
+/// All names of models, ids and aliases.
+pub(crate) fn model_names() -> impl Iterator<Item = &'static str> {
+    MODELS.split_whitespace()
+}
+
 /// The names of models, ids and aliases, that are most like `name`, the nearest first.
 pub fn nearest_models(name: &str) -> Vec<&'static str> {
-    crate::error::nearest(name, MODELS.split_whitespace(), 5)
+    crate::error::nearest(name, model_names(), 5)
 }
 
 #[cfg(test)]

@@ -83,11 +83,12 @@ pub mod cli;
 
 pub use aliases::{nearest_models, resolve_model};
 pub use dataset::{Dataset, DatasetOptions, Documents};
-pub use display::{Part, Shown, load_tree, page, save, save_page};
+pub use display::{Bundle, Part, Shown, load_tree, page, save, save_page};
 pub use error::{Error, Result};
 pub use extract::{
-    CheckOptions, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing, Records, SaeCheck,
-    check_fits, check_sae, create_feature_dataset, feature_acts, read_records,
+    CheckOptions, ColoredTokens, Example, ExampleOptions, ExtractOptions, ExtractSummary, FeatureDensity,
+    FeatureRecord, LongDocuments, MaxActivatingExamples, Packing, Records, SaeCheck, check_fits, check_sae,
+    create_feature_dataset, feature_acts, feature_density, max_activating_examples, read_records,
 };
 pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, hook_name_of};
 pub use hub::{HubSettings, Patience, RepoKind};
@@ -105,7 +106,11 @@ pub use model::{
     ModelOptions, NormalizationType, PositionalEmbedding, PrincipalComponents, RopeScaling, Rotary,
     SpecialTokens, TokenBatch, Tokenizer, char_offsets,
 };
-pub use plot::{Figure, features_figure, lens_figure, tokens_figure, tree_dot, tree_figure};
+pub use plot::{
+    Color, Colors, Figure, HeatmapOptions, HistogramOptions, PlotOptions, Series, features_figure,
+    lens_figure, plot_activations, plot_bars, plot_density, plot_heatmap, plot_histogram, plot_line,
+    plot_scatter, tokens_figure, tree_dot, tree_figure,
+};
 pub use progress::{Progress, Report};
 pub use registry::{
     Registry, RegistrySae, Release, ReleaseListing, Releases, SaeFilter, SaeListing, Saes, list_releases,
@@ -115,5 +120,8 @@ pub use repo::Repo;
 pub use sae::{
     Architecture, Feature, FeatureActivation, Features, LoadReport, Normalization, Sae, SaeConfig, SaeOptions,
 };
-pub use script::{Help, HelpEntry, Session};
+pub use script::{
+    Completeness, Completion, CompletionKind, Completions, Help, HelpEntry, Host, Piece, PieceKind, Session,
+    Variable,
+};
 pub use tensors::{load_npy, load_safetensors, save_npy, save_safetensors};

@@ -109,7 +109,7 @@ fn run(command: Command, progress: &Progress) -> Result<()> {
         Command::Eval { expression } => {
             let (mut session, lost) = session(progress);
             if let Some(value) = session.eval(&expression)? {
-                print(&value)?;
+                print(&value.text)?;
             }
             lost.take().map_or(Ok(()), Err)
         }

@@ -27,7 +27,7 @@ font-size:12px;margin-right:.6em;font-variant-numeric:tabular-nums}\
 /// A branch is open at first if it is at least so likely.
 const OPEN: f64 = 0.02;
 
-fn piece(body: &str) -> String {
+pub(super) fn piece(body: &str) -> String {
     format!("<div class=\"saescope\">{STYLE}{body}</div>")
 }
 
@@ -39,15 +39,64 @@ pub(super) fn preformatted(text: &str) -> String {
     piece(&format!("<pre>{}</pre>", escape(text)))
 }
 
-/// A tree whose branches fold.
-pub(super) fn tree(tree: &DefinitionTree) -> String {
+/// Rows of cells that are HTML already, under a header if there is one; the first `numbers` columns are numbers.
+pub(super) fn grid(header: &[&str], rows: &[Vec<String>], numbers: usize) -> String {
+    let class = |i: usize| if i < numbers { " class=\"n\"" } else { "" };
+    let mut table = "<table>".to_owned();
+    let mut row = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
+        table += "<tr>";
+        for (i, cell) in cells.enumerate() {
+            let _ = write!(table, "<{tag}{}>{cell}</{tag}>", class(i));
+        }
+        table += "</tr>";
+    };
+    if !header.is_empty() {
+        row("th", &mut header.iter().copied());
+    }
+    for cells in rows {
+        row("td", &mut cells.iter().map(String::as_str));
+    }
+    table + "</table>"
+}
+
+/// A line that unfolds to names and values.
+pub(super) fn folded(line: &str, rows: &[(String, String)]) -> String {
+    let rows: Vec<_> = rows.iter().map(|(name, value)| vec![escape(name), escape(value)]).collect();
+    let table = grid(&[], &rows, 0);
+    piece(&format!("<details><summary>{}</summary>{table}</details>", escape(line)))
+}
+
+/// A text whose lines are names and values, with spaces between them, as a table.
+pub(super) fn lines(text: &str) -> String {
+    let cells = |line: &str| {
+        let (name, value) = line.split_once("  ").unwrap_or((line, ""));
+        vec![escape(name.trim()), escape(value.trim())]
+    };
+    piece(&grid(&[], &text.lines().map(cells).collect::<Vec<_>>(), 0))
+}
+
+/// What is said below a table that does not show everything.
+pub(super) fn more(n: usize, shown: usize, what: &str) -> String {
+    if n <= shown {
+        String::new()
+    } else {
+        format!("<div style=\"opacity:.6\">… {} more {what}</div>", n - shown)
+    }
+}
+
+/// A tree whose branches fold, or the part of it that is `shown`.
+pub(super) fn tree(tree: &DefinitionTree, shown: &DefinitionTree) -> String {
     let mut body = format!(
         "<div><b>{}</b></div><div style=\"opacity:.6\">{} &nbsp; {}</div>",
         escape(&visible_line(&tree.params.vector.title())),
         escape(&visible_line(&tree.params.prompt.replace("{}", "*"))),
         escape(&tree.extent())
     );
-    branches(&tree.root, &mut body);
+    branches(&shown.root, &mut body);
+    if shown.len() < tree.len() {
+        let _ =
+            write!(body, "<div style=\"opacity:.6\">(the {} likeliest of {})</div>", shown.len(), tree.len());
+    }
     piece(&body)
 }
 
@@ -133,35 +182,44 @@ pub(super) fn sweep(sweep: &ScaleSweep) -> String {
     piece(&(body + "</div>"))
 }
 
-/// A whole page.
-pub(super) fn page(title: &str, parts: &[Part]) -> Result<String> {
+/// Parts one below another.
+pub(super) fn parts(parts: &[Part]) -> Result<String> {
     let mut body = String::new();
     for part in parts {
         // Writing to a string does not fail.
         let _ = match part {
             Part::Heading(heading) => write!(body, "<h2>{}</h2>", escape(heading)),
             Part::Text(text) => write!(body, "<p>{}</p>", escape(text)),
-            Part::Value(value) => write!(body, "{}", shown(*value)?),
+            Part::Value(value) => {
+                let html = inline(*value)?.unwrap_or_else(|| preformatted(&value.text()));
+                write!(body, "{html}")
+            }
         };
     }
+    Ok(body)
+}
+
+/// A whole page.
+pub(super) fn page(title: &str, parts: &[Part]) -> Result<String> {
     Ok(format!(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>\
          body{{font-family:ui-sans-serif,system-ui,'DejaVu Sans',sans-serif;color:#1a1a1a;background:#fff;margin:2em auto;\
          max-width:75em;padding:0 1.5em}}h1{{font-size:1.6em}}h2{{font-size:1.15em;margin-top:2em;border-bottom:1px solid \
-         #d9dce1;padding-bottom:.3em}}.picture{{overflow:auto;max-height:46em}}.picture svg{{display:block}}\
-         .folded>summary{{cursor:pointer;color:#555}}\
+         #d9dce1;padding-bottom:.3em}}svg{{display:block}}summary{{cursor:pointer;color:#555}}\
          </style></head><body><h1>{title}</h1>{body}</body></html>\n",
-        title = escape(title)
+        title = escape(title),
+        body = self::parts(parts)?
     ))
 }
 
-/// A value with its picture, and what else there is to see of it.
-fn shown(value: &dyn Shown) -> Result<String> {
-    let Some(figure) = value.figure() else { return Ok(value.html()) };
+/// A value among other things: its picture, if it has one, and what else there is to see of it.
+pub(super) fn inline(value: &dyn Shown) -> Result<Option<String>> {
+    let Some(figure) = value.preview() else { return Ok(value.html()) };
     let svg = figure.svg()?;
     let svg = &svg[svg.find("<svg").unwrap_or_default()..];
-    let (picture, html) = (format!("<div class=\"picture\">{svg}</div>"), value.html());
-    let (first, summary, second) =
-        if value.folds() { (html, "as a picture", picture) } else { (picture, "as a table", html) };
-    Ok(format!("{first}<details class=\"folded\"><summary>{summary}</summary>{second}</details>"))
+    let picture = format!("<div style=\"overflow:auto;max-height:46em\">{svg}</div>");
+    Ok(Some(match value.html() {
+        Some(html) => format!("{picture}<details><summary>as text</summary>{html}</details>"),
+        None => picture,
+    }))
 }

@@ -1,43 +1,65 @@
 //! Every shown value in the forms that it has: text for a terminal, HTML for a notebook, pictures, JSON and others for
 //! files.
 //!
-//! Each form is made when it is asked for, and no sooner: the bitmap of a large tree takes a second.
+//! Each form is made when it is asked for, and no sooner: the bitmap of a large tree takes a second. What a face shows at
+//! once is a [`Bundle`], whose forms are short.
 
 mod html;
+mod meaning;
+mod records;
 mod text;
+mod tokens;
+mod values;
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::interpret::{DefinitionTree, FeatureVector, LogitLens, ScaleSweep, SimilarFeatures, TokenList};
-use crate::plot::{Figure, features_figure, lens_figure, tokens_figure, tree_dot, tree_figure};
+use crate::interpret::DefinitionTree;
+use crate::plot::Figure;
 use serde::Serialize;
+use std::io::Write;
 use std::path::Path;
 
-/// A value that can be shown.
+/// The most bytes of JSON in a bundle.
+const MOST_JSON: usize = 1 << 18;
+
+/// A value that can be shown: in a terminal, a notebook, a picture, a file.
 pub trait Shown: std::fmt::Debug {
     /// What it is, in a few words.
     fn title(&self) -> String;
 
-    /// For a terminal.
+    /// For a terminal, whole.
     fn text(&self) -> String;
 
-    /// A piece of HTML that needs nothing else: no script, no files, and its style touches nothing around it.
-    fn html(&self) -> String;
+    /// For a terminal, as much as fits a screen or two.
+    fn brief(&self) -> String {
+        self.text()
+    }
 
-    /// All that it is, to be read back.
+    /// [`Shown::brief`] with the colours of a terminal, if it has any.
+    fn ansi(&self) -> Option<String> {
+        None
+    }
+
+    /// A piece of HTML that needs nothing else: no script, no files, and its style touches nothing around it. None where
+    /// the text says it as well.
+    fn html(&self) -> Option<String> {
+        None
+    }
+
+    /// Writes all that it is as JSON, to be read back.
     ///
     /// # Errors
-    /// Numbers that JSON has not.
-    fn json(&self) -> Result<String>;
+    /// A value that JSON has not; what the writer returns.
+    fn write_json(&self, out: &mut dyn Write) -> Result<()>;
 
     /// As a picture, if it is one.
     fn figure(&self) -> Option<Figure> {
         None
     }
 
-    /// Whether the HTML is what one reads first, because it folds, and the picture comes behind it.
-    fn folds(&self) -> bool {
-        false
+    /// As a picture among other things: of something large the part that matters most.
+    fn preview(&self) -> Option<Figure> {
+        self.figure()
     }
 
     /// As a graph in Graphviz' language, if it is one.
@@ -51,6 +73,99 @@ pub trait Shown: std::fmt::Debug {
     /// A text that cannot be written.
     fn csv(&self) -> Result<Option<String>> {
         Ok(None)
+    }
+
+    /// All that it is as JSON, to be read back.
+    ///
+    /// # Errors
+    /// A value that JSON has not.
+    fn json(&self) -> Result<String> {
+        let mut bytes = Vec::new();
+        self.write_json(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// A value in the forms that notebooks and terminals show: made once, sent anywhere.
+///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// let mut session = saescope::Session::new(saescope::Progress::default(), |_: &str| ());
+/// let bundle = session.eval("load_model(\"demo\").W_E[0]")?.unwrap_or_default();
+/// assert!(bundle.text.starts_with("Tensor [192] f32"));
+/// assert!(bundle.json.is_some_and(|json| json.contains("\"shape\"")));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Bundle {
+    /// For a terminal without colours, and for everything that knows nothing else.
+    pub text: String,
+    /// For a terminal with colours, where these say something.
+    pub ansi: Option<String>,
+    /// For a notebook, with the picture in it if there is one; none where the text says it as well.
+    pub html: Option<String>,
+    /// The picture.
+    pub figure: Option<Figure>,
+    /// The value as data, where that is at most 256 KiB; [`save`] writes any.
+    pub json: Option<String>,
+}
+
+impl Bundle {
+    /// The forms of a value.
+    ///
+    /// # Errors
+    /// A picture that cannot be drawn.
+    pub fn of(value: &dyn Shown) -> Result<Bundle> {
+        let mut json = AtMost { bytes: Vec::new() };
+        let whole = value.write_json(&mut json).is_ok();
+        Ok(Bundle {
+            text: value.brief(),
+            ansi: value.ansi(),
+            html: html::inline(value)?,
+            figure: value.preview(),
+            json: whole.then(|| String::from_utf8_lossy(&json.bytes).into_owned()),
+        })
+    }
+
+    /// A text as it is.
+    pub fn of_text(text: impl Into<String>) -> Bundle {
+        Bundle { text: text.into(), ..Default::default() }
+    }
+
+    /// The picture as SVG, if there is one.
+    ///
+    /// # Errors
+    /// A picture that cannot be drawn.
+    pub fn svg(&self) -> Result<Option<String>> {
+        self.figure.as_ref().map(Figure::svg).transpose()
+    }
+
+    /// The picture as PNG, if there is one.
+    ///
+    /// # Errors
+    /// A picture that cannot be drawn.
+    pub fn png(&self) -> Result<Option<Vec<u8>>> {
+        self.figure.as_ref().map(Figure::png).transpose()
+    }
+}
+
+/// What takes so many bytes and no more.
+struct AtMost {
+    bytes: Vec<u8>,
+}
+
+impl Write for AtMost {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + bytes.len() > MOST_JSON {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -129,9 +244,34 @@ fn no_form(value: &dyn Shown, path: &Path) -> Error {
     .with_hint(format!("the extension says what to write: this is {}", value.title()))
 }
 
-fn json(value: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string_pretty(value);
-    Ok(text.map_err(|e| Error::invalid("a value", "one that can be written as JSON", e))? + "\n")
+/// A value among other things, as HTML; none where the text says it as well.
+///
+/// # Errors
+/// A picture that cannot be drawn.
+pub(crate) fn inline(value: &dyn Shown) -> Result<Option<String>> {
+    html::inline(value)
+}
+
+/// Parts one below another, as HTML.
+///
+/// # Errors
+/// A picture that cannot be drawn.
+pub(crate) fn inline_parts(parts: &[Part]) -> Result<String> {
+    html::parts(parts)
+}
+
+/// A table of texts as HTML, the first of `n` rows.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>], n: usize) -> String {
+    let rows: Vec<Vec<_>> =
+        rows.iter().map(|row| row.iter().map(|cell| html::escape(cell)).collect()).collect();
+    html::piece(&format!("{}{}", html::grid(header, &rows, 0), html::more(n, rows.len(), "rows")))
+}
+
+/// Writes what serde makes of a value.
+pub(crate) fn to_json(value: &(impl Serialize + ?Sized), mut out: &mut dyn Write) -> Result<()> {
+    let written = serde_json::to_writer_pretty(&mut out, value);
+    written.map_err(|e| Error::invalid("a value", "one that can be written as JSON", e))?;
+    out.write_all(b"\n").map_err(|e| Error::invalid("JSON", "room to write it to", e))
 }
 
 /// Reads a tree that [`save`] has written as JSON.
@@ -144,156 +284,4 @@ pub fn load_tree(path: &Path) -> Result<DefinitionTree> {
         Error::malformed(path, format!("not a definition tree: {error}"))
             .with_hint("`tree.save(\"tree.json\")` writes one; a .jsonl file of many is read by `read_trees`")
     })
-}
-
-impl Shown for DefinitionTree {
-    fn title(&self) -> String {
-        format!("the definition tree of {}", self.params.vector.title())
-    }
-
-    fn text(&self) -> String {
-        text::tree(self, None)
-    }
-
-    fn html(&self) -> String {
-        html::tree(self)
-    }
-
-    fn json(&self) -> Result<String> {
-        json(self)
-    }
-
-    fn folds(&self) -> bool {
-        true
-    }
-
-    fn figure(&self) -> Option<Figure> {
-        Some(tree_figure(self))
-    }
-
-    fn dot(&self) -> Option<String> {
-        Some(tree_dot(self))
-    }
-}
-
-impl std::fmt::Display for DefinitionTree {
-    /// As much as fits a screen or two: the likeliest nodes.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const NODES: usize = 120;
-        f.write_str(&text::tree(self, Some(NODES)))
-    }
-}
-
-impl Shown for TokenList {
-    fn title(&self) -> String {
-        self.params.title()
-    }
-
-    fn text(&self) -> String {
-        self.to_string()
-    }
-
-    fn html(&self) -> String {
-        html::tokens(&self.tokens)
-    }
-
-    fn json(&self) -> Result<String> {
-        json(self)
-    }
-
-    fn figure(&self) -> Option<Figure> {
-        Some(tokens_figure(self))
-    }
-
-    fn csv(&self) -> Result<Option<String>> {
-        self.to_csv().map(Some)
-    }
-}
-
-impl Shown for LogitLens {
-    fn title(&self) -> String {
-        format!("the logit lens of {}", self.params.title())
-    }
-
-    fn text(&self) -> String {
-        self.to_string()
-    }
-
-    fn html(&self) -> String {
-        html::lens(self)
-    }
-
-    fn json(&self) -> Result<String> {
-        json(self)
-    }
-
-    fn figure(&self) -> Option<Figure> {
-        Some(lens_figure(self))
-    }
-}
-
-impl Shown for SimilarFeatures {
-    fn title(&self) -> String {
-        format!("features like {} of {}", self.feature, self.sae)
-    }
-
-    fn text(&self) -> String {
-        self.to_string()
-    }
-
-    fn html(&self) -> String {
-        html::features(self)
-    }
-
-    fn json(&self) -> Result<String> {
-        json(self)
-    }
-
-    fn figure(&self) -> Option<Figure> {
-        Some(features_figure(self))
-    }
-}
-
-impl Shown for FeatureVector {
-    fn title(&self) -> String {
-        self.params.title()
-    }
-
-    fn text(&self) -> String {
-        self.to_string()
-    }
-
-    fn html(&self) -> String {
-        html::preformatted(&self.to_string())
-    }
-
-    fn json(&self) -> Result<String> {
-        json(self)
-    }
-}
-
-impl Shown for ScaleSweep {
-    fn title(&self) -> String {
-        format!("scales of {}", self.best().params.vector.title())
-    }
-
-    fn text(&self) -> String {
-        self.to_string()
-    }
-
-    fn html(&self) -> String {
-        html::sweep(self)
-    }
-
-    fn json(&self) -> Result<String> {
-        json(self)
-    }
-
-    fn folds(&self) -> bool {
-        true
-    }
-
-    fn figure(&self) -> Option<Figure> {
-        Some(tree_figure(self.best()))
-    }
 }

@@ -5,24 +5,26 @@ use crate::plot::{percent, ratio, visible_line};
 
 /// A tree as indented text. With `most`, only so many of the likeliest nodes, and a note about the others.
 pub(super) fn tree(tree: &DefinitionTree, most: Option<usize>) -> String {
-    let all = tree.len();
-    let cutoff = most.filter(|most| *most < all).and_then(|most| {
-        let mut probabilities = Vec::with_capacity(all);
-        collect(&tree.root, &mut probabilities);
-        probabilities.sort_by(|a, b| b.total_cmp(a));
-        probabilities.get(most).copied()
-    });
-    let trimmed = cutoff.map(|cutoff| tree.trim(cutoff.next_up()));
-    let shown = trimmed.as_ref().unwrap_or(tree);
+    let likeliest = most.and_then(|most| likeliest(tree, most));
+    let shown = likeliest.as_ref().map_or(tree, |(likeliest, _)| likeliest);
     let mut lines = vec![
         visible_line(&tree.params.vector.title()),
         format!("{}   {}", visible_line(&tree.params.prompt.replace("{}", "*")), tree.extent()),
     ];
     branches(&shown.root, "", &mut lines);
-    if let Some(cutoff) = cutoff {
+    if let Some((_, cutoff)) = likeliest {
         lines.push(format!("(what is less likely than {} is not shown)", percent(cutoff)));
     }
     lines.join("\n")
+}
+
+/// The tree of so many of the likeliest nodes, and how likely these are at the least; nothing if there are no others.
+pub(super) fn likeliest(tree: &DefinitionTree, most: usize) -> Option<(DefinitionTree, f64)> {
+    let mut probabilities = Vec::with_capacity(tree.len());
+    collect(&tree.root, &mut probabilities);
+    probabilities.sort_by(|a, b| b.total_cmp(a));
+    let cutoff = *probabilities.get(most)?;
+    Some((tree.trim(cutoff.next_up()), cutoff))
 }
 
 fn collect(node: &TreeNode, probabilities: &mut Vec<f64>) {

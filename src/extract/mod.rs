@@ -4,18 +4,24 @@
 //! the records do not depend on how.
 
 mod check;
+mod examples;
 mod options;
 mod pipeline;
 mod record;
 mod summary;
 mod tap;
+mod tokens;
 mod windows;
 
 pub use check::{CheckOptions, SaeCheck, check_sae};
+pub use examples::{
+    Example, ExampleOptions, FeatureDensity, MaxActivatingExamples, feature_density, max_activating_examples,
+};
 pub use options::{ExtractOptions, LongDocuments, Packing};
 pub use record::{FeatureRecord, Records, read_records};
 pub use summary::ExtractSummary;
 pub use tap::{check_fits, feature_acts};
+pub use tokens::ColoredTokens;
 
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::{Error, Result};

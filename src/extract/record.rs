@@ -42,6 +42,13 @@ impl FeatureRecord {
         writer.write_all(b"\n")
     }
 
+    /// How many tokens there are, and the mean number of active features at one.
+    pub(crate) fn counts(&self) -> String {
+        let active: usize = self.active_features.iter().map(Vec::len).sum();
+        let l0 = active as f64 / self.tokens.len().max(1) as f64;
+        format!("{} tokens, L0 {l0:.1}", self.tokens.len())
+    }
+
     /// Checks that the arrays agree in length, and that features ascend.
     fn check(&self) -> Result<(), String> {
         let n = self.tokens.len();
@@ -138,9 +145,7 @@ impl std::fmt::Display for FeatureRecord {
         const SHOWN: usize = 60;
         let text: String = self.text.chars().take(SHOWN).collect();
         let more = if self.text.chars().nth(SHOWN).is_some() { "…" } else { "" };
-        let active: usize = self.active_features.iter().map(Vec::len).sum();
-        let l0 = active as f64 / self.tokens.len().max(1) as f64;
-        write!(f, "FeatureRecord {text:?}{more}, {} tokens, L0 {l0:.1}", self.tokens.len())
+        write!(f, "FeatureRecord {text:?}{more}, {}", self.counts())
     }
 }
 

@@ -3,10 +3,12 @@
 /// A range of numbers along a line of pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Axis {
+    /// The ends of the range; of a logarithmic axis their decimal logarithms.
     least: f64,
     most: f64,
     start: f64,
     length: f64,
+    is_log: bool,
 }
 
 impl Axis {
@@ -17,17 +19,51 @@ impl Axis {
             (true, _) => (least - least.abs().max(1.0) / 2.0, least + least.abs().max(1.0) / 2.0),
             _ => (0.0, 1.0),
         };
-        Axis { least, most, start, length }
+        Axis { least, most, start, length, is_log: false }
+    }
+
+    /// The same with distances that are ratios of numbers. What is not above zero has no place on it.
+    pub(super) fn log((least, most): (f64, f64), start: f64, length: f64) -> Self {
+        let least = if least > 0.0 { least } else { most / 1000.0 };
+        Axis { is_log: true, ..Axis::new((least.log10(), most.log10()), start, length) }
     }
 
     /// Where a number is; at the start for what is no number.
     pub(super) fn at(&self, x: f64) -> f64 {
+        let x = if self.is_log { x.log10() } else { x };
         let part = (x / 2.0 - self.least / 2.0) / (self.most / 2.0 - self.least / 2.0);
         self.start + if part.is_nan() { 0.0 } else { part.clamp(0.0, 1.0) } * self.length
     }
 
+    /// Whether a number is in the range.
+    pub(super) fn holds(&self, x: f64) -> bool {
+        let x = if self.is_log { x.log10() } else { x };
+        x >= self.least && x <= self.most
+    }
+
     /// About `count` round numbers in the range, with their texts.
     pub(super) fn ticks(&self, count: usize) -> Vec<(f64, String)> {
+        if self.is_log { self.powers(count) } else { self.steps(count) }
+    }
+
+    /// Powers of ten, and where these are few, their double and fivefold too.
+    fn powers(&self, count: usize) -> Vec<(f64, String)> {
+        if self.most - self.least < 1.0 {
+            let ends = (10f64.powf(self.least), 10f64.powf(self.most));
+            return Axis::new(ends, self.start, self.length).steps(count);
+        }
+        let (first, last) = (self.least.floor() as i32, self.most.ceil() as i32);
+        let stride = (((last - first) as usize).div_ceil(count.max(1))).max(1);
+        let factors: &[f64] = if self.most - self.least < 2.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let powers = (first..=last).step_by(stride);
+        let numbers = powers.flat_map(|power| factors.iter().map(move |factor| (factor, power)));
+        let ticks = numbers.map(|(factor, power)| (factor * 10f64.powi(power), power_text(*factor, power)));
+        // A little beyond the ends, for what rounding has moved.
+        let holds = |x: f64| x.log10() >= self.least - 1e-9 && x.log10() <= self.most + 1e-9;
+        ticks.filter(|(x, _)| holds(*x)).collect()
+    }
+
+    fn steps(&self, count: usize) -> Vec<(f64, String)> {
         let rough = (self.most / 2.0 - self.least / 2.0) * 2.0 / count.max(1) as f64;
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].into_iter().find(|m| m * power >= rough).unwrap_or(10.0) * power;
@@ -40,9 +76,30 @@ impl Axis {
         let text = |x: f64| {
             // Zero has no sign.
             let x = if x.abs() < step / 1e6 { 0.0 } else { x };
-            if decimals > 5 || x.abs() >= 1e6 { format!("{x:.1e}") } else { format!("{x:.decimals$}") }
+            if decimals <= 5 && x.abs() < 1e6 {
+                return format!("{x:.decimals$}");
+            }
+            // As many digits as tell one from the next.
+            let digits = (x.abs().log10().floor() - step.log10().floor()).clamp(0.0, 12.0) as usize;
+            format!("{x:.digits$e}")
         };
         places.take_while(|x| *x <= self.most + step * 1e-6).map(|x| (x, text(x))).collect()
+    }
+}
+
+/// A factor times a power of ten as a number, or with an exponent where that would be long.
+fn power_text(factor: f64, power: i32) -> String {
+    match power {
+        0..=4 => format!("{}", factor * 10f64.powi(power)),
+        -3..0 => format!("{:.*}", power.unsigned_abs() as usize, factor * 10f64.powi(power)),
+        _ => {
+            let raised = |c: char| match c {
+                '-' => '⁻',
+                digit => "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(digit as usize - '0' as usize).unwrap_or(digit),
+            };
+            let exponent: String = power.to_string().chars().map(raised).collect();
+            if factor == 1.0 { format!("10{exponent}") } else { format!("{factor}·10{exponent}") }
+        }
     }
 }
 
@@ -55,6 +112,29 @@ pub(super) fn range(numbers: impl Iterator<Item = f64>) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ticks_of_a_logarithmic_axis_are_powers() {
+        let texts = |range, count| {
+            let ticks = Axis::log(range, 0.0, 100.0).ticks(count);
+            ticks.into_iter().map(|(_, text)| text).collect::<Vec<_>>()
+        };
+        assert_eq!(texts((1e-6, 1.0), 7), ["10⁻⁶", "10⁻⁵", "10⁻⁴", "0.001", "0.01", "0.1", "1"]);
+        assert_eq!(texts((1.0, 50.0), 5), ["1", "2", "5", "10", "20", "50"]);
+        assert_eq!(
+            texts((1e-12, 1e8), 5),
+            ["10⁻¹²", "10⁻⁸", "10⁻⁴", "1", "10⁴", "10⁸"].map(|t| t.replace("10⁴", "10000"))
+        );
+        let axis = Axis::log((1.0, 100.0), 0.0, 100.0);
+        assert!((axis.at(10.0) - 50.0).abs() < 1e-9);
+        assert!(axis.holds(100.0) && !axis.holds(0.0) && !axis.holds(-1.0) && !axis.holds(f64::NAN));
+        assert_eq!(axis.at(-1.0), 0.0);
+        for range in [(0.0, 0.0), (-1.0, 5.0), (f64::NAN, f64::NAN), (f64::MIN_POSITIVE, f64::MAX)] {
+            let axis = Axis::log(range, 0.0, 100.0);
+            assert!(axis.ticks(5).len() < 20, "{range:?}");
+            assert!((0.0..=100.0).contains(&axis.at(1.0)), "{range:?}");
+        }
+    }
 
     #[test]
     fn ticks_are_round_and_few() {

@@ -3,9 +3,10 @@
 use super::font;
 use super::page::{Anchor, Colour, Mark, Page};
 use crate::error::{Error, Result};
+use base64::Engine;
 use plotters::backend::{BitMapBackend, DrawingBackend, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color, IntoFont, RGBColor, ShapeStyle, TextStyle};
+use plotters::style::{Color, FontTransform, IntoFont, RGBColor, ShapeStyle, TextStyle};
 
 /// White around the picture.
 const MARGIN: f64 = 16.0;
@@ -68,6 +69,13 @@ impl Figure {
                     let style = TextStyle::from(font).color(&colour).pos(Pos::new(h_pos, VPos::Center));
                     draw(backend.draw_text(text, &style, at(*x, *y)))?;
                 }
+                Mark::Upright { x, y, em, colour, text } => {
+                    let font =
+                        (FAMILY, em * FINE * PLOTTERS_EM).into_font().transform(FontTransform::Rotate270);
+                    let colour = rgb(*colour);
+                    let style = TextStyle::from(font).color(&colour).pos(Pos::new(HPos::Right, VPos::Center));
+                    draw(backend.draw_text(text, &style, at(*x, *y)))?;
+                }
                 Mark::Line { points, width, colour } => {
                     let style = stroke(*colour, (width * FINE).round().max(1.0) as u32);
                     draw(backend.draw_path(points.iter().map(|(x, y)| at(*x, *y)), &style))?;
@@ -81,10 +89,15 @@ impl Figure {
                     let (from, to) = (at(*left, *top), at(left + width, top + height));
                     draw(backend.draw_rect(from, to, &style, true))?;
                 }
+                // plotters has no bitmaps in an SVG: they come below.
+                Mark::Cells { .. } => {}
             }
         }
         draw(backend.present())?;
         drop(backend);
+        let end = svg.rfind("</svg>").unwrap_or(svg.len());
+        let cells: Vec<_> = self.page.marks.iter().filter_map(|mark| cells_image(mark, at)).collect();
+        svg.insert_str(end, &cells.into_iter().collect::<Result<String>>()?);
         // The size on a screen; the view box keeps the tenths.
         let header = |width: u32, height: u32| format!("<svg width=\"{width}\" height=\"{height}\"");
         Ok(svg.replacen(&header(size.0, size.1), &header(width, height), 1))
@@ -144,6 +157,9 @@ impl Band {
         drop(backend);
         let mut pixels = self.smaller(&large);
         for mark in &page.marks {
+            if let Mark::Cells { left, top, width, height, columns, colours } = mark {
+                self.draw_cells((*left, *top), (*width, *height), (*columns, colours), &mut pixels);
+            }
             if let Mark::Text { x, y, em, anchor, colour, text } = mark {
                 let width = match anchor {
                     Anchor::Start => 0.0,
@@ -151,6 +167,9 @@ impl Band {
                     Anchor::End => font::width(text, *em),
                 };
                 self.draw_text(text, *em, (x - width, *y), *colour, &mut pixels);
+            }
+            if let Mark::Upright { x, y, em, colour, text } = mark {
+                self.draw_upright(text, *em, (*x, *y), *colour, &mut pixels);
             }
         }
         Ok(pixels)
@@ -162,7 +181,7 @@ impl Band {
         let across = |x: f64| (x + MARGIN) * scale;
         let down = |y: f64| (y + MARGIN) * scale - (self.top * SMOOTH) as f64;
         match mark {
-            Mark::Text { .. } => {}
+            Mark::Text { .. } | Mark::Upright { .. } | Mark::Cells { .. } => {}
             Mark::Line { points, width, colour } => {
                 let width = (width * scale).round().max(1.0);
                 let style = stroke(*colour, width as u32);
@@ -226,6 +245,31 @@ impl Band {
         pixels
     }
 
+    /// Every pixel has the colour of the cell that it is in.
+    fn draw_cells(
+        &self,
+        (left, top): (f64, f64),
+        (width, height): (f64, f64),
+        (columns, colours): (usize, &[Colour]),
+        pixels: &mut [u8],
+    ) {
+        let rows = colours.len() / columns.max(1);
+        // Which cell the middle of a pixel is in.
+        let cell = |pixel: usize, start: f64, length: f64, n: usize| {
+            let part = ((pixel as f64 + 0.5) / self.density - MARGIN - start) / length;
+            (0.0..1.0).contains(&part).then(|| ((part * n as f64) as usize).min(n - 1))
+        };
+        let of_columns: Vec<_> = (0..self.columns).map(|x| cell(x, left, width, columns)).collect();
+        for (y, line) in pixels.chunks_exact_mut(self.columns * 3).enumerate() {
+            let Some(row) = cell(self.top + y, top, height, rows) else { continue };
+            for (pixel, column) in line.chunks_exact_mut(3).zip(&of_columns) {
+                if let Some(colour) = column.and_then(|column| colours.get(row * columns + column)) {
+                    pixel.copy_from_slice(&[colour.0, colour.1, colour.2]);
+                }
+            }
+        }
+    }
+
     fn draw_text(&self, text: &str, em: f64, (x, y): (f64, f64), colour: Colour, pixels: &mut [u8]) {
         let size = em * self.density;
         let middle = (y + MARGIN) * self.density - self.top as f64;
@@ -234,16 +278,67 @@ impl Band {
         }
         let start = ((x + MARGIN) * self.density, middle);
         font::draw(text, size, start, &mut |column, row, coverage| {
-            let inside = (0..self.columns as i64).contains(&column) && (0..self.rows as i64).contains(&row);
-            if inside {
-                let first = (row as usize * self.columns + column as usize) * 3;
-                for (old, new) in pixels[first..first + 3].iter_mut().zip([colour.0, colour.1, colour.2]) {
-                    let mixed = f32::from(*old) + (f32::from(new) - f32::from(*old)) * coverage;
-                    *old = mixed.round() as u8;
-                }
-            }
+            self.ink(column, row, colour, coverage, pixels);
         });
     }
+
+    /// A text that ends at `y`, above: what a line of text has to its right is upwards here.
+    fn draw_upright(&self, text: &str, em: f64, (x, y): (f64, f64), colour: Colour, pixels: &mut [u8]) {
+        let size = em * self.density;
+        let middle = ((x + MARGIN) * self.density).round() as i64;
+        let bottom = (y + MARGIN + font::width(text, em)) * self.density - self.top as f64;
+        if bottom < 0.0 || bottom - font::width(text, size) > self.rows as f64 {
+            return;
+        }
+        font::draw(text, size, (0.0, 0.0), &mut |along, across, coverage| {
+            self.ink(middle + across, bottom.round() as i64 - along, colour, coverage, pixels);
+        });
+    }
+
+    /// Covers a part of one pixel.
+    fn ink(&self, column: i64, row: i64, colour: Colour, coverage: f32, pixels: &mut [u8]) {
+        if !(0..self.columns as i64).contains(&column) || !(0..self.rows as i64).contains(&row) {
+            return;
+        }
+        let first = (row as usize * self.columns + column as usize) * 3;
+        for (old, new) in pixels[first..first + 3].iter_mut().zip([colour.0, colour.1, colour.2]) {
+            let mixed = f32::from(*old) + (f32::from(new) - f32::from(*old)) * coverage;
+            *old = mixed.round() as u8;
+        }
+    }
+}
+
+/// Cells as a bitmap in an SVG, at `at` of the page: every cell so many pixels that they have borders everywhere,
+/// whatever a viewer does with bitmaps.
+fn cells_image(mark: &Mark, at: impl Fn(f64, f64) -> (i32, i32)) -> Option<Result<String>> {
+    let Mark::Cells { left, top, width, height, columns, colours } = mark else { return None };
+    let rows = colours.len() / (*columns).max(1);
+    if rows == 0 {
+        return None;
+    }
+    let fit = |length: f64, n: usize| ((length * DENSITY / n as f64).ceil() as usize).clamp(1, 64);
+    let (wide, tall) = (fit(*width, *columns), fit(*height, rows));
+    let mut pixels = Vec::with_capacity(colours.len() * wide * tall * 3);
+    for row in colours.chunks_exact(*columns) {
+        let line: Vec<u8> = row.iter().flat_map(|c| [c.0, c.1, c.2].repeat(wide)).collect();
+        pixels.extend(line.repeat(tall));
+    }
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, (columns * wide) as u32, (rows * tall) as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let written = encoder.write_header().and_then(|mut file| file.write_image_data(&pixels));
+    if let Err(error) = written {
+        return Some(Err(not_encoded(error)));
+    }
+    let ((x, y), (right, bottom)) = (at(*left, *top), at(left + width, top + height));
+    Some(Ok(format!(
+        "<image x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{}\" preserveAspectRatio=\"none\" \
+         style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{}\"/>\n",
+        right - x,
+        bottom - y,
+        base64::engine::general_purpose::STANDARD.encode(&bytes)
+    )))
 }
 
 fn rgb((red, green, blue): Colour) -> RGBColor {

@@ -1,10 +1,11 @@
-//! Pictures of plain data: definition trees, token lists, logit lenses, similar features, as SVG and PNG.
+//! Pictures of plain data: charts, definition trees, token lists, logit lenses, similar features, as SVG and PNG.
 //!
 //! A picture is laid out once, as marks on a page ([`Figure`]), and becomes SVG or PNG only when it is asked for: the
 //! layout of a thousand nodes takes a millisecond, their bitmap a second.
 
 mod axis;
 mod bars;
+mod chart;
 mod dot;
 mod figure;
 mod font;
@@ -15,6 +16,10 @@ mod page;
 mod tree;
 
 pub use bars::{features_figure, tokens_figure};
+pub use chart::{
+    Color, Colors, HeatmapOptions, HistogramOptions, PlotOptions, Series, plot_activations, plot_bars,
+    plot_density, plot_heatmap, plot_histogram, plot_line, plot_scatter,
+};
 pub use dot::tree_dot;
 pub use figure::Figure;
 pub use histogram::lens_figure;

@@ -29,12 +29,16 @@ pub(super) enum Anchor {
 pub(super) enum Mark {
     /// Small letters are centred on `y`; `em` is the size.
     Text { x: f64, y: f64, em: f64, anchor: Anchor, colour: Colour, text: String },
+    /// A text that is read from below: small letters are centred on `x`, and it ends at `y`, above.
+    Upright { x: f64, y: f64, em: f64, colour: Colour, text: String },
     /// A line through points.
     Line { points: Vec<(f64, f64)>, width: f64, colour: Colour },
     /// A filled circle.
     Dot { x: f64, y: f64, radius: f64, colour: Colour },
     /// A filled box.
     Box { left: f64, top: f64, width: f64, height: f64, colour: Colour },
+    /// Filled boxes of one size, row by row, that fill a box.
+    Cells { left: f64, top: f64, width: f64, height: f64, columns: usize, colours: Vec<Colour> },
 }
 
 /// Marks, and how large the page is.
@@ -66,6 +70,11 @@ impl Page {
         text: impl Into<String>,
     ) {
         self.marks.push(Mark::Text { x, y, em, anchor, colour, text: text.into() });
+    }
+
+    /// A text that is read from below and ends at `y`, above.
+    pub(super) fn upright(&mut self, x: f64, y: f64, em: f64, colour: Colour, text: impl Into<String>) {
+        self.marks.push(Mark::Upright { x, y, em, colour, text: text.into() });
     }
 
     /// A line.

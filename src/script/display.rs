@@ -1,16 +1,25 @@
-//! The forms of values that are shown: files, HTML, JSON, and pages of several.
+//! The forms of values that are shown: `display`, files, HTML, JSON, and pages of several; and `input`.
 
+use super::host::Surroundings;
 use super::{ScriptResult, script, show};
-use crate::display::{self, Part, Shown};
+use crate::display::{self, Bundle, Part, Shown};
+use crate::error::{Error, Result};
+use crate::extract::{ColoredTokens, FeatureDensity, MaxActivatingExamples};
 use crate::interpret;
+use crate::plot::Figure;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FuncRegistration, ImmutableString, Module, Variant};
+use std::io::Write;
 use std::path::Path;
 use std::rc::Rc;
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
     let mut module = Module::new();
+    register_forms::<Figure>(&mut module, "Figure");
+    register_forms::<ColoredTokens>(&mut module, "ColoredTokens");
+    register_forms::<MaxActivatingExamples>(&mut module, "MaxActivatingExamples");
+    register_forms::<FeatureDensity>(&mut module, "FeatureDensity");
     register_forms::<interpret::FeatureVector>(&mut module, "FeatureVector");
     register_forms::<interpret::DefinitionTree>(&mut module, "DefinitionTree");
     register_forms::<interpret::ScaleSweep>(&mut module, "ScaleSweep");
@@ -22,29 +31,46 @@ pub(super) fn register(engine: &mut Engine) {
 
 /// `save`, `to_html` and `to_json` of a type.
 fn register_forms<T: Shown + Variant + Clone>(module: &mut Module, name: &str) {
-    let value = format!("value: {name}");
+    let value = format!("value: &mut {name}");
     let describe = |function: &str, params: &[&str], doc: &str| {
         let registration = FuncRegistration::new(function).in_global_namespace().with_purity(true);
-        registration.with_params_info(params).with_comments([format!("/// {doc}")])
+        registration.with_params_info(params).with_comments([doc])
     };
-    let doc = "Writes a tree, a token list or the like to a file; the ending says how: .json, .txt, .html; .svg and .png \
-               for what has a picture, .dot for trees, .csv for token lists.";
+    let doc = "/// Writes a value to a file; the ending says how: .json, .txt, .html; .svg and .png for what has a picture,\n\
+               /// .dot for trees, .csv for token lists.\n\
+               ///\n\
+               /// ```rhai\n\
+               /// plot_line([1, 4, 9]).save(\"squares.svg\");\n\
+               /// ```";
     describe("save", &[&value, "path: String"], doc).set_into_module(
         module,
         |value: &mut T, path: ImmutableString| -> ScriptResult<()> {
             script(display::save(value, Path::new(path.as_str())))
         },
     );
-    let doc = "A tree, a token list or the like as a piece of HTML.";
+    let doc = "/// A value as a piece of HTML, as a notebook shows it.\n\
+               ///\n\
+               /// ```rhai\n\
+               /// print(colored_tokens([\"a\", \" boat\"], [0.0, 2.5]).to_html().contains(\"<span\"));\n\
+               /// ```";
     describe("to_html", &[&value, "String"], doc)
-        .set_into_module(module, |value: &mut T| -> String { value.html() });
-    let doc = "A tree, a token list or the like as JSON.";
+        .set_into_module(module, |value: &mut T| -> ScriptResult<String> { script(html(value)) });
+    let doc = "/// A value as JSON.\n\
+               ///\n\
+               /// ```rhai\n\
+               /// print(parse_json(colored_tokens([\"a\", \" boat\"], [0.0, 2.5]).to_json()).values);\n\
+               /// ```";
     describe("to_json", &[&value, "String"], doc)
         .set_into_module(module, |value: &mut T| -> ScriptResult<String> { script(value.json()) });
 }
 
+fn html(value: &dyn Shown) -> Result<String> {
+    let html = display::inline(value)?;
+    html.map_or_else(|| display::inline_parts(&[Part::Value(value)]), Ok)
+}
+
 /// What is on a page.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 enum Content {
     Heading(String),
     Text(String),
@@ -59,13 +85,11 @@ impl Content {
                 None => Content::Text(text.to_string()),
             };
         }
-        let shown = shown::<interpret::DefinitionTree>(value)
-            .or_else(|| shown::<interpret::FeatureVector>(value))
-            .or_else(|| shown::<interpret::ScaleSweep>(value))
-            .or_else(|| shown::<interpret::TokenList>(value))
-            .or_else(|| shown::<interpret::LogitLens>(value))
-            .or_else(|| shown::<interpret::SimilarFeatures>(value));
-        shown.unwrap_or_else(|| Content::Text(show::text(value).unwrap_or_default()))
+        match show::shown(value) {
+            Some(value) => Content::Value(value),
+            None if value.is_array() || value.is_map() => Content::Value(Rc::new(show::Plain(value.clone()))),
+            None => Content::Text(show::text(value)),
+        }
     }
 
     fn part(&self) -> Part<'_> {
@@ -77,12 +101,8 @@ impl Content {
     }
 }
 
-fn shown<T: Shown + Clone + 'static>(value: &Dynamic) -> Option<Content> {
-    value.read_lock::<T>().map(|value| Content::Value(Rc::new(value.clone())))
-}
-
 /// A page that a script has put together.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Page {
     title: String,
     contents: Vec<Content>,
@@ -94,9 +114,22 @@ impl Page {
     }
 }
 
-impl std::fmt::Display for Page {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Page {:?} of {} parts", self.title, self.contents.len())
+impl Shown for Page {
+    fn title(&self) -> String {
+        format!("the page {:?}", self.title)
+    }
+
+    fn text(&self) -> String {
+        format!("Page {:?} of {} parts", self.title, self.contents.len())
+    }
+
+    fn html(&self) -> Option<String> {
+        let parts: Vec<_> = [Part::Heading(&self.title)].into_iter().chain(self.parts()).collect();
+        display::inline_parts(&parts).ok()
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        display::to_json(&self.title, out)
     }
 }
 
@@ -104,6 +137,34 @@ impl std::fmt::Display for Page {
 mod functions {
     /// Several values on one HTML page.
     pub type Page = super::Page;
+
+    /// Shows a value where it is called: in a notebook with its picture, in a terminal as text.
+    ///
+    /// ```rhai
+    /// for i in 1..3 { display(plot_line([1, i, i * i])); }
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn display(context: NativeCallContext, value: Dynamic) -> ScriptResult<()> {
+        let bundle = script(show::bundle(&value))?.unwrap_or_else(|| Bundle::of_text("()"));
+        if let Some(surroundings) = Surroundings::of(&context) {
+            surroundings.host.display(bundle);
+        }
+        Ok(())
+    }
+
+    /// Asks whoever runs the script for a line of text, and waits for it. Where there is nobody to ask, as in a notebook
+    /// that runs by itself, it is an error.
+    ///
+    /// ```rhai
+    /// let name = "demo";
+    /// try { name = input("Which model? "); } catch { }
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn input(context: NativeCallContext, prompt: &str) -> ScriptResult<String> {
+        let host = Surroundings::of(&context).map(|surroundings| surroundings.host);
+        let host = host.ok_or_else(|| Error::invalid("input", "somebody to ask", "nobody"));
+        script(script(host)?.input(prompt))
+    }
 
     /// An HTML page, whole in one file, of an array of texts and values in their order; a text that begins with `# ` is a
     /// heading. Values come with their pictures.
@@ -141,6 +202,6 @@ mod functions {
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn show_page(page: &mut Page) -> String {
-        page.to_string()
+        page.text()
     }
 }

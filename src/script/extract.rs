@@ -2,6 +2,7 @@
 
 use super::{ScriptResult, options, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
+use crate::display::{Shown, to_json};
 use crate::error::Error;
 use crate::extract::{CheckOptions, SaeCheck, check_sae};
 use crate::model::Model;
@@ -10,6 +11,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map, Module, Variant};
 use serde::Serialize;
 use std::any::TypeId;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub(super) fn register(engine: &mut Engine) {
@@ -58,18 +60,26 @@ fn check(
 }
 
 /// A feature dataset that a script walks through: `for record in read_records(path) { … }`.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct RecordFile(PathBuf);
 
-impl std::fmt::Display for RecordFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Records of {}", self.0.display())
+impl Shown for RecordFile {
+    fn title(&self) -> String {
+        self.text()
+    }
+
+    fn text(&self) -> String {
+        format!("Records of {}", self.0.display())
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> crate::Result<()> {
+        to_json(&self.0, out)
     }
 }
 
 impl RecordFile {
     /// The records from the first, or the error of a file that cannot be opened.
-    fn records(&self) -> Box<dyn Iterator<Item = crate::Result<crate::extract::FeatureRecord>>> {
+    pub(super) fn records(&self) -> Box<dyn Iterator<Item = crate::Result<crate::extract::FeatureRecord>>> {
         match crate::extract::read_records(&self.0) {
             Ok(records) => Box::new(records),
             Err(error) => Box::new(std::iter::once(Err(error))),
@@ -204,7 +214,7 @@ mod functions {
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn show_records(records: &mut Records) -> String {
-        format!("Records of {}", records.0.display())
+        records.text()
     }
 
     /// The text of a record.

@@ -1,12 +1,13 @@
-//! Help: what the functions of this crate do, from their doc comments.
+//! Help: what functions do, from their doc comments; for `help`, for completion and for the reference page.
 
+use super::complete::{Completion, CompletionKind};
 use crate::error::{Error, did_you_mean};
 use rhai::Engine;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// What every function of this crate does, by name.
+/// What every function does, by name; a property is under `.name`.
 #[derive(Debug, Clone, Default)]
 pub struct Help {
     entries: BTreeMap<String, HelpEntry>,
@@ -19,6 +20,8 @@ pub struct HelpEntry {
     pub signatures: Vec<String>,
     /// Its doc comment.
     pub text: String,
+    /// The types that it is a property or a method of.
+    pub owners: Vec<String>,
 }
 
 impl HelpEntry {
@@ -27,6 +30,21 @@ impl HelpEntry {
         let paragraph = self.text.split("\n\n").next().unwrap_or_default().replace('\n', " ");
         let sentence = paragraph.split_once(". ").map_or(paragraph.as_str(), |(sentence, _)| sentence);
         sentence.trim_end_matches('.').to_owned()
+    }
+
+    /// The options that the doc comment names, with what it says of each.
+    fn options(&self) -> Vec<(&str, &str)> {
+        let Some((_, options)) = self.text.split_once("Options") else { return Vec::new() };
+        let options = options.split("```").next().unwrap_or_default();
+        let mut names: Vec<(&str, &str)> = Vec::new();
+        let mut parts = options.split('`').skip(1);
+        while let (Some(name), Some(after)) = (parts.next(), parts.next()) {
+            if !names.iter().any(|(known, _)| *known == name) && is_word(name) && !name.is_empty() {
+                let note = after.trim_start().strip_prefix('(').and_then(|note| note.split_once(')'));
+                names.push((name, note.map_or("", |(note, _)| note)));
+            }
+        }
+        names
     }
 
     /// The examples in the doc comment.
@@ -51,10 +69,22 @@ struct FunctionMetadata {
     doc_comments: Vec<String>,
 }
 
+impl HelpEntry {
+    /// How it is called, on a value of a type.
+    fn signature_for(&self, owner: Option<&str>) -> &str {
+        let fits = |signature: &&String| {
+            let Some(owner) = owner else { return true };
+            let first = signature.split(['(', ',', ')']).nth(1).unwrap_or_default();
+            signature.starts_with(&format!("{owner}.")) || first.rsplit(": ").next() == Some(owner)
+        };
+        self.signatures.iter().find(fits).or(self.signatures.first()).map_or("", String::as_str)
+    }
+}
+
 impl Help {
-    /// Collects the doc comments of everything that is registered.
-    pub(super) fn of(engine: &Engine) -> Self {
-        let json = engine.gen_fn_metadata_to_json(false).unwrap_or_default();
+    /// Collects the doc comments of everything that is registered; with `standard` those of the language too.
+    pub(super) fn of(engine: &Engine, standard: bool) -> Self {
+        let json = engine.gen_fn_metadata_to_json(standard).unwrap_or_default();
         let metadata: Metadata = serde_json::from_str(&json).unwrap_or(Metadata { functions: Vec::new() });
         let mut entries = BTreeMap::<String, HelpEntry>::new();
         for function in metadata.functions {
@@ -63,7 +93,13 @@ impl Help {
                 None => function.name,
             };
             let entry = entries.entry(name).or_default();
-            entry.signatures.push(plain_signature(&function.signature));
+            let signature = plain_signature(&function.signature);
+            // What is called on a value takes it by reference.
+            let first = function.signature.split(['(', ',', ')']).nth(1).unwrap_or_default();
+            if first.contains("&mut ") {
+                entry.owners.push(plain_types(first.rsplit(": ").next().unwrap_or_default()));
+            }
+            entry.signatures.push(signature);
             let text = plain_comment(&function.doc_comments);
             if !entry.text.contains(&text) {
                 entry.text += if entry.text.is_empty() { "" } else { "\n\n" };
@@ -119,16 +155,58 @@ impl Help {
         self.entries.get(name).map(|entry| entry.signatures.clone()).unwrap_or_default()
     }
 
-    /// The properties and methods of a type, from the first parameter of each signature.
+    /// The names of the properties and methods of a type.
     pub(super) fn properties_of(&self, type_name: &str) -> Vec<String> {
-        let takes = |signature: &String| {
-            let first = signature.split(['(', ',', ')']).nth(1).unwrap_or_default();
-            let owned = signature.strip_prefix(type_name).is_some_and(|rest| rest.starts_with('.'));
-            owned || first.rsplit(": ").next() == Some(type_name)
+        self.members_of(Some(type_name)).into_iter().map(|member| member.text).collect()
+    }
+
+    /// The properties and methods of a type, or of all.
+    pub(super) fn members_of(&self, type_name: Option<&str>) -> Vec<Completion> {
+        // What is called for a text in a text is not for those who write.
+        let entries = self.entries().filter(|(name, _)| *name != "to_debug");
+        let owned = entries.filter(|(_, entry)| match type_name {
+            Some(type_name) => entry.owners.iter().any(|owner| owner == type_name || owner == "any"),
+            None => !entry.owners.is_empty(),
+        });
+        let member = |(name, entry): (&str, &HelpEntry)| {
+            let property = name.strip_prefix('.');
+            let kind = if property.is_some() { CompletionKind::Property } else { CompletionKind::Method };
+            let detail = entry.signature_for(type_name).to_owned();
+            Completion { text: property.unwrap_or(name).to_owned(), kind, detail }
         };
-        let of_type = self.entries.iter().filter(|(_, entry)| entry.signatures.iter().any(takes));
-        let names = of_type.map(|(name, _)| name.trim_start_matches('.').to_owned());
-        names.filter(|name| is_word(name) && !name.starts_with("to_debug")).collect()
+        owned.map(member).collect()
+    }
+
+    /// The functions that are called by their name alone, with a signature each.
+    pub(super) fn functions(&self) -> impl Iterator<Item = (&str, &str)> {
+        let functions = self
+            .entries()
+            .filter(|(name, entry)| !name.starts_with('.') && entry.signatures.len() > entry.owners.len());
+        functions.map(|(name, entry)| (name, entry.signature_for(None)))
+    }
+
+    /// The type of what a function gives, or a property or a method of a type.
+    pub(super) fn type_of(&self, owner: Option<&str>, name: &str) -> Option<String> {
+        let entries = [self.entries.get(&format!(".{name}")), self.entries.get(name)];
+        let signature = |entry: &HelpEntry| {
+            let gives = entry.signature_for(owner).rsplit_once("-> ").map(|(_, gives)| gives.to_owned());
+            let fits = owner.is_none_or(|owner| entry.owners.iter().any(|o| o == owner));
+            gives.filter(|_| fits)
+        };
+        entries.into_iter().flatten().find_map(signature)
+    }
+
+    /// The options of a function, those that it shares with others included.
+    pub(super) fn options_of(&self, function: &str) -> Vec<(String, String)> {
+        let Some(entry) = self.entries.get(function) else { return Vec::new() };
+        let mut options = Vec::new();
+        for (name, note) in entry.options() {
+            match self.entries.get(name) {
+                Some(other) => options.extend(other.options()),
+                None => options.push((name, note)),
+            }
+        }
+        options.into_iter().map(|(name, note)| (name.to_owned(), note.to_owned())).collect()
     }
 
     fn containing(&self, part: &str) -> Vec<String> {

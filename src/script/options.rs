@@ -4,6 +4,7 @@ use super::{ScriptResult, script};
 use crate::error::Error;
 use candle_core::{DType, Tensor};
 use rhai::{Array, Dynamic, Identifier, Map};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::Display;
@@ -22,6 +23,27 @@ pub(super) fn parse<T: DeserializeOwned>(map: Map) -> ScriptResult<T> {
         let unknown = unknown_field(&error.to_string());
         unknown.unwrap_or_else(|| wrong_value::<T>(&object, &error))
     }))
+}
+
+/// The options of two structs in one map.
+pub(super) fn parse_both<A, B>(map: Map) -> ScriptResult<(A, B)>
+where
+    A: DeserializeOwned + Serialize + Default,
+    B: DeserializeOwned + Serialize + Default,
+{
+    let (of_a, of_b) = (names_of(&A::default()), names_of(&B::default()));
+    let is_known = |name: &Identifier| of_a.iter().chain(&of_b).any(|known| known == name.as_str());
+    if let Some(name) = map.keys().find(|name| !is_known(name)) {
+        return script(Err(Error::unknown("option", name.as_str(), of_a.iter().chain(&of_b))));
+    }
+    let (a, b) = map.into_iter().partition(|(name, _)| of_a.iter().any(|known| known == name.as_str()));
+    Ok((parse(a)?, parse(b)?))
+}
+
+/// The names of the options in a struct.
+pub(super) fn names_of(options: &impl Serialize) -> Vec<String> {
+    let json = serde_json::to_value(options).unwrap_or_default();
+    json.as_object().into_iter().flat_map(|options| options.keys().cloned()).collect()
 }
 
 /// Takes an option that is a map of what is not plain data, such as closures, out of a map; an empty one if it is absent.

@@ -1,7 +1,8 @@
 //! SAEs: `load_sae`, features, encoding and decoding.
 
 use super::model::tokens_of;
-use super::{ScriptResult, options, progress_of, script, show};
+use super::{ScriptResult, options, progress_of, script};
+use crate::display::Shown;
 use crate::error::Error;
 use crate::model::{Model, TokenBatch};
 use crate::sae::{FeatureActivation, SaeOptions};
@@ -244,6 +245,6 @@ mod functions {
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn show_feature(feature: &mut Feature) -> String {
-        show::feature_text(feature)
+        feature.text()
     }
 }

@@ -1,19 +1,26 @@
-//! The text of a script value.
+//! Script values as they are shown: what this crate gives, and arrays and maps of it.
 
 use super::display::Page;
 use super::extract::RecordFile;
 use super::trees::TreeFile;
 use crate::dataset::Dataset;
-use crate::extract::{ExtractSummary, FeatureRecord, SaeCheck};
+use crate::display::{self, Bundle, Shown};
+use crate::error::Result;
+use crate::extract::{
+    ColoredTokens, ExtractSummary, FeatureDensity, FeatureRecord, MaxActivatingExamples, SaeCheck,
+};
 use crate::hooks::ActivationCache;
 use crate::interpret::{
     DefinitionTree, FeatureVector, LogitLens, ScaleSweep, SimilarFeatures, TokenList, TreesSummary,
 };
 use crate::model::Model;
+use crate::plot::Figure;
 use crate::registry::Saes;
 use crate::sae::{Feature, Features, Sae};
 use candle_core::Tensor;
 use rhai::{Array, Dynamic, Engine, Map};
+use std::io::Write;
+use std::rc::Rc;
 
 /// How many elements of an array or a map are shown.
 const SHOWN: usize = 100;
@@ -26,39 +33,61 @@ pub(super) fn register(engine: &mut Engine) {
     }
 }
 
-/// The text of a value; nothing for the unit value.
-pub(super) fn text(value: &Dynamic) -> Option<String> {
-    if value.is_unit() { None } else { Some(nested(value, false)) }
+/// The value, if it is one of those that this crate gives.
+pub(super) fn shown(value: &Dynamic) -> Option<Rc<dyn Shown>> {
+    fn of<T: Shown + Clone + 'static>(value: &Dynamic) -> Option<Rc<dyn Shown>> {
+        value.read_lock::<T>().map(|value| Rc::new(value.clone()) as Rc<dyn Shown>)
+    }
+    let types = [
+        of::<Tensor>,
+        of::<Model>,
+        of::<Sae>,
+        of::<Feature>,
+        of::<Features>,
+        of::<ActivationCache>,
+        of::<Saes>,
+        of::<Dataset>,
+        of::<FeatureRecord>,
+        of::<RecordFile>,
+        of::<ColoredTokens>,
+        of::<MaxActivatingExamples>,
+        of::<FeatureDensity>,
+        of::<SaeCheck>,
+        of::<ExtractSummary>,
+        of::<FeatureVector>,
+        of::<TokenList>,
+        of::<LogitLens>,
+        of::<SimilarFeatures>,
+        of::<DefinitionTree>,
+        of::<ScaleSweep>,
+        of::<TreeFile>,
+        of::<TreesSummary>,
+        of::<Figure>,
+        of::<Page>,
+    ];
+    types.into_iter().find_map(|of| of(value))
+}
+
+/// The forms of a value; nothing for the unit value.
+pub(super) fn bundle(value: &Dynamic) -> Result<Option<Bundle>> {
+    if value.is_unit() {
+        return Ok(None);
+    }
+    match shown(value) {
+        Some(value) => Bundle::of(value.as_ref()),
+        None => Bundle::of(&Plain(value.clone())),
+    }
+    .map(Some)
+}
+
+/// The text of a value.
+pub(super) fn text(value: &Dynamic) -> String {
+    nested(value, false)
 }
 
 fn nested(value: &Dynamic, quoted: bool) -> String {
-    let own = of::<Model>(value)
-        .or_else(|| of::<Sae>(value))
-        .or_else(|| of::<Features>(value))
-        .or_else(|| of::<ActivationCache>(value))
-        .or_else(|| of::<Saes>(value))
-        .or_else(|| of::<Dataset>(value))
-        .or_else(|| of::<FeatureRecord>(value))
-        .or_else(|| of::<RecordFile>(value))
-        .or_else(|| of::<SaeCheck>(value))
-        .or_else(|| of::<ExtractSummary>(value))
-        .or_else(|| of::<FeatureVector>(value))
-        .or_else(|| of::<TokenList>(value))
-        .or_else(|| of::<LogitLens>(value))
-        .or_else(|| of::<SimilarFeatures>(value))
-        .or_else(|| of::<DefinitionTree>(value))
-        .or_else(|| of::<ScaleSweep>(value))
-        .or_else(|| of::<Page>(value))
-        .or_else(|| of::<TreeFile>(value))
-        .or_else(|| of::<TreesSummary>(value));
-    if let Some(text) = own {
-        return text;
-    }
-    if let Some(tensor) = value.read_lock::<Tensor>() {
-        return tensor_text(&tensor);
-    }
-    if let Some(feature) = value.read_lock::<Feature>() {
-        return feature_text(&feature);
+    if let Some(value) = shown(value) {
+        return value.brief();
     }
     if let Some(array) = value.read_lock::<Array>() {
         let items = array.iter().take(SHOWN).map(|item| nested(item, true));
@@ -78,19 +107,54 @@ fn nested(value: &Dynamic, quoted: bool) -> String {
     }
 }
 
-/// A feature in one line.
-pub(super) fn feature_text(feature: &Feature) -> String {
-    let (encoder, decoder) = (feature.encoder.dims(), feature.decoder.dims());
-    format!("Feature {}: encoder {encoder:?}, decoder {decoder:?}", feature.index)
+/// A value of the language itself.
+#[derive(Debug)]
+pub(super) struct Plain(pub(super) Dynamic);
+
+impl Shown for Plain {
+    fn title(&self) -> String {
+        format!("a value of type {}", self.0.type_name())
+    }
+
+    fn text(&self) -> String {
+        text(&self.0)
+    }
+
+    /// An array of maps with the same keys and a map are tables; an array of what has a form of its own is these, one
+    /// below another.
+    fn html(&self) -> Option<String> {
+        if let Some(map) = self.0.read_lock::<Map>() {
+            let rows =
+                map.iter().take(SHOWN).map(|(name, value)| vec![name.to_string(), nested(value, false)]);
+            return Some(display::table(&[], &rows.collect::<Vec<_>>(), map.len()));
+        }
+        let array = self.0.read_lock::<Array>()?;
+        if let Some(table) = rows(&array) {
+            return Some(table);
+        }
+        let own = array.iter().take(SHOWN).map(|item| display::inline(shown(item)?.as_ref()).ok().flatten());
+        let own: String = own.collect::<Option<_>>()?;
+        (!own.is_empty()).then_some(own)
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        display::to_json(&self.0, out)
+    }
 }
 
-/// A tensor's shape, type, summary and corner.
-pub(super) fn tensor_text(tensor: &Tensor) -> String {
-    crate::tensors::describe(tensor).unwrap_or_else(|_| format!("Tensor {:?}", tensor.dims()))
-}
-
-fn of<T: std::fmt::Display + Clone + 'static>(value: &Dynamic) -> Option<String> {
-    value.read_lock::<T>().map(|value| value.to_string())
+/// An array of maps with the same keys as a table.
+fn rows(array: &Array) -> Option<String> {
+    let first = array.first()?;
+    let first = first.read_lock::<Map>()?;
+    let header: Vec<String> = first.keys().map(ToString::to_string).collect();
+    let row = |item: &Dynamic| {
+        let map = item.read_lock::<Map>()?;
+        let same = map.len() == header.len() && map.keys().zip(&header).all(|(a, b)| a.as_str() == b);
+        same.then(|| map.values().map(|value| nested(value, false)).collect::<Vec<_>>())
+    };
+    let rows: Vec<_> = array.iter().take(SHOWN).map(row).collect::<Option<_>>()?;
+    let header: Vec<_> = header.iter().map(String::as_str).collect();
+    Some(display::table(&header, &rows, array.len()))
 }
 
 fn join(items: impl Iterator<Item = String>, len: usize) -> String {

@@ -1,6 +1,7 @@
 //! Tensors: whole-array operations under numpy's names.
 
-use super::{ScriptResult, script, show};
+use super::{ScriptResult, script};
+use crate::display::Shown;
 use crate::error::Error;
 use crate::linalg;
 use crate::tensors;
@@ -65,7 +66,7 @@ fn register_elementwise(module: &mut Module) {
         ("sqrt", "The square root of each number.", Tensor::sqrt),
     ];
     for (name, doc, f) in functions {
-        describe(name, doc, &["tensor: Tensor", "Tensor"])
+        describe(name, doc, &["tensor: &mut Tensor", "Tensor"])
             .set_into_module(module, move |x: &mut Tensor| script(floats(x).and_then(|x| f(&x))));
     }
     let functions: [(&str, &str, AlongAxis); 2] = [
@@ -81,9 +82,9 @@ fn register_elementwise(module: &mut Module) {
             let axis = script(axis_of(x, axis))?;
             script(floats(x).and_then(|x| f(&x, axis)))
         };
-        describe(name, doc, &["tensor: Tensor", "Tensor"])
+        describe(name, doc, &["tensor: &mut Tensor", "Tensor"])
             .set_into_module(module, move |x: &mut Tensor| along(x, -1));
-        describe(name, doc, &["tensor: Tensor", "axis: int", "Tensor"])
+        describe(name, doc, &["tensor: &mut Tensor", "axis: int", "Tensor"])
             .set_into_module(module, move |x: &mut Tensor, axis: INT| along(x, axis));
     }
 }
@@ -102,13 +103,16 @@ fn register_reductions(module: &mut Module) {
         ),
     ];
     for (name, doc, f) in functions {
-        describe(name, doc, &["tensor: Tensor", "float"]).set_into_module(module, move |x: &mut Tensor| {
-            script(not_empty(x, name))?;
-            // All numbers at once are summed in f64: a float of a script holds what that gives.
-            let all = x.flatten_all().and_then(|x| x.to_dtype(DType::F64)).and_then(|x| f(&x, 0));
-            script(all.and_then(|x| x.to_scalar::<f64>()))
-        });
-        describe(name, doc, &["tensor: Tensor", "axis: int", "Tensor"]).set_into_module(
+        describe(name, doc, &["tensor: &mut Tensor", "float"]).set_into_module(
+            module,
+            move |x: &mut Tensor| {
+                script(not_empty(x, name))?;
+                // All numbers at once are summed in f64: a float of a script holds what that gives.
+                let all = x.flatten_all().and_then(|x| x.to_dtype(DType::F64)).and_then(|x| f(&x, 0));
+                script(all.and_then(|x| x.to_scalar::<f64>()))
+            },
+        );
+        describe(name, doc, &["tensor: &mut Tensor", "axis: int", "Tensor"]).set_into_module(
             module,
             move |x: &mut Tensor, axis: INT| {
                 script(not_empty(x, name))?;
@@ -517,6 +521,6 @@ mod functions {
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn show_tensor(x: &mut Tensor) -> String {
-        show::tensor_text(x)
+        x.text()
     }
 }

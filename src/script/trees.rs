@@ -2,14 +2,16 @@
 
 use super::extract::register_properties;
 use super::{ScriptResult, options, progress_of, script, show};
+use crate::display::{Shown, to_json};
 use crate::error::Error;
 use crate::interpret::{self, TreeOptions, VectorOptions};
 use crate::model::Model;
 use crate::sae::Sae;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, INT, Map, Module};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::any::TypeId;
+use std::io::Write;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
@@ -25,12 +27,20 @@ pub(super) fn register(engine: &mut Engine) {
 }
 
 /// A file of trees that a script walks through: `for tree in read_trees(path) { … }`.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct TreeFile(PathBuf);
 
-impl std::fmt::Display for TreeFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Trees of {}", self.0.display())
+impl Shown for TreeFile {
+    fn title(&self) -> String {
+        self.text()
+    }
+
+    fn text(&self) -> String {
+        format!("Trees of {}", self.0.display())
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> crate::Result<()> {
+        to_json(&self.0, out)
     }
 }
 
@@ -48,7 +58,7 @@ impl TreeFile {
 fn features_of(sae: &Sae, features: &Dynamic) -> Result<Vec<usize>, Error> {
     let d_sae = sae.cfg().d_sae;
     let wrong = || {
-        let got = show::text(features).unwrap_or_default();
+        let got = show::text(features);
         Error::invalid("the features", "\"all\", a range 0..10, or an array of whole numbers from 0 up", got)
     };
     if features.clone().into_string().is_ok_and(|text| text == "all") {
@@ -70,7 +80,8 @@ fn features_of(sae: &Sae, features: &Dynamic) -> Result<Vec<usize>, Error> {
 /// Options of vectors, trees and the run in one map; `scale` is the vectors' if it is a number, else those that are
 /// tried.
 fn trees_options(map: Map) -> ScriptResult<interpret::TreesOptions> {
-    let (of_vector, of_tree) = (names_of(&VectorOptions::default()), names_of(&TreeOptions::default()));
+    let (of_vector, of_tree) =
+        (options::names_of(&VectorOptions::default()), options::names_of(&TreeOptions::default()));
     let own = ["output_path", "batch_size", "resume"].map(str::to_owned);
     let (mut vector, mut tree, mut run, mut scales) = (Map::new(), Map::new(), Map::new(), None);
     for (name, value) in map {
@@ -101,12 +112,6 @@ struct ScaleOptions {
 /// The scales that are tried: an array or "auto".
 pub(super) fn scales_of(scale: Dynamic) -> ScriptResult<interpret::Scales> {
     Ok(options::parse::<ScaleOptions>([("scale".into(), scale)].into())?.scale)
-}
-
-/// The names of the options in a struct.
-fn names_of(options: &impl Serialize) -> Vec<String> {
-    let json = serde_json::to_value(options).unwrap_or_default();
-    json.as_object().into_iter().flat_map(|options| options.keys().cloned()).collect()
 }
 
 #[export_module]
@@ -186,6 +191,6 @@ mod functions {
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn show_trees(trees: &mut Trees) -> String {
-        trees.to_string()
+        trees.text()
     }
 }

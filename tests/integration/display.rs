@@ -7,6 +7,8 @@ use saescope::{
 };
 use std::path::Path;
 
+mod bundles;
+
 /// Tokens that mean something to a terminal, to HTML, SVG, DOT, or to nobody.
 const ODD: [&str; 14] = [
     "\n",
@@ -57,7 +59,7 @@ fn small_tree() -> (Model, Sae, DefinitionTree) {
 
 /// Fails unless a text is XML as far as tags, entities and characters go.
 #[track_caller]
-fn assert_xml(text: &str) {
+pub fn assert_xml(text: &str) {
     let mut open = Vec::new();
     let void = ["meta", "!DOCTYPE", "?xml", "br"];
     for (i, part) in text.split('<').enumerate().skip(1) {
@@ -87,7 +89,7 @@ fn every_form_of_a_tree_holds_up_with_odd_tokens() {
     let text = tree.text();
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
     assert_eq!(text.lines().count(), 2 + ODD.len());
-    assert_xml(&tree.html());
+    assert_xml(&tree.html().unwrap());
     assert_xml(
         &page("<title> & \"", &[Part::Heading("<h>"), Part::Text("a & b"), Part::Value(&tree)]).unwrap(),
     );

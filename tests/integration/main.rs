@@ -24,6 +24,7 @@ mod by_name;
 mod interpret;
 // Values as text, HTML, pictures and files.
 mod display;
+mod plot;
 // Scripts: values, errors, sessions.
 mod script;
 // The program.

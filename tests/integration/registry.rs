@@ -334,7 +334,8 @@ new-release:
 #[test]
 fn scripts_walk_through_the_list() {
     let mut session = Session::new(Progress::default(), |_| ());
-    let mut eval = |script: &str| session.eval(script).unwrap_or_else(|e| panic!("{e}")).unwrap_or_default();
+    let mut eval =
+        |script: &str| session.eval(script).unwrap_or_else(|e| panic!("{e}")).unwrap_or_default().text;
     assert_eq!(
         eval("let saes = list_saes(#{ model: \"gpt2\", release: \"gpt2-small-res-jb\" }); saes.len()"),
         "13"

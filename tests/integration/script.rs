@@ -1,6 +1,8 @@
 //! Scripts: every function, what errors look like, and that a session survives them.
 
+mod complete;
 mod interpret;
+mod plot;
 
 use crate::util::fixture;
 use saescope::{Error, Progress, Session};
@@ -18,7 +20,8 @@ fn session() -> (Session, Rc<RefCell<Vec<String>>>) {
 #[track_caller]
 fn check(script: &str, expected: &str) {
     let value = session().0.eval(script);
-    assert_eq!(value.unwrap_or_else(|e| panic!("{e}\n{:?}", e.excerpt())).as_deref(), Some(expected));
+    let value = value.unwrap_or_else(|e| panic!("{e}\n{:?}", e.excerpt()));
+    assert_eq!(value.map(|value| value.text).as_deref(), Some(expected));
 }
 
 /// A script's error as it is printed.
@@ -36,7 +39,7 @@ const BOTH: &str = "let model = load_model(\"demo\"); let sae = load_sae(\"demo\
 #[test]
 fn a_check_shows_itself_and_its_figures() {
     let text =
-        session().0.eval(r#"check_sae(load_model("demo"), load_sae("demo"), "demo")"#).unwrap().unwrap();
+        session().0.eval(r#"check_sae(load_model("demo"), load_sae("demo"), "demo")"#).unwrap().unwrap().text;
     assert!(text.starts_with("SAE demo/blocks.4.hook_resid_pre at blocks.4.hook_resid_pre on 1"), "{text}");
     assert!(text.contains("explained variance 0.95"), "{text}");
     let script = r#"
@@ -255,7 +258,11 @@ fn datasets_and_records() {
     let (mut session, _) = session();
     session.eval("fn min(a) { a.reduce(|m, x| if x < m { x } else { m }, 1e9) }").unwrap();
     assert_eq!(
-        session.eval(&script.replace("r.activations[1].min()", "min(r.activations[1])")).unwrap().as_deref(),
+        session
+            .eval(&script.replace("r.activations[1].min()", "min(r.activations[1])"))
+            .unwrap()
+            .map(|value| value.text)
+            .as_deref(),
         Some("[true, 3]")
     );
 }
@@ -360,7 +367,7 @@ fn a_script_can_catch_an_error_but_not_an_interrupt() {
     let error = session.eval("try { load_model(\"demo\").logits(\"a\") } catch { 1 }").unwrap_err();
     assert!(matches!(error, Error::Interrupted), "{error}");
     progress.reset();
-    assert_eq!(session.eval("kept + 1").unwrap().as_deref(), Some("6"));
+    assert_eq!(session.eval("kept + 1").unwrap().map(|value| value.text).as_deref(), Some("6"));
 }
 
 #[test]
@@ -369,11 +376,14 @@ fn a_failed_line_leaves_the_session_as_it_was() {
     session.eval("let a = 1; fn twice(x) { 2 * x }").unwrap();
     assert!(session.eval("let b = 2; nonsense(b)").is_err());
     assert!(session.eval("b").is_err());
-    assert_eq!(session.eval("print(`a is ${a}`); twice(a) + 1").unwrap().as_deref(), Some("3"));
+    assert_eq!(
+        session.eval("print(`a is ${a}`); twice(a) + 1").unwrap().map(|value| value.text).as_deref(),
+        Some("3")
+    );
     assert_eq!(*printed.borrow(), ["a is 1"]);
     assert_eq!(session.eval("let c = 3;").unwrap(), None);
     assert!(session.eval("a = 5; c = 6; nonsense()").is_err());
-    assert_eq!(session.eval("[a, c]").unwrap().as_deref(), Some("[1, 3]"));
+    assert_eq!(session.eval("[a, c]").unwrap().map(|value| value.text).as_deref(), Some("[1, 3]"));
     // An error in a function of an earlier line shows the call, which is in this one.
     session.eval("fn broken() {\n\n\n nonsense() }").unwrap();
     let error = session.eval("1;\nbroken()").unwrap_err();

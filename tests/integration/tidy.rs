@@ -46,8 +46,23 @@ const LAYERS: [(&str, &[&str]); 23] = [
         &["error", "aliases", "files", "progress", "threads", "hooks", "model", "sae", "dataset", "repo"],
     ),
     ("interpret", &["error", "files", "progress", "threads", "linalg", "tensors", "hooks", "model", "sae"]),
-    ("plot", &["error", "interpret"]),
-    ("display", &["error", "files", "interpret", "plot"]),
+    ("plot", &["error", "extract", "interpret"]),
+    (
+        "display",
+        &[
+            "error",
+            "files",
+            "tensors",
+            "hooks",
+            "model",
+            "registry",
+            "sae",
+            "dataset",
+            "extract",
+            "interpret",
+            "plot",
+        ],
+    ),
     (
         "script",
         &[
@@ -61,9 +76,12 @@ const LAYERS: [(&str, &[&str]); 23] = [
             "dataset",
             "extract",
             "interpret",
+            "plot",
             "display",
             "repo",
             "registry",
+            "aliases",
+            "demo",
         ],
     ),
     (

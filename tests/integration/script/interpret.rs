@@ -146,10 +146,14 @@ fn lists_lenses_and_neighbours() {
 #[test]
 fn values_show_themselves_wherever_they_are() {
     let text =
-        session().0.eval(&format!("{DEMO} [v, token_list(model, v, #{{ top: 1 }})]")).unwrap().unwrap();
+        session().0.eval(&format!("{DEMO} [v, token_list(model, v, #{{ top: 1 }})]")).unwrap().unwrap().text;
     assert!(text.contains("feature 624 of demo") && text.contains("\" body\""), "{text}");
-    let text =
-        session().0.eval(&format!("{DEMO} definition_tree(model, v, #{{ cutoff: 1e-2 }})")).unwrap().unwrap();
+    let text = session()
+        .0
+        .eval(&format!("{DEMO} definition_tree(model, v, #{{ cutoff: 1e-2 }})"))
+        .unwrap()
+        .unwrap()
+        .text;
     assert!(text.contains("feature 624 of demo") && text.contains("body of"), "{text}");
 }
 
@@ -219,7 +223,7 @@ fn several_scales_are_compared() {
     gives("definition_tree(model, v, #{ scale: \"auto\", cutoff: 1e-2 }).trees.len()", "3");
     let text =
         session().0.eval(&format!("{DEMO} definition_tree(model, v, #{{ scale: [1], cutoff: 1e-2 }})"));
-    assert!(text.unwrap().unwrap().contains("self-similarity"));
+    assert!(text.unwrap().unwrap().text.contains("self-similarity"));
     fails(
         "definition_tree(model, v, #{ scale: \"big\" })",
         &["option `scale`: expected a list of numbers or \"auto\", got \"big\"\n"],

@@ -1,0 +1,165 @@
+//! What features mean, in its forms: trees, lists, lenses.
+
+use super::{Shown, html, text, to_json};
+use crate::error::Result;
+use crate::interpret::{DefinitionTree, FeatureVector, LogitLens, ScaleSweep, SimilarFeatures, TokenList};
+use crate::plot::{Figure, features_figure, lens_figure, tokens_figure, tree_dot, tree_figure};
+use std::io::Write;
+
+/// How many nodes of a tree are shown in one picture among other things.
+const NODES: usize = 100;
+/// And how many as HTML.
+const LISTED: usize = 2000;
+
+impl Shown for DefinitionTree {
+    fn title(&self) -> String {
+        format!("the definition tree of {}", self.params.vector.title())
+    }
+
+    fn text(&self) -> String {
+        text::tree(self, None)
+    }
+
+    fn html(&self) -> Option<String> {
+        let likeliest = text::likeliest(self, LISTED);
+        Some(html::tree(self, likeliest.as_ref().map_or(self, |(tree, _)| tree)))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+
+    fn figure(&self) -> Option<Figure> {
+        Some(tree_figure(self))
+    }
+
+    fn preview(&self) -> Option<Figure> {
+        Some(tree_figure(&text::likeliest(self, NODES).map_or_else(|| self.clone(), |(tree, _)| tree)))
+    }
+
+    fn brief(&self) -> String {
+        self.to_string()
+    }
+
+    fn dot(&self) -> Option<String> {
+        Some(tree_dot(self))
+    }
+}
+
+impl std::fmt::Display for DefinitionTree {
+    /// As much as fits a screen or two: the likeliest nodes.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const NODES: usize = 120;
+        f.write_str(&text::tree(self, Some(NODES)))
+    }
+}
+
+impl Shown for TokenList {
+    fn title(&self) -> String {
+        self.params.title()
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(html::tokens(&self.tokens))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+
+    fn figure(&self) -> Option<Figure> {
+        Some(tokens_figure(self))
+    }
+
+    fn csv(&self) -> Result<Option<String>> {
+        self.to_csv().map(Some)
+    }
+}
+
+impl Shown for LogitLens {
+    fn title(&self) -> String {
+        format!("the logit lens of {}", self.params.title())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(html::lens(self))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+
+    fn figure(&self) -> Option<Figure> {
+        Some(lens_figure(self))
+    }
+}
+
+impl Shown for SimilarFeatures {
+    fn title(&self) -> String {
+        format!("features like {} of {}", self.feature, self.sae)
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(html::features(self))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+
+    fn figure(&self) -> Option<Figure> {
+        Some(features_figure(self))
+    }
+}
+
+impl Shown for FeatureVector {
+    fn title(&self) -> String {
+        self.params.title()
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(html::preformatted(&self.to_string()))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+}
+
+impl Shown for ScaleSweep {
+    fn title(&self) -> String {
+        format!("scales of {}", self.best().params.vector.title())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(html::sweep(self))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+
+    fn figure(&self) -> Option<Figure> {
+        Some(tree_figure(self.best()))
+    }
+}

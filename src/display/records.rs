@@ -1,0 +1,172 @@
+//! Feature datasets in their forms: records, summaries, examples, densities.
+
+use super::{Shown, html, to_json, tokens};
+use crate::error::Result;
+use crate::extract::{
+    ColoredTokens, ExtractSummary, FeatureDensity, FeatureRecord, MaxActivatingExamples, SaeCheck,
+};
+use crate::interpret::TreesSummary;
+use crate::plot::{Figure, HistogramOptions, PlotOptions, number, plot_density};
+use std::io::Write;
+
+impl Shown for ColoredTokens {
+    fn title(&self) -> String {
+        format!("tokens with {}", if self.title.is_empty() { "numbers" } else { &self.title })
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn ansi(&self) -> Option<String> {
+        let title = if self.title.is_empty() { String::new() } else { format!("{}\n", self.title) };
+        Some(format!("{title}{}", tokens::ansi(self, self.largest())))
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(tokens::html(self))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+}
+
+impl Shown for MaxActivatingExamples {
+    fn title(&self) -> String {
+        format!("the examples of feature {}", self.feature)
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn ansi(&self) -> Option<String> {
+        let line = |example: &crate::extract::Example| {
+            format!("\n{:>9.3}  {}", example.value, tokens::ansi(&example.tokens, self.largest()))
+        };
+        let lines: String = self.examples.iter().map(line).collect();
+        Some(format!("{}{lines}", self.summary()))
+    }
+
+    fn html(&self) -> Option<String> {
+        let row = |example: &crate::extract::Example| {
+            let spans = tokens::spans(&example.tokens, self.largest(), None);
+            vec![number(f64::from(example.value)), spans]
+        };
+        let rows: Vec<_> = self.examples.iter().map(row).collect();
+        let summary = html::escape(&self.summary());
+        Some(html::piece(&format!("<div style=\"opacity:.6\">{summary}</div>{}", html::grid(&[], &rows, 1))))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+}
+
+impl MaxActivatingExamples {
+    fn largest(&self) -> f32 {
+        self.examples.first().map_or(0.0, |example| example.value.abs())
+    }
+}
+
+impl Shown for FeatureRecord {
+    fn title(&self) -> String {
+        "a feature record".to_owned()
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    /// The text, every token the darker the more features are active there, and the strongest for the pointer.
+    fn html(&self) -> Option<String> {
+        const STRONGEST: usize = 5;
+        let active = self.active_features.iter().map(|active| active.len() as f32);
+        let counts =
+            ColoredTokens { title: String::new(), tokens: self.str_tokens(), values: active.collect() };
+        let note = |(features, values): (&Vec<u32>, &Vec<f32>)| {
+            let mut order: Vec<_> = features.iter().zip(values).collect();
+            order.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+            let strongest =
+                order.iter().take(STRONGEST).map(|(feature, value)| format!("{feature} at {value:.2}"));
+            format!("{} active: {}", features.len(), strongest.collect::<Vec<_>>().join(", "))
+        };
+        let notes: Vec<_> = self.active_features.iter().zip(&self.activations).map(note).collect();
+        // Twice as dark as the most: this is a hint, not what one looks for.
+        let spans = tokens::spans(&counts, 2.0 * counts.largest(), Some(&notes));
+        Some(html::piece(&format!("{spans}<div style=\"opacity:.6\">{}</div>", html::escape(&self.counts()))))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+}
+
+impl Shown for FeatureDensity {
+    fn title(&self) -> String {
+        "the densities of features".to_owned()
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+
+    fn figure(&self) -> Option<Figure> {
+        plot_density(self, &HistogramOptions::default(), &PlotOptions::default()).ok()
+    }
+}
+
+impl Shown for ExtractSummary {
+    fn title(&self) -> String {
+        format!("the summary of {}", self.output_path)
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(html::lines(&self.to_string()))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+}
+
+impl Shown for TreesSummary {
+    fn title(&self) -> String {
+        format!("the summary of {}", self.output_path)
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(html::lines(&self.to_string()))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+}
+
+impl Shown for SaeCheck {
+    fn title(&self) -> String {
+        format!("the check of {}", self.sae_id)
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+}

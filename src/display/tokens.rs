@@ -1,0 +1,95 @@
+//! Tokens on a coloured ground, in HTML and in a terminal: blue where the number is above zero, red where it is below, the
+//! darker the further.
+
+use super::html::{escape, piece};
+use crate::extract::ColoredTokens;
+use crate::plot::{number, visible_line};
+use std::fmt::Write;
+
+/// The colours of what is above and below zero.
+const ABOVE: (u8, u8, u8) = (0x2a, 0x3f, 0xb5);
+const BELOW: (u8, u8, u8) = (0xd0, 0x39, 0x2b);
+/// From here on a ground is so dark that the text on it is white.
+const DARK: f32 = 0.5;
+
+/// How far a number is from zero, from 0 to 1, where `largest` is 1; and its colour.
+fn shade(value: f32, largest: f32) -> (f32, (u8, u8, u8)) {
+    let part = if value.is_finite() && largest > 0.0 { (value.abs() / largest).min(1.0) } else { 0.0 };
+    (part, if value < 0.0 { BELOW } else { ABOVE })
+}
+
+/// The spans of tokens, each with its number for the pointer; `notes` take its place.
+pub(super) fn spans(tokens: &ColoredTokens, largest: f32, notes: Option<&[String]>) -> String {
+    let mut html = String::new();
+    for (i, (token, value)) in tokens.tokens.iter().zip(&tokens.values).enumerate() {
+        let (part, (red, green, blue)) = shade(*value, largest);
+        let note = notes.and_then(|notes| notes.get(i)).cloned();
+        let note = escape(&note.unwrap_or_else(|| format!("token {i}: {}", number(f64::from(*value)))));
+        // A token without a text can be pointed at if something happens there.
+        let text = if token.is_empty() && part > 0.0 { "·" } else { token };
+        let (visible, breaks) = (escape(&visible_line(text)), "<br>".repeat(text.matches('\n').count()));
+        if part == 0.0 {
+            let _ = write!(html, "<span title=\"{note}\">{visible}</span>{breaks}");
+            continue;
+        }
+        let ink = if part >= DARK { ";color:#fff" } else { "" };
+        // The faintest is still seen.
+        let alpha = 0.08 + 0.92 * part;
+        let _ = write!(
+            html,
+            "<span title=\"{note}\" style=\"background-color:rgba({red},{green},{blue},{alpha:.2}){ink}\">{visible}</span>\
+             {breaks}"
+        );
+    }
+    format!("<span style=\"white-space:pre-wrap;line-height:1.9\">{html}</span>")
+}
+
+/// A title and the tokens below it.
+pub(super) fn html(tokens: &ColoredTokens) -> String {
+    let spans = spans(tokens, tokens.largest(), None);
+    if tokens.title.is_empty() {
+        return piece(&spans);
+    }
+    let (title, most) = (escape(&visible_line(&tokens.title)), number(f64::from(tokens.largest())));
+    piece(&format!("<div><b>{title}</b> <span style=\"opacity:.6\">at most {most}</span></div>{spans}"))
+}
+
+/// The tokens in a terminal, with 24-bit colours.
+pub(super) fn ansi(tokens: &ColoredTokens, largest: f32) -> String {
+    let mut text = String::new();
+    for (token, value) in tokens.tokens.iter().zip(&tokens.values) {
+        let (part, colour) = shade(*value, largest);
+        let token = visible_line(if token.is_empty() && part > 0.0 { "·" } else { token });
+        if part == 0.0 {
+            text += &token;
+            continue;
+        }
+        let pale = |channel: u8| {
+            let pale = 0.85 * 255.0 + 0.15 * f32::from(channel);
+            (pale + (f32::from(channel) - pale) * part).round() as u8
+        };
+        let ink = if part >= DARK { "97" } else { "30" };
+        let (red, green, blue) = (pale(colour.0), pale(colour.1), pale(colour.2));
+        let _ = write!(text, "\u{1b}[48;2;{red};{green};{blue};{ink}m{token}\u{1b}[0m");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_far_from_zero_is_dark_and_nothing_in_a_token_is_markup() {
+        let tokens = ["", "<b>", " a\nb", "\u{1b}[31m"].map(str::to_owned).to_vec();
+        let colored = ColoredTokens { title: "f".to_owned(), tokens, values: vec![1.0, 0.0, -2.0, 0.5] };
+        let html = html(&colored);
+        assert!(html.contains("<span title=\"token 1: 0\">&lt;b&gt;</span>"), "{html}");
+        assert!(html.contains("rgba(208,57,43,1.00);color:#fff\"> a⏎b</span><br>"), "{html}");
+        assert!(html.contains("rgba(42,63,181,0.54);color:#fff\">·</span>"), "{html}");
+        assert!(!html.contains('\u{1b}'));
+        let ansi = ansi(&colored, 2.0);
+        assert!(ansi.contains("<b>\u{1b}[48;2;208;57;43;97m a⏎b\u{1b}[0m"), "{ansi:?}");
+        assert!(ansi.contains(";30m␛[31m\u{1b}[0m"), "{ansi:?}");
+    }
+}

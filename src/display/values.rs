@@ -1,0 +1,238 @@
+//! Models, SAEs, tensors and what is made of them, in their forms.
+
+use super::{Shown, html, to_json};
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::hooks::ActivationCache;
+use crate::model::Model;
+use crate::plot::{Figure, number};
+use crate::registry::Saes;
+use crate::sae::{Feature, Features, Sae};
+use crate::tensors;
+use candle_core::{DType, Tensor};
+use serde_json::{Map, Value, json};
+use std::io::Write;
+
+/// How many rows a table of something long has.
+const ROWS: usize = 50;
+
+impl Shown for Figure {
+    fn title(&self) -> String {
+        "a picture".to_owned()
+    }
+
+    fn text(&self) -> String {
+        let (width, height) = self.size();
+        format!("Figure, {width} x {height} pixels")
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        let (width, height) = self.size();
+        to_json(&json!({ "width": width, "height": height }), out)
+    }
+
+    fn figure(&self) -> Option<Figure> {
+        Some(self.clone())
+    }
+}
+
+impl Shown for Model {
+    fn title(&self) -> String {
+        format!("the model {}", self.cfg().model_name)
+    }
+
+    fn text(&self) -> String {
+        format!("{self}")
+    }
+
+    fn html(&self) -> Option<String> {
+        Some(html::folded(&self.text(), &facts(self.cfg())))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self.cfg(), out)
+    }
+}
+
+impl Shown for Sae {
+    fn title(&self) -> String {
+        format!("the SAE {}", self.cfg().sae_id)
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn html(&self) -> Option<String> {
+        let text = self.to_string();
+        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        let lines = rest.lines().filter_map(|line| line.trim().split_once(": "));
+        let rows: Vec<_> = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Some(html::folded(first, &rows))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(&self.report(), out)
+    }
+}
+
+impl Shown for Feature {
+    fn title(&self) -> String {
+        format!("feature {}", self.index)
+    }
+
+    fn text(&self) -> String {
+        let (encoder, decoder) = (self.encoder.dims(), self.decoder.dims());
+        format!("Feature {}: encoder {encoder:?}, decoder {decoder:?}", self.index)
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        let (encoder, decoder) = (floats(&self.encoder)?, floats(&self.decoder)?);
+        to_json(&json!({ "index": self.index, "encoder": encoder, "decoder": decoder }), out)
+    }
+}
+
+impl Shown for Features {
+    fn title(&self) -> String {
+        format!("the features of {} tokens", self.len())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn html(&self) -> Option<String> {
+        const STRONGEST: usize = 5;
+        let row = |pos: usize| {
+            let (features, values) = self.at(pos);
+            let mut order: Vec<_> = features.iter().zip(values).collect();
+            order.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+            let strongest = order.iter().take(STRONGEST);
+            let strongest =
+                strongest.map(|(feature, value)| format!("{feature} at {}", number(f64::from(**value))));
+            vec![pos.to_string(), features.len().to_string(), strongest.collect::<Vec<_>>().join(", ")]
+        };
+        let rows: Vec<_> = (0..self.len().min(ROWS)).map(row).collect();
+        let title =
+            format!("Features [{} tokens, {} features], L0 {:.1}", self.len(), self.d_sae(), self.l0());
+        let more = html::more(self.len(), ROWS, "tokens");
+        let table = html::grid(&["token", "active", "strongest"], &rows, 2);
+        Some(html::piece(&format!("<div style=\"opacity:.6\">{title}</div>{table}{more}")))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        let (features, values): (Vec<_>, Vec<_>) = (0..self.len()).map(|pos| self.at(pos)).unzip();
+        to_json(&json!({ "d_sae": self.d_sae(), "active_features": features, "activations": values }), out)
+    }
+}
+
+impl Shown for ActivationCache {
+    fn title(&self) -> String {
+        "an activation cache".to_owned()
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn html(&self) -> Option<String> {
+        let rows: Vec<_> = self
+            .iter()
+            .map(|(name, tensor)| vec![format!("<code>{name}</code>"), format!("{:?}", tensor.dims())])
+            .collect();
+        Some(html::piece(&html::grid(&["activation", "shape"], &rows, 0)))
+    }
+
+    /// The shapes; the numbers are written by [`ActivationCache::save`].
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        let shapes: Map<_, _> = self.iter().map(|(name, t)| (name.to_string(), json!(t.dims()))).collect();
+        to_json(&shapes, out)
+    }
+}
+
+impl Shown for Tensor {
+    fn title(&self) -> String {
+        format!("a tensor {:?}", self.dims())
+    }
+
+    fn text(&self) -> String {
+        tensors::describe(self).unwrap_or_else(|_| format!("Tensor {:?}", self.dims()))
+    }
+
+    /// Shape, type, and all numbers row by row.
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        let put = |out: &mut dyn Write, text: &str| {
+            out.write_all(text.as_bytes()).map_err(|e| Error::invalid("JSON", "room to write it to", e))
+        };
+        let (dtype, shape) = (self.dtype().as_str(), self.dims());
+        put(out, &format!("{{ \"dtype\": \"{dtype}\", \"shape\": {shape:?}, \"values\": "))?;
+        // Nothing is made of a large tensor that there is no room for: row by row.
+        put(out, "[")?;
+        let rows = if self.rank() == 0 { self.reshape((1, 1))? } else { self.reshape((self.dims()[0], ()))? };
+        for i in 0..rows.dim(0)? {
+            let row = floats(&rows.get(i)?)?;
+            let row: Vec<_> = row.iter().map(|x| json!(x).to_string()).collect();
+            put(out, if i > 0 { ", " } else { "" })?;
+            put(out, &row.join(", "))?;
+        }
+        put(out, "] }\n")
+    }
+}
+
+impl Shown for Saes {
+    fn title(&self) -> String {
+        "a list of SAEs".to_owned()
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn html(&self) -> Option<String> {
+        let row = |sae: &crate::registry::SaeListing| {
+            let width = sae.width.map_or(String::new(), |width| width.to_string());
+            let l0 = sae.l0.map_or(String::new(), number);
+            let hook = sae.hook.as_deref().unwrap_or_default();
+            [&sae.release, &sae.sae_id, hook, &width, &l0].map(html::escape).to_vec()
+        };
+        let rows: Vec<_> = self.saes.iter().take(4 * ROWS).map(row).collect();
+        let table = html::grid(&["release", "sae_id", "hook", "width", "l0"], &rows, 0);
+        let more = html::more(self.saes.len(), 4 * ROWS, "SAEs");
+        Some(html::piece(&format!("{table}{more}")))
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        to_json(self, out)
+    }
+}
+
+impl Shown for Dataset {
+    fn title(&self) -> String {
+        format!("the dataset {}", self.path())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        let files: Vec<_> = self.files().map(|path| path.display().to_string()).collect();
+        to_json(&json!({ "path": self.path(), "split": self.split(), "files": files }), out)
+    }
+}
+
+/// The numbers of a vector.
+fn floats(x: &Tensor) -> Result<Vec<f32>> {
+    Ok(x.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?)
+}
+
+/// The plain fields of a configuration.
+fn facts(cfg: &impl serde::Serialize) -> Vec<(String, String)> {
+    let Ok(Value::Object(fields)) = serde_json::to_value(cfg) else { return Vec::new() };
+    let plain = |value: Value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    };
+    fields.into_iter().filter_map(|(name, value)| Some((name, plain(value)?))).collect()
+}

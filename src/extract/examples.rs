@@ -1,0 +1,229 @@
+//! What the records of a feature dataset say of features: where one is most active, and how often each is.
+
+use super::record::FeatureRecord;
+use super::tokens::ColoredTokens;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use serde::{Deserialize, Serialize};
+
+/// How examples are chosen. Every field has a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExampleOptions {
+    /// How many; 10.
+    pub top: usize,
+    /// The most tokens before and behind the one with the largest activation; 12.
+    pub buffer: usize,
+}
+
+impl Default for ExampleOptions {
+    fn default() -> Self {
+        ExampleOptions { top: 10, buffer: 12 }
+    }
+}
+
+/// Where a feature is most active.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MaxActivatingExamples {
+    /// The feature.
+    pub feature: u32,
+    /// How many records were read.
+    pub records: u64,
+    /// How many tokens they have.
+    pub tokens: u64,
+    /// At how many of them the feature is active.
+    pub active: u64,
+    /// The examples, the largest activation first; one for a record.
+    pub examples: Vec<Example>,
+}
+
+/// One place where a feature is active.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// Which record it is in, from 0.
+    pub record: u64,
+    /// Which token of the record has the largest activation.
+    pub pos: usize,
+    /// That activation.
+    pub value: f32,
+    /// The tokens around it.
+    pub tokens: ColoredTokens,
+}
+
+/// Where a feature is most active in the records of a feature dataset: SAE dashboards' "max activating examples". Of equal
+/// activations, the first record comes first.
+///
+/// # Errors
+/// A record that cannot be read; an interrupt.
+pub fn max_activating_examples(
+    records: impl IntoIterator<Item = Result<FeatureRecord>>,
+    feature: u32,
+    options: &ExampleOptions,
+    progress: &Progress,
+) -> Result<MaxActivatingExamples> {
+    let mut found = MaxActivatingExamples { feature, ..Default::default() };
+    for record in records {
+        progress.check()?;
+        let record = record?;
+        let values = record.activations_of(feature);
+        found.tokens += values.len() as u64;
+        found.active += values.iter().filter(|value| **value != 0.0).count() as u64;
+        // The first of the largest.
+        let largest = values.iter().copied().enumerate().filter(|(_, value)| *value != 0.0);
+        let largest = largest.reduce(|best, next| if next.1.abs() > best.1.abs() { next } else { best });
+        if let Some((pos, value)) = largest {
+            let place = found.examples.partition_point(|example| example.value.abs() >= value.abs());
+            if place < options.top {
+                let (start, end) = (
+                    pos.saturating_sub(options.buffer),
+                    values.len().min(pos.saturating_add(options.buffer + 1)),
+                );
+                let tokens = record.colored_tokens(feature).slice(start, end);
+                found.examples.insert(place, Example { record: found.records, pos, value, tokens });
+                found.examples.truncate(options.top);
+            }
+        }
+        found.records += 1;
+    }
+    Ok(found)
+}
+
+/// How often each feature is active: its *density* is the fraction of tokens at which it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FeatureDensity {
+    /// How many tokens were counted.
+    pub tokens: u64,
+    /// At how many of them each feature is active, `[d_sae]`.
+    pub active: Vec<u64>,
+}
+
+impl FeatureDensity {
+    /// The density of each feature, `[d_sae]`, from 0 to 1.
+    pub fn densities(&self) -> Vec<f64> {
+        self.active.iter().map(|active| *active as f64 / self.tokens.max(1) as f64).collect()
+    }
+
+    /// How many features are never active.
+    pub fn dead(&self) -> usize {
+        self.active.iter().filter(|active| **active == 0).count()
+    }
+
+    /// The mean number of active features at a token.
+    pub fn mean_l0(&self) -> f64 {
+        self.active.iter().sum::<u64>() as f64 / self.tokens.max(1) as f64
+    }
+}
+
+/// Counts how often each of `d_sae` features is active in the records of a feature dataset. With `skip_bos` the first token
+/// of each record is not counted: behind a BOS every context looks the same.
+///
+/// # Errors
+/// A record that cannot be read, or with a feature beyond `d_sae`; an interrupt.
+pub fn feature_density(
+    records: impl IntoIterator<Item = Result<FeatureRecord>>,
+    d_sae: usize,
+    skip_bos: bool,
+    progress: &Progress,
+) -> Result<FeatureDensity> {
+    let mut density = FeatureDensity { tokens: 0, active: vec![0; d_sae] };
+    for record in records {
+        progress.check()?;
+        for active in record?.active_features.iter().skip(usize::from(skip_bos)) {
+            density.tokens += 1;
+            for feature in active {
+                let count = density.active.get_mut(*feature as usize).ok_or_else(|| {
+                    let expected = format!("at most {} (d_sae = {d_sae})", d_sae.saturating_sub(1));
+                    Error::invalid("a feature of the records", expected, feature)
+                        .with_hint("were the records made with this SAE?")
+                })?;
+                *count += 1;
+            }
+        }
+    }
+    Ok(density)
+}
+
+impl std::fmt::Display for MaxActivatingExamples {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.summary())?;
+        for example in &self.examples {
+            let tokens = ColoredTokens { title: String::new(), ..example.tokens.clone() };
+            write!(f, "\n{:>9.3}  {tokens}", example.value)?;
+        }
+        Ok(())
+    }
+}
+
+impl MaxActivatingExamples {
+    /// How often the feature is active.
+    pub fn summary(&self) -> String {
+        let density = self.active as f64 / self.tokens.max(1) as f64;
+        let (feature, active, tokens) = (self.feature, self.active, self.tokens);
+        format!("feature {feature}: active at {active} of {tokens} tokens ({:.3} %)", 100.0 * density)
+    }
+}
+
+impl std::fmt::Display for FeatureDensity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let n = self.active.len();
+        write!(f, "FeatureDensity of {n} features over {} tokens: ", self.tokens)?;
+        write!(f, "{} never active, L0 {:.1}", self.dead(), self.mean_l0())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of one-letter tokens in which feature 7 has these activations.
+    fn record(values: &[f32]) -> Result<FeatureRecord> {
+        let n = values.len();
+        let active = |value: &f32| if *value == 0.0 { (vec![], vec![]) } else { (vec![7], vec![*value]) };
+        let (active_features, activations) = values.iter().map(active).unzip();
+        Ok(FeatureRecord {
+            text: "abcdefghijklmnop"[..n].to_owned(),
+            tokens: vec![1; n],
+            offsets: (0..n).collect(),
+            active_features,
+            activations,
+        })
+    }
+
+    #[test]
+    fn examples_are_the_largest_first_and_cut_out_of_their_records() {
+        let records = [
+            record(&[0.0, 1.0, 3.0, 0.0]),
+            record(&[0.0; 3]),
+            record(&[5.0, 0.0, 0.0, 0.0, 5.0]),
+            record(&[0.0, 3.0]),
+            record(&[-4.0]),
+        ];
+        let options = ExampleOptions { top: 3, buffer: 1 };
+        let found = max_activating_examples(records, 7, &options, &Progress::default()).unwrap();
+        assert_eq!((found.records, found.tokens, found.active), (5, 15, 6));
+        let places: Vec<_> = found.examples.iter().map(|e| (e.record, e.pos, e.value)).collect();
+        assert_eq!(places, [(2, 0, 5.0), (4, 0, -4.0), (0, 2, 3.0)]);
+        assert_eq!(found.examples[0].tokens.tokens, ["a", "b"]);
+        assert_eq!(found.examples[2].tokens.values, [1.0, 3.0, 0.0]);
+        assert!(
+            found
+                .to_string()
+                .starts_with("feature 7: active at 6 of 15 tokens (40.000 %)\n    5.000  a[5.00]b")
+        );
+    }
+
+    #[test]
+    fn densities_are_fractions_of_tokens() {
+        let records = || [record(&[1.0, 2.0, 0.0]), record(&[1.0, 0.0])];
+        let density = feature_density(records(), 9, false, &Progress::default()).unwrap();
+        assert_eq!((density.tokens, density.active[7], density.dead()), (5, 3, 8));
+        assert_eq!((density.densities()[7], density.mean_l0()), (0.6, 0.6));
+        let density = feature_density(records(), 9, true, &Progress::default()).unwrap();
+        assert_eq!((density.tokens, density.active[7]), (3, 1));
+        let error = feature_density(records(), 7, true, &Progress::default()).unwrap_err();
+        assert!(error.to_string().contains("at most 6 (d_sae = 7), got 7"), "{error}");
+        let stopped = Progress::default();
+        stopped.cancel();
+        assert!(feature_density(records(), 9, true, &stopped).unwrap_err().is_interrupted());
+    }
+}

@@ -1,0 +1,110 @@
+//! Tokens with a number each: what a feature does along a text.
+
+use super::record::FeatureRecord;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Tokens with a number each, such as the activations of a feature; shown as the text on a coloured ground, as
+/// CircuitsVis' `colored_tokens` does.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ColoredTokens {
+    /// What the numbers are; may be empty.
+    pub title: String,
+    /// The text of each token, `[pos]`.
+    pub tokens: Vec<String>,
+    /// A number for each, `[pos]`.
+    pub values: Vec<f32>,
+}
+
+impl ColoredTokens {
+    /// Tokens with their numbers.
+    ///
+    /// # Errors
+    /// More of the ones than of the others.
+    pub fn new(title: impl Into<String>, tokens: Vec<String>, values: Vec<f32>) -> Result<Self> {
+        if tokens.len() != values.len() {
+            let message = format!("there are {} tokens and {} numbers", tokens.len(), values.len());
+            let hint = "a text's tokens begin with the BOS, if the model has one: model.to_str_tokens(text) has it too";
+            return Err(Error::mismatch(message, hint));
+        }
+        Ok(ColoredTokens { title: title.into(), tokens, values })
+    }
+
+    /// The largest of the numbers by magnitude, 0 without any.
+    pub fn largest(&self) -> f32 {
+        self.values.iter().filter(|x| x.is_finite()).fold(0.0, |largest, x| x.abs().max(largest))
+    }
+
+    /// The tokens from `start` up to `end`, without it.
+    pub(super) fn slice(&self, start: usize, end: usize) -> Self {
+        ColoredTokens {
+            title: self.title.clone(),
+            tokens: self.tokens[start..end].to_vec(),
+            values: self.values[start..end].to_vec(),
+        }
+    }
+}
+
+impl FeatureRecord {
+    /// The text of each token, `[pos]`: from where it starts to where the next one does. A BOS has none, and neither have
+    /// all but the last of the tokens that share a character.
+    pub fn str_tokens(&self) -> Vec<String> {
+        let chars: Vec<char> = self.text.chars().collect();
+        let ends = self.offsets.iter().skip(1).copied().chain([chars.len()]);
+        let token = |(start, end): (&usize, usize)| -> String {
+            let end = end.min(chars.len());
+            chars[(*start).min(end)..end].iter().collect()
+        };
+        self.offsets.iter().zip(ends).map(token).collect()
+    }
+
+    /// The activation of one feature at every token, `[pos]`: 0 where it is not above the threshold.
+    pub fn activations_of(&self, feature: u32) -> Vec<f32> {
+        let at = |(features, values): (&Vec<u32>, &Vec<f32>)| {
+            features.binary_search(&feature).ok().and_then(|at| values.get(at)).copied().unwrap_or(0.0)
+        };
+        self.active_features.iter().zip(&self.activations).map(at).collect()
+    }
+
+    /// The text with the activations of one feature.
+    pub fn colored_tokens(&self, feature: u32) -> ColoredTokens {
+        let values = self.activations_of(feature);
+        ColoredTokens { title: format!("feature {feature}"), tokens: self.str_tokens(), values }
+    }
+}
+
+impl std::fmt::Display for ColoredTokens {
+    /// The text, and the numbers of the tokens that have one, behind them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.title.is_empty() {
+            write!(f, "{}, at most {:.3}\n  ", self.title, self.largest())?;
+        }
+        for (token, value) in self.tokens.iter().zip(&self.values) {
+            let token = token.replace('\n', "⏎");
+            if *value == 0.0 { write!(f, "{token}")? } else { write!(f, "{token}[{value:.2}]")? }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_knows_its_tokens() {
+        let record = FeatureRecord {
+            text: "né 🙂!".to_owned(),
+            tokens: vec![0, 1, 2, 3, 4, 5],
+            offsets: vec![0, 0, 1, 3, 3, 4],
+            active_features: vec![vec![], vec![3, 9], vec![9], vec![], vec![1], vec![]],
+            activations: vec![vec![], vec![0.5, 2.0], vec![-3.0], vec![], vec![1.0], vec![]],
+        };
+        assert_eq!(record.str_tokens(), ["", "n", "é ", "", "🙂", "!"]);
+        assert_eq!(record.activations_of(9), [0.0, 2.0, -3.0, 0.0, 0.0, 0.0]);
+        let colored = record.colored_tokens(9);
+        assert_eq!(colored.largest(), 3.0);
+        assert_eq!(colored.to_string(), "feature 9, at most 3.000\n  n[2.00]é [-3.00]🙂!");
+        assert!(ColoredTokens::new("", vec![String::new()], vec![]).is_err());
+    }
+}

@@ -1,0 +1,254 @@
+//! Matrices: a cell for each number.
+
+use super::super::axis::{Axis, range};
+use super::super::figure::Figure;
+use super::super::font;
+use super::super::label::{number, spaced_label, visible_line};
+use super::super::page::{Anchor, Colour, FAINT, INK, Mark, Page, WHITE, mix};
+use super::{MARGINS, NAME, PlotOptions, TICK, TITLE, widest};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The darkest of what is above and below zero.
+const ABOVE: Colour = (0x12, 0x1f, 0x8f);
+const BELOW: Colour = (0xb3, 0x2d, 0x24);
+/// What is no number.
+const NONE: Colour = (0xc8, 0xcc, 0xd2);
+/// The most rows or columns that are drawn; of more, every cell is the mean of several.
+const MOST: usize = 1024;
+/// The most matrices in one picture.
+const MOST_PANELS: usize = 64;
+/// Room for the scale of colours.
+const SCALE: f64 = 66.0;
+
+/// What stands along a heatmap, and its colours.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeatmapOptions {
+    /// The names of the columns, such as tokens; their numbers.
+    pub x_labels: Option<Vec<String>>,
+    /// The names of the rows; their numbers.
+    pub y_labels: Option<Vec<String>>,
+    /// The names of several matrices; their numbers.
+    pub names: Option<Vec<String>>,
+    /// The numbers that have the first and the last colour; those of the matrices.
+    pub color_range: Option<[f64; 2]>,
+}
+
+/// Matrices of the same shape, each a cell for each number, side by side: `matrices` are rows of columns, the first row on
+/// top. From white to blue; where some are below zero, these are red. The width of the picture is taken, and its height
+/// follows from the matrices unless it is another than the default.
+///
+/// # Errors
+/// Rows of several lengths, labels that are too many or too few; options that are out of range.
+pub fn plot_heatmap(
+    matrices: &[Vec<Vec<f64>>],
+    heatmap: &HeatmapOptions,
+    options: &PlotOptions,
+) -> Result<Figure> {
+    options.check()?;
+    let (rows, columns) = shape(matrices)?;
+    let x_labels = labels(heatmap.x_labels.as_deref(), columns, "x_labels", "columns")?;
+    let y_labels = labels(heatmap.y_labels.as_deref(), rows, "y_labels", "rows")?;
+    let names = match &heatmap.names {
+        Some(names) if names.len() != matrices.len() => {
+            let expected = format!("one for each of {} matrices", matrices.len());
+            return Err(Error::invalid("option `names`", expected, names.len()));
+        }
+        Some(names) => names.iter().map(|name| visible_line(name)).collect(),
+        None if matrices.len() > 1 => (0..matrices.len()).map(|i| i.to_string()).collect(),
+        None => vec![String::new()],
+    };
+    let numbers = || matrices.iter().flatten().flatten().copied();
+    let found = range(numbers());
+    let ends = match heatmap.color_range {
+        Some([least, most]) if least < most && (most - least).is_finite() => (least, most),
+        Some([least, most]) => {
+            let got = format!("[{least}, {most}]");
+            return Err(Error::invalid("option `color_range`", "two numbers, the smaller first", got));
+        }
+        None if found.0 >= 0.0 => (0.0, found.1),
+        None => (found.0, found.1.max(0.0)),
+    };
+    let colours = Colours::new(ends);
+
+    let mut page = Page::default();
+    let width = f64::from(options.width) - MARGINS;
+    let mut top = 0.0;
+    if !options.title.is_empty() {
+        page.text(0.0, 8.0, TITLE, INK, visible_line(&options.title));
+        top += 30.0;
+    }
+    if !options.y_label.is_empty() {
+        page.text(0.0, top + 5.0, NAME, FAINT, visible_line(&options.y_label));
+        top += 18.0;
+    }
+    let left = 8.0 + widest(y_labels.iter().map(String::as_str), TICK).min(width / 3.0);
+    let grid = Grid::new(matrices.len(), (rows, columns), width - SCALE - left, options, top);
+    let mut bottom = top;
+    for (i, (matrix, name)) in matrices.iter().zip(&names).enumerate() {
+        let (column, row) = (i % grid.across, i / grid.across);
+        let place =
+            (left + column as f64 * (grid.width + Grid::GAP), top + row as f64 * (grid.height + grid.gap));
+        if !name.is_empty() {
+            page.text(place.0, place.1 + 4.0, NAME, FAINT, name);
+        }
+        let cells_top = place.1 + if name.is_empty() { 0.0 } else { 14.0 };
+        cells(&mut page, matrix, (place.0, cells_top), (grid.width, grid.height), &colours);
+        let ends = cells_top + grid.height;
+        if column == 0 {
+            side_labels(&mut page, &y_labels, place.0 - 6.0, cells_top, grid.height);
+        }
+        // Below the lowest of each column.
+        if i + grid.across >= matrices.len() {
+            let lower = bottom_labels(&mut page, &x_labels, place.0, ends, grid.width);
+            bottom = bottom.max(lower);
+        }
+        bottom = bottom.max(ends);
+    }
+    colours.draw_scale(&mut page, width - SCALE + 20.0, top, grid.height.clamp(60.0, 220.0));
+    if !options.x_label.is_empty() {
+        let middle = left + grid.width / 2.0;
+        page.text_at(Anchor::Middle, middle, bottom + 12.0, NAME, FAINT, visible_line(&options.x_label));
+        bottom += 20.0;
+    }
+    page.width = page.width.max(width);
+    page.height = page.height.max(bottom + 4.0);
+    Ok(Figure::new(page))
+}
+
+/// The rows and columns of every matrix.
+fn shape(matrices: &[Vec<Vec<f64>>]) -> Result<(usize, usize)> {
+    if matrices.len() > MOST_PANELS {
+        return Err(Error::invalid("the matrices", format!("at most {MOST_PANELS}"), matrices.len()));
+    }
+    let rows = matrices.first().map_or(0, Vec::len);
+    let columns = matrices.first().and_then(|matrix| matrix.first()).map_or(0, Vec::len);
+    if rows == 0 || columns == 0 {
+        return Err(Error::invalid("the matrix", "at least one number", "none"));
+    }
+    let same = |matrix: &Vec<Vec<f64>>| matrix.len() == rows && matrix.iter().all(|row| row.len() == columns);
+    if matrices.iter().all(same) {
+        Ok((rows, columns))
+    } else {
+        Err(Error::invalid("the matrix", "rows of one length", "rows of several"))
+    }
+}
+
+fn labels(labels: Option<&[String]>, n: usize, option: &str, of: &str) -> Result<Vec<String>> {
+    match labels {
+        None => Ok((0..n).map(|i| i.to_string()).collect()),
+        Some(labels) if labels.len() == n => Ok(labels.iter().map(|label| spaced_label(label)).collect()),
+        Some(labels) => {
+            let what = format!("option `{option}`");
+            Err(Error::invalid(what, format!("one for each of {n} {of}"), labels.len()))
+        }
+    }
+}
+
+/// How several matrices are arranged.
+struct Grid {
+    across: usize,
+    width: f64,
+    height: f64,
+    /// White below each, with room for the name of the next.
+    gap: f64,
+}
+
+impl Grid {
+    const GAP: f64 = 14.0;
+
+    fn new(n: usize, (rows, columns): (usize, usize), room: f64, options: &PlotOptions, top: f64) -> Grid {
+        let across = if n < 4 { n } else { (n as f64).sqrt().ceil() as usize };
+        let width = ((room - (across - 1) as f64 * Self::GAP) / across as f64).max(10.0);
+        // Cells as high as they are wide, as far as labels let them and pages go.
+        let cell = (width / columns as f64).clamp(if n == 1 { 12.0 } else { 2.0 }, 40.0);
+        let asked = options.height != PlotOptions::default().height;
+        let down = n.div_ceil(across) as f64;
+        let height = if asked {
+            (f64::from(options.height) - MARGINS - top - 60.0) / down - 28.0
+        } else {
+            (cell * rows as f64).min(600.0)
+        };
+        let width = if n > 1 && !asked { width } else { width.min(40.0 * columns as f64) };
+        Grid { across, width, height: height.max(10.0), gap: 28.0 }
+    }
+}
+
+fn cells(
+    page: &mut Page,
+    matrix: &[Vec<f64>],
+    (left, top): (f64, f64),
+    (width, height): (f64, f64),
+    colours: &Colours,
+) {
+    let (row_size, column_size) = (matrix.len().div_ceil(MOST), matrix[0].len().div_ceil(MOST));
+    let mut drawn = Vec::new();
+    for rows in matrix.chunks(row_size) {
+        for start in (0..matrix[0].len()).step_by(column_size) {
+            let of_row = |row: &Vec<f64>| row[start..(start + column_size).min(row.len())].to_vec();
+            let block: Vec<f64> = rows.iter().flat_map(of_row).collect();
+            drawn.push(colours.of(block.iter().sum::<f64>() / block.len() as f64));
+        }
+    }
+    let columns = matrix[0].len().div_ceil(column_size);
+    page.marks.push(Mark::Cells { left, top, width, height, columns, colours: drawn });
+}
+
+/// The names of rows, as many as there is room for.
+fn side_labels(page: &mut Page, labels: &[String], right: f64, top: f64, height: f64) {
+    let axis = Axis::new((-0.5, labels.len() as f64 - 0.5), top, height);
+    let stride = (TICK * 1.15 * labels.len() as f64 / height).ceil().max(1.0) as usize;
+    for (i, label) in labels.iter().enumerate().step_by(stride) {
+        page.text_at(Anchor::End, right, axis.at(i as f64), TICK, INK, label);
+    }
+}
+
+/// The names of columns; gives where they end.
+fn bottom_labels(page: &mut Page, labels: &[String], left: f64, top: f64, width: f64) -> f64 {
+    let axis = Axis::new((-0.5, labels.len() as f64 - 0.5), left, width);
+    let names = super::ThingNames::of(labels, width);
+    names.draw(page, labels, &axis, top);
+    top + if names.is_upright { names.widest + 8.0 } else { 18.0 }
+}
+
+/// The colours of numbers: white at zero, or at the least where all are above.
+struct Colours {
+    least: f64,
+    most: f64,
+}
+
+impl Colours {
+    fn new((least, most): (f64, f64)) -> Colours {
+        let finite = least.is_finite() && most.is_finite() && least < most;
+        if finite { Colours { least, most } } else { Colours { least: 0.0, most: 1.0 } }
+    }
+
+    fn of(&self, x: f64) -> Colour {
+        if !x.is_finite() {
+            return NONE;
+        }
+        if self.least < 0.0 {
+            // Above and below are as dark as they are far from zero.
+            let far = self.most.max(-self.least);
+            return mix(WHITE, if x < 0.0 { BELOW } else { ABOVE }, x.abs() / far);
+        }
+        mix(WHITE, ABOVE, (x - self.least) / (self.most - self.least))
+    }
+
+    fn draw_scale(&self, page: &mut Page, left: f64, top: f64, height: f64) {
+        const STEPS: usize = 64;
+        let axis = Axis::new((self.least, self.most), top + height, -height);
+        let at = |i: usize| self.most - (self.most - self.least) * (i as f64 + 0.5) / STEPS as f64;
+        let colours = (0..STEPS).map(|i| self.of(at(i))).collect();
+        page.marks.push(Mark::Cells { left, top, width: 10.0, height, columns: 1, colours });
+        let mut ticks = axis.ticks(4);
+        if ticks.len() < 2 {
+            ticks = vec![(self.least, number(self.least)), (self.most, number(self.most))];
+        }
+        for (x, text) in ticks {
+            page.text(left + 15.0, axis.at(x), TICK, FAINT, text);
+        }
+        page.width = page.width.max(left + 15.0 + font::width("0.00", TICK));
+    }
+}

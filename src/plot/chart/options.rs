@@ -1,0 +1,201 @@
+//! How a chart looks: the options that all charts have.
+
+use super::super::page::Colour;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+
+/// The names of colours, the first of which are those of series, in their order.
+const NAMED: [(&str, Colour); 11] = [
+    ("blue", (0x2a, 0x3f, 0xb5)),
+    ("red", (0xd0, 0x39, 0x2b)),
+    ("teal", (0x1b, 0x97, 0x8a)),
+    ("orange", (0xe0, 0x8e, 0x0b)),
+    ("purple", (0x8e, 0x4e, 0xc6)),
+    ("sky", (0x3b, 0x9d, 0xd9)),
+    ("pink", (0xd6, 0x5d, 0x9e)),
+    ("brown", (0x8c, 0x56, 0x4b)),
+    ("green", (0x3b, 0x8f, 0x3b)),
+    ("gray", (0x76, 0x7b, 0x85)),
+    ("black", (0x1a, 0x1a, 0x1a)),
+];
+
+/// A colour of a chart: a name ("blue", "red", "teal", "orange", "purple", "sky", "pink", "brown", "green", "gray",
+/// "black") or "#d0392b".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Color {
+    /// From 0 to 255.
+    pub red: u8,
+    /// From 0 to 255.
+    pub green: u8,
+    /// From 0 to 255.
+    pub blue: u8,
+}
+
+impl FromStr for Color {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let name = if text == "grey" { "gray" } else { text };
+        if let Some((_, (red, green, blue))) = NAMED.iter().find(|(known, _)| *known == name) {
+            return Ok(Color { red: *red, green: *green, blue: *blue });
+        }
+        let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6 && digits.is_ascii());
+        let channel = |at| digits.and_then(|digits| u8::from_str_radix(&digits[at..at + 2], 16).ok());
+        match (channel(0), channel(2), channel(4)) {
+            (Some(red), Some(green), Some(blue)) => Ok(Color { red, green, blue }),
+            _ => {
+                let names: Vec<_> = NAMED.iter().map(|(name, _)| *name).collect();
+                let expected = format!("\"#rrggbb\" or one of {}", names.join(", "));
+                Err(Error::invalid("a colour", expected, format!("\"{text}\"")))
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for Color {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Color> for String {
+    fn from(Color { red, green, blue }: Color) -> Self {
+        format!("#{red:02x}{green:02x}{blue:02x}")
+    }
+}
+
+/// One colour, or one for each series.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, try_from = "Names")]
+pub enum Colors {
+    /// Of everything.
+    One(Color),
+    /// Of the series in their order, and again from the first where there are more.
+    Each(Vec<Color>),
+}
+
+/// Colours as they are written.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a colour such as \"red\" or \"#d0392b\", or an array of colours")]
+enum Names {
+    One(String),
+    Each(Vec<String>),
+}
+
+impl TryFrom<Names> for Colors {
+    type Error = Error;
+
+    fn try_from(names: Names) -> Result<Self> {
+        match names {
+            Names::One(name) => name.parse().map(Colors::One),
+            Names::Each(names) => {
+                names.iter().map(|name| name.parse()).collect::<Result<_>>().map(Colors::Each)
+            }
+        }
+    }
+}
+
+/// How a chart looks. Every field has a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlotOptions {
+    /// Above the chart; none.
+    pub title: String,
+    /// Below the horizontal axis; none.
+    pub x_label: String,
+    /// Above the vertical axis; none.
+    pub y_label: String,
+    /// Whether the horizontal axis is logarithmic; false. What is not above zero is left out.
+    pub log_x: bool,
+    /// Whether the vertical axis is logarithmic; false. What is not above zero is left out.
+    pub log_y: bool,
+    /// The ends of the horizontal axis; those of the numbers.
+    pub x_range: Option<[f64; 2]>,
+    /// The ends of the vertical axis; those of the numbers.
+    pub y_range: Option<[f64; 2]>,
+    /// How wide the picture is, in pixels of a screen; 640.
+    pub width: u32,
+    /// How high it is; 360.
+    pub height: u32,
+    /// The colour, or the colours of several series; a palette.
+    pub color: Option<Colors>,
+    /// Whether the names of series are shown; true.
+    pub legend: bool,
+}
+
+impl Default for PlotOptions {
+    fn default() -> Self {
+        PlotOptions {
+            title: String::new(),
+            x_label: String::new(),
+            y_label: String::new(),
+            log_x: false,
+            log_y: false,
+            x_range: None,
+            y_range: None,
+            width: 640,
+            height: 360,
+            color: None,
+            legend: true,
+        }
+    }
+}
+
+impl PlotOptions {
+    /// Checks what no type says.
+    pub(super) fn check(&self) -> Result<()> {
+        for (name, size) in [("width", self.width), ("height", self.height)] {
+            if !(100..=10_000).contains(&size) {
+                let what = format!("option `{name}`");
+                return Err(Error::invalid(what, "100 to 10000 pixels", size));
+            }
+        }
+        let ranges = [("x_range", self.x_range, self.log_x), ("y_range", self.y_range, self.log_y)];
+        for (name, range, is_log) in ranges {
+            let Some([least, most]) = range else { continue };
+            let fine = least < most && least.is_finite() && most.is_finite() && (least > 0.0 || !is_log);
+            if !fine {
+                let above = if is_log { ", above 0 on a logarithmic axis" } else { "" };
+                let what = format!("option `{name}`");
+                let expected = format!("two numbers, the smaller first{above}");
+                return Err(Error::invalid(what, expected, format!("[{least}, {most}]")));
+            }
+        }
+        if matches!(&self.color, Some(Colors::Each(colors)) if colors.is_empty()) {
+            return Err(Error::invalid("option `color`", "at least one colour", "none"));
+        }
+        Ok(())
+    }
+
+    /// The colour of series number `i`.
+    pub(super) fn colour(&self, i: usize) -> Colour {
+        const SERIES: usize = 8;
+        let named = |color: &Color| (color.red, color.green, color.blue);
+        match &self.color {
+            Some(Colors::One(color)) => named(color),
+            Some(Colors::Each(colors)) => colors.get(i % colors.len().max(1)).map_or(NAMED[0].1, named),
+            None => NAMED[i % SERIES].1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_have_names_and_numbers() {
+        let red: Color = "#d0392b".parse().unwrap();
+        assert_eq!("red".parse::<Color>().unwrap(), red);
+        assert_eq!("grey".parse::<Color>().unwrap(), "gray".parse().unwrap());
+        assert_eq!(String::from(red), "#d0392b");
+        for wrong in ["", "rad", "#12345", "#12345g", "#ééé", "d0392b"] {
+            let message = wrong.parse::<Color>().unwrap_err().to_string();
+            assert!(message.contains("blue, red, teal") && message.contains("#rrggbb"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Charts of feature datasets: the activations along a record, and how often features are active.
+
+use super::super::figure::Figure;
+use super::super::label::visible_line;
+use super::{HeatmapOptions, HistogramOptions, PlotOptions, plot_bars, plot_heatmap, plot_histogram};
+use crate::error::{Error, Result};
+use crate::extract::{FeatureDensity, FeatureRecord};
+
+/// The activations of features along a record: of one, a bar for each token; of several, a heatmap with a row for each.
+///
+/// # Errors
+/// No feature; options that are out of range.
+pub fn plot_activations(record: &FeatureRecord, features: &[u32], options: &PlotOptions) -> Result<Figure> {
+    let name = |text: String| if text.is_empty() { "·".to_owned() } else { text };
+    let tokens: Vec<String> = record.str_tokens().into_iter().map(name).collect();
+    let values =
+        |feature: &u32| record.activations_of(*feature).into_iter().map(f64::from).collect::<Vec<_>>();
+    let or = |given: &String, default: String| if given.is_empty() { default } else { given.clone() };
+    match features {
+        [] => Err(Error::invalid("the features", "at least one", "none")),
+        [feature] => {
+            let options = PlotOptions {
+                title: or(&options.title, format!("feature {feature}")),
+                y_label: or(&options.y_label, "activation".to_owned()),
+                ..options.clone()
+            };
+            plot_bars(&tokens, &values(feature), &options)
+        }
+        several => {
+            let title = or(&options.title, format!("{} features", several.len()));
+            let heatmap = HeatmapOptions {
+                x_labels: Some(tokens),
+                y_labels: Some(several.iter().map(|feature| feature.to_string()).collect()),
+                ..Default::default()
+            };
+            let options = PlotOptions { title: visible_line(&title), ..options.clone() };
+            plot_heatmap(&[several.iter().map(values).collect()], &heatmap, &options)
+        }
+    }
+}
+
+/// How many features are how often active: a histogram of their densities on a logarithmic axis. What is never active has
+/// no place on it, and is in the title.
+///
+/// # Errors
+/// Features that are never active, all of them; options that are out of range.
+pub fn plot_density(
+    density: &FeatureDensity,
+    histogram: &HistogramOptions,
+    options: &PlotOptions,
+) -> Result<Figure> {
+    let (n, dead) = (density.active.len(), density.dead());
+    let or = |given: &String, default: String| if given.is_empty() { default } else { given.clone() };
+    let title =
+        format!("densities of {} features over {} tokens, {dead} never active", n - dead, density.tokens);
+    let options = PlotOptions {
+        title: or(&options.title, title),
+        x_label: or(
+            &options.x_label,
+            "density: the fraction of tokens at which a feature is active".to_owned(),
+        ),
+        y_label: or(&options.y_label, "features".to_owned()),
+        log_x: true,
+        ..options.clone()
+    };
+    plot_histogram(&[(String::new(), density.densities())], histogram, &options)
+}

@@ -1,0 +1,413 @@
+//! Completion and inspection: what may stand at a place in a script, and what is known of the name there.
+
+use super::help::{Help, plain_types};
+use super::lexer::{self, Piece, PieceKind};
+use super::show;
+use crate::aliases::model_names;
+use crate::demo;
+use crate::hooks::ActivationCache;
+use crate::model::Model;
+use crate::registry::Registry;
+use rhai::{Dynamic, Engine, Map, Scope};
+use std::path::Path;
+
+/// The words of the language.
+const KEYWORDS: [&str; 24] = [
+    "let", "const", "if", "else", "switch", "do", "while", "until", "loop", "for", "in", "fn", "return",
+    "break", "continue", "throw", "try", "catch", "import", "export", "as", "private", "true", "false",
+];
+/// Properties that are looked at for what they hold: maps that are small. Another is only looked up by its type.
+const LOOKED_AT: [&str; 2] = ["cfg", "params"];
+/// The most completions that are given.
+const MOST: usize = 500;
+
+/// What may stand at a place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Completions {
+    /// Where the text begins that they take the place of, in bytes.
+    pub start: usize,
+    /// Where it ends: at the cursor.
+    pub end: usize,
+    /// What may stand there, by name.
+    pub completions: Vec<Completion>,
+}
+
+/// One thing that may stand at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// The text.
+    pub text: String,
+    /// What it is.
+    pub kind: CompletionKind,
+    /// Its signature, its type or a little more; may be empty.
+    pub detail: String,
+}
+
+/// What a completion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CompletionKind {
+    /// An option in a map.
+    Option,
+    /// A variable.
+    Variable,
+    /// A property or a key of a map.
+    Property,
+    /// A function that is called on a value.
+    Method,
+    /// A function.
+    Function,
+    /// A name in a text: of a hook, a model, an SAE.
+    Name,
+    /// A file or a folder.
+    Path,
+    /// A word of the language.
+    Keyword,
+}
+
+impl CompletionKind {
+    /// Its name, as Jupyter's front ends know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            CompletionKind::Option => "param",
+            CompletionKind::Variable => "instance",
+            CompletionKind::Property => "property",
+            CompletionKind::Method | CompletionKind::Function => "function",
+            CompletionKind::Name => "text",
+            CompletionKind::Path => "path",
+            CompletionKind::Keyword => "keyword",
+        }
+    }
+}
+
+/// A session, as far as completion looks at it.
+pub(super) struct Place<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) scope: &'a Scope<'static>,
+    pub(super) help: &'a Help,
+}
+
+impl Place<'_> {
+    /// What may stand at the place `cursor`, in bytes.
+    pub(super) fn complete(&self, script: &str, cursor: usize) -> Completions {
+        let cursor = floor(script, cursor);
+        let before = &script[..cursor];
+        let pieces = lexer::pieces(self.engine, before);
+        let last = pieces.last().filter(|piece| piece.range.end == cursor);
+        let (start, mut found) = match last {
+            Some(text) if text.kind == PieceKind::Text && is_open(&before[text.range.clone()]) => {
+                let start = text.range.start + 1;
+                self.in_text(before, &pieces[..pieces.len() - 1], start)
+            }
+            Some(piece) if piece.kind == PieceKind::Comment => return Completions::default(),
+            Some(piece) if matches!(piece.kind, PieceKind::Name | PieceKind::Call | PieceKind::Keyword) => {
+                (piece.range.start, self.names(before, &pieces[..pieces.len() - 1]))
+            }
+            _ => (cursor, self.names(before, &pieces)),
+        };
+        let typed = &before[start..];
+        found.retain(|completion| completion.text.starts_with(typed) && completion.text != typed);
+        found.sort_by(|a, b| (a.kind, &a.text).cmp(&(b.kind, &b.text)));
+        found.dedup_by(|a, b| a.text == b.text);
+        found.truncate(MOST);
+        Completions { start, end: cursor, completions: found }
+    }
+
+    /// What is known of the name at, or before, the place `cursor`.
+    pub(super) fn inspect(&self, script: &str, cursor: usize) -> Option<String> {
+        let cursor = floor(script, cursor);
+        let pieces = lexer::pieces(self.engine, script);
+        let is_name = |piece: &&Piece| matches!(piece.kind, PieceKind::Name | PieceKind::Call);
+        let at = pieces
+            .iter()
+            .filter(is_name)
+            .find(|piece| piece.range.contains(&cursor) || piece.range.end == cursor);
+        // In the arguments of a call it is the function that one wants to know about.
+        let is_call = |piece: &&Piece| piece.kind == PieceKind::Call && piece.range.end <= cursor;
+        let called = || pieces.iter().rfind(is_call);
+        at.and_then(|piece| self.explain(script, &pieces, piece))
+            .or_else(|| called().and_then(|piece| self.explain(script, &pieces, piece)))
+    }
+
+    /// What is known of the name that a piece is.
+    fn explain(&self, script: &str, pieces: &[Piece], piece: &Piece) -> Option<String> {
+        let name = &script[piece.range.clone()];
+        let before = &pieces[..pieces.iter().position(|p| p == piece)?];
+        let owner = before.split_last().filter(|(point, _)| is_point(&script[point.range.clone()]));
+        match owner {
+            None => {
+                if let Some(value) = self.scope.get(name) {
+                    return Some(format!("{name}: {}\n\n{}", type_of(self.engine, value), show::text(value)));
+                }
+            }
+            Some((_, owner)) => {
+                if let Some(Known::Value(owner)) = self.known(script, owner)
+                    && let Some(value) = owner.read_lock::<Map>().and_then(|map| map.get(name).cloned())
+                {
+                    return Some(format!(
+                        "{name}: {}\n\n{}",
+                        type_of(self.engine, &value),
+                        show::text(&value)
+                    ));
+                }
+            }
+        }
+        self.help.get(name).ok()
+    }
+
+    /// Names that may stand behind these pieces.
+    fn names(&self, script: &str, before: &[Piece]) -> Vec<Completion> {
+        if let Some(last) = before.last()
+            && is_point(&script[last.range.clone()])
+        {
+            return self.members(script, &before[..before.len() - 1]);
+        }
+        let mut found = self.options(script, before);
+        if !found.is_empty() {
+            return found;
+        }
+        found.extend(self.scope.iter().map(|(name, _, value)| Completion {
+            text: name.to_owned(),
+            kind: CompletionKind::Variable,
+            detail: type_of(self.engine, &value),
+        }));
+        found.extend(self.help.functions().map(|(name, signature)| Completion {
+            text: name.to_owned(),
+            kind: CompletionKind::Function,
+            detail: signature.to_owned(),
+        }));
+        let keywords = KEYWORDS.iter().map(|word| Completion {
+            text: (*word).to_owned(),
+            kind: CompletionKind::Keyword,
+            detail: String::new(),
+        });
+        found.extend(keywords);
+        found
+    }
+
+    /// What a value has, of which these pieces are the end.
+    fn members(&self, script: &str, before: &[Piece]) -> Vec<Completion> {
+        let (type_name, keys) = match self.known(script, before) {
+            Some(Known::Value(value)) => {
+                let keys: Vec<_> = value.read_lock::<Map>().map_or(Vec::new(), |map| {
+                    map.iter().map(|(key, value)| (key.to_string(), type_of(self.engine, value))).collect()
+                });
+                (type_of(self.engine, &value), keys)
+            }
+            Some(Known::Type(type_name)) => (type_name, Vec::new()),
+            None => return self.help.members_of(None),
+        };
+        let property = |(text, detail)| Completion { text, kind: CompletionKind::Property, detail };
+        let keys = keys.into_iter().map(property);
+        keys.chain(self.help.members_of(Some(&type_name))).collect()
+    }
+
+    /// What is known of the value that these pieces end with: `name`, `name.property`, `name["key"]`, `call(…)`.
+    fn known(&self, script: &str, pieces: &[Piece]) -> Option<Known> {
+        let text = |piece: &Piece| &script[piece.range.clone()];
+        let (last, before) = pieces.split_last()?;
+        match last.kind {
+            PieceKind::Name | PieceKind::Call => {
+                let name = text(last);
+                let Some((_, owner)) = before.split_last().filter(|(point, _)| is_point(text(point))) else {
+                    return self.scope.get(name).cloned().map(Known::Value);
+                };
+                match self.known(script, owner)? {
+                    Known::Value(value) => {
+                        if let Some(map) = value.read_lock::<Map>() {
+                            return map.get(name).cloned().map(Known::Value);
+                        }
+                        let type_name = type_of(self.engine, &value);
+                        if LOOKED_AT.contains(&name) {
+                            let mut scope = Scope::new();
+                            scope.push_dynamic("x", value.clone());
+                            let held = self
+                                .engine
+                                .eval_expression_with_scope::<Dynamic>(&mut scope, &format!("x.{name}"));
+                            return held.ok().map(Known::Value);
+                        }
+                        self.help.type_of(Some(&type_name), name).map(Known::Type)
+                    }
+                    Known::Type(type_name) => self.help.type_of(Some(&type_name), name).map(Known::Type),
+                }
+            }
+            PieceKind::Close if text(last) == "]" => {
+                let open = opening(script, pieces)?;
+                let inside = &pieces[open + 1..pieces.len() - 1];
+                let Known::Value(value) = self.known(script, &pieces[..open])? else { return None };
+                let [index] = inside else { return None };
+                let key = text(index).trim_matches('"');
+                if let Some(map) = value.read_lock::<Map>() {
+                    return map.get(key).cloned().map(Known::Value);
+                }
+                let is_cache = value.read_lock::<ActivationCache>().is_some();
+                is_cache.then(|| Known::Type("Tensor".to_owned()))
+            }
+            PieceKind::Close if text(last) == ")" => {
+                let open = opening(script, pieces)?;
+                let (name, owner) = pieces[..open].split_last()?;
+                let is_method = owner.last().is_some_and(|point| is_point(text(point)));
+                let owner = if is_method { self.known(script, &owner[..owner.len() - 1]) } else { None };
+                let owner = owner.map(|owner| match owner {
+                    Known::Value(value) => type_of(self.engine, &value),
+                    Known::Type(type_name) => type_name,
+                });
+                self.help.type_of(owner.as_deref(), text(name)).map(Known::Type)
+            }
+            PieceKind::Text => Some(Known::Type("String".to_owned())),
+            _ => None,
+        }
+    }
+
+    /// The options of the function in whose map `#{` these pieces end.
+    fn options(&self, script: &str, before: &[Piece]) -> Vec<Completion> {
+        let text = |piece: &Piece| &script[piece.range.clone()];
+        let expects_key = before.last().is_some_and(|last| ["#{", ","].contains(&text(last)));
+        let Some(function) = enclosing(script, before, "#{").filter(|_| expects_key).and_then(|map| {
+            let call = enclosing(script, &before[..map], "(")?;
+            before[..call].last().map(text)
+        }) else {
+            return Vec::new();
+        };
+        let option =
+            |(name, detail)| Completion { text: format!("{name}: "), kind: CompletionKind::Option, detail };
+        self.help.options_of(function).into_iter().map(option).collect()
+    }
+
+    /// What may stand in a text that begins at `start`, behind these pieces: names where the function is known, else
+    /// files.
+    fn in_text(&self, script: &str, before: &[Piece], start: usize) -> (usize, Vec<Completion>) {
+        let typed = &script[start..];
+        let text = |piece: &Piece| &script[piece.range.clone()];
+        let name = |text: String, detail: &str| Completion {
+            text,
+            kind: CompletionKind::Name,
+            detail: detail.to_owned(),
+        };
+        // `cache["` and `map["`
+        if let Some((open, owner)) = before.split_last()
+            && text(open) == "["
+            && let Some(Known::Value(value)) = self.known(script, owner)
+        {
+            if let Some(cache) = value.read_lock::<ActivationCache>() {
+                return (start, cache.names().map(|n| name(n.to_string(), "activation")).collect());
+            }
+            if let Some(map) = value.read_lock::<Map>() {
+                return (start, map.keys().map(|key| name(key.to_string(), "key")).collect());
+            }
+        }
+        let call = enclosing(script, before, "(");
+        let arguments =
+            call.map_or(0, |call| before[call..].iter().filter(|piece| text(piece) == ",").count());
+        match call.and_then(|call| before[..call].last()).map(text) {
+            Some("load_model") if !is_path(typed) => {
+                let names = model_names().map(|alias| name(alias.to_owned(), "model"));
+                return (start, names.chain([name("demo".to_owned(), "model")]).collect());
+            }
+            Some("load_sae") if !is_path(typed) => {
+                return (start, self.saes(script, before, call, arguments));
+            }
+            _ => {}
+        }
+        if typed.starts_with("blocks.") || typed.starts_with("hook_") || typed.starts_with("ln_final") {
+            let models =
+                self.scope.iter().filter_map(|(_, _, value)| value.read_lock::<Model>().map(|m| m.clone()));
+            let hooks = models.flat_map(|model| model.cfg().hook_points().all());
+            return (start, hooks.map(|hook| name(hook.to_string(), "hook")).collect());
+        }
+        let folder = typed.rfind('/').map_or(0, |slash| slash + 1);
+        (start + folder, paths(&typed[..folder]))
+    }
+
+    /// Releases, or the ids of the release that is the first argument.
+    fn saes(&self, script: &str, before: &[Piece], call: Option<usize>, arguments: usize) -> Vec<Completion> {
+        let name = |text: &str, detail: &str| Completion {
+            text: text.to_owned(),
+            kind: CompletionKind::Name,
+            detail: detail.to_owned(),
+        };
+        let registry = Registry::embedded();
+        if arguments == 0 {
+            let releases = registry.releases().iter().map(|release| name(&release.name, &release.model));
+            return releases.chain([name("demo", "demo")]).collect();
+        }
+        let first = call.and_then(|call| before.get(call + 1)).map(|piece| &script[piece.range.clone()]);
+        let first = first.unwrap_or_default().trim_matches('"');
+        let ids = registry.release(first).into_iter().flat_map(|release| &release.saes);
+        let demo = demo::SAES.iter().filter(|_| first == "demo");
+        ids.map(|sae| name(&sae.id, "SAE")).chain(demo.map(|sae| name(sae.sae_id, "SAE"))).collect()
+    }
+}
+
+/// The type of a value, as signatures have it.
+pub(super) fn type_of(engine: &Engine, value: &Dynamic) -> String {
+    match value.type_name() {
+        "array" => "Array".to_owned(),
+        "map" => "Map".to_owned(),
+        "string" => "String".to_owned(),
+        other => plain_types(engine.map_type_name(other)),
+    }
+}
+
+/// What is known of a value without computing it.
+enum Known {
+    Value(Dynamic),
+    Type(String),
+}
+
+fn is_point(text: &str) -> bool {
+    text == "." || text == "?."
+}
+
+/// Whether a text, quotation mark included, has no end yet.
+fn is_open(text: &str) -> bool {
+    let Some(quote) = text.chars().next().filter(|quote| ['"', '`'].contains(quote)) else { return false };
+    let mut escaped = false;
+    !text.chars().skip(1).any(|c| {
+        let is_end = c == quote && !escaped;
+        escaped = c == '\\' && !escaped;
+        is_end
+    })
+}
+
+fn is_path(text: &str) -> bool {
+    text.starts_with(['/', '.', '~'])
+}
+
+/// The piece that the last one, a bracket that closes, belongs to.
+fn opening(script: &str, pieces: &[Piece]) -> Option<usize> {
+    let (last, before) = pieces.split_last()?;
+    let open = if &script[last.range.clone()] == ")" { "(" } else { "[" };
+    enclosing(script, before, open)
+}
+
+/// The last piece that opens a bracket which is not closed, if it is this one.
+fn enclosing(script: &str, pieces: &[Piece], open: &str) -> Option<usize> {
+    let mut depth = 0usize;
+    for (i, piece) in pieces.iter().enumerate().rev() {
+        match piece.kind {
+            PieceKind::Close => depth += 1,
+            PieceKind::Open if depth > 0 => depth -= 1,
+            PieceKind::Open => return (&script[piece.range.clone()] == open).then_some(i),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The files and folders in a folder, the latter with a slash behind them.
+fn paths(folder: &str) -> Vec<Completion> {
+    let at = if folder.is_empty() { Path::new(".") } else { Path::new(folder) };
+    let Ok(entries) = std::fs::read_dir(at) else { return Vec::new() };
+    let entries = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
+        let is_folder = entry.path().is_dir();
+        let text = if is_folder { name + "/" } else { name };
+        Some(Completion { text, kind: CompletionKind::Path, detail: String::new() })
+    });
+    entries.collect()
+}
+
+/// The last place of a script that is not behind `at`, and between two characters.
+fn floor(script: &str, at: usize) -> usize {
+    script.floor_char_boundary(at)
+}

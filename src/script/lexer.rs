@@ -1,0 +1,263 @@
+//! The language's own lexer, for what a line editor asks: which pieces have which colour, and whether a statement is
+//! whole.
+
+use rhai::{Engine, LexError, ParseErrorType, Position, Token};
+use std::ops::Range;
+
+/// Whether statements are whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completeness {
+    /// They can be evaluated.
+    Complete,
+    /// More lines are needed; so many brackets are open.
+    Incomplete {
+        /// How deep the next line stands.
+        depth: usize,
+    },
+    /// No further line makes them right.
+    Invalid,
+}
+
+/// A piece of a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Its place, in bytes.
+    pub range: Range<usize>,
+    /// What it is.
+    pub kind: PieceKind,
+}
+
+/// What a piece of a script is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PieceKind {
+    /// `let`, `for`, `if`, …
+    Keyword,
+    /// A number, `true` or `false`.
+    Number,
+    /// A text or a character, quotation marks included.
+    Text,
+    /// A comment.
+    Comment,
+    /// The name of something.
+    Name,
+    /// A name that is called.
+    Call,
+    /// A bracket that opens.
+    Open,
+    /// A bracket that closes.
+    Close,
+    /// Everything else: operators, commas, points.
+    Symbol,
+    /// What is no piece of the language.
+    Wrong,
+}
+
+/// What the lexer says of a script.
+struct Lexed {
+    pieces: Vec<Piece>,
+    /// The brackets that are open at the end.
+    open: Vec<Token>,
+    /// A bracket that closes none, or another.
+    is_unbalanced: bool,
+    /// The end is in a comment or a text of several lines.
+    is_inside: bool,
+}
+
+/// The pieces of a script, in order, without the white between them.
+pub(super) fn pieces(engine: &Engine, script: &str) -> Vec<Piece> {
+    lex(engine, script).pieces
+}
+
+/// Whether a script is whole.
+pub(super) fn completeness(engine: &Engine, script: &str) -> Completeness {
+    let lexed = lex(engine, script);
+    if lexed.is_unbalanced {
+        return Completeness::Invalid;
+    }
+    let more = Completeness::Incomplete { depth: lexed.open.len() };
+    if !lexed.open.is_empty() || lexed.is_inside {
+        return more;
+    }
+    let Err(error) = engine.compile(script) else { return Completeness::Complete };
+    // What is missing at the end can still come.
+    let end = script.trim_end().len();
+    let at_end = byte_of(script, error.1).is_none_or(|at| at >= end);
+    let is_eof = matches!(*error.0, ParseErrorType::UnexpectedEOF);
+    if is_eof || at_end && !script.trim().is_empty() { more } else { Completeness::Invalid }
+}
+
+fn lex(engine: &Engine, script: &str) -> Lexed {
+    let inputs = [script];
+    let (mut tokens, control) = engine.lex(&inputs);
+    tokens.state.include_comments = true;
+    let mut lexed = Lexed { pieces: Vec::new(), open: Vec::new(), is_unbalanced: false, is_inside: false };
+    // The texts that an expression `${…}` interrupts, by how many brackets were open before it.
+    let mut interrupted: Vec<usize> = Vec::new();
+    for (token, position) in tokens.by_ref() {
+        // An empty end of a text has no place of its own: it is behind the bracket.
+        let behind = lexed.pieces.last().map_or(0, |last| last.range.start + 1);
+        let start = byte_of(script, position).unwrap_or_else(|| script.ceil_char_boundary(behind));
+        // Where something is left open the lexer may say the same for ever.
+        if matches!(token, Token::EOF) || start >= script.len() || start < behind {
+            break;
+        }
+        match &token {
+            Token::InterpolatedString(_) => interrupted.push(lexed.open.len()),
+            Token::LeftBrace
+            | Token::LeftParen
+            | Token::LeftBracket
+            | Token::QuestionBracket
+            | Token::MapStart => {
+                lexed.open.push(token.clone());
+            }
+            Token::RightBrace | Token::RightParen | Token::RightBracket => {
+                lexed.is_unbalanced |= !lexed.open.pop().is_some_and(|open| closes(&token, &open));
+                if interrupted.last() == Some(&lexed.open.len()) {
+                    interrupted.pop();
+                    // The text goes on.
+                    control.borrow_mut().is_within_text = true;
+                }
+            }
+            Token::LexError(error) => {
+                let is_text = matches!(**error, LexError::UnterminatedString);
+                lexed.is_inside |= is_text && !script[start..].starts_with(['"', '\'']);
+            }
+            _ => {}
+        }
+        let kind = kind_of(&token);
+        // A piece ends where the next one begins; the white in between is cut off below.
+        if let Some(last) = lexed.pieces.last_mut() {
+            last.range.end = start.max(last.range.start);
+        }
+        if kind == PieceKind::Open && script[start..].starts_with('(') {
+            let call = lexed.pieces.last_mut().filter(|last| last.kind == PieceKind::Name);
+            if let Some(last) = call {
+                last.kind = PieceKind::Call;
+            }
+        }
+        lexed.pieces.push(Piece { range: start..script.len(), kind });
+    }
+    lexed.is_inside |= tokens.state.comment_level > 0 || tokens.state.is_within_text_terminated_by.is_some();
+    for piece in &mut lexed.pieces {
+        let text = &script[piece.range.clone()];
+        piece.range.end = piece.range.start + text.trim_end().len();
+    }
+    lexed.pieces.retain(|piece| !piece.range.is_empty());
+    lexed
+}
+
+fn closes(close: &Token, open: &Token) -> bool {
+    match close {
+        Token::RightBrace => matches!(open, Token::LeftBrace | Token::MapStart),
+        Token::RightParen => matches!(open, Token::LeftParen),
+        _ => matches!(open, Token::LeftBracket | Token::QuestionBracket),
+    }
+}
+
+fn kind_of(token: &Token) -> PieceKind {
+    match token {
+        Token::IntegerConstant(_) | Token::FloatConstant(_) | Token::True | Token::False => PieceKind::Number,
+        Token::StringConstant(_) | Token::InterpolatedString(_) | Token::CharConstant(_) => PieceKind::Text,
+        Token::Identifier(_) | Token::Custom(_) => PieceKind::Name,
+        // `print`, `type_of` and the like are functions to those who call them.
+        Token::Reserved(name) if !name.starts_with(|c: char| c.is_alphabetic()) => PieceKind::Symbol,
+        Token::Reserved(_) => PieceKind::Name,
+        Token::Comment(_) => PieceKind::Comment,
+        Token::LexError(error) if matches!(**error, LexError::UnterminatedString) => PieceKind::Text,
+        Token::LexError(_) | Token::UnprocessedRawChar(_) => PieceKind::Wrong,
+        Token::LeftBrace
+        | Token::LeftParen
+        | Token::LeftBracket
+        | Token::QuestionBracket
+        | Token::MapStart => PieceKind::Open,
+        Token::RightBrace | Token::RightParen | Token::RightBracket => PieceKind::Close,
+        token if token.is_standard_keyword() => PieceKind::Keyword,
+        _ => PieceKind::Symbol,
+    }
+}
+
+/// The byte of a script at a line and a column of characters; none for no place.
+fn byte_of(script: &str, position: Position) -> Option<usize> {
+    let (line, column) = (position.line()?, position.position().unwrap_or(1));
+    let start: usize = script.split_inclusive('\n').take(line - 1).map(str::len).sum();
+    let text = script.get(start..)?;
+    let ahead = text.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum::<usize>();
+    Some(start + ahead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_is_whole_or_waits_for_more() {
+        let engine = Engine::new();
+        let cases = [
+            ("", Completeness::Complete),
+            ("  \n", Completeness::Complete),
+            ("1 + 1", Completeness::Complete),
+            ("let x = 1; x", Completeness::Complete),
+            ("fn f(x) {", Completeness::Incomplete { depth: 1 }),
+            ("fn f(x) {\n    g(x, [1,", Completeness::Incomplete { depth: 3 }),
+            ("fn f(x) { x }", Completeness::Complete),
+            ("let m = #{ a: 1,", Completeness::Incomplete { depth: 1 }),
+            ("1 +", Completeness::Incomplete { depth: 0 }),
+            ("let x =", Completeness::Incomplete { depth: 0 }),
+            ("x.", Completeness::Incomplete { depth: 0 }),
+            ("`two\nlines", Completeness::Incomplete { depth: 0 }),
+            ("`a ${1 + ", Completeness::Incomplete { depth: 1 }),
+            ("`a ${1} b", Completeness::Incomplete { depth: 0 }),
+            ("`a ${`b ${1}`} c`", Completeness::Complete),
+            ("/* note", Completeness::Incomplete { depth: 0 }),
+            ("1 // note", Completeness::Complete),
+            ("\"open", Completeness::Invalid),
+            ("let s = \"a { b\";", Completeness::Complete),
+            ("'{'", Completeness::Complete),
+            ("f)", Completeness::Invalid),
+            ("f(]", Completeness::Invalid),
+            ("let 5 = 3;", Completeness::Invalid),
+            ("1 +* 2", Completeness::Invalid),
+            ("x ?[", Completeness::Incomplete { depth: 1 }),
+            ("if true { 1 } else {", Completeness::Incomplete { depth: 1 }),
+        ];
+        for (script, expected) in cases {
+            assert_eq!(completeness(&engine, script), expected, "{script:?}");
+        }
+    }
+
+    #[test]
+    fn pieces_are_found_where_they_are() {
+        let engine = Engine::new();
+        let script = "let e = f(\"é // b\"); // nöte\n`x ${e + 1} y` // end";
+        let pieces = pieces(&engine, script);
+        let pieces: Vec<_> = pieces.iter().map(|p| (&script[p.range.clone()], p.kind)).collect();
+        use PieceKind::*;
+        let expected = [
+            ("let", Keyword),
+            ("e", Name),
+            ("=", Symbol),
+            ("f", Call),
+            ("(", Open),
+            ("\"é // b\"", Text),
+            (")", Close),
+            (";", Symbol),
+            ("// nöte", Comment),
+            ("`x $", Text),
+            ("{", Open),
+            ("e", Name),
+            ("+", Symbol),
+            ("1", Number),
+            ("}", Close),
+            (" y`", Text),
+            ("// end", Comment),
+        ];
+        assert_eq!(pieces, expected);
+        // Whatever is typed has places inside of it.
+        for script in ["\"", "`", "'", "/*", "#\"", "0x", "é$", "\u{0}", "a\n\n\tb`${", "🙂🙂", "1..", "#{"]
+        {
+            for piece in self::pieces(&engine, script) {
+                assert!(script.get(piece.range).is_some(), "{script:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Charts: `plot_line`, `plot_scatter`, `plot_bars`, `plot_histogram`, `plot_heatmap`, `plot_activations`, `plot_density`.
+
+use super::records::feature_index;
+use super::{ScriptResult, options, script};
+use crate::display::Shown;
+use crate::error::Error;
+use crate::extract::{FeatureDensity, FeatureRecord};
+use crate::plot::{self, HeatmapOptions, HistogramOptions, PlotOptions, Series};
+use candle_core::{DType, Tensor};
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Engine, FLOAT, Map};
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(functions).into());
+}
+
+/// The numbers of a vector: a tensor [n] or an array.
+pub(super) fn numbers_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error> {
+    let wrong = |got: String| Error::invalid(what, "a vector: a tensor [n] or an array of numbers", got);
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        if tensor.rank() != 1 {
+            let hint = "take one row, as x[0], or all numbers, as x.reshape([-1])";
+            return Err(wrong(format!("a tensor {:?}", tensor.dims())).with_hint(hint));
+        }
+        return Ok(tensor.to_dtype(DType::F64)?.to_vec1()?);
+    }
+    let number = |x: &Dynamic| x.as_float().or_else(|_| x.as_int().map(|x| x as FLOAT)).ok();
+    let array = value.read_lock::<Array>().ok_or_else(|| wrong(value.type_name().to_owned()))?;
+    let numbers =
+        array.iter().map(|x| number(x).ok_or_else(|| wrong(format!("an array with {}", x.type_name()))));
+    numbers.collect()
+}
+
+/// All numbers of a tensor of any shape, or of an array.
+fn all_numbers(value: &Dynamic) -> Result<Vec<f64>, Error> {
+    match value.read_lock::<Tensor>() {
+        Some(tensor) => Ok(tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?),
+        None => numbers_of("the numbers", value),
+    }
+}
+
+/// One series, or a map of series by their names, each made by `one`.
+fn named<T>(value: &Dynamic, one: impl Fn(&str, &Dynamic) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+    match value.read_lock::<Map>() {
+        Some(map) => map.iter().map(|(name, value)| one(name, value)).collect(),
+        None => Ok(vec![one("", value)?]),
+    }
+}
+
+/// Series over 0, 1, 2, …, or over `x`.
+fn series_of(x: Option<&Dynamic>, y: &Dynamic) -> Result<Vec<Series>, Error> {
+    let x = x.map(|x| numbers_of("the numbers x", x)).transpose()?;
+    named(y, |name, y| {
+        let what =
+            if name.is_empty() { "the numbers y".to_owned() } else { format!("the numbers of `{name}`") };
+        let y = numbers_of(&what, y)?;
+        Ok(match &x {
+            Some(x) => Series { name: name.to_owned(), x: x.clone(), y },
+            None => Series::of(name, y),
+        })
+    })
+}
+
+/// A matrix, or several, of a tensor [rows, columns] or [n, rows, columns], or of nested arrays.
+fn matrices_of(value: &Dynamic) -> Result<Vec<Vec<Vec<f64>>>, Error> {
+    let wrong = |got: String| {
+        Error::invalid(
+            "the matrix",
+            "a tensor [rows, columns] or [n, rows, columns], or an array of rows",
+            got,
+        )
+    };
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        let tensor = tensor.to_dtype(DType::F64)?;
+        return match tensor.rank() {
+            2 => Ok(vec![tensor.to_vec2()?]),
+            3 => Ok(tensor.to_vec3()?),
+            _ => Err(wrong(format!("a tensor {:?}", tensor.dims()))),
+        };
+    }
+    let rows = value.read_lock::<Array>().ok_or_else(|| wrong(value.type_name().to_owned()))?;
+    Ok(vec![rows.iter().map(|row| numbers_of("a row of the matrix", row)).collect::<Result<_, _>>()?])
+}
+
+/// One feature or an array of some.
+fn features_of(features: &Dynamic) -> Result<Vec<u32>, Error> {
+    let wrong = || Error::invalid("the features", "a whole number or an array of some", features.type_name());
+    let one = |feature: &Dynamic| feature_index(feature.as_int().map_err(|_| wrong())?);
+    match features.read_lock::<Array>() {
+        Some(array) => array.iter().map(one).collect(),
+        None => Ok(vec![one(features)?]),
+    }
+}
+
+/// The labels of bars, in whatever form they come.
+fn labels_of(labels: &Array) -> Vec<String> {
+    labels.iter().map(super::show::text).collect()
+}
+
+#[export_module]
+mod functions {
+    /// A picture.
+    pub type Figure = crate::plot::Figure;
+
+    /// A line through numbers (an array or a tensor [n]) over 0, 1, 2, …, or over others: `plot_line(y)`,
+    /// `plot_line(x, y)`. Several lines are a map of their names: `plot_line(#{ train: a, test: b })`.
+    ///
+    /// Options: `title`, `x_label`, `y_label` (none), `log_x`, `log_y` (false), `x_range`, `y_range` (those of the
+    /// numbers), `width` (640), `height` (360), `color` (a name or "#d0392b", or an array of them), `legend` (true).
+    ///
+    /// ```rhai
+    /// plot_line([1, 4, 9, 16]).save("squares.svg");
+    /// let steps = [1, 10, 100, 1000];
+    /// plot_line(steps, #{ train: [3.1, 2.0, 1.1, 0.7], test: [3.2, 2.4, 1.9, 1.8] }, #{
+    ///     title: "loss", x_label: "step", log_x: true, color: ["blue", "orange"],
+    /// })
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn plot_line(y: Dynamic) -> ScriptResult<Figure> {
+        plot_line_with(y, Map::new())
+    }
+
+    #[rhai_fn(name = "plot_line", return_raw)]
+    pub fn plot_line_with(y: Dynamic, options: Map) -> ScriptResult<Figure> {
+        script(plot::plot_line(&script(series_of(None, &y))?, &options::parse(options)?))
+    }
+
+    #[rhai_fn(name = "plot_line", return_raw)]
+    pub fn plot_line_over(x: Dynamic, y: Dynamic) -> ScriptResult<Figure> {
+        plot_line_over_with(x, y, Map::new())
+    }
+
+    #[rhai_fn(name = "plot_line", return_raw)]
+    pub fn plot_line_over_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Figure> {
+        script(plot::plot_line(&script(series_of(Some(&x), &y))?, &options::parse(options)?))
+    }
+
+    /// Points: numbers y over numbers x (arrays or tensors [n]); several sets over the same x are a map of their names.
+    ///
+    /// Options: those of `plot_line`.
+    ///
+    /// ```rhai
+    /// let sae = load_sae("demo");
+    /// let norms = sae.W_enc.norm(0);
+    /// plot_scatter(norms, sae.b_enc, #{ x_label: "norm of the encoder", y_label: "bias" })
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn plot_scatter(x: Dynamic, y: Dynamic) -> ScriptResult<Figure> {
+        plot_scatter_with(x, y, Map::new())
+    }
+
+    #[rhai_fn(name = "plot_scatter", return_raw)]
+    pub fn plot_scatter_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Figure> {
+        script(plot::plot_scatter(&script(series_of(Some(&x), &y))?, &options::parse(options)?))
+    }
+
+    /// A bar from zero for each label: labels and numbers, or a map of numbers by their labels.
+    ///
+    /// Options: those of `plot_line` but `log_x` and `x_range`.
+    ///
+    /// ```rhai
+    /// plot_bars(["a", "b", "c"], [3.0, -1.0, 2.0], #{ title: "three", color: "teal" });
+    /// plot_bars(#{ encoder: 0.4, decoder: 0.9 })
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn plot_bars(labels: Array, values: Dynamic) -> ScriptResult<Figure> {
+        plot_bars_with(labels, values, Map::new())
+    }
+
+    #[rhai_fn(name = "plot_bars", return_raw)]
+    pub fn plot_bars_with(labels: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
+        let values = script(numbers_of("the numbers", &values))?;
+        script(plot::plot_bars(&labels_of(&labels), &values, &options::parse(options)?))
+    }
+
+    #[rhai_fn(name = "plot_bars", return_raw)]
+    pub fn plot_bars_of(bars: Map) -> ScriptResult<Figure> {
+        plot_bars_of_with(bars, Map::new())
+    }
+
+    #[rhai_fn(name = "plot_bars", return_raw)]
+    pub fn plot_bars_of_with(bars: Map, options: Map) -> ScriptResult<Figure> {
+        let labels = bars.keys().map(|name| Dynamic::from(name.to_string())).collect();
+        plot_bars_with(labels, bars.into_values().collect::<Array>().into(), options)
+    }
+
+    /// How numbers are distributed: all those of a tensor or an array, in bins. Several sets are a map of their names.
+    ///
+    /// Options: `bins` (the square root of how many there are, from 10 to 60), and those of `plot_line`; with `log_x` the
+    /// bins are as far apart in ratio, with `log_y` a single one can be seen.
+    ///
+    /// ```rhai
+    /// let sae = load_sae("demo");
+    /// plot_histogram(sae.W_dec.cosine_similarity(sae.feature(700).decoder), #{
+    ///     bins: 50, log_y: true, x_label: "cosine with feature 700", y_label: "features",
+    /// })
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn plot_histogram(numbers: Dynamic) -> ScriptResult<Figure> {
+        plot_histogram_with(numbers, Map::new())
+    }
+
+    #[rhai_fn(name = "plot_histogram", return_raw)]
+    pub fn plot_histogram_with(numbers: Dynamic, options: Map) -> ScriptResult<Figure> {
+        let sets = script(named(&numbers, |name, numbers| Ok((name.to_owned(), all_numbers(numbers)?))))?;
+        let (histogram, options): (HistogramOptions, PlotOptions) = options::parse_both(options)?;
+        script(plot::plot_histogram(&sets, &histogram, &options))
+    }
+
+    /// A matrix as cells, the first row on top: a tensor [rows, columns] or an array of rows. A tensor [n, rows, columns],
+    /// such as the attention pattern of a block, is n matrices side by side.
+    ///
+    /// Options: `x_labels`, `y_labels` (names of columns and rows; their numbers), `names` (of several matrices; their
+    /// numbers), `color_range` (the numbers of the first and the last colour; those of the matrix), and `title`,
+    /// `x_label`, `y_label`, `width`, `height` of `plot_line`.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let tokens = model.to_str_tokens("a small boat on the lake");
+    /// let cache = model.run_with_cache("a small boat on the lake", "blocks.2.attn.hook_pattern");
+    /// let pattern = cache["blocks.2.attn.hook_pattern"];
+    /// plot_heatmap(pattern[0], #{ x_labels: tokens, y_labels: tokens, title: "block 2, head 0" });
+    /// plot_heatmap(pattern, #{ title: "block 2, every head" })
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn plot_heatmap(matrix: Dynamic) -> ScriptResult<Figure> {
+        plot_heatmap_with(matrix, Map::new())
+    }
+
+    #[rhai_fn(name = "plot_heatmap", return_raw)]
+    pub fn plot_heatmap_with(matrix: Dynamic, options: Map) -> ScriptResult<Figure> {
+        let (heatmap, options): (HeatmapOptions, PlotOptions) = options::parse_both(options)?;
+        script(plot::plot_heatmap(&script(matrices_of(&matrix))?, &heatmap, &options))
+    }
+
+    /// The activations of a feature along a record, a bar for each token; of several features, an array, a heatmap with a
+    /// row for each.
+    ///
+    /// Options: those of `plot_bars`.
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 1,
+    /// });
+    /// let record = read_records("feature_activations.jsonl").take(1)[0];
+    /// plot_activations(record, 1919);
+    /// plot_activations(record, record.active_features[2])
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn plot_activations(record: FeatureRecord, features: Dynamic) -> ScriptResult<Figure> {
+        plot_activations_with(record, features, Map::new())
+    }
+
+    #[rhai_fn(name = "plot_activations", return_raw)]
+    pub fn plot_activations_with(
+        record: FeatureRecord,
+        features: Dynamic,
+        options: Map,
+    ) -> ScriptResult<Figure> {
+        script(plot::plot_activations(&record, &script(features_of(&features))?, &options::parse(options)?))
+    }
+
+    /// How many features are how often active, on a logarithmic axis: a value of `feature_density`.
+    ///
+    /// Options: those of `plot_histogram`.
+    ///
+    /// ```rhai
+    /// let sae = load_sae("demo");
+    /// create_feature_dataset(load_model("demo"), sae, #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 50,
+    /// });
+    /// plot_density(feature_density(sae, "feature_activations.jsonl"), #{ bins: 30 })
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn plot_density(density: FeatureDensity) -> ScriptResult<Figure> {
+        plot_density_with(density, Map::new())
+    }
+
+    #[rhai_fn(name = "plot_density", return_raw)]
+    pub fn plot_density_with(density: FeatureDensity, options: Map) -> ScriptResult<Figure> {
+        let (histogram, options): (HistogramOptions, PlotOptions) = options::parse_both(options)?;
+        script(plot::plot_density(&density, &histogram, &options))
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_figure(figure: &mut Figure) -> String {
+        figure.text()
+    }
+}

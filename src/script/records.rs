@@ -1,0 +1,260 @@
+//! What the records of a feature dataset say of features: `max_activating_examples`, `feature_density`, `colored_tokens`.
+
+use super::extract::RecordFile;
+use super::plot::numbers_of;
+use super::sae::index;
+use super::{ScriptResult, options, progress_of, script};
+use crate::error::Error;
+use crate::extract::{Example, ExampleOptions, FeatureRecord};
+use crate::sae::Sae;
+use candle_core::{Device, Tensor};
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
+use serde::{Deserialize, Serialize};
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(functions).into());
+}
+
+/// The options of `feature_density`.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct DensityOptions {
+    prepend_bos: Option<bool>,
+}
+
+/// Records of a file, by its path or as a value of `read_records`, or an array of some.
+fn records_of(records: &Dynamic) -> Result<Box<dyn Iterator<Item = crate::Result<FeatureRecord>>>, Error> {
+    if let Ok(path) = records.clone().into_string() {
+        return Ok(Box::new(crate::extract::read_records(path.as_ref())?));
+    }
+    if let Some(file) = records.read_lock::<RecordFile>() {
+        return Ok(file.records());
+    }
+    let record = |record: &Dynamic| record.read_lock::<FeatureRecord>().map(|record| record.clone());
+    let array =
+        records.read_lock::<Array>().and_then(|array| array.iter().map(record).collect::<Option<Vec<_>>>());
+    let wrong = || {
+        Error::invalid(
+            "the records",
+            "a path, a value of read_records or an array of records",
+            records.type_name(),
+        )
+    };
+    Ok(Box::new(array.ok_or_else(wrong)?.into_iter().map(Ok)))
+}
+
+/// The index of a feature as records have it.
+pub(super) fn feature_index(feature: INT) -> Result<u32, Error> {
+    let feature = index("the feature index", feature)?;
+    u32::try_from(feature).map_err(|_| Error::invalid("the feature index", "one that an SAE has", feature))
+}
+
+#[export_module]
+mod functions {
+    /// Where a feature is most active.
+    pub type MaxActivatingExamples = crate::extract::MaxActivatingExamples;
+    /// How often each feature is active.
+    pub type FeatureDensity = crate::extract::FeatureDensity;
+    /// Tokens with a number each, on a coloured ground.
+    pub type ColoredTokens = crate::extract::ColoredTokens;
+
+    /// Where a feature is most active in the records of a feature dataset (a path, a value of `read_records`, or an array of
+    /// records): the text around it, the largest activation first. One example comes from each record. Options: `top`
+    /// (10 examples), `buffer` (12 tokens to either side).
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 50,
+    /// });
+    /// let found = max_activating_examples("feature_activations.jsonl", 1919, #{ top: 3 });
+    /// print(found);
+    /// print(found.examples[0].value);
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn max_activating_examples(
+        context: NativeCallContext,
+        records: Dynamic,
+        feature: INT,
+    ) -> ScriptResult<MaxActivatingExamples> {
+        max_activating_examples_with(context, records, feature, Map::new())
+    }
+
+    #[rhai_fn(name = "max_activating_examples", return_raw, volatile)]
+    pub fn max_activating_examples_with(
+        context: NativeCallContext,
+        records: Dynamic,
+        feature: INT,
+        options: Map,
+    ) -> ScriptResult<MaxActivatingExamples> {
+        let options: ExampleOptions = options::parse(options)?;
+        let (records, feature) = (script(records_of(&records))?, script(feature_index(feature))?);
+        let progress = progress_of(&context);
+        script(crate::extract::max_activating_examples(records, feature, &options, &progress))
+    }
+
+    /// The examples, an array of maps: `record` and `pos` (where), `value` (the activation), `tokens` (the text around it).
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 20,
+    /// });
+    /// for example in max_activating_examples("feature_activations.jsonl", 1919).examples { display(example.tokens); }
+    /// ```
+    #[rhai_fn(global, get = "examples", pure)]
+    pub fn examples(found: &mut MaxActivatingExamples) -> Array {
+        let map = |Example { record, pos, value, tokens }: &Example| -> Dynamic {
+            let mut map = Map::new();
+            map.insert("record".into(), (*record as INT).into());
+            map.insert("pos".into(), (*pos as INT).into());
+            map.insert("value".into(), FLOAT::from(*value).into());
+            map.insert("tokens".into(), Dynamic::from(tokens.clone()));
+            map.into()
+        };
+        found.examples.iter().map(map).collect()
+    }
+
+    /// At how many tokens of the records a feature is active.
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 20,
+    /// });
+    /// print(max_activating_examples("feature_activations.jsonl", 1919).active);
+    /// ```
+    #[rhai_fn(global, get = "active", pure)]
+    pub fn examples_active(found: &mut MaxActivatingExamples) -> INT {
+        found.active as INT
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_examples(found: &mut MaxActivatingExamples) -> String {
+        found.to_string()
+    }
+
+    /// How often each feature of an SAE is active in the records of a feature dataset (a path, a value of `read_records`, or
+    /// an array of records). Options: `prepend_bos` (as the SAE was trained; whether the first token of each record is a
+    /// BOS, which is not counted).
+    ///
+    /// ```rhai
+    /// let sae = load_sae("demo");
+    /// create_feature_dataset(load_model("demo"), sae, #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 50,
+    /// });
+    /// let density = feature_density(sae, "feature_activations.jsonl");
+    /// print(density);
+    /// print(density.densities[1919]);
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn feature_density(
+        context: NativeCallContext,
+        sae: Sae,
+        records: Dynamic,
+    ) -> ScriptResult<FeatureDensity> {
+        feature_density_with(context, sae, records, Map::new())
+    }
+
+    #[rhai_fn(name = "feature_density", return_raw, volatile)]
+    pub fn feature_density_with(
+        context: NativeCallContext,
+        sae: Sae,
+        records: Dynamic,
+        options: Map,
+    ) -> ScriptResult<FeatureDensity> {
+        let DensityOptions { prepend_bos } = options::parse(options)?;
+        let records = script(records_of(&records))?;
+        let (d_sae, skip_bos) = (sae.cfg().d_sae, prepend_bos.unwrap_or(sae.cfg().prepend_bos));
+        script(crate::extract::feature_density(records, d_sae, skip_bos, &progress_of(&context)))
+    }
+
+    /// The fraction of tokens at which each feature is active, [d_sae].
+    ///
+    /// ```rhai
+    /// let sae = load_sae("demo");
+    /// create_feature_dataset(load_model("demo"), sae, #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 20,
+    /// });
+    /// print(feature_density(sae, "feature_activations.jsonl").densities.topk(3));
+    /// ```
+    #[rhai_fn(global, get = "densities", pure, return_raw)]
+    pub fn densities(density: &mut FeatureDensity) -> ScriptResult<Tensor> {
+        let densities: Vec<f32> = density.densities().into_iter().map(|x| x as f32).collect();
+        script(Tensor::new(densities, &Device::Cpu))
+    }
+
+    /// How many features are never active.
+    ///
+    /// ```rhai
+    /// let sae = load_sae("demo");
+    /// create_feature_dataset(load_model("demo"), sae, #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 20,
+    /// });
+    /// print(feature_density(sae, "feature_activations.jsonl").dead);
+    /// ```
+    #[rhai_fn(global, get = "dead", pure)]
+    pub fn dead(density: &mut FeatureDensity) -> INT {
+        density.dead() as INT
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_density(density: &mut FeatureDensity) -> String {
+        density.to_string()
+    }
+
+    /// Tokens on a coloured ground, the darker the larger the number that each has: an array of texts, and an array or a
+    /// tensor [pos] of numbers. Or those of a record, with the activations of a feature.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let text = "A plant having leaves has roots.";
+    /// let acts = feature_acts(model, load_sae("demo"), text);
+    /// print(colored_tokens(model.to_str_tokens(text), acts.of(1919)));
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn colored_tokens(tokens: Array, values: Dynamic) -> ScriptResult<ColoredTokens> {
+        let text = |token: Dynamic| {
+            let got = token.type_name();
+            token.into_string().map_err(|_| Error::invalid("the tokens", "an array of texts", got))
+        };
+        let tokens = script(tokens.into_iter().map(text).collect::<Result<_, _>>())?;
+        let values = script(numbers_of("the numbers", &values))?;
+        script(ColoredTokens::new("", tokens, values.into_iter().map(|x| x as f32).collect()))
+    }
+
+    #[rhai_fn(global, name = "colored_tokens", pure, return_raw)]
+    pub fn record_colored_tokens(record: &mut FeatureRecord, feature: INT) -> ScriptResult<ColoredTokens> {
+        Ok(record.colored_tokens(script(feature_index(feature))?))
+    }
+
+    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
+    pub fn show_tokens(tokens: &mut ColoredTokens) -> String {
+        tokens.to_string()
+    }
+
+    /// The text of each token of a record, an array; a BOS has none.
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 1,
+    /// });
+    /// print(read_records("feature_activations.jsonl").take(1)[0].str_tokens);
+    /// ```
+    #[rhai_fn(global, get = "str_tokens", pure)]
+    pub fn record_str_tokens(record: &mut FeatureRecord) -> Array {
+        record.str_tokens().into_iter().map(Dynamic::from).collect()
+    }
+
+    /// The activation of one feature at every token of a record, [pos].
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 1,
+    /// });
+    /// print(read_records("feature_activations.jsonl").take(1)[0].activations_of(1919).max());
+    /// ```
+    #[rhai_fn(global, pure, return_raw)]
+    pub fn activations_of(record: &mut FeatureRecord, feature: INT) -> ScriptResult<Tensor> {
+        let values = record.activations_of(script(feature_index(feature))?);
+        script(Tensor::new(values, &Device::Cpu))
+    }
+}

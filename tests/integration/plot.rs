@@ -1,0 +1,147 @@
+//! Charts: that they can be drawn of any numbers, and what is said where they cannot.
+
+use crate::display::assert_xml;
+use saescope::{
+    Color, Colors, Error, FeatureDensity, FeatureRecord, Figure, HeatmapOptions, HistogramOptions,
+    PlotOptions, Result, Series, plot_activations, plot_bars, plot_density, plot_heatmap, plot_histogram,
+    plot_line, plot_scatter,
+};
+
+/// Numbers that are hard to draw.
+const ODD: [f64; 9] = [0.0, -1.0, 1e-300, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 5.0];
+
+fn assert_drawn(figure: Result<Figure>) -> String {
+    let figure = figure.unwrap_or_else(|e| panic!("{e}"));
+    let svg = figure.svg().unwrap();
+    assert_xml(&svg);
+    assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    let png = figure.png().unwrap();
+    assert!(png.starts_with(b"\x89PNG"));
+    svg
+}
+
+fn histogram(sets: &[(&str, &[f64])], bins: Option<usize>, options: &PlotOptions) -> Result<Figure> {
+    let sets: Vec<_> = sets.iter().map(|(name, set)| ((*name).to_owned(), set.to_vec())).collect();
+    plot_histogram(&sets, &HistogramOptions { bins }, options)
+}
+
+#[track_caller]
+fn fails(figure: Result<Figure>, expected: &str) {
+    let message = figure.err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(message.contains(expected), "{message:?} has no {expected:?}");
+}
+
+#[test]
+fn any_numbers_can_be_drawn() {
+    let scales = [(false, false), (true, false), (false, true), (true, true)];
+    for (log_x, log_y) in scales {
+        let options = PlotOptions { log_x, log_y, title: "<t> & \u{202e}".to_owned(), ..Default::default() };
+        for numbers in
+            [ODD.to_vec(), vec![5.0], vec![3.0; 4], (0..7000).map(|i| f64::from(i).sin() + 2.0).collect()]
+        {
+            let x = numbers.iter().rev().copied().collect();
+            let series =
+                [Series { name: "a <b>".to_owned(), x, y: numbers.clone() }, Series::of("", numbers.clone())];
+            assert_drawn(plot_line(&series, &options));
+            assert_drawn(plot_scatter(&series, &options));
+            assert_drawn(histogram(&[("a", &numbers), ("b", &ODD)], None, &options));
+            let labels: Vec<_> = (0..numbers.len()).map(|i| format!(" {i}\n")).collect();
+            if numbers.len() < 2000 {
+                assert_drawn(plot_bars(&labels, &numbers, &options));
+            }
+        }
+    }
+    let matrix = vec![ODD.to_vec(), vec![0.0; 9], vec![-3.0; 9]];
+    assert_drawn(plot_heatmap(
+        std::slice::from_ref(&matrix),
+        &HeatmapOptions::default(),
+        &PlotOptions::default(),
+    ));
+    assert_drawn(plot_heatmap(&vec![matrix; 7], &HeatmapOptions::default(), &PlotOptions::default()));
+    let large = vec![vec![1.0; 3000]; 1500];
+    let svg = assert_drawn(plot_heatmap(&[large], &HeatmapOptions::default(), &PlotOptions::default()));
+    assert!(svg.len() < 2_000_000, "{} bytes", svg.len());
+}
+
+#[test]
+fn marks_are_where_the_numbers_are() {
+    let options = PlotOptions { width: 432, height: 332, ..Default::default() };
+    let series = [Series { name: String::new(), x: vec![0.0, 1.0, 2.0], y: vec![0.0, 10.0, 0.0] }];
+    let svg = assert_drawn(plot_line(&series, &options));
+    // The line that is drawn last goes up and comes down again, the middle of it half-way.
+    let points = svg.rsplit("points=\"").next().unwrap().split('"').next().unwrap();
+    let points: Vec<f64> = points.split([' ', ',']).filter_map(|x| x.parse().ok()).collect();
+    let [x0, y0, x1, y1, x2, y2] = points[..] else { panic!("{points:?}") };
+    assert!(y0 == y2 && y1 < y0 && x2 == 4160.0 && (x1 - (x0 + x2) / 2.0).abs() <= 1.0, "{points:?}");
+    // Four numbers, two bins: one box is three times as high as the other.
+    let svg = assert_drawn(histogram(&[("", &[0.0, 0.1, 0.2, 1.0])], Some(2), &options));
+    let boxes: Vec<f64> = svg
+        .split("<rect")
+        .filter(|part| part.contains("fill=\"#7582CF"))
+        .map(|part| part.split("height=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap())
+        .collect();
+    assert!(boxes.len() == 2 && (boxes[0] / boxes[1] - 3.0).abs() < 0.01, "{boxes:?}");
+}
+
+#[test]
+fn a_chart_knows_its_features() {
+    let record = FeatureRecord {
+        text: "a boat".to_owned(),
+        tokens: vec![0, 1, 2],
+        offsets: vec![0, 0, 1],
+        active_features: vec![vec![], vec![3], vec![3, 8]],
+        activations: vec![vec![], vec![1.5], vec![0.5, 2.0]],
+    };
+    let svg = assert_drawn(plot_activations(&record, &[3], &PlotOptions::default()));
+    assert!(svg.contains("feature 3") && svg.contains("␣boat"), "{svg}");
+    let svg = assert_drawn(plot_activations(&record, &[3, 8], &PlotOptions::default()));
+    assert!(svg.contains("2 features") && svg.contains("data:image/png;base64,"), "{svg}");
+    assert_drawn(plot_activations(&FeatureRecord::default(), &[3], &PlotOptions::default()).or_else(|e| {
+        assert!(e.to_string().contains("at least one finite number"), "{e}");
+        plot_activations(&record, &[70], &PlotOptions::default())
+    }));
+    let density = FeatureDensity { tokens: 1000, active: vec![0, 1, 10, 100, 1000] };
+    let svg = assert_drawn(plot_density(&density, &HistogramOptions::default(), &PlotOptions::default()));
+    assert!(svg.contains("densities of 4 features over 1000 tokens, 1 never active"), "{svg}");
+}
+
+#[test]
+fn what_cannot_be_drawn_says_why() {
+    let options = PlotOptions::default();
+    let line = |y: &[f64], options: &PlotOptions| plot_line(&[Series::of("loss", y.to_vec())], options);
+    fails(line(&[], &options), "the numbers x: expected at least one finite number, got none");
+    fails(line(&[f64::NAN], &options), "the numbers y: expected at least one finite number, got none");
+    let log = PlotOptions { log_y: true, ..Default::default() };
+    fails(line(&[-1.0, 0.0], &log), "at least one finite number above 0, which a logarithmic axis needs");
+    let uneven = Series { name: "loss".to_owned(), x: vec![1.0], y: vec![1.0, 2.0] };
+    fails(plot_scatter(&[uneven], &options), "there are 1 numbers x and 2 numbers y of `loss`");
+    fails(
+        line(&[1.0], &PlotOptions { width: 20, ..Default::default() }),
+        "option `width`: expected 100 to 10000",
+    );
+    let range = PlotOptions { y_range: Some([1.0, 1.0]), ..Default::default() };
+    fails(line(&[1.0], &range), "option `y_range`: expected two numbers, the smaller first, got [1, 1]");
+    let range = PlotOptions { log_x: true, x_range: Some([0.0, 1.0]), ..Default::default() };
+    fails(line(&[1.0], &range), "above 0 on a logarithmic axis");
+    let none = PlotOptions { color: Some(Colors::Each(Vec::new())), ..Default::default() };
+    fails(line(&[1.0], &none), "option `color`: expected at least one colour");
+    fails(plot_bars(&[], &[1.0], &options), "there are 0 labels and 1 numbers");
+    let many = vec![1.0; 2001];
+    fails(
+        plot_bars(&vec![String::new(); 2001], &many, &options),
+        "the bars: expected at most 2000, got 2001",
+    );
+    fails(histogram(&[("", &[1.0])], Some(0), &options), "option `bins`: expected 1 to 1000, got 0");
+    let heat =
+        |matrices: &[Vec<Vec<f64>>], heatmap: HeatmapOptions| plot_heatmap(matrices, &heatmap, &options);
+    fails(heat(&[], HeatmapOptions::default()), "the matrix: expected at least one number");
+    fails(heat(&[vec![vec![1.0], vec![1.0, 2.0]]], HeatmapOptions::default()), "rows of one length");
+    let labels = HeatmapOptions { x_labels: Some(vec!["a".to_owned()]), ..Default::default() };
+    fails(
+        heat(&[vec![vec![1.0, 2.0]]], labels),
+        "option `x_labels`: expected one for each of 2 columns, got 1",
+    );
+    let range = HeatmapOptions { color_range: Some([2.0, 1.0]), ..Default::default() };
+    fails(heat(&[vec![vec![1.0]]], range), "option `color_range`");
+    assert!(matches!("nocolour".parse::<Color>(), Err(Error::Invalid { .. })));
+}
