@@ -79,6 +79,7 @@ mod display;
 
 mod script;
 
+#[cfg(feature = "cli")]
 pub mod cli;
 
 pub use aliases::{nearest_models, resolve_model};

@@ -1,26 +1,33 @@
 //! The command line: what is typed, who does it, and what is printed. The only code that prints or exits.
 
-mod extract;
+mod interrupts;
 mod progress;
+mod terminal;
+
+mod engine;
+mod kernel;
+mod repl;
+
+mod extract;
 mod saes;
 mod source;
 mod tokens;
 mod tree;
 mod vector;
 
-use crate::display::{Shown, save};
+pub use kernel::serve as serve_kernel;
+
+use crate::display::{Bundle, Shown, save};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::script::Session;
+use crate::script::{Host, Session};
 use clap::{CommandFactory, Parser, Subcommand};
+use interrupts::Interrupts;
 use std::cell::RefCell;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
-
-/// The exit code of a program that was interrupted: 128 and the number of SIGINT.
-const INTERRUPTED: u8 = 130;
+use terminal::{print, show};
 
 /// What is typed.
 #[derive(Parser)]
@@ -29,12 +36,17 @@ const INTERRUPTED: u8 = 130;
     after_help = "`saescope help` lists the functions of scripts, `saescope help NAME` tells more of one."
 )]
 struct Arguments {
+    /// Without a command: the prompt
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Read statements and show their values: from a terminal with a line editor, or from a pipe
+    Repl,
+    /// The Jupyter kernel: install it, or serve a notebook
+    Kernel(kernel::KernelArguments),
     /// Run a script
     Run {
         /// The script, a .rhai file
@@ -67,25 +79,15 @@ enum Command {
 /// Does what the command line says; prints errors; the exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match with_deep_stack(arguments.command) {
+    match with_deep_stack(arguments.command.unwrap_or(Command::Repl)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is_interrupted() => {
-            to_stderr("interrupted");
-            ExitCode::from(INTERRUPTED)
-        }
         // Whoever read our output has had enough, as in `saescope … | head`.
         Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            to_stderr(&format!("error: {error}"));
-            if let Some(excerpt) = error.excerpt() {
-                to_stderr(excerpt);
-            }
-            if let Some(hint) = error.hint() {
-                to_stderr(&format!("hint: {hint}"));
-            }
-            ExitCode::FAILURE
+            terminal::report(&error);
+            if error.is_interrupted() { ExitCode::from(interrupts::INTERRUPTED) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -93,14 +95,17 @@ pub fn main() -> ExitCode {
 /// Runs a command on a thread with room for values that are nested deeply, which scripts can build.
 fn with_deep_stack(command: Command) -> Result<()> {
     const STACK: usize = 1 << 29;
-    let progress = interruptible()?;
-    let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || run(command, &progress));
+    let interrupts = Interrupts::handled(progress::with_bar())?;
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || run(command, &interrupts));
     let thread = thread.map_err(|e| Error::invalid("the program", "a thread to run on", e))?;
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn run(command: Command, progress: &Progress) -> Result<()> {
+fn run(command: Command, interrupts: &Interrupts) -> Result<()> {
+    let progress = interrupts.progress();
     match command {
+        Command::Repl => repl::run(interrupts),
+        Command::Kernel(arguments) => arguments.run(progress)?.map_or(Ok(()), |text| print(&text)),
         Command::Run { file, arguments } => {
             let (mut session, lost) = session(progress);
             session.run_file(&file, &arguments)?;
@@ -109,7 +114,7 @@ fn run(command: Command, progress: &Progress) -> Result<()> {
         Command::Eval { expression } => {
             let (mut session, lost) = session(progress);
             if let Some(value) = session.eval(&expression)? {
-                print(&value.text)?;
+                show(&value)?;
             }
             lost.take().map_or(Ok(()), Err)
         }
@@ -132,28 +137,36 @@ fn run(command: Command, progress: &Progress) -> Result<()> {
 /// goes on when nobody reads what it prints.
 fn session(progress: &Progress) -> (Session, Rc<RefCell<Option<Error>>>) {
     let lost = Rc::new(RefCell::new(None));
-    let sink = lost.clone();
-    let session = Session::new(progress.clone(), move |line| {
-        if let Err(error) = print(line) {
-            sink.borrow_mut().get_or_insert(error);
-        }
-    });
-    (session, lost)
+    let host = Output { lost: lost.clone(), progress: progress.clone() };
+    (Session::with_host(progress.clone(), host), lost)
 }
 
-/// A progress that Ctrl-C cancels, as do the end of the terminal and a polite kill, shown as a bar. A second Ctrl-C ends
-/// the program at once.
-fn interruptible() -> Result<Progress> {
-    let progress = progress::with_bar();
-    let handler = progress.clone();
-    let set = ctrlc::set_handler(move || {
-        if handler.is_cancelled() {
-            std::process::exit(i32::from(INTERRUPTED));
+/// The standard output and input, as a session sees them.
+struct Output {
+    lost: Rc<RefCell<Option<Error>>>,
+    progress: Progress,
+}
+
+impl Output {
+    fn keep(&self, written: Result<()>) {
+        if let Err(error) = written {
+            self.lost.borrow_mut().get_or_insert(error);
         }
-        handler.cancel();
-    });
-    set.map_err(|e| Error::invalid("Ctrl-C", "a signal that can be handled", e))?;
-    Ok(progress)
+    }
+}
+
+impl Host for Output {
+    fn print(&self, line: &str) {
+        self.keep(print(line));
+    }
+
+    fn display(&self, bundle: Bundle) {
+        self.keep(show(&bundle));
+    }
+
+    fn input(&self, prompt: &str) -> Result<String> {
+        terminal::input(prompt, &self.progress)
+    }
 }
 
 /// Writes a value to a file and says so, or gives its text.
@@ -162,16 +175,6 @@ fn shown<T: Shown + std::fmt::Display>(value: &T, output: Option<&Path>) -> Resu
         None => Ok(value.to_string()),
         Some(path) => save(value, path).map(|()| format!("output    {}", path.display())),
     }
-}
-
-/// A line to the standard output.
-fn print(line: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").map_err(Error::file("write", Path::new("standard output")))
-}
-
-/// A line to the standard error; where that is closed there is nobody to tell.
-fn to_stderr(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! How far a run has come, as bars on the standard error.
 
 use crate::progress::{Progress, Report};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -28,35 +28,24 @@ impl Bars {
     fn show(&mut self, report: Report) {
         match report {
             Report::Started { label } => {
-                let bar = self.all.add(ProgressBar::new(STEPS).with_style(of_run()).with_prefix(label));
+                let bar = self.all.add(ProgressBar::new(STEPS).with_style(style_of_run()).with_prefix(label));
                 bar.enable_steady_tick(Duration::from_millis(200));
                 self.run = Some(bar);
             }
-            Report::Advanced { documents, tokens, fraction } => {
-                if let Some(bar) = &self.run {
-                    let per_second = tokens as f64 / bar.elapsed().as_secs_f64().max(1e-3);
-                    bar.set_position((fraction * STEPS as f64) as u64);
-                    bar.set_message(format!(
-                        "{documents} documents, {tokens} tokens, {per_second:.0} tokens/s"
-                    ));
-                }
-            }
-            Report::Grown { features, nodes, fraction } => {
-                if let Some(bar) = &self.run {
-                    bar.set_position((fraction * STEPS as f64) as u64);
-                    bar.set_message(format!("{features} features, {nodes} nodes"));
-                }
-            }
-            Report::Level { depth, nodes } => {
-                if let Some(bar) = &self.run {
-                    bar.set_message(format!("{nodes} nodes at level {depth}"));
-                }
-            }
             Report::Downloading { file, done, total } => self.show_download(file, done, total),
-            Report::Warning(text) => self.all.suspend(|| super::to_stderr(&format!("warning: {text}"))),
+            Report::Warning(text) => self.all.suspend(|| super::terminal::to_stderr(&format!("warning: {text}"))),
             Report::Finished => {
                 if let Some(bar) = self.run.take() {
                     bar.finish_and_clear();
+                }
+            }
+            report => {
+                let Some(bar) = &self.run else { return };
+                if let Some((fraction, message)) = message(&report, bar.elapsed()) {
+                    if let Some(fraction) = fraction {
+                        bar.set_position((fraction * STEPS as f64) as u64);
+                    }
+                    bar.set_message(message);
                 }
             }
         }
@@ -67,7 +56,7 @@ impl Bars {
         let bar = same.unwrap_or_else(|| {
             // What was here before, from a run that failed, counts for nothing in the speed.
             let bar =
-                ProgressBar::no_length().with_style(of_download()).with_prefix(file).with_position(done);
+                ProgressBar::no_length().with_style(style_of_download()).with_prefix(file).with_position(done);
             let bar = self.all.add(bar);
             bar.reset_eta();
             bar
@@ -84,11 +73,35 @@ impl Bars {
     }
 }
 
-fn of_run() -> ProgressStyle {
+/// What a report of a run says: how much of the work is done, if it says so, and how far it has come in words.
+pub(super) fn message(report: &Report, elapsed: Duration) -> Option<(Option<f64>, String)> {
+    match report {
+        Report::Advanced { documents, tokens, fraction } => {
+            let per_second = *tokens as f64 / elapsed.as_secs_f64().max(1e-3);
+            let text = format!("{documents} documents, {tokens} tokens, {per_second:.0} tokens/s");
+            Some((Some(*fraction), text))
+        }
+        Report::Grown { features, nodes, fraction } => {
+            Some((Some(*fraction), format!("{features} features, {nodes} nodes")))
+        }
+        Report::Level { depth, nodes } => Some((None, format!("{nodes} nodes at level {depth}"))),
+        _ => None,
+    }
+}
+
+/// How much of a file is there, in words.
+pub(super) fn of_download(done: u64, total: Option<u64>) -> String {
+    match total {
+        Some(total) => format!("{} of {}", HumanBytes(done), HumanBytes(total)),
+        None => HumanBytes(done).to_string(),
+    }
+}
+
+fn style_of_run() -> ProgressStyle {
     style("{prefix}  {bar:30.cyan/dim} {percent:>3} %  {msg}  {eta} left")
 }
 
-fn of_download() -> ProgressStyle {
+fn style_of_download() -> ProgressStyle {
     style("{prefix}  {bar:30.cyan/dim} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left")
 }
 

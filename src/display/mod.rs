@@ -107,6 +107,8 @@ pub struct Bundle {
     pub html: Option<String>,
     /// The picture.
     pub figure: Option<Figure>,
+    /// Whether the value is nothing but its picture, which the text only names.
+    pub is_picture: bool,
     /// The value as data, where that is at most 256 KiB; [`save`] writes any.
     pub json: Option<String>,
 }
@@ -119,11 +121,13 @@ impl Bundle {
     pub fn of(value: &dyn Shown) -> Result<Bundle> {
         let mut json = AtMost { bytes: Vec::new() };
         let whole = value.write_json(&mut json).is_ok();
+        let figure = value.preview();
         Ok(Bundle {
             text: value.brief(),
             ansi: value.ansi(),
             html: html::inline(value)?,
-            figure: value.preview(),
+            is_picture: figure.is_some() && value.html().is_none(),
+            figure,
             json: whole.then(|| String::from_utf8_lossy(&json.bytes).into_owned()),
         })
     }

@@ -5,6 +5,7 @@
 
 mod axis;
 mod bars;
+mod bitmap;
 mod chart;
 mod dot;
 mod figure;
@@ -13,6 +14,7 @@ mod histogram;
 mod label;
 mod layout;
 mod page;
+mod svg;
 mod tree;
 
 pub use bars::{features_figure, tokens_figure};

@@ -58,7 +58,7 @@ fn what_can_stand_at_a_place_is_offered() {
             &["gpt2-small-res-jb", "gpt2-small-res-jb-feature-splitting"],
         ),
         ("load_sae(\"demo\", \"|", "", &["blocks.0.hook_resid_pre", "blocks.4.hook_resid_pre"]),
-        ("feature_acts(model, sae, \"x\").to|", "to", &["to_string", "to_tensor"]),
+        ("feature_acts(model, sae, \"x\").to_t|", "to_t", &["to_tensor"]),
         ("// load_|", "", &[]),
         ("numbers.pu|", "pu", &["push"]),
     ];

@@ -1,0 +1,70 @@
+//! Ctrl-C, the end of the terminal, and a polite kill: what they mean while something runs, and while nothing does.
+
+use super::terminal::to_stderr;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// The exit code of a program that was interrupted: 128 and the number of SIGINT.
+pub(super) const INTERRUPTED: u8 = 130;
+
+/// What a signal does.
+#[derive(Clone)]
+pub(super) struct Interrupts {
+    progress: Progress,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Nothing runs: a prompt waits for a line, and reads Ctrl-C itself. A signal then is meant for the program.
+    is_idle: AtomicBool,
+    /// There is a session that would be lost.
+    has_session: AtomicBool,
+    /// How many signals what runs has been sent.
+    sent: AtomicU32,
+}
+
+impl Interrupts {
+    /// A first signal cancels `progress`; the second ends the program at once, or where there is a session to lose, the
+    /// third.
+    pub(super) fn handled(progress: Progress) -> Result<Interrupts> {
+        let interrupts = Interrupts { progress, state: Arc::default() };
+        let handler = interrupts.clone();
+        let set = ctrlc::set_handler(move || handler.signal());
+        set.map_err(|e| Error::invalid("Ctrl-C", "a signal that can be handled", e))?;
+        Ok(interrupts)
+    }
+
+    /// The progress that is cancelled.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Waits for a line of a session.
+    pub(super) fn idle<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.state.has_session.store(true, Ordering::SeqCst);
+        self.state.is_idle.store(true, Ordering::SeqCst);
+        let line = wait();
+        self.state.is_idle.store(false, Ordering::SeqCst);
+        line
+    }
+
+    fn signal(&self) {
+        if self.state.is_idle.load(Ordering::SeqCst) {
+            // The line editor has the terminal in a mode of its own.
+            let _ = crossterm::terminal::disable_raw_mode();
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        if !self.progress.is_cancelled() {
+            self.state.sent.store(1, Ordering::SeqCst);
+            return self.progress.cancel();
+        }
+        let before = self.state.sent.fetch_add(1, Ordering::SeqCst);
+        if before == 1 && self.state.has_session.load(Ordering::SeqCst) {
+            return to_stderr("it has not stopped yet; once more ends saescope, with its variables");
+        }
+        std::process::exit(i32::from(INTERRUPTED));
+    }
+}

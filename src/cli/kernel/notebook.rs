@@ -1,0 +1,110 @@
+//! The cell that is being run, as the session sees it: where it prints and shows, and whom it asks.
+
+use super::media::media;
+use super::progress::Bars;
+use super::wire::Wire;
+use crate::display::Bundle;
+use crate::error::{Error, Result};
+use crate::progress::{Progress, Report};
+use crate::script::Host;
+use jupyter_protocol::{DisplayData, InputRequest, JupyterMessage, StreamContent};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What the session is told of the notebook. Clones tell the same.
+#[derive(Clone)]
+pub(super) struct Notebook {
+    wire: Wire,
+    progress: Progress,
+    cell: Arc<Mutex<Option<Cell>>>,
+    bars: Arc<Mutex<Bars>>,
+    /// What the user has typed; none for an answer that could not be read.
+    answers: Arc<Mutex<Receiver<String>>>,
+}
+
+/// A cell that is being run.
+#[derive(Clone)]
+pub(super) struct Cell {
+    /// The request.
+    pub(super) parent: Arc<JupyterMessage>,
+    /// Whether nothing is to be shown.
+    pub(super) silent: bool,
+    /// Whether the front end can be asked for a line.
+    pub(super) allow_stdin: bool,
+}
+
+impl Notebook {
+    pub(super) fn new(wire: Wire, progress: Progress, answers: Receiver<String>) -> Self {
+        let answers = Arc::new(Mutex::new(answers));
+        Notebook { wire, progress, cell: Arc::default(), bars: Arc::default(), answers }
+    }
+
+    /// Begins a cell.
+    pub(super) fn begin(&self, cell: Cell) {
+        *locked(&self.cell) = Some(cell);
+    }
+
+    /// Ends it: what comes later belongs to none.
+    pub(super) fn end(&self) {
+        locked(&self.bars).end(|content, cell| self.wire.publish(content, &cell.parent));
+        *locked(&self.cell) = None;
+    }
+
+    /// A report of a call that is under way, from whichever thread.
+    pub(super) fn report(&self, report: Report) {
+        let Some(cell) = self.shown() else { return };
+        if let Report::Warning(text) = report {
+            let stream = StreamContent::stderr(&format!("warning: {text}\n"));
+            return self.wire.stream(stream, &cell.parent);
+        }
+        locked(&self.bars).report(report, &cell, |content| self.wire.publish(content, &cell.parent));
+    }
+
+    /// The cell, if there is one that shows something.
+    fn shown(&self) -> Option<Cell> {
+        locked(&self.cell).clone().filter(|cell| !cell.silent)
+    }
+}
+
+impl Host for Notebook {
+    fn print(&self, line: &str) {
+        if let Some(cell) = self.shown() {
+            self.wire.stream(StreamContent::stdout(&format!("{line}\n")), &cell.parent);
+        }
+    }
+
+    fn display(&self, bundle: Bundle) {
+        let Some(cell) = self.shown() else { return };
+        match media(&bundle) {
+            Ok((data, metadata)) => {
+                self.wire.publish(DisplayData { data, metadata, transient: None }, &cell.parent);
+            }
+            Err(error) => self.wire.stream(StreamContent::stderr(&format!("error: {error}\n")), &cell.parent),
+        }
+    }
+
+    fn input(&self, prompt: &str) -> Result<String> {
+        let cell = locked(&self.cell).clone().filter(|cell| cell.allow_stdin).ok_or_else(|| {
+            Error::invalid("input", "a front end that can ask", "one that cannot, or that runs the notebook alone")
+                .with_hint("set the value in the cell instead, so that the notebook runs by itself")
+        })?;
+        let answers = locked(&self.answers);
+        // An answer to an earlier question that nobody waits for any more.
+        while answers.try_recv().is_ok() {}
+        self.wire.ask(InputRequest { prompt: prompt.to_owned(), password: false }, &cell.parent);
+        loop {
+            self.progress.check()?;
+            match answers.recv_timeout(Duration::from_millis(50)) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::Interrupted),
+            }
+        }
+    }
+}
+
+/// What a lock holds, whatever has happened to another who had it.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,128 @@
+//! How far a call has come, as a bar below the cell that is redrawn in its place (`update_display_data`).
+
+use super::super::progress::{message, of_download};
+use super::notebook::Cell;
+use crate::progress::Report;
+use jupyter_protocol::{DisplayData, JupyterMessageContent, Media, MediaType, Transient, UpdateDisplayData};
+use std::time::{Duration, Instant};
+
+/// What is over before that shows no bar.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// How long a bar stays as it is.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The bars of a cell.
+#[derive(Default)]
+pub(super) struct Bars {
+    /// How many there have been, for their ids.
+    count: usize,
+    run: Option<Bar>,
+    download: Option<Bar>,
+    cell: Option<Cell>,
+}
+
+/// One bar.
+struct Bar {
+    label: String,
+    message: String,
+    fraction: f64,
+    started: Instant,
+    drawn: Option<Instant>,
+    id: String,
+}
+
+impl Bars {
+    /// Takes a report, and sends what is to be drawn.
+    pub(super) fn report(&mut self, report: Report, cell: &Cell, send: impl Fn(JupyterMessageContent)) {
+        self.cell = Some(cell.clone());
+        match report {
+            Report::Started { label } => self.run = Some(self.new_bar(label)),
+            Report::Finished => {
+                if let Some(bar) = self.run.take() {
+                    bar.end(send);
+                }
+            }
+            Report::Downloading { file, done, total } => {
+                let same = self.download.take().filter(|bar| bar.label == file);
+                let mut bar = same.unwrap_or_else(|| self.new_bar(file));
+                bar.fraction = total.map_or(0.0, |total| done as f64 / total.max(1) as f64);
+                bar.message = of_download(done, total);
+                if total == Some(done) {
+                    return bar.end(send);
+                }
+                bar.draw(send);
+                self.download = Some(bar);
+            }
+            report => {
+                let Some(bar) = &mut self.run else { return };
+                if let Some((fraction, message)) = message(&report, bar.started.elapsed()) {
+                    bar.fraction = fraction.unwrap_or(bar.fraction);
+                    bar.message = message;
+                    bar.draw(send);
+                }
+            }
+        }
+    }
+
+    /// The cell is over: what a failed call has left is drawn as it was last.
+    pub(super) fn end(&mut self, send: impl Fn(JupyterMessageContent, &Cell)) {
+        let cell = self.cell.take();
+        for bar in [self.run.take(), self.download.take()].into_iter().flatten() {
+            if let Some(cell) = &cell {
+                bar.end(|content| send(content, cell));
+            }
+        }
+    }
+
+    fn new_bar(&mut self, label: String) -> Bar {
+        self.count += 1;
+        let id = format!("saescope-{}-{}", std::process::id(), self.count);
+        Bar { label, message: String::new(), fraction: 0.0, started: Instant::now(), drawn: None, id }
+    }
+}
+
+impl Bar {
+    fn draw(&mut self, send: impl Fn(JupyterMessageContent)) {
+        let now = Instant::now();
+        match self.drawn {
+            None if self.started.elapsed() < PATIENCE => return,
+            None => send(self.first(self.media()).into()),
+            Some(drawn) if drawn + PAUSE > now => return,
+            Some(_) => send(UpdateDisplayData::new(self.media(), &self.id).into()),
+        }
+        self.drawn = Some(now);
+    }
+
+    /// What stays of a bar: a line.
+    fn end(self, send: impl Fn(JupyterMessageContent)) {
+        if self.drawn.is_none() {
+            return;
+        }
+        let text = format!("{}: {}, {:.1} s", self.label, self.message, self.started.elapsed().as_secs_f64());
+        let html = format!("<div style=\"opacity:.6;font-size:12px\">{}</div>", escaped(&text));
+        let media = Media::new(vec![MediaType::Plain(text), MediaType::Html(html)]);
+        send(UpdateDisplayData::new(media, &self.id).into());
+    }
+
+    fn first(&self, data: Media) -> DisplayData {
+        let transient = Some(Transient { display_id: Some(self.id.clone()) });
+        DisplayData { data, metadata: Default::default(), transient }
+    }
+
+    fn media(&self) -> Media {
+        let percent = 100.0 * self.fraction.clamp(0.0, 1.0);
+        let text = format!("{}: {percent:.0} %, {}", self.label, self.message);
+        let html = format!(
+            "<div style=\"font-size:12px\">{} <span style=\"display:inline-block;width:220px;height:8px;margin:0 8px;\
+             background:rgba(128,128,128,.25);border-radius:4px\"><span style=\"display:block;width:{percent:.1}%;height:8px;\
+             background:#2a3fb5;border-radius:4px\"></span></span>{percent:.0} % &nbsp; {}</div>",
+            escaped(&self.label),
+            escaped(&self.message)
+        );
+        Media::new(vec![MediaType::Plain(text), MediaType::Html(html)])
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

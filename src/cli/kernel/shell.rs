@@ -1,0 +1,269 @@
+//! What the kernel does about the messages that concern the session, one after another, on the session's thread.
+
+use super::history::History;
+use super::media::{data, error_output, markdown, media};
+use super::notebook::{Cell, Notebook, locked};
+use super::wire::Wire;
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::script::{Completeness, Session};
+use jupyter_protocol::{
+    CodeMirrorMode, CommClose, CommInfoReply, CompleteReply, CompleteRequest, ErrorOutput, ExecuteInput,
+    ExecuteReply, ExecuteRequest, ExecuteResult, ExecutionCount, ExpressionResult, HelpLink, InspectReply,
+    InspectRequest, IsCompleteReply, JupyterMessage, JupyterMessageContent, KernelInfoReply, LanguageInfo,
+    ReplyError, ReplyStatus, Transient, UnknownMessage,
+};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// The shell channel. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Shell {
+    wire: Wire,
+    notebook: Notebook,
+    progress: Progress,
+    state: Arc<Mutex<State>>,
+    /// How many messages have come in.
+    received: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct State {
+    count: usize,
+    history: History,
+    /// Cells up to this message are not run: one before them failed.
+    aborted: u64,
+}
+
+impl Shell {
+    pub(super) fn new(wire: Wire, notebook: Notebook, progress: Progress) -> Self {
+        Shell { wire, notebook, progress, state: Arc::default(), received: Arc::default() }
+    }
+
+    /// Gives a message that has come in its number.
+    pub(super) fn number(&self) -> u64 {
+        self.received.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Does what a message asks for.
+    pub(super) fn handle(&self, session: &mut Session, message: JupyterMessage, number: u64) {
+        let message = Arc::new(message);
+        self.wire.busy(&message, || match &message.content {
+            JupyterMessageContent::ExecuteRequest(request) => self.execute(session, request, &message, number),
+            JupyterMessageContent::CompleteRequest(request) => {
+                self.wire.reply(complete(session, request), &message);
+            }
+            JupyterMessageContent::InspectRequest(request) => {
+                self.wire.reply(inspect(session, request), &message);
+            }
+            JupyterMessageContent::IsCompleteRequest(request) => {
+                self.wire.reply(is_complete(session, &request.code), &message);
+            }
+            JupyterMessageContent::HistoryRequest(request) => {
+                self.wire.reply(locked(&self.state).history.reply(request), &message);
+            }
+            JupyterMessageContent::KernelInfoRequest(_) => self.wire.reply(kernel_info(), &message),
+            JupyterMessageContent::CommInfoRequest(_) => self.wire.reply(CommInfoReply::default(), &message),
+            // There are no widgets: what a front end opens is closed again, as the protocol wants it.
+            JupyterMessageContent::CommOpen(open) => {
+                let close = CommClose { comm_id: open.comm_id.clone(), data: Default::default() };
+                self.wire.publish(close, &message);
+            }
+            JupyterMessageContent::UnknownMessage(unknown) => {
+                if let Some(reply) = not_understood(unknown) {
+                    self.wire.reply(reply, &message);
+                }
+            }
+            _ => {}
+        });
+    }
+
+    fn execute(
+        &self,
+        session: &mut Session,
+        request: &ExecuteRequest,
+        message: &Arc<JupyterMessage>,
+        number: u64,
+    ) {
+        let keeps = request.store_history && !request.silent;
+        let count = {
+            let mut state = locked(&self.state);
+            if number <= state.aborted {
+                let (status, execution_count) = (ReplyStatus::Aborted, ExecutionCount::new(state.count));
+                return self.wire.reply(ExecuteReply { status, execution_count, ..Default::default() }, message);
+            }
+            state.count += usize::from(keeps);
+            state.count
+        };
+        let execution_count = ExecutionCount::new(count);
+        if !request.silent {
+            self.wire.publish(ExecuteInput { code: request.code.clone(), execution_count }, message);
+        }
+        self.progress.reset();
+        let (silent, allow_stdin) = (request.silent, request.allow_stdin);
+        self.notebook.begin(Cell { parent: message.clone(), silent, allow_stdin });
+        let value = run(session, &request.code, &format!("cell [{count}]"));
+        let expressions = match &value {
+            Ok(_) => request.user_expressions.as_ref().map(|all| expressions(session, all)),
+            Err(_) => None,
+        };
+        self.notebook.end();
+        let value = value.and_then(|value| value.map(|(text, media)| Ok((text, media?))).transpose());
+        let mut reply = ExecuteReply { execution_count, user_expressions: expressions, ..Default::default() };
+        let mut text = None;
+        match value {
+            Ok(Some((plain, (data, metadata)))) => {
+                if !silent {
+                    // The protocol wants it, if only empty.
+                    let transient = Some(Transient::default());
+                    self.wire.publish(ExecuteResult { execution_count, data, metadata, transient }, message);
+                }
+                text = Some(plain);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let output = error_output(&error);
+                reply.status = ReplyStatus::Error;
+                reply.error = Some(Box::new(reply_error(&output)));
+                if !silent {
+                    self.wire.publish(output, message);
+                }
+            }
+        }
+        if reply.status == ReplyStatus::Error && request.stop_on_error {
+            locked(&self.state).aborted = self.received.load(Ordering::SeqCst);
+        }
+        if keeps {
+            locked(&self.state).history.push(count, &request.code, text.as_deref());
+        }
+        self.wire.reply(reply, message);
+    }
+}
+
+/// The text and the forms of a cell's value. A question, `?name`, is answered.
+#[expect(clippy::type_complexity, reason = "it is taken apart at once")]
+fn run(
+    session: &mut Session,
+    code: &str,
+    name: &str,
+) -> Result<Option<(String, Result<(jupyter_protocol::Media, serde_json::Map<String, serde_json::Value>)>)>> {
+    if let Some(name) = question(code) {
+        let answer = session.inspect(name, name.len()).map_or_else(|| session.help().get(name), Ok)?;
+        return Ok(Some((answer.clone(), Ok((markdown(answer), Default::default())))));
+    }
+    let value = session.eval_named(name, code)?;
+    Ok(value.map(|bundle| (bundle.text.clone(), media(&bundle))))
+}
+
+/// The name that a cell asks about, with a question mark before or behind it.
+fn question(code: &str) -> Option<&str> {
+    let code = code.trim();
+    let name = code.strip_prefix('?').or_else(|| code.strip_suffix('?'))?.trim();
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+    is_name.then_some(name)
+}
+
+/// The values of expressions that a front end wants beside that of the cell, as data too.
+fn expressions(session: &mut Session, all: &HashMap<String, String>) -> HashMap<String, ExpressionResult> {
+    let value = |script: &String| {
+        let value = session.eval(script).and_then(|value| data(&value.unwrap_or_default()));
+        match value {
+            Ok(data) => ExpressionResult::Ok { data, metadata: Default::default() },
+            Err(error) => {
+                let ErrorOutput { ename, evalue, traceback } = error_output(&error);
+                ExpressionResult::Error { ename, evalue, traceback }
+            }
+        }
+    };
+    let mut value = value;
+    all.iter().map(|(name, script)| (name.clone(), value(script))).collect()
+}
+
+fn reply_error(ErrorOutput { ename, evalue, traceback }: &ErrorOutput) -> ReplyError {
+    ReplyError { ename: ename.clone(), evalue: evalue.clone(), traceback: traceback.clone() }
+}
+
+fn complete(session: &Session, request: &CompleteRequest) -> CompleteReply {
+    let code = &request.code;
+    let found = session.complete(code, byte_of(code, request.cursor_pos));
+    let (cursor_start, cursor_end) = (char_of(code, found.start), char_of(code, found.end));
+    let types: Vec<_> = found
+        .completions
+        .iter()
+        .map(|completion| {
+            json!({
+                "text": completion.text,
+                "type": completion.kind.name(),
+                "signature": completion.detail,
+                "start": cursor_start,
+                "end": cursor_end,
+            })
+        })
+        .collect();
+    let metadata = [("_jupyter_types_experimental".to_owned(), types.into())].into_iter().collect();
+    let matches = found.completions.into_iter().map(|completion| completion.text).collect();
+    CompleteReply { matches, cursor_start, cursor_end, metadata, ..Default::default() }
+}
+
+fn inspect(session: &Session, request: &InspectRequest) -> InspectReply {
+    match session.inspect(&request.code, byte_of(&request.code, request.cursor_pos)) {
+        Some(text) => InspectReply { found: true, data: markdown(text), ..Default::default() },
+        None => InspectReply::default(),
+    }
+}
+
+fn is_complete(session: &Session, code: &str) -> IsCompleteReply {
+    match session.completeness(code) {
+        Completeness::Complete => IsCompleteReply::complete(),
+        Completeness::Incomplete { depth } => IsCompleteReply::incomplete("    ".repeat(depth)),
+        Completeness::Invalid => IsCompleteReply::invalid(),
+    }
+}
+
+/// What this kernel is.
+pub(super) fn kernel_info() -> KernelInfoReply {
+    let version = env!("CARGO_PKG_VERSION");
+    KernelInfoReply {
+        status: ReplyStatus::Ok,
+        protocol_version: "5.4".to_owned(),
+        implementation: "saescope".to_owned(),
+        implementation_version: version.to_owned(),
+        language_info: LanguageInfo {
+            name: "rhai".to_owned(),
+            version: "1".to_owned(),
+            mimetype: Some("text/x-rhai".to_owned()),
+            file_extension: Some(".rhai".to_owned()),
+            // Front ends that do not know rhai colour it as what it looks like.
+            pygments_lexer: Some("rust".to_owned()),
+            codemirror_mode: Some(CodeMirrorMode::Simple("rust".to_owned())),
+            nbconvert_exporter: Some("script".to_owned()),
+        },
+        banner: format!("saescope {version}: models, sparse autoencoders and their features, in rhai"),
+        help_links: vec![HelpLink {
+            text: "The rhai language".to_owned(),
+            url: "https://rhai.rs/book/language".to_owned(),
+        }],
+        debugger: false,
+        error: None,
+    }
+}
+
+/// The answer to a request that has not what its type needs, so that nobody waits for it.
+pub(super) fn not_understood(message: &UnknownMessage) -> Option<UnknownMessage> {
+    let kind = message.msg_type.strip_suffix("_request")?;
+    let evalue = format!("a {} that is not as the protocol has it", message.msg_type);
+    let content = json!({ "status": "error", "ename": "Error", "evalue": evalue, "traceback": [] });
+    Some(UnknownMessage { msg_type: format!("{kind}_reply"), content })
+}
+
+/// The byte at a number of characters, which is how Jupyter counts.
+fn byte_of(text: &str, chars: usize) -> usize {
+    text.char_indices().nth(chars).map_or(text.len(), |(byte, _)| byte)
+}
+
+/// The number of characters before a byte.
+fn char_of(text: &str, byte: usize) -> usize {
+    text.get(..byte).map_or(0, |before| before.chars().count())
+}

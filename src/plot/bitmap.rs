@@ -1,0 +1,243 @@
+//! A page as a bitmap.
+
+use super::figure::{MARGIN, drawn, not_drawn, not_encoded, rgb, stroke};
+use super::font;
+use super::page::{Anchor, Colour, Mark, Page};
+use crate::error::Result;
+use plotters::backend::{BitMapBackend, DrawingBackend};
+use plotters::style::Color;
+
+/// The longest side of a bitmap, and the most pixels.
+const LONGEST_SIDE: f64 = 16_000.0;
+const MOST_PIXELS: f64 = 100e6;
+/// Lines are drawn this many times larger and made smaller again, so that their borders are smooth.
+const SMOOTH: usize = 2;
+/// How many rows of a bitmap are drawn at a time: it bounds the memory.
+const BAND: usize = 128;
+
+/// A page and how many pixels it gets.
+pub(super) struct Bitmap<'a> {
+    page: &'a Page,
+    columns: usize,
+    rows: usize,
+    density: f64,
+}
+
+impl<'a> Bitmap<'a> {
+    /// A page of a width and a height in pixels of a screen, with `density` pixels for one of these, or fewer where it
+    /// would be too large.
+    pub(super) fn new(page: &'a Page, (width, height): (u32, u32), density: f64) -> Self {
+        let (width, height) = (f64::from(width), f64::from(height));
+        let density =
+            density.min(LONGEST_SIDE / width.max(height)).min((MOST_PIXELS / (width * height)).sqrt());
+        let pixels = |x: f64| ((x * density).round() as usize).max(1);
+        Bitmap { page, columns: pixels(width), rows: pixels(height), density }
+    }
+
+    /// The pixels, three bytes each, some rows at a time.
+    fn bands(&self) -> impl Iterator<Item = Result<Vec<u8>>> {
+        (0..self.rows).step_by(BAND).map(|top| {
+            let rows = BAND.min(self.rows - top);
+            Band { top, rows, columns: self.columns, density: self.density }.draw(self.page)
+        })
+    }
+
+    pub(super) fn png(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, self.columns as u32, self.rows as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        // 96 pixels of a screen are an inch.
+        let per_meter = (self.density * 96.0 / 0.0254).round() as u32;
+        let unit = png::Unit::Meter;
+        encoder.set_pixel_dims(Some(png::PixelDimensions { xppu: per_meter, yppu: per_meter, unit }));
+        let mut file = encoder.write_header().map_err(not_encoded)?;
+        let mut stream = file.stream_writer().map_err(not_encoded)?;
+        for pixels in self.bands() {
+            std::io::Write::write_all(&mut stream, &pixels?).map_err(|e| not_drawn(&e))?;
+        }
+        stream.finish().map_err(not_encoded)?;
+        drop(file);
+        Ok(bytes)
+    }
+
+    pub(super) fn rgba(&self) -> Result<(usize, usize, Vec<u8>)> {
+        let mut all = Vec::with_capacity(self.columns * self.rows * 4);
+        for pixels in self.bands() {
+            all.extend(pixels?.chunks_exact(3).flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255]));
+        }
+        Ok((self.columns, self.rows, all))
+    }
+}
+
+/// Some rows of a bitmap.
+struct Band {
+    top: usize,
+    rows: usize,
+    columns: usize,
+    density: f64,
+}
+
+impl Band {
+    /// Its pixels, three bytes each.
+    fn draw(&self, page: &Page) -> Result<Vec<u8>> {
+        let mut large = vec![255; self.columns * self.rows * SMOOTH * SMOOTH * 3];
+        let size = ((self.columns * SMOOTH) as u32, (self.rows * SMOOTH) as u32);
+        let mut backend = BitMapBackend::with_buffer(&mut large, size);
+        for mark in &page.marks {
+            self.draw_shape(mark, &mut backend)?;
+        }
+        drawn(backend.present())?;
+        drop(backend);
+        let mut pixels = self.smaller(&large);
+        for mark in &page.marks {
+            if let Mark::Cells { left, top, width, height, columns, colours } = mark {
+                self.draw_cells((*left, *top), (*width, *height), (*columns, colours), &mut pixels);
+            }
+            if let Mark::Text { x, y, em, anchor, colour, text } = mark {
+                let width = match anchor {
+                    Anchor::Start => 0.0,
+                    Anchor::Middle => font::width(text, *em) / 2.0,
+                    Anchor::End => font::width(text, *em),
+                };
+                self.draw_text(text, *em, (x - width, *y), *colour, &mut pixels);
+            }
+            if let Mark::Upright { x, y, em, colour, text } = mark {
+                self.draw_upright(text, *em, (*x, *y), *colour, &mut pixels);
+            }
+        }
+        Ok(pixels)
+    }
+
+    fn draw_shape(&self, mark: &Mark, backend: &mut BitMapBackend<'_>) -> Result<()> {
+        let scale = self.density * SMOOTH as f64;
+        let bottom = (self.rows * SMOOTH) as f64;
+        let across = |x: f64| (x + MARGIN) * scale;
+        let down = |y: f64| (y + MARGIN) * scale - (self.top * SMOOTH) as f64;
+        match mark {
+            Mark::Text { .. } | Mark::Upright { .. } | Mark::Cells { .. } => {}
+            Mark::Line { points, width, colour } => {
+                let width = (width * scale).round().max(1.0);
+                let style = stroke(*colour, width as u32);
+                let ends = points.iter().map(|(_, y)| down(*y));
+                let (low, high) = ends.fold((f64::MAX, f64::MIN), |(l, h), y| (l.min(y), h.max(y)));
+                if high + width < 0.0 || low - width > bottom {
+                    return Ok(());
+                }
+                let points: Vec<_> = points.iter().map(|(x, y)| (across(*x), down(*y))).collect();
+                // Only what crosses the band: a long line is drawn once in all, not once for every band.
+                let outside = |pair: &[(f64, f64)]| {
+                    let (low, high) = (pair[0].1.min(pair[1].1), pair[0].1.max(pair[1].1));
+                    high + width < 0.0 || low - width > bottom
+                };
+                let pairs: Vec<_> = points.windows(2).collect();
+                for run in pairs.split(|pair| outside(pair)).filter(|run| !run.is_empty()) {
+                    let path = run.iter().map(|pair| pair[0]).chain(run.last().map(|pair| pair[1]));
+                    let path: Vec<_> = path.map(|(x, y)| (x.round() as i32, y.round() as i32)).collect();
+                    drawn(backend.draw_path(path, &style))?;
+                }
+            }
+            Mark::Dot { x, y, radius, colour } => {
+                let (y, radius) = (down(*y), (radius * scale).round());
+                if y + radius >= 0.0 && y - radius <= bottom {
+                    let centre = (across(*x).round() as i32, y.round() as i32);
+                    drawn(backend.draw_circle(centre, radius as u32, &rgb(*colour).filled(), true))?;
+                }
+            }
+            Mark::Box { left, top, width, height, colour } => {
+                // A little beyond the band, whose last row would stay white otherwise.
+                let edge = SMOOTH as f64;
+                let (from, to) = (down(*top).max(-edge), down(top + height).min(bottom + edge));
+                if to > from {
+                    let corner = |x: f64, y: f64| (x.round() as i32, y.round() as i32 - 1);
+                    let first = (across(*left).round() as i32, from.round() as i32);
+                    let last = corner(across(left + width) - 1.0, to);
+                    if last.0 >= first.0 && last.1 >= first.1 {
+                        drawn(backend.draw_rect(first, last, &rgb(*colour).filled(), true))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every pixel the mean of those that it was drawn from.
+    fn smaller(&self, large: &[u8]) -> Vec<u8> {
+        let wide = self.columns * SMOOTH;
+        let mut pixels = Vec::with_capacity(self.columns * self.rows * 3);
+        for row in 0..self.rows {
+            for column in 0..self.columns {
+                for channel in 0..3 {
+                    let parts = (0..SMOOTH * SMOOTH).map(|i| {
+                        let (y, x) = (row * SMOOTH + i / SMOOTH, column * SMOOTH + i % SMOOTH);
+                        u32::from(large[(y * wide + x) * 3 + channel])
+                    });
+                    pixels.push((parts.sum::<u32>() / (SMOOTH * SMOOTH) as u32) as u8);
+                }
+            }
+        }
+        pixels
+    }
+
+    /// Every pixel has the colour of the cell that it is in.
+    fn draw_cells(
+        &self,
+        (left, top): (f64, f64),
+        (width, height): (f64, f64),
+        (columns, colours): (usize, &[Colour]),
+        pixels: &mut [u8],
+    ) {
+        let rows = colours.len() / columns.max(1);
+        // Which cell the middle of a pixel is in.
+        let cell = |pixel: usize, start: f64, length: f64, n: usize| {
+            let part = ((pixel as f64 + 0.5) / self.density - MARGIN - start) / length;
+            (0.0..1.0).contains(&part).then(|| ((part * n as f64) as usize).min(n - 1))
+        };
+        let of_columns: Vec<_> = (0..self.columns).map(|x| cell(x, left, width, columns)).collect();
+        for (y, line) in pixels.chunks_exact_mut(self.columns * 3).enumerate() {
+            let Some(row) = cell(self.top + y, top, height, rows) else { continue };
+            for (pixel, column) in line.chunks_exact_mut(3).zip(&of_columns) {
+                if let Some(colour) = column.and_then(|column| colours.get(row * columns + column)) {
+                    pixel.copy_from_slice(&[colour.0, colour.1, colour.2]);
+                }
+            }
+        }
+    }
+
+    fn draw_text(&self, text: &str, em: f64, (x, y): (f64, f64), colour: Colour, pixels: &mut [u8]) {
+        let size = em * self.density;
+        let middle = (y + MARGIN) * self.density - self.top as f64;
+        if middle + 2.0 * size < 0.0 || middle - 2.0 * size > self.rows as f64 {
+            return;
+        }
+        let start = ((x + MARGIN) * self.density, middle);
+        font::draw(text, size, start, &mut |column, row, coverage| {
+            self.ink(column, row, colour, coverage, pixels);
+        });
+    }
+
+    /// A text that ends at `y`, above: what a line of text has to its right is upwards here.
+    fn draw_upright(&self, text: &str, em: f64, (x, y): (f64, f64), colour: Colour, pixels: &mut [u8]) {
+        let size = em * self.density;
+        let middle = ((x + MARGIN) * self.density).round() as i64;
+        let bottom = (y + MARGIN + font::width(text, em)) * self.density - self.top as f64;
+        if bottom < 0.0 || bottom - font::width(text, size) > self.rows as f64 {
+            return;
+        }
+        font::draw(text, size, (0.0, 0.0), &mut |along, across, coverage| {
+            self.ink(middle + across, bottom.round() as i64 - along, colour, coverage, pixels);
+        });
+    }
+
+    /// Covers a part of one pixel.
+    fn ink(&self, column: i64, row: i64, colour: Colour, coverage: f32, pixels: &mut [u8]) {
+        if !(0..self.columns as i64).contains(&column) || !(0..self.rows as i64).contains(&row) {
+            return;
+        }
+        let first = (row as usize * self.columns + column as usize) * 3;
+        for (old, new) in pixels[first..first + 3].iter_mut().zip([colour.0, colour.1, colour.2]) {
+            let mixed = f32::from(*old) + (f32::from(new) - f32::from(*old)) * coverage;
+            *old = mixed.round() as u8;
+        }
+    }
+}

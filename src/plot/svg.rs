@@ -1,0 +1,105 @@
+//! A page as SVG.
+
+use super::figure::{DENSITY, MARGIN, drawn, not_encoded, rgb, stroke};
+use super::page::{Anchor, Mark, Page};
+use crate::error::Result;
+use base64::Engine;
+use plotters::backend::{DrawingBackend, SVGBackend};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{Color, FontTransform, IntoFont, RGBColor, TextStyle};
+
+/// SVG is drawn in tenths of a pixel, since plotters counts in whole numbers.
+const FINE: f64 = 10.0;
+/// plotters divides the size of a font by this.
+const PLOTTERS_EM: f64 = 1.24;
+/// The fonts of an SVG: that which measured it, one as wide, whatever there is.
+const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
+
+/// Draws a page that is so many pixels of a screen wide and high.
+pub(super) fn draw(page: &Page, (width, height): (u32, u32)) -> Result<String> {
+    let fine = |x: f64| (x * FINE).round() as i32;
+    let at = |x: f64, y: f64| (fine(x + MARGIN), fine(y + MARGIN));
+    let mut svg = String::new();
+    let size = (fine(f64::from(width)) as u32, fine(f64::from(height)) as u32);
+    let mut backend = SVGBackend::with_string(&mut svg, size);
+    let white = RGBColor(255, 255, 255).filled();
+    drawn(backend.draw_rect((0, 0), (size.0 as i32, size.1 as i32), &white, true))?;
+    for mark in &page.marks {
+        match mark {
+            Mark::Text { x, y, em, anchor, colour, text } => {
+                let h_pos = match anchor {
+                    Anchor::Start => HPos::Left,
+                    Anchor::Middle => HPos::Center,
+                    Anchor::End => HPos::Right,
+                };
+                let font = (FAMILY, em * FINE * PLOTTERS_EM).into_font();
+                let colour = rgb(*colour);
+                let style = TextStyle::from(font).color(&colour).pos(Pos::new(h_pos, VPos::Center));
+                drawn(backend.draw_text(text, &style, at(*x, *y)))?;
+            }
+            Mark::Upright { x, y, em, colour, text } => {
+                let font =
+                    (FAMILY, em * FINE * PLOTTERS_EM).into_font().transform(FontTransform::Rotate270);
+                let colour = rgb(*colour);
+                let style = TextStyle::from(font).color(&colour).pos(Pos::new(HPos::Right, VPos::Center));
+                drawn(backend.draw_text(text, &style, at(*x, *y)))?;
+            }
+            Mark::Line { points, width, colour } => {
+                let style = stroke(*colour, (width * FINE).round().max(1.0) as u32);
+                drawn(backend.draw_path(points.iter().map(|(x, y)| at(*x, *y)), &style))?;
+            }
+            Mark::Dot { x, y, radius, colour } => {
+                let radius = (radius * FINE).round() as u32;
+                drawn(backend.draw_circle(at(*x, *y), radius, &rgb(*colour).filled(), true))?;
+            }
+            Mark::Box { left, top, width, height, colour } => {
+                let style = rgb(*colour).filled();
+                let (from, to) = (at(*left, *top), at(left + width, top + height));
+                drawn(backend.draw_rect(from, to, &style, true))?;
+            }
+            // plotters has no bitmaps in an SVG: they come below.
+            Mark::Cells { .. } => {}
+        }
+    }
+    drawn(backend.present())?;
+    drop(backend);
+    let end = svg.rfind("</svg>").unwrap_or(svg.len());
+    let cells: Vec<_> = page.marks.iter().filter_map(|mark| cells_image(mark, at)).collect();
+    svg.insert_str(end, &cells.into_iter().collect::<Result<String>>()?);
+    // The size on a screen; the view box keeps the tenths.
+    let header = |width: u32, height: u32| format!("<svg width=\"{width}\" height=\"{height}\"");
+    Ok(svg.replacen(&header(size.0, size.1), &header(width, height), 1))
+}
+
+/// Cells as a bitmap in an SVG, at `at` of the page: every cell so many pixels that they have borders everywhere,
+/// whatever a viewer does with bitmaps.
+fn cells_image(mark: &Mark, at: impl Fn(f64, f64) -> (i32, i32)) -> Option<Result<String>> {
+    let Mark::Cells { left, top, width, height, columns, colours } = mark else { return None };
+    let rows = colours.len() / (*columns).max(1);
+    if rows == 0 {
+        return None;
+    }
+    let fit = |length: f64, n: usize| ((length * DENSITY / n as f64).ceil() as usize).clamp(1, 64);
+    let (wide, tall) = (fit(*width, *columns), fit(*height, rows));
+    let mut pixels = Vec::with_capacity(colours.len() * wide * tall * 3);
+    for row in colours.chunks_exact(*columns) {
+        let line: Vec<u8> = row.iter().flat_map(|c| [c.0, c.1, c.2].repeat(wide)).collect();
+        pixels.extend(line.repeat(tall));
+    }
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, (columns * wide) as u32, (rows * tall) as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let written = encoder.write_header().and_then(|mut file| file.write_image_data(&pixels));
+    if let Err(error) = written {
+        return Some(Err(not_encoded(error)));
+    }
+    let ((x, y), (right, bottom)) = (at(*left, *top), at(left + width, top + height));
+    Some(Ok(format!(
+        "<image x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{}\" preserveAspectRatio=\"none\" \
+         style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{}\"/>\n",
+        right - x,
+        bottom - y,
+        base64::engine::general_purpose::STANDARD.encode(&bytes)
+    )))
+}
