@@ -79,10 +79,15 @@ mod display;
 
 mod script;
 
+mod notebook;
+
 #[cfg(feature = "cli")]
 pub mod cli;
 
 pub use aliases::{nearest_models, resolve_model};
+/// The tensor library that activations and weights come in.
+pub use candle_core;
+pub use candle_core::Tensor;
 pub use dataset::{Dataset, DatasetOptions, Documents};
 pub use display::{Bundle, Part, Shown, load_tree, page, save, save_page};
 pub use error::{Error, Result};
@@ -107,6 +112,7 @@ pub use model::{
     ModelOptions, NormalizationType, PositionalEmbedding, PrincipalComponents, RopeScaling, Rotary,
     SpecialTokens, TokenBatch, Tokenizer, char_offsets,
 };
+pub use notebook::EvcxrDisplay;
 pub use plot::{
     Color, Colors, Figure, HeatmapOptions, HistogramOptions, PlotOptions, Series, features_figure,
     lens_figure, plot_activations, plot_bars, plot_density, plot_heatmap, plot_histogram, plot_line,

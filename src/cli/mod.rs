@@ -6,6 +6,7 @@ mod terminal;
 
 mod engine;
 mod kernel;
+mod notebook;
 mod repl;
 
 mod extract;
@@ -47,6 +48,8 @@ enum Command {
     Repl,
     /// The Jupyter kernel: install it, or serve a notebook
     Kernel(kernel::KernelArguments),
+    /// Rust notebooks under evcxr: build ahead what they need
+    Notebook(notebook::NotebookArguments),
     /// Run a script
     Run {
         /// The script, a .rhai file
@@ -106,6 +109,7 @@ fn run(command: Command, interrupts: &Interrupts) -> Result<()> {
     match command {
         Command::Repl => repl::run(interrupts),
         Command::Kernel(arguments) => arguments.run(progress)?.map_or(Ok(()), |text| print(&text)),
+        Command::Notebook(arguments) => print(&arguments.run()?),
         Command::Run { file, arguments } => {
             let (mut session, lost) = session(progress);
             session.run_file(&file, &arguments)?;

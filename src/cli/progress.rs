@@ -33,7 +33,9 @@ impl Bars {
                 self.run = Some(bar);
             }
             Report::Downloading { file, done, total } => self.show_download(file, done, total),
-            Report::Warning(text) => self.all.suspend(|| super::terminal::to_stderr(&format!("warning: {text}"))),
+            Report::Warning(text) => {
+                self.all.suspend(|| super::terminal::to_stderr(&format!("warning: {text}")))
+            }
             Report::Finished => {
                 if let Some(bar) = self.run.take() {
                     bar.finish_and_clear();
@@ -55,8 +57,10 @@ impl Bars {
         let same = self.download.take().filter(|bar| bar.prefix() == file);
         let bar = same.unwrap_or_else(|| {
             // What was here before, from a run that failed, counts for nothing in the speed.
-            let bar =
-                ProgressBar::no_length().with_style(style_of_download()).with_prefix(file).with_position(done);
+            let bar = ProgressBar::no_length()
+                .with_style(style_of_download())
+                .with_prefix(file)
+                .with_position(done);
             let bar = self.all.add(bar);
             bar.reset_eta();
             bar

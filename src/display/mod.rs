@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::interpret::DefinitionTree;
 use crate::plot::Figure;
+use base64::Engine;
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
@@ -137,20 +138,25 @@ impl Bundle {
         Bundle { text: text.into(), ..Default::default() }
     }
 
-    /// The picture as SVG, if there is one.
+    /// The forms that a notebook can choose from, each under its MIME type: text, and HTML with the picture in it; or, of
+    /// what is nothing but a picture, SVG, and PNG (in base64) for where SVG is not trusted. A very long SVG is left out.
     ///
     /// # Errors
     /// A picture that cannot be drawn.
-    pub fn svg(&self) -> Result<Option<String>> {
-        self.figure.as_ref().map(Figure::svg).transpose()
-    }
-
-    /// The picture as PNG, if there is one.
-    ///
-    /// # Errors
-    /// A picture that cannot be drawn.
-    pub fn png(&self) -> Result<Option<Vec<u8>>> {
-        self.figure.as_ref().map(Figure::png).transpose()
+    pub fn forms(&self) -> Result<Vec<(&'static str, String)>> {
+        const MOST_SVG: usize = 1 << 20;
+        let mut forms = vec![("text/plain", self.text.clone())];
+        if let (true, Some(figure)) = (self.is_picture, &self.figure) {
+            let svg = figure.svg()?;
+            if svg.len() <= MOST_SVG {
+                forms.push(("image/svg+xml", svg));
+            }
+            let png = base64::engine::general_purpose::STANDARD.encode(figure.png()?);
+            forms.push(("image/png", png));
+        } else if let Some(html) = &self.html {
+            forms.push(("text/html", html.clone()));
+        }
+        Ok(forms)
     }
 }
 

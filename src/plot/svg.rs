@@ -38,8 +38,7 @@ pub(super) fn draw(page: &Page, (width, height): (u32, u32)) -> Result<String> {
                 drawn(backend.draw_text(text, &style, at(*x, *y)))?;
             }
             Mark::Upright { x, y, em, colour, text } => {
-                let font =
-                    (FAMILY, em * FINE * PLOTTERS_EM).into_font().transform(FontTransform::Rotate270);
+                let font = (FAMILY, em * FINE * PLOTTERS_EM).into_font().transform(FontTransform::Rotate270);
                 let colour = rgb(*colour);
                 let style = TextStyle::from(font).color(&colour).pos(Pos::new(HPos::Right, VPos::Center));
                 drawn(backend.draw_text(text, &style, at(*x, *y)))?;

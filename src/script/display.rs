@@ -183,18 +183,33 @@ mod functions {
     }
 
     /// Writes a page to a file that ends in .html.
+    ///
+    /// ```rhai
+    /// page("Squares", ["# A line", plot_line([1, 4, 9])]).save("squares.html");
+    /// ```
     #[rhai_fn(global, name = "save", pure, return_raw, volatile)]
     pub fn save_page(page: &mut Page, path: &str) -> ScriptResult<()> {
         script(display::save_page(&page.title, &page.parts(), Path::new(path)))
     }
 
     /// A whole page as HTML.
+    ///
+    /// ```rhai
+    /// print(page("Squares", [plot_line([1, 4, 9])]).to_html().len());
+    /// ```
     #[rhai_fn(global, name = "to_html", pure, return_raw)]
     pub fn page_to_html(page: &mut Page) -> ScriptResult<String> {
         script(display::page(&page.title, &page.parts()))
     }
 
     /// A definition tree in the language of Graphviz.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// let tree = definition_tree(model, v, #{ cutoff: 1e-2 });
+    /// print(tree.to_dot());
+    /// ```
     #[rhai_fn(global, pure)]
     pub fn to_dot(tree: &mut interpret::DefinitionTree) -> String {
         tree.dot().unwrap_or_default()

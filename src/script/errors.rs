@@ -180,7 +180,8 @@ fn excerpt(source: &Source, position: Position) -> String {
     )
 }
 
-fn first_lower(text: &str) -> String {
+/// A text with its first letter small.
+pub(super) fn first_lower(text: &str) -> String {
     let mut chars = text.chars();
     match chars.next() {
         Some(first) => first.to_lowercase().chain(chars).collect(),

@@ -175,6 +175,11 @@ mod functions {
     }
 
     /// All figures of a check, as a map.
+    ///
+    /// ```rhai
+    /// let check = check_sae(load_model("demo"), load_sae("demo"), "demo", #{ max_tokens: 200 });
+    /// print(check.to_map());
+    /// ```
     #[rhai_fn(global, name = "to_map", pure, return_raw)]
     pub fn check_to_map(check: &mut SaeCheck) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(check)
@@ -205,6 +210,13 @@ mod functions {
     }
 
     /// The first records of a feature dataset, an array.
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 3,
+    /// });
+    /// print(read_records("feature_activations.jsonl").take(2));
+    /// ```
     #[rhai_fn(global, name = "take", pure, return_raw, volatile)]
     pub fn take_records(records: &mut Records, n: INT) -> ScriptResult<Array> {
         let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "a whole number from 0 up", n));
@@ -218,24 +230,56 @@ mod functions {
     }
 
     /// The text of a record.
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 3,
+    /// });
+    /// let record = read_records("feature_activations.jsonl").take(1)[0];
+    /// print(record.text);
+    /// ```
     #[rhai_fn(global, get = "text", pure)]
     pub fn record_text(record: &mut FeatureRecord) -> String {
         record.text.clone()
     }
 
     /// The token ids of a record, [pos].
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 3,
+    /// });
+    /// let record = read_records("feature_activations.jsonl").take(1)[0];
+    /// print(record.tokens);
+    /// ```
     #[rhai_fn(global, get = "tokens", pure)]
     pub fn record_tokens(record: &mut FeatureRecord) -> Array {
         integers(record.tokens.iter().map(|token| INT::from(*token)))
     }
 
     /// The character at which each token of a record starts in its text, [pos].
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 3,
+    /// });
+    /// let record = read_records("feature_activations.jsonl").take(1)[0];
+    /// print(record.offsets);
+    /// ```
     #[rhai_fn(global, get = "offsets", pure)]
     pub fn record_offsets(record: &mut FeatureRecord) -> Array {
         integers(record.offsets.iter().map(|offset| *offset as INT))
     }
 
     /// The active features at each token of a record, [pos][active].
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 3,
+    /// });
+    /// let record = read_records("feature_activations.jsonl").take(1)[0];
+    /// print(record.active_features[1]);
+    /// ```
     #[rhai_fn(global, get = "active_features", pure)]
     pub fn record_active_features(record: &mut FeatureRecord) -> Array {
         let features = |active: &Vec<u32>| integers(active.iter().map(|feature| INT::from(*feature)));
@@ -243,6 +287,14 @@ mod functions {
     }
 
     /// The activations of the active features at each token of a record, [pos][active].
+    ///
+    /// ```rhai
+    /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 3,
+    /// });
+    /// let record = read_records("feature_activations.jsonl").take(1)[0];
+    /// print(record.activations[1]);
+    /// ```
     #[rhai_fn(global, get = "activations", pure)]
     pub fn record_activations(record: &mut FeatureRecord) -> Array {
         let values = |values: &Vec<f32>| -> Array {
@@ -257,6 +309,13 @@ mod functions {
     }
 
     /// The counts of an extraction as a map.
+    ///
+    /// ```rhai
+    /// let summary = create_feature_dataset(load_model("demo"), load_sae("demo"), #{
+    ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 3,
+    /// });
+    /// print(summary.to_map());
+    /// ```
     #[rhai_fn(global, name = "to_map", pure, return_raw)]
     pub fn summary_to_map(summary: &mut ExtractSummary) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(summary)

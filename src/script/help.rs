@@ -1,4 +1,4 @@
-//! Help: what functions do, from their doc comments; for `help`, for completion and for the reference page.
+//! Help: what functions do, from their doc comments; for `help`, for completion, for error hints and for the reference page.
 
 use super::complete::{Completion, CompletionKind};
 use crate::error::{Error, did_you_mean};
@@ -7,21 +7,28 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// What every function does, by name; a property is under `.name`.
+/// What every function, property and method does.
 #[derive(Debug, Clone, Default)]
 pub struct Help {
-    entries: BTreeMap<String, HelpEntry>,
+    entries: BTreeMap<Key, HelpEntry>,
+    /// What the types of values are.
+    types: BTreeMap<String, String>,
 }
 
-/// One function, in all its forms.
+/// A name, of a property with a point in front; and the type that it belongs to, none for a function.
+type Key = (String, Option<String>);
+
+/// A function, or a property or a method of a type, in all its forms.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HelpEntry {
+    /// Its name, of a property with a point in front: `load_model`, `.cfg`.
+    pub name: String,
+    /// The type that it is a property or a method of.
+    pub owner: Option<String>,
     /// How it is called: `sum(tensor: Tensor, axis: int) -> Tensor`.
     pub signatures: Vec<String>,
     /// Its doc comment.
     pub text: String,
-    /// The types that it is a property or a method of.
-    pub owners: Vec<String>,
 }
 
 impl HelpEntry {
@@ -54,10 +61,11 @@ impl HelpEntry {
 }
 
 /// The engine's own description of its functions.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct Metadata {
-    #[serde(default)]
     functions: Vec<FunctionMetadata>,
+    custom_types: Vec<TypeMetadata>,
 }
 
 #[derive(Deserialize)]
@@ -69,37 +77,32 @@ struct FunctionMetadata {
     doc_comments: Vec<String>,
 }
 
-impl HelpEntry {
-    /// How it is called, on a value of a type.
-    fn signature_for(&self, owner: Option<&str>) -> &str {
-        let fits = |signature: &&String| {
-            let Some(owner) = owner else { return true };
-            let first = signature.split(['(', ',', ')']).nth(1).unwrap_or_default();
-            signature.starts_with(&format!("{owner}.")) || first.rsplit(": ").next() == Some(owner)
-        };
-        self.signatures.iter().find(fits).or(self.signatures.first()).map_or("", String::as_str)
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TypeMetadata {
+    display_name: String,
+    #[serde(default)]
+    doc_comments: Vec<String>,
 }
 
 impl Help {
     /// Collects the doc comments of everything that is registered; with `standard` those of the language too.
     pub(super) fn of(engine: &Engine, standard: bool) -> Self {
         let json = engine.gen_fn_metadata_to_json(standard).unwrap_or_default();
-        let metadata: Metadata = serde_json::from_str(&json).unwrap_or(Metadata { functions: Vec::new() });
-        let mut entries = BTreeMap::<String, HelpEntry>::new();
+        let metadata: Metadata = serde_json::from_str(&json).unwrap_or_default();
+        let mut entries = BTreeMap::<Key, HelpEntry>::new();
         for function in metadata.functions {
             let name = match function.name.strip_prefix("get$") {
                 Some(property) => format!(".{property}"),
                 None => function.name,
             };
-            let entry = entries.entry(name).or_default();
-            let signature = plain_signature(&function.signature);
             // What is called on a value takes it by reference.
             let first = function.signature.split(['(', ',', ')']).nth(1).unwrap_or_default();
-            if first.contains("&mut ") {
-                entry.owners.push(plain_types(first.rsplit(": ").next().unwrap_or_default()));
-            }
-            entry.signatures.push(signature);
+            let of_value = first.contains("&mut ");
+            let owner = of_value.then(|| plain_types(first.rsplit(": ").next().unwrap_or_default()));
+            let entry = entries.entry((name.clone(), owner.clone())).or_default();
+            (entry.name, entry.owner) = (name, owner);
+            entry.signatures.push(plain_signature(&function.signature));
             let text = plain_comment(&function.doc_comments);
             if !entry.text.contains(&text) {
                 entry.text += if entry.text.is_empty() { "" } else { "\n\n" };
@@ -107,52 +110,129 @@ impl Help {
             }
         }
         entries.values_mut().for_each(|entry| entry.signatures.sort_by_key(String::len));
-        Help { entries }
+        let types = metadata.custom_types.into_iter();
+        let types = types.map(|t| (t.display_name, plain_comment(&t.doc_comments)));
+        Help { entries, types: types.filter(|(_, text)| !text.is_empty()).collect() }
     }
 
-    /// The functions and, as `.name`, the properties, with operators and what has no doc comment left out.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &HelpEntry)> {
-        self.entries
-            .iter()
-            .filter(|(name, entry)| is_word(name.trim_start_matches('.')) && !entry.text.is_empty())
-            .map(|(name, entry)| (name.as_str(), entry))
+    /// The functions, and the properties and methods of each type, without operators and what has no doc comment.
+    pub fn entries(&self) -> impl Iterator<Item = &HelpEntry> {
+        let is_documented =
+            |entry: &&HelpEntry| is_word(entry.name.trim_start_matches('.')) && !entry.text.is_empty();
+        self.entries.values().filter(is_documented)
     }
 
-    /// What one function does: how it is called, and its doc comment.
+    /// The types of values, with what each is.
+    pub fn types(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.types.iter().map(|(name, text)| (name.as_str(), text.as_str()))
+    }
+
+    /// What a function does, or a property or a method of any type: how it is called, and its doc comment.
     ///
     /// # Errors
-    /// A name that no function has.
+    /// A name that nothing has.
     pub fn get(&self, name: &str) -> Result<String, Error> {
-        let entry = self.entries.get(name).or_else(|| self.entries.get(&format!(".{name}")));
-        let entry = entry.filter(|entry| !entry.text.is_empty());
-        let entry = entry.ok_or_else(|| {
+        let bare = name.trim_start_matches('.');
+        // `Tensor.sum` asks about one of several.
+        let (owner, bare) = bare.split_once('.').map_or((None, bare), |(owner, bare)| (Some(owner), bare));
+        let of_name = |entry: &&HelpEntry| {
+            entry.name.trim_start_matches('.') == bare && (owner.is_none() || entry.owner.as_deref() == owner)
+        };
+        let mut found: Vec<(String, &str)> = Vec::new();
+        for entry in self.entries().filter(of_name) {
+            let signatures = entry.signatures.join("\n");
+            // What several types have is told once.
+            match found.iter_mut().find(|(_, text)| *text == entry.text) {
+                Some((all, _)) => *all += &format!("\n{signatures}"),
+                None => found.push((signatures, &entry.text)),
+            }
+        }
+        if found.is_empty() {
             // A few near ones are more use than all.
-            let near = did_you_mean(name, self.names());
-            let known = near.map_or_else(|| self.containing(name), |near| vec![near.to_owned()]);
-            Error::unknown("function", name, known)
-        })?;
-        let mut text = entry.signatures.join("\n");
-        text += "\n\n";
-        text += &entry.text;
-        Ok(text)
+            let near = did_you_mean(bare, self.names());
+            let known = near.map_or_else(|| self.containing(bare), |near| vec![near.to_owned()]);
+            return Err(Error::unknown("function", name, known));
+        }
+        let texts = found.into_iter().map(|(signatures, text)| format!("{signatures}\n\n{text}"));
+        Ok(texts.collect::<Vec<_>>().join("\n\n"))
     }
 
-    /// Every function with its first sentence, a line each.
+    /// Functions, and below each type its properties and methods, with the beginning of what each does, a line each.
     pub fn list(&self) -> String {
-        let width = self.entries().map(|(name, _)| name.len()).max().unwrap_or(0);
+        const LONGEST: usize = 92;
         let mut text = String::new();
-        for (name, entry) in self.entries() {
-            let _ = writeln!(text, "{name:width$}  {}", entry.summary());
+        let mut part = |title: &str, entries: &[&HelpEntry]| {
+            let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
+            let _ = writeln!(text, "{title}");
+            for entry in entries {
+                let summary = entry.summary();
+                let short: String = summary.chars().take(LONGEST).collect();
+                let more = if short.len() < summary.len() { "…" } else { "" };
+                let _ = writeln!(text, "  {:width$}  {short}{more}", entry.name);
+            }
+            text.push('\n');
+        };
+        part("Functions", &self.of_owner(None));
+        for (name, what) in self.types() {
+            let entries = self.of_owner(Some(name));
+            if !entries.is_empty() {
+                let what = what.split(['.', ':']).next().unwrap_or_default();
+                part(&format!("{name}: {}", super::errors::first_lower(what)), &entries);
+            }
         }
-        text + "\nhelp(\"name\") tells more of one."
+        text + "help(\"name\") tells more of one."
+    }
+
+    /// The reference page, in Markdown.
+    pub fn reference(&self) -> String {
+        let mut page = String::from(
+            "# Reference\n\nThe functions of scripts, of the prompt and of notebooks; then each type of value with its \
+             properties and methods. This page is made from the doc comments of the code, and its examples run in the \
+             tests. The language itself is in [rhai's book](https://rhai.rs/book/language).\n",
+        );
+        let functions = self.of_owner(None);
+        // What many types have is told once.
+        let owners = |entry: &HelpEntry| self.entries().filter(|other| other.text == entry.text).count();
+        let is_shared = |entry: &&HelpEntry| entry.owner.is_some() && owners(entry) > 2;
+        let of_type = |name| {
+            self.of_owner(Some(name)).into_iter().filter(|entry| !is_shared(entry)).collect::<Vec<_>>()
+        };
+        let types: Vec<_> = self.types().map(|(name, what)| (name, what, of_type(name))).collect();
+        let names: Vec<_> =
+            functions.iter().map(|e| format!("[`{}`](#{})", e.name, e.name.to_lowercase())).collect();
+        let _ = write!(page, "\nFunctions: {}.\n", names.join(", "));
+        let names: Vec<_> =
+            types.iter().map(|(name, ..)| format!("[`{name}`](#type-{})", name.to_lowercase())).collect();
+        let _ = write!(page, "\nTypes: {}.\n\n## Functions\n", names.join(", "));
+        functions.iter().for_each(|entry| entry.describe(&mut page));
+        page += "\n## Values that can be saved\n\nWhat follows is a method of many types; the first line says of which.\n";
+        let mut shared = BTreeMap::<&str, HelpEntry>::new();
+        for entry in self.entries().filter(is_shared) {
+            let all = shared
+                .entry(&entry.name)
+                .or_insert_with(|| HelpEntry { signatures: Vec::new(), ..entry.clone() });
+            all.signatures.extend(entry.signatures.iter().cloned());
+        }
+        shared.values().for_each(|entry| entry.describe(&mut page));
+        for (name, what, entries) in types {
+            let _ = write!(page, "\n## Type {name}\n\n{what}\n");
+            entries.iter().for_each(|entry| entry.describe(&mut page));
+        }
+        page
+    }
+
+    /// The functions, or what a type has.
+    fn of_owner(&self, owner: Option<&str>) -> Vec<&HelpEntry> {
+        self.entries().filter(|entry| entry.owner.as_deref() == owner).collect()
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str).filter(|name| is_word(name))
+        self.entries.values().map(|entry| entry.name.as_str()).filter(|name| is_word(name))
     }
 
     pub(super) fn signatures_of(&self, name: &str) -> Vec<String> {
-        self.entries.get(name).map(|entry| entry.signatures.clone()).unwrap_or_default()
+        let of_name = self.entries.values().filter(|entry| entry.name == name);
+        of_name.flat_map(|entry| entry.signatures.iter().cloned()).collect()
     }
 
     /// The names of the properties and methods of a type.
@@ -163,48 +243,47 @@ impl Help {
     /// The properties and methods of a type, or of all.
     pub(super) fn members_of(&self, type_name: Option<&str>) -> Vec<Completion> {
         // What is called for a text in a text is not for those who write.
-        let entries = self.entries().filter(|(name, _)| *name != "to_debug");
-        let owned = entries.filter(|(_, entry)| match type_name {
-            Some(type_name) => entry.owners.iter().any(|owner| owner == type_name || owner == "any"),
-            None => !entry.owners.is_empty(),
+        let members = self.entries.values().filter(|entry| {
+            entry.owner.is_some() && entry.name != "to_debug" && is_word(entry.name.trim_start_matches('.'))
         });
-        let member = |(name, entry): (&str, &HelpEntry)| {
-            let property = name.strip_prefix('.');
-            let kind = if property.is_some() { CompletionKind::Property } else { CompletionKind::Method };
-            let detail = entry.signature_for(type_name).to_owned();
-            Completion { text: property.unwrap_or(name).to_owned(), kind, detail }
+        let fits = |entry: &&HelpEntry| {
+            type_name.is_none_or(|name| {
+                entry.owner.as_deref().is_some_and(|owner| owner == name || owner == "any")
+            })
         };
-        owned.map(member).collect()
+        let member = |entry: &HelpEntry| {
+            let property = entry.name.strip_prefix('.');
+            let kind = if property.is_some() { CompletionKind::Property } else { CompletionKind::Method };
+            let detail = entry.signatures.first().cloned().unwrap_or_default();
+            Completion { text: property.unwrap_or(&entry.name).to_owned(), kind, detail }
+        };
+        members.filter(fits).map(member).collect()
     }
 
     /// The functions that are called by their name alone, with a signature each.
     pub(super) fn functions(&self) -> impl Iterator<Item = (&str, &str)> {
-        let functions = self
-            .entries()
-            .filter(|(name, entry)| !name.starts_with('.') && entry.signatures.len() > entry.owners.len());
-        functions.map(|(name, entry)| (name, entry.signature_for(None)))
+        let functions = self.entries().filter(|entry| entry.owner.is_none());
+        functions.map(|entry| (entry.name.as_str(), entry.signatures.first().map_or("", String::as_str)))
     }
 
     /// The type of what a function gives, or a property or a method of a type.
     pub(super) fn type_of(&self, owner: Option<&str>, name: &str) -> Option<String> {
-        let entries = [self.entries.get(&format!(".{name}")), self.entries.get(name)];
-        let signature = |entry: &HelpEntry| {
-            let gives = entry.signature_for(owner).rsplit_once("-> ").map(|(_, gives)| gives.to_owned());
-            let fits = owner.is_none_or(|owner| entry.owners.iter().any(|o| o == owner));
-            gives.filter(|_| fits)
-        };
-        entries.into_iter().flatten().find_map(signature)
+        let owner = owner.map(str::to_owned);
+        let keys = [(format!(".{name}"), owner.clone()), (name.to_owned(), owner), (name.to_owned(), None)];
+        let entry = keys.iter().find_map(|key| self.entries.get(key))?;
+        entry.signatures.iter().find_map(|form| form.rsplit_once("-> ").map(|(_, gives)| gives.to_owned()))
     }
 
     /// The options of a function, those that it shares with others included.
     pub(super) fn options_of(&self, function: &str) -> Vec<(String, String)> {
-        let Some(entry) = self.entries.get(function) else { return Vec::new() };
+        let named = |name: &str| self.entries().filter(move |entry| entry.name == name).collect::<Vec<_>>();
         let mut options = Vec::new();
-        for (name, note) in entry.options() {
-            match self.entries.get(name) {
-                Some(other) => options.extend(other.options()),
-                None => options.push((name, note)),
+        for (name, note) in named(function).iter().flat_map(|entry| entry.options()) {
+            let shared = named(name);
+            if shared.is_empty() {
+                options.push((name, note));
             }
+            options.extend(shared.iter().flat_map(|other| other.options()));
         }
         options.into_iter().map(|(name, note)| (name.to_owned(), note.to_owned())).collect()
     }
@@ -212,6 +291,14 @@ impl Help {
     fn containing(&self, part: &str) -> Vec<String> {
         let names = self.names().filter(|name| name.contains(part)).map(str::to_owned);
         names.collect()
+    }
+}
+
+impl HelpEntry {
+    /// Its part of the reference page.
+    fn describe(&self, page: &mut String) {
+        let signatures = self.signatures.join("\n");
+        let _ = write!(page, "\n### {}\n\n```text\n{signatures}\n```\n\n{}\n", self.name, self.text);
     }
 }
 
@@ -262,6 +349,7 @@ pub(super) fn plain_types(text: &str) -> String {
         ("i64", "int"),
         ("f64", "float"),
         ("Dynamic", "any"),
+        ("interpret::", ""),
     ];
     types.iter().fold(text.to_owned(), |text, (rust, script)| text.replace(rust, script))
 }

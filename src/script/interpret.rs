@@ -167,30 +167,55 @@ mod functions {
     }
 
     /// A ghost token's embedding, [d_model].
+    ///
+    /// ```rhai
+    /// let v = feature_vector(load_model("demo"), load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// print(v.vector.norm());
+    /// ```
     #[rhai_fn(global, get = "vector", pure, return_raw)]
     pub fn vector_vector(vector: &mut FeatureVector) -> ScriptResult<Tensor> {
         tensor(&vector.vector)
     }
 
     /// The direction of a feature vector before the scale, [d_model].
+    ///
+    /// ```rhai
+    /// let v = feature_vector(load_model("demo"), load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// print(v.direction.norm());
+    /// ```
     #[rhai_fn(global, get = "direction", pure, return_raw)]
     pub fn vector_direction(vector: &mut FeatureVector) -> ScriptResult<Tensor> {
         tensor(&vector.direction)
     }
 
     /// Where a feature vector starts, [d_model]: the token centroid, or zeros.
+    ///
+    /// ```rhai
+    /// let v = feature_vector(load_model("demo"), load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// print((v.vector - v.origin).norm() / v.scale);
+    /// ```
     #[rhai_fn(global, get = "origin", pure, return_raw)]
     pub fn vector_origin(vector: &mut FeatureVector) -> ScriptResult<Tensor> {
         tensor(&vector.origin)
     }
 
     /// How far a feature vector goes from where it starts.
+    ///
+    /// ```rhai
+    /// let v = feature_vector(load_model("demo"), load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// print(v.scale);
+    /// ```
     #[rhai_fn(global, get = "scale", pure)]
     pub fn vector_scale(vector: &mut FeatureVector) -> FLOAT {
         vector.params.scale
     }
 
     /// What a feature vector was made of, a map: `model`, `sae`, `feature`, `weights`, `scale`, …
+    ///
+    /// ```rhai
+    /// let v = feature_vector(load_model("demo"), load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// print(v.params.feature);
+    /// ```
     #[rhai_fn(global, get = "params", pure, return_raw)]
     pub fn vector_params(vector: &mut FeatureVector) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(&vector.params)
@@ -273,6 +298,13 @@ mod functions {
     }
 
     /// How a definition tree came about, a map: the parameters of the vector and the options.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// let tree = definition_tree(model, v, #{ cutoff: 1e-2 });
+    /// print(tree.params.prompt);
+    /// ```
     #[rhai_fn(global, get = "params", pure, return_raw)]
     pub fn tree_params(tree: &mut DefinitionTree) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(&tree.params)
@@ -280,18 +312,39 @@ mod functions {
 
     /// The ghost token of a definition tree, a map: `token`, `token_id`, `prob`, `cumulative_prob` and `children`, an
     /// array of such maps by falling probability.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// let tree = definition_tree(model, v, #{ cutoff: 1e-2 });
+    /// print(tree.root.children.map(|child| child.token));
+    /// ```
     #[rhai_fn(global, get = "root", pure, return_raw)]
     pub fn tree_root(tree: &mut DefinitionTree) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(&tree.root)
     }
 
     /// The number of tokens in a definition tree.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// let tree = definition_tree(model, v, #{ cutoff: 1e-2 });
+    /// print(tree.len);
+    /// ```
     #[rhai_fn(global, name = "len", get = "len", pure)]
     pub fn tree_len(tree: &mut DefinitionTree) -> INT {
         tree.len() as INT
     }
 
     /// The longest definition of a tree, in tokens.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// let tree = definition_tree(model, v, #{ cutoff: 1e-2 });
+    /// print(tree.depth);
+    /// ```
     #[rhai_fn(global, get = "depth", pure)]
     pub fn tree_depth(tree: &mut DefinitionTree) -> INT {
         tree.depth() as INT
@@ -325,6 +378,13 @@ mod functions {
     /// What a definition tree says, an array of maps: `text`, `cumulative_prob`, `finished` (whether it came to its end
     /// rather than to the cutoff), and `log_ratio` (how much likelier than under the null, a natural logarithm) where
     /// there was a comparison. The finished ones come first, each by falling probability.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// let tree = definition_tree(model, v, #{ cutoff: 1e-2 });
+    /// print(tree.definitions()[0]);
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn definitions(tree: &mut DefinitionTree) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(tree.definitions())
@@ -373,6 +433,12 @@ mod functions {
     }
 
     /// A token list as comma-separated values.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// print(token_list(model, v, #{ top: 3 }).to_csv());
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn to_csv(list: &mut TokenList) -> ScriptResult<String> {
         script(list.to_csv())

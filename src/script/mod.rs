@@ -14,6 +14,7 @@ mod limits;
 mod options;
 mod show;
 
+mod arithmetic;
 mod dataset;
 mod display;
 mod extract;
@@ -45,6 +46,7 @@ fn register(engine: &mut Engine, progress: &Progress) {
     limits::register(engine, progress);
     show::register(engine);
     tensor::register(engine);
+    arithmetic::register(engine);
     model::register(engine);
     sae::register(engine);
     registry::register(engine);

@@ -139,12 +139,22 @@ mod functions {
     }
 
     /// The token embeddings, [d_vocab, d_model].
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let dog = model.to_tokens("dog", #{ prepend_bos: false })[0];
+    /// print(model.W_E[dog].norm());
+    /// ```
     #[rhai_fn(global, get = "W_E", pure, return_raw)]
     pub fn model_w_e(model: &mut Model) -> ScriptResult<Tensor> {
         script(model.W_E())
     }
 
     /// The unembedding, [d_model, d_vocab].
+    ///
+    /// ```rhai
+    /// print(load_model("demo").W_U.shape);
+    /// ```
     #[rhai_fn(global, get = "W_U", pure, return_raw)]
     pub fn model_w_u(model: &mut Model) -> ScriptResult<Tensor> {
         script(model.W_U())
@@ -314,12 +324,23 @@ mod functions {
     }
 
     /// The names of the activations in a cache, in the order of the pass.
+    ///
+    /// ```rhai
+    /// let cache = load_model("demo").run_with_cache("a small boat", "blocks.*.hook_resid_post");
+    /// print(cache.names);
+    /// ```
     #[rhai_fn(global, get = "names", pure)]
     pub fn cache_names(cache: &mut ActivationCache) -> Array {
         cache.names().map(|name| Dynamic::from(name.to_string())).collect()
     }
 
     /// Writes the activations of a cache to a safetensors file, each under its name.
+    ///
+    /// ```rhai
+    /// let cache = load_model("demo").run_with_cache("a small boat", "blocks.*.hook_resid_post");
+    /// cache.save("cache.safetensors");
+    /// print(load_tensors("cache.safetensors").keys());
+    /// ```
     #[rhai_fn(global, name = "save", pure, return_raw, volatile)]
     pub fn save_cache(cache: &mut ActivationCache, path: &str) -> ScriptResult<()> {
         script(cache.save(Path::new(path)))

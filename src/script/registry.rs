@@ -45,6 +45,10 @@ mod functions {
     }
 
     /// How many there are.
+    ///
+    /// ```rhai
+    /// print(list_saes(#{ model: "gpt2-small" }).len());
+    /// ```
     #[rhai_fn(global, name = "len", get = "len", pure)]
     pub fn saes_len(saes: &mut Saes) -> INT {
         saes.saes.len() as INT

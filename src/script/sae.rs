@@ -75,30 +75,50 @@ mod functions {
     }
 
     /// The sizes and choices of an SAE, a map in SAELens' names.
+    ///
+    /// ```rhai
+    /// print(load_sae("demo").cfg.hook_name);
+    /// ```
     #[rhai_fn(global, get = "cfg", pure, return_raw)]
     pub fn sae_cfg(sae: &mut Sae) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(sae.cfg())
     }
 
     /// The encoder, [d_in, d_sae].
+    ///
+    /// ```rhai
+    /// print(load_sae("demo").W_enc.shape);
+    /// ```
     #[rhai_fn(global, get = "W_enc", pure, return_raw)]
     pub fn sae_w_enc(sae: &mut Sae) -> ScriptResult<Tensor> {
         script(sae.W_enc())
     }
 
     /// The decoder, [d_sae, d_out]; d_out is d_in but for a transcoder.
+    ///
+    /// ```rhai
+    /// print(load_sae("demo").W_dec.shape);
+    /// ```
     #[rhai_fn(global, get = "W_dec", pure, return_raw)]
     pub fn sae_w_dec(sae: &mut Sae) -> ScriptResult<Tensor> {
         script(sae.W_dec())
     }
 
     /// The encoder's bias, [d_sae]; of a gated SAE, the gate's.
+    ///
+    /// ```rhai
+    /// print(load_sae("demo").b_enc.shape);
+    /// ```
     #[rhai_fn(global, get = "b_enc", pure, return_raw)]
     pub fn sae_b_enc(sae: &mut Sae) -> ScriptResult<Tensor> {
         script(sae.b_enc())
     }
 
     /// The decoder's bias, [d_out].
+    ///
+    /// ```rhai
+    /// print(load_sae("demo").b_dec.shape);
+    /// ```
     #[rhai_fn(global, get = "b_dec", pure, return_raw)]
     pub fn sae_b_dec(sae: &mut Sae) -> ScriptResult<Tensor> {
         script(sae.b_dec())
@@ -130,6 +150,12 @@ mod functions {
     }
 
     /// What features stand for, [pos, d_out]: decoder rows weighted by activations, and the bias.
+    ///
+    /// ```rhai
+    /// let sae = load_sae("demo");
+    /// let acts = feature_acts(load_model("demo"), sae, "a small boat");
+    /// print(sae.decode(acts).shape);
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn decode(sae: &mut Sae, features: Features) -> ScriptResult<Tensor> {
         script(sae.decode(&features))
@@ -137,6 +163,13 @@ mod functions {
 
     /// The SAE's reconstruction of a tensor, in its shape: encodes, decodes and undoes the normalisation. Of a transcoder
     /// what stands for its output hook, [pos, d_out], skip included.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let sae = load_sae("demo");
+    /// let x = model.run_with_cache("a small boat", sae.cfg.hook_name)[sae.cfg.hook_name];
+    /// print((x - sae.forward(x))[1..4].norm() / x[1..4].norm());
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn forward(sae: &mut Sae, x: Tensor) -> ScriptResult<Tensor> {
         script(sae.forward(&x))
@@ -163,18 +196,33 @@ mod functions {
     }
 
     /// The mean number of active features at a token.
+    ///
+    /// ```rhai
+    /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
+    /// print(acts.l0);
+    /// ```
     #[rhai_fn(global, get = "l0", pure)]
     pub fn features_l0(features: &mut Features) -> FLOAT {
         features.l0()
     }
 
     /// The number of tokens.
+    ///
+    /// ```rhai
+    /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
+    /// print(acts.len);
+    /// ```
     #[rhai_fn(global, name = "len", get = "len", pure)]
     pub fn features_len(features: &mut Features) -> INT {
         features.len() as INT
     }
 
     /// The features that are active at a token, ascending: an array of maps with `pos`, `feature` and `value`.
+    ///
+    /// ```rhai
+    /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
+    /// print(acts.at(2).map(|a| a.feature));
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn at(features: &mut Features, pos: INT) -> ScriptResult<Array> {
         let n = features.len();
@@ -190,6 +238,11 @@ mod functions {
     }
 
     /// The largest activations, by magnitude, largest first: an array of maps with `pos`, `feature` and `value`.
+    ///
+    /// ```rhai
+    /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
+    /// print(acts.top(3));
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn top(features: &mut Features, k: INT) -> ScriptResult<Array> {
         let top = features.top(script(index("`k`", k))?);
@@ -197,6 +250,11 @@ mod functions {
     }
 
     /// The activation of one feature at every token, [pos].
+    ///
+    /// ```rhai
+    /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
+    /// print(acts.of(acts.top(1)[0].feature));
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn of(features: &mut Features, feature: INT) -> ScriptResult<Tensor> {
         let values = script(features.of(script(index("the feature index", feature))?))?;
@@ -204,30 +262,52 @@ mod functions {
     }
 
     /// The dense matrix of activations, [pos, d_sae].
+    ///
+    /// ```rhai
+    /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
+    /// print(acts.to_tensor().shape);
+    /// ```
     #[rhai_fn(global, name = "to_tensor", pure, return_raw)]
     pub fn features_to_tensor(features: &mut Features) -> ScriptResult<Tensor> {
         script(features.to_tensor())
     }
 
     /// The index of a feature.
+    ///
+    /// ```rhai
+    /// print(load_sae("demo").feature(624).index);
+    /// ```
     #[rhai_fn(global, get = "index", pure)]
     pub fn feature_index(feature: &mut Feature) -> INT {
         feature.index as INT
     }
 
     /// The direction that a feature reads, [d_in].
+    ///
+    /// ```rhai
+    /// let feature = load_sae("demo").feature(624);
+    /// print(feature.encoder.cosine_similarity(feature.decoder));
+    /// ```
     #[rhai_fn(global, get = "encoder", pure)]
     pub fn feature_encoder(feature: &mut Feature) -> Tensor {
         feature.encoder.clone()
     }
 
     /// The direction that a feature writes, [d_out].
+    ///
+    /// ```rhai
+    /// print(load_sae("demo").feature(624).decoder.norm());
+    /// ```
     #[rhai_fn(global, get = "decoder", pure)]
     pub fn feature_decoder(feature: &mut Feature) -> Tensor {
         feature.decoder.clone()
     }
 
     /// What was loaded and how it is used, a map: `hook_name`, `at_the_tap`, `files`, `warnings` and more.
+    ///
+    /// ```rhai
+    /// print(load_sae("demo").report().at_the_tap);
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn report(sae: &mut Sae) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(sae.report())

@@ -1,4 +1,4 @@
-//! Tensors: whole-array operations under numpy's names.
+//! Tensors: making them, their shapes, parts of them, and files.
 
 use super::{ScriptResult, script};
 use crate::display::Shown;
@@ -7,134 +7,24 @@ use crate::linalg;
 use crate::tensors;
 use candle_core::{DType, Device, Shape, Tensor};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, FLOAT, FuncRegistration, INT, Map, Module};
+use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
 /// The most numbers in a tensor that a script may ask for: 4 GiB of them.
 const MOST: usize = 1 << 30;
 
-type Unary = fn(&Tensor) -> candle_core::Result<Tensor>;
-type Binary = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
-type AlongAxis = fn(&Tensor, usize) -> candle_core::Result<Tensor>;
-
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
-    register_operators(engine);
-    let mut module = Module::new();
-    register_elementwise(&mut module);
-    register_reductions(&mut module);
-    engine.register_global_module(module.into());
-}
-
-/// `+ - * /` between tensors, with numpy's broadcasting, and between tensors and numbers; comparisons, which give 1 where
-/// they hold and 0 elsewhere.
-fn register_operators(engine: &mut Engine) {
-    let operators: [(&str, Binary); 10] = [
-        ("+", Tensor::broadcast_add),
-        ("-", Tensor::broadcast_sub),
-        ("*", Tensor::broadcast_mul),
-        ("/", Tensor::broadcast_div),
-        (">", Tensor::broadcast_gt),
-        (">=", Tensor::broadcast_ge),
-        ("<", Tensor::broadcast_lt),
-        ("<=", Tensor::broadcast_le),
-        ("==", Tensor::broadcast_eq),
-        ("!=", Tensor::broadcast_ne),
-    ];
-    for (name, f) in operators {
-        let apply = move |a: &Tensor, b: &Tensor| -> ScriptResult<Tensor> {
-            script(check_size(a.shape().broadcast_shape_binary_op(b.shape(), "arithmetic")))?;
-            script(floats(a).and_then(|a| floats(&f(&a, &floats(b)?)?)))
-        };
-        let number = |x: FLOAT| script(Tensor::new(x as f32, &Device::Cpu));
-        engine.register_fn(name, move |a: Tensor, b: Tensor| apply(&a, &b));
-        engine.register_fn(name, move |a: Tensor, b: FLOAT| apply(&a, &number(b)?));
-        engine.register_fn(name, move |a: FLOAT, b: Tensor| apply(&number(a)?, &b));
-        engine.register_fn(name, move |a: Tensor, b: INT| apply(&a, &number(b as FLOAT)?));
-        engine.register_fn(name, move |a: INT, b: Tensor| apply(&number(a as FLOAT)?, &b));
-    }
-    engine.register_fn("-", |a: Tensor| script(floats(&a).and_then(|a| a.neg())));
-}
-
-fn register_elementwise(module: &mut Module) {
-    let functions: [(&str, &str, Unary); 5] = [
-        ("relu", "The positive part of each number.", Tensor::relu),
-        ("exp", "e to the power of each number.", Tensor::exp),
-        ("log", "The natural logarithm of each number.", Tensor::log),
-        ("abs", "Each number without its sign.", Tensor::abs),
-        ("sqrt", "The square root of each number.", Tensor::sqrt),
-    ];
-    for (name, doc, f) in functions {
-        describe(name, doc, &["tensor: &mut Tensor", "Tensor"])
-            .set_into_module(module, move |x: &mut Tensor| script(floats(x).and_then(|x| f(&x))));
-    }
-    let functions: [(&str, &str, AlongAxis); 2] = [
-        ("softmax", "The softmax along the last axis, or along `axis`.", linalg::softmax),
-        (
-            "log_softmax",
-            "The logarithm of the softmax along the last axis, or along `axis`.",
-            linalg::log_softmax,
-        ),
-    ];
-    for (name, doc, f) in functions {
-        let along = move |x: &Tensor, axis: INT| {
-            let axis = script(axis_of(x, axis))?;
-            script(floats(x).and_then(|x| f(&x, axis)))
-        };
-        describe(name, doc, &["tensor: &mut Tensor", "Tensor"])
-            .set_into_module(module, move |x: &mut Tensor| along(x, -1));
-        describe(name, doc, &["tensor: &mut Tensor", "axis: int", "Tensor"])
-            .set_into_module(module, move |x: &mut Tensor, axis: INT| along(x, axis));
-    }
-}
-
-fn register_reductions(module: &mut Module) {
-    let functions: [(&str, &str, AlongAxis); 6] = [
-        ("sum", "The sum of all numbers, or along an axis.", |x, axis| x.sum(axis)),
-        ("mean", "The mean of all numbers, or along an axis.", |x, axis| x.mean(axis)),
-        ("max", "The largest of all numbers, or along an axis.", |x, axis| x.max(axis)),
-        ("min", "The smallest of all numbers, or along an axis.", |x, axis| x.min(axis)),
-        ("norm", "The square root of the sum of squares of all numbers, or along an axis.", linalg::norm),
-        (
-            "std",
-            "The standard deviation (numpy's: divided by n) of all numbers, or along an axis.",
-            linalg::std,
-        ),
-    ];
-    for (name, doc, f) in functions {
-        describe(name, doc, &["tensor: &mut Tensor", "float"]).set_into_module(
-            module,
-            move |x: &mut Tensor| {
-                script(not_empty(x, name))?;
-                // All numbers at once are summed in f64: a float of a script holds what that gives.
-                let all = x.flatten_all().and_then(|x| x.to_dtype(DType::F64)).and_then(|x| f(&x, 0));
-                script(all.and_then(|x| x.to_scalar::<f64>()))
-            },
-        );
-        describe(name, doc, &["tensor: &mut Tensor", "axis: int", "Tensor"]).set_into_module(
-            module,
-            move |x: &mut Tensor, axis: INT| {
-                script(not_empty(x, name))?;
-                let axis = script(axis_of(x, axis))?;
-                script(floats(x).and_then(|x| f(&x, axis)))
-            },
-        );
-    }
-}
-
-fn describe(name: &str, doc: &str, params: &[&str]) -> FuncRegistration {
-    let registration = FuncRegistration::new(name).in_global_namespace().with_volatility(false);
-    registration.with_purity(true).with_params_info(params).with_comments([format!("/// {doc}")])
 }
 
 /// The numbers as f32, which is what all arithmetic is done in.
-fn floats(x: &Tensor) -> candle_core::Result<Tensor> {
+pub(super) fn floats(x: &Tensor) -> candle_core::Result<Tensor> {
     x.to_dtype(DType::F32)
 }
 
 /// Checks that a result is not too large to be computed.
-fn check_size(shape: candle_core::Result<Shape>) -> Result<(), Error> {
+pub(super) fn check_size(shape: candle_core::Result<Shape>) -> Result<(), Error> {
     let shape = shape?;
     let n = shape.dims().iter().try_fold(1usize, |n, size| n.checked_mul(*size));
     if n.is_some_and(|n| n <= MOST) {
@@ -143,7 +33,7 @@ fn check_size(shape: candle_core::Result<Shape>) -> Result<(), Error> {
     Err(Error::invalid("the result", format!("at most {MOST} numbers"), format!("{:?}", shape.dims())))
 }
 
-fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
+pub(super) fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
     if x.elem_count() > 0 {
         Ok(())
     } else {
@@ -152,7 +42,7 @@ fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
 }
 
 /// An axis as a script counts it: from 0, or from −1 backwards.
-fn axis_of(x: &Tensor, axis: INT) -> Result<usize, Error> {
+pub(super) fn axis_of(x: &Tensor, axis: INT) -> Result<usize, Error> {
     wrap(axis, x.rank()).ok_or_else(|| {
         let expected = format!("-{} to {} for a tensor {:?}", x.rank(), x.rank() as INT - 1, x.dims());
         Error::invalid("the axis", expected, axis)
@@ -297,18 +187,30 @@ mod functions {
     }
 
     /// A tensor of zeros, of a shape: `zeros([2, 3])`.
+    ///
+    /// ```rhai
+    /// print(zeros([2, 3]));
+    /// ```
     #[rhai_fn(return_raw)]
     pub fn zeros(shape: Array) -> ScriptResult<Tensor> {
         script(Tensor::zeros(script(shape_of(&shape))?, DType::F32, &Device::Cpu))
     }
 
     /// A tensor of ones, of a shape: `ones([2, 3])`.
+    ///
+    /// ```rhai
+    /// print(ones([2, 3]) * 0.5);
+    /// ```
     #[rhai_fn(return_raw)]
     pub fn ones(shape: Array) -> ScriptResult<Tensor> {
         script(Tensor::ones(script(shape_of(&shape))?, DType::F32, &Device::Cpu))
     }
 
     /// The whole numbers from 0 up to `n`, without it.
+    ///
+    /// ```rhai
+    /// print(arange(5));
+    /// ```
     #[rhai_fn(return_raw)]
     pub fn arange(n: INT) -> ScriptResult<Tensor> {
         let shape = script(shape_of(&vec![n.into()]))?;
@@ -316,6 +218,10 @@ mod functions {
     }
 
     /// Normally distributed random numbers of a shape; the same seed gives the same numbers: `randn([2, 3], 0)`.
+    ///
+    /// ```rhai
+    /// print(randn([2, 3], 0));
+    /// ```
     #[rhai_fn(return_raw)]
     pub fn randn(shape: Array, seed: INT) -> ScriptResult<Tensor> {
         let shape = script(shape_of(&shape))?;
@@ -323,18 +229,30 @@ mod functions {
     }
 
     /// The sizes of the axes.
+    ///
+    /// ```rhai
+    /// print(zeros([2, 3]).shape);
+    /// ```
     #[rhai_fn(global, get = "shape", pure)]
     pub fn shape(x: &mut Tensor) -> Array {
         x.dims().iter().map(|n| Dynamic::from(*n as INT)).collect()
     }
 
     /// The type of the numbers: "f32", "u32", …
+    ///
+    /// ```rhai
+    /// print(zeros([2, 3]).dtype);
+    /// ```
     #[rhai_fn(global, get = "dtype", pure)]
     pub fn dtype(x: &mut Tensor) -> String {
         x.dtype().as_str().to_owned()
     }
 
     /// The size of the first axis.
+    ///
+    /// ```rhai
+    /// print(zeros([2, 3]).len());
+    /// ```
     #[rhai_fn(global, name = "len", get = "len", pure)]
     pub fn tensor_len(x: &mut Tensor) -> INT {
         x.dims().first().map_or(1, |n| *n as INT)
@@ -376,12 +294,20 @@ mod functions {
     }
 
     /// The transpose: the last two axes change places.
+    ///
+    /// ```rhai
+    /// print(tensor([[1, 2, 3], [4, 5, 6]]).t());
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn t(x: &mut Tensor) -> ScriptResult<Tensor> {
         script(if x.rank() < 2 { Ok(x.clone()) } else { x.t() })
     }
 
     /// The same numbers in another shape; one size may be -1.
+    ///
+    /// ```rhai
+    /// print(arange(6).reshape([2, -1]));
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn reshape(x: &mut Tensor, shape: Array) -> ScriptResult<Tensor> {
         let open = shape.iter().position(|n| n.as_int() == Ok(-1));
@@ -400,12 +326,20 @@ mod functions {
     }
 
     /// Without an axis of size 1.
+    ///
+    /// ```rhai
+    /// print(zeros([1, 3]).squeeze(0).shape);
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn squeeze(x: &mut Tensor, axis: INT) -> ScriptResult<Tensor> {
         script(x.squeeze(script(axis_of(x, axis))?))
     }
 
     /// With an axis of size 1 in front of an axis.
+    ///
+    /// ```rhai
+    /// print(zeros([3]).unsqueeze(0).shape);
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn unsqueeze(x: &mut Tensor, axis: INT) -> ScriptResult<Tensor> {
         let axis = if axis == x.rank() as INT { x.rank() } else { script(axis_of(x, axis))? };
@@ -413,6 +347,11 @@ mod functions {
     }
 
     /// Where the largest number is: of a vector a whole number, along an axis a tensor. Of equal ones the first counts.
+    ///
+    /// ```rhai
+    /// print(tensor([[1, 5], [7, 2]]).argmax());
+    /// print(tensor([[1, 5], [7, 2]]).argmax(1));
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn argmax(x: &mut Tensor) -> ScriptResult<INT> {
         script(not_empty(x, "argmax"))?;
@@ -452,6 +391,11 @@ mod functions {
     }
 
     /// The cosine of the angle between vectors, along the last axis; a vector is compared with each row of a matrix.
+    ///
+    /// ```rhai
+    /// let sae = load_sae("demo");
+    /// print(sae.W_dec.cosine_similarity(sae.feature(700).decoder).topk(3));
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn cosine_similarity(a: &mut Tensor, b: Tensor) -> ScriptResult<Dynamic> {
         let cosine = script(linalg::cosine_similarity(a, &b))?;
@@ -459,6 +403,10 @@ mod functions {
     }
 
     /// Tensors joined along an axis that they have: `cat([a, b], 0)`.
+    ///
+    /// ```rhai
+    /// print(cat([tensor([1, 2]), tensor([3])], 0));
+    /// ```
     #[rhai_fn(return_raw)]
     pub fn cat(tensors: Array, axis: INT) -> ScriptResult<Tensor> {
         let tensors = script(tensors_of(tensors))?;
@@ -467,6 +415,10 @@ mod functions {
     }
 
     /// Tensors of one shape joined along a new axis: `stack([a, b], 0)`.
+    ///
+    /// ```rhai
+    /// print(stack([tensor([1, 2]), tensor([3, 4])], 0));
+    /// ```
     #[rhai_fn(return_raw)]
     pub fn stack(tensors: Array, axis: INT) -> ScriptResult<Tensor> {
         let tensors = script(tensors_of(tensors))?;
@@ -477,6 +429,10 @@ mod functions {
     }
 
     /// The numbers as nested arrays, for a few of them.
+    ///
+    /// ```rhai
+    /// print(tensor([[1, 2], [3, 4]]).to_array());
+    /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn to_array(x: &mut Tensor) -> ScriptResult<Dynamic> {
         script(nest(x))
@@ -501,6 +457,11 @@ mod functions {
     }
 
     /// Reads a .safetensors file as a map of tensors, or an .npy file as one tensor.
+    ///
+    /// ```rhai
+    /// save_tensors(tensor([1, 2]), "x.npy");
+    /// print(load_tensors("x.npy"));
+    /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn load_tensors(path: &str) -> ScriptResult<Dynamic> {
         let path = Path::new(path);

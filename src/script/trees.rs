@@ -126,18 +126,39 @@ mod functions {
     /// The scores of all scales that were tried, an array of maps by rising scale: `scale`, `self_similarity` (how much of
     /// the direction is left at the end of the prompt), `cross_entropy` (how unlikely the answer is), `composite` (both
     /// in one; the best scale has the greatest).
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// let sweep = definition_tree(model, v, #{ cutoff: 2e-2, scale: [0.5, 1.0] });
+    /// print(sweep.scores);
+    /// ```
     #[rhai_fn(global, get = "scores", pure, return_raw)]
     pub fn sweep_scores(sweep: &mut ScaleSweep) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(&sweep.scores)
     }
 
     /// The definition trees of several scales, an array by rising scale.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// let sweep = definition_tree(model, v, #{ cutoff: 2e-2, scale: [0.5, 1.0] });
+    /// print(sweep.trees.len());
+    /// ```
     #[rhai_fn(global, get = "trees", pure)]
     pub fn sweep_trees(sweep: &mut ScaleSweep) -> Array {
         sweep.trees.iter().cloned().map(Dynamic::from).collect()
     }
 
     /// The definition tree of the scale with the best score.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
+    /// let sweep = definition_tree(model, v, #{ cutoff: 2e-2, scale: [0.5, 1.0] });
+    /// print(sweep.best.params.scale);
+    /// ```
     #[rhai_fn(global, get = "best", pure)]
     pub fn sweep_best(sweep: &mut ScaleSweep) -> interpret::DefinitionTree {
         sweep.best().clone()
@@ -182,6 +203,13 @@ mod functions {
     }
 
     /// The definition trees that `definition_trees` has written, to walk through with `for`; they are read one at a time.
+    ///
+    /// ```rhai
+    /// let model = load_model("demo");
+    /// let sae = load_sae("demo", "blocks.0.hook_resid_pre");
+    /// definition_trees(model, sae, [624, 687], #{ output_path: "trees.jsonl", cutoff: 1e-2 });
+    /// for tree in read_trees("trees.jsonl") { print(tree.len); }
+    /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn read_trees(path: &str) -> ScriptResult<Trees> {
         // A file that is not there is an error here, not at the first tree.

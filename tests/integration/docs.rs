@@ -21,6 +21,23 @@ fn the_blocks_of_the_readme_and_the_guide_run() {
     }
 }
 
+/// docs/reference.md is what the doc comments say; UPDATE_DOCS=1 writes it.
+#[test]
+fn the_reference_page_is_up_to_date() {
+    let path = tests_path("../docs/reference.md");
+    let page = Session::new(Progress::default(), |_| ()).help().reference();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = || page.lines().zip(written.lines()).find(|(new, old)| new != old);
+    assert!(
+        page == written,
+        "docs/reference.md is stale: run `UPDATE_DOCS=1 cargo test reference`; {:?}",
+        differs()
+    );
+}
+
 #[test]
 fn every_script_runs_on_the_demo() {
     let mut n = 0;

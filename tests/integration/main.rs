@@ -29,6 +29,8 @@ mod plot;
 mod script;
 // The program.
 mod cli;
+// The Jupyter kernel, over its sockets.
+mod kernel;
 // README, guide and scripts.
 mod docs;
 // Who imports whom.

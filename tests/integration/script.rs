@@ -458,15 +458,23 @@ fn nonsense_is_an_error() {
 fn every_example_of_the_help_runs() {
     let folder = tempfile::tempdir().unwrap();
     let (session_for_help, _) = session();
-    let mut examples = 0;
-    for (name, entry) in session_for_help.help().entries() {
+    let (mut examples, mut without) = (0, Vec::new());
+    for entry in session_for_help.help().entries() {
+        let name = format!("{}{}", entry.owner.as_deref().unwrap_or_default(), entry.name);
+        if entry.examples().next().is_none() {
+            without.push(name.clone());
+        }
         for example in entry.examples() {
             let example = crate::util::in_folder(example, folder.path());
-            session().0.eval(&example).unwrap_or_else(|e| panic!("{name}: {e}\n{:?}", e.excerpt()));
+            session()
+                .0
+                .eval(&example)
+                .unwrap_or_else(|e| panic!("{name}: {e}\n{:?}\n{example}", e.excerpt()));
             examples += 1;
         }
     }
-    assert!(examples >= 15, "only {examples} examples");
+    assert!(without.is_empty(), "without an example: {without:?}");
+    assert!(examples >= 150, "only {examples} examples");
     let help = session_for_help.help();
     assert!(help.list().contains("create_feature_dataset"));
     let text = help.get("load_sae").unwrap();

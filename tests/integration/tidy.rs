@@ -4,7 +4,7 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with those that it may import. See docs/architecture.md.
-const LAYERS: [(&str, &[&str]); 23] = [
+const LAYERS: [(&str, &[&str]); 24] = [
     ("error", &[]),
     ("files", &["error"]),
     ("progress", &["error"]),
@@ -84,16 +84,19 @@ const LAYERS: [(&str, &[&str]); 23] = [
             "demo",
         ],
     ),
+    ("notebook", &["display"]),
     (
         "cli",
         &[
             "error",
+            "files",
             "progress",
             "registry",
             "model",
             "sae",
             "extract",
             "interpret",
+            "plot",
             "display",
             "script",
             "repo",
@@ -102,7 +105,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
 ];
 
 /// Crates that one place alone may use.
-const CRATES: [(&str, &[&str]); 16] = [
+const CRATES: [(&str, &[&str]); 24] = [
     ("rhai", &["script/"]),
     ("tokenizers", &["model/tokenizer.rs"]),
     ("faer", &["model/embedding.rs"]),
@@ -111,6 +114,14 @@ const CRATES: [(&str, &[&str]); 16] = [
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),
     ("ctrlc", &["cli/"]),
+    ("crossterm", &["cli/"]),
+    ("reedline", &["cli/repl/"]),
+    ("nu_ansi_term", &["cli/repl/"]),
+    ("icy_sixel", &["cli/repl/"]),
+    ("jupyter_protocol", &["cli/kernel/"]),
+    ("jupyter_zmq_client", &["cli/kernel/"]),
+    ("zeromq", &["cli/kernel/"]),
+    ("tokio", &["cli/kernel/"]),
     ("parquet", &["dataset/parquet.rs"]),
     ("hf_hub", &["hub/"]),
     ("ureq", &["hub/"]),

@@ -22,12 +22,18 @@ pub(super) fn read(path: &Path) -> Result<ConnectionInfo> {
 fn check(info: &ConnectionInfo, path: &Path) -> Result<()> {
     let refused = |message: String, hint: &str| Err(Error::malformed(path, message).with_hint(hint));
     if info.transport != Transport::TCP {
-        return refused("expected the transport \"tcp\", got \"ipc\"".to_owned(), "start Jupyter without `--transport`");
+        return refused(
+            "expected the transport \"tcp\", got \"ipc\"".to_owned(),
+            "start Jupyter without `--transport`",
+        );
     }
     let is_loopback = info.ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     if !is_loopback {
         let message = format!("expected an address of this machine such as 127.0.0.1, got `{}`", info.ip);
-        return refused(message, "the kernel listens where only this machine can reach it; use ssh to come from another");
+        return refused(
+            message,
+            "the kernel listens where only this machine can reach it; use ssh to come from another",
+        );
     }
     if info.signature_scheme != "hmac-sha256" {
         let message = format!("expected the signature scheme hmac-sha256, got `{}`", info.signature_scheme);
@@ -47,14 +53,18 @@ fn check_owner(file: &std::fs::File, path: &Path) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     let metadata = file.metadata().map_err(Error::file("read", path))?;
     if metadata.uid() != rustix::process::geteuid().as_raw() {
-        let message = format!("expected a file of this user, got one of the user with the number {}", metadata.uid());
+        let message =
+            format!("expected a file of this user, got one of the user with the number {}", metadata.uid());
         return Err(Error::malformed(path, message)
             .with_hint("whoever wrote it knows the key, and could run code as you"));
     }
     let insecure = std::env::var("JUPYTER_ALLOW_INSECURE_WRITES");
     let is_allowed = insecure.is_ok_and(|value| ["1", "true"].contains(&value.to_lowercase().as_str()));
     if metadata.mode() & 0o077 != 0 && !is_allowed {
-        let message = format!("expected a file that only its owner can read (0600), got {:04o}", metadata.mode() & 0o7777);
+        let message = format!(
+            "expected a file that only its owner can read (0600), got {:04o}",
+            metadata.mode() & 0o7777
+        );
         let hint = format!(
             "`chmod 600 {}`; on a file system without permissions set JUPYTER_ALLOW_INSECURE_WRITES=1, as Jupyter itself \
              wants it there",

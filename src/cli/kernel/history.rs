@@ -34,7 +34,8 @@ impl History {
             HistoryRequest::Tail { n, output, .. } => (last(count(*n), self.cells.iter().collect()), *output),
             HistoryRequest::Search { pattern, unique, output, n, .. } => {
                 let pattern = glob::Pattern::new(pattern).unwrap_or_default();
-                let mut found: Vec<_> = self.cells.iter().filter(|cell| pattern.matches(&cell.input)).collect();
+                let mut found: Vec<_> =
+                    self.cells.iter().filter(|cell| pattern.matches(&cell.input)).collect();
                 if *unique {
                     let all = found.clone();
                     let mut i = 0;
@@ -76,7 +77,8 @@ mod tests {
             };
             history.reply(&request).history.iter().map(number).collect()
         };
-        let range = |session, start, stop| HistoryRequest::Range { session, start, stop, output: true, raw: true };
+        let range =
+            |session, start, stop| HistoryRequest::Range { session, start, stop, output: true, raw: true };
         assert_eq!(numbers(range(None, 2, 4)), [2, 3]);
         assert_eq!(numbers(range(Some(0), 1, 0)), [1, 2, 3, 4]);
         assert_eq!(numbers(range(Some(7), 1, 9)), [0usize; 0]);

@@ -2,30 +2,24 @@
 
 use crate::display::Bundle;
 use crate::error::{Error, Result};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use jupyter_protocol::{ErrorOutput, Media, MediaType};
 use serde_json::{Map, Value, json};
 
-/// The longest SVG that a page is given; of a longer one the PNG is enough.
-const MOST_SVG: usize = 1 << 20;
-
-/// The richest forms of a value, and a text for front ends that know no other. Of a value that is a picture: SVG, and
-/// PNG for where SVG is not trusted. HTML has its picture in it.
+/// The forms of a value, and how large its picture is to be.
 pub(super) fn media(bundle: &Bundle) -> Result<(Media, Map<String, Value>)> {
-    let mut forms = vec![MediaType::Plain(bundle.text.clone())];
+    let typed = |(mime, form)| match mime {
+        "text/plain" => MediaType::Plain(form),
+        "text/html" => MediaType::Html(form),
+        "image/svg+xml" => MediaType::Svg(form),
+        "image/png" => MediaType::Png(form),
+        other => MediaType::Other((other.to_owned(), Value::String(form))),
+    };
+    let forms = bundle.forms()?.into_iter().map(typed).collect();
     let mut metadata = Map::new();
     if let (true, Some(figure)) = (bundle.is_picture, &bundle.figure) {
-        let svg = figure.svg()?;
-        if svg.len() <= MOST_SVG {
-            forms.push(MediaType::Svg(svg));
-        }
-        forms.push(MediaType::Png(STANDARD.encode(figure.png()?)));
         // It has more pixels than it is to take.
         let (width, height) = figure.size();
         metadata.insert("image/png".to_owned(), json!({ "width": width, "height": height }));
-    } else if let Some(html) = &bundle.html {
-        forms.push(MediaType::Html(html.clone()));
     }
     Ok((Media::new(forms), metadata))
 }

@@ -86,8 +86,12 @@ impl Host for Notebook {
 
     fn input(&self, prompt: &str) -> Result<String> {
         let cell = locked(&self.cell).clone().filter(|cell| cell.allow_stdin).ok_or_else(|| {
-            Error::invalid("input", "a front end that can ask", "one that cannot, or that runs the notebook alone")
-                .with_hint("set the value in the cell instead, so that the notebook runs by itself")
+            Error::invalid(
+                "input",
+                "a front end that can ask",
+                "one that cannot, or that runs the notebook alone",
+            )
+            .with_hint("set the value in the cell instead, so that the notebook runs by itself")
         })?;
         let answers = locked(&self.answers);
         // An answer to an earlier question that nobody waits for any more.

@@ -154,7 +154,12 @@ async fn send(mut connection: RouterSendConnection, mut messages: UnboundedRecei
 }
 
 /// Hands the session's requests to its thread, in their order.
-async fn take_requests(mut shell: RouterRecvConnection, requests: Shell, engine: Engine, end: UnboundedSender<()>) {
+async fn take_requests(
+    mut shell: RouterRecvConnection,
+    requests: Shell,
+    engine: Engine,
+    end: UnboundedSender<()>,
+) {
     let mut seen = Seen::default();
     while let Some(message) = next(&mut shell, &mut seen, "shell").await {
         let number = requests.number();
@@ -217,11 +222,17 @@ async fn take_answers(mut stdin: RouterRecvConnection, answers: Sender<String>) 
 }
 
 /// The next message that may be taken; none at the end of the socket.
-async fn next<S: SocketRecv>(connection: &mut Connection<S>, seen: &mut Seen, socket: &str) -> Option<JupyterMessage> {
+async fn next<S: SocketRecv>(
+    connection: &mut Connection<S>,
+    seen: &mut Seen,
+    socket: &str,
+) -> Option<JupyterMessage> {
     loop {
         match receive(connection, seen).await {
             Incoming::Message(message) => return Some(*message),
-            Incoming::Refused(why) => to_stderr(&format!("warning: a message at the {socket} socket is ignored: {why}")),
+            Incoming::Refused(why) => {
+                to_stderr(&format!("warning: a message at the {socket} socket is ignored: {why}"))
+            }
             Incoming::Closed(why) => {
                 to_stderr(&format!("error: the {socket} socket is closed: {why}"));
                 return None;

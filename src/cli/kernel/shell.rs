@@ -51,7 +51,9 @@ impl Shell {
     pub(super) fn handle(&self, session: &mut Session, message: JupyterMessage, number: u64) {
         let message = Arc::new(message);
         self.wire.busy(&message, || match &message.content {
-            JupyterMessageContent::ExecuteRequest(request) => self.execute(session, request, &message, number),
+            JupyterMessageContent::ExecuteRequest(request) => {
+                self.execute(session, request, &message, number)
+            }
             JupyterMessageContent::CompleteRequest(request) => {
                 self.wire.reply(complete(session, request), &message);
             }
@@ -92,7 +94,9 @@ impl Shell {
             let mut state = locked(&self.state);
             if number <= state.aborted {
                 let (status, execution_count) = (ReplyStatus::Aborted, ExecutionCount::new(state.count));
-                return self.wire.reply(ExecuteReply { status, execution_count, ..Default::default() }, message);
+                return self
+                    .wire
+                    .reply(ExecuteReply { status, execution_count, ..Default::default() }, message);
             }
             state.count += usize::from(keeps);
             state.count

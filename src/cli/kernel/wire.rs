@@ -1,6 +1,8 @@
 //! Messages in and out: who may send them, and to whom an answer goes.
 
-use jupyter_protocol::{Header, JupyterMessage, JupyterMessageContent, Status, StreamContent, UnknownMessage};
+use jupyter_protocol::{
+    Header, JupyterMessage, JupyterMessageContent, Status, StreamContent, UnknownMessage,
+};
 use jupyter_zmq_client::{Connection, RawMessage, RuntimeError};
 use serde_json::{Value, json};
 use std::collections::{HashSet, VecDeque};

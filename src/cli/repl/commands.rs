@@ -42,9 +42,11 @@ pub(super) fn is_command(line: &str) -> bool {
 /// What a line tells the prompt; nothing if it is a statement.
 pub(super) fn parse(line: &str) -> Result<Option<Command>> {
     let line = line.trim();
-    let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+    let is_name =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
     if let Some(name) = line.strip_prefix('?').or_else(|| line.strip_suffix('?')).map(str::trim) {
-        return Ok((name.is_empty() || is_name(name)).then(|| Command::Help(Some(name.to_owned()).filter(|n| !n.is_empty()))));
+        return Ok((name.is_empty() || is_name(name))
+            .then(|| Command::Help(Some(name.to_owned()).filter(|n| !n.is_empty()))));
     }
     if line == "help" {
         return Ok(Some(Command::Help(None)));
@@ -111,8 +113,14 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(parse(line).unwrap(), expected, "{line}");
         }
-        assert_eq!(parse(":var").unwrap_err().hint().unwrap(), "did you mean `:vars`? known commands: `:help`, `:load`, `:quit`, `:q`, `:reset`, `:save`, `:time`, `:vars`");
-        assert_eq!(parse(":load").unwrap_err().to_string(), "`:load`: expected a file behind it, got nothing");
+        assert_eq!(
+            parse(":var").unwrap_err().hint().unwrap(),
+            "did you mean `:vars`? known commands: `:help`, `:load`, `:quit`, `:q`, `:reset`, `:save`, `:time`, `:vars`"
+        );
+        assert_eq!(
+            parse(":load").unwrap_err().to_string(),
+            "`:load`: expected a file behind it, got nothing"
+        );
         assert_eq!(parse(":vars x").unwrap_err().to_string(), "`:vars`: expected nothing behind it, got `x`");
     }
 }

@@ -27,7 +27,8 @@ pub(super) fn new(engine: &Engine) -> Reedline {
     keys.add_binding(KeyModifiers::SHIFT, KeyCode::BackTab, ReedlineEvent::MenuPrevious);
     let new_line = ReedlineEvent::Edit(vec![EditCommand::InsertNewline]);
     keys.add_binding(KeyModifiers::ALT, KeyCode::Enter, new_line);
-    let menu = ColumnarMenu::default().with_name(MENU).with_marker("> ").with_columns(4).with_column_padding(2);
+    let menu =
+        ColumnarMenu::default().with_name(MENU).with_marker("> ").with_columns(4).with_column_padding(2);
     let faint = nu_ansi_term::Style::new().fg(nu_ansi_term::Color::DarkGray);
     let mut editor = Reedline::create()
         .with_edit_mode(Box::new(Emacs::new(keys)))

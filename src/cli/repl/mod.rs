@@ -93,13 +93,15 @@ impl Repl<'_> {
                 self.eval_named(Some(path.display().to_string()), &text)?;
             }
             Command::Save(path) => {
-                let text = self.entered.iter().map(|line| format!("{}\n", line.trim_end())).collect::<String>();
+                let text =
+                    self.entered.iter().map(|line| format!("{}\n", line.trim_end())).collect::<String>();
                 crate::files::write_whole(&path, text.as_bytes())?;
                 print(&format!("{} statements saved to {}", self.entered.len(), path.display()))?;
             }
             Command::Vars => {
                 let variables = self.engine.ask(|session| session.variables())?;
-                let widest = |texts: &mut dyn Iterator<Item = &String>| texts.map(|t| t.chars().count()).max();
+                let widest =
+                    |texts: &mut dyn Iterator<Item = &String>| texts.map(|t| t.chars().count()).max();
                 let names = widest(&mut variables.iter().map(|v| &v.name)).unwrap_or(0);
                 let types = widest(&mut variables.iter().map(|v| &v.type_name)).unwrap_or(0);
                 for variable in &variables {

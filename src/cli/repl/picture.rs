@@ -188,6 +188,8 @@ mod tests {
     #[test]
     fn a_terminal_with_sixel_is_known_by_its_answer() {
         assert!(has_sixel(b"\x1b[?62;4c") && has_sixel(b"\x1b[?64;1;2;4;6;9c"));
-        assert!(!has_sixel(b"\x1b[?4c") && !has_sixel(b"\x1b[?62;22c") && !has_sixel(b"") && !has_sixel(b"\xff"));
+        assert!(
+            !has_sixel(b"\x1b[?4c") && !has_sixel(b"\x1b[?62;22c") && !has_sixel(b"") && !has_sixel(b"\xff")
+        );
     }
 }

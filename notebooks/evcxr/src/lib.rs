@@ -1,0 +1,10 @@
+//! saescope for Rust notebooks: all of the library, as one shared object that cells link to.
+//!
+//! ```text
+//! use saescope::*;
+//!
+//! let model: Model = Model::load("demo")?;
+//! model
+//! ```
+
+pub use saescope::*;

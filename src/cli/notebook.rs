@@ -1,0 +1,110 @@
+//! `saescope notebook setup`: builds ahead what Rust notebooks link to, so that nobody's first cell takes minutes.
+//!
+//! It asks cargo for what evcxr 0.22 asks for when a cell names the library: the same crate in the same folder with the same
+//! flags (evcxr's module.rs and eval_context.rs), so that evcxr finds everything built.
+
+use super::terminal::to_stderr;
+use crate::error::{Error, Result};
+use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// The flags of `saescope notebook`.
+#[derive(Args)]
+pub(super) struct NotebookArguments {
+    #[command(subcommand)]
+    command: NotebookCommand,
+}
+
+#[derive(Subcommand)]
+enum NotebookCommand {
+    /// Build ahead what the Rust notebooks of a folder need: some minutes, once
+    Setup {
+        /// The folder, with an evcxr.toml in it
+        #[arg(default_value = "notebooks")]
+        folder: PathBuf,
+    },
+}
+
+impl NotebookArguments {
+    /// Does what was asked; what is to be printed.
+    pub(super) fn run(&self) -> Result<String> {
+        let NotebookCommand::Setup { folder } = &self.command;
+        setup(folder)
+    }
+}
+
+/// evcxr's crate, as it is when the library has been named: the text does not matter to cargo, the dependency does.
+const CRATE: &str = r#"[package]
+name = "ctx"
+version = "1.0.0"
+edition = "2024"
+
+[lib]
+crate-type = ["cdylib"]
+
+[dependencies]
+saescope = { path = "../evcxr", package = "saescope-evcxr" }
+"#;
+
+fn setup(folder: &Path) -> Result<String> {
+    if !folder.join("evcxr.toml").is_file() || !folder.join("evcxr").is_dir() {
+        let got = format!("`{}`, which is none", folder.display());
+        return Err(Error::invalid("the folder", "one with an evcxr.toml and the crate evcxr in it", got)
+            .with_hint(
+                "it is the folder `notebooks` of saescope's source: saescope notebook setup PATH/notebooks",
+            ));
+    }
+    let start = Instant::now();
+    // The versions that the program itself was built with.
+    let lock = folder.join("../Cargo.lock");
+    if lock.is_file() {
+        std::fs::copy(&lock, folder.join("Cargo.lock")).map_err(Error::file("copy", &lock))?;
+    }
+    let build = folder.join("build");
+    std::fs::create_dir_all(build.join("src")).map_err(Error::file("create", &build))?;
+    crate::files::write_whole(&build.join("Cargo.toml"), CRATE.as_bytes())?;
+    crate::files::write_whole(&build.join("src").join("lib.rs"), b"")?;
+    let host = host()?;
+    let (mut cargo, flags) = if is_there("mold") {
+        let mut mold = Command::new("mold");
+        mold.args(["-run", "cargo"]);
+        (mold, "-Cprefer-dynamic")
+    } else if is_there("lld") {
+        (Command::new("cargo"), "-Cprefer-dynamic -Clink-arg=-fuse-ld=lld")
+    } else {
+        (Command::new("cargo"), "-Cprefer-dynamic")
+    };
+    cargo.args(["build", "--target", &host]).current_dir(&build).env("RUSTFLAGS", flags);
+    cargo.env("CARGO_TARGET_DIR", "target").env("CARGO_BUILD_BUILD_DIR", "target");
+    let status = cargo.status().map_err(Error::file("run", Path::new("cargo")))?;
+    if !status.success() {
+        return Err(Error::invalid("the build", "one that succeeds", format!("cargo's {status}, see above")));
+    }
+    if !is_there("evcxr_jupyter") {
+        to_stderr(
+            "note: evcxr_jupyter is not there yet: cargo install --locked evcxr_jupyter && evcxr_jupyter --install",
+        );
+    }
+    let (folder, seconds) = (folder.display(), start.elapsed().as_secs_f64());
+    Ok(format!("ready     {folder}, in {seconds:.0} s\nnext      jupyter lab {folder}/04_rust_evcxr.ipynb"))
+}
+
+/// The target that rustc builds for if nobody says another.
+fn host() -> Result<String> {
+    let missing = |e| {
+        Error::invalid("Rust notebooks", "Rust, with rustc and cargo", e)
+            .with_hint("install it: https://rustup.rs")
+    };
+    let output = Command::new("rustc").arg("-vV").output().map_err(missing)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned);
+    host.ok_or_else(|| Error::invalid("`rustc -vV`", "a line `host: …`", "none"))
+}
+
+/// Whether a program is in one of the folders of PATH.
+fn is_there(program: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
+}

@@ -1,0 +1,35 @@
+//! Values in Rust notebooks: what a cell under evcxr ends with shows itself as in the other kernel.
+
+use crate::display::{Bundle, Shown};
+use std::io::Write;
+
+/// What evcxr calls for the last value of a cell, if it is in scope: `use saescope::*;`.
+///
+/// It prints each form between two lines, which evcxr takes for what Jupyter is to show
+/// (<https://github.com/evcxr/evcxr/blob/main/evcxr_jupyter/README.md>).
+pub trait EvcxrDisplay: Shown {
+    /// Shows the value.
+    fn evcxr_display(&self) {
+        let forms = Bundle::of(self.as_shown()).and_then(|bundle| bundle.forms());
+        let text = match forms {
+            Ok(forms) => {
+                let block = |(mime, form): &(&str, String)| {
+                    format!("EVCXR_BEGIN_CONTENT {mime}\n{form}\nEVCXR_END_CONTENT\n")
+                };
+                forms.iter().map(block).collect()
+            }
+            Err(error) => format!("error: {error}\n"),
+        };
+        // A cell whose output nobody reads shows nothing.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    }
+
+    /// The value as what is shown.
+    fn as_shown(&self) -> &dyn Shown;
+}
+
+impl<T: Shown> EvcxrDisplay for T {
+    fn as_shown(&self) -> &dyn Shown {
+        self
+    }
+}

@@ -1,0 +1,360 @@
+//! The kernel: what goes over its sockets, when cells fail, are interrupted, or somebody sends what he should not.
+
+mod frontend;
+
+use frontend::{Frontend, connection, connection_file};
+use jupyter_protocol::{
+    CommInfoRequest, CommOpen, CompleteRequest, ConnectionInfo, ExecuteRequest, HistoryRequest, InputReply,
+    InspectRequest, InterruptRequest, IsCompleteReplyStatus, IsCompleteRequest, JupyterMessage,
+    JupyterMessageContent, KernelInfoRequest, Media, ReplyStatus, ShutdownRequest, Stdio, Transport,
+    UnknownMessage,
+};
+use saescope::Progress;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::time::{Duration, Instant};
+
+/// The form of a type, as text.
+fn form(media: &Media, mime: &str) -> String {
+    let value = serde_json::to_value(media).unwrap();
+    value[mime].as_str().unwrap_or_default().to_owned()
+}
+
+fn types(outputs: &[JupyterMessageContent]) -> Vec<&str> {
+    outputs.iter().map(JupyterMessageContent::message_type).collect()
+}
+
+#[test]
+fn a_cell_prints_shows_and_has_a_value() {
+    let mut frontend = Frontend::start();
+    frontend.beats();
+    let outputs = frontend.run("print(\"a\"); print(\"b\"); display(plot_line([1, 2])); print(\"c\"); 1 + 1");
+    assert_eq!(types(&outputs), ["execute_input", "stream", "display_data", "stream", "execute_result"]);
+    let [_, JupyterMessageContent::StreamContent(ab), JupyterMessageContent::DisplayData(shown), _, result] =
+        &outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!((ab.text.as_str(), matches!(ab.name, Stdio::Stdout)), ("a\nb\n", true));
+    assert!(
+        form(&shown.data, "image/svg+xml").contains("<svg") && !form(&shown.data, "image/png").is_empty()
+    );
+    assert_eq!(shown.metadata["image/png"], json!({ "width": 640, "height": 360 }));
+    let JupyterMessageContent::ExecuteResult(result) = result else { panic!("{result:?}") };
+    assert_eq!((form(&result.data, "text/plain").as_str(), result.execution_count.value()), ("2", 1));
+
+    // Values as a notebook shows them.
+    let outputs = frontend.run(
+        "let model = load_model(\"demo\"); let sae = load_sae(\"demo\", \"blocks.0.hook_resid_pre\");
+         definition_tree(model, feature_vector(model, sae, 624), #{ cutoff: 1e-2 })",
+    );
+    let Some(JupyterMessageContent::ExecuteResult(tree)) = outputs.last() else { panic!("{outputs:?}") };
+    let html = form(&tree.data, "text/html");
+    assert!(html.contains("<svg") && html.contains("<details>"), "{html:.300}");
+    assert!(form(&tree.data, "text/plain").contains("├─"));
+    assert!(types(&frontend.run("let x = 1;")).iter().all(|kind| *kind == "execute_input"));
+
+    // Silent cells show nothing and do not count; expressions come with the reply.
+    let silent = ExecuteRequest {
+        silent: true,
+        user_expressions: Some([("twice".to_owned(), "2 * x".to_owned())].into()),
+        ..ExecuteRequest::new("print(x); x".to_owned())
+    };
+    let id = frontend.send(silent);
+    assert_eq!(types(&frontend.outputs(&id)), [""; 0]);
+    let reply = frontend.execute_reply();
+    assert_eq!(reply.execution_count.value(), 3);
+    let expressions = serde_json::to_value(reply.user_expressions).unwrap();
+    assert_eq!(expressions["twice"]["data"]["application/json"], 2);
+}
+
+#[test]
+fn requests_about_code_are_answered() {
+    let mut frontend = Frontend::start();
+    frontend.run("let naïve = 1;".replace('ï', "i").as_str());
+    // Places are counted in characters, also behind some of several bytes.
+    let code = "\"🙂é\"; load_mod";
+    frontend.send(CompleteRequest { code: code.to_owned(), cursor_pos: code.chars().count() });
+    let JupyterMessageContent::CompleteReply(reply) = frontend.reply().content else { panic!() };
+    assert_eq!((reply.matches, reply.cursor_start, reply.cursor_end), (vec!["load_model".to_owned()], 6, 14));
+    assert_eq!(reply.metadata["_jupyter_types_experimental"][0]["type"], "function");
+    frontend.send(InspectRequest { code: "load_model".to_owned(), cursor_pos: 3, detail_level: None });
+    let JupyterMessageContent::InspectReply(reply) = frontend.reply().content else { panic!() };
+    assert!(reply.found && form(&reply.data, "text/markdown").contains("Loads a language model"));
+    for (code, status) in [
+        ("1", IsCompleteReplyStatus::Complete),
+        ("f(", IsCompleteReplyStatus::Incomplete),
+        ("f)", IsCompleteReplyStatus::Invalid),
+    ] {
+        frontend.send(IsCompleteRequest { code: code.to_owned() });
+        let JupyterMessageContent::IsCompleteReply(reply) = frontend.reply().content else { panic!() };
+        assert_eq!(reply.status, status, "{code}");
+    }
+    frontend.send(CommInfoRequest::default());
+    let JupyterMessageContent::CommInfoReply(reply) = frontend.reply().content else { panic!() };
+    assert!(reply.comms.is_empty());
+    frontend.send(JupyterMessageContent::HistoryRequest(HistoryRequest::Tail {
+        n: 5,
+        output: false,
+        raw: true,
+    }));
+    let JupyterMessageContent::HistoryReply(reply) = frontend.reply().content else { panic!() };
+    assert_eq!(reply.history.len(), 1);
+    frontend.send(KernelInfoRequest {});
+    let JupyterMessageContent::KernelInfoReply(reply) = frontend.reply().content else { panic!() };
+    assert_eq!((reply.language_info.name.as_str(), reply.implementation.as_str()), ("rhai", "saescope"));
+    // A comm that nothing is at the end of is closed.
+    let id = frontend.send(CommOpen::default());
+    assert_eq!(types(&frontend.outputs(&id)), ["comm_close"]);
+    // `?name` asks.
+    let outputs = frontend.run("token_list?");
+    let Some(JupyterMessageContent::ExecuteResult(answer)) = outputs.last() else { panic!("{outputs:?}") };
+    assert!(form(&answer.data, "text/markdown").contains("`exponent`"));
+}
+
+#[test]
+fn an_error_says_where_and_stops_what_waits_behind_it() {
+    let mut frontend = Frontend::start();
+    frontend.run("let kept = 1;");
+    let failed = frontend.execute("let lost = 2; sleep(0.3);\nnonsense(lost)");
+    let aborted = frontend.execute("kept = 3");
+    let JupyterMessageContent::ErrorOutput(error) = &frontend.outputs(&failed)[1] else { panic!() };
+    assert_eq!(error.evalue, "unknown function `nonsense`");
+    assert!(error.traceback.iter().any(|line| line == " --> cell [2]:2:1"), "{:?}", error.traceback);
+    assert!(error.traceback.iter().any(|line| line.ends_with("^^^^^^^^")), "{:?}", error.traceback);
+    let reply = frontend.execute_reply();
+    assert_eq!((reply.status, reply.error.unwrap().ename.as_str()), (ReplyStatus::Error, "Error"));
+    assert_eq!(types(&frontend.outputs(&aborted)), [""; 0]);
+    assert_eq!(frontend.execute_reply().status, ReplyStatus::Aborted);
+    // Who wants to go on does.
+    let goes_on = ExecuteRequest { stop_on_error: false, ..ExecuteRequest::new("nonsense()".to_owned()) };
+    frontend.send(goes_on);
+    frontend.execute("kept");
+    assert_eq!(frontend.execute_reply().status, ReplyStatus::Error);
+    assert_eq!(frontend.execute_reply().status, ReplyStatus::Ok);
+    let outputs = frontend.run("kept");
+    let Some(JupyterMessageContent::ExecuteResult(kept)) = outputs.last() else { panic!("{outputs:?}") };
+    assert_eq!(form(&kept.data, "text/plain"), "1");
+}
+
+#[test]
+fn a_running_extraction_shows_its_progress_and_is_interrupted() {
+    let mut frontend = Frontend::start();
+    let at = |name: &str| frontend.folder.path().join(name);
+    let line = "{\"text\": \"A small boat on a large lake, and a fox who wanted to be a cartographer.\"}\n";
+    std::fs::write(at("many.jsonl"), line.repeat(200_000)).unwrap();
+    let (documents, output) = (at("many.jsonl").display().to_string(), at("out.jsonl").display().to_string());
+    let extraction = frontend.execute(&format!(
+        "create_feature_dataset(load_model(\"demo\"), load_sae(\"demo\"), #{{ dataset_path: \"{documents}\", output_path: \
+         \"{output}\" }})"
+    ));
+    // A bar appears, and is redrawn in its place.
+    let mut ids = Vec::new();
+    while ids.len() < 3 {
+        let id = match frontend.published().content {
+            JupyterMessageContent::DisplayData(shown) => shown.transient.unwrap().display_id.unwrap(),
+            JupyterMessageContent::UpdateDisplayData(shown) => {
+                assert!(form(&shown.data, "text/plain").contains("tokens/s"), "{:?}", shown.data);
+                shown.transient.display_id.unwrap()
+            }
+            _ => continue,
+        };
+        ids.push(id);
+    }
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    // The kernel listens while it works.
+    frontend.beats();
+    frontend.send_control(KernelInfoRequest {});
+    assert_eq!(frontend.control_reply().header.msg_type, "kernel_info_reply");
+    let queued = frontend.execute("1");
+    let start = Instant::now();
+    frontend.send_control(InterruptRequest {});
+    assert_eq!(frontend.control_reply().header.msg_type, "interrupt_reply");
+    let reply = frontend.execute_reply();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!((reply.status, reply.error.unwrap().ename.as_str()), (ReplyStatus::Error, "Interrupted"));
+    assert_eq!(frontend.execute_reply().status, ReplyStatus::Aborted);
+    frontend.outputs(&extraction);
+    frontend.outputs(&queued);
+    assert!(!at_path(&frontend, "out.jsonl").exists());
+    // An interrupt of nothing is nothing.
+    frontend.send_control(InterruptRequest {});
+    frontend.control_reply();
+    frontend.run("1 + 1");
+}
+
+fn at_path(frontend: &Frontend, name: &str) -> std::path::PathBuf {
+    frontend.folder.path().join(name)
+}
+
+#[test]
+fn what_is_signed_wrongly_or_has_come_before_is_not_run() {
+    let mut frontend = Frontend::start();
+    frontend.run("let n = 0;");
+    let mut stranger = frontend.stranger();
+    assert!(frontend.is_ignored(&mut stranger, ExecuteRequest::new("n += 1".to_owned())));
+    assert!(frontend.is_ignored(&mut stranger, KernelInfoRequest {}));
+    // The same message again, with its right signature.
+    let message = JupyterMessage::new(ExecuteRequest::new("n += 1".to_owned()), None);
+    frontend.send_message(message.clone());
+    assert_eq!(frontend.execute_reply().status, ReplyStatus::Ok);
+    frontend.send_message(message);
+    assert!(frontend.is_silent(Duration::from_millis(500)));
+    let outputs = frontend.run("n");
+    let Some(JupyterMessageContent::ExecuteResult(n)) = outputs.last() else { panic!("{outputs:?}") };
+    assert_eq!(form(&n.data, "text/plain"), "1");
+}
+
+/// HMAC-SHA256 in hexadecimal (RFC 2104), of a short key.
+fn signature(key: &str, parts: &[&[u8]]) -> Vec<u8> {
+    let pad = |with: u8| {
+        let mut block = [with; 64];
+        block.iter_mut().zip(key.bytes()).for_each(|(byte, key)| *byte ^= key);
+        block
+    };
+    let inner = Sha256::new().chain_update(pad(0x36)).chain_update(parts.concat()).finalize();
+    let outer = Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize();
+    outer.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes()
+}
+
+#[test]
+fn malformed_messages_are_answered_or_ignored() {
+    let mut frontend = Frontend::start();
+    let key = frontend.info.key.clone();
+    let header = |id: &str, kind: &str| {
+        json!({ "msg_id": id, "username": "u", "session": "s", "date": "2026-01-01T00:00:00Z", "msg_type": kind, "version": "5.3" })
+            .to_string()
+            .into_bytes()
+    };
+    let signed = |parts: [&[u8]; 4]| {
+        let mut frames = vec![b"<IDS|MSG>".to_vec(), signature(&key, &parts)];
+        frames.extend(parts.iter().map(|part| part.to_vec()));
+        frames
+    };
+    // The signature of this test is that of the kernel: the message is understood.
+    frontend.send_frames(signed([&header("m0", "kernel_info_request"), b"{}", b"{}", b"{}"]));
+    assert_eq!(frontend.reply().header.msg_type, "kernel_info_reply");
+    let ignored = [
+        vec![],
+        vec![b"".to_vec()],
+        vec![b"no delimiter".to_vec()],
+        vec![b"<IDS|MSG>".to_vec()],
+        vec![b"<IDS|MSG>".to_vec(), b"zz".to_vec()],
+        vec![b"<IDS|MSG>".to_vec(), b"\xff\x00".to_vec(), vec![], vec![], vec![], vec![]],
+        signed([b"not json", b"{}", b"{}", b"{}"]),
+        signed([b"{}", b"{}", b"{}", b"{}"]),
+        signed([&header("m1", "execute_request"), b"{}", b"{}", b"{\"code\": "]),
+        signed([&header("m2", "execute_request"), b"{}", b"nonsense", b"{}"]),
+        signed([b"\xff\xfe", b"{}", b"{}", b"{}"]),
+    ];
+    for frames in ignored.into_iter().filter(|frames| !frames.is_empty()) {
+        frontend.send_frames(frames);
+    }
+    assert!(frontend.is_silent(Duration::from_millis(300)));
+    // What is signed and has the wrong content is answered, so that nobody waits.
+    let wrong = [
+        ("execute", json!({ "code": 3 })),
+        ("execute", json!([])),
+        ("complete", json!({ "cursor_pos": -1 })),
+        ("unheard_of", json!({})),
+    ];
+    for (i, (kind, content)) in wrong.into_iter().enumerate() {
+        let (header, content) = (header(&format!("w{i}"), &format!("{kind}_request")), content.to_string());
+        frontend.send_frames(signed([&header, b"{}", b"{}", content.as_bytes()]));
+        let reply = frontend.reply();
+        let content = serde_json::to_value(&reply.content).unwrap();
+        assert_eq!((reply.header.msg_type, &content["status"]), (format!("{kind}_reply"), &json!("error")));
+    }
+    // Requests with only what they need are fine, and places outside of the code are no place.
+    frontend.send_frames(signed([&header("d", "execute_request"), b"{}", b"{}", b"{\"code\": \"1\"}"]));
+    assert_eq!(frontend.execute_reply().status, ReplyStatus::Ok);
+    frontend.send(CompleteRequest { code: "é".to_owned(), cursor_pos: 9 });
+    assert_eq!(frontend.reply().header.msg_type, "complete_reply");
+    let unknown = UnknownMessage { msg_type: "comm_msg".to_owned(), content: json!({ "comm_id": 3 }) };
+    frontend.send(unknown);
+    frontend.run("1 + 1");
+}
+
+#[test]
+fn a_script_asks_where_it_may() {
+    let mut frontend = Frontend::start();
+    let asks =
+        ExecuteRequest { allow_stdin: true, ..ExecuteRequest::new("input(\"name? \") + \"!\"".to_owned()) };
+    let id = frontend.send(asks.clone());
+    let JupyterMessageContent::InputRequest(question) = frontend.question().content else { panic!() };
+    assert_eq!((question.prompt.as_str(), question.password), ("name? ", false));
+    frontend.answer(InputReply { value: "Ada".to_owned(), ..Default::default() });
+    let outputs = frontend.outputs(&id);
+    let Some(JupyterMessageContent::ExecuteResult(answer)) = outputs.last() else { panic!("{outputs:?}") };
+    assert_eq!(form(&answer.data, "text/plain"), "Ada!");
+    assert_eq!(frontend.execute_reply().status, ReplyStatus::Ok);
+    // A question is interrupted like everything else.
+    frontend.send(asks);
+    frontend.question();
+    frontend.send_control(InterruptRequest {});
+    assert_eq!(frontend.execute_reply().error.unwrap().ename, "Interrupted");
+    // And is an error where nobody can be asked.
+    frontend.execute("input(\"name? \")");
+    assert!(frontend.execute_reply().error.unwrap().evalue.contains("a front end that can ask"));
+}
+
+#[test]
+fn a_shutdown_ends_the_kernel_even_while_it_works() {
+    for code in ["sleep(60)", "1"] {
+        let mut frontend = Frontend::start();
+        frontend.execute(code);
+        // It has begun.
+        while !matches!(frontend.published().content, JupyterMessageContent::ExecuteInput(_)) {}
+        frontend.send_control(ShutdownRequest { restart: true });
+        let JupyterMessageContent::ShutdownReply(reply) = frontend.control_reply().content else { panic!() };
+        assert!(reply.restart && reply.status == ReplyStatus::Ok);
+        frontend.ended(Duration::from_secs(4));
+    }
+}
+
+#[test]
+fn a_connection_file_that_is_not_safe_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |info: &ConnectionInfo, expected: &str| {
+        let path = connection_file(folder.path(), info);
+        let error = saescope::cli::serve_kernel(&path, &Progress::default()).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(error.hint().is_some(), "{error}");
+    };
+    let good = connection();
+    for ip in ["0.0.0.0", "*", "192.168.1.7", "::", "localhost.example.org"] {
+        let expected = format!("expected an address of this machine such as 127.0.0.1, got `{ip}`");
+        refused(&ConnectionInfo { ip: ip.to_owned(), ..good.clone() }, &expected);
+    }
+    refused(&ConnectionInfo { key: String::new(), ..good.clone() }, "expected a key, got an empty one");
+    refused(
+        &ConnectionInfo { signature_scheme: "hmac-md5".to_owned(), ..good.clone() },
+        "expected the signature scheme",
+    );
+    refused(&ConnectionInfo { transport: Transport::IPC, ..good.clone() }, "expected the transport \"tcp\"");
+    let path = connection_file(folder.path(), &good);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        for mode in [0o644, 0o660, 0o602] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let error = saescope::cli::serve_kernel(&path, &Progress::default()).unwrap_err();
+            assert!(
+                error.to_string().contains(&format!("only its owner can read (0600), got {mode:04o}")),
+                "{error}"
+            );
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    std::fs::write(&path, "{\"ip\": 3}").unwrap();
+    let error = saescope::cli::serve_kernel(&path, &Progress::default()).unwrap_err();
+    assert!(error.to_string().contains("not a connection file"), "{error}");
+    let missing = saescope::cli::serve_kernel(&folder.path().join("none.json"), &Progress::default());
+    assert!(missing.unwrap_err().to_string().contains("cannot open"));
+    // Addresses that others listen at already.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = ConnectionInfo { shell_port: taken.local_addr().unwrap().port(), ..connection() };
+    let path = connection_file(folder.path(), &busy);
+    let error = saescope::cli::serve_kernel(&path, &Progress::default()).unwrap_err();
+    assert!(error.to_string().contains("the shell socket at port"), "{error}");
+}
