@@ -7,29 +7,25 @@ use std::io::Write;
 ///
 /// It prints each form between two lines, which evcxr takes for what Jupyter is to show
 /// (<https://github.com/evcxr/evcxr/blob/main/evcxr_jupyter/README.md>).
-pub trait EvcxrDisplay: Shown {
+pub trait EvcxrDisplay {
+    /// What is printed.
+    fn evcxr_text(&self) -> String;
+
     /// Shows the value.
     fn evcxr_display(&self) {
-        let forms = Bundle::of(self.as_shown()).and_then(|bundle| bundle.forms());
-        let text = match forms {
-            Ok(forms) => {
-                let block = |(mime, form): &(&str, String)| {
-                    format!("EVCXR_BEGIN_CONTENT {mime}\n{form}\nEVCXR_END_CONTENT\n")
-                };
-                forms.iter().map(block).collect()
-            }
-            Err(error) => format!("error: {error}\n"),
-        };
         // A cell whose output nobody reads shows nothing.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        let _ = std::io::stdout().write_all(self.evcxr_text().as_bytes());
     }
-
-    /// The value as what is shown.
-    fn as_shown(&self) -> &dyn Shown;
 }
 
 impl<T: Shown> EvcxrDisplay for T {
-    fn as_shown(&self) -> &dyn Shown {
-        self
+    fn evcxr_text(&self) -> String {
+        let block = |(mime, form): &(&str, String)| {
+            format!("EVCXR_BEGIN_CONTENT {mime}\n{form}\nEVCXR_END_CONTENT\n")
+        };
+        match Bundle::of(self).and_then(|bundle| bundle.forms()) {
+            Ok(forms) => forms.iter().map(block).collect(),
+            Err(error) => format!("error: {error}\n"),
+        }
     }
 }

@@ -15,9 +15,10 @@ const STYLE: &str = "<style>\
 .saescope .leaf{margin-left:0}.saescope .p{display:inline-block;min-width:3.6em;text-align:right;opacity:.6;\
 font-size:12px;margin-right:.6em;font-variant-numeric:tabular-nums}\
 .saescope .r{color:#d0392b;font-size:12px;margin-left:.6em}.saescope .same{color:inherit;opacity:.5}\
-.saescope table{border-collapse:collapse;font-size:13px}\
-.saescope td,.saescope th{padding:1px 10px 1px 0;text-align:left;border:0;background:none}\
-.saescope .n{text-align:right;font-variant-numeric:tabular-nums;opacity:.75}\
+.saescope.saescope table{border-collapse:collapse;font-size:13px;margin:0}\
+.saescope.saescope td,.saescope.saescope th{padding:1px 14px 1px 0;text-align:left;border:0;background:none;\
+max-width:60em;white-space:pre-wrap;vertical-align:top}.saescope.saescope tr{background:none}\
+.saescope.saescope .n{text-align:right;font-variant-numeric:tabular-nums;opacity:.75}\
 .saescope code{font-family:ui-monospace,'DejaVu Sans Mono',monospace;font-size:13px;white-space:pre;background:none;color:inherit}\
 .saescope .bar{display:inline-block;height:9px;background:#3f51b5;border-radius:1px}\
 .saescope .neg{background:#d0392b}.saescope .row{display:flex;flex-wrap:wrap;gap:2.5em}\
@@ -39,9 +40,9 @@ pub(super) fn preformatted(text: &str) -> String {
     piece(&format!("<pre>{}</pre>", escape(text)))
 }
 
-/// Rows of cells that are HTML already, under a header if there is one; the first `numbers` columns are numbers.
-pub(super) fn grid(header: &[&str], rows: &[Vec<String>], numbers: usize) -> String {
-    let class = |i: usize| if i < numbers { " class=\"n\"" } else { "" };
+/// Rows of cells that are HTML already, under a header if there is one. `is_number` says which columns are numbers.
+pub(super) fn grid(header: &[&str], rows: &[Vec<String>], is_number: impl Fn(usize) -> bool) -> String {
+    let class = |i: usize| if is_number(i) { " class=\"n\"" } else { "" };
     let mut table = "<table>".to_owned();
     let mut row = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
         table += "<tr>";
@@ -62,7 +63,7 @@ pub(super) fn grid(header: &[&str], rows: &[Vec<String>], numbers: usize) -> Str
 /// A line that unfolds to names and values.
 pub(super) fn folded(line: &str, rows: &[(String, String)]) -> String {
     let rows: Vec<_> = rows.iter().map(|(name, value)| vec![escape(name), escape(value)]).collect();
-    let table = grid(&[], &rows, 0);
+    let table = grid(&[], &rows, |_| false);
     piece(&format!("<details><summary>{}</summary>{table}</details>", escape(line)))
 }
 
@@ -72,7 +73,7 @@ pub(super) fn lines(text: &str) -> String {
         let (name, value) = line.split_once("  ").unwrap_or((line, ""));
         vec![escape(name.trim()), escape(value.trim())]
     };
-    piece(&grid(&[], &text.lines().map(cells).collect::<Vec<_>>(), 0))
+    piece(&grid(&[], &text.lines().map(cells).collect::<Vec<_>>(), |_| false))
 }
 
 /// What is said below a table that does not show everything.

@@ -14,7 +14,7 @@ mod values;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::interpret::DefinitionTree;
-use crate::plot::Figure;
+use crate::plot::{Figure, number};
 use base64::Engine;
 use serde::Serialize;
 use std::io::Write;
@@ -270,11 +270,26 @@ pub(crate) fn inline_parts(parts: &[Part]) -> Result<String> {
     html::parts(parts)
 }
 
-/// A table of texts as HTML, the first of `n` rows.
-pub(crate) fn table(header: &[&str], rows: &[Vec<String>], n: usize) -> String {
-    let rows: Vec<Vec<_>> =
-        rows.iter().map(|row| row.iter().map(|cell| html::escape(cell)).collect()).collect();
-    html::piece(&format!("{}{}", html::grid(header, &rows, 0), html::more(n, rows.len(), "rows")))
+/// What stands in a table.
+pub(crate) enum Cell {
+    /// As it is.
+    Text(String),
+    /// Of about four digits.
+    Number(f64),
+}
+
+/// A table as HTML, the first of `n` rows.
+pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>], n: usize) -> String {
+    let cell = |cell: &Cell| match cell {
+        Cell::Text(text) => html::escape(text),
+        Cell::Number(x) if x.fract() == 0.0 && x.abs() < 1e15 => x.to_string(),
+        Cell::Number(x) => number(*x),
+    };
+    let is_number = |i: usize| rows.iter().all(|row| matches!(row.get(i), Some(Cell::Number(_))));
+    let cells: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();
+    let header: Vec<_> = header.iter().map(|name| html::escape(name)).collect();
+    let header: Vec<_> = header.iter().map(String::as_str).collect();
+    html::piece(&format!("{}{}", html::grid(&header, &cells, is_number), html::more(n, rows.len(), "rows")))
 }
 
 /// Writes what serde makes of a value.

@@ -56,7 +56,10 @@ impl Shown for MaxActivatingExamples {
         };
         let rows: Vec<_> = self.examples.iter().map(row).collect();
         let summary = html::escape(&self.summary());
-        Some(html::piece(&format!("<div style=\"opacity:.6\">{summary}</div>{}", html::grid(&[], &rows, 1))))
+        Some(html::piece(&format!(
+            "<div style=\"opacity:.6\">{summary}</div>{}",
+            html::grid(&[], &rows, |i| i == 0)
+        )))
     }
 
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {

@@ -116,7 +116,7 @@ impl Shown for Features {
         let title =
             format!("Features [{} tokens, {} features], L0 {:.1}", self.len(), self.d_sae(), self.l0());
         let more = html::more(self.len(), ROWS, "tokens");
-        let table = html::grid(&["token", "active", "strongest"], &rows, 2);
+        let table = html::grid(&["token", "active", "strongest"], &rows, |i| i < 2);
         Some(html::piece(&format!("<div style=\"opacity:.6\">{title}</div>{table}{more}")))
     }
 
@@ -140,7 +140,7 @@ impl Shown for ActivationCache {
             .iter()
             .map(|(name, tensor)| vec![format!("<code>{name}</code>"), format!("{:?}", tensor.dims())])
             .collect();
-        Some(html::piece(&html::grid(&["activation", "shape"], &rows, 0)))
+        Some(html::piece(&html::grid(&["activation", "shape"], &rows, |_| false)))
     }
 
     /// The shapes; the numbers are written by [`ActivationCache::save`].
@@ -196,7 +196,7 @@ impl Shown for Saes {
             [&sae.release, &sae.sae_id, hook, &width, &l0].map(html::escape).to_vec()
         };
         let rows: Vec<_> = self.saes.iter().take(4 * ROWS).map(row).collect();
-        let table = html::grid(&["release", "sae_id", "hook", "width", "l0"], &rows, 0);
+        let table = html::grid(&["release", "sae_id", "hook", "width", "l0"], &rows, |i| i > 2);
         let more = html::more(self.saes.len(), 4 * ROWS, "SAEs");
         Some(html::piece(&format!("{table}{more}")))
     }

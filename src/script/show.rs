@@ -4,7 +4,7 @@ use super::display::Page;
 use super::extract::RecordFile;
 use super::trees::TreeFile;
 use crate::dataset::Dataset;
-use crate::display::{self, Bundle, Shown};
+use crate::display::{self, Bundle, Cell, Shown};
 use crate::error::Result;
 use crate::extract::{
     ColoredTokens, ExtractSummary, FeatureDensity, FeatureRecord, MaxActivatingExamples, SaeCheck,
@@ -18,7 +18,7 @@ use crate::plot::Figure;
 use crate::registry::Saes;
 use crate::sae::{Feature, Features, Sae};
 use candle_core::Tensor;
-use rhai::{Array, Dynamic, Engine, Map};
+use rhai::{Array, Dynamic, Engine, FLOAT, Map};
 use std::io::Write;
 use std::rc::Rc;
 
@@ -125,7 +125,7 @@ impl Shown for Plain {
     fn html(&self) -> Option<String> {
         if let Some(map) = self.0.read_lock::<Map>() {
             let rows =
-                map.iter().take(SHOWN).map(|(name, value)| vec![name.to_string(), nested(value, false)]);
+                map.iter().take(SHOWN).map(|(name, value)| vec![Cell::Text(name.to_string()), cell(value)]);
             return Some(display::table(&[], &rows.collect::<Vec<_>>(), map.len()));
         }
         let array = self.0.read_lock::<Array>()?;
@@ -142,6 +142,12 @@ impl Shown for Plain {
     }
 }
 
+/// A value in a table.
+fn cell(value: &Dynamic) -> Cell {
+    let number = value.as_float().or_else(|_| value.as_int().map(|n| n as FLOAT));
+    number.map_or_else(|_| Cell::Text(nested(value, false)), Cell::Number)
+}
+
 /// An array of maps with the same keys as a table.
 fn rows(array: &Array) -> Option<String> {
     let first = array.first()?;
@@ -150,7 +156,7 @@ fn rows(array: &Array) -> Option<String> {
     let row = |item: &Dynamic| {
         let map = item.read_lock::<Map>()?;
         let same = map.len() == header.len() && map.keys().zip(&header).all(|(a, b)| a.as_str() == b);
-        same.then(|| map.values().map(|value| nested(value, false)).collect::<Vec<_>>())
+        same.then(|| map.values().map(cell).collect::<Vec<_>>())
     };
     let rows: Vec<_> = array.iter().take(SHOWN).map(row).collect::<Option<_>>()?;
     let header: Vec<_> = header.iter().map(String::as_str).collect();

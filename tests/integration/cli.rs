@@ -1,5 +1,6 @@
 //! The program: what it prints, where, and its exit codes.
 
+mod faces;
 mod interpret;
 
 use crate::util::tests_path;

@@ -299,6 +299,22 @@ fn a_script_asks_where_it_may() {
 }
 
 #[test]
+fn a_loop_that_prints_for_ever_is_heard_and_stopped() {
+    let mut frontend = Frontend::start();
+    let id = frontend.execute("let n = 0; loop { print(n); n += 1; }");
+    let mut lines = 0;
+    while lines < 100_000 {
+        if let JupyterMessageContent::StreamContent(text) = frontend.published().content {
+            lines += text.text.lines().count();
+        }
+    }
+    frontend.send_control(InterruptRequest {});
+    assert_eq!(frontend.execute_reply().error.unwrap().ename, "Interrupted");
+    frontend.outputs(&id);
+    frontend.run("1 + 1");
+}
+
+#[test]
 fn a_shutdown_ends_the_kernel_even_while_it_works() {
     for code in ["sleep(60)", "1"] {
         let mut frontend = Frontend::start();

@@ -23,11 +23,11 @@ AIMS = {"kernel start to first result": 300, "a cell 1+1, round trip": 5, "promp
 
 def first_result(program, folder):
     """Starts a kernel as Jupyter does; the seconds to its first result, and a client."""
-    path, _ = write_connection_file(os.path.join(folder, "connection.json"))
+    path, _ = write_connection_file(os.path.join(folder, "connection.json"), key=b"a key for this run")
     client = BlockingKernelClient(connection_file=path)
     client.load_connection_file()
     start = time.perf_counter()
-    process = subprocess.Popen([program, "kernel", "start", "-f", path], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([program, "kernel", "start", "-f", path])
     client.start_channels()
     client.execute("1+1")
     reply = client.get_shell_msg(timeout=20)

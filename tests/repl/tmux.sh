@@ -30,7 +30,7 @@ expect() {
 }
 
 start() {
-    tmux -L "$socket" -f /dev/null new-session -d -s prompt -x 110 -y 40 \
+    tmux -L "$socket" -f /dev/null new-session -d -s prompt -x 140 -y 40 \
         "cd '$folder' && XDG_DATA_HOME='$folder/data' '$program'"
     expect '^saescope [0-9.]+\. `help` lists' 'it says what it is'
     expect '^> ?$' 'a prompt'
@@ -57,7 +57,7 @@ key Escape
 key C-c
 type 'definition_tree(model, v, #{ cuto'
 key Tab
-expect 'definition_tree\(model, v, #\{ cutoff: ' 'an option is completed'
+expect 'definition_tree\(model, v, #\{ cutoff:' 'an option is completed'
 key C-c
 
 enter 'let lost = nonsense(model)'

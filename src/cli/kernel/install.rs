@@ -39,7 +39,8 @@ impl InstallArguments {
         for (name, bytes) in LOGOS {
             crate::files::write_whole(&folder.join(name), bytes)?;
         }
-        Ok(format!("kernel    {}\nprogram   {}", spec.display(), program.display()))
+        let (spec, program) = (spec.display(), program.display());
+        Ok(format!("kernel    {spec}\nprogram   {program}\nnext      jupyter lab"))
     }
 
     /// Jupyter's folder for data: `share/jupyter` of a prefix, or the user's.

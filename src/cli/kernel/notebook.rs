@@ -56,7 +56,7 @@ impl Notebook {
         let Some(cell) = self.shown() else { return };
         if let Report::Warning(text) = report {
             let stream = StreamContent::stderr(&format!("warning: {text}\n"));
-            return self.wire.stream(stream, &cell.parent);
+            return self.wire.publish(stream, &cell.parent);
         }
         locked(&self.bars).report(report, &cell, |content| self.wire.publish(content, &cell.parent));
     }
@@ -70,7 +70,7 @@ impl Notebook {
 impl Host for Notebook {
     fn print(&self, line: &str) {
         if let Some(cell) = self.shown() {
-            self.wire.stream(StreamContent::stdout(&format!("{line}\n")), &cell.parent);
+            self.wire.print(line, &cell.parent, || self.progress.is_cancelled());
         }
     }
 
@@ -80,7 +80,9 @@ impl Host for Notebook {
             Ok((data, metadata)) => {
                 self.wire.publish(DisplayData { data, metadata, transient: None }, &cell.parent);
             }
-            Err(error) => self.wire.stream(StreamContent::stderr(&format!("error: {error}\n")), &cell.parent),
+            Err(error) => {
+                self.wire.publish(StreamContent::stderr(&format!("error: {error}\n")), &cell.parent)
+            }
         }
     }
 

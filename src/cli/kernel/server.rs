@@ -17,6 +17,8 @@ use jupyter_zmq_client::{
     create_kernel_control_connection, create_kernel_heartbeat_connection,
     create_kernel_iopub_xpub_connection, create_kernel_shell_connection, create_kernel_stdin_connection,
 };
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -60,8 +62,8 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     let (to_stdin, questions) = unbounded_channel();
     let (to_answers, answers) = channel();
     let (end, mut ended) = unbounded_channel();
-    let wire = Wire { iopub: to_iopub, shell: to_shell, stdin: to_stdin };
-    let _ = wire.iopub.send(Status::starting().into());
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let wire = Wire { iopub: to_iopub, shell: to_shell, stdin: to_stdin, waiting: waiting.clone() };
 
     let notebook = Notebook::new(wire.clone(), interrupted.clone(), answers);
     let reporter = notebook.clone();
@@ -74,7 +76,7 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     // All of these go on for ever, but for the end that one of the last three tells.
     tokio::select! {
         () = beat(heartbeat) => {}
-        () = publish(iopub, published) => {}
+        () = publish(iopub, published, &waiting) => {}
         () = send(shell_out, replies) => {}
         () = send(stdin_out, questions) => {}
         () = take_answers(stdin_in, to_answers) => {}
@@ -101,7 +103,12 @@ async fn beat(mut connection: KernelHeartbeatConnection) {
 }
 
 /// Sends to everybody what has been published, and a welcome to who has just come.
-async fn publish(mut iopub: KernelIoPubXPubConnection, mut published: UnboundedReceiver<JupyterMessage>) {
+async fn publish(
+    mut iopub: KernelIoPubXPubConnection,
+    mut published: UnboundedReceiver<JupyterMessage>,
+    waiting: &AtomicUsize,
+) {
+    let _ = iopub.send(Status::starting().into()).await;
     loop {
         tokio::select! {
             event = iopub.recv_subscription() => {
@@ -111,11 +118,14 @@ async fn publish(mut iopub: KernelIoPubXPubConnection, mut published: UnboundedR
             }
             message = published.recv() => {
                 let Some(message) = message else { return };
-                let mut waiting = vec![message];
+                let mut messages = vec![message];
+                let mut taken = 1;
                 while let Ok(next) = published.try_recv() {
-                    join(&mut waiting, next);
+                    join(&mut messages, next);
+                    taken += 1;
                 }
-                for message in waiting {
+                waiting.fetch_sub(taken, Ordering::Relaxed);
+                for message in messages {
                     if let Err(error) = iopub.send(message).await {
                         to_stderr(&format!("warning: a message could not be published: {error}"));
                     }
@@ -127,9 +137,9 @@ async fn publish(mut iopub: KernelIoPubXPubConnection, mut published: UnboundedR
 
 /// Adds a message; a line behind one to the same stream of the same cell becomes part of it, so that a loop that prints
 /// sends few messages.
-fn join(waiting: &mut Vec<JupyterMessage>, next: JupyterMessage) {
+fn join(messages: &mut Vec<JupyterMessage>, next: JupyterMessage) {
     const MOST: usize = 1 << 16;
-    if let Some(last) = waiting.last_mut()
+    if let Some(last) = messages.last_mut()
         && let (JupyterMessageContent::StreamContent(text), JupyterMessageContent::StreamContent(more)) =
             (&mut last.content, &next.content)
         && text.text.len() < MOST
@@ -140,7 +150,7 @@ fn join(waiting: &mut Vec<JupyterMessage>, next: JupyterMessage) {
         text.text += &more.text;
         return;
     }
-    waiting.push(next);
+    messages.push(next);
 }
 
 /// Sends messages to whom each is for.

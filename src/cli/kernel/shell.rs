@@ -114,6 +114,8 @@ impl Shell {
             Err(_) => None,
         };
         self.notebook.end();
+        // What was stopped is over: what the front end asks for next is not.
+        self.progress.reset();
         let value = value.and_then(|value| value.map(|(text, media)| Ok((text, media?))).transpose());
         let mut reply = ExecuteReply { execution_count, user_expressions: expressions, ..Default::default() };
         let mut text = None;
@@ -241,7 +243,7 @@ pub(super) fn kernel_info() -> KernelInfoReply {
             file_extension: Some(".rhai".to_owned()),
             // Front ends that do not know rhai colour it as what it looks like.
             pygments_lexer: Some("rust".to_owned()),
-            codemirror_mode: Some(CodeMirrorMode::Simple("rust".to_owned())),
+            codemirror_mode: Some(CodeMirrorMode::Simple("javascript".to_owned())),
             nbconvert_exporter: Some("script".to_owned()),
         },
         banner: format!("saescope {version}: models, sparse autoencoders and their features, in rhai"),

@@ -6,11 +6,17 @@ use jupyter_protocol::{
 use jupyter_zmq_client::{Connection, RawMessage, RuntimeError};
 use serde_json::{Value, json};
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use zeromq::SocketRecv;
 
 /// How many messages are remembered, so that none is taken twice.
 const REMEMBERED: usize = 1 << 16;
+
+/// How many messages may wait to be published before a script that prints waits for them.
+const MOST_WAITING: usize = 10_000;
 
 /// The ways out of the kernel. Clones lead to the same sockets.
 #[derive(Clone)]
@@ -18,6 +24,8 @@ pub(super) struct Wire {
     pub(super) iopub: UnboundedSender<JupyterMessage>,
     pub(super) shell: UnboundedSender<JupyterMessage>,
     pub(super) stdin: UnboundedSender<JupyterMessage>,
+    /// How many messages wait to be published.
+    pub(super) waiting: Arc<AtomicUsize>,
 }
 
 impl Wire {
@@ -25,6 +33,7 @@ impl Wire {
     pub(super) fn publish(&self, content: impl Into<JupyterMessageContent>, parent: &JupyterMessage) {
         let message = JupyterMessage::new(content, Some(parent));
         let topic = message.header.msg_type.clone().into_bytes().into();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         // Without a socket the kernel is about to end.
         let _ = self.iopub.send(message.with_zmq_identities(vec![topic]));
     }
@@ -46,9 +55,12 @@ impl Wire {
         self.publish(Status::idle(), parent);
     }
 
-    /// A line to the standard output or error of a cell.
-    pub(super) fn stream(&self, stream: StreamContent, parent: &JupyterMessage) {
-        self.publish(stream, parent);
+    /// A line to the standard output of a cell. A script that prints faster than anybody can read waits, until `is_over`.
+    pub(super) fn print(&self, line: &str, parent: &JupyterMessage, is_over: impl Fn() -> bool) {
+        while self.waiting.load(Ordering::Relaxed) > MOST_WAITING && !is_over() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.publish(StreamContent::stdout(&format!("{line}\n")), parent);
     }
 }
 

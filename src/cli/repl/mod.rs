@@ -11,7 +11,7 @@ use super::terminal::{input, print, report, show, to_stderr};
 use crate::display::Bundle;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::script::Host;
+use crate::script::{Host, PieceKind, Session};
 use commands::Command;
 use reedline::Signal;
 use std::io::IsTerminal;
@@ -93,8 +93,10 @@ impl Repl<'_> {
                 self.eval_named(Some(path.display().to_string()), &text)?;
             }
             Command::Save(path) => {
-                let text =
-                    self.entered.iter().map(|line| format!("{}\n", line.trim_end())).collect::<String>();
+                let entered = self.entered.clone();
+                let text = self.engine.ask(move |session| {
+                    entered.iter().map(|statement| ended(session, statement)).collect::<String>()
+                })?;
                 crate::files::write_whole(&path, text.as_bytes())?;
                 print(&format!("{} statements saved to {}", self.entered.len(), path.display()))?;
             }
@@ -130,6 +132,16 @@ impl Repl<'_> {
     }
 }
 
+/// Statements as they stand in a file, where others come behind them: with a semicolon at their end.
+fn ended(session: &Session, statements: &str) -> String {
+    let pieces = session.pieces(statements);
+    let last = pieces.iter().rfind(|piece| piece.kind != PieceKind::Comment);
+    let end = last.map_or(0, |piece| piece.range.end);
+    let (before, behind) = statements.split_at(end);
+    let semicolon = if before.is_empty() || before.ends_with(';') { "" } else { ";" };
+    format!("{before}{semicolon}{}\n", behind.trim_end())
+}
+
 /// The value of statements; Ctrl-C stops them while they are being evaluated.
 fn evaluated(
     engine: &Engine,
@@ -139,10 +151,13 @@ fn evaluated(
 ) -> Result<Option<Bundle>> {
     interrupts.progress().reset();
     let script = script.to_owned();
-    engine.ask(move |session| match name {
+    let value = engine.ask(move |session| match name {
         Some(name) => session.eval_named(&name, &script),
         None => session.eval(&script),
-    })?
+    });
+    // What was stopped is over: what the editor asks for next is not.
+    interrupts.progress().reset();
+    value?
 }
 
 /// A value on the terminal: its picture where it can show one, else its text; a value that is nothing but a picture is

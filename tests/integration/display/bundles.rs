@@ -22,13 +22,13 @@ const VALUES: [(&str, &str, &str, bool, &str); 33] = [
     ("1 + 1", "2", "", false, "2"),
     ("\"a <b>\"", "a <b>", "", false, "\"a <b>\""),
     ("[1, 2.5, \"x\"]", "[1, 2.5, \"x\"]", "", false, "[\n  1,"),
-    ("[#{ a: 1, b: \"<\" }, #{ a: 2, b: \">\" }]", "[#{ a: 1", "<th>a</th><th>b</th>", false, "\"a\": 2"),
+    ("[#{ a: 1, b: \"<\" }, #{ a: 2, b: \">\" }]", "[#{ a: 1", "<th class=\"n\">a</th><th>b</th>", false, "\"a\": 2"),
     ("model.cfg", "#{ act_fn: ", "<td>d_model</td><td>192</td>", false, "\"d_model\": 192"),
     ("model", "Model demo", "<summary>Model demo", false, "\"n_layers\": 6"),
     ("sae", "SAE demo/", "<td>hook</td><td>blocks.4.hook_resid_pre</td>", false, "\"at_the_tap\""),
     ("sae.feature(3)", "Feature 3: encoder [192]", "", false, "\"encoder\""),
     ("acts", "Features [8 tokens, 2048 features]", "<th>strongest</th>", false, "\"active_features\""),
-    ("acts.top(2)", "[#{ feature: ", "<th>feature</th>", false, "\"feature\""),
+    ("acts.top(2)", "[#{ feature: ", "<th class=\"n\">feature</th>", false, "\"feature\""),
     ("cache", "ActivationCache, 6", "<code>blocks.0.hook_resid_pre</code>", false, "[\n    8,"),
     ("tensor([[1, 2], [3, 4]])", "Tensor [2, 2] f32", "", false, "[1.0, 2.0, 3.0, 4.0]"),
     ("model.to_tokens(text)", "[0, ", "", false, "0"),
@@ -171,4 +171,23 @@ fn a_host_shows_prints_and_answers() {
     assert_eq!(*printed.borrow(), ["[1, 2]"]);
     let error = session.eval("input(\"name? \")").unwrap_err().to_string();
     assert!(error.contains("a terminal or a notebook that lets it ask"), "{error}");
+}
+
+#[test]
+fn a_value_shows_itself_to_evcxr() {
+    use saescope::{EvcxrDisplay, Model, PlotOptions, Series, plot_line};
+    let figure = plot_line(&[Series::of("", vec![1.0, 2.0])], &PlotOptions::default()).unwrap();
+    let printed = figure.evcxr_text();
+    let mut types = Vec::new();
+    for block in printed.split_inclusive("EVCXR_END_CONTENT\n") {
+        let (kind, form) = block.strip_prefix("EVCXR_BEGIN_CONTENT ").unwrap().split_once('\n').unwrap();
+        assert!(form.ends_with("\nEVCXR_END_CONTENT\n"));
+        types.push(kind);
+    }
+    assert_eq!(types, ["text/plain", "image/svg+xml", "image/png"]);
+    let model = Model::load("demo").unwrap();
+    assert!(model.evcxr_text().contains("EVCXR_BEGIN_CONTENT text/html\n<div class=\"saescope\">"));
+    assert!(
+        model.W_E().unwrap().evcxr_text().starts_with("EVCXR_BEGIN_CONTENT text/plain\nTensor [8192, 192]")
+    );
 }

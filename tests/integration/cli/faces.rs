@@ -1,0 +1,116 @@
+//! The prompt from a pipe, the kernelspec, and what is said about both. (The prompt in a terminal is driven by
+//! tests/repl/tmux.sh, the kernel by `kernel.rs` and tests/jupyter.)
+
+use super::{saescope, text};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn piped(folder: &Path, arguments: &[&str], statements: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_saescope"))
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(statements.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn statements_come_from_a_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let statements = "let x = 20;\nfn twice(a) {\n    2 * a\n}\ntwice(x) + 2\nprint(\"line\")\n`two\nlines`\nplot_line([1, 2])";
+    for arguments in [&[][..], &["repl"]] {
+        let output = piped(folder.path(), arguments, statements);
+        assert_eq!(text(&output.stdout), "42\nline\ntwo\nlines\nFigure, 640 x 360 pixels\n");
+        assert_eq!((text(&output.stderr).as_str(), output.status.code()), ("", Some(0)));
+    }
+    // The first that fails is the last.
+    let output = piped(folder.path(), &[], "1\nnonsense\n2\n");
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("1\n", Some(1)));
+    assert!(text(&output.stderr).starts_with("error: unknown variable `nonsense`\n --> input:1:1\n"));
+    let output = piped(folder.path(), &[], "1\nfn f( {\n");
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("1\n", Some(1)));
+    let output = piped(folder.path(), &[], "input(\"name? \")");
+    assert!(
+        text(&output.stderr).contains("a terminal or a notebook that lets it ask"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(piped(folder.path(), &[], "").status.code(), Some(0));
+    // A script that is run can ask.
+    std::fs::write(folder.path().join("ask.rhai"), "print(input(\"name? \") + \"!\")").unwrap();
+    let output = piped(folder.path(), &["run", "ask.rhai"], "Ada\n");
+    assert_eq!(text(&output.stdout), "name? Ada!\n");
+}
+
+#[test]
+fn a_kernel_is_installed_where_it_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = folder.path().join("env");
+    let install = |arguments: &[&str], variables: &[(&str, &Path)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_saescope"));
+        command.args(["kernel", "install"]).args(arguments).current_dir(folder.path());
+        for name in ["VIRTUAL_ENV", "CONDA_PREFIX", "JUPYTER_DATA_DIR"] {
+            command.env_remove(name);
+        }
+        command.envs(variables.iter().copied()).output().unwrap()
+    };
+    let spec = |data: &Path, name: &str| -> serde_json::Value {
+        let path = data.join("kernels").join(name).join("kernel.json");
+        serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+            .unwrap()
+    };
+    let output = install(&["--prefix", prefix.to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let written = spec(&prefix.join("share/jupyter"), "saescope");
+    assert_eq!(
+        written["argv"],
+        serde_json::json!([env!("CARGO_BIN_EXE_saescope"), "kernel", "start", "-f", "{connection_file}"])
+    );
+    assert_eq!((&written["interrupt_mode"], &written["language"]), (&"message".into(), &"rhai".into()));
+    assert!(written.as_object().unwrap().values().all(|value| !value.is_null()));
+    let logo = prefix.join("share/jupyter/kernels/saescope/logo-64x64.png");
+    assert!(std::fs::read(logo).unwrap().starts_with(b"\x89PNG"));
+    // Again, and under another name beside it.
+    install(&["--sys-prefix", "--name", "saescope-dev"], &[("VIRTUAL_ENV", &prefix)]);
+    assert_eq!(
+        spec(&prefix.join("share/jupyter"), "saescope-dev")["display_name"],
+        "saescope (saescope-dev)"
+    );
+    let data = folder.path().join("data");
+    assert_eq!(install(&["--user"], &[("JUPYTER_DATA_DIR", &data)]).status.code(), Some(0));
+    spec(&data, "saescope");
+    if cfg!(target_os = "linux") {
+        assert_eq!(install(&[], &[("XDG_DATA_HOME", &data)]).status.code(), Some(0));
+        spec(&data.join("jupyter"), "saescope");
+    }
+    for (arguments, expected) in [
+        (&["--sys-prefix"][..], "`--sys-prefix`: expected a Python environment that is active"),
+        (&["--name", "../up"], "`--name`: expected ASCII letters"),
+        (&["--user", "--sys-prefix"], "cannot be used with"),
+    ] {
+        let output = install(arguments, &[]);
+        assert!(
+            !output.status.success() && text(&output.stderr).contains(expected),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_started_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = saescope(folder.path(), &["kernel", "start", "-f", "none.json"]);
+    assert!(text(&output.stderr).starts_with("error: cannot open `none.json`"), "{}", text(&output.stderr));
+    let output = saescope(folder.path(), &["notebook", "setup"]);
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("expected one with an evcxr.toml") && stderr.contains("saescope notebook setup"),
+        "{stderr}"
+    );
+}
