@@ -12,7 +12,7 @@ pub(super) const MARGIN: f64 = 16.0;
 pub(super) const DENSITY: f64 = 2.0;
 
 /// A picture that is laid out, to be had as SVG or PNG.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Figure {
     page: Page,
 }
@@ -51,6 +51,13 @@ impl Figure {
     /// A picture that cannot be drawn.
     pub fn rgba(&self) -> Result<(usize, usize, Vec<u8>)> {
         Bitmap::new(&self.page, self.size(), 1.0).rgba()
+    }
+}
+
+impl std::fmt::Debug for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let marks = self.page.marks.len();
+        f.debug_struct("Figure").field("size", &self.size()).field("marks", &marks).finish_non_exhaustive()
     }
 }
 

@@ -48,23 +48,17 @@ pub fn noise(shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
 }
 
-/// A script with the names of the files that it writes or reads moved into a folder.
+/// A script with the files that it writes or reads moved into a folder: texts that are a name and an ending.
 pub fn in_folder(script: &str, folder: &std::path::Path) -> String {
-    let moved = |name: &str| folder.join(name).to_string_lossy().into_owned();
-    let mut script = script.to_owned();
-    for name in [
-        "feature_activations.jsonl",
-        "tensors.safetensors",
-        "activations.safetensors",
-        "my_documents.jsonl",
-        "trees.jsonl",
-        "tree.json",
-        "tree.svg",
-        "tree.html",
-        "tokens.csv",
-        "feature.html",
-    ] {
-        script = script.replace(&format!("\"{name}\""), &format!("{:?}", moved(name)));
-    }
-    script
+    const ENDINGS: [&str; 8] = ["jsonl", "json", "svg", "png", "html", "csv", "npy", "safetensors"];
+    let moved = |text: &str| {
+        let is_file = text.rsplit_once('.').is_some_and(|(_, ending)| ENDINGS.contains(&ending));
+        let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || "._".contains(c));
+        if is_file && is_name {
+            folder.join(text).to_string_lossy().replace('\\', "/")
+        } else {
+            text.to_owned()
+        }
+    };
+    script.split('"').map(moved).collect::<Vec<_>>().join("\"")
 }
