@@ -128,7 +128,7 @@ pub use sae::{
     Architecture, Feature, FeatureActivation, Features, LoadReport, Normalization, Sae, SaeConfig, SaeOptions,
 };
 pub use script::{
-    Completeness, Completion, CompletionKind, Completions, Help, HelpEntry, Host, Piece, PieceKind, Session,
-    Variable,
+    Completeness, Completion, CompletionKind, Completions, Help, HelpEntry, HelpText, Host, Inspection,
+    Piece, PieceKind, Session, Variable,
 };
 pub use tensors::{load_npy, load_safetensors, save_npy, save_safetensors};

@@ -21,6 +21,8 @@ pub trait EvcxrDisplay {
 impl<T: Shown> EvcxrDisplay for T {
     fn evcxr_text(&self) -> String {
         let block = |(mime, form): &(&str, String)| {
+            // A line that would end it does not begin with this.
+            let form = form.replace("\nEVCXR_END_CONTENT", "\n EVCXR_END_CONTENT");
             format!("EVCXR_BEGIN_CONTENT {mime}\n{form}\nEVCXR_END_CONTENT\n")
         };
         match Bundle::of(self).and_then(|bundle| bundle.forms()) {

@@ -3,7 +3,7 @@
 use crate::checkpoint::{Checkpoint, MOST_HEADER, NpyHeader};
 use crate::error::{Error, Result};
 use crate::files;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, WithDType};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -111,33 +111,54 @@ fn check_npy(path: &Path) -> Result<()> {
     }
 }
 
+/// The numbers of a tensor in their order, block by block: of a large one there may be no room for a copy.
+pub(crate) fn blocks<T: WithDType>(tensor: &Tensor, mut take: impl FnMut(&[T]) -> Result<()>) -> Result<()> {
+    const BLOCK: usize = 1 << 16;
+    let flat = tensor.flatten_all()?;
+    for start in (0..flat.elem_count()).step_by(BLOCK) {
+        let block = flat.narrow(0, start, BLOCK.min(flat.elem_count() - start))?;
+        take(&block.to_dtype(T::DTYPE)?.to_vec1::<T>()?)?;
+    }
+    Ok(())
+}
+
 /// Shape, type, a summary and a corner: `Tensor [3, 192] f32, mean 0.01, std 0.2, min -1.2, max 1.4` and some rows.
 pub fn describe(tensor: &Tensor) -> Result<String> {
     const ROWS: usize = 4;
     const COLUMNS: usize = 6;
-    let dtype = tensor.dtype().as_str();
+    let (dtype, count) = (tensor.dtype().as_str(), tensor.elem_count());
     let mut text = format!("Tensor {:?} {dtype}", tensor.dims());
-    let numbers = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-    if numbers.is_empty() {
+    if count == 0 {
         return Ok(text + ", empty");
     }
-    if numbers.len() > 1 {
-        let n = numbers.len() as f64;
-        let mean = numbers.iter().sum::<f64>() / n;
-        let std = (numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
-        let [min, max] = [f64::min, f64::max].map(|f| numbers.iter().copied().reduce(f).unwrap_or(f64::NAN));
-        let [mean, std, min, max] = [mean, std, min, max].map(short);
+    if count > 1 {
+        let (mut sum, mut squares, mut not_finite) = (0.0, 0.0, 0);
+        // As f64's own, these pass over what is no number.
+        let (mut min, mut max) = (f64::NAN, f64::NAN);
+        blocks::<f64>(tensor, |numbers| {
+            sum += numbers.iter().sum::<f64>();
+            min = numbers.iter().copied().fold(min, f64::min);
+            max = numbers.iter().copied().fold(max, f64::max);
+            not_finite += numbers.iter().filter(|x| !x.is_finite()).count();
+            Ok(())
+        })?;
+        let mean = sum / count as f64;
+        blocks::<f64>(tensor, |numbers| {
+            squares += numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
+            Ok(())
+        })?;
+        let [mean, std, min, max] = [mean, (squares / count as f64).sqrt(), min, max].map(short);
         text += &format!(", mean {mean}, std {std}, min {min}, max {max}");
-        let not_finite = numbers.iter().filter(|x| !x.is_finite()).count();
         if not_finite > 0 {
             text += &format!(", {not_finite} not finite");
         }
     }
     let columns = tensor.dims().last().copied().unwrap_or(1);
-    let rows = numbers.chunks(columns);
-    let n_rows = rows.len();
-    for row in rows.take(ROWS) {
-        let corner: Vec<_> = row.iter().take(COLUMNS).map(|x| format!("{:>10}", short(*x))).collect();
+    let (flat, n_rows) = (tensor.flatten_all()?, count / columns);
+    for row in 0..n_rows.min(ROWS) {
+        let corner = flat.narrow(0, row * columns, columns.min(COLUMNS))?;
+        let corner = corner.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let corner: Vec<_> = corner.iter().map(|x| format!("{:>10}", short(*x))).collect();
         text += &format!("\n  {}{}", corner.join(" "), if columns > COLUMNS { "  …" } else { "" });
     }
     if n_rows > ROWS {
@@ -190,5 +211,19 @@ mod tests {
         let text = describe(&tensor).unwrap();
         assert!(text.starts_with("Tensor [2, 10] f32, mean 9.5, std 5.766, min 0, max 19\n"), "{text}");
         assert!(text.contains("0          1          2"), "{text}");
+        // More than a block, in another order than in memory, and with what is no number.
+        let tensor = Tensor::arange(0f32, 200_000.0, &Device::Cpu).unwrap().reshape((1000, 200)).unwrap();
+        let text = describe(&tensor.t().unwrap()).unwrap();
+        assert!(
+            text.starts_with("Tensor [200, 1000] f32, mean 100000, std 57735, min 0, max 199999\n"),
+            "{text}"
+        );
+        assert!(text.contains("\n           1        201        401"), "{text}");
+        let text = describe(&Tensor::new(&[1f32, f32::NAN], &Device::Cpu).unwrap()).unwrap();
+        assert!(text.starts_with("Tensor [2] f32, mean NaN, std NaN, min 1, max 1, 1 not finite"), "{text}");
+        assert_eq!(
+            describe(&Tensor::new(3f32, &Device::Cpu).unwrap()).unwrap(),
+            "Tensor [] f32\n           3"
+        );
     }
 }

@@ -6,7 +6,7 @@ use crate::script::{Host, Session};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Room for values that are nested deeply, which scripts can build.
-const STACK: usize = 1 << 29;
+pub(super) const STACK: usize = 1 << 29;
 
 /// What a session is to do.
 type Job = Box<dyn FnOnce(&mut Session) + Send>;

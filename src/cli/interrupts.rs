@@ -22,6 +22,8 @@ struct State {
     is_idle: AtomicBool,
     /// There is a session that would be lost.
     has_session: AtomicBool,
+    /// Somebody else ends the program.
+    only_cancels: AtomicBool,
     /// How many signals what runs has been sent.
     sent: AtomicU32,
 }
@@ -51,7 +53,15 @@ impl Interrupts {
         line
     }
 
+    /// Lets no signal end the program: whoever calls this does so himself.
+    pub(super) fn only_cancel(&self) {
+        self.state.only_cancels.store(true, Ordering::SeqCst);
+    }
+
     fn signal(&self) {
+        if self.state.only_cancels.load(Ordering::SeqCst) {
+            return self.progress.cancel();
+        }
         if self.state.is_idle.load(Ordering::SeqCst) {
             // The line editor has the terminal in a mode of its own.
             let _ = crossterm::terminal::disable_raw_mode();

@@ -1,12 +1,14 @@
 //! The command line: what is typed, who does it, and what is printed. The only code that prints or exits.
 
 mod interrupts;
+mod output;
 mod progress;
 mod terminal;
 
 mod engine;
 mod kernel;
 mod notebook;
+mod question;
 mod repl;
 
 mod extract;
@@ -18,16 +20,15 @@ mod vector;
 
 pub use kernel::serve as serve_kernel;
 
-use crate::display::{Bundle, Shown, save};
+use crate::display::{Shown, save};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::script::{Host, Session};
+use crate::script::Session;
 use clap::{CommandFactory, Parser, Subcommand};
 use interrupts::Interrupts;
-use std::cell::RefCell;
+use output::Output;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
 use terminal::{print, show};
 
 /// What is typed.
@@ -97,9 +98,9 @@ pub fn main() -> ExitCode {
 
 /// Runs a command on a thread with room for values that are nested deeply, which scripts can build.
 fn with_deep_stack(command: Command) -> Result<()> {
-    const STACK: usize = 1 << 29;
     let interrupts = Interrupts::handled(progress::with_bar())?;
-    let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || run(command, &interrupts));
+    let thread =
+        std::thread::Builder::new().stack_size(engine::STACK).spawn(move || run(command, &interrupts));
     let thread = thread.map_err(|e| Error::invalid("the program", "a thread to run on", e))?;
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -108,69 +109,41 @@ fn run(command: Command, interrupts: &Interrupts) -> Result<()> {
     let progress = interrupts.progress();
     match command {
         Command::Repl => repl::run(interrupts),
-        Command::Kernel(arguments) => arguments.run(progress)?.map_or(Ok(()), |text| print(&text)),
+        Command::Kernel(arguments) => {
+            // A kernel is ended by a message, or by a signal that it takes itself.
+            interrupts.only_cancel();
+            arguments.run(progress)?.map_or(Ok(()), |text| print(&text))
+        }
         Command::Notebook(arguments) => print(&arguments.run()?),
         Command::Run { file, arguments } => {
-            let (mut session, lost) = session(progress);
-            session.run_file(&file, &arguments)?;
-            lost.take().map_or(Ok(()), Err)
+            let (mut session, output) = session(progress);
+            let value = session.run_file(&file, &arguments);
+            output.result(value).map(|_| ())
         }
         Command::Eval { expression } => {
-            let (mut session, lost) = session(progress);
-            if let Some(value) = session.eval(&expression)? {
-                show(&value)?;
-            }
-            lost.take().map_or(Ok(()), Err)
+            let (mut session, output) = session(progress);
+            let value = session.eval(&expression);
+            output.result(value)?.map_or(Ok(()), |value| show(&value))
         }
         Command::Extract(arguments) => print(&arguments.run(progress)?.to_string()),
         Command::Tree(arguments) => print(&arguments.run(progress)?),
         Command::Tokens(arguments) => print(&arguments.run(progress)?),
         Command::Saes(arguments) => print(&arguments.run()?),
-        Command::Help { name: None } => print(&session(progress).0.help().list()),
+        Command::Help { name: None } => print(&terminal::cut(&session(progress).0.help().list())),
         Command::Help { name: Some(name) } => match Arguments::command().find_subcommand_mut(&name) {
             Some(command) => {
                 let name = format!("saescope {name}");
                 print(&command.clone().bin_name(name).render_long_help().to_string())
             }
-            None => print(&session(progress).0.help().get(&name)?),
+            None => print(&terminal::help(&session(progress).0.help().get(&name)?)),
         },
     }
 }
 
-/// A session that prints to the standard output, and the error of the first line that could not be printed: a script
-/// goes on when nobody reads what it prints.
-fn session(progress: &Progress) -> (Session, Rc<RefCell<Option<Error>>>) {
-    let lost = Rc::new(RefCell::new(None));
-    let host = Output { lost: lost.clone(), progress: progress.clone() };
-    (Session::with_host(progress.clone(), host), lost)
-}
-
-/// The standard output and input, as a session sees them.
-struct Output {
-    lost: Rc<RefCell<Option<Error>>>,
-    progress: Progress,
-}
-
-impl Output {
-    fn keep(&self, written: Result<()>) {
-        if let Err(error) = written {
-            self.lost.borrow_mut().get_or_insert(error);
-        }
-    }
-}
-
-impl Host for Output {
-    fn print(&self, line: &str) {
-        self.keep(print(line));
-    }
-
-    fn display(&self, bundle: Bundle) {
-        self.keep(show(&bundle));
-    }
-
-    fn input(&self, prompt: &str) -> Result<String> {
-        terminal::input(prompt, &self.progress)
-    }
+/// A session that prints to the standard output.
+fn session(progress: &Progress) -> (Session, Output) {
+    let output = Output::new(progress);
+    (Session::with_host(progress.clone(), output.clone()), output)
 }
 
 /// Writes a value to a file and says so, or gives its text.

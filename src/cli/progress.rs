@@ -102,11 +102,11 @@ pub(super) fn of_download(done: u64, total: Option<u64>) -> String {
 }
 
 fn style_of_run() -> ProgressStyle {
-    style("{prefix}  {bar:30.cyan/dim} {percent:>3} %  {msg}  {eta} left")
+    style("{prefix}  {bar:30.cyan/dim} {percent:>3} %  {eta} left  {wide_msg}")
 }
 
 fn style_of_download() -> ProgressStyle {
-    style("{prefix}  {bar:30.cyan/dim} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left")
+    style("{prefix}  {bar:20.cyan/dim} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left")
 }
 
 fn style(template: &str) -> ProgressStyle {

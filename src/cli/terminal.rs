@@ -3,6 +3,7 @@
 use crate::display::Bundle;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::script::HelpText;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
@@ -20,8 +21,19 @@ pub(super) fn to_stderr(line: &str) {
 pub(super) fn show(bundle: &Bundle) -> Result<()> {
     match &bundle.ansi {
         Some(ansi) if in_colours(&std::io::stdout()) => print(ansi),
+        _ if std::io::stdout().is_terminal() => print(&harmless(&bundle.text)),
         _ => print(&bundle.text),
     }
+}
+
+/// A text without what a terminal would obey, such as a value that came out of a file.
+fn harmless(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' => c.to_string(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// An error with its place and what to do about it, to the standard error.
@@ -47,11 +59,51 @@ pub(super) fn in_colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Help, its paragraphs as wide as the terminal.
+pub(super) fn help(help: &HelpText) -> String {
+    let Some(columns) = columns() else { return help.to_string() };
+    let mut text = String::new();
+    for (signatures, markdown) in help.parts() {
+        text += &format!("{signatures}\n");
+        // What is between two fences is code.
+        for (i, part) in markdown.split("```").enumerate() {
+            if i % 2 == 1 {
+                text += &format!("\n```{part}```\n");
+                continue;
+            }
+            for paragraph in part.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty()) {
+                text += &format!("\n{}\n", textwrap::fill(&paragraph.replace('\n', " "), columns));
+            }
+        }
+        text.push('\n');
+    }
+    text.trim_end().to_owned()
+}
+
+/// Lines that are no longer than the terminal is wide.
+pub(super) fn cut(text: &str) -> String {
+    let Some(columns) = columns() else { return text.to_owned() };
+    let cut = |line: &str| match line.char_indices().nth(columns) {
+        Some(_) => line.chars().take(columns.saturating_sub(1)).chain(['…']).collect(),
+        None => line.to_owned(),
+    };
+    text.lines().map(cut).collect::<Vec<_>>().join("\n")
+}
+
+/// How wide the terminal is that the standard output is, if it is one.
+fn columns() -> Option<usize> {
+    let size = std::io::stdout().is_terminal().then(crossterm::terminal::size)?;
+    size.ok().map(|(columns, _)| usize::from(columns)).filter(|columns| *columns > 0)
+}
+
 /// A line from the standard input.
 pub(super) fn input(prompt: &str, progress: &Progress) -> Result<String> {
     let mut stdout = std::io::stdout();
     let written = write!(stdout, "{prompt}").and_then(|()| stdout.flush());
     written.map_err(Error::file("write", Path::new("standard output")))?;
+    if std::io::stdin().is_terminal() {
+        wait_for_line(progress)?;
+    }
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);
     progress.check()?;
@@ -59,4 +111,25 @@ pub(super) fn input(prompt: &str, progress: &Progress) -> Result<String> {
         0 => Err(Error::invalid("input", "a line", "the end of the standard input")),
         _ => Ok(line.trim_end_matches(['\n', '\r']).to_owned()),
     }
+}
+
+/// Waits until the terminal has a line to read, or somebody stops it.
+#[cfg(unix)]
+fn wait_for_line(progress: &Progress) -> Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    let stdin = std::io::stdin();
+    loop {
+        progress.check()?;
+        match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&WAIT)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            // What is wrong says the read.
+            _ => return Ok(()),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn wait_for_line(progress: &Progress) -> Result<()> {
+    progress.check()
 }

@@ -5,7 +5,7 @@ use super::text::chain;
 use super::{Part, Shown};
 use crate::error::Result;
 use crate::interpret::{DefinitionTree, LogitLens, ScaleSweep, ScoredToken, SimilarFeatures, TreeNode};
-use crate::plot::{number, percent, ratio, spaced_label, visible_line};
+use crate::plot::{Figure, number, percent, ratio, spaced_label, visible_line};
 use std::fmt::Write;
 
 /// The styles of every piece.
@@ -215,11 +215,16 @@ pub(super) fn page(title: &str, parts: &[Part]) -> Result<String> {
 
 /// A value among other things: its picture, if it has one, and what else there is to see of it.
 pub(super) fn inline(value: &dyn Shown) -> Result<Option<String>> {
-    let Some(figure) = value.preview() else { return Ok(value.html()) };
+    with_picture(value.preview().as_ref(), value.html())
+}
+
+/// A picture, and below it what unfolds to the HTML of the same value.
+pub(super) fn with_picture(figure: Option<&Figure>, html: Option<String>) -> Result<Option<String>> {
+    let Some(figure) = figure else { return Ok(html) };
     let svg = figure.svg()?;
     let svg = &svg[svg.find("<svg").unwrap_or_default()..];
     let picture = format!("<div style=\"overflow:auto;max-height:46em\">{svg}</div>");
-    Ok(Some(match value.html() {
+    Ok(Some(match html {
         Some(html) => format!("{picture}<details><summary>as text</summary>{html}</details>"),
         None => picture,
     }))

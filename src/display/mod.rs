@@ -104,7 +104,8 @@ pub struct Bundle {
     pub text: String,
     /// For a terminal with colours, where these say something.
     pub ansi: Option<String>,
-    /// For a notebook, with the picture in it if there is one; none where the text says it as well.
+    /// For a notebook, with the picture in it if there is one; none of what is nothing but a picture, and where the text
+    /// says it as well.
     pub html: Option<String>,
     /// The picture.
     pub figure: Option<Figure>,
@@ -122,12 +123,13 @@ impl Bundle {
     pub fn of(value: &dyn Shown) -> Result<Bundle> {
         let mut json = AtMost { bytes: Vec::new() };
         let whole = value.write_json(&mut json).is_ok();
-        let figure = value.preview();
+        let (figure, html) = (value.preview(), value.html());
+        let is_picture = figure.is_some() && html.is_none();
         Ok(Bundle {
             text: value.brief(),
             ansi: value.ansi(),
-            html: html::inline(value)?,
-            is_picture: figure.is_some() && value.html().is_none(),
+            html: if is_picture { None } else { html::with_picture(figure.as_ref(), html)? },
+            is_picture,
             figure,
             json: whole.then(|| String::from_utf8_lossy(&json.bytes).into_owned()),
         })
@@ -254,12 +256,27 @@ fn no_form(value: &dyn Shown, path: &Path) -> Error {
     .with_hint(format!("the extension says what to write: this is {}", value.title()))
 }
 
+/// A text inside of HTML.
+pub(crate) fn escape(text: &str) -> String {
+    html::escape(text)
+}
+
 /// A value among other things, as HTML; none where the text says it as well.
 ///
 /// # Errors
 /// A picture that cannot be drawn.
 pub(crate) fn inline(value: &dyn Shown) -> Result<Option<String>> {
     html::inline(value)
+}
+
+/// A text as HTML, in its lines.
+pub(crate) fn preformatted(text: &str) -> String {
+    html::preformatted(text)
+}
+
+/// How many of `n` elements are not among the first `shown`, as HTML; empty if all are.
+pub(crate) fn more(n: usize, shown: usize) -> String {
+    html::more(n, shown, "elements")
 }
 
 /// Parts one below another, as HTML.
@@ -276,12 +293,15 @@ pub(crate) enum Cell {
     Text(String),
     /// Of about four digits.
     Number(f64),
+    /// HTML, such as a picture.
+    Html(String),
 }
 
 /// A table as HTML, the first of `n` rows.
 pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>], n: usize) -> String {
     let cell = |cell: &Cell| match cell {
         Cell::Text(text) => html::escape(text),
+        Cell::Html(html) => html.clone(),
         Cell::Number(x) if x.fract() == 0.0 && x.abs() < 1e15 => x.to_string(),
         Cell::Number(x) => number(*x),
     };

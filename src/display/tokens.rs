@@ -75,6 +75,20 @@ pub(super) fn ansi(tokens: &ColoredTokens, largest: f32) -> String {
     text
 }
 
+impl std::fmt::Display for ColoredTokens {
+    /// The text, and the numbers of the tokens that have one, behind them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.title.is_empty() {
+            write!(f, "{}, at most {:.3}\n  ", visible_line(&self.title), self.largest())?;
+        }
+        for (token, value) in self.tokens.iter().zip(&self.values) {
+            let token = visible_line(token);
+            if *value == 0.0 { write!(f, "{token}")? } else { write!(f, "{token}[{value:.2}]")? }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +105,6 @@ mod tests {
         let ansi = ansi(&colored, 2.0);
         assert!(ansi.contains("<b>\u{1b}[48;2;208;57;43;97m a⏎b\u{1b}[0m"), "{ansi:?}");
         assert!(ansi.contains(";30m␛[31m\u{1b}[0m"), "{ansi:?}");
+        assert_eq!(colored.to_string(), "f, at most 2.000\n  [1.00]<b> a⏎b[-2.00]␛[31m[0.50]");
     }
 }

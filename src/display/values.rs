@@ -9,7 +9,8 @@ use crate::plot::{Figure, number};
 use crate::registry::Saes;
 use crate::sae::{Feature, Features, Sae};
 use crate::tensors;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, WithDType};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::io::Write;
 
@@ -88,7 +89,13 @@ impl Shown for Feature {
 
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {
         let (encoder, decoder) = (floats(&self.encoder)?, floats(&self.decoder)?);
-        to_json(&json!({ "index": self.index, "encoder": encoder, "decoder": decoder }), out)
+        #[derive(Serialize)]
+        struct Whole {
+            index: usize,
+            encoder: Vec<f32>,
+            decoder: Vec<f32>,
+        }
+        to_json(&Whole { index: self.index, encoder, decoder }, out)
     }
 }
 
@@ -121,8 +128,14 @@ impl Shown for Features {
     }
 
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        let (features, values): (Vec<_>, Vec<_>) = (0..self.len()).map(|pos| self.at(pos)).unzip();
-        to_json(&json!({ "d_sae": self.d_sae(), "active_features": features, "activations": values }), out)
+        #[derive(Serialize)]
+        struct Whole<'a> {
+            d_sae: usize,
+            active_features: Vec<&'a [u32]>,
+            activations: Vec<&'a [f32]>,
+        }
+        let (active_features, activations) = (0..self.len()).map(|pos| self.at(pos)).unzip();
+        to_json(&Whole { d_sae: self.d_sae(), active_features, activations }, out)
     }
 }
 
@@ -159,24 +172,30 @@ impl Shown for Tensor {
         tensors::describe(self).unwrap_or_else(|_| format!("Tensor {:?}", self.dims()))
     }
 
-    /// Shape, type, and all numbers row by row.
+    /// Shape, type, and all numbers in one row.
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        let put = |out: &mut dyn Write, text: &str| {
-            out.write_all(text.as_bytes()).map_err(|e| Error::invalid("JSON", "room to write it to", e))
-        };
         let (dtype, shape) = (self.dtype().as_str(), self.dims());
-        put(out, &format!("{{ \"dtype\": \"{dtype}\", \"shape\": {shape:?}, \"values\": "))?;
-        // Nothing is made of a large tensor that there is no room for: row by row.
-        put(out, "[")?;
-        let rows = if self.rank() == 0 { self.reshape((1, 1))? } else { self.reshape((self.dims()[0], ()))? };
-        for i in 0..rows.dim(0)? {
-            let row = floats(&rows.get(i)?)?;
-            let row: Vec<_> = row.iter().map(|x| json!(x).to_string()).collect();
-            put(out, if i > 0 { ", " } else { "" })?;
-            put(out, &row.join(", "))?;
+        put(out, &format!("{{ \"dtype\": \"{dtype}\", \"shape\": {shape:?}, \"values\": ["))?;
+        match self.dtype() {
+            DType::U8 | DType::U32 | DType::I64 => put_numbers::<i64>(self, out)?,
+            DType::F64 => put_numbers::<f64>(self, out)?,
+            _ => put_numbers::<f32>(self, out)?,
         }
         put(out, "] }\n")
     }
+}
+
+fn put(out: &mut dyn Write, text: &str) -> Result<()> {
+    out.write_all(text.as_bytes()).map_err(|e| Error::invalid("JSON", "room to write it to", e))
+}
+
+fn put_numbers<T: WithDType + Serialize>(tensor: &Tensor, out: &mut dyn Write) -> Result<()> {
+    let mut is_first = true;
+    tensors::blocks::<T>(tensor, |numbers| {
+        let numbers: Vec<_> = numbers.iter().map(|x| json!(x).to_string()).collect();
+        put(out, if std::mem::take(&mut is_first) { "" } else { ", " })?;
+        put(out, &numbers.join(", "))
+    })
 }
 
 impl Shown for Saes {
@@ -227,7 +246,7 @@ fn floats(x: &Tensor) -> Result<Vec<f32>> {
 }
 
 /// The plain fields of a configuration.
-fn facts(cfg: &impl serde::Serialize) -> Vec<(String, String)> {
+fn facts(cfg: &impl Serialize) -> Vec<(String, String)> {
     let Ok(Value::Object(fields)) = serde_json::to_value(cfg) else { return Vec::new() };
     let plain = |value: Value| match value {
         Value::Null => None,

@@ -51,7 +51,8 @@ pub struct Example {
 }
 
 /// Where a feature is most active in the records of a feature dataset: SAE dashboards' "max activating examples". Of equal
-/// activations, the first record comes first.
+/// activations, the first record comes first. A BOS is neither an example nor counted: behind it every context looks the
+/// same.
 ///
 /// # Errors
 /// A record that cannot be read; an interrupt.
@@ -66,17 +67,19 @@ pub fn max_activating_examples(
         progress.check()?;
         let record = record?;
         let values = record.activations_of(feature);
-        found.tokens += values.len() as u64;
-        found.active += values.iter().filter(|value| **value != 0.0).count() as u64;
+        let skipped = usize::from(record.begins_with_bos());
+        let counted = || values.iter().copied().enumerate().skip(skipped);
+        found.tokens += counted().count() as u64;
+        let active = || counted().filter(|(_, value)| *value != 0.0);
+        found.active += active().count() as u64;
         // The first of the largest.
-        let largest = values.iter().copied().enumerate().filter(|(_, value)| *value != 0.0);
-        let largest = largest.reduce(|best, next| if next.1.abs() > best.1.abs() { next } else { best });
+        let largest = active().reduce(|best, next| if next.1.abs() > best.1.abs() { next } else { best });
         if let Some((pos, value)) = largest {
             let place = found.examples.partition_point(|example| example.value.abs() >= value.abs());
             if place < options.top {
                 let (start, end) = (
                     pos.saturating_sub(options.buffer),
-                    values.len().min(pos.saturating_add(options.buffer + 1)),
+                    pos.saturating_add(options.buffer).saturating_add(1),
                 );
                 let tokens = record.colored_tokens(feature).slice(start, end);
                 found.examples.insert(place, Example { record: found.records, pos, value, tokens });
@@ -114,21 +117,21 @@ impl FeatureDensity {
     }
 }
 
-/// Counts how often each of `d_sae` features is active in the records of a feature dataset. With `skip_bos` the first token
-/// of each record is not counted: behind a BOS every context looks the same.
+/// Counts how often each of `d_sae` features is active in the records of a feature dataset. A BOS is not counted: behind it
+/// every context looks the same.
 ///
 /// # Errors
 /// A record that cannot be read, or with a feature beyond `d_sae`; an interrupt.
 pub fn feature_density(
     records: impl IntoIterator<Item = Result<FeatureRecord>>,
     d_sae: usize,
-    skip_bos: bool,
     progress: &Progress,
 ) -> Result<FeatureDensity> {
     let mut density = FeatureDensity { tokens: 0, active: vec![0; d_sae] };
     for record in records {
         progress.check()?;
-        for active in record?.active_features.iter().skip(usize::from(skip_bos)) {
+        let record = record?;
+        for active in record.active_features.iter().skip(usize::from(record.begins_with_bos())) {
             density.tokens += 1;
             for feature in active {
                 let count = density.active.get_mut(*feature as usize).ok_or_else(|| {
@@ -215,15 +218,28 @@ mod tests {
     #[test]
     fn densities_are_fractions_of_tokens() {
         let records = || [record(&[1.0, 2.0, 0.0]), record(&[1.0, 0.0])];
-        let density = feature_density(records(), 9, false, &Progress::default()).unwrap();
+        let density = feature_density(records(), 9, &Progress::default()).unwrap();
         assert_eq!((density.tokens, density.active[7], density.dead()), (5, 3, 8));
         assert_eq!((density.densities()[7], density.mean_l0()), (0.6, 0.6));
-        let density = feature_density(records(), 9, true, &Progress::default()).unwrap();
-        assert_eq!((density.tokens, density.active[7]), (3, 1));
-        let error = feature_density(records(), 7, true, &Progress::default()).unwrap_err();
+        let error = feature_density(records(), 7, &Progress::default()).unwrap_err();
         assert!(error.to_string().contains("at most 6 (d_sae = 7), got 7"), "{error}");
         let stopped = Progress::default();
         stopped.cancel();
-        assert!(feature_density(records(), 9, true, &stopped).unwrap_err().is_interrupted());
+        assert!(feature_density(records(), 9, &stopped).unwrap_err().is_interrupted());
+    }
+
+    #[test]
+    fn a_bos_is_neither_an_example_nor_counted() {
+        let with_bos = |values: &[f32]| {
+            let record = record(values)?;
+            Ok(FeatureRecord { offsets: [0].into_iter().chain(0..values.len() - 1).collect(), ..record })
+        };
+        let records = || [with_bos(&[9.0, 1.0, 0.0]), with_bos(&[9.0])];
+        let found =
+            max_activating_examples(records(), 7, &ExampleOptions::default(), &Progress::default()).unwrap();
+        assert_eq!((found.tokens, found.active, found.examples.len()), (3, 2, 2));
+        assert_eq!((found.examples[0].value, found.examples[1].value), (9.0, 1.0));
+        let density = feature_density(records(), 9, &Progress::default()).unwrap();
+        assert_eq!((density.tokens, density.active[7]), (3, 2));
     }
 }

@@ -35,13 +35,13 @@ impl ColoredTokens {
         self.values.iter().filter(|x| x.is_finite()).fold(0.0, |largest, x| x.abs().max(largest))
     }
 
-    /// The tokens from `start` up to `end`, without it.
+    /// The tokens from `start` up to `end`, without it, as far as there are any.
     pub(super) fn slice(&self, start: usize, end: usize) -> Self {
-        ColoredTokens {
-            title: self.title.clone(),
-            tokens: self.tokens[start..end].to_vec(),
-            values: self.values[start..end].to_vec(),
+        fn part<T: Clone>(all: &[T], start: usize, end: usize) -> Vec<T> {
+            all.iter().take(end).skip(start).cloned().collect()
         }
+        let (tokens, values) = (part(&self.tokens, start, end), part(&self.values, start, end));
+        ColoredTokens { title: self.title.clone(), tokens, values }
     }
 }
 
@@ -56,6 +56,11 @@ impl FeatureRecord {
             chars[(*start).min(end)..end].iter().collect()
         };
         self.offsets.iter().zip(ends).map(token).collect()
+    }
+
+    /// Whether the first token is a BOS: it stands before the text, where the second one begins too.
+    pub fn begins_with_bos(&self) -> bool {
+        matches!(self.offsets[..], [0, 0, ..])
     }
 
     /// The activation of one feature at every token, `[pos]`: 0 where it is not above the threshold.
@@ -73,20 +78,6 @@ impl FeatureRecord {
     }
 }
 
-impl std::fmt::Display for ColoredTokens {
-    /// The text, and the numbers of the tokens that have one, behind them.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if !self.title.is_empty() {
-            write!(f, "{}, at most {:.3}\n  ", self.title, self.largest())?;
-        }
-        for (token, value) in self.tokens.iter().zip(&self.values) {
-            let token = token.replace('\n', "⏎");
-            if *value == 0.0 { write!(f, "{token}")? } else { write!(f, "{token}[{value:.2}]")? }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,11 +91,16 @@ mod tests {
             active_features: vec![vec![], vec![3, 9], vec![9], vec![], vec![1], vec![]],
             activations: vec![vec![], vec![0.5, 2.0], vec![-3.0], vec![], vec![1.0], vec![]],
         };
+        assert!(
+            record.begins_with_bos()
+                && !FeatureRecord { offsets: vec![0], ..record.clone() }.begins_with_bos()
+        );
         assert_eq!(record.str_tokens(), ["", "n", "é ", "", "🙂", "!"]);
         assert_eq!(record.activations_of(9), [0.0, 2.0, -3.0, 0.0, 0.0, 0.0]);
         let colored = record.colored_tokens(9);
         assert_eq!(colored.largest(), 3.0);
         assert_eq!(colored.to_string(), "feature 9, at most 3.000\n  n[2.00]é [-3.00]🙂!");
+        assert_eq!(colored.slice(4, usize::MAX).tokens, ["🙂", "!"]);
         assert!(ColoredTokens::new("", vec![String::new()], vec![]).is_err());
     }
 }

@@ -1,14 +1,14 @@
 //! Completion and inspection: what may stand at a place in a script, and what is known of the name there.
 
-use super::help::{Help, plain_types};
+use super::help::{Help, HelpText, is_word, plain_comment, plain_types};
 use super::lexer::{self, Piece, PieceKind};
-use super::show;
+use super::{options, show};
 use crate::aliases::model_names;
 use crate::demo;
 use crate::hooks::ActivationCache;
 use crate::model::Model;
 use crate::registry::Registry;
-use rhai::{Dynamic, Engine, Map, Scope};
+use rhai::{Dynamic, Engine, Map, Scope, ScriptFnMetadata};
 use std::path::Path;
 
 /// The words of the language.
@@ -79,11 +79,45 @@ impl CompletionKind {
     }
 }
 
+/// What is known of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inspection {
+    /// The help of a function, or of properties and methods.
+    Help(HelpText),
+    /// The type and the value of a variable.
+    Variable(String),
+}
+
+impl std::fmt::Display for Inspection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Inspection::Help(help) => write!(f, "{help}"),
+            Inspection::Variable(text) => f.write_str(text),
+        }
+    }
+}
+
+/// A function that was written in the session.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Written {
+    name: String,
+    signature: String,
+    comment: String,
+}
+
+impl Written {
+    pub(super) fn of(function: ScriptFnMetadata) -> Self {
+        let signature = format!("{}({})", function.name, function.params.join(", "));
+        Written { name: function.name.to_owned(), signature, comment: plain_comment(&function.comments) }
+    }
+}
+
 /// A session, as far as completion looks at it.
 pub(super) struct Place<'a> {
     pub(super) engine: &'a Engine,
     pub(super) scope: &'a Scope<'static>,
     pub(super) help: &'a Help,
+    pub(super) written: Vec<Written>,
 }
 
 impl Place<'_> {
@@ -113,7 +147,7 @@ impl Place<'_> {
     }
 
     /// What is known of the name at, or before, the place `cursor`.
-    pub(super) fn inspect(&self, script: &str, cursor: usize) -> Option<String> {
+    pub(super) fn inspect(&self, script: &str, cursor: usize) -> Option<Inspection> {
         let cursor = floor(script, cursor);
         let pieces = lexer::pieces(self.engine, script);
         let is_name = |piece: &&Piece| matches!(piece.kind, PieceKind::Name | PieceKind::Call);
@@ -129,29 +163,29 @@ impl Place<'_> {
     }
 
     /// What is known of the name that a piece is.
-    fn explain(&self, script: &str, pieces: &[Piece], piece: &Piece) -> Option<String> {
+    fn explain(&self, script: &str, pieces: &[Piece], piece: &Piece) -> Option<Inspection> {
         let name = &script[piece.range.clone()];
         let before = &pieces[..pieces.iter().position(|p| p == piece)?];
         let owner = before.split_last().filter(|(point, _)| is_point(&script[point.range.clone()]));
-        match owner {
-            None => {
-                if let Some(value) = self.scope.get(name) {
-                    return Some(format!("{name}: {}\n\n{}", type_of(self.engine, value), show::text(value)));
-                }
-            }
-            Some((_, owner)) => {
-                if let Some(Known::Value(owner)) = self.known(script, owner)
-                    && let Some(value) = owner.read_lock::<Map>().and_then(|map| map.get(name).cloned())
-                {
-                    return Some(format!(
-                        "{name}: {}\n\n{}",
-                        type_of(self.engine, &value),
-                        show::text(&value)
-                    ));
-                }
-            }
+        let value = match owner {
+            None => self.scope.get(name).cloned(),
+            Some((_, owner)) => match self.known(script, owner) {
+                Some(Known::Value(owner)) => owner.read_lock::<Map>().and_then(|map| map.get(name).cloned()),
+                _ => None,
+            },
+        };
+        if let Some(value) = value {
+            let text = format!("{name}: {}\n\n{}", type_of(self.engine, &value), show::text(&value));
+            return Some(Inspection::Variable(text));
         }
-        self.help.get(name).ok()
+        let mut written = self.written.iter().filter(|function| function.name == name).peekable();
+        let help = match written.peek() {
+            Some(_) => {
+                HelpText::of(written.map(|function| (function.signature.clone(), function.comment.clone())))
+            }
+            None => self.help.get(name).ok()?,
+        };
+        Some(Inspection::Help(help))
     }
 
     /// Names that may stand behind these pieces.
@@ -175,6 +209,11 @@ impl Place<'_> {
             kind: CompletionKind::Function,
             detail: signature.to_owned(),
         }));
+        found.extend(self.written.iter().map(|function| Completion {
+            text: function.name.clone(),
+            kind: CompletionKind::Function,
+            detail: function.signature.clone(),
+        }));
         let keywords = KEYWORDS.iter().map(|word| Completion {
             text: (*word).to_owned(),
             kind: CompletionKind::Keyword,
@@ -188,8 +227,12 @@ impl Place<'_> {
     fn members(&self, script: &str, before: &[Piece]) -> Vec<Completion> {
         let (type_name, keys) = match self.known(script, before) {
             Some(Known::Value(value)) => {
+                // Others are reached by `map["a key"]` only.
+                let is_name =
+                    |key: &str| !key.is_empty() && is_word(key) && !key.starts_with(|c: char| c.is_numeric());
                 let keys: Vec<_> = value.read_lock::<Map>().map_or(Vec::new(), |map| {
-                    map.iter().map(|(key, value)| (key.to_string(), type_of(self.engine, value))).collect()
+                    let keys = map.iter().filter(|(key, _)| is_name(key));
+                    keys.map(|(key, value)| (key.to_string(), type_of(self.engine, value))).collect()
                 });
                 (type_of(self.engine, &value), keys)
             }
@@ -270,7 +313,7 @@ impl Place<'_> {
         };
         let option =
             |(name, detail)| Completion { text: format!("{name}: "), kind: CompletionKind::Option, detail };
-        self.help.options_of(function).into_iter().map(option).collect()
+        options::of_function(function).into_iter().map(option).collect()
     }
 
     /// What may stand in a text that begins at `start`, behind these pieces: names where the function is known, else
@@ -308,7 +351,9 @@ impl Place<'_> {
             }
             _ => {}
         }
-        if typed.starts_with("blocks.") || typed.starts_with("hook_") || typed.starts_with("ln_final") {
+        if self.takes_hooks(script, before)
+            || ["blocks.", "hook_", "ln_final"].iter().any(|hook| typed.starts_with(hook))
+        {
             let models =
                 self.scope.iter().filter_map(|(_, _, value)| value.read_lock::<Model>().map(|m| m.clone()));
             let hooks = models.flat_map(|model| model.cfg().hook_points().all());
@@ -316,6 +361,20 @@ impl Place<'_> {
         }
         let folder = typed.rfind('/').map_or(0, |slash| slash + 1);
         (start + folder, paths(&typed[..folder]))
+    }
+
+    /// Whether a text behind these pieces is the name of a hook: behind the text that a model is run on, alone, in an array
+    /// or as the key of a map.
+    fn takes_hooks(&self, script: &str, before: &[Piece]) -> bool {
+        let text = |piece: &Piece| &script[piece.range.clone()];
+        let inner = enclosing(script, before, "[").or_else(|| enclosing(script, before, "#{"));
+        let before = inner.map_or(before, |inner| &before[..inner]);
+        let Some(call) = enclosing(script, before, "(") else { return false };
+        let Some((function, owner)) = before[..call].split_last() else { return false };
+        // `run_with_cache(model, text, hooks)` has an argument more than `model.run_with_cache(text, hooks)`.
+        let is_method = owner.last().is_some_and(|point| is_point(text(point)));
+        let commas = before[call..].iter().filter(|piece| text(piece) == ",").count();
+        ["run_with_cache", "run_with_hooks"].contains(&text(function)) && commas > usize::from(!is_method)
     }
 
     /// Releases, or the ids of the release that is the first argument.

@@ -31,27 +31,44 @@ pub struct HelpEntry {
     pub text: String,
 }
 
+/// How something is called, and what it does; of several types each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HelpText {
+    /// Signatures, a line each, and a text in Markdown.
+    parts: Vec<(String, String)>,
+}
+
+impl HelpText {
+    pub(super) fn of(parts: impl Iterator<Item = (String, String)>) -> Self {
+        HelpText { parts: parts.collect() }
+    }
+
+    /// The signatures, a line each, and the text, in Markdown, of each type.
+    pub fn parts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parts.iter().map(|(signatures, text)| (signatures.as_str(), text.as_str()))
+    }
+
+    /// In Markdown.
+    pub fn markdown(&self) -> String {
+        let part = |(signatures, text): &(String, String)| format!("```text\n{signatures}\n```\n\n{text}");
+        self.parts.iter().map(part).collect::<Vec<_>>().join("\n\n")
+    }
+}
+
+impl std::fmt::Display for HelpText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let part =
+            |(signatures, text): &(String, String)| format!("{signatures}\n\n{text}").trim_end().to_owned();
+        f.write_str(&self.parts.iter().map(part).collect::<Vec<_>>().join("\n\n"))
+    }
+}
+
 impl HelpEntry {
     /// The first sentence.
     pub fn summary(&self) -> String {
         let paragraph = self.text.split("\n\n").next().unwrap_or_default().replace('\n', " ");
         let sentence = paragraph.split_once(". ").map_or(paragraph.as_str(), |(sentence, _)| sentence);
         sentence.trim_end_matches('.').to_owned()
-    }
-
-    /// The options that the doc comment names, with what it says of each.
-    fn options(&self) -> Vec<(&str, &str)> {
-        let Some((_, options)) = self.text.split_once("Options") else { return Vec::new() };
-        let options = options.split("```").next().unwrap_or_default();
-        let mut names: Vec<(&str, &str)> = Vec::new();
-        let mut parts = options.split('`').skip(1);
-        while let (Some(name), Some(after)) = (parts.next(), parts.next()) {
-            if !names.iter().any(|(known, _)| *known == name) && is_word(name) && !name.is_empty() {
-                let note = after.trim_start().strip_prefix('(').and_then(|note| note.split_once(')'));
-                names.push((name, note.map_or("", |(note, _)| note)));
-            }
-        }
-        names
     }
 
     /// The examples in the doc comment.
@@ -131,7 +148,7 @@ impl Help {
     ///
     /// # Errors
     /// A name that nothing has.
-    pub fn get(&self, name: &str) -> Result<String, Error> {
+    pub fn get(&self, name: &str) -> Result<HelpText, Error> {
         let bare = name.trim_start_matches('.');
         // `Tensor.sum` asks about one of several.
         let (owner, bare) = bare.split_once('.').map_or((None, bare), |(owner, bare)| (Some(owner), bare));
@@ -153,8 +170,7 @@ impl Help {
             let known = near.map_or_else(|| self.containing(bare), |near| vec![near.to_owned()]);
             return Err(Error::unknown("function", name, known));
         }
-        let texts = found.into_iter().map(|(signatures, text)| format!("{signatures}\n\n{text}"));
-        Ok(texts.collect::<Vec<_>>().join("\n\n"))
+        Ok(HelpText::of(found.into_iter().map(|(signatures, text)| (signatures, text.to_owned()))))
     }
 
     /// Functions, and below each type its properties and methods, with the beginning of what each does, a line each.
@@ -262,7 +278,7 @@ impl Help {
 
     /// The functions that are called by their name alone, with a signature each.
     pub(super) fn functions(&self) -> impl Iterator<Item = (&str, &str)> {
-        let functions = self.entries().filter(|entry| entry.owner.is_none());
+        let functions = self.entries().filter(|entry| entry.owner.is_none() && is_word(&entry.name));
         functions.map(|entry| (entry.name.as_str(), entry.signatures.first().map_or("", String::as_str)))
     }
 
@@ -272,20 +288,6 @@ impl Help {
         let keys = [(format!(".{name}"), owner.clone()), (name.to_owned(), owner), (name.to_owned(), None)];
         let entry = keys.iter().find_map(|key| self.entries.get(key))?;
         entry.signatures.iter().find_map(|form| form.rsplit_once("-> ").map(|(_, gives)| gives.to_owned()))
-    }
-
-    /// The options of a function, those that it shares with others included.
-    pub(super) fn options_of(&self, function: &str) -> Vec<(String, String)> {
-        let named = |name: &str| self.entries().filter(move |entry| entry.name == name).collect::<Vec<_>>();
-        let mut options = Vec::new();
-        for (name, note) in named(function).iter().flat_map(|entry| entry.options()) {
-            let shared = named(name);
-            if shared.is_empty() {
-                options.push((name, note));
-            }
-            options.extend(shared.iter().flat_map(|other| other.options()));
-        }
-        options.into_iter().map(|(name, note)| (name.to_owned(), note.to_owned())).collect()
     }
 
     fn containing(&self, part: &str) -> Vec<String> {
@@ -306,10 +308,10 @@ impl HelpEntry {
 pub(super) fn register(engine: &mut Engine, help: Help) {
     let list = help.clone();
     engine.register_fn("help", move || list.list());
-    engine.register_fn("help", move |name: &str| super::script(help.get(name)));
+    engine.register_fn("help", move |name: &str| super::script(help.get(name).map(|text| text.to_string())));
 }
 
-fn is_word(name: &str) -> bool {
+pub(super) fn is_word(name: &str) -> bool {
     name.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
@@ -355,8 +357,8 @@ pub(super) fn plain_types(text: &str) -> String {
 }
 
 /// A doc comment without its slashes.
-fn plain_comment(lines: &[String]) -> String {
-    let lines = lines.iter().flat_map(|block| block.lines());
+pub(super) fn plain_comment(lines: &[impl AsRef<str>]) -> String {
+    let lines = lines.iter().flat_map(|block| block.as_ref().lines());
     let lines = lines.map(|line| line.trim_start().trim_start_matches("///"));
     lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n").trim().to_owned()
 }

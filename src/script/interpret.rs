@@ -23,7 +23,7 @@ pub(super) fn register(engine: &mut Engine) {
 /// The options of `similar_features`.
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct SimilarOptions {
+pub(super) struct SimilarOptions {
     top: usize,
 }
 

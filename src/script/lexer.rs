@@ -70,6 +70,11 @@ pub(super) fn pieces(engine: &Engine, script: &str) -> Vec<Piece> {
 
 /// Whether a script is whole.
 pub(super) fn completeness(engine: &Engine, script: &str) -> Completeness {
+    let compiled = engine.compile(script);
+    // The lexer counts columns in 16 bits: of a longer line it tells nothing.
+    if script.lines().any(|line| line.len() > usize::from(u16::MAX)) {
+        return if compiled.is_ok() { Completeness::Complete } else { Completeness::Invalid };
+    }
     let lexed = lex(engine, script);
     if lexed.is_unbalanced {
         return Completeness::Invalid;
@@ -78,10 +83,10 @@ pub(super) fn completeness(engine: &Engine, script: &str) -> Completeness {
     if !lexed.open.is_empty() || lexed.is_inside {
         return more;
     }
-    let Err(error) = engine.compile(script) else { return Completeness::Complete };
+    let Err(error) = compiled else { return Completeness::Complete };
     // What is missing at the end can still come.
     let end = script.trim_end().len();
-    let at_end = byte_of(script, error.1).is_none_or(|at| at >= end);
+    let at_end = Places::of(script).byte(error.1).is_none_or(|at| at >= end);
     let is_eof = matches!(*error.0, ParseErrorType::UnexpectedEOF);
     if is_eof || at_end && !script.trim().is_empty() { more } else { Completeness::Invalid }
 }
@@ -93,10 +98,11 @@ fn lex(engine: &Engine, script: &str) -> Lexed {
     let mut lexed = Lexed { pieces: Vec::new(), open: Vec::new(), is_unbalanced: false, is_inside: false };
     // The texts that an expression `${…}` interrupts, by how many brackets were open before it.
     let mut interrupted: Vec<usize> = Vec::new();
+    let mut places = Places::of(script);
     for (token, position) in tokens.by_ref() {
         // An empty end of a text has no place of its own: it is behind the bracket.
         let behind = lexed.pieces.last().map_or(0, |last| last.range.start + 1);
-        let start = byte_of(script, position).unwrap_or_else(|| script.ceil_char_boundary(behind));
+        let start = places.byte(position).unwrap_or_else(|| script.ceil_char_boundary(behind));
         // Where something is left open the lexer may say the same for ever.
         if matches!(token, Token::EOF) || start >= script.len() || start < behind {
             break;
@@ -176,13 +182,34 @@ fn kind_of(token: &Token) -> PieceKind {
     }
 }
 
-/// The byte of a script at a line and a column of characters; none for no place.
-fn byte_of(script: &str, position: Position) -> Option<usize> {
-    let (line, column) = (position.line()?, position.position().unwrap_or(1));
-    let start: usize = script.split_inclusive('\n').take(line - 1).map(str::len).sum();
-    let text = script.get(start..)?;
-    let ahead = text.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum::<usize>();
-    Some(start + ahead)
+/// The bytes at places of a script that follow one another.
+struct Places<'a> {
+    script: &'a str,
+    /// The line and the column, in characters from 1, of the last place.
+    place: (usize, usize),
+    at: usize,
+}
+
+impl<'a> Places<'a> {
+    fn of(script: &'a str) -> Self {
+        Places { script, place: (1, 1), at: 0 }
+    }
+
+    /// The byte at a place; none for no place.
+    fn byte(&mut self, position: Position) -> Option<usize> {
+        let wanted = (position.line()?, position.position().unwrap_or(1));
+        if wanted < self.place {
+            *self = Places::of(self.script);
+        }
+        for c in self.script[self.at..].chars() {
+            if self.place >= wanted {
+                break;
+            }
+            self.at += c.len_utf8();
+            self.place = if c == '\n' { (self.place.0 + 1, 1) } else { (self.place.0, self.place.1 + 1) };
+        }
+        Some(self.at)
+    }
 }
 
 #[cfg(test)]
@@ -220,9 +247,24 @@ mod tests {
             ("x ?[", Completeness::Incomplete { depth: 1 }),
             ("if true { 1 } else {", Completeness::Incomplete { depth: 1 }),
         ];
-        for (script, expected) in cases {
-            assert_eq!(completeness(&engine, script), expected, "{script:?}");
+        // Longer than the lexer can count: it is evaluated, and says itself what is wrong.
+        let long = "1, ".repeat(30_000);
+        let long =
+            [(format!("[{long}]"), Completeness::Complete), (format!("[{long}"), Completeness::Invalid)];
+        for (script, expected) in
+            long.iter().map(|(script, expected)| (script.as_str(), *expected)).chain(cases)
+        {
+            assert_eq!(completeness(&engine, script), expected, "{script:.80}");
         }
+    }
+
+    #[test]
+    fn many_lines_take_no_long_time() {
+        let engine = Engine::new();
+        let script = "let x = f(\"é\", 1);\n".repeat(20_000);
+        let start = std::time::Instant::now();
+        assert_eq!(pieces(&engine, &script).len(), 10 * 20_000);
+        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     }
 
     #[test]

@@ -27,8 +27,8 @@ mod sae;
 mod tensor;
 mod trees;
 
-pub use complete::{Completion, CompletionKind, Completions};
-pub use help::{Help, HelpEntry};
+pub use complete::{Completion, CompletionKind, Completions, Inspection};
+pub use help::{Help, HelpEntry, HelpText};
 pub use host::Host;
 pub use lexer::{Completeness, Piece, PieceKind};
 pub use session::{Session, Variable};

@@ -18,7 +18,7 @@ pub(super) fn register(engine: &mut Engine) {
 /// The options of `to_tokens`.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct TokenOptions {
+pub(super) struct TokenOptions {
     prepend_bos: Option<bool>,
 }
 

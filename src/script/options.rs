@@ -1,7 +1,16 @@
 //! Object maps as option structs: `#{ max_examples: 10 }`.
 
+use super::interpret::SimilarOptions;
+use super::model::TokenOptions;
 use super::{ScriptResult, script};
+use crate::dataset::DatasetOptions;
 use crate::error::Error;
+use crate::extract::{CheckOptions, ExampleOptions, ExtractOptions};
+use crate::interpret::{LogitLensOptions, TokenListOptions, TreeOptions, TreesOptions, VectorOptions};
+use crate::model::{GenerateOptions, ModelOptions};
+use crate::plot::{HeatmapOptions, HistogramOptions, PlotOptions};
+use crate::registry::SaeFilter;
+use crate::sae::SaeOptions;
 use candle_core::{DType, Tensor};
 use rhai::{Array, Dynamic, Identifier, Map};
 use serde::Serialize;
@@ -45,6 +54,47 @@ pub(super) fn names_of(options: &impl Serialize) -> Vec<String> {
     let json = serde_json::to_value(options).unwrap_or_default();
     json.as_object().into_iter().flat_map(|options| options.keys().cloned()).collect()
 }
+
+/// The options of a function, with their defaults; none of a function without any.
+pub(super) fn of_function(function: &str) -> Vec<(String, String)> {
+    fn of<T: Serialize + Default>() -> Vec<(String, String)> {
+        let json = serde_json::to_value(T::default()).unwrap_or_default();
+        let options = json.as_object().cloned().unwrap_or_default().into_iter();
+        options
+            .map(|(name, default)| {
+                (name, if default.is_null() { String::new() } else { default.to_string() })
+            })
+            .collect()
+    }
+    let named = |name: &str, default: &str| vec![(name.to_owned(), default.to_owned())];
+    match function {
+        "check_sae" => of::<CheckOptions>(),
+        "create_feature_dataset" => of::<ExtractOptions>(),
+        "decoder_logit_lens" | "logit_lens" => of::<LogitLensOptions>(),
+        "definition_tree" => [of::<TreeOptions>(), named("scale", "")].concat(),
+        "definition_trees" => {
+            let own = of::<TreesOptions>().into_iter().filter(|(name, _)| TREES.contains(&name.as_str()));
+            [own.collect(), of::<VectorOptions>(), of::<TreeOptions>()].concat()
+        }
+        "feature_vector" | "ghost_token" => of::<VectorOptions>(),
+        "generate" => [of::<GenerateOptions>(), named("hooks", "")].concat(),
+        "list_saes" => of::<SaeFilter>(),
+        "load_model" => of::<ModelOptions>(),
+        "load_sae" => of::<SaeOptions>(),
+        "max_activating_examples" => of::<ExampleOptions>(),
+        "open_dataset" => of::<DatasetOptions>(),
+        "plot_activations" | "plot_bars" | "plot_line" | "plot_scatter" => of::<PlotOptions>(),
+        "plot_density" | "plot_histogram" => [of::<HistogramOptions>(), of::<PlotOptions>()].concat(),
+        "plot_heatmap" => [of::<HeatmapOptions>(), of::<PlotOptions>()].concat(),
+        "similar_features" => of::<SimilarOptions>(),
+        "to_tokens" => of::<TokenOptions>(),
+        "token_list" => of::<TokenListOptions>(),
+        _ => Vec::new(),
+    }
+}
+
+/// The options of `definition_trees` that are those of no vector and no tree.
+pub(super) const TREES: [&str; 3] = ["output_path", "batch_size", "resume"];
 
 /// Takes an option that is a map of what is not plain data, such as closures, out of a map; an empty one if it is absent.
 pub(super) fn take_map(map: &mut Map, name: &str) -> ScriptResult<Map> {
@@ -126,5 +176,31 @@ fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{} …", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Progress;
+    use crate::script::help::Help;
+    use rhai::Engine;
+
+    #[test]
+    fn the_options_of_every_function_that_takes_some_are_known() {
+        let mut engine = Engine::new();
+        crate::script::register(&mut engine, &Progress::default());
+        let help = Help::of(&engine, false);
+        let mut n = 0;
+        for entry in help.entries() {
+            let takes = entry.signatures.iter().any(|signature| signature.contains("options: Map"));
+            assert_eq!(takes, !of_function(&entry.name).is_empty(), "{}", entry.name);
+            n += usize::from(takes);
+        }
+        assert!(n > 20, "{n}");
+        let find =
+            |function: &str, name: &str| of_function(function).into_iter().find(|(option, _)| option == name);
+        assert_eq!(find("token_list", "top").map(|(_, default)| default), Some("100".to_owned()));
+        assert!(find("definition_trees", "cutoff").is_some() && find("definition_trees", "vector").is_none());
     }
 }

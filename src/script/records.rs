@@ -10,17 +10,9 @@ use crate::sae::Sae;
 use candle_core::{Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
-use serde::{Deserialize, Serialize};
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
-}
-
-/// The options of `feature_density`.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct DensityOptions {
-    prepend_bos: Option<bool>,
 }
 
 /// Records of a file, by its path or as a value of `read_records`, or an array of some.
@@ -60,7 +52,7 @@ mod functions {
     pub type ColoredTokens = crate::extract::ColoredTokens;
 
     /// Where a feature is most active in the records of a feature dataset (a path, a value of `read_records`, or an array of
-    /// records): the text around it, the largest activation first. One example comes from each record. Options: `top`
+    /// records): the text around it, the largest activation first. One example comes from each record, none is a BOS. Options: `top`
     /// (10 examples), `buffer` (12 tokens to either side).
     ///
     /// ```rhai
@@ -133,8 +125,7 @@ mod functions {
     }
 
     /// How often each feature of an SAE is active in the records of a feature dataset (a path, a value of `read_records`, or
-    /// an array of records). Options: `prepend_bos` (as the SAE was trained; whether the first token of each record is a
-    /// BOS, which is not counted).
+    /// an array of records), without the BOS.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");
@@ -151,20 +142,8 @@ mod functions {
         sae: Sae,
         records: Dynamic,
     ) -> ScriptResult<FeatureDensity> {
-        feature_density_with(context, sae, records, Map::new())
-    }
-
-    #[rhai_fn(name = "feature_density", return_raw, volatile)]
-    pub fn feature_density_with(
-        context: NativeCallContext,
-        sae: Sae,
-        records: Dynamic,
-        options: Map,
-    ) -> ScriptResult<FeatureDensity> {
-        let DensityOptions { prepend_bos } = options::parse(options)?;
         let records = script(records_of(&records))?;
-        let (d_sae, skip_bos) = (sae.cfg().d_sae, prepend_bos.unwrap_or(sae.cfg().prepend_bos));
-        script(crate::extract::feature_density(records, d_sae, skip_bos, &progress_of(&context)))
+        script(crate::extract::feature_density(records, sae.cfg().d_sae, &progress_of(&context)))
     }
 
     /// The fraction of tokens at which each feature is active, [d_sae].

@@ -1,6 +1,6 @@
 //! The session: an engine and the variables so far, with the calls that every face needs.
 
-use super::complete::{self, Completions, Place};
+use super::complete::{self, Completions, Inspection, Place, Written};
 use super::errors::{self, Source};
 use super::help::{self, Help};
 use super::host::{Host, Surroundings};
@@ -9,8 +9,9 @@ use super::{ScriptResult, show};
 use crate::display::Bundle;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use rhai::{AST, Array, Dynamic, Engine, Scope, Stmt};
+use rhai::{AST, Array, Dynamic, Engine, Scope, ScriptFnMetadata, Stmt};
 use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -85,12 +86,12 @@ impl Session {
     }
 
     /// Evaluates statements; their value, if they have one. Variables, functions and imports stay for the next call;
-    /// after a failure they are as they were before.
+    /// after a failure they are as they were before, but for what a closure has changed in a variable that it captured.
     ///
     /// # Errors
     /// [`Error::Script`] with the line underlined, or [`Error::Interrupted`].
     pub fn eval(&mut self, script: &str) -> Result<Option<Bundle>> {
-        self.eval_source(&Source { name: None, text: script })
+        self.eval_source(&Source { name: None, text: script }, None)
     }
 
     /// The same, with a name for the statements that errors show, such as that of a cell.
@@ -98,10 +99,10 @@ impl Session {
     /// # Errors
     /// As [`Session::eval`].
     pub fn eval_named(&mut self, name: &str, script: &str) -> Result<Option<Bundle>> {
-        self.eval_source(&Source { name: Some(name), text: script })
+        self.eval_source(&Source { name: Some(name), text: script }, None)
     }
 
-    /// Runs a script file; `arguments` are its `ARGS`. Its last value, if it has one.
+    /// Runs a script file; `arguments` are its `ARGS`, which only it sees. Its last value, if it has one.
     ///
     /// # Errors
     /// As [`Session::eval`]; a file that cannot be read.
@@ -111,12 +112,11 @@ impl Session {
             Error::malformed(path, "expected a script in UTF-8").with_hint("is this a .rhai file?")
         })?;
         let arguments: Array = arguments.iter().map(|a| Dynamic::from(a.clone())).collect();
-        self.scope.push_constant("ARGS", arguments);
         // A byte order mark and a line for the shell are not part of the script.
         let text = text.trim_start_matches('\u{feff}').to_owned();
         let text = if text.starts_with("#!") { text.replacen("#!", "//", 1) } else { text };
         let name = path.to_string_lossy();
-        self.eval_source(&Source { name: Some(&name), text: &text })
+        self.eval_source(&Source { name: Some(&name), text: &text }, Some(arguments))
     }
 
     /// Whether statements are whole, or more lines are needed.
@@ -136,27 +136,39 @@ impl Session {
 
     /// What is known of the name at the place `cursor` of a script, in bytes: the help of a function, the value of a
     /// variable.
-    pub fn inspect(&self, script: &str, cursor: usize) -> Option<String> {
+    pub fn inspect(&self, script: &str, cursor: usize) -> Option<Inspection> {
         self.place().inspect(script, cursor)
+    }
+
+    /// What is known of a name.
+    ///
+    /// # Errors
+    /// A name that nothing has.
+    pub fn about(&self, name: &str) -> Result<Inspection> {
+        self.inspect(name, name.len()).map_or_else(|| self.help.get(name).map(Inspection::Help), Ok)
     }
 
     fn place(&self) -> Place<'_> {
         let help = self.all_help.get_or_init(|| Help::of(&self.engine, true));
-        Place { engine: &self.engine, scope: &self.scope, help }
+        let mut written: Vec<_> = self.earlier.iter_functions().map(Written::of).collect();
+        written.sort();
+        Place { engine: &self.engine, scope: &self.scope, help, written }
+    }
+
+    /// The functions that a script defines, each as `name/number of parameters`, if it does nothing else.
+    pub fn defines_only(&self, script: &str) -> Option<BTreeSet<String>> {
+        let ast = self.engine.compile(script).ok()?;
+        let name = |function: ScriptFnMetadata| format!("{}/{}", function.name, function.params.len());
+        ast.statements().is_empty().then(|| ast.iter_functions().map(name).collect())
     }
 
     /// The variables, in the order in which they were defined.
     pub fn variables(&self) -> Vec<Variable> {
-        let all: Vec<_> = self.scope.iter().collect();
-        // A name that was defined again stands for the later value.
-        let is_last = |i: usize| all[i + 1..].iter().all(|(name, _, _)| *name != all[i].0);
-        let shown = (0..all.len()).filter(|i| is_last(*i)).map(|i| {
-            let (name, _, value) = &all[i];
-            let text = show::text(value).lines().next().unwrap_or_default().to_owned();
-            let type_name = complete::type_of(&self.engine, value);
-            Variable { name: (*name).to_owned(), type_name, text }
-        });
-        shown.collect()
+        let variable = |(name, _, value): (&str, bool, Dynamic)| {
+            let text = show::text(&value).lines().next().unwrap_or_default().to_owned();
+            Variable { name: name.to_owned(), type_name: complete::type_of(&self.engine, &value), text }
+        };
+        self.scope.iter().map(variable).collect()
     }
 
     /// Forgets variables, functions and imports.
@@ -165,28 +177,42 @@ impl Session {
         self.earlier = AST::empty();
     }
 
-    fn eval_source(&mut self, source: &Source) -> Result<Option<Bundle>> {
-        let before = self.scope.clone();
-        let error = match self.eval_dynamic(source) {
+    /// Evaluates on a copy of the variables, which takes their place if nothing fails.
+    fn eval_source(&mut self, source: &Source, arguments: Option<Array>) -> Result<Option<Bundle>> {
+        const ARGS: &str = "ARGS";
+        let mut scope = self.scope.clone();
+        let is_file = arguments.is_some();
+        if let Some(arguments) = arguments {
+            scope.push_constant(ARGS, arguments);
+        }
+        match self.eval_dynamic(source, &mut scope) {
             // A call that did not look at the flag has come to its end; the user wished it had not.
-            Ok(value) if !self.progress.is_cancelled() => return show::bundle(&value),
-            _ if self.progress.is_cancelled() => Error::Interrupted,
-            Err(error) => errors::describe(&error, source, &self.help, &self.scope),
-            Ok(_) => Error::Interrupted,
-        };
-        self.scope = before;
-        Err(error)
+            _ if self.progress.is_cancelled() => Err(Error::Interrupted),
+            Err(error) => Err(errors::describe(&error, source, &self.help, &scope)),
+            Ok((value, earlier)) => {
+                let bundle = show::bundle(&value)?;
+                if is_file {
+                    let _ = scope.remove::<Dynamic>(ARGS);
+                }
+                let names: HashSet<&str> = scope.iter_raw().map(|(name, ..)| name).collect();
+                // What was defined again hides what it was before for ever.
+                let is_hiding = names.len() < scope.len();
+                self.scope = if is_hiding { scope.clone_visible() } else { scope };
+                self.earlier = earlier;
+                Ok(bundle)
+            }
+        }
     }
 
-    fn eval_dynamic(&mut self, source: &Source) -> ScriptResult<Dynamic> {
-        let mut ast = self.engine.compile_with_scope(&self.scope, source.text)?;
+    /// The value, and what the next evaluation is to know of this one.
+    fn eval_dynamic(&self, source: &Source, scope: &mut Scope<'static>) -> ScriptResult<(Dynamic, AST)> {
+        let mut ast = self.engine.compile_with_scope(scope, source.text)?;
         if let Some(name) = source.name {
             ast.set_source(name);
         }
         let ast = self.earlier.merge(&ast);
-        let value = self.engine.eval_ast_with_scope::<Dynamic>(&mut self.scope, &ast)?;
-        self.earlier = AST::new(imports(&ast), ast.shared_lib().clone());
-        Ok(value)
+        let value = self.engine.eval_ast_with_scope::<Dynamic>(scope, &ast)?;
+        Ok((value, AST::new(imports(&ast), ast.shared_lib().clone())))
     }
 }
 

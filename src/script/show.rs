@@ -24,12 +24,14 @@ use std::rc::Rc;
 
 /// How many elements of an array or a map are shown.
 const SHOWN: usize = 100;
+/// How many of all that are in one another.
+const ALL_SHOWN: usize = 1000;
 
 /// Arrays and maps look the same in `print`, in interpolated texts and as the value of a line.
 pub(super) fn register(engine: &mut Engine) {
     for name in ["print", "to_string", "debug", "to_debug"] {
-        engine.register_fn(name, |array: Array| nested(&array.into(), true));
-        engine.register_fn(name, |map: Map| nested(&map.into(), true));
+        engine.register_fn(name, |array: Array| text(&array.into()));
+        engine.register_fn(name, |map: Map| text(&map.into()));
     }
 }
 
@@ -82,20 +84,21 @@ pub(super) fn bundle(value: &Dynamic) -> Result<Option<Bundle>> {
 
 /// The text of a value.
 pub(super) fn text(value: &Dynamic) -> String {
-    nested(value, false)
+    nested(value, false, &mut ALL_SHOWN.clone())
 }
 
-fn nested(value: &Dynamic, quoted: bool) -> String {
+/// The text of a value, in quotation marks if it is a text; `left` is how many elements may still be shown.
+fn nested(value: &Dynamic, quoted: bool, left: &mut usize) -> String {
     if let Some(value) = shown(value) {
         return value.brief();
     }
     if let Some(array) = value.read_lock::<Array>() {
-        let items = array.iter().take(SHOWN).map(|item| nested(item, true));
-        return format!("[{}]", join(items, array.len()));
+        return format!("[{}]", joined(array.iter(), left, |item, left| nested(item, true, left)));
     }
     if let Some(map) = value.read_lock::<Map>() {
-        let items = map.iter().take(SHOWN).map(|(name, item)| format!("{name}: {}", nested(item, true)));
-        return format!("#{{ {} }}", join(items, map.len()));
+        let item =
+            |(name, item): (_, &Dynamic), left: &mut usize| format!("{name}: {}", nested(item, true, left));
+        return format!("#{{ {} }}", joined(map.iter(), left, item));
     }
     if value.is_unit() {
         return "()".to_owned();
@@ -105,6 +108,27 @@ fn nested(value: &Dynamic, quoted: bool) -> String {
         Ok(text) => text,
         Err(_) => value.to_string(),
     }
+}
+
+/// Elements with commas between them, and how many more there are.
+fn joined<T>(
+    items: impl ExactSizeIterator<Item = T>,
+    left: &mut usize,
+    text: impl Fn(T, &mut usize) -> String,
+) -> String {
+    let n = items.len();
+    let mut texts = Vec::new();
+    for item in items.take(SHOWN) {
+        if *left == 0 {
+            break;
+        }
+        *left -= 1;
+        texts.push(text(item, left));
+    }
+    if texts.len() < n {
+        texts.push(format!("… {} more", n - texts.len()));
+    }
+    texts.join(", ")
 }
 
 /// A value of the language itself.
@@ -132,9 +156,15 @@ impl Shown for Plain {
         if let Some(table) = rows(&array) {
             return Some(table);
         }
-        let own = array.iter().take(SHOWN).map(|item| display::inline(shown(item)?.as_ref()).ok().flatten());
-        let own: String = own.collect::<Option<_>>()?;
-        (!own.is_empty()).then_some(own)
+        let own: Vec<_> = array.iter().take(SHOWN).map(own_html).collect();
+        if own.iter().all(Option::is_none) {
+            return None;
+        }
+        let items = array.iter().zip(own);
+        let item = |(item, own): (&Dynamic, Option<String>)| {
+            own.unwrap_or_else(|| display::preformatted(&text(item)))
+        };
+        Some(items.map(item).chain([display::more(array.len(), SHOWN)]).collect())
     }
 
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {
@@ -142,10 +172,18 @@ impl Shown for Plain {
     }
 }
 
-/// A value in a table.
+/// The HTML of a value that has a form of its own.
+fn own_html(value: &Dynamic) -> Option<String> {
+    display::inline(shown(value)?.as_ref()).ok().flatten()
+}
+
+/// A value in a table; of what has a form of its own only a picture is one that fits.
 fn cell(value: &Dynamic) -> Cell {
-    let number = value.as_float().or_else(|_| value.as_int().map(|n| n as FLOAT));
-    number.map_or_else(|_| Cell::Text(nested(value, false)), Cell::Number)
+    if let Ok(number) = value.as_float().or_else(|_| value.as_int().map(|n| n as FLOAT)) {
+        return Cell::Number(number);
+    }
+    let picture = shown(value).filter(|shown| shown.html().is_none()).and_then(|_| own_html(value));
+    picture.map_or_else(|| Cell::Text(text(value)), Cell::Html)
 }
 
 /// An array of maps with the same keys as a table.
@@ -161,12 +199,4 @@ fn rows(array: &Array) -> Option<String> {
     let rows: Vec<_> = array.iter().take(SHOWN).map(row).collect::<Option<_>>()?;
     let header: Vec<_> = header.iter().map(String::as_str).collect();
     Some(display::table(&header, &rows, array.len()))
-}
-
-fn join(items: impl Iterator<Item = String>, len: usize) -> String {
-    let mut text = items.collect::<Vec<_>>().join(", ");
-    if len > SHOWN {
-        text += &format!(", … {} more", len - SHOWN);
-    }
-    text
 }

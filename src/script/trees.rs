@@ -82,7 +82,7 @@ fn features_of(sae: &Sae, features: &Dynamic) -> Result<Vec<usize>, Error> {
 fn trees_options(map: Map) -> ScriptResult<interpret::TreesOptions> {
     let (of_vector, of_tree) =
         (options::names_of(&VectorOptions::default()), options::names_of(&TreeOptions::default()));
-    let own = ["output_path", "batch_size", "resume"].map(str::to_owned);
+    let own = options::TREES.map(str::to_owned);
     let (mut vector, mut tree, mut run, mut scales) = (Map::new(), Map::new(), Map::new(), None);
     for (name, value) in map {
         let is = |names: &[String]| names.iter().any(|known| *known == name.as_str());

@@ -299,6 +299,44 @@ fn a_script_asks_where_it_may() {
 }
 
 #[test]
+fn who_goes_or_speaks_another_language_takes_nobody_with_him() {
+    use std::io::{Read, Write};
+    let mut frontend = Frontend::start();
+    for _ in 0..3 {
+        frontend.beats_and_goes();
+    }
+    // A web browser, and a client that says hello and then hangs up.
+    let info = frontend.info.clone();
+    for port in [info.hb_port, info.shell_port, info.control_port, info.iopub_port, info.stdin_port] {
+        let mut stream = std::net::TcpStream::connect((info.ip.as_str(), port)).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let _ = stream.read(&mut [0; 64]);
+    }
+    frontend.beats();
+    frontend.run("1 + 1");
+    frontend.send_control(KernelInfoRequest {});
+    assert_eq!(frontend.control_reply().header.msg_type, "kernel_info_reply");
+}
+
+#[test]
+fn a_front_end_of_old_interrupts_and_ends_over_the_shell_socket() {
+    let mut frontend = Frontend::start();
+    let runs = frontend.execute("sleep(60)");
+    while !matches!(frontend.published().content, JupyterMessageContent::ExecuteInput(_)) {}
+    let queued = frontend.execute("let never = 1;");
+    frontend.send(InterruptRequest {});
+    let kinds: Vec<_> = (0..3).map(|_| frontend.reply().header.msg_type).collect();
+    assert!(kinds.contains(&"interrupt_reply".to_owned()), "{kinds:?}");
+    frontend.outputs(&runs);
+    assert_eq!(types(&frontend.outputs(&queued)), [""; 0]);
+    frontend.run("1 + 1");
+    frontend.send(ShutdownRequest { restart: false });
+    assert_eq!(frontend.reply().header.msg_type, "shutdown_reply");
+    frontend.ended(Duration::from_secs(4));
+}
+
+#[test]
 fn a_loop_that_prints_for_ever_is_heard_and_stopped() {
     let mut frontend = Frontend::start();
     let id = frontend.execute("let n = 0; loop { print(n); n += 1; }");
@@ -352,15 +390,19 @@ fn a_connection_file_that_is_not_safe_is_refused() {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        for mode in [0o644, 0o660, 0o602] {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        for writable in [0o620, 0o602, 0o666] {
+            mode(writable);
             let error = saescope::cli::serve_kernel(&path, &Progress::default()).unwrap_err();
-            assert!(
-                error.to_string().contains(&format!("only its owner can read (0600), got {mode:04o}")),
-                "{error}"
-            );
+            let expected = format!("only its owner can write and read, got the mode {writable:04o}");
+            assert!(error.to_string().contains(&expected), "{error}");
         }
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        // As VS Code writes it: it is made private, and what is wrong here is something else.
+        std::fs::write(&path, "{\"ip\": 3}").unwrap();
+        mode(0o644);
+        let error = saescope::cli::serve_kernel(&path, &Progress::default()).unwrap_err();
+        assert!(error.to_string().contains("not a connection file"), "{error}");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
     std::fs::write(&path, "{\"ip\": 3}").unwrap();
     let error = saescope::cli::serve_kernel(&path, &Progress::default()).unwrap_err();

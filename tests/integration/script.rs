@@ -477,7 +477,7 @@ fn every_example_of_the_help_runs() {
     assert!(examples >= 150, "only {examples} examples");
     let help = session_for_help.help();
     assert!(help.list().contains("create_feature_dataset"));
-    let text = help.get("load_sae").unwrap();
+    let text = help.get("load_sae").unwrap().to_string();
     assert!(text.starts_with("load_sae(name: String) -> Sae\n"), "{text}");
     assert!(help.get("load_modl").unwrap_err().hint().unwrap().contains("load_model"));
 }

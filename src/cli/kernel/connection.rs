@@ -1,6 +1,8 @@
 //! The connection file: where to listen, and the key that messages are signed with. Whoever has it can run anything as this
-//! user, so that a file that others have written or can read, and an address that other machines reach, are refused.
+//! user, so that a file that others have
+//! written or can write, and an address that other machines reach, are refused.
 
+use super::super::terminal::to_stderr;
 use crate::error::{Error, Result};
 use jupyter_protocol::{ConnectionInfo, Transport};
 use std::net::IpAddr;
@@ -46,11 +48,12 @@ fn check(info: &ConnectionInfo, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fails for a file of somebody else, or one that others can read or write. JUPYTER_ALLOW_INSECURE_WRITES, Jupyter's own
-/// variable for file systems without permissions, allows the latter.
+/// Fails for a file of somebody else, or one that others can write. One that others can read is made private: there are
+/// front ends that leave it to the user's umask. JUPYTER_ALLOW_INSECURE_WRITES, Jupyter's own variable for file systems
+/// without permissions, allows all that.
 #[cfg(unix)]
 fn check_owner(file: &std::fs::File, path: &Path) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let metadata = file.metadata().map_err(Error::file("read", path))?;
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         let message =
@@ -60,19 +63,22 @@ fn check_owner(file: &std::fs::File, path: &Path) -> Result<()> {
     }
     let insecure = std::env::var("JUPYTER_ALLOW_INSECURE_WRITES");
     let is_allowed = insecure.is_ok_and(|value| ["1", "true"].contains(&value.to_lowercase().as_str()));
-    if metadata.mode() & 0o077 != 0 && !is_allowed {
-        let message = format!(
-            "expected a file that only its owner can read (0600), got {:04o}",
-            metadata.mode() & 0o7777
-        );
-        let hint = format!(
-            "`chmod 600 {}`; on a file system without permissions set JUPYTER_ALLOW_INSECURE_WRITES=1, as Jupyter itself \
-             wants it there",
-            path.display()
-        );
-        return Err(Error::malformed(path, message).with_hint(hint));
+    let mode = metadata.mode();
+    if mode & 0o077 == 0 || is_allowed {
+        return Ok(());
     }
-    Ok(())
+    let made_private = mode & 0o022 == 0
+        && file.set_permissions(std::fs::Permissions::from_mode(0o600)).is_ok()
+        && file.metadata().is_ok_and(|metadata| metadata.mode() & 0o077 == 0);
+    if made_private {
+        to_stderr(&format!("warning: `{}` could be read by others; it is private now", path.display()));
+        return Ok(());
+    }
+    let message =
+        format!("expected a file that only its owner can write and read, got the mode {:04o}", mode & 0o7777);
+    let hint = "whoever can write it can choose the key, and run code as you; on a file system without permissions set \
+                JUPYTER_ALLOW_INSECURE_WRITES=1, as Jupyter itself wants it there";
+    Err(Error::malformed(path, message).with_hint(hint))
 }
 
 #[cfg(not(unix))]

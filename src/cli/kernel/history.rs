@@ -1,11 +1,17 @@
 //! The cells that were run, for front ends that let one go back through them.
 
 use jupyter_protocol::{HistoryEntry, HistoryReply, HistoryRequest};
+use std::collections::VecDeque;
+
+/// How many cells are kept.
+const KEPT: usize = 10_000;
+/// How much is kept of what a cell shows, in bytes.
+const LONGEST: usize = 10_000;
 
 /// The cells of this session: the only one that is kept, number 0.
 #[derive(Default)]
 pub(super) struct History {
-    cells: Vec<Cell>,
+    cells: VecDeque<Cell>,
 }
 
 struct Cell {
@@ -17,8 +23,12 @@ struct Cell {
 impl History {
     /// Adds a cell and the text of its value.
     pub(super) fn push(&mut self, number: usize, input: &str, output: Option<&str>) {
-        let output = output.unwrap_or_default().to_owned();
-        self.cells.push(Cell { number, input: input.to_owned(), output });
+        let output = output.unwrap_or_default();
+        let output = output[..output.floor_char_boundary(LONGEST)].to_owned();
+        self.cells.push_back(Cell { number, input: input.to_owned(), output });
+        if self.cells.len() > KEPT {
+            self.cells.pop_front();
+        }
     }
 
     /// What a front end asks for.

@@ -2,6 +2,7 @@
 
 use crate::display::Bundle;
 use crate::error::{Error, Result};
+use crate::script::Inspection;
 use jupyter_protocol::{ErrorOutput, Media, MediaType};
 use serde_json::{Map, Value, json};
 
@@ -34,9 +35,13 @@ pub(super) fn data(bundle: &Bundle) -> Result<Media> {
     Ok(media)
 }
 
-/// A text in Markdown, and as it is.
-pub(super) fn markdown(text: String) -> Media {
-    Media::new(vec![MediaType::Plain(text.clone()), MediaType::Markdown(text)])
+/// What is known of a name, whose text this is: in Markdown too if it is help.
+pub(super) fn about(found: Option<Inspection>, text: String) -> Media {
+    let mut media = Media::new(vec![MediaType::Plain(text)]);
+    if let Some(Inspection::Help(help)) = found {
+        media.content.push(MediaType::Markdown(help.markdown()));
+    }
+    media
 }
 
 /// An error as a notebook shows it: what, where, and what to do, in a terminal's colours.

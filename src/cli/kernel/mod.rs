@@ -5,6 +5,7 @@
 //! interrupted, and its progress seen, all the while.
 
 mod connection;
+mod control;
 mod history;
 mod install;
 mod media;

@@ -19,7 +19,7 @@ pub(super) struct Notebook {
     progress: Progress,
     cell: Arc<Mutex<Option<Cell>>>,
     bars: Arc<Mutex<Bars>>,
-    /// What the user has typed; none for an answer that could not be read.
+    /// What the user has typed.
     answers: Arc<Mutex<Receiver<String>>>,
 }
 
@@ -42,6 +42,8 @@ impl Notebook {
 
     /// Begins a cell.
     pub(super) fn begin(&self, cell: Cell) {
+        // A report that came late belongs to no cell.
+        locked(&self.bars).forget();
         *locked(&self.cell) = Some(cell);
     }
 
@@ -70,7 +72,8 @@ impl Notebook {
 impl Host for Notebook {
     fn print(&self, line: &str) {
         if let Some(cell) = self.shown() {
-            self.wire.print(line, &cell.parent, || self.progress.is_cancelled());
+            let stream = StreamContent::stdout(&format!("{line}\n"));
+            self.wire.show(stream, &cell.parent, || self.progress.is_cancelled());
         }
     }
 
@@ -78,7 +81,8 @@ impl Host for Notebook {
         let Some(cell) = self.shown() else { return };
         match media(&bundle) {
             Ok((data, metadata)) => {
-                self.wire.publish(DisplayData { data, metadata, transient: None }, &cell.parent);
+                let shown = DisplayData { data, metadata, transient: None };
+                self.wire.show(shown, &cell.parent, || self.progress.is_cancelled());
             }
             Err(error) => {
                 self.wire.publish(StreamContent::stderr(&format!("error: {error}\n")), &cell.parent)

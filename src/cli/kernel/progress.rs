@@ -2,6 +2,7 @@
 
 use super::super::progress::{message, of_download};
 use super::notebook::Cell;
+use crate::display::escape;
 use crate::progress::Report;
 use jupyter_protocol::{DisplayData, JupyterMessageContent, Media, MediaType, Transient, UpdateDisplayData};
 use std::time::{Duration, Instant};
@@ -74,6 +75,11 @@ impl Bars {
         }
     }
 
+    /// Drops what there is.
+    pub(super) fn forget(&mut self) {
+        (self.run, self.download, self.cell) = (None, None, None);
+    }
+
     fn new_bar(&mut self, label: String) -> Bar {
         self.count += 1;
         let id = format!("saescope-{}-{}", std::process::id(), self.count);
@@ -99,7 +105,7 @@ impl Bar {
             return;
         }
         let text = format!("{}: {}, {:.1} s", self.label, self.message, self.started.elapsed().as_secs_f64());
-        let html = format!("<div style=\"opacity:.6;font-size:12px\">{}</div>", escaped(&text));
+        let html = format!("<div style=\"opacity:.6;font-size:12px\">{}</div>", escape(&text));
         let media = Media::new(vec![MediaType::Plain(text), MediaType::Html(html)]);
         send(UpdateDisplayData::new(media, &self.id).into());
     }
@@ -116,13 +122,9 @@ impl Bar {
             "<div style=\"font-size:12px\">{} <span style=\"display:inline-block;width:220px;height:8px;margin:0 8px;\
              background:rgba(128,128,128,.25);border-radius:4px\"><span style=\"display:block;width:{percent:.1}%;height:8px;\
              background:#2a3fb5;border-radius:4px\"></span></span>{percent:.0} % &nbsp; {}</div>",
-            escaped(&self.label),
-            escaped(&self.message)
+            escape(&self.label),
+            escape(&self.message)
         );
         Media::new(vec![MediaType::Plain(text), MediaType::Html(html)])
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

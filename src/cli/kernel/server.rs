@@ -2,32 +2,34 @@
 
 use super::super::engine::Engine;
 use super::super::terminal::to_stderr;
+use super::control::Control;
 use super::notebook::Notebook;
-use super::shell::{Shell, kernel_info, not_understood};
+use super::shell::Shell;
 use super::wire::{Incoming, Seen, Wire, receive};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use jupyter_protocol::{
-    ConnectionInfo, InterruptReply, IoPubWelcome, JupyterMessage, JupyterMessageContent, ReplyStatus,
-    ShutdownReply, Status, Stdio,
-};
+use jupyter_protocol::{ConnectionInfo, JupyterMessage, JupyterMessageContent, Status, Stdio};
 use jupyter_zmq_client::{
-    Connection, KernelControlConnection, KernelHeartbeatConnection, KernelIoPubXPubConnection,
-    RouterRecvConnection, RouterSendConnection, RuntimeError, SubscriptionEvent,
-    create_kernel_control_connection, create_kernel_heartbeat_connection,
-    create_kernel_iopub_xpub_connection, create_kernel_shell_connection, create_kernel_stdin_connection,
+    Connection, KernelHeartbeatConnection, KernelIoPubConnection, RouterRecvConnection, RouterSendConnection,
+    RuntimeError, create_kernel_control_connection, create_kernel_heartbeat_connection,
+    create_kernel_iopub_connection, create_kernel_shell_connection, create_kernel_stdin_connection,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
 use zeromq::{SocketRecv, SocketSend};
 
 /// How long a call may take to stop before the kernel ends all the same.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the last messages have to get out.
 const FAREWELL: Duration = Duration::from_millis(100);
+/// How long lines that a script prints are gathered, so that a loop that prints sends few messages.
+const GATHERING: Duration = Duration::from_millis(30);
+/// How long a socket rests after an error: one peer's troubles are no reason to stop, nor to be busy with.
+const REST: Duration = Duration::from_millis(10);
 
 /// Serves a notebook until it is shut down. `progress` is what an interrupt cancels.
 pub(super) fn run(connection: &ConnectionInfo, progress: &Progress) -> Result<()> {
@@ -48,7 +50,7 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     };
     let heartbeat = create_kernel_heartbeat_connection(connection).await;
     let heartbeat = heartbeat.map_err(bound("heartbeat", connection.hb_port))?;
-    let iopub = create_kernel_iopub_xpub_connection(connection, &session).await;
+    let iopub = create_kernel_iopub_connection(connection, &session).await;
     let iopub = iopub.map_err(bound("iopub", connection.iopub_port))?;
     let shell = create_kernel_shell_connection(connection, &session).await;
     let shell = shell.map_err(bound("shell", connection.shell_port))?;
@@ -59,6 +61,7 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
 
     let (to_iopub, published) = unbounded_channel();
     let (to_shell, replies) = unbounded_channel();
+    let (to_control, control_replies) = unbounded_channel();
     let (to_stdin, questions) = unbounded_channel();
     let (to_answers, answers) = channel();
     let (end, mut ended) = unbounded_channel();
@@ -70,21 +73,31 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     let progress = interrupted.reporting_to(move |report| reporter.report(report));
     let engine = Engine::start(&progress, notebook.clone())?;
     let requests = Shell::new(wire.clone(), notebook, progress.clone());
+    let urgent = Control::new(requests.clone(), progress.clone());
     let (shell_out, shell_in) = shell.split();
+    let (control_out, control_in) = control.split();
     let (stdin_out, stdin_in) = stdin.split();
+    let sessions = Sessions { requests, control: urgent, engine: engine.clone(), wire: wire.clone(), end };
 
-    // All of these go on for ever, but for the end that one of the last three tells.
+    // The sockets are served for ever.
+    let sockets = async {
+        tokio::join!(
+            beat(heartbeat),
+            publish(iopub, published, &waiting),
+            send(shell_out, replies),
+            send(control_out, control_replies),
+            send(stdin_out, questions),
+            take_answers(stdin_in, to_answers),
+            sessions.take_requests(shell_in),
+            sessions.take_control(control_in, &to_control),
+        )
+    };
     tokio::select! {
-        () = beat(heartbeat) => {}
-        () = publish(iopub, published, &waiting) => {}
-        () = send(shell_out, replies) => {}
-        () = send(stdin_out, questions) => {}
-        () = take_answers(stdin_in, to_answers) => {}
-        () = take_requests(shell_in, requests, engine.clone(), end.clone()) => {}
-        () = control_session(control, wire.clone(), progress.clone(), end) => {}
-        () = parent_gone() => {}
+        _ = sockets => {}
         // The reply is on its way.
         _ = ended.recv() => {}
+        () = parent_gone() => {}
+        () = told_to_end() => {}
     }
     // A call that is running gets a moment to leave things whole.
     progress.cancel();
@@ -95,48 +108,47 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
 
 /// Gives back whatever comes: the kernel is alive.
 async fn beat(mut connection: KernelHeartbeatConnection) {
-    while let Ok(message) = connection.socket.recv().await {
-        if connection.socket.send(message).await.is_err() {
-            return;
+    loop {
+        match connection.socket.recv().await {
+            // Who has asked may have gone.
+            Ok(message) => drop(connection.socket.send(message).await),
+            Err(_) => tokio::time::sleep(REST).await,
         }
     }
 }
 
-/// Sends to everybody what has been published, and a welcome to who has just come.
+/// Sends to everybody what has been published. (A PUB socket leaves out who does not read; an XPUB socket of this library,
+/// which could say hello, waits for him and lets all others wait.)
 async fn publish(
-    mut iopub: KernelIoPubXPubConnection,
+    mut iopub: KernelIoPubConnection,
     mut published: UnboundedReceiver<JupyterMessage>,
     waiting: &AtomicUsize,
 ) {
     let _ = iopub.send(Status::starting().into()).await;
-    loop {
-        tokio::select! {
-            event = iopub.recv_subscription() => {
-                if let Ok(SubscriptionEvent::Subscribe(topic)) = event {
-                    let _ = iopub.send(IoPubWelcome::new(topic).into()).await;
-                }
-            }
-            message = published.recv() => {
-                let Some(message) = message else { return };
-                let mut messages = vec![message];
-                let mut taken = 1;
-                while let Ok(next) = published.try_recv() {
-                    join(&mut messages, next);
-                    taken += 1;
-                }
-                waiting.fetch_sub(taken, Ordering::Relaxed);
-                for message in messages {
-                    if let Err(error) = iopub.send(message).await {
-                        to_stderr(&format!("warning: a message could not be published: {error}"));
-                    }
-                }
+    let mut sent = Instant::now();
+    while let Some(message) = published.recv().await {
+        let mut messages = vec![message];
+        let mut taken = 1;
+        // A text waits a moment for more of it, what shows or ends something does not.
+        while messages
+            .last()
+            .is_some_and(|last| matches!(last.content, JupyterMessageContent::StreamContent(_)))
+            && let Ok(Some(next)) = tokio::time::timeout_at(sent + GATHERING, published.recv()).await
+        {
+            join(&mut messages, next);
+            taken += 1;
+        }
+        waiting.fetch_sub(taken, Ordering::Relaxed);
+        for message in messages {
+            if let Err(error) = iopub.send(message).await {
+                to_stderr(&format!("warning: a message could not be published: {error}"));
             }
         }
+        sent = Instant::now();
     }
 }
 
-/// Adds a message; a line behind one to the same stream of the same cell becomes part of it, so that a loop that prints
-/// sends few messages.
+/// Adds a message; a line behind one to the same stream of the same cell becomes part of it.
 fn join(messages: &mut Vec<JupyterMessage>, next: JupyterMessage) {
     const MOST: usize = 1 << 16;
     if let Some(last) = messages.last_mut()
@@ -163,90 +175,88 @@ async fn send(mut connection: RouterSendConnection, mut messages: UnboundedRecei
     }
 }
 
-/// Hands the session's requests to its thread, in their order.
-async fn take_requests(
-    mut shell: RouterRecvConnection,
+/// What takes part in answering requests.
+struct Sessions {
     requests: Shell,
+    control: Control,
     engine: Engine,
+    wire: Wire,
     end: UnboundedSender<()>,
-) {
-    let mut seen = Seen::default();
-    while let Some(message) = next(&mut shell, &mut seen, "shell").await {
-        let number = requests.number();
-        let requests = requests.clone();
-        let done = engine.submit(move |session| requests.handle(session, message, number));
-        if let Err(error) = done {
-            to_stderr(&format!("error: {error}"));
-            let _ = end.send(());
-        }
-    }
 }
 
-/// Answers what concerns the session but does not wait for it.
-async fn control_session(
-    mut control: KernelControlConnection,
-    wire: Wire,
-    progress: Progress,
-    end: UnboundedSender<()>,
-) {
-    let mut seen = Seen::default();
-    while let Some(message) = next(&mut control, &mut seen, "control").await {
-        wire.publish(Status::busy(), &message);
-        let reply = match &message.content {
-            JupyterMessageContent::InterruptRequest(_) => {
-                progress.cancel();
-                Some(InterruptReply::default().into())
+impl Sessions {
+    /// Hands the session's requests to its thread, in their order.
+    async fn take_requests(&self, mut shell: RouterRecvConnection) {
+        let mut seen = Seen::default();
+        loop {
+            let message = next(&mut shell, &mut seen, "shell").await;
+            if let Some(reply) = self.control.urgent(&message) {
+                self.wire.busy(&message, || self.wire.reply(reply.clone(), &message));
+                self.end_after(&reply).await;
+                continue;
             }
-            JupyterMessageContent::ShutdownRequest(request) => {
-                let (restart, status) = (request.restart, ReplyStatus::Ok);
-                Some(ShutdownReply { restart, status, error: None }.into())
-            }
-            JupyterMessageContent::KernelInfoRequest(_) => Some(kernel_info().into()),
-            JupyterMessageContent::UnknownMessage(unknown) => not_understood(unknown).map(Into::into),
-            _ => None,
-        };
-        if let Some(content) = reply {
-            let content: JupyterMessageContent = content;
-            if let Err(error) = control.send(JupyterMessage::new(content.clone(), Some(&message))).await {
-                to_stderr(&format!("warning: a reply could not be sent: {error}"));
-            }
-            if let JupyterMessageContent::ShutdownReply(reply) = content {
-                wire.publish(reply, &message);
-                wire.publish(Status::idle(), &message);
-                tokio::time::sleep(FAREWELL).await;
-                let _ = end.send(());
+            let number = self.requests.number();
+            let requests = self.requests.clone();
+            if let Err(error) = self.engine.submit(move |session| requests.handle(session, message, number)) {
+                to_stderr(&format!("error: {error}"));
+                let _ = self.end.send(());
             }
         }
-        wire.publish(Status::idle(), &message);
+    }
+
+    /// Answers what does not wait for the session.
+    async fn take_control(
+        &self,
+        mut control: RouterRecvConnection,
+        replies: &UnboundedSender<JupyterMessage>,
+    ) {
+        let mut seen = Seen::default();
+        loop {
+            let message = next(&mut control, &mut seen, "control").await;
+            let reply = self.control.answer(&message);
+            self.wire.busy(&message, || {
+                if let Some(reply) = reply.clone() {
+                    let _ = replies.send(JupyterMessage::new(reply, Some(&message)));
+                }
+            });
+            if let Some(reply) = reply {
+                self.end_after(&reply).await;
+            }
+        }
+    }
+
+    /// Ends the kernel if that is what has been answered, once the answer has had time to get out.
+    async fn end_after(&self, reply: &JupyterMessageContent) {
+        if let JupyterMessageContent::ShutdownReply(_) = reply {
+            tokio::time::sleep(FAREWELL).await;
+            let _ = self.end.send(());
+        }
     }
 }
 
 /// Hands on what the user has typed.
 async fn take_answers(mut stdin: RouterRecvConnection, answers: Sender<String>) {
     let mut seen = Seen::default();
-    while let Some(message) = next(&mut stdin, &mut seen, "stdin").await {
-        if let JupyterMessageContent::InputReply(reply) = message.content {
+    loop {
+        if let JupyterMessageContent::InputReply(reply) = next(&mut stdin, &mut seen, "stdin").await.content {
             let _ = answers.send(reply.value);
         }
     }
 }
 
-/// The next message that may be taken; none at the end of the socket.
+/// The next message that may be taken.
 async fn next<S: SocketRecv>(
     connection: &mut Connection<S>,
     seen: &mut Seen,
     socket: &str,
-) -> Option<JupyterMessage> {
+) -> JupyterMessage {
     loop {
         match receive(connection, seen).await {
-            Incoming::Message(message) => return Some(*message),
+            Incoming::Message(message) => return *message,
             Incoming::Refused(why) => {
-                to_stderr(&format!("warning: a message at the {socket} socket is ignored: {why}"))
+                to_stderr(&format!("warning: a message at the {socket} socket is ignored: {why}"));
             }
-            Incoming::Closed(why) => {
-                to_stderr(&format!("error: the {socket} socket is closed: {why}"));
-                return None;
-            }
+            Incoming::Failed => tokio::time::sleep(REST).await,
         }
     }
 }
@@ -260,6 +270,21 @@ async fn parent_gone() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         return;
+    }
+    std::future::pending().await
+}
+
+/// Waits for a polite kill, or the end of the terminal.
+async fn told_to_end() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let (Ok(mut kill), Ok(mut end)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
+            tokio::select! {
+                _ = kill.recv() => return,
+                _ = end.recv() => return,
+            }
+        }
     }
     std::future::pending().await
 }

@@ -1,17 +1,18 @@
 //! What the kernel does about the messages that concern the session, one after another, on the session's thread.
 
+use super::super::question::question;
 use super::history::History;
-use super::media::{data, error_output, markdown, media};
+use super::media::{about, data, error_output, media};
 use super::notebook::{Cell, Notebook, locked};
 use super::wire::Wire;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::script::{Completeness, Session};
 use jupyter_protocol::{
     CodeMirrorMode, CommClose, CommInfoReply, CompleteReply, CompleteRequest, ErrorOutput, ExecuteInput,
     ExecuteReply, ExecuteRequest, ExecuteResult, ExecutionCount, ExpressionResult, HelpLink, InspectReply,
     InspectRequest, IsCompleteReply, JupyterMessage, JupyterMessageContent, KernelInfoReply, LanguageInfo,
-    ReplyError, ReplyStatus, Transient, UnknownMessage,
+    Media, ReplyError, ReplyStatus, Transient, UnknownMessage,
 };
 use serde_json::json;
 use std::collections::HashMap;
@@ -47,39 +48,60 @@ impl Shell {
         self.received.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Does what a message asks for.
+    /// Lets none of the cells run that have come in and not begun.
+    pub(super) fn abort(&self) {
+        let mut state = locked(&self.state);
+        state.aborted = state.aborted.max(self.received.load(Ordering::SeqCst));
+    }
+
+    /// Lets no cell run any more.
+    pub(super) fn close(&self) {
+        locked(&self.state).aborted = u64::MAX;
+    }
+
+    /// Does what a message asks for; whatever happens, it is answered.
     pub(super) fn handle(&self, session: &mut Session, message: JupyterMessage, number: u64) {
         let message = Arc::new(message);
-        self.wire.busy(&message, || match &message.content {
-            JupyterMessageContent::ExecuteRequest(request) => {
-                self.execute(session, request, &message, number)
-            }
-            JupyterMessageContent::CompleteRequest(request) => {
-                self.wire.reply(complete(session, request), &message);
-            }
-            JupyterMessageContent::InspectRequest(request) => {
-                self.wire.reply(inspect(session, request), &message);
-            }
-            JupyterMessageContent::IsCompleteRequest(request) => {
-                self.wire.reply(is_complete(session, &request.code), &message);
-            }
-            JupyterMessageContent::HistoryRequest(request) => {
-                self.wire.reply(locked(&self.state).history.reply(request), &message);
-            }
-            JupyterMessageContent::KernelInfoRequest(_) => self.wire.reply(kernel_info(), &message),
-            JupyterMessageContent::CommInfoRequest(_) => self.wire.reply(CommInfoReply::default(), &message),
-            // There are no widgets: what a front end opens is closed again, as the protocol wants it.
-            JupyterMessageContent::CommOpen(open) => {
-                let close = CommClose { comm_id: open.comm_id.clone(), data: Default::default() };
-                self.wire.publish(close, &message);
-            }
-            JupyterMessageContent::UnknownMessage(unknown) => {
-                if let Some(reply) = not_understood(unknown) {
+        self.wire.busy(&message, || {
+            let answer = std::panic::AssertUnwindSafe(|| self.answer(session, &message, number));
+            if std::panic::catch_unwind(answer).is_err() {
+                self.notebook.end();
+                let kind = &message.header.msg_type;
+                if let Some(reply) = failed(kind, "a defect of saescope: please report what you did") {
                     self.wire.reply(reply, &message);
                 }
             }
-            _ => {}
         });
+    }
+
+    fn answer(&self, session: &mut Session, message: &Arc<JupyterMessage>, number: u64) {
+        match &message.content {
+            JupyterMessageContent::ExecuteRequest(request) => self.execute(session, request, message, number),
+            JupyterMessageContent::CompleteRequest(request) => {
+                self.wire.reply(complete(session, request), message);
+            }
+            JupyterMessageContent::InspectRequest(request) => {
+                self.wire.reply(inspect(session, request), message);
+            }
+            JupyterMessageContent::IsCompleteRequest(request) => {
+                self.wire.reply(is_complete(session, &request.code), message);
+            }
+            JupyterMessageContent::HistoryRequest(request) => {
+                self.wire.reply(locked(&self.state).history.reply(request), message);
+            }
+            JupyterMessageContent::KernelInfoRequest(_) => self.wire.reply(kernel_info(), message),
+            JupyterMessageContent::CommInfoRequest(_) => self.wire.reply(CommInfoReply::default(), message),
+            // There are no widgets: what a front end opens is closed again, as the protocol wants it.
+            JupyterMessageContent::CommOpen(open) => {
+                let close = CommClose { comm_id: open.comm_id.clone(), data: Default::default() };
+                self.wire.publish(close, message);
+            }
+            _ => {
+                if let Some(reply) = not_understood(&message.header.msg_type) {
+                    self.wire.reply(reply, message);
+                }
+            }
+        }
     }
 
     fn execute(
@@ -116,11 +138,10 @@ impl Shell {
         self.notebook.end();
         // What was stopped is over: what the front end asks for next is not.
         self.progress.reset();
-        let value = value.and_then(|value| value.map(|(text, media)| Ok((text, media?))).transpose());
         let mut reply = ExecuteReply { execution_count, user_expressions: expressions, ..Default::default() };
         let mut text = None;
         match value {
-            Ok(Some((plain, (data, metadata)))) => {
+            Ok(Some(Answer { text: plain, data, metadata })) => {
                 if !silent {
                     // The protocol wants it, if only empty.
                     let transient = Some(Transient::default());
@@ -139,7 +160,7 @@ impl Shell {
             }
         }
         if reply.status == ReplyStatus::Error && request.stop_on_error {
-            locked(&self.state).aborted = self.received.load(Ordering::SeqCst);
+            self.abort();
         }
         if keeps {
             locked(&self.state).history.push(count, &request.code, text.as_deref());
@@ -148,27 +169,31 @@ impl Shell {
     }
 }
 
-/// The text and the forms of a cell's value. A question, `?name`, is answered.
-#[expect(clippy::type_complexity, reason = "it is taken apart at once")]
-fn run(
-    session: &mut Session,
-    code: &str,
-    name: &str,
-) -> Result<Option<(String, Result<(jupyter_protocol::Media, serde_json::Map<String, serde_json::Value>)>)>> {
-    if let Some(name) = question(code) {
-        let answer = session.inspect(name, name.len()).map_or_else(|| session.help().get(name), Ok)?;
-        return Ok(Some((answer.clone(), Ok((markdown(answer), Default::default())))));
-    }
-    let value = session.eval_named(name, code)?;
-    Ok(value.map(|bundle| (bundle.text.clone(), media(&bundle))))
+/// What a cell gives.
+struct Answer {
+    text: String,
+    data: Media,
+    /// How large a picture is to be.
+    metadata: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The name that a cell asks about, with a question mark before or behind it.
-fn question(code: &str) -> Option<&str> {
-    let code = code.trim();
-    let name = code.strip_prefix('?').or_else(|| code.strip_suffix('?'))?.trim();
-    let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
-    is_name.then_some(name)
+/// The value of a cell. A question, `?name`, is answered.
+fn run(session: &mut Session, code: &str, name: &str) -> Result<Option<Answer>> {
+    if let Some(name) = question(code) {
+        let answer = if name.is_empty() { None } else { Some(session.about(name)?) };
+        let text = answer.as_ref().map_or_else(|| session.help().list(), ToString::to_string);
+        return Ok(Some(Answer { data: about(answer, text.clone()), text, metadata: Default::default() }));
+    }
+    // What other kernels and the prompt take, and rhai never does.
+    if code.trim_start().starts_with(['%', ':']) {
+        let line = code.trim_start().lines().next().unwrap_or_default();
+        return Err(Error::invalid("the cell", "a script in rhai", format!("`{line}`")).with_hint(
+            "magics with `%` are IPython's and commands with `:` the prompt's; `?name` works here too",
+        ));
+    }
+    let Some(bundle) = session.eval_named(name, code)? else { return Ok(None) };
+    let (data, metadata) = media(&bundle)?;
+    Ok(Some(Answer { text: bundle.text, data, metadata }))
 }
 
 /// The values of expressions that a front end wants beside that of the cell, as data too.
@@ -215,7 +240,10 @@ fn complete(session: &Session, request: &CompleteRequest) -> CompleteReply {
 
 fn inspect(session: &Session, request: &InspectRequest) -> InspectReply {
     match session.inspect(&request.code, byte_of(&request.code, request.cursor_pos)) {
-        Some(text) => InspectReply { found: true, data: markdown(text), ..Default::default() },
+        Some(found) => {
+            let text = found.to_string();
+            InspectReply { found: true, data: about(Some(found), text), ..Default::default() }
+        }
         None => InspectReply::default(),
     }
 }
@@ -256,11 +284,15 @@ pub(super) fn kernel_info() -> KernelInfoReply {
     }
 }
 
-/// The answer to a request that has not what its type needs, so that nobody waits for it.
-pub(super) fn not_understood(message: &UnknownMessage) -> Option<UnknownMessage> {
-    let kind = message.msg_type.strip_suffix("_request")?;
-    let evalue = format!("a {} that is not as the protocol has it", message.msg_type);
-    let content = json!({ "status": "error", "ename": "Error", "evalue": evalue, "traceback": [] });
+/// The answer to a request that is not as the protocol has it, so that nobody waits for one; none to what is no request.
+pub(super) fn not_understood(msg_type: &str) -> Option<UnknownMessage> {
+    failed(msg_type, &format!("a {msg_type} that this kernel does not understand"))
+}
+
+/// The answer that says that a request failed.
+fn failed(msg_type: &str, why: &str) -> Option<UnknownMessage> {
+    let kind = msg_type.strip_suffix("_request")?;
+    let content = json!({ "status": "error", "ename": "Error", "evalue": why, "traceback": [] });
     Some(UnknownMessage { msg_type: format!("{kind}_reply"), content })
 }
 

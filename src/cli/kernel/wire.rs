@@ -1,8 +1,6 @@
 //! Messages in and out: who may send them, and to whom an answer goes.
 
-use jupyter_protocol::{
-    Header, JupyterMessage, JupyterMessageContent, Status, StreamContent, UnknownMessage,
-};
+use jupyter_protocol::{Header, JupyterMessage, JupyterMessageContent, Status, UnknownMessage};
 use jupyter_zmq_client::{Connection, RawMessage, RuntimeError};
 use serde_json::{Value, json};
 use std::collections::{HashSet, VecDeque};
@@ -55,12 +53,17 @@ impl Wire {
         self.publish(Status::idle(), parent);
     }
 
-    /// A line to the standard output of a cell. A script that prints faster than anybody can read waits, until `is_over`.
-    pub(super) fn print(&self, line: &str, parent: &JupyterMessage, is_over: impl Fn() -> bool) {
+    /// The same for what a script prints and shows: one that does so faster than anybody can read waits, until `is_over`.
+    pub(super) fn show(
+        &self,
+        content: impl Into<JupyterMessageContent>,
+        parent: &JupyterMessage,
+        is_over: impl Fn() -> bool,
+    ) {
         while self.waiting.load(Ordering::Relaxed) > MOST_WAITING && !is_over() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.publish(StreamContent::stdout(&format!("{line}\n")), parent);
+        self.publish(content, parent);
     }
 }
 
@@ -70,8 +73,8 @@ pub(super) enum Incoming {
     Message(Box<JupyterMessage>),
     /// Something that is to be left alone, and why.
     Refused(String),
-    /// The socket is no more.
-    Closed(String),
+    /// A peer that has gone, or that speaks another language.
+    Failed,
 }
 
 /// The ids of messages that were taken already.
@@ -100,10 +103,7 @@ impl Seen {
 /// Reads a message and checks its signature, in constant time, and that it has not come before: whoever can listen could
 /// send it again.
 pub(super) async fn receive<S: SocketRecv>(connection: &mut Connection<S>, seen: &mut Seen) -> Incoming {
-    let frames = match connection.socket.recv().await {
-        Ok(frames) => frames,
-        Err(error) => return Incoming::Closed(error.to_string()),
-    };
+    let Ok(frames) = connection.socket.recv().await else { return Incoming::Failed };
     let raw = match RawMessage::from_multipart(frames, &connection.mac) {
         Ok(raw) => raw,
         Err(RuntimeError::VerifyError(_) | RuntimeError::DecodeError(_)) => {

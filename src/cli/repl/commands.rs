@@ -1,5 +1,6 @@
 //! What can be told to the prompt itself: lines that begin with a colon, and questions.
 
+use super::super::question::question;
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 
@@ -12,14 +13,14 @@ help NAME       what a function does, or what a variable is; also ?NAME and NAME
 :load FILE      evaluates a file
 :save FILE      writes the statements so far, those that did not fail, to a file
 :reset          forgets all variables, functions and imports
-:quit           ends saescope; also Ctrl-D
+:quit           ends saescope; also quit, exit and Ctrl-D
 Tab             completes names, options, keys, names of hooks, models and SAEs, and paths
 Enter           evaluates a statement that is whole, else begins a new line; Alt-Enter always begins one
 Ctrl-R          looks for an earlier statement
 Ctrl-C          stops what is running, or forgets what is being typed";
 
-/// The names, for the one that was meant.
-const NAMES: [&str; 8] = [":help", ":load", ":quit", ":q", ":reset", ":save", ":time", ":vars"];
+/// The commands, for completion and for the one that was meant.
+pub(super) const NAMES: [&str; 7] = [":help", ":load", ":quit", ":reset", ":save", ":time", ":vars"];
 
 /// What a line tells the prompt.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,17 +43,12 @@ pub(super) fn is_command(line: &str) -> bool {
 /// What a line tells the prompt; nothing if it is a statement.
 pub(super) fn parse(line: &str) -> Result<Option<Command>> {
     let line = line.trim();
-    let is_name =
-        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
-    if let Some(name) = line.strip_prefix('?').or_else(|| line.strip_suffix('?')).map(str::trim) {
-        return Ok((name.is_empty() || is_name(name))
-            .then(|| Command::Help(Some(name.to_owned()).filter(|n| !n.is_empty()))));
+    if let Some(name) = question(line) {
+        return Ok(Some(Command::Help(Some(name.to_owned()).filter(|name| !name.is_empty()))));
     }
-    if line == "help" {
-        return Ok(Some(Command::Help(None)));
-    }
-    if let Some(name) = line.strip_prefix("help ").map(str::trim).filter(|name| is_name(name)) {
-        return Ok(Some(Command::Help(Some(name.to_owned()))));
+    // What other prompts end with.
+    if ["exit", "quit", "exit()", "quit()"].contains(&line) {
+        return Ok(Some(Command::Quit));
     }
     if !line.starts_with(':') {
         return Ok(None);
@@ -95,14 +91,11 @@ mod tests {
         let help = |name: &str| Command::Help(Some(name.to_owned()));
         let cases = [
             ("help", Some(Command::Help(None))),
-            ("help load_sae", Some(help("load_sae"))),
             ("?load_sae", Some(help("load_sae"))),
-            (" load_sae ? ", Some(help("load_sae"))),
-            ("?", Some(Command::Help(None))),
             ("help(\"load_sae\")", None),
-            ("help + 1", None),
-            ("x ?? 1", None),
-            ("let a = b ? c", None),
+            ("quit", Some(Command::Quit)),
+            ("exit()", Some(Command::Quit)),
+            ("exit(1)", None),
             (":vars", Some(Command::Vars)),
             (":q", Some(Command::Quit)),
             (":time 1 + 1", Some(Command::Time("1 + 1".to_owned()))),
@@ -115,7 +108,7 @@ mod tests {
         }
         assert_eq!(
             parse(":var").unwrap_err().hint().unwrap(),
-            "did you mean `:vars`? known commands: `:help`, `:load`, `:quit`, `:q`, `:reset`, `:save`, `:time`, `:vars`"
+            "did you mean `:vars`? known commands: `:help`, `:load`, `:quit`, `:reset`, `:save`, `:time`, `:vars`"
         );
         assert_eq!(
             parse(":load").unwrap_err().to_string(),

@@ -63,6 +63,18 @@ struct Session {
 
 impl Completer for Session {
     fn complete(&mut self, line: &str, cursor: usize) -> CompletionResult {
+        let before = line.get(..cursor).unwrap_or(line);
+        if before.starts_with(':') && !before.contains(' ') {
+            let span = Span::new(0, before.len());
+            let commands = commands::NAMES.iter().filter(|name| name.starts_with(before));
+            let suggestion = |name: &&str| Suggestion {
+                value: (*name).to_owned(),
+                span,
+                append_whitespace: true,
+                ..Default::default()
+            };
+            return CompletionResult::fresh(commands.map(suggestion).collect::<Vec<_>>());
+        }
         // A command takes a file or a script.
         let (offset, script) = match line.strip_prefix(':') {
             Some(_) => line.find(' ').map_or((line.len(), ""), |space| (space + 1, &line[space + 1..])),

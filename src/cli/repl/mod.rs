@@ -7,13 +7,14 @@ mod piped;
 
 use super::engine::Engine;
 use super::interrupts::Interrupts;
-use super::terminal::{input, print, report, show, to_stderr};
+use super::output::Output;
+use super::terminal::{cut, help, print, report, show};
 use crate::display::Bundle;
 use crate::error::{Error, Result};
-use crate::progress::Progress;
-use crate::script::{Host, PieceKind, Session};
+use crate::script::{Inspection, PieceKind, Session};
 use commands::Command;
 use reedline::Signal;
+use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Instant;
@@ -23,17 +24,19 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
     if !std::io::stdin().is_terminal() {
         return piped::run(interrupts);
     }
-    let progress = interrupts.progress();
-    let engine = Engine::start(progress, Terminal { progress: progress.clone() })?;
+    let output = Output::new(interrupts.progress()).showing(shown);
+    let engine = Engine::start(interrupts.progress(), output.clone())?;
     let mut editor = editor::new(&engine);
     print(&format!(
         "saescope {}. `help` lists the functions, `help NAME` tells more of one, `:help` is about this prompt.",
         env!("CARGO_PKG_VERSION")
     ))?;
-    let mut repl = Repl { engine, interrupts, entered: Vec::new() };
+    let mut repl = Repl { engine, interrupts, output, entered: Vec::new() };
     loop {
         match interrupts.idle(|| editor.read_line(&editor::Prompt)) {
             Ok(Signal::Success(line)) => {
+                // What is killed later loses nothing, and other prompts see it. Without a file there is nothing to do.
+                let _ = editor.sync_history();
                 if !repl.enter(&line)? {
                     return Ok(());
                 }
@@ -51,6 +54,7 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
 struct Repl<'a> {
     engine: Engine,
     interrupts: &'a Interrupts,
+    output: Output,
     /// The statements that did not fail.
     entered: Vec<String>,
 }
@@ -80,25 +84,21 @@ impl Repl<'_> {
     fn command(&mut self, command: Command) -> Result<bool> {
         match command {
             Command::Quit => return Ok(false),
-            Command::Help(None) => print(&self.engine.ask(|session| session.help().list())?)?,
-            Command::Help(Some(name)) => {
-                print(&self.engine.ask(move |session| {
-                    // A variable has a value to look at, a function a text.
-                    session.inspect(&name, name.len()).map_or_else(|| session.help().get(&name), Ok)
-                })??)?;
-            }
+            Command::Help(None) => print(&cut(&self.engine.ask(|session| session.help().list())?))?,
+            Command::Help(Some(name)) => match self.engine.ask(move |session| session.about(&name))?? {
+                Inspection::Help(text) => print(&help(&text))?,
+                Inspection::Variable(text) => print(&text)?,
+            },
             Command::AboutPrompt => print(commands::ABOUT)?,
             Command::Load(path) => {
                 let text = std::fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-                self.eval_named(Some(path.display().to_string()), &text)?;
+                self.eval_by(text, move |session| session.run_file(&path, &[]))?;
             }
             Command::Save(path) => {
                 let entered = self.entered.clone();
-                let text = self.engine.ask(move |session| {
-                    entered.iter().map(|statement| ended(session, statement)).collect::<String>()
-                })?;
-                crate::files::write_whole(&path, text.as_bytes())?;
-                print(&format!("{} statements saved to {}", self.entered.len(), path.display()))?;
+                let kept = self.engine.ask(move |session| current(session, entered))?;
+                crate::files::write_whole(&path, kept.concat().as_bytes())?;
+                print(&format!("{} statements saved to {}", kept.len(), path.display()))?;
             }
             Command::Vars => {
                 let variables = self.engine.ask(|session| session.variables())?;
@@ -116,20 +116,46 @@ impl Repl<'_> {
                 self.eval(&script)?;
                 print(&format!("{:.3} s", start.elapsed().as_secs_f64()))?;
             }
-            Command::Reset => self.engine.ask(|session| session.reset())?,
+            Command::Reset => {
+                self.entered.clear();
+                self.engine.ask(|session| session.reset())?;
+            }
         }
         Ok(true)
     }
 
     fn eval(&mut self, script: &str) -> Result<()> {
-        self.eval_named(None, script)
+        let text = script.to_owned();
+        self.eval_by(script.to_owned(), move |session| session.eval(&text))
     }
 
-    fn eval_named(&mut self, name: Option<String>, script: &str) -> Result<()> {
-        let value = evaluated(&self.engine, self.interrupts, name, script)?;
-        self.entered.push(script.to_owned());
+    /// Evaluates what is `entered`, and shows the value.
+    fn eval_by(
+        &mut self,
+        entered: String,
+        eval: impl FnOnce(&mut Session) -> Result<Option<Bundle>> + Send + 'static,
+    ) -> Result<()> {
+        let value = self.output.result(evaluated(&self.engine, self.interrupts, eval))?;
+        self.entered.push(entered);
         value.map_or(Ok(()), |bundle| shown(&bundle))
     }
+}
+
+/// The statements of a session as they stand in a file, without functions that were written again later: a script may
+/// have each once.
+fn current(session: &Session, entered: Vec<String>) -> Vec<String> {
+    let mut later = HashSet::new();
+    let mut kept = Vec::new();
+    for statement in entered.iter().rev() {
+        let functions = session.defines_only(statement).unwrap_or_default();
+        let is_new = functions.iter().any(|function| !later.contains(function));
+        if functions.is_empty() || is_new {
+            kept.push(ended(session, statement));
+        }
+        later.extend(functions);
+    }
+    kept.reverse();
+    kept
 }
 
 /// Statements as they stand in a file, where others come behind them: with a semicolon at their end.
@@ -146,15 +172,10 @@ fn ended(session: &Session, statements: &str) -> String {
 fn evaluated(
     engine: &Engine,
     interrupts: &Interrupts,
-    name: Option<String>,
-    script: &str,
+    eval: impl FnOnce(&mut Session) -> Result<Option<Bundle>> + Send + 'static,
 ) -> Result<Option<Bundle>> {
     interrupts.progress().reset();
-    let script = script.to_owned();
-    let value = engine.ask(move |session| match name {
-        Some(name) => session.eval_named(&name, &script),
-        None => session.eval(&script),
-    });
+    let value = engine.ask(eval);
     // What was stopped is over: what the editor asks for next is not.
     interrupts.progress().reset();
     value?
@@ -172,26 +193,4 @@ fn shown(bundle: &Bundle) -> Result<()> {
         print(&format!("saved to {}", picture::save(figure)?.display()))?;
     }
     Ok(())
-}
-
-/// The terminal as a session sees it.
-struct Terminal {
-    progress: Progress,
-}
-
-impl Host for Terminal {
-    fn print(&self, line: &str) {
-        // A script goes on when nobody reads what it prints.
-        let _ = print(line);
-    }
-
-    fn display(&self, bundle: Bundle) {
-        if let Err(error) = shown(&bundle) {
-            to_stderr(&format!("error: {error}"));
-        }
-    }
-
-    fn input(&self, prompt: &str) -> Result<String> {
-        input(prompt, &self.progress)
-    }
 }

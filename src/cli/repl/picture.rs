@@ -106,7 +106,7 @@ fn asked() -> Protocol {
         let mut byte = [0u8; 1];
         while !answer.ends_with(b"c") && answer.len() < 64 {
             let ready = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&WAIT));
-            if !ready.is_ok_and(|n| n > 0) || rustix::io::read(&stdin, &mut byte).is_ok_and(|n| n == 0) {
+            if !ready.is_ok_and(|n| n > 0) || !rustix::io::read(&stdin, &mut byte).is_ok_and(|n| n > 0) {
                 break;
             }
             answer.push(byte[0]);

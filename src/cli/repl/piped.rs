@@ -2,50 +2,60 @@
 
 use super::super::engine::Engine;
 use super::super::interrupts::Interrupts;
-use super::super::terminal::{print, show};
+use super::super::output::Output;
+use super::super::terminal::show;
 use super::evaluated;
-use crate::display::Bundle;
 use crate::error::{Error, Result};
-use crate::script::{Completeness, Host};
-use std::io::BufRead;
+use crate::script::Completeness;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 /// Reads the standard input to its end.
 pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
-    let progress = interrupts.progress();
-    let engine = Engine::start(progress, Pipe)?;
+    let output = Output::new(interrupts.progress()).without_input();
+    let engine = Engine::start(interrupts.progress(), output.clone())?;
+    let mut input = BufReader::new(std::io::stdin().lock());
     let mut statement = String::new();
-    for line in std::io::stdin().lock().lines() {
-        progress.check()?;
-        statement += &line.map_err(Error::file("read", Path::new("standard input")))?;
-        statement.push('\n');
+    loop {
+        interrupts.progress().check()?;
+        let read =
+            input.read_line(&mut statement).map_err(Error::file("read", Path::new("standard input")))?;
         let text = statement.clone();
         let whole = engine.ask(move |session| session.completeness(&text))?;
-        if let Completeness::Incomplete { .. } = whole {
-            continue;
+        let is_whole = !matches!(whole, Completeness::Incomplete { .. }) && !goes_on(input.buffer());
+        // What is not whole at the end says what it lacks.
+        if read == 0 || is_whole {
+            let script = std::mem::take(&mut statement);
+            let value = evaluated(&engine, interrupts, move |session| session.eval(&script));
+            if let Some(bundle) = output.result(value)? {
+                show(&bundle)?;
+            }
         }
-        eval(&engine, interrupts, &std::mem::take(&mut statement))?;
-    }
-    // What is not whole says what it lacks.
-    eval(&engine, interrupts, &statement)
-}
-
-fn eval(engine: &Engine, interrupts: &Interrupts, statement: &str) -> Result<()> {
-    match evaluated(engine, interrupts, None, statement)? {
-        Some(bundle) => show(&bundle),
-        None => Ok(()),
+        if read == 0 {
+            return Ok(());
+        }
     }
 }
 
-/// The standard output; statements come over the standard input, so that nobody can be asked.
-struct Pipe;
+/// Whether what comes next, as far as it is here already, goes on with a statement that could be whole.
+fn goes_on(next: &[u8]) -> bool {
+    let next = next.trim_ascii_start();
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let is_else = next.strip_prefix(b"else").is_some_and(|rest| !rest.first().is_some_and(is_word));
+    is_else || next.starts_with(b"?.") || next.starts_with(b".")
+}
 
-impl Host for Pipe {
-    fn print(&self, line: &str) {
-        let _ = print(line);
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn display(&self, bundle: Bundle) {
-        let _ = show(&bundle);
+    #[test]
+    fn a_branch_and_a_method_belong_to_what_is_before_them() {
+        for next in ["else { 1 }\n", "  else if x {", "\n    .len()", "?.x", "else"] {
+            assert!(goes_on(next.as_bytes()), "{next}");
+        }
+        for next in ["", "\n", "elsewhere()", "else_1", "x", "1.5"] {
+            assert!(!goes_on(next.as_bytes()), "{next}");
+        }
     }
 }

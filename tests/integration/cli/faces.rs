@@ -28,6 +28,9 @@ fn statements_come_from_a_pipe() {
         assert_eq!(text(&output.stdout), "42\nline\ntwo\nlines\nFigure, 640 x 360 pixels\n");
         assert_eq!((text(&output.stderr).as_str(), output.status.code()), ("", Some(0)));
     }
+    // What goes on in the next line is one statement.
+    let output = piped(folder.path(), &[], "if false { 1 }\nelse { 2 }\n\"abc\"\n    .len()\n");
+    assert_eq!(text(&output.stdout), "2\n3\n");
     // The first that fails is the last.
     let output = piped(folder.path(), &[], "1\nnonsense\n2\n");
     assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("1\n", Some(1)));
@@ -36,7 +39,7 @@ fn statements_come_from_a_pipe() {
     assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("1\n", Some(1)));
     let output = piped(folder.path(), &[], "input(\"name? \")");
     assert!(
-        text(&output.stderr).contains("a terminal or a notebook that lets it ask"),
+        text(&output.stderr).contains("expected answers at the standard input, got statements"),
         "{}",
         text(&output.stderr)
     );
@@ -45,6 +48,20 @@ fn statements_come_from_a_pipe() {
     std::fs::write(folder.path().join("ask.rhai"), "print(input(\"name? \") + \"!\")").unwrap();
     let output = piped(folder.path(), &["run", "ask.rhai"], "Ada\n");
     assert_eq!(text(&output.stdout), "name? Ada!\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_script_whose_output_nobody_reads_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_saescope");
+    std::fs::write(folder.path().join("forever.rhai"), "loop { print(1); }").unwrap();
+    for arguments in ["run forever.rhai", "eval 'loop { display(1); }'", "< forever.rhai"] {
+        let line = format!("timeout 20 '{program}' {arguments} 2> err | head -n 2; echo ${{PIPESTATUS[0]}}");
+        let output = Command::new("bash").args(["-c", &line]).current_dir(folder.path()).output().unwrap();
+        assert_eq!(text(&output.stdout), "1\n1\n0\n", "{arguments}");
+        assert_eq!(std::fs::read_to_string(folder.path().join("err")).unwrap(), "");
+    }
 }
 
 #[test]

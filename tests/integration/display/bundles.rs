@@ -64,7 +64,7 @@ const VALUES: [(&str, &str, &str, bool, &str); 33] = [
         false,
         "\"examples\"",
     ),
-    ("feature_density(sae, \"f.jsonl\")", "FeatureDensity of 2048", "<svg", true, "\"active\""),
+    ("feature_density(sae, \"f.jsonl\")", "FeatureDensity of 2048", "", true, "\"active\""),
     (
         "colored_tokens(model.to_str_tokens(text), acts.of(1919))",
         "<|endoftext|>A",
@@ -92,7 +92,7 @@ const VALUES: [(&str, &str, &str, bool, &str); 33] = [
     ),
     ("read_trees(\"trees.jsonl\")", "Trees of ", "", false, "trees.jsonl"),
     ("trees", "trees     1", "<td>trees</td><td>1</td>", false, "\"trees\": 1"),
-    ("plot_line([1, 4, 9])", "Figure, 640 x 360 pixels", "<svg", true, "\"width\": 640"),
+    ("plot_line([1, 4, 9])", "Figure, 640 x 360 pixels", "", true, "\"width\": 640"),
     ("page(\"<All>\", [\"# One\", v, 3])", "Page \"<All>\" of 3 parts", "<h2>One</h2>", false, "<All>"),
 ];
 
@@ -121,6 +121,19 @@ fn every_value_is_shown_in_its_forms() {
     // An array of what has a form of its own is shown as these.
     let two = session.eval("[plot_line([1, 2]), plot_line([2, 1])]").unwrap().unwrap();
     assert_eq!(two.html.unwrap().matches("<svg").count(), 2);
+    let mixed = session.eval("[1, plot_line([1, 2]), \"<two>\"]").unwrap().unwrap().html.unwrap();
+    assert!(
+        mixed.contains("<pre>1</pre>") && mixed.contains("<svg") && mixed.contains("&lt;two&gt;"),
+        "{mixed}"
+    );
+    let map = session.eval("#{ chart: plot_line([1, 2]), n: 3 }").unwrap().unwrap().html.unwrap();
+    assert!(map.contains("<td>chart</td><td") && map.contains("<svg"), "{map}");
+    // Of what is nested a part is shown.
+    let many = session
+        .eval("let row = []; row.pad(100, 7); let rows = []; rows.pad(100, row); rows")
+        .unwrap()
+        .unwrap();
+    assert!(many.text.len() < 5000 && many.text.ends_with("… 90 more]"), "{}", many.text);
     assert_eq!(session.eval("let x = 1;").unwrap(), None);
 }
 

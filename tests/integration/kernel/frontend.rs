@@ -1,8 +1,8 @@
 //! A front end for the tests: a kernel on a thread of this process, and the five sockets to it.
 
 use jupyter_protocol::{
-    ConnectionInfo, ExecuteReply, ExecuteRequest, JupyterMessage, JupyterMessageContent, ReplyStatus,
-    Transport,
+    ConnectionInfo, ExecuteReply, ExecuteRequest, JupyterMessage, JupyterMessageContent, KernelInfoRequest,
+    ReplyStatus, Transport,
 };
 use jupyter_zmq_client::connection::{
     ClientControlConnection, ClientHeartbeatConnection, ClientIoPubConnection, ClientShellConnection,
@@ -86,8 +86,20 @@ impl Frontend {
         let kernel = Some(kernel);
         let mut frontend =
             Frontend { runtime, info, shell, control, iopub, stdin, heartbeat, kernel, folder };
-        // The kernel says hello to who subscribes; what is published before is not heard.
-        while frontend.published().header.msg_type != "iopub_welcome" {}
+        // What is published before one has subscribed is not heard: until something is, one asks.
+        loop {
+            frontend.send(KernelInfoRequest {});
+            frontend.reply();
+            let timed =
+                async { tokio::time::timeout(Duration::from_millis(200), frontend.iopub.read()).await };
+            if frontend.runtime.block_on(timed).is_ok() {
+                break;
+            }
+        }
+        // And then up to the last that this has brought about.
+        let last = frontend.send(ExecuteRequest { silent: true, ..ExecuteRequest::new(String::new()) });
+        frontend.outputs(&last);
+        frontend.reply();
         frontend
     }
 
@@ -195,6 +207,18 @@ impl Frontend {
     pub fn beats(&mut self) {
         let timed = async { tokio::time::timeout(WAIT, self.heartbeat.single_heartbeat()).await };
         self.runtime.block_on(timed).expect("no heartbeat").unwrap();
+    }
+
+    /// A front end that asks whether the kernel lives and goes before it hears.
+    pub fn beats_and_goes(&self) {
+        use zeromq::{Socket, SocketSend};
+        let address = format!("tcp://{}:{}", self.info.ip, self.info.hb_port);
+        let asks = async {
+            let mut socket = zeromq::ReqSocket::new();
+            socket.connect(&address).await.unwrap();
+            socket.send(zeromq::ZmqMessage::from("ping")).await.unwrap();
+        };
+        self.wait("connection", asks);
     }
 
     /// Frames as they are, to the shell socket.

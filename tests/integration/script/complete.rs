@@ -1,14 +1,16 @@
 //! Completion, inspection, and sessions over many lines.
 
 use super::session;
-use saescope::{Completeness, Session};
+use saescope::{Completeness, Inspection, Session};
 
 /// A session with a model, an SAE, a cache and a map.
 fn with_variables() -> Session {
     let (mut session, _) = session();
     session
         .eval(
-            "let model = load_model(\"demo\"); let sae = load_sae(\"demo\"); let settings = #{ cutoff: 0.1, inner: #{ deep: 1 } };
+            "let model = load_model(\"demo\"); let sae = load_sae(\"demo\"); let settings = #{ cutoff: 0.1, inner: #{ deep: 1, \"a key\": 2 } };
+             /// Half of a number.
+             fn half_of(x) { x / 2 }
              let cache = model.run_with_cache(\"a boat\", \"blocks.*.hook_resid_pre\"); let numbers = [1, 2];",
         )
         .unwrap();
@@ -31,7 +33,7 @@ fn what_can_stand_at_a_place_is_offered() {
     std::fs::create_dir(folder.path().join("documents")).unwrap();
     std::fs::write(folder.path().join("docs.jsonl"), "").unwrap();
     let path = folder.path().display();
-    let cases: [(&str, &str, &[&str]); 21] = [
+    let cases: [(&str, &str, &[&str]); 27] = [
         ("load_|", "load_", &["load_model", "load_sae", "load_tensors", "load_tree"]),
         ("mod|", "mod", &["model"]),
         ("let x = mod|", "mod", &["model"]),
@@ -61,6 +63,12 @@ fn what_can_stand_at_a_place_is_offered() {
         ("feature_acts(model, sae, \"x\").to_t|", "to_t", &["to_tensor"]),
         ("// load_|", "", &[]),
         ("numbers.pu|", "pu", &["push"]),
+        ("half_|", "half_", &["half_of"]),
+        ("bi|", "bi", &["bits"]),
+        ("settings.inner[\"|", "", &["a key", "deep"]),
+        ("model.run_with_cache(\"x\", \"ln_f|", "ln_f", &["ln_final.hook_normalized", "ln_final.hook_scale"]),
+        ("run_with_cache(model, \"x\", [\"unem|", "unem", &["unembed.hook_in", "unembed.hook_out"]),
+        ("model.run_with_hooks(\"x\", #{ \"hook_p|", "hook_p", &["hook_pos_embed"]),
     ];
     for (script, replaced, expected) in cases {
         let (found_replaced, found) = completions(&session, script);
@@ -90,13 +98,19 @@ fn a_name_is_explained() {
     let session = with_variables();
     let inspect = |script: &str| {
         let cursor = script.find('|').unwrap();
-        session.inspect(&script.replacen('|', "", 1), cursor)
+        session.inspect(&script.replacen('|', "", 1), cursor).map(|found| found.to_string())
     };
     assert!(inspect("load_mo|del(\"demo\")").unwrap().contains("Loads a language model"));
     assert!(inspect("definition_tree(model, v, #{ cut|").unwrap().contains("`cutoff`"));
     assert!(inspect("sae|").unwrap().starts_with("sae: Sae\n\nSAE demo/"));
     assert!(inspect("model.cfg.d_mod|el").unwrap().ends_with("192"));
     assert!(inspect("model.gener|ate(\"a\")").unwrap().contains("max_new_tokens"));
+    assert_eq!(inspect("half_of|").unwrap(), "half_of(x)\n\nHalf of a number.");
+    assert!(
+        matches!(session.about("half_of"), Ok(Inspection::Help(help)) if help.markdown().starts_with("```text\nhalf_of(x)\n```"))
+    );
+    assert!(matches!(session.about("sae"), Ok(Inspection::Variable(_))));
+    assert!(session.about("nonsense").is_err());
     assert_eq!(inspect("nonsense|"), None);
     assert_eq!(inspect("|"), None);
 }
@@ -140,6 +154,24 @@ fn imports_and_functions_stay_and_a_reset_forgets() {
     session.reset();
     assert!(session.variables().is_empty());
     assert!(session.eval("thrice(1)").is_err() && session.eval("helper::twice(1)").is_err());
+    // What is defined again and again takes the place of what it was.
+    for _ in 0..50 {
+        session.eval("let big = load_model(\"demo\"); let big = 1; big").unwrap();
+    }
+    assert!(format!("{session:?}").contains("variables: 1"), "{session:?}");
+    // A failure leaves everything as it was; a file's arguments are its own.
+    session.eval("const kept = 1; let list = [1];").unwrap();
+    assert!(session.eval("list.push(2); let big = 2; fn f() {} nonsense()").is_err());
+    assert_eq!(session.eval("`${big} ${list} ${kept}`").unwrap().unwrap().text, "1 [1] 1");
+    assert!(session.eval("f()").is_err());
+    let file = folder.path().join("file.rhai");
+    std::fs::write(&file, "let given = ARGS[0]; given").unwrap();
+    assert_eq!(session.run_file(&file, &["x".to_owned()]).unwrap().unwrap().text, "x");
+    assert!(session.eval("ARGS").is_err());
+    assert_eq!(session.eval("given").unwrap().unwrap().text, "x");
+    let functions = ["f/1", "g/0"].map(str::to_owned).into();
+    assert_eq!(session.defines_only("fn f(x) { x } fn g() {}"), Some(functions));
+    assert_eq!(session.defines_only("fn f(x) { x } f(1)"), None);
     // An error has the name of its cell.
     let error = session.eval_named("cell 3", "1;\nnonsense()").unwrap_err();
     assert!(error.excerpt().unwrap().starts_with(" --> cell 3:2:1"), "{:?}", error.excerpt());

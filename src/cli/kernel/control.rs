@@ -1,0 +1,44 @@
+//! What is answered at once, whatever the session does: interrupts, shutdowns, and what the kernel is.
+
+use super::shell::{Shell, kernel_info, not_understood};
+use crate::progress::Progress;
+use jupyter_protocol::{InterruptReply, JupyterMessage, JupyterMessageContent, ReplyStatus, ShutdownReply};
+
+/// The control channel. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Control {
+    shell: Shell,
+    progress: Progress,
+}
+
+impl Control {
+    pub(super) fn new(shell: Shell, progress: Progress) -> Self {
+        Control { shell, progress }
+    }
+
+    /// The answer to an interrupt or a shutdown; front ends of old send these to the shell socket too.
+    pub(super) fn urgent(&self, message: &JupyterMessage) -> Option<JupyterMessageContent> {
+        match &message.content {
+            JupyterMessageContent::InterruptRequest(_) => {
+                self.shell.abort();
+                self.progress.cancel();
+                Some(InterruptReply::default().into())
+            }
+            JupyterMessageContent::ShutdownRequest(request) => {
+                self.shell.close();
+                self.progress.cancel();
+                let (restart, status) = (request.restart, ReplyStatus::Ok);
+                Some(ShutdownReply { restart, status, error: None }.into())
+            }
+            _ => None,
+        }
+    }
+
+    /// The answer to any request at the control socket.
+    pub(super) fn answer(&self, message: &JupyterMessage) -> Option<JupyterMessageContent> {
+        self.urgent(message).or_else(|| match &message.content {
+            JupyterMessageContent::KernelInfoRequest(_) => Some(kernel_info().into()),
+            _ => not_understood(&message.header.msg_type).map(Into::into),
+        })
+    }
+}
