@@ -236,7 +236,10 @@ impl DefinitionTree {
             (0, _) => format!("no token is as likely as {}: try a lower cutoff", self.params.cutoff),
             (n, trimmed) => {
                 let tokens = if n == 1 { "1 token".to_owned() } else { format!("{n} tokens") };
-                let above = trimmed.map(|cutoff| format!(", those above {cutoff}")).unwrap_or_default();
+                // Three digits say enough.
+                let short = |cutoff: f64| format!("{cutoff:.2e}").parse().unwrap_or(cutoff);
+                let above =
+                    trimmed.map(|cutoff| format!(", those above {}", short(cutoff))).unwrap_or_default();
                 tokens + above.as_str()
             }
         }

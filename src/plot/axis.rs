@@ -28,11 +28,22 @@ impl Axis {
         Axis { is_log: true, ..Axis::new((least.log10(), most.log10()), start, length) }
     }
 
-    /// Where a number is; at the start for what is no number.
+    /// Where a number is, at one end if it is beyond it; at the start for what is no number.
     pub(super) fn at(&self, x: f64) -> f64 {
+        self.start + self.part(x).clamp(0.0, 1.0) * self.length
+    }
+
+    /// Where a number is, beyond the ends too, as far as any line that is seen leads there.
+    pub(super) fn beyond(&self, x: f64) -> f64 {
+        const FAR: f64 = 1e4;
+        self.start + self.part(x).clamp(-FAR, FAR) * self.length
+    }
+
+    /// Which part of the way from one end to the other a number is at.
+    fn part(&self, x: f64) -> f64 {
         let x = if self.is_log { x.log10() } else { x };
         let part = (x / 2.0 - self.least / 2.0) / (self.most / 2.0 - self.least / 2.0);
-        self.start + if part.is_nan() { 0.0 } else { part.clamp(0.0, 1.0) } * self.length
+        if part.is_nan() { 0.0 } else { part }
     }
 
     /// Whether a number is in the range.
@@ -57,7 +68,9 @@ impl Axis {
         let factors: &[f64] = if self.most - self.least < 2.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let powers = (first..=last).step_by(stride);
         let numbers = powers.flat_map(|power| factors.iter().map(move |factor| (factor, power)));
-        let ticks = numbers.map(|(factor, power)| (factor * 10f64.powi(power), power_text(*factor, power)));
+        let is_short = PLAIN_POWERS.contains(&first) && PLAIN_POWERS.contains(&last);
+        let ticks =
+            numbers.map(|(factor, power)| (factor * 10f64.powi(power), power_text(*factor, power, is_short)));
         // A little beyond the ends, for what rounding has moved.
         let holds = |x: f64| x.log10() >= self.least - 1e-9 && x.log10() <= self.most + 1e-9;
         ticks.filter(|(x, _)| holds(*x)).collect()
@@ -73,34 +86,46 @@ impl Axis {
         let decimals = (-step.log10().floor()).clamp(0.0, 300.0) as usize;
         let first = (self.least / step).ceil();
         let places = (0..=count * 3).map(|i| (first + i as f64) * step);
-        let text = |x: f64| {
+        let places: Vec<_> = places.take_while(|x| *x <= self.most + step * 1e-6).collect();
+        // All with the exponent of the longest, or none.
+        let largest = places.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+        let power = if decimals <= 6 && largest < 1e8 { 0 } else { largest.log10().floor() as i32 };
+        let text = |x: &f64| {
             // Zero has no sign.
-            let x = if x.abs() < step / 1e6 { 0.0 } else { x };
-            if decimals <= 5 && x.abs() < 1e6 {
+            let x = if x.abs() < step / 1e6 { 0.0 } else { *x };
+            if power == 0 {
                 return format!("{x:.decimals$}");
             }
             // As many digits as tell one from the next.
-            let digits = (x.abs().log10().floor() - step.log10().floor()).clamp(0.0, 12.0) as usize;
-            format!("{x:.digits$e}")
+            let digits = (f64::from(power) - step.log10().floor()).clamp(0.0, 15.0) as usize;
+            let factor =
+                if power < -300 { x * 1e300 / 10f64.powi(power + 300) } else { x / 10f64.powi(power) };
+            if x == 0.0 { "0".to_owned() } else { format!("{factor:.digits$}·{}", raised_power(power)) }
         };
-        places.take_while(|x| *x <= self.most + step * 1e-6).map(|x| (x, text(x))).collect()
+        places.iter().map(|x| (*x, text(x))).collect()
     }
 }
 
-/// A factor times a power of ten as a number, or with an exponent where that would be long.
-fn power_text(factor: f64, power: i32) -> String {
+/// The powers of ten that are short as plain numbers.
+const PLAIN_POWERS: std::ops::RangeInclusive<i32> = -4..=5;
+
+/// A factor times a power of ten, as a plain number or with an exponent.
+fn power_text(factor: f64, power: i32, is_plain: bool) -> String {
     match power {
-        0..=4 => format!("{}", factor * 10f64.powi(power)),
-        -3..0 => format!("{:.*}", power.unsigned_abs() as usize, factor * 10f64.powi(power)),
-        _ => {
-            let raised = |c: char| match c {
-                '-' => '⁻',
-                digit => "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(digit as usize - '0' as usize).unwrap_or(digit),
-            };
-            let exponent: String = power.to_string().chars().map(raised).collect();
-            if factor == 1.0 { format!("10{exponent}") } else { format!("{factor}·10{exponent}") }
-        }
+        _ if !is_plain && factor == 1.0 => raised_power(power),
+        _ if !is_plain => format!("{factor}·{}", raised_power(power)),
+        0.. => format!("{}", factor * 10f64.powi(power)),
+        _ => format!("{:.*}", power.unsigned_abs() as usize, factor * 10f64.powi(power)),
     }
+}
+
+/// "10⁻⁷"
+fn raised_power(power: i32) -> String {
+    let raised = |c: char| match c {
+        '-' => '⁻',
+        digit => "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(digit as usize - '0' as usize).unwrap_or(digit),
+    };
+    format!("10{}", power.to_string().chars().map(raised).collect::<String>())
 }
 
 /// The least and the greatest of the numbers that are finite; an empty range where there are none.
@@ -119,12 +144,10 @@ mod tests {
             let ticks = Axis::log(range, 0.0, 100.0).ticks(count);
             ticks.into_iter().map(|(_, text)| text).collect::<Vec<_>>()
         };
-        assert_eq!(texts((1e-6, 1.0), 7), ["10⁻⁶", "10⁻⁵", "10⁻⁴", "0.001", "0.01", "0.1", "1"]);
+        assert_eq!(texts((1e-6, 1.0), 7), ["10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "10⁰"]);
+        assert_eq!(texts((0.001, 1.0), 5), ["0.001", "0.01", "0.1", "1"]);
         assert_eq!(texts((1.0, 50.0), 5), ["1", "2", "5", "10", "20", "50"]);
-        assert_eq!(
-            texts((1e-12, 1e8), 5),
-            ["10⁻¹²", "10⁻⁸", "10⁻⁴", "1", "10⁴", "10⁸"].map(|t| t.replace("10⁴", "10000"))
-        );
+        assert_eq!(texts((1e-12, 1e8), 5), ["10⁻¹²", "10⁻⁸", "10⁻⁴", "10⁰", "10⁴", "10⁸"]);
         let axis = Axis::log((1.0, 100.0), 0.0, 100.0);
         assert!((axis.at(10.0) - 50.0).abs() < 1e-9);
         assert!(axis.holds(100.0) && !axis.holds(0.0) && !axis.holds(-1.0) && !axis.holds(f64::NAN));
@@ -145,6 +168,13 @@ mod tests {
         assert_eq!(texts((0.0, 1.0)), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(texts((-3.0, 12.0)), ["0", "5", "10"]);
         assert_eq!(texts((0.495, 0.532)), ["0.50", "0.51", "0.52", "0.53"]);
+        assert_eq!(texts((0.0, 5e6)), ["0", "1000000", "2000000", "3000000", "4000000", "5000000"]);
+        assert_eq!(texts((0.0, 2e9)), ["0", "0.5·10⁹", "1.0·10⁹", "1.5·10⁹", "2.0·10⁹"]);
+        assert_eq!(texts((0.0, 4e-9)), ["0", "1·10⁻⁹", "2·10⁻⁹", "3·10⁻⁹", "4·10⁻⁹"]);
+        assert_eq!(texts((0.0, 3e-310))[1..], ["1·10⁻³¹⁰", "2·10⁻³¹⁰", "3·10⁻³¹⁰"]);
+        let axis = Axis::new((0.0, 10.0), 0.0, 100.0);
+        assert_eq!([axis.at(20.0), axis.beyond(20.0), axis.beyond(-1.0)], [100.0, 200.0, -10.0]);
+        assert!(axis.beyond(f64::MAX).is_finite() && axis.beyond(f64::MIN).is_finite());
         let odd = [
             (1.0, 1.0),
             (0.0, 0.0),

@@ -125,16 +125,20 @@ impl Band {
                     return Ok(());
                 }
                 let points: Vec<_> = points.iter().map(|(x, y)| (across(*x), down(*y))).collect();
-                // Only what crosses the band: a long line is drawn once in all, not once for every band.
-                let outside = |pair: &[(f64, f64)]| {
+                let pixel = |(x, y): (f64, f64)| (x.round() as i32, y.round() as i32);
+                for (i, pair) in points.windows(2).enumerate() {
+                    // Only what crosses the band: a long line is drawn once in all, not once for every band.
                     let (low, high) = (pair[0].1.min(pair[1].1), pair[0].1.max(pair[1].1));
-                    high + width < 0.0 || low - width > bottom
-                };
-                let pairs: Vec<_> = points.windows(2).collect();
-                for run in pairs.split(|pair| outside(pair)).filter(|run| !run.is_empty()) {
-                    let path = run.iter().map(|pair| pair[0]).chain(run.last().map(|pair| pair[1]));
-                    let path: Vec<_> = path.map(|(x, y)| (x.round() as i32, y.round() as i32)).collect();
-                    drawn(backend.draw_path(path, &style))?;
+                    if high + width < 0.0 || low - width > bottom {
+                        continue;
+                    }
+                    // One by one: plotters takes a whole path for the border of an area, with holes where it crosses
+                    // itself.
+                    drawn(backend.draw_path([pixel(pair[0]), pixel(pair[1])], &style))?;
+                    if i > 0 && width > 2.0 {
+                        let radius = (width / 2.0) as u32;
+                        drawn(backend.draw_circle(pixel(pair[0]), radius, &rgb(*colour).filled(), true))?;
+                    }
                 }
             }
             Mark::Dot { x, y, radius, colour } => {

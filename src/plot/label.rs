@@ -1,5 +1,7 @@
 //! Tokens and numbers as people read them.
 
+use super::font;
+
 /// The longest label, in characters.
 const LONGEST: usize = 40;
 
@@ -53,6 +55,21 @@ fn shorten(token: &str, longest: usize) -> String {
 /// A title in one line: every character visible, of at most two hundred; with spaces that can be searched for.
 pub(crate) fn visible_line(text: &str) -> String {
     shorten(text, 200).replace('\u{a0}', " ")
+}
+
+/// As much of a text as there is room for.
+pub(super) fn fitted(text: &str, em: f64, room: f64) -> String {
+    if font::width(text, em) <= room {
+        return text.to_owned();
+    }
+    let mut end = 0.0;
+    let fits = |c: &char| {
+        end += font::width(c.encode_utf8(&mut [0; 4]), em);
+        end + font::width("…", em) <= room
+    };
+    let mut shorter: String = text.chars().take_while(fits).collect();
+    shorter.truncate(shorter.trim_end().len());
+    shorter + "…"
 }
 
 /// Control and format characters, which no font draws and which may turn the text around them; and those that XML has
@@ -126,6 +143,14 @@ mod tests {
             assert_eq!((label(token).as_str(), spaced_label(token).as_str()), (bare, spaced), "{token:?}");
         }
         assert_eq!(label(&long).chars().count(), 41);
+    }
+
+    #[test]
+    fn a_text_is_cut_to_its_room() {
+        assert_eq!(fitted("a boat", 10.0, 100.0), "a boat");
+        let cut = fitted("a boat on the lake", 10.0, 50.0);
+        assert!(cut.starts_with("a boa") && cut.ends_with('…') && font::width(&cut, 10.0) <= 50.0, "{cut}");
+        assert_eq!(fitted("a boat", 10.0, 1.0), "…");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod svg;
 mod tree;
 
 pub use bars::{features_figure, tokens_figure};
+pub(crate) use chart::options_without;
 pub use chart::{
     Color, Colors, HeatmapOptions, HistogramOptions, PlotOptions, Series, plot_activations, plot_bars,
     plot_density, plot_heatmap, plot_histogram, plot_line, plot_scatter,

@@ -1,5 +1,6 @@
 //! Feature datasets: `create_feature_dataset` and `read_records`.
 
+use super::help::type_name;
 use super::{ScriptResult, options, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::display::{Shown, to_json};
@@ -48,7 +49,7 @@ fn check(
     options: &CheckOptions,
 ) -> ScriptResult<SaeCheck> {
     let progress = progress_of(context);
-    let what = dataset.type_name();
+    let what = type_name(&dataset);
     let dataset = match dataset.clone().into_string() {
         Ok(path) => script(Dataset::open_with(&path, &DatasetOptions::default(), &progress))?,
         Err(_) => {

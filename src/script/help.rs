@@ -2,7 +2,7 @@
 
 use super::complete::{Completion, CompletionKind};
 use crate::error::{Error, did_you_mean};
-use rhai::Engine;
+use rhai::{Dynamic, Engine};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -333,6 +333,16 @@ fn plain_signature(signature: &str) -> String {
             format!("{}.{name}{result}", owner.rsplit(": ").next().unwrap_or_default())
         }
         None => text,
+    }
+}
+
+/// The type of a value as a script knows it, for messages.
+pub(super) fn type_name(value: &Dynamic) -> String {
+    match value.type_name() {
+        "array" => "Array".to_owned(),
+        "map" => "Map".to_owned(),
+        "string" => "String".to_owned(),
+        other => plain_types(other.rsplit("::").next().unwrap_or(other)),
     }
 }
 

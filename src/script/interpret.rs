@@ -1,6 +1,7 @@
 //! What features mean: `feature_vector`, `definition_tree`, `token_list`, `logit_lens`, `similar_features`.
 
 use super::extract::register_properties;
+use super::help::type_name;
 use super::sae::index;
 use super::{ScriptResult, options, progress_of, script};
 use crate::error::Error;
@@ -58,7 +59,7 @@ fn direction_of(model: &Model, vector: &Dynamic) -> Result<interpret::FeatureVec
 }
 
 fn no_vector(got: &Dynamic) -> Error {
-    Error::invalid("the vector", "a value of feature_vector or ghost_token, or a tensor", got.type_name())
+    Error::invalid("the vector", "a value of feature_vector or ghost_token, or a tensor", type_name(got))
         .with_hint("a feature's vector is feature_vector(model, sae, index)")
 }
 

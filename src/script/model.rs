@@ -1,5 +1,6 @@
 //! Models: `load_model`, tokens, activations, hooks, generation.
 
+use super::help::type_name;
 use super::{ScriptResult, options, progress_of, script};
 use crate::error::Error;
 use crate::hooks::{Edits, HookName};
@@ -42,8 +43,8 @@ fn ids_of(input: &Dynamic) -> Result<Vec<u32>, Error> {
 }
 
 /// What a value that is no tokens is.
-fn what_is(input: &Dynamic) -> &'static str {
-    if input.is_array() { "an array with something else in it" } else { input.type_name() }
+fn what_is(input: &Dynamic) -> String {
+    if input.is_array() { "an array with something else in it".to_owned() } else { type_name(input) }
 }
 
 fn to_array(tokens: &[u32]) -> Array {
@@ -52,7 +53,7 @@ fn to_array(tokens: &[u32]) -> Array {
 
 /// The names in a text or an array of texts.
 fn names_of(names: &Dynamic) -> Result<Vec<String>, Error> {
-    let wrong = || Error::invalid("hook names", "a text or an array of texts", names.type_name());
+    let wrong = || Error::invalid("hook names", "a text or an array of texts", type_name(names));
     if let Ok(name) = names.clone().into_string() {
         return Ok(vec![name]);
     }
@@ -74,7 +75,7 @@ fn with_edits<T>(
         script(model.cfg().hook_points().check(&hook))?;
         let closure = closure.clone().try_cast_result::<FnPtr>().map_err(|value| {
             let what = format!("the hook at `{name}`");
-            super::errors::to_script(&Error::invalid(what, "a closure |activation| …", value.type_name()))
+            super::errors::to_script(&Error::invalid(what, "a closure |activation| …", type_name(&value)))
         })?;
         let failed = &failed;
         edits = edits.with(hook, move |activation| {
@@ -84,7 +85,7 @@ fn with_edits<T>(
                 Ok(Err(other)) => Err(Error::invalid(
                     format!("the closure at `{hook}`"),
                     "a Tensor as its value",
-                    other.type_name(),
+                    type_name(&other),
                 )
                 .with_hint("the last line of a closure is its value")),
                 Err(error) => {

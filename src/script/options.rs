@@ -1,5 +1,6 @@
 //! Object maps as option structs: `#{ max_examples: 10 }`.
 
+use super::help::type_name;
 use super::interpret::SimilarOptions;
 use super::model::TokenOptions;
 use super::{ScriptResult, script};
@@ -8,7 +9,7 @@ use crate::error::Error;
 use crate::extract::{CheckOptions, ExampleOptions, ExtractOptions};
 use crate::interpret::{LogitLensOptions, TokenListOptions, TreeOptions, TreesOptions, VectorOptions};
 use crate::model::{GenerateOptions, ModelOptions};
-use crate::plot::{HeatmapOptions, HistogramOptions, PlotOptions};
+use crate::plot::{HeatmapOptions, HistogramOptions, PlotOptions, options_without};
 use crate::registry::SaeFilter;
 use crate::sae::SaeOptions;
 use candle_core::{DType, Tensor};
@@ -67,6 +68,13 @@ pub(super) fn of_function(function: &str) -> Vec<(String, String)> {
             .collect()
     }
     let named = |name: &str, default: &str| vec![(name.to_owned(), default.to_owned())];
+    let of_chart = || {
+        let without = options_without(function);
+        of::<PlotOptions>()
+            .into_iter()
+            .filter(|(name, _)| !without.contains(&name.as_str()))
+            .collect::<Vec<_>>()
+    };
     match function {
         "check_sae" => of::<CheckOptions>(),
         "create_feature_dataset" => of::<ExtractOptions>(),
@@ -83,9 +91,9 @@ pub(super) fn of_function(function: &str) -> Vec<(String, String)> {
         "load_sae" => of::<SaeOptions>(),
         "max_activating_examples" => of::<ExampleOptions>(),
         "open_dataset" => of::<DatasetOptions>(),
-        "plot_activations" | "plot_bars" | "plot_line" | "plot_scatter" => of::<PlotOptions>(),
-        "plot_density" | "plot_histogram" => [of::<HistogramOptions>(), of::<PlotOptions>()].concat(),
-        "plot_heatmap" => [of::<HeatmapOptions>(), of::<PlotOptions>()].concat(),
+        "plot_activations" | "plot_bars" | "plot_line" | "plot_scatter" => of_chart(),
+        "plot_density" | "plot_histogram" => [of::<HistogramOptions>(), of_chart()].concat(),
+        "plot_heatmap" => [of::<HeatmapOptions>(), of_chart()].concat(),
         "similar_features" => of::<SimilarOptions>(),
         "to_tokens" => of::<TokenOptions>(),
         "token_list" => of::<TokenListOptions>(),
@@ -99,7 +107,7 @@ pub(super) const TREES: [&str; 3] = ["output_path", "batch_size", "resume"];
 /// Takes an option that is a map of what is not plain data, such as closures, out of a map; an empty one if it is absent.
 pub(super) fn take_map(map: &mut Map, name: &str) -> ScriptResult<Map> {
     let Some(value) = map.remove(name) else { return Ok(Map::new()) };
-    let got = value.type_name();
+    let got = type_name(&value);
     let taken = value.try_cast::<Map>();
     script(taken.ok_or_else(|| Error::invalid(format!("option `{name}`"), "a map #{ … }", got)))
 }
@@ -127,7 +135,7 @@ fn to_json(name: &str, value: &Dynamic) -> Result<Value, Error> {
     let is_plain =
         value.is_unit() || value.is_bool() || value.is_int() || value.is_float() || value.is_string();
     let json = serde_json::to_value(value).ok().filter(|_| is_plain);
-    json.ok_or_else(|| wrong("a number, a text, true or false", &value.type_name()))
+    json.ok_or_else(|| wrong("a number, a text, true or false", &type_name(value)))
 }
 
 /// serde says "unknown field `a`, expected one of `b`, `c`": the names are between the backticks.

@@ -1,5 +1,6 @@
 //! Charts: `plot_line`, `plot_scatter`, `plot_bars`, `plot_histogram`, `plot_heatmap`, `plot_activations`, `plot_density`.
 
+use super::help::type_name;
 use super::records::feature_index;
 use super::{ScriptResult, options, script};
 use crate::display::Shown;
@@ -25,9 +26,9 @@ pub(super) fn numbers_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error>
         return Ok(tensor.to_dtype(DType::F64)?.to_vec1()?);
     }
     let number = |x: &Dynamic| x.as_float().or_else(|_| x.as_int().map(|x| x as FLOAT)).ok();
-    let array = value.read_lock::<Array>().ok_or_else(|| wrong(value.type_name().to_owned()))?;
+    let array = value.read_lock::<Array>().ok_or_else(|| wrong(type_name(value)))?;
     let numbers =
-        array.iter().map(|x| number(x).ok_or_else(|| wrong(format!("an array with {}", x.type_name()))));
+        array.iter().map(|x| number(x).ok_or_else(|| wrong(format!("an array with {}", type_name(x)))));
     numbers.collect()
 }
 
@@ -78,13 +79,13 @@ fn matrices_of(value: &Dynamic) -> Result<Vec<Vec<Vec<f64>>>, Error> {
             _ => Err(wrong(format!("a tensor {:?}", tensor.dims()))),
         };
     }
-    let rows = value.read_lock::<Array>().ok_or_else(|| wrong(value.type_name().to_owned()))?;
+    let rows = value.read_lock::<Array>().ok_or_else(|| wrong(type_name(value)))?;
     Ok(vec![rows.iter().map(|row| numbers_of("a row of the matrix", row)).collect::<Result<_, _>>()?])
 }
 
 /// One feature or an array of some.
 fn features_of(features: &Dynamic) -> Result<Vec<u32>, Error> {
-    let wrong = || Error::invalid("the features", "a whole number or an array of some", features.type_name());
+    let wrong = || Error::invalid("the features", "a whole number or an array of some", type_name(features));
     let one = |feature: &Dynamic| feature_index(feature.as_int().map_err(|_| wrong())?);
     match features.read_lock::<Array>() {
         Some(array) => array.iter().map(one).collect(),
@@ -106,13 +107,14 @@ mod functions {
     /// `plot_line(x, y)`. Several lines are a map of their names: `plot_line(#{ train: a, test: b })`.
     ///
     /// Options: `title`, `x_label`, `y_label` (none), `log_x`, `log_y` (false), `x_range`, `y_range` (those of the
-    /// numbers), `width` (640), `height` (360), `color` (a name or "#d0392b", or an array of them), `legend` (true).
+    /// numbers), `width` (640), `height` (360), `color` (a name or "#d0392b", an array of them in the order of names, or a
+    /// map of them by name), `legend` (true).
     ///
     /// ```rhai
     /// plot_line([1, 4, 9, 16]).save("squares.svg");
     /// let steps = [1, 10, 100, 1000];
     /// plot_line(steps, #{ train: [3.1, 2.0, 1.1, 0.7], test: [3.2, 2.4, 1.9, 1.8] }, #{
-    ///     title: "loss", x_label: "step", log_x: true, color: ["blue", "orange"],
+    ///     title: "loss", x_label: "step", log_x: true, color: #{ train: "blue", test: "orange" },
     /// })
     /// ```
     #[rhai_fn(return_raw)]
@@ -137,7 +139,8 @@ mod functions {
 
     /// Points: numbers y over numbers x (arrays or tensors [n]); several sets over the same x are a map of their names.
     ///
-    /// Options: those of `plot_line`.
+    /// Options: `title`, `x_label`, `y_label`, `log_x`, `log_y`, `x_range`, `y_range`, `width`, `height`, `color`, `legend`,
+    /// as those of `plot_line`.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");
@@ -156,7 +159,7 @@ mod functions {
 
     /// A bar from zero for each label: labels and numbers, or a map of numbers by their labels.
     ///
-    /// Options: those of `plot_line` but `log_x` and `x_range`.
+    /// Options: `title`, `x_label`, `y_label`, `log_y`, `y_range`, `width`, `height`, `color`, as those of `plot_line`.
     ///
     /// ```rhai
     /// plot_bars(["a", "b", "c"], [3.0, -1.0, 2.0], #{ title: "three", color: "teal" });
@@ -186,8 +189,10 @@ mod functions {
 
     /// How numbers are distributed: all those of a tensor or an array, in bins. Several sets are a map of their names.
     ///
-    /// Options: `bins` (the square root of how many there are, from 10 to 60), and those of `plot_line`; with `log_x` the
-    /// bins are as far apart in ratio, with `log_y` a single one can be seen.
+    /// Options: `bins` (the square root of how many there are, from 10 to 60), and `title`, `x_label`, `y_label`, `log_x`,
+    /// `log_y`, `x_range`, `y_range`, `width`, `height`, `color`, `legend`, as those of `plot_line`; with `log_x` the bins
+    /// are as far apart in ratio, with `log_y` a single one can be seen. A bin has its lower edge, and the last its upper
+    /// one too.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");
@@ -212,7 +217,7 @@ mod functions {
     ///
     /// Options: `x_labels`, `y_labels` (names of columns and rows; their numbers), `names` (of several matrices; their
     /// numbers), `color_range` (the numbers of the first and the last colour; those of the matrix), and `title`,
-    /// `x_label`, `y_label`, `width`, `height` of `plot_line`.
+    /// `x_label`, `y_label`, `width`, `height`, as those of `plot_line`.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -236,7 +241,8 @@ mod functions {
     /// The activations of a feature along a record, a bar for each token; of several features, an array, a heatmap with a
     /// row for each.
     ///
-    /// Options: those of `plot_bars`.
+    /// Options: `title`, `x_label`, `y_label`, `width`, `height`, and of one feature `log_y`, `y_range`, `color`, as those
+    /// of `plot_bars`.
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
@@ -262,7 +268,8 @@ mod functions {
 
     /// How many features are how often active, on a logarithmic axis: a value of `feature_density`.
     ///
-    /// Options: those of `plot_histogram`.
+    /// Options: `bins`, `title`, `x_label`, `y_label`, `log_y`, `x_range`, `y_range`, `width`, `height`, `color`, as those
+    /// of `plot_histogram`.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");

@@ -1,6 +1,7 @@
 //! What the records of a feature dataset say of features: `max_activating_examples`, `feature_density`, `colored_tokens`.
 
 use super::extract::RecordFile;
+use super::help::type_name;
 use super::plot::numbers_of;
 use super::sae::index;
 use super::{ScriptResult, options, progress_of, script};
@@ -30,7 +31,7 @@ fn records_of(records: &Dynamic) -> Result<Box<dyn Iterator<Item = crate::Result
         Error::invalid(
             "the records",
             "a path, a value of read_records or an array of records",
-            records.type_name(),
+            type_name(records),
         )
     };
     Ok(Box::new(array.ok_or_else(wrong)?.into_iter().map(Ok)))
@@ -192,7 +193,7 @@ mod functions {
     #[rhai_fn(return_raw)]
     pub fn colored_tokens(tokens: Array, values: Dynamic) -> ScriptResult<ColoredTokens> {
         let text = |token: Dynamic| {
-            let got = token.type_name();
+            let got = type_name(&token);
             token.into_string().map_err(|_| Error::invalid("the tokens", "an array of texts", got))
         };
         let tokens = script(tokens.into_iter().map(text).collect::<Result<_, _>>())?;

@@ -2,6 +2,7 @@
 
 use super::display::Page;
 use super::extract::RecordFile;
+use super::help::type_name;
 use super::trees::TreeFile;
 use crate::dataset::Dataset;
 use crate::display::{self, Bundle, Cell, Shown};
@@ -137,7 +138,7 @@ pub(super) struct Plain(pub(super) Dynamic);
 
 impl Shown for Plain {
     fn title(&self) -> String {
-        format!("a value of type {}", self.0.type_name())
+        format!("a value of type {}", type_name(&self.0))
     }
 
     fn text(&self) -> String {

@@ -1,5 +1,6 @@
 //! Tensors: making them, their shapes, parts of them, and files.
 
+use super::help::type_name;
 use super::{ScriptResult, script};
 use crate::display::Shown;
 use crate::error::Error;
@@ -78,7 +79,7 @@ fn take(x: &Tensor, axis: usize, index: &Dynamic) -> Result<Tensor, Error> {
     if index.clone().into_string().is_ok_and(|text| text == ":") {
         return Ok(x.clone());
     }
-    Err(Error::invalid("an index", "a whole number, a range, or \":\"", index.type_name()))
+    Err(Error::invalid("an index", "a whole number, a range, or \":\"", type_name(index)))
 }
 
 /// Numpy's indexing: one index for each of the first axes; a number takes its axis away, a range keeps it.
@@ -135,7 +136,7 @@ fn flatten(
         return array.iter().try_for_each(|item| flatten(item, depth + 1, shape, numbers));
     }
     let number = value.as_float().ok().or_else(|| value.as_int().ok().map(|n| n as FLOAT));
-    let number = number.ok_or_else(|| Error::invalid("the array", "numbers", value.type_name()))?;
+    let number = number.ok_or_else(|| Error::invalid("the array", "numbers", type_name(value)))?;
     if depth != shape.len() {
         return Err(ragged());
     }
@@ -161,7 +162,7 @@ fn nest(x: &Tensor) -> Result<Dynamic, Error> {
 /// Tensors in an array.
 fn tensors_of(array: Array) -> Result<Vec<Tensor>, Error> {
     let tensor = |value: Dynamic| {
-        let got = value.type_name();
+        let got = type_name(&value);
         value.try_cast::<Tensor>().ok_or_else(|| Error::invalid("the array", "tensors", got))
     };
     array.into_iter().map(tensor).collect()

@@ -6,6 +6,7 @@ use saescope::{
     PlotOptions, Result, Series, plot_activations, plot_bars, plot_density, plot_heatmap, plot_histogram,
     plot_line, plot_scatter,
 };
+use std::collections::BTreeMap;
 
 /// Numbers that are hard to draw.
 const ODD: [f64; 9] = [0.0, -1.0, 1e-300, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 5.0];
@@ -47,6 +48,7 @@ fn any_numbers_can_be_drawn() {
             assert_drawn(histogram(&[("a", &numbers), ("b", &ODD)], None, &options));
             let labels: Vec<_> = (0..numbers.len()).map(|i| format!(" {i}\n")).collect();
             if numbers.len() < 2000 {
+                let options = PlotOptions { log_x: false, ..options.clone() };
                 assert_drawn(plot_bars(&labels, &numbers, &options));
             }
         }
@@ -83,6 +85,74 @@ fn marks_are_where_the_numbers_are() {
     assert!(boxes.len() == 2 && (boxes[0] / boxes[1] - 3.0).abs() < 0.01, "{boxes:?}");
 }
 
+/// The points of the lines of one colour, in pixels.
+fn lines(svg: &str, colour: &str) -> Vec<Vec<(f64, f64)>> {
+    let lines =
+        svg.split("<polyline").skip(1).filter(|line| line.split("/>").next().unwrap().contains(colour));
+    let points = lines.map(|line| line.split("points=\"").nth(1).unwrap().split('"').next().unwrap());
+    let point = |point: &str| {
+        let (x, y) = point.split_once(',').unwrap();
+        (x.parse::<f64>().unwrap() / 10.0, y.parse::<f64>().unwrap() / 10.0)
+    };
+    points.map(|points| points.split_whitespace().map(point).collect()).collect()
+}
+
+#[test]
+fn a_line_ends_at_the_frame_and_breaks_where_there_is_no_number() {
+    let y = vec![0.0, 100.0, 0.0, f64::NAN, 0.0, 2.0, 2.0];
+    let red = Colors::One("#d0392b".parse().unwrap());
+    let options = PlotOptions { y_range: Some([0.0, 4.0]), color: Some(red), ..Default::default() };
+    let svg = assert_drawn(plot_line(&[Series::of("", y)], &options));
+    let parts = lines(&svg, "#D0392B");
+    assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 3], "{parts:?}");
+    // Up from 0 and out at 4, which is a twenty-fifth of the way to 100.
+    let ((x0, y0), (x1, y1)) = (parts[0][0], parts[0][1]);
+    let (right, _) = parts[2][2];
+    assert!(((x1 - x0) / (right - x0) * 6.0 - 0.04).abs() < 0.01 && y1 < y0, "{parts:?}");
+    assert!((parts[2][1].1 - (y0 + y1) / 2.0).abs() < 0.2, "{parts:?}");
+    assert!(svg.contains("1 of 7 have no place here"), "{svg}");
+}
+
+#[test]
+fn many_points_are_as_dark_as_few_in_a_bitmap() {
+    // A line that goes up and down at every pixel covers what lies between.
+    let y = (0..4000).map(|i| f64::from(i % 2)).collect();
+    let (width, height, pixels) =
+        plot_line(&[Series::of("", y)], &PlotOptions::default()).unwrap().rgba().unwrap();
+    let middle = &pixels[(height / 2 * width + width / 4) * 4..][..width / 2 * 4];
+    assert!(middle.chunks(4).all(|pixel| pixel[..3] == [0x2a, 0x3f, 0xb5]), "{middle:?}");
+}
+
+#[test]
+fn a_peak_in_a_large_matrix_is_seen() {
+    let mut matrix = vec![vec![0.0; 4000]; 4000];
+    matrix[2001][1001] = 1.0;
+    let figure = plot_heatmap(&[matrix], &HeatmapOptions::default(), &PlotOptions::default()).unwrap();
+    let (_, _, pixels) = figure.rgba().unwrap();
+    let dark = |pixel: &&[u8]| pixel[..3] == [0x12, 0x1f, 0x8f];
+    // The end of the scale is as dark.
+    let on_the_left = |(i, _): &(usize, &[u8])| i % figure.size().0 as usize <= figure.size().0 as usize / 2;
+    let found =
+        pixels.chunks(4).enumerate().filter(|p| on_the_left(p)).map(|(_, pixel)| pixel).filter(dark).count();
+    assert!((1..=4).contains(&found), "{found}");
+}
+
+#[test]
+fn names_of_any_length_fit() {
+    let long = |i: usize| format!("{i} {}", "a long name ".repeat(12));
+    let series: Vec<_> = (0..40).map(|i| Series::of(long(i), vec![i as f64, 1.0])).collect();
+    let options = PlotOptions { title: long(1), x_label: long(2), y_label: long(3), ..Default::default() };
+    let figure = plot_line(&series, &options).unwrap();
+    assert_eq!(figure.size(), (640, 360));
+    let svg = figure.svg().unwrap();
+    // Four rows of the legend, and how many are not in it.
+    assert!(svg.contains("0 a long name") && svg.contains(" more\n"), "{svg}");
+    let small = PlotOptions { width: 200, height: 200, ..options };
+    let labels: Vec<_> = (0..30).map(long).collect();
+    let figure = plot_bars(&labels, &[1.0; 30], &small).unwrap();
+    assert!(figure.size().0 == 200 && figure.size().1 < 280, "{:?}", figure.size());
+}
+
 #[test]
 fn a_chart_knows_its_features() {
     let record = FeatureRecord {
@@ -109,7 +179,7 @@ fn a_chart_knows_its_features() {
 fn what_cannot_be_drawn_says_why() {
     let options = PlotOptions::default();
     let line = |y: &[f64], options: &PlotOptions| plot_line(&[Series::of("loss", y.to_vec())], options);
-    fails(line(&[], &options), "the numbers x: expected at least one finite number, got none");
+    fails(line(&[], &options), "the numbers y: expected at least one finite number, got none");
     fails(line(&[f64::NAN], &options), "the numbers y: expected at least one finite number, got none");
     let log = PlotOptions { log_y: true, ..Default::default() };
     fails(line(&[-1.0, 0.0], &log), "at least one finite number above 0, which a logarithmic axis needs");
@@ -117,7 +187,7 @@ fn what_cannot_be_drawn_says_why() {
     fails(plot_scatter(&[uneven], &options), "there are 1 numbers x and 2 numbers y of `loss`");
     fails(
         line(&[1.0], &PlotOptions { width: 20, ..Default::default() }),
-        "option `width`: expected 100 to 10000",
+        "option `width`: expected 200 to 10000",
     );
     let range = PlotOptions { y_range: Some([1.0, 1.0]), ..Default::default() };
     fails(line(&[1.0], &range), "option `y_range`: expected two numbers, the smaller first, got [1, 1]");
@@ -125,6 +195,16 @@ fn what_cannot_be_drawn_says_why() {
     fails(line(&[1.0], &range), "above 0 on a logarithmic axis");
     let none = PlotOptions { color: Some(Colors::Each(Vec::new())), ..Default::default() };
     fails(line(&[1.0], &none), "option `color`: expected at least one colour");
+    let log = PlotOptions { log_x: true, ..Default::default() };
+    fails(plot_bars(&["a".to_owned()], &[1.0], &log), "unknown option `log_x`");
+    let heat = plot_heatmap(&[vec![vec![1.0]]], &HeatmapOptions::default(), &log);
+    fails(heat, "unknown option `log_x`");
+    let named = BTreeMap::from([("los".to_owned(), "red".parse().unwrap())]);
+    let named = PlotOptions { color: Some(Colors::Named(named)), ..Default::default() };
+    fails(line(&[1.0], &named), "unknown series `los` in option `color`");
+    let never = FeatureDensity { tokens: 3, active: vec![0, 0] };
+    let never = plot_density(&never, &HistogramOptions::default(), &options);
+    fails(never, "the densities: expected a feature that is active somewhere");
     fails(plot_bars(&[], &[1.0], &options), "there are 0 labels and 1 numbers");
     let many = vec![1.0; 2001];
     fails(

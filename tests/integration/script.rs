@@ -340,7 +340,7 @@ fn options_are_checked_by_name_and_by_kind() {
     let text = failure(&format!("{MODEL} model.run_with_hooks(\"a\", #{{ \"hook_embed\": 3 }})"));
     assert!(text.contains("the hook at `hook_embed`: expected a closure"), "{text}");
     let text = failure(&format!("{MODEL} model.run_with_hooks(\"a\", #{{ \"hook_embed\": |x| 3 }})"));
-    assert!(text.contains("the closure at `hook_embed`: expected a Tensor as its value, got i64"), "{text}");
+    assert!(text.contains("the closure at `hook_embed`: expected a Tensor as its value, got int"), "{text}");
     let text = failure(&format!(
         "{MODEL}\nmodel.run_with_hooks(\"a\", #{{ \"hook_embed\": |x| {{\n    x.nonsense() }} }})"
     ));

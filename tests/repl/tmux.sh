@@ -53,7 +53,6 @@ type 'plot_h'
 key Tab
 expect 'plot_heatmap +plot_heatmap\(' 'a menu of functions'
 expect 'plot_histogram +plot_histogram\(' 'with their signatures'
-key Escape
 key C-c
 type 'definition_tree(model, v, #{ cuto'
 key Tab

@@ -4,7 +4,7 @@ use super::super::axis::range;
 use super::super::figure::Figure;
 use super::super::label::spaced_label;
 use super::super::page::{FAINT, Page};
-use super::{Across, Frame, PlotOptions, check_some, shown};
+use super::{Across, Frame, Legend, PlotOptions, check_some, shown};
 use crate::error::{Error, Result};
 
 /// The most bars that can be told from one another.
@@ -15,7 +15,7 @@ const MOST: usize = 2000;
 /// # Errors
 /// As many labels as there are numbers are needed, and a finite number; options that are out of range.
 pub fn plot_bars(labels: &[String], values: &[f64], options: &PlotOptions) -> Result<Figure> {
-    options.check()?;
+    options.check("plot_bars", &[])?;
     if labels.len() != values.len() {
         let message = format!("there are {} labels and {} numbers", labels.len(), values.len());
         return Err(Error::mismatch(message, "every bar needs both"));
@@ -38,7 +38,9 @@ pub fn plot_bars(labels: &[String], values: &[f64], options: &PlotOptions) -> Re
     };
     let names: Vec<_> = labels.iter().map(|label| spaced_label(label)).collect();
     let mut page = Page::default();
-    let frame = Frame::draw(&mut page, options, &Across::Things(&names), y_range, &[]);
+    let left_out = values.len() - shown(values.iter().copied(), options.log_y).count();
+    let legend = Legend { names: &[], marks: values.len(), left_out };
+    let frame = Frame::draw(&mut page, options, &Across::Things(&names), y_range, &legend);
     let zero = if options.log_y { frame.bottom } else { frame.y.at(0.0) };
     let step = (frame.right - frame.left) / values.len().max(1) as f64;
     let width = if step > 3.0 { (step * 0.8).min(60.0) } else { step };
@@ -46,7 +48,7 @@ pub fn plot_bars(labels: &[String], values: &[f64], options: &PlotOptions) -> Re
         let (middle, end) = (frame.x.at(i as f64), frame.y.at(*value));
         let height = (end - zero).abs();
         if height > 0.0 {
-            page.fill(middle - width / 2.0, end.min(zero), width, height.max(0.5), options.colour(0));
+            page.fill(middle - width / 2.0, end.min(zero), width, height.max(0.5), options.colour(0, ""));
         }
     }
     page.line(vec![(frame.left, zero), (frame.right, zero)], 1.0, FAINT);

@@ -1,11 +1,11 @@
 //! Matrices: a cell for each number.
 
 use super::super::axis::{Axis, range};
-use super::super::figure::Figure;
-use super::super::font;
-use super::super::label::{number, spaced_label, visible_line};
-use super::super::page::{Anchor, Colour, FAINT, INK, Mark, Page, WHITE, mix};
-use super::{MARGINS, NAME, PlotOptions, TICK, TITLE, widest};
+use super::super::figure::{DENSITY, Figure};
+use super::super::label::{fitted, number, spaced_label, visible_line};
+use super::super::page::{Anchor, Colour, FAINT, INK, Mark, Page, RULE, WHITE, mix};
+use super::names::{ThingNames, is_numbers, round_stride, widest};
+use super::{MARGINS, NAME, PlotOptions, TICK, UPRIGHT, title};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,6 @@ const ABOVE: Colour = (0x12, 0x1f, 0x8f);
 const BELOW: Colour = (0xb3, 0x2d, 0x24);
 /// What is no number.
 const NONE: Colour = (0xc8, 0xcc, 0xd2);
-/// The most rows or columns that are drawn; of more, every cell is the mean of several.
-const MOST: usize = 1024;
 /// The most matrices in one picture.
 const MOST_PANELS: usize = 64;
 /// Room for the scale of colours.
@@ -36,8 +34,9 @@ pub struct HeatmapOptions {
 }
 
 /// Matrices of the same shape, each a cell for each number, side by side: `matrices` are rows of columns, the first row on
-/// top. From white to blue; where some are below zero, these are red. The width of the picture is taken, and its height
-/// follows from the matrices unless it is another than the default.
+/// top. From white to blue; where some are below zero, these are red; what is not finite is gray. The picture is at most as
+/// wide as the options say, and its height follows from the matrices unless it is another than the default. Where there
+/// are more numbers than pixels, a pixel shows that of its numbers which is furthest from zero.
 ///
 /// # Errors
 /// Rows of several lengths, labels that are too many or too few; options that are out of range.
@@ -46,7 +45,7 @@ pub fn plot_heatmap(
     heatmap: &HeatmapOptions,
     options: &PlotOptions,
 ) -> Result<Figure> {
-    options.check()?;
+    options.check("plot_heatmap", &[])?;
     let (rows, columns) = shape(matrices)?;
     let x_labels = labels(heatmap.x_labels.as_deref(), columns, "x_labels", "columns")?;
     let y_labels = labels(heatmap.y_labels.as_deref(), rows, "y_labels", "rows")?;
@@ -74,24 +73,23 @@ pub fn plot_heatmap(
 
     let mut page = Page::default();
     let width = f64::from(options.width) - MARGINS;
-    let mut top = 0.0;
-    if !options.title.is_empty() {
-        page.text(0.0, 8.0, TITLE, INK, visible_line(&options.title));
-        top += 30.0;
-    }
+    let mut top = title(&mut page, options, width);
+    top += if top > 0.0 { 4.0 } else { 0.0 };
     if !options.y_label.is_empty() {
-        page.text(0.0, top + 5.0, NAME, FAINT, visible_line(&options.y_label));
+        page.text(0.0, top + 5.0, NAME, FAINT, fitted(&visible_line(&options.y_label), NAME, width));
         top += 18.0;
     }
-    let left = 8.0 + widest(y_labels.iter().map(String::as_str), TICK).min(width / 3.0);
+    let y_labels: Vec<_> = y_labels.iter().map(|label| fitted(label, TICK, width / 3.0)).collect();
+    let left = 8.0 + widest(y_labels.iter().map(String::as_str), TICK);
     let grid = Grid::new(matrices.len(), (rows, columns), width - SCALE - left, options, top);
+    let column_names = ThingNames::of(&x_labels, grid.width, f64::from(options.height) * UPRIGHT);
     let mut bottom = top;
     for (i, (matrix, name)) in matrices.iter().zip(&names).enumerate() {
         let (column, row) = (i % grid.across, i / grid.across);
         let place =
             (left + column as f64 * (grid.width + Grid::GAP), top + row as f64 * (grid.height + grid.gap));
         if !name.is_empty() {
-            page.text(place.0, place.1 + 4.0, NAME, FAINT, name);
+            page.text(place.0, place.1 + 4.0, NAME, FAINT, fitted(name, NAME, grid.width));
         }
         let cells_top = place.1 + if name.is_empty() { 0.0 } else { 14.0 };
         cells(&mut page, matrix, (place.0, cells_top), (grid.width, grid.height), &colours);
@@ -101,19 +99,21 @@ pub fn plot_heatmap(
         }
         // Below the lowest of each column.
         if i + grid.across >= matrices.len() {
-            let lower = bottom_labels(&mut page, &x_labels, place.0, ends, grid.width);
-            bottom = bottom.max(lower);
+            let x = Axis::new((-0.5, columns as f64 - 0.5), place.0, grid.width);
+            column_names.draw(&mut page, &x, ends);
+            bottom = bottom.max(ends + column_names.height());
         }
         bottom = bottom.max(ends);
     }
-    colours.draw_scale(&mut page, width - SCALE + 20.0, top, grid.height.clamp(60.0, 220.0));
+    let right = left + grid.across as f64 * (grid.width + Grid::GAP) - Grid::GAP;
+    let scale_height = grid.height.clamp(60.0, 220.0);
+    colours.draw_scale(&mut page, right + 20.0, top, scale_height);
     if !options.x_label.is_empty() {
-        let middle = left + grid.width / 2.0;
-        page.text_at(Anchor::Middle, middle, bottom + 12.0, NAME, FAINT, visible_line(&options.x_label));
+        let label = fitted(&visible_line(&options.x_label), NAME, right - left);
+        page.text_at(Anchor::Middle, (left + right) / 2.0, bottom + 12.0, NAME, FAINT, label);
         bottom += 20.0;
     }
-    page.width = page.width.max(width);
-    page.height = page.height.max(bottom + 4.0);
+    page.height = bottom.max(top + scale_height) + 4.0;
     Ok(Figure::new(page))
 }
 
@@ -182,34 +182,34 @@ fn cells(
     (width, height): (f64, f64),
     colours: &Colours,
 ) {
-    let (row_size, column_size) = (matrix.len().div_ceil(MOST), matrix[0].len().div_ceil(MOST));
-    let mut drawn = Vec::new();
+    // Not more cells than pixels.
+    let size = |length: f64, n: usize| n.div_ceil(((length * DENSITY) as usize).max(1));
+    let (row_size, column_size) = (size(height, matrix.len()), size(width, matrix[0].len()));
+    let columns = matrix[0].len().div_ceil(column_size);
+    let mut drawn = Vec::with_capacity(matrix.len().div_ceil(row_size) * columns);
     for rows in matrix.chunks(row_size) {
         for start in (0..matrix[0].len()).step_by(column_size) {
-            let of_row = |row: &Vec<f64>| row[start..(start + column_size).min(row.len())].to_vec();
-            let block: Vec<f64> = rows.iter().flat_map(of_row).collect();
-            drawn.push(colours.of(block.iter().sum::<f64>() / block.len() as f64));
+            let block = rows.iter().flat_map(|row| row[start..].iter().take(column_size));
+            let furthest =
+                block.copied().filter(|x| x.is_finite()).max_by(|a, b| a.abs().total_cmp(&b.abs()));
+            drawn.push(colours.of(furthest.unwrap_or(f64::NAN)));
         }
     }
-    let columns = matrix[0].len().div_ceil(column_size);
     page.marks.push(Mark::Cells { left, top, width, height, columns, colours: drawn });
+    // Where the matrix ends is to be seen of white cells too. Cells cover what is below them.
+    let (left, top, right, bottom) = (left - 0.5, top - 0.5, left + width + 0.5, top + height + 0.5);
+    let border = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)];
+    page.line(border.to_vec(), 1.0, RULE);
 }
 
 /// The names of rows, as many as there is room for.
 fn side_labels(page: &mut Page, labels: &[String], right: f64, top: f64, height: f64) {
     let axis = Axis::new((-0.5, labels.len() as f64 - 0.5), top, height);
     let stride = (TICK * 1.15 * labels.len() as f64 / height).ceil().max(1.0) as usize;
+    let stride = if is_numbers(labels) { round_stride(stride) } else { stride };
     for (i, label) in labels.iter().enumerate().step_by(stride) {
         page.text_at(Anchor::End, right, axis.at(i as f64), TICK, INK, label);
     }
-}
-
-/// The names of columns; gives where they end.
-fn bottom_labels(page: &mut Page, labels: &[String], left: f64, top: f64, width: f64) -> f64 {
-    let axis = Axis::new((-0.5, labels.len() as f64 - 0.5), left, width);
-    let names = super::ThingNames::of(labels, width);
-    names.draw(page, labels, &axis, top);
-    top + if names.is_upright { names.widest + 8.0 } else { 18.0 }
 }
 
 /// The colours of numbers: white at zero, or at the least where all are above.
@@ -249,6 +249,5 @@ impl Colours {
         for (x, text) in ticks {
             page.text(left + 15.0, axis.at(x), TICK, FAINT, text);
         }
-        page.width = page.width.max(left + 15.0 + font::width("0.00", TICK));
     }
 }

@@ -3,7 +3,7 @@
 use super::super::axis::range;
 use super::super::figure::Figure;
 use super::super::page::Page;
-use super::{Across, Frame, PlotOptions, check_some, pale, shown};
+use super::{Across, Frame, Legend, PlotOptions, check_some, pale, shown};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -28,45 +28,32 @@ pub fn plot_histogram(
     histogram: &HistogramOptions,
     options: &PlotOptions,
 ) -> Result<Figure> {
-    options.check()?;
+    let names: Vec<_> = sets.iter().map(|(name, _)| name.as_str()).collect();
+    options.check("plot_histogram", &names)?;
     let all = || shown(sets.iter().flat_map(|(_, numbers)| numbers.iter().copied()), options.log_x);
     let found = range(all());
     check_some("the numbers", found, options.log_x)?;
     let ends = options.x_range.map_or(found, |[least, most]| (least, most));
     let ends = if ends.0 < ends.1 { ends } else { widened(ends.0, options.log_x) };
-    let usual = (all().count() as f64).sqrt().clamp(10.0, 60.0) as usize;
+    let held = all().count();
+    let usual = (held as f64).sqrt().clamp(10.0, 60.0) as usize;
     let n = histogram.bins.unwrap_or(usual);
     if !(1..=MOST).contains(&n) {
         return Err(Error::invalid("option `bins`", format!("1 to {MOST}"), n));
     }
-    let scale = |x: f64| if options.log_x { x.ln() } else { x };
-    let (least, most) = (scale(ends.0), scale(ends.1));
-    let edge = |i: usize| {
-        let x = least + (most - least) * i as f64 / n as f64;
-        if options.log_x { x.exp() } else { x }
-    };
-    let count = |numbers: &Vec<f64>| {
-        let mut counts = vec![0u64; n];
-        for x in shown(numbers.iter().copied(), options.log_x) {
-            let part = (scale(x) - least) / (most - least);
-            if (0.0..=1.0).contains(&part) {
-                // The last bin has its upper end.
-                counts[((part * n as f64) as usize).min(n - 1)] += 1;
-            }
-        }
-        counts
-    };
-    let counts: Vec<_> = sets.iter().map(|(_, numbers)| count(numbers)).collect();
+    let edges = edges(ends, n, options.log_x);
+    let counts: Vec<_> = sets.iter().map(|(_, numbers)| counts(numbers, &edges, options.log_x)).collect();
     let highest = counts.iter().flatten().copied().max().unwrap_or(0).max(1) as f64;
     // On a logarithmic axis a single one has a height.
     let y_range = if options.log_y { (0.7, highest * 1.3) } else { (0.0, highest * 1.04) };
     let mut page = Page::default();
-    let names: Vec<_> = sets.iter().map(|(name, _)| name.as_str()).collect();
-    let frame = Frame::draw(&mut page, options, &Across::Numbers(ends), y_range, &names);
+    let marks = sets.iter().map(|(_, numbers)| numbers.len()).sum();
+    let legend = Legend { names: &names, marks, left_out: marks - held };
+    let frame = Frame::draw(&mut page, options, &Across::Numbers(ends), y_range, &legend);
     for (i, counts) in counts.iter().enumerate() {
         let places: Vec<_> = (0..n)
             .map(|bin| {
-                let (left, right) = (frame.x.at(edge(bin)), frame.x.at(edge(bin + 1)));
+                let (left, right) = (frame.x.at(edges[bin]), frame.x.at(edges[bin + 1]));
                 (left, right, if counts[bin] == 0 { frame.bottom } else { frame.y.at(counts[bin] as f64) })
             })
             .collect();
@@ -74,18 +61,81 @@ pub fn plot_histogram(
             let steps = places.iter().flat_map(|(left, right, top)| [(*left, *top), (*right, *top)]);
             let ends = [(frame.left, frame.bottom), (frame.right, frame.bottom)];
             let outline = ends[..1].iter().copied().chain(steps).chain(ends[1..].iter().copied());
-            page.line(outline.collect(), 1.6, options.colour(i));
+            page.line(outline.collect(), 1.6, options.colour(i, names[i]));
             continue;
         }
         for (left, right, top) in places.into_iter().filter(|(_, _, top)| *top < frame.bottom) {
             let gap = if right - left > 5.0 { 1.0 } else { 0.0 };
-            page.fill(left, top, right - left - gap, frame.bottom - top, pale(options.colour(i)));
+            page.fill(left, top, right - left - gap, frame.bottom - top, pale(options.colour(i, names[i])));
         }
     }
     Ok(Figure::new(page))
 }
 
+/// The edges of `n` bins, `[n + 1]`, as numpy has them.
+fn edges((least, most): (f64, f64), n: usize, is_log: bool) -> Vec<f64> {
+    let scale = |x: f64| if is_log { x.ln() } else { x };
+    // By halves, since the difference may be too large for a number.
+    let step = (scale(most) / 2.0 - scale(least) / 2.0) / n as f64 * 2.0;
+    let edge = |i: usize| match i {
+        0 => least,
+        i if i == n => most,
+        i if is_log => (scale(least) + step * i as f64).exp(),
+        i => least + step * i as f64,
+    };
+    (0..=n).map(edge).collect()
+}
+
+/// How many of the numbers are in each bin, `[n]`: from its lower edge up to, but without, the upper one, which only the
+/// last bin has. As numpy counts: no rounding puts a number on the wrong side of an edge.
+fn counts(numbers: &[f64], edges: &[f64], is_log: bool) -> Vec<u64> {
+    let n = edges.len() - 1;
+    let scale = |x: f64| if is_log { x.ln() } else { x };
+    let (least, most) = (scale(edges[0]), scale(edges[n]));
+    let mut counts = vec![0; n];
+    for &x in numbers.iter().filter(|x| (edges[0]..=edges[n]).contains(*x)) {
+        let part = (scale(x) / 2.0 - least / 2.0) / (most / 2.0 - least / 2.0);
+        let mut bin = ((part * n as f64) as usize).min(n - 1);
+        if bin > 0 && x < edges[bin] {
+            bin -= 1;
+        } else if bin + 1 < n && x >= edges[bin + 1] {
+            bin += 1;
+        }
+        counts[bin] += 1;
+    }
+    counts
+}
+
 /// A range around a number that is all there is.
 fn widened(x: f64, is_log: bool) -> (f64, f64) {
     if is_log { (x / 2.0, x * 2.0) } else { (x - x.abs().max(1.0) / 2.0, x + x.abs().max(1.0) / 2.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_on_an_edge_is_counted_above_it() {
+        // numpy.histogram of the same, with the same edges: a bin of 0.1 has what begins with it.
+        let tenths: Vec<f64> = (0..10).map(|i| f64::from(i) / 10.0).collect();
+        let bins = edges((0.0, 1.0), 10, false);
+        assert_eq!(counts(&tenths, &bins, false), numpy(&tenths, &bins));
+        let many: Vec<f64> = (0..=1000).map(|i| f64::from(i) * 0.001).collect();
+        for n in [3, 7, 10, 49, 100] {
+            let bins = edges((0.0, 1.0), n, false);
+            assert_eq!(counts(&many, &bins, false), numpy(&many, &bins), "{n}");
+            let bins = edges((0.001, 1.0), n, true);
+            assert_eq!(counts(&many, &bins, true), numpy(&many, &bins), "{n}");
+        }
+        assert_eq!(counts(&[f64::MIN, 0.0, f64::MAX], &edges((f64::MIN, f64::MAX), 2, false), false), [1, 2]);
+    }
+
+    /// What the bins mean.
+    fn numpy(numbers: &[f64], edges: &[f64]) -> Vec<u64> {
+        let n = edges.len() - 1;
+        let is_in =
+            |x: f64, bin: usize| x >= edges[bin] && (x < edges[bin + 1] || bin + 1 == n && x <= edges[n]);
+        (0..n).map(|bin| numbers.iter().filter(|x| is_in(**x, bin)).count() as u64).collect()
+    }
 }

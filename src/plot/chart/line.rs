@@ -3,7 +3,7 @@
 use super::super::axis::range;
 use super::super::figure::Figure;
 use super::super::page::Page;
-use super::{Across, Frame, PlotOptions, check_some, roomy, shown};
+use super::{Across, Frame, Legend, PlotOptions, check_some, is_held, roomy, shown};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
@@ -35,15 +35,21 @@ impl Series {
 /// Series without a finite number; options that are out of range.
 pub fn plot_line(series: &[Series], options: &PlotOptions) -> Result<Figure> {
     let mut page = Page::default();
-    let frame = frame(&mut page, series, options, true)?;
+    let frame = frame(&mut page, series, options, "plot_line")?;
     for (i, series) in series.iter().enumerate() {
-        let places: Vec<_> = series.points().map(|(x, y)| frame.place(x, y)).collect();
-        for run in places.split(Option::is_none) {
-            let points: Vec<_> = run.iter().flatten().copied().collect();
-            match points.as_slice() {
-                [] => {}
-                [(x, y)] => page.dot(*x, *y, 2.0, options.colour(i)),
-                _ => page.line(thinned(points), 1.6, options.colour(i)),
+        let colour = options.colour(i, &series.name);
+        let points: Vec<_> = series.points().collect();
+        let is_shown = |(x, y): &(f64, f64)| is_held(*x, options.log_x) && is_held(*y, options.log_y);
+        for run in points.split(|point| !is_shown(point)) {
+            if let [(x, y)] = run {
+                if let Some((x, y)) = frame.place(*x, *y) {
+                    page.dot(x, y, 2.0, colour);
+                }
+                continue;
+            }
+            let places = run.iter().map(|(x, y)| (frame.x.beyond(*x), frame.y.beyond(*y))).collect();
+            for part in inside(&frame, &thinned(places)) {
+                page.line(part, 1.6, colour);
             }
         }
     }
@@ -56,7 +62,7 @@ pub fn plot_line(series: &[Series], options: &PlotOptions) -> Result<Figure> {
 /// As [`plot_line`].
 pub fn plot_scatter(series: &[Series], options: &PlotOptions) -> Result<Figure> {
     let mut page = Page::default();
-    let frame = frame(&mut page, series, options, false)?;
+    let frame = frame(&mut page, series, options, "plot_scatter")?;
     let n: usize = series.iter().map(|series| series.y.len()).sum();
     let radius = match n {
         ..=100 => 3.5,
@@ -69,7 +75,7 @@ pub fn plot_scatter(series: &[Series], options: &PlotOptions) -> Result<Figure> 
         let mut taken = BTreeSet::new();
         for (x, y) in series.points().filter_map(|(x, y)| frame.place(x, y)) {
             if taken.insert((spot(x), spot(y))) {
-                page.dot(x, y, radius, options.colour(i));
+                page.dot(x, y, radius, options.colour(i, &series.name));
             }
         }
     }
@@ -77,8 +83,9 @@ pub fn plot_scatter(series: &[Series], options: &PlotOptions) -> Result<Figure> 
 }
 
 /// The axes of series; those of lines begin and end with them.
-fn frame(page: &mut Page, series: &[Series], options: &PlotOptions, is_line: bool) -> Result<Frame> {
-    options.check()?;
+fn frame(page: &mut Page, series: &[Series], options: &PlotOptions, function: &str) -> Result<Frame> {
+    let names: Vec<_> = series.iter().map(|series| series.name.as_str()).collect();
+    options.check(function, &names)?;
     for Series { x, y, name } in series {
         if x.len() != y.len() {
             let of = if name.is_empty() { String::new() } else { format!(" of `{name}`") };
@@ -88,25 +95,40 @@ fn frame(page: &mut Page, series: &[Series], options: &PlotOptions, is_line: boo
     }
     let x_range = range(shown(series.iter().flat_map(|s| s.x.iter().copied()), options.log_x));
     let y_range = range(shown(series.iter().flat_map(|s| s.y.iter().copied()), options.log_y));
-    check_some("the numbers x", x_range, options.log_x)?;
     check_some("the numbers y", y_range, options.log_y)?;
-    let x_range = if is_line { x_range } else { roomy(x_range, options.log_x) };
-    let names: Vec<_> = series.iter().map(|series| series.name.as_str()).collect();
-    Ok(Frame::draw(page, options, &Across::Numbers(x_range), roomy(y_range, options.log_y), &names))
+    check_some("the numbers x", x_range, options.log_x)?;
+    let x_range = if function == "plot_line" { x_range } else { roomy(x_range, options.log_x) };
+    let points = || series.iter().flat_map(Series::points);
+    let held = points().filter(|(x, y)| is_held(*x, options.log_x) && is_held(*y, options.log_y)).count();
+    let legend = Legend { names: &names, marks: points().count(), left_out: points().count() - held };
+    Ok(Frame::draw(page, options, &Across::Numbers(x_range), roomy(y_range, options.log_y), &legend))
 }
 
-/// Of many points in a column of pixels, the first, the lowest, the highest and the last: it looks the same.
-fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    const MANY: usize = 5000;
-    if points.len() <= MANY {
-        return points;
+/// The parts of a line that are in the frame.
+fn inside(frame: &Frame, points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
+    let mut parts: Vec<Vec<_>> = Vec::new();
+    for pair in points.windows(2) {
+        let Some([from, to]) = frame.clip(pair[0], pair[1]) else { continue };
+        match parts.last_mut() {
+            Some(part) if part.last() == Some(&from) => part.push(to),
+            _ => parts.push(vec![from, to]),
+        }
     }
-    let columns = points.chunk_by(|a, b| a.0.floor() == b.0.floor());
+    parts
+}
+
+/// Of many points that follow one another in a column of half a pixel, the first, the lowest, the highest and the last: it
+/// looks the same.
+fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let columns = points.chunk_by(|a, b| (a.0 * 2.0).floor() == (b.0 * 2.0).floor());
     let ends = |column: &[(f64, f64)]| {
+        if column.len() <= 4 {
+            return column.to_vec();
+        }
         let by_height = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
         let ends =
             [column.first(), column.iter().min_by(by_height), column.iter().max_by(by_height), column.last()];
-        ends.into_iter().flatten().copied().collect::<Vec<_>>()
+        ends.into_iter().flatten().copied().collect()
     };
     columns.flat_map(ends).collect()
 }

@@ -7,6 +7,7 @@ mod bars;
 mod heatmap;
 mod histogram;
 mod line;
+mod names;
 mod options;
 mod records;
 
@@ -14,14 +15,16 @@ pub use bars::plot_bars;
 pub use heatmap::{HeatmapOptions, plot_heatmap};
 pub use histogram::{HistogramOptions, plot_histogram};
 pub use line::{Series, plot_line, plot_scatter};
+pub(crate) use options::options_without;
 pub use options::{Color, Colors, PlotOptions};
 pub use records::{plot_activations, plot_density};
 
 use super::axis::Axis;
 use super::font;
-use super::label::visible_line;
+use super::label::{fitted, visible_line};
 use super::page::{Anchor, Colour, FAINT, INK, Page, RULE};
 use crate::error::{Error, Result};
+use names::{ThingNames, widest};
 
 /// The sizes of titles, of names, and of the numbers along an axis.
 const TITLE: f64 = 15.0;
@@ -29,6 +32,9 @@ const NAME: f64 = 10.5;
 const TICK: f64 = 9.5;
 /// How much of a range is left free at either end.
 const ROOM: f64 = 0.04;
+/// How high the marks are at least, and which part of the height upright names take at most.
+const LEAST_HEIGHT: f64 = 60.0;
+const UPRIGHT: f64 = 0.35;
 /// The margins that a figure has around its page, both together.
 const MARGINS: f64 = 32.0;
 
@@ -38,6 +44,7 @@ struct Frame {
     y: Axis,
     left: f64,
     right: f64,
+    top: f64,
     bottom: f64,
 }
 
@@ -49,17 +56,28 @@ enum Across<'a> {
     Things(&'a [String]),
 }
 
+/// What is said of the marks of a chart.
+struct Legend<'a> {
+    /// The names of series; none of those that are empty.
+    names: &'a [&'a str],
+    /// How many marks there are to be, and how many of them have no place: what is not finite, and on a logarithmic axis
+    /// what is not above zero.
+    marks: usize,
+    left_out: usize,
+}
+
 impl Frame {
-    /// Draws everything around the marks: title, legend, axes with their numbers, names.
+    /// Draws everything around the marks: title, legend, how many marks have no place, axes with their numbers, names.
+    /// The page is as large as the options say, and higher where there would be no room for the marks.
     fn draw(
         page: &mut Page,
         options: &PlotOptions,
         across: &Across<'_>,
         y_range: (f64, f64),
-        names: &[&str],
+        legend: &Legend<'_>,
     ) -> Frame {
         let (width, height) = (f64::from(options.width) - MARGINS, f64::from(options.height) - MARGINS);
-        let top = heading(page, options, names, width);
+        let top = heading(page, options, legend, width);
         let x_name = if options.x_label.is_empty() { 0.0 } else { 18.0 };
         let y_range = options.y_range.map_or(y_range, |[least, most]| (least, most));
         let axis = |is_log: bool| if is_log { Axis::log } else { Axis::new };
@@ -69,11 +87,10 @@ impl Frame {
         let numbers = scale.ticks(count);
         let left = 8.0 + widest(numbers.iter().map(|(_, text)| text.as_str()), TICK);
         let thing_names = match across {
-            Across::Things(names) => ThingNames::of(names, width - left),
+            Across::Things(names) => ThingNames::of(names, width - left, height * UPRIGHT),
             Across::Numbers(_) => ThingNames::default(),
         };
-        let x_numbers = if thing_names.is_upright { thing_names.widest + 8.0 } else { 18.0 };
-        let bottom = (height - x_name - x_numbers).max(top + 20.0);
+        let bottom = (height - x_name - thing_names.height()).max(top + LEAST_HEIGHT);
         let y = axis(options.log_y)(y_range, bottom, top - bottom);
         for (number, text) in numbers {
             page.line(vec![(left, y.at(number)), (width, y.at(number))], 1.0, RULE);
@@ -85,105 +102,115 @@ impl Frame {
                 let x = axis(options.log_x)(range, left, width - left);
                 for (number, text) in x.ticks(((width - left) / 80.0).clamp(2.0, 12.0) as usize) {
                     page.line(vec![(x.at(number), bottom), (x.at(number), bottom + 4.0)], 1.0, FAINT);
-                    page.text_at(Anchor::Middle, x.at(number), bottom + 13.0, TICK, FAINT, text);
+                    // The last may be wider than the margin.
+                    let middle = x.at(number).min(width + MARGINS / 2.0 - font::width(&text, TICK) / 2.0);
+                    page.text_at(Anchor::Middle, middle, bottom + 13.0, TICK, FAINT, text);
                 }
                 x
             }
             Across::Things(names) => {
                 let x = Axis::new((-0.5, names.len() as f64 - 0.5), left, width - left);
-                thing_names.draw(page, names, &x, bottom);
+                thing_names.draw(page, &x, bottom);
                 x
             }
         };
         page.line(vec![(left, bottom), (width, bottom)], 1.0, FAINT);
+        let below = bottom + thing_names.height();
         if !options.x_label.is_empty() {
-            let middle = (left + width) / 2.0;
-            let label = visible_line(&options.x_label);
-            page.text_at(Anchor::Middle, middle, height - 7.0, NAME, FAINT, label);
+            let label = fitted(&visible_line(&options.x_label), NAME, width - left);
+            page.text_at(Anchor::Middle, (left + width) / 2.0, below + 11.0, NAME, FAINT, label);
         }
         page.width = page.width.max(width);
-        page.height = height;
-        Frame { x, y, left, right: width, bottom }
+        page.height = below + x_name;
+        Frame { x, y, left, right: width, top, bottom }
     }
 
     /// Where a pair of numbers is, if both are in their ranges.
     fn place(&self, x: f64, y: f64) -> Option<(f64, f64)> {
         (self.x.holds(x) && self.y.holds(y)).then(|| (self.x.at(x), self.y.at(y)))
     }
+
+    /// The part of a line between two places that is inside (the algorithm of Liang and Barsky).
+    fn clip(&self, from: (f64, f64), to: (f64, f64)) -> Option<[(f64, f64); 2]> {
+        let (dx, dy) = (to.0 - from.0, to.1 - from.1);
+        let borders = [
+            (-dx, from.0 - self.left),
+            (dx, self.right - from.0),
+            (-dy, from.1 - self.top),
+            (dy, self.bottom - from.1),
+        ];
+        let (mut enters, mut leaves) = (0.0f64, 1.0f64);
+        for (out, room) in borders {
+            if out == 0.0 && room < 0.0 {
+                return None;
+            }
+            if out < 0.0 {
+                enters = enters.max(room / out);
+            } else if out > 0.0 {
+                leaves = leaves.min(room / out);
+            }
+        }
+        let at = |part: f64| match part {
+            0.0 => from,
+            1.0 => to,
+            _ => (from.0 + part * dx, from.1 + part * dy),
+        };
+        (enters <= leaves).then(|| [at(enters), at(leaves)])
+    }
 }
 
 /// Title, legend and the name of the vertical axis; gives where the chart begins.
-fn heading(page: &mut Page, options: &PlotOptions, names: &[&str], width: f64) -> f64 {
-    let mut y = 0.0;
-    if !options.title.is_empty() {
-        page.text(0.0, 8.0, TITLE, INK, visible_line(&options.title));
-        y += 26.0;
+fn heading(page: &mut Page, options: &PlotOptions, legend: &Legend<'_>, width: f64) -> f64 {
+    let mut y = title(page, options, width);
+    if options.legend && legend.names.iter().any(|name| !name.is_empty()) {
+        y = series_names(page, options, legend.names, width, y) + 22.0;
     }
-    if options.legend && names.iter().any(|name| !name.is_empty()) {
-        let mut x = 0.0;
-        for (i, name) in names.iter().enumerate() {
-            let name = visible_line(name);
-            let needed = 22.0 + font::width(&name, NAME);
-            if x > 0.0 && x + needed > width {
-                (x, y) = (0.0, y + 16.0);
+    let left_out = match legend.left_out {
+        0 => String::new(),
+        n => format!("{n} of {} have no place here", legend.marks),
+    };
+    let room = width - font::width(&left_out, TICK) - 10.0;
+    let name = fitted(&visible_line(&options.y_label), NAME, room);
+    let texts = [(Anchor::Start, 0.0, NAME, name), (Anchor::End, width, TICK, left_out)];
+    let texts = texts.into_iter().filter(|(.., text)| !text.is_empty());
+    let mut end = y;
+    for (anchor, x, em, text) in texts {
+        page.text_at(anchor, x, y + 5.0, em, FAINT, text);
+        end = y + 18.0;
+    }
+    end + 6.0
+}
+
+/// The title, if there is one; gives where it ends.
+fn title(page: &mut Page, options: &PlotOptions, width: f64) -> f64 {
+    if options.title.is_empty() {
+        return 0.0;
+    }
+    page.text(0.0, 8.0, TITLE, INK, fitted(&visible_line(&options.title), TITLE, width));
+    26.0
+}
+
+/// The names of series with their colours, in at most four rows; gives where the last row begins.
+fn series_names(page: &mut Page, options: &PlotOptions, names: &[&str], width: f64, top: f64) -> f64 {
+    const ROW: f64 = 16.0;
+    const ROWS: f64 = 4.0;
+    let (mut x, mut y) = (0.0, top);
+    for (i, name) in names.iter().enumerate() {
+        let shown = fitted(&visible_line(name), NAME, width / 2.0);
+        let more = format!("and {} more", names.len() - i);
+        let is_last_row = y >= top + (ROWS - 1.0) * ROW;
+        let kept = if is_last_row && i + 1 < names.len() { 16.0 + font::width(&more, NAME) } else { 0.0 };
+        if x > 0.0 && x + 19.0 + font::width(&shown, NAME) + kept > width {
+            if is_last_row {
+                page.text(x, y + 6.0, NAME, FAINT, more);
+                break;
             }
-            page.fill(x, y + 3.0, 14.0, 6.0, options.colour(i));
-            x = page.text(x + 19.0, y + 6.0, NAME, INK, name) + 16.0;
+            (x, y) = (0.0, y + ROW);
         }
-        y += 22.0;
+        page.fill(x, y + 3.0, 14.0, 6.0, options.colour(i, name));
+        x = page.text(x + 19.0, y + 6.0, NAME, INK, shown) + 16.0;
     }
-    if !options.y_label.is_empty() {
-        page.text(0.0, y + 5.0, NAME, FAINT, visible_line(&options.y_label));
-        y += 18.0;
-    }
-    y + 6.0
-}
-
-/// How the names of things along an axis are written.
-#[derive(Default)]
-struct ThingNames {
-    /// From below, because there is no room for them side by side.
-    is_upright: bool,
-    /// How wide the widest is, of those that are shown.
-    widest: f64,
-    /// Only each so manieth is shown.
-    stride: usize,
-}
-
-impl ThingNames {
-    fn of(names: &[String], width: f64) -> ThingNames {
-        let room = width / names.len().max(1) as f64;
-        let widest = widest(names.iter().map(String::as_str), TICK);
-        // Numbers can be left out.
-        let is_numbers = names.iter().all(|name| name.parse::<f64>().is_ok());
-        if widest + 8.0 <= room || is_numbers {
-            let stride = ((widest + 8.0) / room).ceil().max(1.0) as usize;
-            return ThingNames { is_upright: false, widest, stride: round_stride(stride) };
-        }
-        ThingNames { is_upright: true, widest, stride: ((TICK * 1.15) / room).ceil().max(1.0) as usize }
-    }
-
-    fn draw(&self, page: &mut Page, names: &[String], x: &Axis, bottom: f64) {
-        for (i, name) in names.iter().enumerate().step_by(self.stride.max(1)) {
-            let x = x.at(i as f64);
-            if self.is_upright {
-                page.upright(x, bottom + 6.0, TICK, INK, name);
-            } else {
-                page.text_at(Anchor::Middle, x, bottom + 11.0, TICK, INK, name);
-            }
-        }
-    }
-}
-
-/// The next of 1, 2, 5, 10, 20, …
-fn round_stride(stride: usize) -> usize {
-    let powers = std::iter::successors(Some(1usize), |power| power.checked_mul(10));
-    let mut round = powers.flat_map(|power| [1, 2, 5].map(|factor| power.saturating_mul(factor)));
-    round.find(|round| *round >= stride).unwrap_or(stride)
-}
-
-fn widest<'a>(texts: impl Iterator<Item = &'a str>, em: f64) -> f64 {
-    texts.map(|text| font::width(text, em)).fold(0.0, f64::max)
+    y
 }
 
 /// A range with a little room at either end, unless it is of an axis that must end where it does.
@@ -196,9 +223,14 @@ fn roomy((least, most): (f64, f64), is_log: bool) -> (f64, f64) {
     (least - room, most + room)
 }
 
+/// Whether an axis can show a number.
+fn is_held(x: f64, is_log: bool) -> bool {
+    x.is_finite() && (!is_log || x > 0.0)
+}
+
 /// The numbers that an axis can show.
 fn shown(numbers: impl Iterator<Item = f64>, is_log: bool) -> impl Iterator<Item = f64> {
-    numbers.filter(move |x| x.is_finite() && (!is_log || *x > 0.0))
+    numbers.filter(move |x| is_held(*x, is_log))
 }
 
 /// Fails for a chart without a single number.

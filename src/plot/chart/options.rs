@@ -3,6 +3,7 @@
 use super::super::page::Colour;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// The names of colours, the first of which are those of series, in their order.
@@ -76,14 +77,21 @@ pub enum Colors {
     One(Color),
     /// Of the series in their order, and again from the first where there are more.
     Each(Vec<Color>),
+    /// Of the series with these names; of the others, those that they have anyway.
+    Named(BTreeMap<String, Color>),
 }
 
 /// Colours as they are written.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a colour such as \"red\" or \"#d0392b\", or an array of colours")]
+#[serde(
+    untagged,
+    expecting = "expected a colour such as \"red\" or \"#d0392b\", an array of colours, or a map of them by the names \
+                 of series"
+)]
 enum Names {
     One(String),
     Each(Vec<String>),
+    Named(BTreeMap<String, String>),
 }
 
 impl TryFrom<Names> for Colors {
@@ -95,11 +103,26 @@ impl TryFrom<Names> for Colors {
             Names::Each(names) => {
                 names.iter().map(|name| name.parse()).collect::<Result<_>>().map(Colors::Each)
             }
+            Names::Named(names) => {
+                let parsed = names.into_iter().map(|(series, name)| Ok((series, name.parse()?)));
+                parsed.collect::<Result<_>>().map(Colors::Named)
+            }
         }
     }
 }
 
-/// How a chart looks. Every field has a default.
+/// The options that the chart of a function has not.
+pub(crate) fn options_without(function: &str) -> &'static [&'static str] {
+    match function {
+        "plot_bars" => &["log_x", "x_range", "legend"],
+        "plot_activations" => &["log_x", "x_range", "legend"],
+        "plot_density" => &["log_x", "legend"],
+        "plot_heatmap" => &["log_x", "log_y", "x_range", "y_range", "color", "legend"],
+        _ => &[],
+    }
+}
+
+/// How a chart looks. Every field has a default. An option that a chart has not is an error where it is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlotOptions {
@@ -121,7 +144,7 @@ pub struct PlotOptions {
     pub width: u32,
     /// How high it is; 360.
     pub height: u32,
-    /// The colour, or the colours of several series; a palette.
+    /// The colour, or the colours of several series, in their order or by their names; a palette.
     pub color: Option<Colors>,
     /// Whether the names of series are shown; true.
     pub legend: bool,
@@ -146,12 +169,22 @@ impl Default for PlotOptions {
 }
 
 impl PlotOptions {
-    /// Checks what no type says.
-    pub(super) fn check(&self) -> Result<()> {
+    /// Checks what no type says, for the chart of a function with series of these names.
+    pub(super) fn check(&self, function: &str, series: &[&str]) -> Result<()> {
+        let fields = |options: &PlotOptions| match serde_json::to_value(options) {
+            Ok(serde_json::Value::Object(fields)) => fields,
+            _ => serde_json::Map::new(),
+        };
+        let (mine, usual) = (fields(self), fields(&PlotOptions::default()));
+        let without = options_without(function);
+        if let Some(name) = without.iter().find(|name| mine.get(**name) != usual.get(**name)) {
+            let known = mine.keys().filter(|known| !without.contains(&known.as_str()));
+            return Err(Error::unknown("option", *name, known));
+        }
         for (name, size) in [("width", self.width), ("height", self.height)] {
-            if !(100..=10_000).contains(&size) {
+            if !(200..=10_000).contains(&size) {
                 let what = format!("option `{name}`");
-                return Err(Error::invalid(what, "100 to 10000 pixels", size));
+                return Err(Error::invalid(what, "200 to 10000 pixels", size));
             }
         }
         let ranges = [("x_range", self.x_range, self.log_x), ("y_range", self.y_range, self.log_y)];
@@ -168,17 +201,26 @@ impl PlotOptions {
         if matches!(&self.color, Some(Colors::Each(colors)) if colors.is_empty()) {
             return Err(Error::invalid("option `color`", "at least one colour", "none"));
         }
+        if let Some(Colors::Named(colors)) = &self.color
+            && let Some(name) = colors.keys().find(|name| !series.contains(&name.as_str()))
+        {
+            let (name, place) = (name.clone(), "option `color`".to_owned());
+            let known = series.iter().map(|name| (*name).to_owned()).collect();
+            return Err(Error::Unknown { kind: "series", name, place, known });
+        }
         Ok(())
     }
 
-    /// The colour of series number `i`.
-    pub(super) fn colour(&self, i: usize) -> Colour {
+    /// The colour of series number `i`, by its name where colours have names.
+    pub(super) fn colour(&self, i: usize, name: &str) -> Colour {
         const SERIES: usize = 8;
-        let named = |color: &Color| (color.red, color.green, color.blue);
+        let usual = NAMED[i % SERIES].1;
+        let of = |color: &Color| (color.red, color.green, color.blue);
         match &self.color {
-            Some(Colors::One(color)) => named(color),
-            Some(Colors::Each(colors)) => colors.get(i % colors.len().max(1)).map_or(NAMED[0].1, named),
-            None => NAMED[i % SERIES].1,
+            Some(Colors::One(color)) => of(color),
+            Some(Colors::Each(colors)) => colors.get(i % colors.len().max(1)).map_or(usual, of),
+            Some(Colors::Named(colors)) => colors.get(name).map_or(usual, of),
+            None => usual,
         }
     }
 }

@@ -49,7 +49,11 @@ pub fn plot_density(
     histogram: &HistogramOptions,
     options: &PlotOptions,
 ) -> Result<Figure> {
+    options.check("plot_density", &[""])?;
     let (n, dead) = (density.active.len(), density.dead());
+    if dead == n {
+        return Err(Error::invalid("the densities", "a feature that is active somewhere", "none"));
+    }
     let or = |given: &String, default: String| if given.is_empty() { default } else { given.clone() };
     let title =
         format!("densities of {} features over {} tokens, {dead} never active", n - dead, density.tokens);

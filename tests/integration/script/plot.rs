@@ -12,6 +12,7 @@ fn numbers_come_as_tensors_arrays_and_maps() {
         "plot_line([1, 2], #{ a: [3, 4] }, #{ title: \"t\" })",
         "plot_scatter([1, 2], #{ a: [3, 4], b: [1, 1] })",
         "plot_bars([\"a\", 3], [1, 2])",
+        "plot_line(#{ a: [1, 2], b: [2, 1] }, #{ color: #{ b: \"red\" } })",
         "plot_bars(#{ a: 1, b: 2 }, #{ color: \"#d0392b\" })",
         "plot_histogram(zeros([2, 3, 4]))",
         "plot_histogram(#{ a: [1, 2], b: [3] }, #{ bins: 3, log_y: true, color: [\"red\", \"teal\"] })",
@@ -27,6 +28,10 @@ fn numbers_come_as_tensors_arrays_and_maps() {
 #[test]
 fn wrong_numbers_and_options_say_what_is_right() {
     let cases = [
+        ("plot_line([1, ()])", "got an array with ()"),
+        ("plot_line([1, \"a\"])", "got an array with String"),
+        ("plot_bars([\"a\"], [1], #{ log_x: true })", "unknown option `log_x`"),
+        ("plot_line(#{ a: [1] }, #{ color: #{ b: \"red\" } })", "unknown series `b` in option `color`"),
         ("plot_line([1, \"a\"])", "the numbers y: expected a vector: a tensor [n] or an array of numbers"),
         ("plot_line(#{ loss: 3 })", "the numbers of `loss`: expected a vector"),
         ("plot_line(zeros([2, 3]))", "got a tensor [2, 3]"),
@@ -43,7 +48,7 @@ fn wrong_numbers_and_options_say_what_is_right() {
         ("plot_activations(3, 4)", "no `plot_activations` takes (int, int)"),
         ("feature_density(load_sae(\"demo\"), 3)", "the records: expected a path, a value of read_records"),
         ("colored_tokens([\"a\"], [1, 2])", "there are 1 tokens and 2 numbers"),
-        ("colored_tokens([1], [1])", "the tokens: expected an array of texts, got i64"),
+        ("colored_tokens([1], [1])", "the tokens: expected an array of texts, got int"),
         ("max_activating_examples([], -1)", "the feature index: expected a whole number from 0 up"),
     ];
     for (script, expected) in cases {
