@@ -67,6 +67,7 @@ fn setup(folder: &Path) -> Result<String> {
     crate::files::write_whole(&build.join("Cargo.toml"), CRATE.as_bytes())?;
     crate::files::write_whole(&build.join("src").join("lib.rs"), b"")?;
     let host = host()?;
+    level_cells(&build.join("target").join(&host))?;
     let (mut cargo, flags) = if is_there("mold") {
         let mut mold = Command::new("mold");
         mold.args(["-run", "cargo"]);
@@ -89,6 +90,34 @@ fn setup(folder: &Path) -> Result<String> {
     }
     let (folder, seconds) = (folder.display(), start.elapsed().as_secs_f64());
     Ok(format!("ready     {folder}, in {seconds:.0} s\nnext      jupyter lab {folder}/04_rust_evcxr.ipynb"))
+}
+
+/// Puts the folder that rustc writes a cell to, `debug/deps`, as deep as `debug`, which evcxr loads the cell from.
+///
+/// The cell finds Rust's standard library by a path relative to itself, which rustc computes for where it writes the cell.
+/// One level up, it leads to nothing if the toolchain and the notebooks are both in somebody's home.
+#[cfg(unix)]
+fn level_cells(target: &Path) -> Result<()> {
+    let (link, folder) = (target.join("debug").join("deps"), target.join("deps"));
+    if link.is_symlink() {
+        return Ok(());
+    }
+    // What evcxr built before it was set up is as good as what it builds after it.
+    if link.is_dir() {
+        if folder.is_dir() {
+            std::fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
+        }
+        std::fs::rename(&link, &folder).map_err(Error::file("move", &link))?;
+    }
+    std::fs::create_dir_all(target.join("debug")).map_err(Error::file("create", target))?;
+    std::fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+    std::os::unix::fs::symlink("../deps", &link).map_err(Error::file("create", &link))
+}
+
+/// Elsewhere evcxr tells the system where the libraries are.
+#[cfg(not(unix))]
+fn level_cells(_target: &Path) -> Result<()> {
+    Ok(())
 }
 
 /// The target that rustc builds for if nobody says another.
