@@ -4,13 +4,21 @@
 use super::help::Help;
 use crate::error::{Error, did_you_mean};
 use rhai::{Dynamic, EvalAltResult, Map, ParseErrorType, Position, Scope};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// The text of a script and what it is called.
-pub(super) struct Source<'a> {
-    /// The file, if it is one.
-    pub(super) name: Option<&'a str>,
-    pub(super) text: &'a str,
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    /// A file, a cell, or "input".
+    pub(super) name: String,
+    pub(super) text: String,
+    /// The number of its first line.
+    pub(super) first_line: usize,
 }
+
+/// Where the functions of a script come from, by their names; none of those of which it is not known.
+pub(super) type Origins = BTreeMap<String, Option<Rc<Source>>>;
 
 /// An error of this crate for a script: `catch (e)` sees a map with `message` and `hint`; an interrupt cannot be caught.
 pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
@@ -23,22 +31,29 @@ pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
     Box::new(EvalAltResult::ErrorRuntime(map.into(), Position::NONE))
 }
 
-/// An error of a script for the user.
-pub(super) fn describe(error: &EvalAltResult, source: &Source, help: &Help, scope: &Scope) -> Error {
+/// An error of a script for the user. `origins` has the functions of the script and of those before it.
+pub(super) fn describe(
+    error: &EvalAltResult,
+    source: &Source,
+    origins: &Origins,
+    help: &Help,
+    scope: &Scope,
+) -> Error {
     // The place inside the function is what the user wants to see, not the call of the function.
+    let (mut place, mut position) = (source, error.position());
     let mut inner = error;
-    let mut position = error.position();
     let mut inside_function = false;
-    while let EvalAltResult::ErrorInFunctionCall(name, _, next, outer) = inner {
-        // A function of an earlier line or another file: only its call is in this text.
-        let is_here = source.text.contains(&format!("fn {name}")) || name.starts_with("anon$");
-        let inside = Some(next.position()).filter(|p| !p.is_none() && is_here);
-        position = inside.unwrap_or(*outer);
+    while let EvalAltResult::ErrorInFunctionCall(name, module, next, _) = inner {
+        // Functions of a module have its name with them, and their text is not here; nor is that of the language's own.
+        let origin = origins.get(name).and_then(Option::as_deref).filter(|_| module.is_empty());
+        if let Some(origin) = origin.filter(|_| !next.position().is_none()) {
+            (place, position) = (origin, next.position());
+        }
         inside_function = true;
         inner = next;
     }
     let (message, hint) = explain(inner, help, scope, inside_function);
-    Error::Script { message, excerpt: excerpt(source, position), hint }
+    Error::Script { message, excerpt: excerpt(place, position), hint }
 }
 
 /// What happened, and what to do about it.
@@ -145,7 +160,9 @@ fn unknown_function(signature: &str, help: &Help) -> (String, Option<String>) {
 
 fn parse_hint(kind: &ParseErrorType) -> Option<String> {
     match kind {
-        ParseErrorType::UnexpectedEOF => Some("is a bracket or a string left open?".to_owned()),
+        ParseErrorType::UnexpectedEOF => {
+            Some("something is missing at the end: a value, or what closes a bracket or a text".to_owned())
+        }
         ParseErrorType::MissingToken(token, _) => Some(format!("is a `{token}` missing before this?")),
         ParseErrorType::Reserved(word) => Some(format!("`{word}` is reserved: choose another name")),
         _ => None,
@@ -165,7 +182,7 @@ fn excerpt(source: &Source, position: Position) -> String {
         return String::new();
     };
     let Some(text) = source.text.lines().nth(line - 1) else { return String::new() };
-    let place = source.name.unwrap_or("input");
+    let (place, line) = (&source.name, source.first_line - 1 + line);
     // Of a long line, what is around the place.
     const AROUND: usize = 80;
     let first = if text.chars().count() > 2 * AROUND { column.saturating_sub(AROUND) } else { 0 };

@@ -1,7 +1,7 @@
 //! The session: an engine and the variables so far, with the calls that every face needs.
 
 use super::complete::{self, Completions, Inspection, Place, Written};
-use super::errors::{self, Source};
+use super::errors::{self, Origins, Source};
 use super::help::{self, Help};
 use super::host::{Host, Surroundings};
 use super::lexer::{self, Completeness, Piece};
@@ -31,6 +31,8 @@ pub struct Session {
     scope: Scope<'static>,
     /// The functions that have been defined so far, and the modules that have been imported.
     earlier: AST,
+    /// Where these come from.
+    origins: Origins,
     progress: Progress,
     help: Help,
     /// With the functions of the language, once somebody asks for them.
@@ -74,6 +76,7 @@ impl Session {
             engine,
             scope: Scope::new(),
             earlier: AST::empty(),
+            origins: Origins::new(),
             progress,
             help,
             all_help: OnceCell::new(),
@@ -91,15 +94,16 @@ impl Session {
     /// # Errors
     /// [`Error::Script`] with the line underlined, or [`Error::Interrupted`].
     pub fn eval(&mut self, script: &str) -> Result<Option<Bundle>> {
-        self.eval_source(&Source { name: None, text: script }, None)
+        self.eval_named("input", 1, script)
     }
 
-    /// The same, with a name for the statements that errors show, such as that of a cell.
+    /// The same, with what errors show of the statements: their name, such as that of a cell, and the number of their
+    /// first line.
     ///
     /// # Errors
     /// As [`Session::eval`].
-    pub fn eval_named(&mut self, name: &str, script: &str) -> Result<Option<Bundle>> {
-        self.eval_source(&Source { name: Some(name), text: script }, None)
+    pub fn eval_named(&mut self, name: &str, first_line: usize, script: &str) -> Result<Option<Bundle>> {
+        self.eval_source(Source { name: name.to_owned(), text: script.to_owned(), first_line }, None)
     }
 
     /// Runs a script file; `arguments` are its `ARGS`, which only it sees. Its last value, if it has one.
@@ -115,8 +119,8 @@ impl Session {
         // A byte order mark and a line for the shell are not part of the script.
         let text = text.trim_start_matches('\u{feff}').to_owned();
         let text = if text.starts_with("#!") { text.replacen("#!", "//", 1) } else { text };
-        let name = path.to_string_lossy();
-        self.eval_source(&Source { name: Some(&name), text: &text }, Some(arguments))
+        let name = path.to_string_lossy().into_owned();
+        self.eval_source(Source { name, text, first_line: 1 }, Some(arguments))
     }
 
     /// Whether statements are whole, or more lines are needed.
@@ -175,20 +179,28 @@ impl Session {
     pub fn reset(&mut self) {
         self.scope.clear();
         self.earlier = AST::empty();
+        self.origins.clear();
     }
 
     /// Evaluates on a copy of the variables, which takes their place if nothing fails.
-    fn eval_source(&mut self, source: &Source, arguments: Option<Array>) -> Result<Option<Bundle>> {
+    fn eval_source(&mut self, source: Source, arguments: Option<Array>) -> Result<Option<Bundle>> {
         const ARGS: &str = "ARGS";
         let mut scope = self.scope.clone();
         let is_file = arguments.is_some();
         if let Some(arguments) = arguments {
             scope.push_constant(ARGS, arguments);
         }
-        match self.eval_dynamic(source, &mut scope) {
+        let source = Rc::new(source);
+        let mut origins = self.origins.clone();
+        let evaluated =
+            self.engine.compile_with_scope(&scope, &source.text).map_err(Into::into).and_then(|ast| {
+                self.add_origins(&ast, &source, &mut origins);
+                self.eval_ast(&ast, &mut scope)
+            });
+        match evaluated {
             // A call that did not look at the flag has come to its end; the user wished it had not.
             _ if self.progress.is_cancelled() => Err(Error::Interrupted),
-            Err(error) => Err(errors::describe(&error, source, &self.help, &scope)),
+            Err(error) => Err(errors::describe(&error, &source, &origins, &self.help, &scope)),
             Ok((value, earlier)) => {
                 let bundle = show::bundle(&value)?;
                 if is_file {
@@ -198,19 +210,27 @@ impl Session {
                 // What was defined again hides what it was before for ever.
                 let is_hiding = names.len() < scope.len();
                 self.scope = if is_hiding { scope.clone_visible() } else { scope };
-                self.earlier = earlier;
+                (self.earlier, self.origins) = (earlier, origins);
                 Ok(bundle)
             }
         }
     }
 
-    /// The value, and what the next evaluation is to know of this one.
-    fn eval_dynamic(&self, source: &Source, scope: &mut Scope<'static>) -> ScriptResult<(Dynamic, AST)> {
-        let mut ast = self.engine.compile_with_scope(scope, source.text)?;
-        if let Some(name) = source.name {
-            ast.set_source(name);
+    /// Notes where the functions of a script come from. Of a name that functions of several scripts have, with different
+    /// numbers of parameters, it is not known which one is called.
+    fn add_origins(&self, ast: &AST, source: &Rc<Source>, origins: &mut Origins) {
+        let new: Vec<_> =
+            ast.iter_functions().map(|function| (function.name, function.params.len())).collect();
+        for (name, _) in &new {
+            let is_other = |f: &ScriptFnMetadata| f.name == *name && !new.contains(&(f.name, f.params.len()));
+            let is_ambiguous = self.earlier.iter_functions().any(|function| is_other(&function));
+            origins.insert((*name).to_owned(), (!is_ambiguous).then(|| source.clone()));
         }
-        let ast = self.earlier.merge(&ast);
+    }
+
+    /// The value, and what the next evaluation is to know of this one.
+    fn eval_ast(&self, ast: &AST, scope: &mut Scope<'static>) -> ScriptResult<(Dynamic, AST)> {
+        let ast = self.earlier.merge(ast);
         let value = self.engine.eval_ast_with_scope::<Dynamic>(scope, &ast)?;
         Ok((value, AST::new(imports(&ast), ast.shared_lib().clone())))
     }

@@ -384,10 +384,23 @@ fn a_failed_line_leaves_the_session_as_it_was() {
     assert_eq!(session.eval("let c = 3;").unwrap(), None);
     assert!(session.eval("a = 5; c = 6; nonsense()").is_err());
     assert_eq!(session.eval("[a, c]").unwrap().map(|value| value.text).as_deref(), Some("[1, 3]"));
-    // An error in a function of an earlier line shows the call, which is in this one.
-    session.eval("fn broken() {\n\n\n nonsense() }").unwrap();
-    let error = session.eval("1;\nbroken()").unwrap_err();
-    assert!(error.excerpt().unwrap().contains("2 | broken()"), "{:?}", error.excerpt());
+    // An error in a function of an earlier cell, or in a closure from there, shows the line there.
+    session
+        .eval_named("cell 1", 1, "fn broken() {\n\n\n nonsense() }\nlet f = |x| x + nonsense(x);")
+        .unwrap();
+    let mut place = |script: &str| {
+        let error = session.eval_named("cell 2", 1, script).unwrap_err();
+        error.excerpt().unwrap_or_default().to_owned()
+    };
+    assert!(place("1;\nbroken()").starts_with(" --> cell 1:4:2\n"), "{}", place("1;\nbroken()"));
+    assert!(place("[1].map(f)").starts_with(" --> cell 1:5:17\n"), "{}", place("[1].map(f)"));
+    // What is written again is shown as it is now; of two functions with one name it is not known which one fails.
+    assert!(place("fn broken() { wrong() } broken()").starts_with(" --> cell 2:1:15\n"));
+    assert!(place("fn broken(x) { wrong() } broken(1)").starts_with(" --> cell 2:1:26\n"));
+    let error = session.eval_named("input", 5, "1;\nnonsense()").unwrap_err();
+    assert!(
+        error.excerpt().unwrap().contains("input:6:1") && error.excerpt().unwrap().contains("6 | nonsense()")
+    );
 }
 
 /// No script makes the program panic or abort.

@@ -191,7 +191,7 @@ fn run(session: &mut Session, code: &str, name: &str) -> Result<Option<Answer>> 
             "magics with `%` are IPython's and commands with `:` the prompt's; `?name` works here too",
         ));
     }
-    let Some(bundle) = session.eval_named(name, code)? else { return Ok(None) };
+    let Some(bundle) = session.eval_named(name, 1, code)? else { return Ok(None) };
     let (data, metadata) = media(&bundle)?;
     Ok(Some(Answer { text: bundle.text, data, metadata }))
 }

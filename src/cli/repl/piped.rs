@@ -16,6 +16,7 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
     let engine = Engine::start(interrupts.progress(), output.clone())?;
     let mut input = BufReader::new(std::io::stdin().lock());
     let mut statement = String::new();
+    let mut line = 1;
     loop {
         interrupts.progress().check()?;
         let read =
@@ -26,7 +27,11 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
         // What is not whole at the end says what it lacks.
         if read == 0 || is_whole {
             let script = std::mem::take(&mut statement);
-            let value = evaluated(&engine, interrupts, move |session| session.eval(&script));
+            let first_line = line;
+            line += script.matches('\n').count();
+            let value = evaluated(&engine, interrupts, move |session| {
+                session.eval_named("input", first_line, &script)
+            });
             if let Some(bundle) = output.result(value)? {
                 show(&bundle)?;
             }

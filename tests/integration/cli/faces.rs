@@ -34,7 +34,14 @@ fn statements_come_from_a_pipe() {
     // The first that fails is the last.
     let output = piped(folder.path(), &[], "1\nnonsense\n2\n");
     assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("1\n", Some(1)));
-    assert!(text(&output.stderr).starts_with("error: unknown variable `nonsense`\n --> input:1:1\n"));
+    assert!(text(&output.stderr).starts_with("error: unknown variable `nonsense`\n --> input:2:1\n"));
+    // Lines are those of the input, in a function as well.
+    let output = piped(folder.path(), &[], "\n// one\nfn f() {\n    nonsense()\n}\n\nf()\n");
+    assert!(
+        text(&output.stderr).contains("\n --> input:4:5\n  |\n4 |     nonsense()\n"),
+        "{}",
+        text(&output.stderr)
+    );
     let output = piped(folder.path(), &[], "1\nfn f( {\n");
     assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("1\n", Some(1)));
     let output = piped(folder.path(), &[], "input(\"name? \")");

@@ -173,6 +173,6 @@ fn imports_and_functions_stay_and_a_reset_forgets() {
     assert_eq!(session.defines_only("fn f(x) { x } fn g() {}"), Some(functions));
     assert_eq!(session.defines_only("fn f(x) { x } f(1)"), None);
     // An error has the name of its cell.
-    let error = session.eval_named("cell 3", "1;\nnonsense()").unwrap_err();
+    let error = session.eval_named("cell 3", 1, "1;\nnonsense()").unwrap_err();
     assert!(error.excerpt().unwrap().starts_with(" --> cell 3:2:1"), "{:?}", error.excerpt());
 }
