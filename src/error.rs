@@ -222,7 +222,11 @@ fn names_hint(kind: &str, name: &str, known: &[String]) -> Option<String> {
     }
     let list = known.iter().take(SHOWN).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
     let more = if known.len() > SHOWN { ", …" } else { "" };
-    let plural = kind.strip_suffix('y').map_or(format!("{kind}s"), |stem| format!("{stem}ies"));
+    let plural = match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None if kind.ends_with('s') => kind.to_owned(),
+        None => format!("{kind}s"),
+    };
     Some(match did_you_mean(name, known.iter().map(String::as_str)) {
         Some(nearest) if known.len() == 1 => format!("did you mean `{nearest}`?"),
         Some(nearest) => format!("did you mean `{nearest}`? known {plural}: {list}{more}"),
@@ -234,7 +238,7 @@ fn file_hint(action: &str, path: &Path, source: &std::io::Error) -> Option<Strin
     use std::io::ErrorKind;
     match source.kind() {
         ErrorKind::NotFound if action == "create" => {
-            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.exists())?;
             Some(format!("the folder `{}` does not exist: create it first", folder.display()))
         }
         ErrorKind::NotFound => Some("check the path; it is relative to the folder you are in".to_owned()),

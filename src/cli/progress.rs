@@ -44,8 +44,9 @@ impl Bars {
             report => {
                 let Some(bar) = &self.run else { return };
                 if let Some((fraction, message)) = message(&report, bar.elapsed()) {
-                    if let Some(fraction) = fraction {
-                        bar.set_position((fraction * STEPS as f64) as u64);
+                    match fraction {
+                        Some(fraction) => bar.set_position((fraction * STEPS as f64) as u64),
+                        None => bar.set_style(style_of_search()),
                     }
                     bar.set_message(message);
                 }
@@ -103,6 +104,11 @@ pub(super) fn of_download(done: u64, total: Option<u64>) -> String {
 
 fn style_of_run() -> ProgressStyle {
     style("{prefix}  {bar:30.cyan/dim} {percent:>3} %  {eta} left  {wide_msg}")
+}
+
+/// Of work of which nobody knows how much there will be.
+fn style_of_search() -> ProgressStyle {
+    style("{prefix}  {spinner:.cyan}  {elapsed}  {wide_msg}")
 }
 
 fn style_of_download() -> ProgressStyle {

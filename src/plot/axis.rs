@@ -16,7 +16,10 @@ impl Axis {
     pub(super) fn new((least, most): (f64, f64), start: f64, length: f64) -> Self {
         let (least, most) = match (least.is_finite(), most.is_finite()) {
             (true, true) if least < most => (least, most),
-            (true, _) => (least - least.abs().max(1.0) / 2.0, least + least.abs().max(1.0) / 2.0),
+            (true, _) => {
+                let half = least.abs().max(1.0) / 2.0;
+                ((least - half).max(f64::MIN), (least + half).min(f64::MAX))
+            }
             _ => (0.0, 1.0),
         };
         Axis { least, most, start, length, is_log: false }
@@ -77,7 +80,8 @@ impl Axis {
     }
 
     fn steps(&self, count: usize) -> Vec<(f64, String)> {
-        let rough = (self.most / 2.0 - self.least / 2.0) * 2.0 / count.max(1) as f64;
+        // By halves, since the difference may be too large for a number.
+        let rough = (self.most / 2.0 - self.least / 2.0) / (count.max(1) as f64 / 2.0);
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].into_iter().find(|m| m * power >= rough).unwrap_or(10.0) * power;
         if !(step.is_finite() && step > 0.0) {
@@ -85,24 +89,28 @@ impl Axis {
         }
         let decimals = (-step.log10().floor()).clamp(0.0, 300.0) as usize;
         let first = (self.least / step).ceil();
-        let places = (0..=count * 3).map(|i| (first + i as f64) * step);
+        let places = (0..=count * 3).map(|i| (first + i as f64) * step).filter(|x| x.is_finite());
         let places: Vec<_> = places.take_while(|x| *x <= self.most + step * 1e-6).collect();
-        // All with the exponent of the longest, or none.
+        // All with the exponent of the longest, or none: where many digits tell one from the next, it makes none shorter.
         let largest = places.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-        let power = if decimals <= 6 && largest < 1e8 { 0 } else { largest.log10().floor() as i32 };
+        let power = largest.log10().floor();
+        let digits = (power - step.log10().floor()).clamp(0.0, 15.0) as usize;
+        let is_plain = decimals <= 6 && largest < 1e8 || digits >= 5 && decimals <= 15 && largest < 1e15;
+        let power = if is_plain { 0 } else { power as i32 };
         let text = |x: &f64| {
             // Zero has no sign.
             let x = if x.abs() < step / 1e6 { 0.0 } else { *x };
             if power == 0 {
                 return format!("{x:.decimals$}");
             }
-            // As many digits as tell one from the next.
-            let digits = (f64::from(power) - step.log10().floor()).clamp(0.0, 15.0) as usize;
             let factor =
                 if power < -300 { x * 1e300 / 10f64.powi(power + 300) } else { x / 10f64.powi(power) };
             if x == 0.0 { "0".to_owned() } else { format!("{factor:.digits$}·{}", raised_power(power)) }
         };
-        places.iter().map(|x| (*x, text(x))).collect()
+        let mut ticks: Vec<_> = places.iter().map(|x| (*x, text(x))).collect();
+        // Numbers that differ beyond their fifteenth digit read the same.
+        ticks.dedup_by(|next, tick| next.1 == tick.1);
+        ticks
     }
 }
 
@@ -171,6 +179,10 @@ mod tests {
         assert_eq!(texts((0.0, 5e6)), ["0", "1000000", "2000000", "3000000", "4000000", "5000000"]);
         assert_eq!(texts((0.0, 2e9)), ["0", "0.5·10⁹", "1.0·10⁹", "1.5·10⁹", "2.0·10⁹"]);
         assert_eq!(texts((0.0, 4e-9)), ["0", "1·10⁻⁹", "2·10⁻⁹", "3·10⁻⁹", "4·10⁻⁹"]);
+        assert_eq!(texts((1e9, 1e9 + 4.0))[..2], ["1000000000", "1000000001"]);
+        assert_eq!(texts((12.0, 12.0 + 2e-7))[1], "12.00000005");
+        assert_eq!(texts((-1.7e308, 1.7e308)), ["-1·10³⁰⁸", "0", "1·10³⁰⁸"]);
+        assert!(texts((1e17, 1e17 + 64.0)).windows(2).all(|pair| pair[0] != pair[1]));
         assert_eq!(texts((0.0, 3e-310))[1..], ["1·10⁻³¹⁰", "2·10⁻³¹⁰", "3·10⁻³¹⁰"]);
         let axis = Axis::new((0.0, 10.0), 0.0, 100.0);
         assert_eq!([axis.at(20.0), axis.beyond(20.0), axis.beyond(-1.0)], [100.0, 200.0, -10.0]);

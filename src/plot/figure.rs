@@ -24,7 +24,8 @@ impl Figure {
 
     /// Its width and height in pixels of a screen, which are those of the SVG.
     pub fn size(&self) -> (u32, u32) {
-        let side = |x: f64| (x + 2.0 * MARGIN).ceil().clamp(1.0, 1e8) as u32;
+        // Rounding may have put an end a little beyond where it is to be.
+        let side = |x: f64| (x + 2.0 * MARGIN - 1e-6).ceil().clamp(1.0, 1e8) as u32;
         (side(self.page.width), side(self.page.height))
     }
 

@@ -35,19 +35,26 @@ pub(super) fn parse<T: DeserializeOwned>(map: Map) -> ScriptResult<T> {
     }))
 }
 
-/// The options of two structs in one map.
-pub(super) fn parse_both<A, B>(map: Map) -> ScriptResult<(A, B)>
-where
-    A: DeserializeOwned + Serialize + Default,
-    B: DeserializeOwned + Serialize + Default,
-{
-    let (of_a, of_b) = (names_of(&A::default()), names_of(&B::default()));
-    let is_known = |name: &Identifier| of_a.iter().chain(&of_b).any(|known| known == name.as_str());
-    if let Some(name) = map.keys().find(|name| !is_known(name)) {
-        return script(Err(Error::unknown("option", name.as_str(), of_a.iter().chain(&of_b))));
+/// The options of the chart of a function.
+pub(super) fn parse_chart(function: &str, map: Map) -> ScriptResult<PlotOptions> {
+    let known = of_function(function);
+    match map.keys().find(|name| !known.iter().any(|(known, _)| known == name.as_str())) {
+        None => parse(map),
+        Some(name) => {
+            let known = known.into_iter().map(|(name, _)| name);
+            script(Err(Error::unknown("option", name.as_str(), known)))
+        }
     }
-    let (a, b) = map.into_iter().partition(|(name, _)| of_a.iter().any(|known| known == name.as_str()));
-    Ok((parse(a)?, parse(b)?))
+}
+
+/// The same of a chart with options of its own.
+pub(super) fn parse_both<T>(function: &str, map: Map) -> ScriptResult<(T, PlotOptions)>
+where
+    T: DeserializeOwned + Serialize + Default,
+{
+    let own = names_of(&T::default());
+    let (own, chart) = map.into_iter().partition(|(name, _)| own.iter().any(|own| own == name.as_str()));
+    Ok((parse(own)?, parse_chart(function, chart)?))
 }
 
 /// The names of the options in a struct.
@@ -156,10 +163,14 @@ fn wrong_value<T: DeserializeOwned>(
             let message = error.to_string();
             let missing = message.strip_prefix("missing field ").map(|field| format!("a map with {field}"));
             let expected = message.rsplit_once("expected ").map(|(_, expected)| expected);
-            let expected =
-                expected.map(|expected| plain(expected.split(", got ").next().unwrap_or(expected)));
+            // An error of our own says what is wrong of the value; serde's says what kind it is of.
+            let (expected, got) = match expected.map(|expected| expected.split_once(", got ")) {
+                Some(Some((expected, got))) => (Some(plain(expected)), Some(got.to_owned())),
+                _ => (expected.map(plain), None),
+            };
             let expected = missing.or(expected).unwrap_or_else(|| "another value".to_owned());
-            return Error::invalid(format!("option `{name}`"), expected, shortened(&value.to_string()));
+            let got = got.unwrap_or_else(|| shortened(&value.to_string()));
+            return Error::invalid(format!("option `{name}`"), expected, got);
         }
     }
     Error::invalid("the options", "other values", error)
@@ -173,6 +184,7 @@ fn plain(expected: &str) -> String {
         "a string" => "a text".to_owned(),
         "a boolean" => "true or false".to_owned(),
         "a sequence" => "an array".to_owned(),
+        "an array of length 2" | "fewer elements in array" => "two numbers".to_owned(),
         other if other.starts_with("struct ") => "a map #{ … }".to_owned(),
         other => other.to_owned(),
     }

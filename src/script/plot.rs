@@ -32,11 +32,17 @@ pub(super) fn numbers_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error>
     numbers.collect()
 }
 
-/// All numbers of a tensor of any shape, or of an array.
+/// All numbers of a tensor of any shape, or of an array, or of the arrays in it.
 fn all_numbers(value: &Dynamic) -> Result<Vec<f64>, Error> {
-    match value.read_lock::<Tensor>() {
-        Some(tensor) => Ok(tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?),
-        None => numbers_of("the numbers", value),
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        return Ok(tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?);
+    }
+    match value.read_lock::<Array>() {
+        Some(rows) if rows.iter().any(|row| row.is_array() || row.is::<Tensor>()) => {
+            let rows = rows.iter().map(all_numbers).collect::<Result<Vec<_>, _>>()?;
+            Ok(rows.concat())
+        }
+        _ => numbers_of("the numbers", value),
     }
 }
 
@@ -124,7 +130,7 @@ mod functions {
 
     #[rhai_fn(name = "plot_line", return_raw)]
     pub fn plot_line_with(y: Dynamic, options: Map) -> ScriptResult<Figure> {
-        script(plot::plot_line(&script(series_of(None, &y))?, &options::parse(options)?))
+        script(plot::plot_line(&script(series_of(None, &y))?, &options::parse_chart("plot_line", options)?))
     }
 
     #[rhai_fn(name = "plot_line", return_raw)]
@@ -134,7 +140,10 @@ mod functions {
 
     #[rhai_fn(name = "plot_line", return_raw)]
     pub fn plot_line_over_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Figure> {
-        script(plot::plot_line(&script(series_of(Some(&x), &y))?, &options::parse(options)?))
+        script(plot::plot_line(
+            &script(series_of(Some(&x), &y))?,
+            &options::parse_chart("plot_line", options)?,
+        ))
     }
 
     /// Points: numbers y over numbers x (arrays or tensors [n]); several sets over the same x are a map of their names.
@@ -154,12 +163,16 @@ mod functions {
 
     #[rhai_fn(name = "plot_scatter", return_raw)]
     pub fn plot_scatter_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Figure> {
-        script(plot::plot_scatter(&script(series_of(Some(&x), &y))?, &options::parse(options)?))
+        script(plot::plot_scatter(
+            &script(series_of(Some(&x), &y))?,
+            &options::parse_chart("plot_scatter", options)?,
+        ))
     }
 
     /// A bar from zero for each label: labels and numbers, or a map of numbers by their labels.
     ///
-    /// Options: `title`, `x_label`, `y_label`, `log_y`, `y_range`, `width`, `height`, `color`, as those of `plot_line`.
+    /// Options: `title`, `x_label`, `y_label`, `log_y`, `y_range`, `width`, `height`, as those of `plot_line`, and `color`:
+    /// one, an array with one for each bar, or a map of them by label.
     ///
     /// ```rhai
     /// plot_bars(["a", "b", "c"], [3.0, -1.0, 2.0], #{ title: "three", color: "teal" });
@@ -173,7 +186,7 @@ mod functions {
     #[rhai_fn(name = "plot_bars", return_raw)]
     pub fn plot_bars_with(labels: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
         let values = script(numbers_of("the numbers", &values))?;
-        script(plot::plot_bars(&labels_of(&labels), &values, &options::parse(options)?))
+        script(plot::plot_bars(&labels_of(&labels), &values, &options::parse_chart("plot_bars", options)?))
     }
 
     #[rhai_fn(name = "plot_bars", return_raw)]
@@ -187,7 +200,7 @@ mod functions {
         plot_bars_with(labels, bars.into_values().collect::<Array>().into(), options)
     }
 
-    /// How numbers are distributed: all those of a tensor or an array, in bins. Several sets are a map of their names.
+    /// How numbers are distributed: all those of a tensor or of arrays, in bins. Several sets are a map of their names.
     ///
     /// Options: `bins` (the square root of how many there are, from 10 to 60), and `title`, `x_label`, `y_label`, `log_x`,
     /// `log_y`, `x_range`, `y_range`, `width`, `height`, `color`, `legend`, as those of `plot_line`; with `log_x` the bins
@@ -208,7 +221,8 @@ mod functions {
     #[rhai_fn(name = "plot_histogram", return_raw)]
     pub fn plot_histogram_with(numbers: Dynamic, options: Map) -> ScriptResult<Figure> {
         let sets = script(named(&numbers, |name, numbers| Ok((name.to_owned(), all_numbers(numbers)?))))?;
-        let (histogram, options): (HistogramOptions, PlotOptions) = options::parse_both(options)?;
+        let (histogram, options): (HistogramOptions, PlotOptions) =
+            options::parse_both("plot_histogram", options)?;
         script(plot::plot_histogram(&sets, &histogram, &options))
     }
 
@@ -216,8 +230,8 @@ mod functions {
     /// such as the attention pattern of a block, is n matrices side by side.
     ///
     /// Options: `x_labels`, `y_labels` (names of columns and rows; their numbers), `names` (of several matrices; their
-    /// numbers), `color_range` (the numbers of the first and the last colour; those of the matrix), and `title`,
-    /// `x_label`, `y_label`, `width`, `height`, as those of `plot_line`.
+    /// numbers), `color_range` (the numbers of the first and the last colour; those of the matrix), `width` (at most
+    /// 640), `height` (what square cells need), and `title`, `x_label`, `y_label`, as those of `plot_line`.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -234,7 +248,7 @@ mod functions {
 
     #[rhai_fn(name = "plot_heatmap", return_raw)]
     pub fn plot_heatmap_with(matrix: Dynamic, options: Map) -> ScriptResult<Figure> {
-        let (heatmap, options): (HeatmapOptions, PlotOptions) = options::parse_both(options)?;
+        let (heatmap, options): (HeatmapOptions, PlotOptions) = options::parse_both("plot_heatmap", options)?;
         script(plot::plot_heatmap(&script(matrices_of(&matrix))?, &heatmap, &options))
     }
 
@@ -263,7 +277,11 @@ mod functions {
         features: Dynamic,
         options: Map,
     ) -> ScriptResult<Figure> {
-        script(plot::plot_activations(&record, &script(features_of(&features))?, &options::parse(options)?))
+        script(plot::plot_activations(
+            &record,
+            &script(features_of(&features))?,
+            &options::parse_chart("plot_activations", options)?,
+        ))
     }
 
     /// How many features are how often active, on a logarithmic axis: a value of `feature_density`.
@@ -285,7 +303,8 @@ mod functions {
 
     #[rhai_fn(name = "plot_density", return_raw)]
     pub fn plot_density_with(density: FeatureDensity, options: Map) -> ScriptResult<Figure> {
-        let (histogram, options): (HistogramOptions, PlotOptions) = options::parse_both(options)?;
+        let (histogram, options): (HistogramOptions, PlotOptions) =
+            options::parse_both("plot_density", options)?;
         script(plot::plot_density(&density, &histogram, &options))
     }
 

@@ -6,7 +6,7 @@ use saescope::{
     PlotOptions, Result, Series, plot_activations, plot_bars, plot_density, plot_heatmap, plot_histogram,
     plot_line, plot_scatter,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Numbers that are hard to draw.
 const ODD: [f64; 9] = [0.0, -1.0, 1e-300, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 5.0];
@@ -67,7 +67,7 @@ fn any_numbers_can_be_drawn() {
 
 #[test]
 fn marks_are_where_the_numbers_are() {
-    let options = PlotOptions { width: 432, height: 332, ..Default::default() };
+    let options = PlotOptions { width: Some(432), height: Some(332), ..Default::default() };
     let series = [Series { name: String::new(), x: vec![0.0, 1.0, 2.0], y: vec![0.0, 10.0, 0.0] }];
     let svg = assert_drawn(plot_line(&series, &options));
     // The line that is drawn last goes up and comes down again, the middle of it half-way.
@@ -124,6 +124,76 @@ fn many_points_are_as_dark_as_few_in_a_bitmap() {
 }
 
 #[test]
+fn a_bar_is_seen_however_narrow_it_is() {
+    let mut values = vec![0.0; 2000];
+    values[777] = 1.0;
+    let labels: Vec<_> = (0..2000).map(|i| i.to_string()).collect();
+    let (_, height, pixels) = plot_bars(&labels, &values, &PlotOptions::default()).unwrap().rgba().unwrap();
+    let blue = pixels.chunks(4).filter(|pixel| pixel[2] > pixel[0].saturating_add(60)).count();
+    assert!(blue > height / 2, "{blue} of {height}");
+    let numbers: Vec<f64> = (0..1000).map(f64::from).collect();
+    let svg = assert_drawn(histogram(&[("", &numbers)], Some(1000), &PlotOptions::default()));
+    assert!(svg.matches("width=\"10\"").count() >= 1000);
+}
+
+#[test]
+fn bars_and_series_have_colours_of_their_own() {
+    let labels = ["a", "b", "c"].map(str::to_owned);
+    let (red, teal): (Color, Color) = ("red".parse().unwrap(), "teal".parse().unwrap());
+    let svg = |color| {
+        let options = PlotOptions { color: Some(color), ..Default::default() };
+        assert_drawn(plot_bars(&labels, &[1.0, 2.0, 3.0], &options))
+    };
+    let bars = |svg: &str, colour: &str| svg.matches(&format!("fill=\"{colour}\"")).count();
+    let each = svg(Colors::Each(vec![red, teal]));
+    assert_eq!((bars(&each, "#D0392B"), bars(&each, "#1B978A")), (2, 1));
+    let named = svg(Colors::Named(BTreeMap::from([("b".to_owned(), red)])));
+    assert_eq!((bars(&named, "#D0392B"), bars(&named, "#2A3FB5")), (1, 2));
+    // The ninth series is told from the first.
+    let series: Vec<_> = (0..24).map(|i| Series::of(i.to_string(), vec![f64::from(i), 1.0])).collect();
+    let svg = assert_drawn(plot_line(&series, &PlotOptions::default()));
+    let colours: BTreeSet<_> =
+        svg.split("<polyline").skip(1).filter_map(|line| line.split("stroke=\"").nth(1)?.get(..7)).collect();
+    assert!(colours.len() >= 24, "{colours:?}");
+}
+
+#[test]
+fn a_heatmap_is_as_large_as_it_is_to_be() {
+    let matrix = vec![vec![1.0, -2.0]; 3];
+    let size = |n: usize, width, height| {
+        let options = PlotOptions {
+            title: "t".to_owned(),
+            x_label: "x".to_owned(),
+            width,
+            height,
+            ..Default::default()
+        };
+        let figure = plot_heatmap(&vec![matrix.clone(); n], &HeatmapOptions::default(), &options);
+        figure.unwrap().size()
+    };
+    for n in [1, 2, 5] {
+        assert_eq!(size(n, Some(640), Some(360)), (640, 360), "{n}");
+        assert_eq!(size(n, Some(900), Some(500)), (900, 500), "{n}");
+    }
+    // As large as its cells need to be.
+    assert!(size(1, None, None).0 < 250 && size(1, None, None).1 < 260, "{:?}", size(1, None, None));
+}
+
+#[test]
+fn the_largest_numbers_have_a_place() {
+    let ends = vec![-1.7e308, 1.7e308];
+    let svg = assert_drawn(plot_line(&[Series::of("", ends.clone())], &PlotOptions::default()));
+    assert!(svg.contains("1·10³⁰⁸") && svg.contains("-1·10³⁰⁸"), "{svg}");
+    let svg = assert_drawn(plot_bars(&["a".to_owned(), "b".to_owned()], &ends, &PlotOptions::default()));
+    let boxes: Vec<f64> = svg
+        .split("<rect")
+        .filter(|part| part.contains("fill=\"#2A3FB5"))
+        .map(|part| part.split("height=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap())
+        .collect();
+    assert!(boxes.len() == 2 && (boxes[0] - boxes[1]).abs() < 2.0 && boxes[0] > 1000.0, "{boxes:?}");
+}
+
+#[test]
 fn a_peak_in_a_large_matrix_is_seen() {
     let mut matrix = vec![vec![0.0; 4000]; 4000];
     matrix[2001][1001] = 1.0;
@@ -147,7 +217,7 @@ fn names_of_any_length_fit() {
     let svg = figure.svg().unwrap();
     // Four rows of the legend, and how many are not in it.
     assert!(svg.contains("0 a long name") && svg.contains(" more\n"), "{svg}");
-    let small = PlotOptions { width: 200, height: 200, ..options };
+    let small = PlotOptions { width: Some(200), height: Some(200), ..options };
     let labels: Vec<_> = (0..30).map(long).collect();
     let figure = plot_bars(&labels, &[1.0; 30], &small).unwrap();
     assert!(figure.size().0 == 200 && figure.size().1 < 280, "{:?}", figure.size());
@@ -173,6 +243,7 @@ fn a_chart_knows_its_features() {
     let density = FeatureDensity { tokens: 1000, active: vec![0, 1, 10, 100, 1000] };
     let svg = assert_drawn(plot_density(&density, &HistogramOptions::default(), &PlotOptions::default()));
     assert!(svg.contains("densities of 4 features over 1000 tokens, 1 never active"), "{svg}");
+    assert!(!svg.contains("no place"), "the title says it: {svg}");
 }
 
 #[test]
@@ -186,7 +257,7 @@ fn what_cannot_be_drawn_says_why() {
     let uneven = Series { name: "loss".to_owned(), x: vec![1.0], y: vec![1.0, 2.0] };
     fails(plot_scatter(&[uneven], &options), "there are 1 numbers x and 2 numbers y of `loss`");
     fails(
-        line(&[1.0], &PlotOptions { width: 20, ..Default::default() }),
+        line(&[1.0], &PlotOptions { width: Some(20), ..Default::default() }),
         "option `width`: expected 200 to 10000",
     );
     let range = PlotOptions { y_range: Some([1.0, 1.0]), ..Default::default() };

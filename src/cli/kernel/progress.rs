@@ -26,7 +26,8 @@ pub(super) struct Bars {
 struct Bar {
     label: String,
     message: String,
-    fraction: f64,
+    /// How much of the work is done, if that is known.
+    fraction: Option<f64>,
     started: Instant,
     drawn: Option<Instant>,
     id: String,
@@ -46,7 +47,7 @@ impl Bars {
             Report::Downloading { file, done, total } => {
                 let same = self.download.take().filter(|bar| bar.label == file);
                 let mut bar = same.unwrap_or_else(|| self.new_bar(file));
-                bar.fraction = total.map_or(0.0, |total| done as f64 / total.max(1) as f64);
+                bar.fraction = total.map(|total| done as f64 / total.max(1) as f64);
                 bar.message = of_download(done, total);
                 if total == Some(done) {
                     return bar.end(send);
@@ -57,7 +58,7 @@ impl Bars {
             report => {
                 let Some(bar) = &mut self.run else { return };
                 if let Some((fraction, message)) = message(&report, bar.started.elapsed()) {
-                    bar.fraction = fraction.unwrap_or(bar.fraction);
+                    bar.fraction = fraction;
                     bar.message = message;
                     bar.draw(send);
                 }
@@ -83,7 +84,7 @@ impl Bars {
     fn new_bar(&mut self, label: String) -> Bar {
         self.count += 1;
         let id = format!("saescope-{}-{}", std::process::id(), self.count);
-        Bar { label, message: String::new(), fraction: 0.0, started: Instant::now(), drawn: None, id }
+        Bar { label, message: String::new(), fraction: None, started: Instant::now(), drawn: None, id }
     }
 }
 
@@ -116,12 +117,18 @@ impl Bar {
     }
 
     fn media(&self) -> Media {
-        let percent = 100.0 * self.fraction.clamp(0.0, 1.0);
-        let text = format!("{}: {percent:.0} %, {}", self.label, self.message);
+        let percent = self.fraction.map(|fraction| 100.0 * fraction.clamp(0.0, 1.0));
+        let done = percent.map_or(String::new(), |percent| format!(" {percent:.0} %,"));
+        let text = format!("{}:{done} {}", self.label, self.message);
+        let bar = percent.map_or(String::new(), |percent| {
+            format!(
+                "<span style=\"display:inline-block;width:220px;height:8px;margin:0 8px;background:rgba(128,128,128,.25);\
+                 border-radius:4px\"><span style=\"display:block;width:{percent:.1}%;height:8px;background:#2a3fb5;\
+                 border-radius:4px\"></span></span>{percent:.0} % &nbsp; "
+            )
+        });
         let html = format!(
-            "<div style=\"font-size:12px\">{} <span style=\"display:inline-block;width:220px;height:8px;margin:0 8px;\
-             background:rgba(128,128,128,.25);border-radius:4px\"><span style=\"display:block;width:{percent:.1}%;height:8px;\
-             background:#2a3fb5;border-radius:4px\"></span></span>{percent:.0} % &nbsp; {}</div>",
+            "<div style=\"font-size:12px\">{} {bar}{}</div>",
             escape(&self.label),
             escape(&self.message)
         );

@@ -98,7 +98,8 @@ impl Repl<'_> {
                 let entered = self.entered.clone();
                 let kept = self.engine.ask(move |session| current(session, entered))?;
                 crate::files::write_whole(&path, kept.concat().as_bytes())?;
-                print(&format!("{} statements saved to {}", kept.len(), path.display()))?;
+                let statements = if kept.len() == 1 { "statement" } else { "statements" };
+                print(&format!("{} {statements} saved to {}", kept.len(), path.display()))?;
             }
             Command::Vars => {
                 let variables = self.engine.ask(|session| session.variables())?;

@@ -5,7 +5,7 @@ use super::super::figure::{DENSITY, Figure};
 use super::super::label::{fitted, number, spaced_label, visible_line};
 use super::super::page::{Anchor, Colour, FAINT, INK, Mark, Page, RULE, WHITE, mix};
 use super::names::{ThingNames, is_numbers, round_stride, widest};
-use super::{MARGINS, NAME, PlotOptions, TICK, UPRIGHT, title};
+use super::{NAME, PlotOptions, TICK, UPRIGHT, title};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +16,10 @@ const BELOW: Colour = (0xb3, 0x2d, 0x24);
 const NONE: Colour = (0xc8, 0xcc, 0xd2);
 /// The most matrices in one picture.
 const MOST_PANELS: usize = 64;
-/// Room for the scale of colours.
-const SCALE: f64 = 66.0;
+/// The scale of colours: how far from the cells it is, how wide, and how far its numbers are from it.
+const SCALE: (f64, f64, f64) = (20.0, 10.0, 5.0);
+/// Cells are at most so wide and high, unless the picture is to be as large as somebody says.
+const CELL: f64 = 40.0;
 
 /// What stands along a heatmap, and its colours.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,9 +36,9 @@ pub struct HeatmapOptions {
 }
 
 /// Matrices of the same shape, each a cell for each number, side by side: `matrices` are rows of columns, the first row on
-/// top. From white to blue; where some are below zero, these are red; what is not finite is gray. The picture is at most as
-/// wide as the options say, and its height follows from the matrices unless it is another than the default. Where there
-/// are more numbers than pixels, a pixel shows that of its numbers which is furthest from zero.
+/// top. From white to blue; where some are below zero, these are red; what is not finite is gray. Unless the options say how
+/// wide and high the picture is, cells are as high as they are wide, as far as labels and pages let them. Where there are
+/// more numbers than pixels, a pixel shows that of its numbers which is furthest from zero.
 ///
 /// # Errors
 /// Rows of several lengths, labels that are too many or too few; options that are out of range.
@@ -72,7 +74,7 @@ pub fn plot_heatmap(
     let colours = Colours::new(ends);
 
     let mut page = Page::default();
-    let width = f64::from(options.width) - MARGINS;
+    let (width, height) = options.room();
     let mut top = title(&mut page, options, width);
     top += if top > 0.0 { 4.0 } else { 0.0 };
     if !options.y_label.is_empty() {
@@ -81,17 +83,25 @@ pub fn plot_heatmap(
     }
     let y_labels: Vec<_> = y_labels.iter().map(|label| fitted(label, TICK, width / 3.0)).collect();
     let left = 8.0 + widest(y_labels.iter().map(String::as_str), TICK);
-    let grid = Grid::new(matrices.len(), (rows, columns), width - SCALE - left, options, top);
-    let column_names = ThingNames::of(&x_labels, grid.width, f64::from(options.height) * UPRIGHT);
+    let ticks = colours.ticks();
+    let beside = SCALE.0 + SCALE.1 + SCALE.2 + widest(ticks.iter().map(|(_, text)| text.as_str()), TICK);
+    let x_name = if options.x_label.is_empty() { 0.0 } else { 20.0 };
+    let name = if names.iter().all(String::is_empty) { 0.0 } else { Grid::NAME };
+    let mut grid = Grid::new(matrices.len(), columns, width - beside - left, options);
+    let column_names = ThingNames::of(&x_labels, grid.width, height * UPRIGHT);
+    let room = options.height.map(|_| height - top - column_names.height() - x_name);
+    grid.set_height((rows, columns), name, room);
     let mut bottom = top;
-    for (i, (matrix, name)) in matrices.iter().zip(&names).enumerate() {
+    for (i, (matrix, title)) in matrices.iter().zip(&names).enumerate() {
         let (column, row) = (i % grid.across, i / grid.across);
-        let place =
-            (left + column as f64 * (grid.width + Grid::GAP), top + row as f64 * (grid.height + grid.gap));
-        if !name.is_empty() {
-            page.text(place.0, place.1 + 4.0, NAME, FAINT, fitted(name, NAME, grid.width));
+        let place = (
+            left + column as f64 * (grid.width + Grid::GAP),
+            top + row as f64 * (name + grid.height + Grid::GAP),
+        );
+        if !title.is_empty() {
+            page.text(place.0, place.1 + 4.0, NAME, FAINT, fitted(title, NAME, grid.width));
         }
-        let cells_top = place.1 + if name.is_empty() { 0.0 } else { 14.0 };
+        let cells_top = place.1 + name;
         cells(&mut page, matrix, (place.0, cells_top), (grid.width, grid.height), &colours);
         let ends = cells_top + grid.height;
         if column == 0 {
@@ -106,14 +116,15 @@ pub fn plot_heatmap(
         bottom = bottom.max(ends);
     }
     let right = left + grid.across as f64 * (grid.width + Grid::GAP) - Grid::GAP;
-    let scale_height = grid.height.clamp(60.0, 220.0);
-    colours.draw_scale(&mut page, right + 20.0, top, scale_height);
+    let all = grid.down as f64 * (name + grid.height + Grid::GAP) - Grid::GAP;
+    let scale_height = all.clamp(60.0, 220.0);
+    colours.draw_scale(&mut page, (right + SCALE.0, top), scale_height, ticks);
     if !options.x_label.is_empty() {
         let label = fitted(&visible_line(&options.x_label), NAME, right - left);
         page.text_at(Anchor::Middle, (left + right) / 2.0, bottom + 12.0, NAME, FAINT, label);
-        bottom += 20.0;
     }
-    page.height = bottom.max(top + scale_height) + 4.0;
+    page.width = page.width.max(if options.width.is_some() { width } else { 0.0 });
+    page.height = (bottom + x_name).max(top + scale_height);
     Ok(Figure::new(page))
 }
 
@@ -149,29 +160,34 @@ fn labels(labels: Option<&[String]>, n: usize, option: &str, of: &str) -> Result
 /// How several matrices are arranged.
 struct Grid {
     across: usize,
+    down: usize,
+    /// Of one matrix.
     width: f64,
     height: f64,
-    /// White below each, with room for the name of the next.
-    gap: f64,
 }
 
 impl Grid {
+    /// White between two.
     const GAP: f64 = 14.0;
+    /// How high the name above one is.
+    const NAME: f64 = 14.0;
 
-    fn new(n: usize, (rows, columns): (usize, usize), room: f64, options: &PlotOptions, top: f64) -> Grid {
+    /// `n` matrices in a width.
+    fn new(n: usize, columns: usize, room: f64, options: &PlotOptions) -> Grid {
         let across = if n < 4 { n } else { (n as f64).sqrt().ceil() as usize };
         let width = ((room - (across - 1) as f64 * Self::GAP) / across as f64).max(10.0);
-        // Cells as high as they are wide, as far as labels let them and pages go.
-        let cell = (width / columns as f64).clamp(if n == 1 { 12.0 } else { 2.0 }, 40.0);
-        let asked = options.height != PlotOptions::default().height;
-        let down = n.div_ceil(across) as f64;
-        let height = if asked {
-            (f64::from(options.height) - MARGINS - top - 60.0) / down - 28.0
-        } else {
-            (cell * rows as f64).min(600.0)
-        };
-        let width = if n > 1 && !asked { width } else { width.min(40.0 * columns as f64) };
-        Grid { across, width, height: height.max(10.0), gap: 28.0 }
+        let usual = width.min(CELL * columns as f64);
+        let width = if n > 1 || options.width.is_some() { width } else { usual };
+        Grid { across, down: n.div_ceil(across), width, height: 0.0 }
+    }
+
+    /// So high that matrices with a name of a height above each fill a room, if there is one to be filled.
+    fn set_height(&mut self, (rows, columns): (usize, usize), name: f64, room: Option<f64>) {
+        let least = if self.across == 1 { 12.0 } else { 2.0 };
+        let usual = ((self.width / columns as f64).clamp(least, CELL) * rows as f64).min(600.0);
+        let down = self.down as f64;
+        let height = room.map_or(usual, |room| (room + Self::GAP) / down - Self::GAP - name);
+        self.height = height.max(10.0);
     }
 }
 
@@ -236,18 +252,20 @@ impl Colours {
         mix(WHITE, ABOVE, (x - self.least) / (self.most - self.least))
     }
 
-    fn draw_scale(&self, page: &mut Page, left: f64, top: f64, height: f64) {
+    /// The numbers beside the scale.
+    fn ticks(&self) -> Vec<(f64, String)> {
+        let ticks = Axis::new((self.least, self.most), 0.0, 1.0).ticks(4);
+        if ticks.len() < 2 { [self.least, self.most].map(|x| (x, number(x))).into() } else { ticks }
+    }
+
+    fn draw_scale(&self, page: &mut Page, (left, top): (f64, f64), height: f64, ticks: Vec<(f64, String)>) {
         const STEPS: usize = 64;
         let axis = Axis::new((self.least, self.most), top + height, -height);
         let at = |i: usize| self.most - (self.most - self.least) * (i as f64 + 0.5) / STEPS as f64;
         let colours = (0..STEPS).map(|i| self.of(at(i))).collect();
-        page.marks.push(Mark::Cells { left, top, width: 10.0, height, columns: 1, colours });
-        let mut ticks = axis.ticks(4);
-        if ticks.len() < 2 {
-            ticks = vec![(self.least, number(self.least)), (self.most, number(self.most))];
-        }
+        page.marks.push(Mark::Cells { left, top, width: SCALE.1, height, columns: 1, colours });
         for (x, text) in ticks {
-            page.text(left + 15.0, axis.at(x), TICK, FAINT, text);
+            page.text(left + SCALE.1 + SCALE.2, axis.at(x), TICK, FAINT, text);
         }
     }
 }

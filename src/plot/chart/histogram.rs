@@ -66,7 +66,13 @@ pub fn plot_histogram(
         }
         for (left, right, top) in places.into_iter().filter(|(_, _, top)| *top < frame.bottom) {
             let gap = if right - left > 5.0 { 1.0 } else { 0.0 };
-            page.fill(left, top, right - left - gap, frame.bottom - top, pale(options.colour(i, names[i])));
+            page.fill(
+                left,
+                top,
+                (right - left - gap).max(1.0),
+                frame.bottom - top,
+                pale(options.colour(i, names[i])),
+            );
         }
     }
     Ok(Figure::new(page))
@@ -108,7 +114,9 @@ fn counts(numbers: &[f64], edges: &[f64], is_log: bool) -> Vec<u64> {
 
 /// A range around a number that is all there is.
 fn widened(x: f64, is_log: bool) -> (f64, f64) {
-    if is_log { (x / 2.0, x * 2.0) } else { (x - x.abs().max(1.0) / 2.0, x + x.abs().max(1.0) / 2.0) }
+    let half = x.abs().max(1.0) / 2.0;
+    let (least, most) = if is_log { (x / 2.0, x * 2.0) } else { (x - half, x + half) };
+    (least.max(f64::MIN), most.min(f64::MAX))
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl Frame {
         y_range: (f64, f64),
         legend: &Legend<'_>,
     ) -> Frame {
-        let (width, height) = (f64::from(options.width) - MARGINS, f64::from(options.height) - MARGINS);
+        let (width, height) = options.room();
         let top = heading(page, options, legend, width);
         let x_name = if options.x_label.is_empty() { 0.0 } else { 18.0 };
         let y_range = options.y_range.map_or(y_range, |[least, most]| (least, most));
@@ -100,10 +100,11 @@ impl Frame {
             Across::Numbers(range) => {
                 let range = options.x_range.map_or(*range, |[least, most]| (least, most));
                 let x = axis(options.log_x)(range, left, width - left);
-                for (number, text) in x.ticks(((width - left) / 80.0).clamp(2.0, 12.0) as usize) {
+                for (number, text) in spaced_ticks(&x, width - left) {
                     page.line(vec![(x.at(number), bottom), (x.at(number), bottom + 4.0)], 1.0, FAINT);
-                    // The last may be wider than the margin.
-                    let middle = x.at(number).min(width + MARGINS / 2.0 - font::width(&text, TICK) / 2.0);
+                    // The first and the last may be wider than the margins.
+                    let half = font::width(&text, TICK) / 2.0 - MARGINS / 2.0;
+                    let middle = x.at(number).min(width - half).max(half);
                     page.text_at(Anchor::Middle, middle, bottom + 13.0, TICK, FAINT, text);
                 }
                 x
@@ -213,14 +214,25 @@ fn series_names(page: &mut Page, options: &PlotOptions, names: &[&str], width: f
     y
 }
 
+/// The numbers along a horizontal axis of a width: as many as do not touch one another.
+fn spaced_ticks(axis: &Axis, width: f64) -> Vec<(f64, String)> {
+    let usual = (width / 80.0).clamp(2.0, 12.0) as usize;
+    let fits = |ticks: &[(f64, String)]| {
+        let widest = widest(ticks.iter().map(|(_, text)| text.as_str()), TICK);
+        ticks.windows(2).all(|pair| axis.at(pair[1].0) - axis.at(pair[0].0) > widest + 6.0)
+    };
+    (1..=usual).rev().map(|count| axis.ticks(count)).find(|ticks| fits(ticks)).unwrap_or_default()
+}
+
 /// A range with a little room at either end, unless it is of an axis that must end where it does.
 fn roomy((least, most): (f64, f64), is_log: bool) -> (f64, f64) {
     if is_log {
         let room = (most / least).powf(ROOM);
         return if room.is_finite() { (least / room, most * room) } else { (least, most) };
     }
-    let room = (most - least) * ROOM;
-    (least - room, most + room)
+    // By halves, since the difference may be too large for a number.
+    let room = (most / 2.0 - least / 2.0) * ROOM * 2.0;
+    ((least - room).max(f64::MIN), (most + room).min(f64::MAX))
 }
 
 /// Whether an axis can show a number.

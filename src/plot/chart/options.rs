@@ -1,6 +1,7 @@
 //! How a chart looks: the options that all charts have.
 
-use super::super::page::Colour;
+use super::super::page::{Colour, INK, WHITE, mix};
+use super::MARGINS;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -140,10 +141,10 @@ pub struct PlotOptions {
     pub x_range: Option<[f64; 2]>,
     /// The ends of the vertical axis; those of the numbers.
     pub y_range: Option<[f64; 2]>,
-    /// How wide the picture is, in pixels of a screen; 640.
-    pub width: u32,
-    /// How high it is; 360.
-    pub height: u32,
+    /// How wide the picture is, in pixels of a screen; 640, and of a heatmap at most that.
+    pub width: Option<u32>,
+    /// How high it is; 360, and of a heatmap what its cells need.
+    pub height: Option<u32>,
     /// The colour, or the colours of several series, in their order or by their names; a palette.
     pub color: Option<Colors>,
     /// Whether the names of series are shown; true.
@@ -160,8 +161,8 @@ impl Default for PlotOptions {
             log_y: false,
             x_range: None,
             y_range: None,
-            width: 640,
-            height: 360,
+            width: None,
+            height: None,
             color: None,
             legend: true,
         }
@@ -182,7 +183,7 @@ impl PlotOptions {
             return Err(Error::unknown("option", *name, known));
         }
         for (name, size) in [("width", self.width), ("height", self.height)] {
-            if !(200..=10_000).contains(&size) {
+            if let Some(size) = size.filter(|size| !(200..=10_000).contains(size)) {
                 let what = format!("option `{name}`");
                 return Err(Error::invalid(what, "200 to 10000 pixels", size));
             }
@@ -206,15 +207,28 @@ impl PlotOptions {
         {
             let (name, place) = (name.clone(), "option `color`".to_owned());
             let known = series.iter().map(|name| (*name).to_owned()).collect();
-            return Err(Error::Unknown { kind: "series", name, place, known });
+            let kind = if function == "plot_bars" { "label" } else { "series" };
+            return Err(Error::Unknown { kind, name, place, known });
         }
         Ok(())
+    }
+
+    /// How much room the page of a chart has, without its margins.
+    pub(super) fn room(&self) -> (f64, f64) {
+        let size = |asked: Option<u32>, usual| f64::from(asked.unwrap_or(usual)) - MARGINS;
+        (size(self.width, 640), size(self.height, 360))
     }
 
     /// The colour of series number `i`, by its name where colours have names.
     pub(super) fn colour(&self, i: usize, name: &str) -> Colour {
         const SERIES: usize = 8;
         let usual = NAMED[i % SERIES].1;
+        // The same again, darker and then paler, where there are more series than colours.
+        let usual = match i / SERIES % 3 {
+            0 => usual,
+            1 => mix(usual, INK, 0.45),
+            _ => mix(usual, WHITE, 0.5),
+        };
         let of = |color: &Color| (color.red, color.green, color.blue);
         match &self.color {
             Some(Colors::One(color)) => of(color),

@@ -67,5 +67,6 @@ pub fn plot_density(
         log_x: true,
         ..options.clone()
     };
-    plot_histogram(&[(String::new(), density.densities())], histogram, &options)
+    let active = density.densities().into_iter().filter(|density| *density > 0.0).collect();
+    plot_histogram(&[(String::new(), active)], histogram, &options)
 }

@@ -14,6 +14,8 @@ fn numbers_come_as_tensors_arrays_and_maps() {
         "plot_bars([\"a\", 3], [1, 2])",
         "plot_line(#{ a: [1, 2], b: [2, 1] }, #{ color: #{ b: \"red\" } })",
         "plot_bars(#{ a: 1, b: 2 }, #{ color: \"#d0392b\" })",
+        "plot_bars(#{ a: 1, b: 2 }, #{ color: #{ b: \"red\" } })",
+        "plot_histogram([[1, 2], zeros([2, 2]), [[3]]])",
         "plot_histogram(zeros([2, 3, 4]))",
         "plot_histogram(#{ a: [1, 2], b: [3] }, #{ bins: 3, log_y: true, color: [\"red\", \"teal\"] })",
     ];
@@ -21,7 +23,8 @@ fn numbers_come_as_tensors_arrays_and_maps() {
         check(&format!("{chart}.to_string()"), figure.trim_matches('"'));
     }
     check("plot_line([1], #{ width: 300, height: 200 })", "Figure, 300 x 200 pixels");
-    check("plot_heatmap([[1, 2], [3, 4]]).to_string().contains(\"Figure\")", "true");
+    check("plot_heatmap([[1, 2], [3, 4]], #{ width: 640, height: 360 })", "Figure, 640 x 360 pixels");
+    check("plot_heatmap(zeros([6, 4, 4]), #{ width: 300, height: 500 })", "Figure, 300 x 500 pixels");
     check("plot_heatmap(zeros([6, 4, 4])).to_html().contains(\"<svg\")", "true");
 }
 
@@ -31,6 +34,10 @@ fn wrong_numbers_and_options_say_what_is_right() {
         ("plot_line([1, ()])", "got an array with ()"),
         ("plot_line([1, \"a\"])", "got an array with String"),
         ("plot_bars([\"a\"], [1], #{ log_x: true })", "unknown option `log_x`"),
+        ("plot_heatmap([[1]], #{ log_x: false })", "known options: `color_range`, `names`, `x_labels`"),
+        ("plot_bars([\"a\"], [1], #{ color: #{ b: \"red\" } })", "known labels: `a`"),
+        ("plot_line([1], #{ y_range: [1, 2, 3] })", "option `y_range`: expected two numbers, got [1,2,3]"),
+        ("plot_line([1], #{ color: [\"red\", \"rad\"] })", "black, got \"rad\""),
         ("plot_line(#{ a: [1] }, #{ color: #{ b: \"red\" } })", "unknown series `b` in option `color`"),
         ("plot_line([1, \"a\"])", "the numbers y: expected a vector: a tensor [n] or an array of numbers"),
         ("plot_line(#{ loss: 3 })", "the numbers of `loss`: expected a vector"),
