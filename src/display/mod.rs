@@ -257,6 +257,7 @@ fn no_form(value: &dyn Shown, path: &Path) -> Error {
 }
 
 /// A text inside of HTML.
+#[cfg(feature = "cli")]
 pub(crate) fn escape(text: &str) -> String {
     html::escape(text)
 }
