@@ -99,11 +99,8 @@ fn setup(folder: &Path) -> Result<String> {
 #[cfg(unix)]
 fn level_cells(target: &Path) -> Result<()> {
     let (link, folder) = (target.join("debug").join("deps"), target.join("deps"));
-    if link.is_symlink() {
-        return Ok(());
-    }
     // What evcxr built before it was set up is as good as what it builds after it.
-    if link.is_dir() {
+    if link.is_dir() && !link.is_symlink() {
         if folder.is_dir() {
             std::fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
         }
@@ -111,6 +108,9 @@ fn level_cells(target: &Path) -> Result<()> {
     }
     std::fs::create_dir_all(target.join("debug")).map_err(Error::file("create", target))?;
     std::fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+    if link.is_symlink() {
+        return Ok(());
+    }
     std::os::unix::fs::symlink("../deps", &link).map_err(Error::file("create", &link))
 }
 

@@ -28,7 +28,8 @@ impl Bars {
     fn show(&mut self, report: Report) {
         match report {
             Report::Started { label } => {
-                let bar = self.all.add(ProgressBar::new(STEPS).with_style(style_of_run()).with_prefix(label));
+                let bar = ProgressBar::new(STEPS).with_style(style_of_search()).with_prefix(label);
+                let bar = self.all.add(bar);
                 bar.enable_steady_tick(Duration::from_millis(200));
                 self.run = Some(bar);
             }
@@ -44,9 +45,9 @@ impl Bars {
             report => {
                 let Some(bar) = &self.run else { return };
                 if let Some((fraction, message)) = message(&report, bar.elapsed()) {
-                    match fraction {
-                        Some(fraction) => bar.set_position((fraction * STEPS as f64) as u64),
-                        None => bar.set_style(style_of_search()),
+                    if let Some(fraction) = fraction {
+                        bar.set_style(style_of_run());
+                        bar.set_position((fraction * STEPS as f64) as u64);
                     }
                     bar.set_message(message);
                 }
@@ -106,7 +107,7 @@ fn style_of_run() -> ProgressStyle {
     style("{prefix}  {bar:30.cyan/dim} {percent:>3} %  {eta} left  {wide_msg}")
 }
 
-/// Of work of which nobody knows how much there will be.
+/// Of work of which nobody has said how much there will be.
 fn style_of_search() -> ProgressStyle {
     style("{prefix}  {spinner:.cyan}  {elapsed}  {wide_msg}")
 }

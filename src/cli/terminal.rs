@@ -27,7 +27,7 @@ pub(super) fn show(bundle: &Bundle) -> Result<()> {
 }
 
 /// A text without what a terminal would obey, such as a value that came out of a file.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' | '\t' => c.to_string(),
         c if c.is_control() => c.escape_default().to_string(),
@@ -45,12 +45,13 @@ pub(super) fn report(error: &Error) {
     if error.is_interrupted() {
         return to_stderr("interrupted");
     }
-    to_stderr(&format!("{} {error}", paint("1;31", "error:")));
+    let shown = |text: &str| if std::io::stderr().is_terminal() { harmless(text) } else { text.to_owned() };
+    to_stderr(&format!("{} {}", paint("1;31", "error:"), shown(&error.to_string())));
     if let Some(excerpt) = error.excerpt() {
-        to_stderr(excerpt);
+        to_stderr(&shown(excerpt));
     }
     if let Some(hint) = error.hint() {
-        to_stderr(&format!("{} {hint}", paint("1;36", "hint:")));
+        to_stderr(&format!("{} {}", paint("1;36", "hint:"), shown(&hint)));
     }
 }
 

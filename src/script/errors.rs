@@ -13,7 +13,7 @@ pub(super) struct Source {
     /// A file, a cell, or "input".
     pub(super) name: String,
     pub(super) text: String,
-    /// The number of its first line.
+    /// The number of its first line, from 1.
     pub(super) first_line: usize,
 }
 
@@ -44,9 +44,13 @@ pub(super) fn describe(
     let mut inner = error;
     let mut inside_function = false;
     while let EvalAltResult::ErrorInFunctionCall(name, module, next, _) = inner {
-        // Functions of a module have its name with them, and their text is not here; nor is that of the language's own.
-        let origin = origins.get(name).and_then(Option::as_deref).filter(|_| module.is_empty());
-        if let Some(origin) = origin.filter(|_| !next.position().is_none()) {
+        let origin = origins.get(name).and_then(Option::as_deref);
+        // Functions of an imported module have its path with them, and their text is not here; nor is that of the
+        // language's own.
+        let is_here = |origin: &&Source| {
+            module.is_empty() || *module == source.name || *module == origin.name || name.starts_with("anon$")
+        };
+        if let Some(origin) = origin.filter(is_here).filter(|_| !next.position().is_none()) {
             (place, position) = (origin, next.position());
         }
         inside_function = true;
@@ -181,8 +185,13 @@ fn excerpt(source: &Source, position: Position) -> String {
     let (Some(line), column) = (position.line(), position.position().unwrap_or(1)) else {
         return String::new();
     };
+    // The language counts in 16 bits: what is beyond has no place.
+    const BEYOND: usize = u16::MAX as usize;
+    if line >= BEYOND || column >= BEYOND {
+        return String::new();
+    }
     let Some(text) = source.text.lines().nth(line - 1) else { return String::new() };
-    let (place, line) = (&source.name, source.first_line - 1 + line);
+    let (place, line) = (&source.name, source.first_line + line - 1);
     // Of a long line, what is around the place.
     const AROUND: usize = 80;
     let first = if text.chars().count() > 2 * AROUND { column.saturating_sub(AROUND) } else { 0 };

@@ -70,10 +70,10 @@ pub(super) fn pieces(engine: &Engine, script: &str) -> Vec<Piece> {
 
 /// Whether a script is whole.
 pub(super) fn completeness(engine: &Engine, script: &str) -> Completeness {
-    let compiled = engine.compile(script);
     // The lexer counts columns in 16 bits: of a longer line it tells nothing.
     if script.lines().any(|line| line.len() > usize::from(u16::MAX)) {
-        return if compiled.is_ok() { Completeness::Complete } else { Completeness::Invalid };
+        let is_right = engine.compile(script).is_ok();
+        return if is_right { Completeness::Complete } else { Completeness::Invalid };
     }
     let lexed = lex(engine, script);
     if lexed.is_unbalanced {
@@ -83,12 +83,56 @@ pub(super) fn completeness(engine: &Engine, script: &str) -> Completeness {
     if !lexed.open.is_empty() || lexed.is_inside {
         return more;
     }
-    let Err(error) = compiled else { return Completeness::Complete };
+    let Err(error) = engine.compile(script) else { return Completeness::Complete };
     // What is missing at the end can still come.
     let end = script.trim_end().len();
     let at_end = Places::of(script).byte(error.1).is_none_or(|at| at >= end);
     let is_eof = matches!(*error.0, ParseErrorType::UnexpectedEOF);
     if is_eof || at_end && !script.trim().is_empty() { more } else { Completeness::Invalid }
+}
+
+/// The functions that a script defines, each as `name/number of parameters`, with its place in bytes, comments that are its
+/// help included.
+pub(super) fn functions(engine: &Engine, script: &str) -> Vec<(String, Range<usize>)> {
+    let pieces = pieces(engine, script);
+    let text = |piece: &Piece| &script[piece.range.clone()];
+    let mut functions = Vec::new();
+    for (i, _) in pieces.iter().enumerate().filter(|(_, piece)| text(piece) == "fn") {
+        // The brackets of the parameters and of the body.
+        let Some(start) = pieces[i..].iter().position(|p| p.kind == PieceKind::Open || text(p) == "()")
+        else {
+            break;
+        };
+        // Without any the brackets are one piece.
+        let parameters = match text(&pieces[i + start]) {
+            "()" => start..start + 1,
+            _ => brackets(&pieces[i..]).unwrap_or(start..start),
+        };
+        let parameters = i + parameters.start..i + parameters.end;
+        let Some(body) = brackets(&pieces[parameters.end..]) else { break };
+        let name: String = pieces[i + 1..parameters.start].iter().map(text).collect();
+        let names = &pieces[parameters.clone()];
+        let count = names.iter().filter(|piece| piece.kind == PieceKind::Name).count();
+        let is_before = |piece: &&Piece| {
+            text(piece) == "private" || text(piece).starts_with("///") || text(piece).starts_with("/**")
+        };
+        let first = pieces[..i].iter().rev().take_while(is_before).last().unwrap_or(&pieces[i]);
+        let last = &pieces[parameters.end + body.end - 1];
+        functions.push((format!("{name}/{count}"), first.range.start..last.range.end));
+    }
+    functions
+}
+
+/// The first bracket that opens and what is behind the one that closes it.
+fn brackets(pieces: &[Piece]) -> Option<Range<usize>> {
+    let start = pieces.iter().position(|piece| piece.kind == PieceKind::Open)?;
+    let mut depth = 0usize;
+    let end = pieces[start..].iter().position(|piece| {
+        depth += usize::from(piece.kind == PieceKind::Open);
+        depth -= usize::from(piece.kind == PieceKind::Close);
+        depth == 0
+    })?;
+    Some(start..start + end + 1)
 }
 
 fn lex(engine: &Engine, script: &str) -> Lexed {

@@ -31,6 +31,8 @@ pub use complete::{Completion, CompletionKind, Completions, Inspection};
 pub use help::{Help, HelpEntry, HelpText};
 pub use host::Host;
 pub use lexer::{Completeness, Piece, PieceKind};
+#[cfg(feature = "cli")]
+pub(crate) use session::plain;
 pub use session::{Session, Variable};
 
 use crate::error::{Error, Result};

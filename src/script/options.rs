@@ -162,15 +162,15 @@ fn wrong_value<T: DeserializeOwned>(
         if let Err(error) = serde_json::from_value::<T>(alone) {
             let message = error.to_string();
             let missing = message.strip_prefix("missing field ").map(|field| format!("a map with {field}"));
-            let expected = message.rsplit_once("expected ").map(|(_, expected)| expected);
             // An error of our own says what is wrong of the value; serde's says what kind it is of.
-            let (expected, got) = match expected.map(|expected| expected.split_once(", got ")) {
-                Some(Some((expected, got))) => (Some(plain(expected)), Some(got.to_owned())),
-                _ => (expected.map(plain), None),
-            };
+            let own = message.strip_prefix("expected ");
+            let own = own.or_else(|| message.split_once(": expected ").map(|(_, own)| own));
+            let own = own.and_then(|own| own.split_once(", got "));
+            let expected = message.rsplit_once("expected ").map(|(_, expected)| expected);
+            let expected = own.map(|(expected, _)| expected).or(expected).map(plain);
             let expected = missing.or(expected).unwrap_or_else(|| "another value".to_owned());
-            let got = got.unwrap_or_else(|| shortened(&value.to_string()));
-            return Error::invalid(format!("option `{name}`"), expected, got);
+            let got = own.map_or_else(|| value.to_string(), |(_, got)| got.to_owned());
+            return Error::invalid(format!("option `{name}`"), expected, shortened(&got));
         }
     }
     Error::invalid("the options", "other values", error)

@@ -9,9 +9,10 @@ use super::{ScriptResult, show};
 use crate::display::Bundle;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use rhai::{AST, Array, Dynamic, Engine, Scope, ScriptFnMetadata, Stmt};
+use rhai::{AST, Array, Dynamic, Engine, Expr, Scope, ScriptFnMetadata, Stmt};
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -98,7 +99,7 @@ impl Session {
     }
 
     /// The same, with what errors show of the statements: their name, such as that of a cell, and the number of their
-    /// first line.
+    /// first line, from 1.
     ///
     /// # Errors
     /// As [`Session::eval`].
@@ -116,10 +117,7 @@ impl Session {
             Error::malformed(path, "expected a script in UTF-8").with_hint("is this a .rhai file?")
         })?;
         let arguments: Array = arguments.iter().map(|a| Dynamic::from(a.clone())).collect();
-        // A byte order mark and a line for the shell are not part of the script.
-        let text = text.trim_start_matches('\u{feff}').to_owned();
-        let text = if text.starts_with("#!") { text.replacen("#!", "//", 1) } else { text };
-        let name = path.to_string_lossy().into_owned();
+        let (name, text) = (path.to_string_lossy().into_owned(), plain(&text));
         self.eval_source(Source { name, text, first_line: 1 }, Some(arguments))
     }
 
@@ -159,11 +157,9 @@ impl Session {
         Place { engine: &self.engine, scope: &self.scope, help, written }
     }
 
-    /// The functions that a script defines, each as `name/number of parameters`, if it does nothing else.
-    pub fn defines_only(&self, script: &str) -> Option<BTreeSet<String>> {
-        let ast = self.engine.compile(script).ok()?;
-        let name = |function: ScriptFnMetadata| format!("{}/{}", function.name, function.params.len());
-        ast.statements().is_empty().then(|| ast.iter_functions().map(name).collect())
+    /// The functions that a script defines, in their order, each as `name/number of parameters`, with its place in bytes.
+    pub fn functions(&self, script: &str) -> Vec<(String, Range<usize>)> {
+        lexer::functions(&self.engine, script)
     }
 
     /// The variables, in the order in which they were defined.
@@ -192,11 +188,17 @@ impl Session {
         }
         let source = Rc::new(source);
         let mut origins = self.origins.clone();
-        let evaluated =
-            self.engine.compile_with_scope(&scope, &source.text).map_err(Into::into).and_then(|ast| {
-                self.add_origins(&ast, &source, &mut origins);
-                self.eval_ast(&ast, &mut scope)
-            });
+        let compiled = self.engine.compile_with_scope(&scope, &source.text);
+        let evaluated = compiled.map_err(Into::into).and_then(|mut ast| {
+            self.add_origins(&ast, &source, &mut origins);
+            let mut folder = Path::new("");
+            if is_file {
+                // What it imports lies beside it.
+                ast.set_source(&source.name);
+                folder = Path::new(&source.name).parent().unwrap_or(folder);
+            }
+            self.eval_ast(&ast, &mut scope, folder)
+        });
         match evaluated {
             // A call that did not look at the flag has come to its end; the user wished it had not.
             _ if self.progress.is_cancelled() => Err(Error::Interrupted),
@@ -216,28 +218,39 @@ impl Session {
         }
     }
 
-    /// Notes where the functions of a script come from. Of a name that functions of several scripts have, with different
-    /// numbers of parameters, it is not known which one is called.
+    /// Notes where the functions of a script come from. Of a name that different functions of several scripts have, it is
+    /// not known which one is called.
     fn add_origins(&self, ast: &AST, source: &Rc<Source>, origins: &mut Origins) {
-        let new: Vec<_> =
-            ast.iter_functions().map(|function| (function.name, function.params.len())).collect();
-        for (name, _) in &new {
-            let is_other = |f: &ScriptFnMetadata| f.name == *name && !new.contains(&(f.name, f.params.len()));
-            let is_ambiguous = self.earlier.iter_functions().any(|function| is_other(&function));
+        type Key<'a> = (&'a str, usize, Option<&'a str>);
+        fn key(function: ScriptFnMetadata<'_>) -> Key<'_> {
+            (function.name, function.params.len(), function.this_type)
+        }
+        let new: Vec<Key> = ast.iter_functions().map(key).collect();
+        for (name, ..) in &new {
+            let mut earlier = self.earlier.iter_functions().map(key);
+            let is_ambiguous = earlier.any(|function| function.0 == *name && !new.contains(&function));
             origins.insert((*name).to_owned(), (!is_ambiguous).then(|| source.clone()));
         }
     }
 
-    /// The value, and what the next evaluation is to know of this one.
-    fn eval_ast(&self, ast: &AST, scope: &mut Scope<'static>) -> ScriptResult<(Dynamic, AST)> {
+    /// The value of a script that lies in a folder, and what the next evaluation is to know of this one.
+    fn eval_ast(&self, ast: &AST, scope: &mut Scope<'static>, folder: &Path) -> ScriptResult<(Dynamic, AST)> {
         let ast = self.earlier.merge(ast);
         let value = self.engine.eval_ast_with_scope::<Dynamic>(scope, &ast)?;
-        Ok((value, AST::new(imports(&ast), ast.shared_lib().clone())))
+        Ok((value, AST::new(imports(&ast, folder), ast.shared_lib().clone())))
     }
 }
 
-/// The imports of a script, the last of each name: the engine forgets modules from one evaluation to the next.
-fn imports(ast: &AST) -> Vec<Stmt> {
+/// A script without what is none: a byte order mark, and a first line for the shell, which becomes a comment.
+pub(crate) fn plain(text: &str) -> String {
+    let text = text.trim_start_matches('\u{feff}');
+    // With a space: three slashes would be the help of a function.
+    if text.starts_with("#!") { text.replacen("#!", "// ", 1) } else { text.to_owned() }
+}
+
+/// The imports of a script in a folder, the last of each name: the engine forgets modules from one evaluation to the next.
+/// Their paths lead there from everywhere.
+fn imports(ast: &AST, folder: &Path) -> Vec<Stmt> {
     let name = |statement: &Stmt| match statement {
         Stmt::Import(import, _) => Some(import.1.name.clone()),
         _ => None,
@@ -246,7 +259,15 @@ fn imports(ast: &AST) -> Vec<Stmt> {
     for statement in ast.statements() {
         if let Some(new) = name(statement) {
             imports.retain(|import| name(import).as_ref() != Some(&new));
-            imports.push(statement.clone());
+            let mut statement = statement.clone();
+            if let Stmt::Import(import, _) = &mut statement
+                && let Expr::StringConstant(path, _) = &mut import.0
+                && let Ok(whole) = std::path::absolute(folder.join(path.as_str()))
+                && let Some(whole) = whole.to_str()
+            {
+                *path = whole.into();
+            }
+            imports.push(statement);
         }
     }
     imports

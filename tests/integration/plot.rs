@@ -175,7 +175,9 @@ fn a_heatmap_is_as_large_as_it_is_to_be() {
         assert_eq!(size(n, Some(640), Some(360)), (640, 360), "{n}");
         assert_eq!(size(n, Some(900), Some(500)), (900, 500), "{n}");
     }
-    // As large as its cells need to be.
+    // As large as its cells need to be, and larger than it is to be where they would not be seen.
+    assert!(size(2, None, None).0 < 400, "{:?}", size(2, None, None));
+    assert!(size(64, Some(200), Some(200)).1 > 200);
     assert!(size(1, None, None).0 < 250 && size(1, None, None).1 < 260, "{:?}", size(1, None, None));
 }
 
@@ -184,6 +186,12 @@ fn the_largest_numbers_have_a_place() {
     let ends = vec![-1.7e308, 1.7e308];
     let svg = assert_drawn(plot_line(&[Series::of("", ends.clone())], &PlotOptions::default()));
     assert!(svg.contains("1·10³⁰⁸") && svg.contains("-1·10³⁰⁸"), "{svg}");
+    let heat = [vec![ends.clone()]];
+    let svg = assert_drawn(plot_heatmap(&heat, &HeatmapOptions::default(), &PlotOptions::default()));
+    assert!(!svg.contains("NaN") && svg.contains("1·10³⁰⁸"), "{svg}");
+    let log = PlotOptions { log_y: true, ..Default::default() };
+    let svg = assert_drawn(plot_line(&[Series::of("", vec![1e307, 1.7e308])], &log));
+    assert!(svg.contains("10³⁰⁸") && !svg.contains("10²⁰⁵"), "{svg}");
     let svg = assert_drawn(plot_bars(&["a".to_owned(), "b".to_owned()], &ends, &PlotOptions::default()));
     let boxes: Vec<f64> = svg
         .split("<rect")

@@ -397,10 +397,35 @@ fn a_failed_line_leaves_the_session_as_it_was() {
     // What is written again is shown as it is now; of two functions with one name it is not known which one fails.
     assert!(place("fn broken() { wrong() } broken()").starts_with(" --> cell 2:1:15\n"));
     assert!(place("fn broken(x) { wrong() } broken(1)").starts_with(" --> cell 2:1:26\n"));
+    // A function of a type and one of none have one name.
+    session.eval_named("cell 3", 1, "//\nfn int.g() { nonsense() }").unwrap();
+    let error = session.eval_named("cell 4", 1, "// a\nfn g() { 1 } 5.g()").unwrap_err();
+    assert!(error.excerpt().unwrap().starts_with(" --> cell 4:2:"), "{:?}", error.excerpt());
     let error = session.eval_named("input", 5, "1;\nnonsense()").unwrap_err();
     assert!(
         error.excerpt().unwrap().contains("input:6:1") && error.excerpt().unwrap().contains("6 | nonsense()")
     );
+}
+
+#[test]
+fn a_file_imports_what_lies_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, script: &str| std::fs::write(folder.path().join(name), script).unwrap();
+    write("helper.rhai", "fn twice(x) { 2 * x }\nfn apply(f) { f.call(1) }\nfn fails() {\n    nonsense() }");
+    write(
+        "main.rhai",
+        "#!/usr/bin/env saescope\nlet a = 21;\nimport \"helper\" as h;\nfn f() {\n h::fails() }\nh::twice(a)",
+    );
+    let (mut session, _) = session();
+    let main = folder.path().join("main.rhai");
+    assert_eq!(session.run_file(&main, &[]).unwrap().unwrap().text, "42");
+    // The next cell knows the module too.
+    assert_eq!(session.eval("h::twice(a + 1)").unwrap().unwrap().text, "44");
+    // The place is that of the function which is here, or of the closure.
+    let error = session.eval("f()").unwrap_err();
+    assert!(error.excerpt().unwrap().contains("main.rhai:5:"), "{:?}", error.excerpt());
+    let error = session.eval("let g = |x| x +\n  nonsense(x);\nh::apply(g)").unwrap_err();
+    assert!(error.excerpt().unwrap().starts_with(" --> input:2:3\n"), "{:?}", error.excerpt());
 }
 
 /// No script makes the program panic or abort.

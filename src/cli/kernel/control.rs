@@ -1,32 +1,28 @@
 //! What is answered at once, whatever the session does: interrupts, shutdowns, and what the kernel is.
 
 use super::shell::{Shell, kernel_info, not_understood};
-use crate::progress::Progress;
 use jupyter_protocol::{InterruptReply, JupyterMessage, JupyterMessageContent, ReplyStatus, ShutdownReply};
 
 /// The control channel. Clones are the same.
 #[derive(Clone)]
 pub(super) struct Control {
     shell: Shell,
-    progress: Progress,
 }
 
 impl Control {
-    pub(super) fn new(shell: Shell, progress: Progress) -> Self {
-        Control { shell, progress }
+    pub(super) fn new(shell: Shell) -> Self {
+        Control { shell }
     }
 
     /// The answer to an interrupt or a shutdown; front ends of old send these to the shell socket too.
     pub(super) fn urgent(&self, message: &JupyterMessage) -> Option<JupyterMessageContent> {
         match &message.content {
             JupyterMessageContent::InterruptRequest(_) => {
-                self.shell.abort();
-                self.progress.cancel();
+                self.shell.interrupt();
                 Some(InterruptReply::default().into())
             }
             JupyterMessageContent::ShutdownRequest(request) => {
                 self.shell.close();
-                self.progress.cancel();
                 let (restart, status) = (request.restart, ReplyStatus::Ok);
                 Some(ShutdownReply { restart, status, error: None }.into())
             }

@@ -58,7 +58,7 @@ impl Bars {
             report => {
                 let Some(bar) = &mut self.run else { return };
                 if let Some((fraction, message)) = message(&report, bar.started.elapsed()) {
-                    bar.fraction = fraction;
+                    bar.fraction = fraction.or(bar.fraction);
                     bar.message = message;
                     bar.draw(send);
                 }

@@ -14,6 +14,7 @@ use jupyter_zmq_client::{
     RuntimeError, create_kernel_control_connection, create_kernel_heartbeat_connection,
     create_kernel_iopub_connection, create_kernel_shell_connection, create_kernel_stdin_connection,
 };
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -73,11 +74,13 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     let progress = interrupted.reporting_to(move |report| reporter.report(report));
     let engine = Engine::start(&progress, notebook.clone())?;
     let requests = Shell::new(wire.clone(), notebook, progress.clone());
-    let urgent = Control::new(requests.clone(), progress.clone());
+    let urgent = Control::new(requests.clone());
     let (shell_out, shell_in) = shell.split();
     let (control_out, control_in) = control.split();
     let (stdin_out, stdin_in) = stdin.split();
-    let sessions = Sessions { requests, control: urgent, engine: engine.clone(), wire: wire.clone(), end };
+    let seen = RefCell::default();
+    let sessions =
+        Sessions { requests, control: urgent, engine: engine.clone(), wire: wire.clone(), seen, end };
 
     // The sockets are served for ever.
     let sockets = async {
@@ -87,7 +90,7 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
             send(shell_out, replies),
             send(control_out, control_replies),
             send(stdin_out, questions),
-            take_answers(stdin_in, to_answers),
+            take_answers(stdin_in, &sessions.seen, to_answers),
             sessions.take_requests(shell_in),
             sessions.take_control(control_in, &to_control),
         )
@@ -181,15 +184,16 @@ struct Sessions {
     control: Control,
     engine: Engine,
     wire: Wire,
+    /// The messages of every socket: one that came in at the one is not new at the other.
+    seen: RefCell<Seen>,
     end: UnboundedSender<()>,
 }
 
 impl Sessions {
     /// Hands the session's requests to its thread, in their order.
     async fn take_requests(&self, mut shell: RouterRecvConnection) {
-        let mut seen = Seen::default();
         loop {
-            let message = next(&mut shell, &mut seen, "shell").await;
+            let message = next(&mut shell, &self.seen, "shell").await;
             if let Some(reply) = self.control.urgent(&message) {
                 self.wire.busy(&message, || self.wire.reply(reply.clone(), &message));
                 self.end_after(&reply).await;
@@ -210,9 +214,8 @@ impl Sessions {
         mut control: RouterRecvConnection,
         replies: &UnboundedSender<JupyterMessage>,
     ) {
-        let mut seen = Seen::default();
         loop {
-            let message = next(&mut control, &mut seen, "control").await;
+            let message = next(&mut control, &self.seen, "control").await;
             let reply = self.control.answer(&message);
             self.wire.busy(&message, || {
                 if let Some(reply) = reply.clone() {
@@ -235,10 +238,9 @@ impl Sessions {
 }
 
 /// Hands on what the user has typed.
-async fn take_answers(mut stdin: RouterRecvConnection, answers: Sender<String>) {
-    let mut seen = Seen::default();
+async fn take_answers(mut stdin: RouterRecvConnection, seen: &RefCell<Seen>, answers: Sender<String>) {
     loop {
-        if let JupyterMessageContent::InputReply(reply) = next(&mut stdin, &mut seen, "stdin").await.content {
+        if let JupyterMessageContent::InputReply(reply) = next(&mut stdin, seen, "stdin").await.content {
             let _ = answers.send(reply.value);
         }
     }
@@ -247,7 +249,7 @@ async fn take_answers(mut stdin: RouterRecvConnection, answers: Sender<String>) 
 /// The next message that may be taken.
 async fn next<S: SocketRecv>(
     connection: &mut Connection<S>,
-    seen: &mut Seen,
+    seen: &RefCell<Seen>,
     socket: &str,
 ) -> JupyterMessage {
     loop {

@@ -48,15 +48,21 @@ impl Shell {
         self.received.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Lets none of the cells run that have come in and not begun.
-    pub(super) fn abort(&self) {
-        let mut state = locked(&self.state);
-        state.aborted = state.aborted.max(self.received.load(Ordering::SeqCst));
+    /// Stops the cell that is running, and lets none run that has come in and not begun.
+    pub(super) fn interrupt(&self) {
+        self.stop(self.received.load(Ordering::SeqCst));
     }
 
-    /// Lets no cell run any more.
+    /// Stops the cell that is running, and lets none run any more.
     pub(super) fn close(&self) {
-        locked(&self.state).aborted = u64::MAX;
+        self.stop(u64::MAX);
+    }
+
+    /// Under the lock, so that a cell that begins at this moment does not take it for something of earlier.
+    fn stop(&self, up_to: u64) {
+        let mut state = locked(&self.state);
+        state.aborted = state.aborted.max(up_to);
+        self.progress.cancel();
     }
 
     /// Does what a message asks for; whatever happens, it is answered.
@@ -120,6 +126,7 @@ impl Shell {
                     .wire
                     .reply(ExecuteReply { status, execution_count, ..Default::default() }, message);
             }
+            self.progress.reset();
             state.count += usize::from(keeps);
             state.count
         };
@@ -127,10 +134,11 @@ impl Shell {
         if !request.silent {
             self.wire.publish(ExecuteInput { code: request.code.clone(), execution_count }, message);
         }
-        self.progress.reset();
         let (silent, allow_stdin) = (request.silent, request.allow_stdin);
         self.notebook.begin(Cell { parent: message.clone(), silent, allow_stdin });
-        let value = run(session, &request.code, &format!("cell [{count}]"));
+        // What is not counted has no number.
+        let name = if keeps { format!("cell [{count}]") } else { "input".to_owned() };
+        let value = run(session, &request.code, &name);
         let expressions = match &value {
             Ok(_) => request.user_expressions.as_ref().map(|all| expressions(session, all)),
             Err(_) => None,
@@ -160,7 +168,8 @@ impl Shell {
             }
         }
         if reply.status == ReplyStatus::Error && request.stop_on_error {
-            self.abort();
+            let mut state = locked(&self.state);
+            state.aborted = state.aborted.max(self.received.load(Ordering::SeqCst));
         }
         if keeps {
             locked(&self.state).history.push(count, &request.code, text.as_deref());

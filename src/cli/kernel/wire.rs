@@ -3,6 +3,7 @@
 use jupyter_protocol::{Header, JupyterMessage, JupyterMessageContent, Status, UnknownMessage};
 use jupyter_zmq_client::{Connection, RawMessage, RuntimeError};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -102,7 +103,7 @@ impl Seen {
 
 /// Reads a message and checks its signature, in constant time, and that it has not come before: whoever can listen could
 /// send it again.
-pub(super) async fn receive<S: SocketRecv>(connection: &mut Connection<S>, seen: &mut Seen) -> Incoming {
+pub(super) async fn receive<S: SocketRecv>(connection: &mut Connection<S>, seen: &RefCell<Seen>) -> Incoming {
     let Ok(frames) = connection.socket.recv().await else { return Incoming::Failed };
     let raw = match RawMessage::from_multipart(frames, &connection.mac) {
         Ok(raw) => raw,
@@ -112,7 +113,7 @@ pub(super) async fn receive<S: SocketRecv>(connection: &mut Connection<S>, seen:
         Err(error) => return Incoming::Refused(error.to_string()),
     };
     match parse(&raw) {
-        Ok(message) if !seen.is_new(&message.header.msg_id) => {
+        Ok(message) if !seen.borrow_mut().is_new(&message.header.msg_id) => {
             Incoming::Refused(format!("the message `{}` has come before", message.header.msg_id))
         }
         Ok(message) => Incoming::Message(Box::new(message)),

@@ -8,10 +8,10 @@ mod piped;
 use super::engine::Engine;
 use super::interrupts::Interrupts;
 use super::output::Output;
-use super::terminal::{cut, help, print, report, show};
+use super::terminal::{cut, harmless, help, print, report, show};
 use crate::display::Bundle;
 use crate::error::{Error, Result};
-use crate::script::{Inspection, PieceKind, Session};
+use crate::script::{Inspection, PieceKind, Session, plain};
 use commands::Command;
 use reedline::Signal;
 use std::collections::HashSet;
@@ -87,12 +87,12 @@ impl Repl<'_> {
             Command::Help(None) => print(&cut(&self.engine.ask(|session| session.help().list())?))?,
             Command::Help(Some(name)) => match self.engine.ask(move |session| session.about(&name))?? {
                 Inspection::Help(text) => print(&help(&text))?,
-                Inspection::Variable(text) => print(&text)?,
+                Inspection::Variable(text) => print(&harmless(&text))?,
             },
             Command::AboutPrompt => print(commands::ABOUT)?,
             Command::Load(path) => {
                 let text = std::fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-                self.eval_by(text, move |session| session.run_file(&path, &[]))?;
+                self.eval_by(plain(&text), move |session| session.run_file(&path, &[]))?;
             }
             Command::Save(path) => {
                 let entered = self.entered.clone();
@@ -108,7 +108,7 @@ impl Repl<'_> {
                 let names = widest(&mut variables.iter().map(|v| &v.name)).unwrap_or(0);
                 let types = widest(&mut variables.iter().map(|v| &v.type_name)).unwrap_or(0);
                 for variable in &variables {
-                    let text: String = variable.text.chars().take(100).collect();
+                    let text: String = harmless(&variable.text).chars().take(100).collect();
                     print(&format!("{:names$}  {:types$}  {text}", variable.name, variable.type_name))?;
                 }
             }
@@ -148,12 +148,15 @@ fn current(session: &Session, entered: Vec<String>) -> Vec<String> {
     let mut later = HashSet::new();
     let mut kept = Vec::new();
     for statement in entered.iter().rev() {
-        let functions = session.defines_only(statement).unwrap_or_default();
-        let is_new = functions.iter().any(|function| !later.contains(function));
-        if functions.is_empty() || is_new {
-            kept.push(ended(session, statement));
+        let mut text = statement.clone();
+        for (function, place) in session.functions(statement).into_iter().rev() {
+            if !later.insert(function) {
+                text.replace_range(place, "");
+            }
         }
-        later.extend(functions);
+        if !text.trim().is_empty() {
+            kept.push(ended(session, text.trim_start()));
+        }
     }
     kept.reverse();
     kept
@@ -194,4 +197,31 @@ fn shown(bundle: &Bundle) -> Result<()> {
         print(&format!("saved to {}", picture::save(figure)?.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Progress;
+
+    #[test]
+    fn what_is_saved_has_each_function_once_and_runs() {
+        let mut session = Session::new(Progress::default(), |_| {});
+        let entered = [
+            "fn f() { 1 } let a = f()",
+            "/// Twice.\nfn g(x) {\n    2 * x\n}",
+            "// a note",
+            "fn f() { 2 }",
+            "fn g(x) { 3 * x } let b = g(a); // three",
+        ];
+        for statement in entered {
+            session.eval(statement).unwrap();
+        }
+        let kept = current(&session, entered.map(str::to_owned).into());
+        let saved = "let a = f();\n// a note\nfn f() { 2 };\nfn g(x) { 3 * x } let b = g(a); // three\n";
+        assert_eq!(kept.concat(), saved);
+        let mut session = Session::new(Progress::default(), |_| {});
+        session.eval(saved).unwrap();
+        assert_eq!(session.eval("b").unwrap().unwrap().text, "6");
+    }
 }

@@ -104,7 +104,7 @@ fn asked() -> Protocol {
     };
     if ask().is_ok() {
         let mut byte = [0u8; 1];
-        while !answer.ends_with(b"c") && answer.len() < 64 {
+        while !is_answer(&answer) && answer.len() < 1024 {
             let ready = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&WAIT));
             if !ready.is_ok_and(|n| n > 0) || !rustix::io::read(&stdin, &mut byte).is_ok_and(|n| n > 0) {
                 break;
@@ -120,6 +120,12 @@ fn asked() -> Protocol {
 #[cfg(not(unix))]
 fn asked() -> Protocol {
     Protocol::None
+}
+
+/// Whether there is a whole answer, behind what somebody has typed meanwhile.
+fn is_answer(read: &[u8]) -> bool {
+    let start = read.windows(3).position(|bytes| bytes == b"\x1b[?");
+    start.is_some_and(|start| read[start..].contains(&b'c'))
 }
 
 /// Whether an answer such as `ESC [ ? 62 ; 4 c` has the attribute 4.
@@ -164,6 +170,14 @@ fn sixel(figure: &Figure) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_typed_is_no_answer() {
+        for read in ["", "c", "abc", "cc\x1b[?62;4", "\x1b[c"] {
+            assert!(!is_answer(read.as_bytes()), "{read}");
+        }
+        assert!(is_answer(b"cc\x1b[?62;4c") && has_sixel(b"cc\x1b[?62;4c"));
+    }
     use crate::plot::{PlotOptions, Series, plot_line};
 
     #[test]

@@ -6,7 +6,7 @@ use super::super::output::Output;
 use super::super::terminal::show;
 use super::evaluated;
 use crate::error::{Error, Result};
-use crate::script::Completeness;
+use crate::script::{Completeness, plain};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -21,6 +21,9 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
         interrupts.progress().check()?;
         let read =
             input.read_line(&mut statement).map_err(Error::file("read", Path::new("standard input")))?;
+        if line == 1 {
+            statement = plain(&statement);
+        }
         let text = statement.clone();
         let whole = engine.ask(move |session| session.completeness(&text))?;
         let is_whole = !matches!(whole, Completeness::Incomplete { .. }) && !goes_on(input.buffer());

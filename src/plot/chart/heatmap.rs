@@ -2,6 +2,7 @@
 
 use super::super::axis::{Axis, range};
 use super::super::figure::{DENSITY, Figure};
+use super::super::font;
 use super::super::label::{fitted, number, spaced_label, visible_line};
 use super::super::page::{Anchor, Colour, FAINT, INK, Mark, Page, RULE, WHITE, mix};
 use super::names::{ThingNames, is_numbers, round_stride, widest};
@@ -36,8 +37,9 @@ pub struct HeatmapOptions {
 }
 
 /// Matrices of the same shape, each a cell for each number, side by side: `matrices` are rows of columns, the first row on
-/// top. From white to blue; where some are below zero, these are red; what is not finite is gray. Unless the options say how
-/// wide and high the picture is, cells are as high as they are wide, as far as labels and pages let them. Where there are
+/// top. From white to blue; where some are below zero, these are red; what is not finite is gray. Cells are as high as they are
+/// wide, as far as labels and pages let them; where the options say how wide and high the picture is they fill it, and it
+/// is larger only where they would be too small to be seen. Where there are
 /// more numbers than pixels, a pixel shows that of its numbers which is furthest from zero.
 ///
 /// # Errors
@@ -120,8 +122,12 @@ pub fn plot_heatmap(
     let scale_height = all.clamp(60.0, 220.0);
     colours.draw_scale(&mut page, (right + SCALE.0, top), scale_height, ticks);
     if !options.x_label.is_empty() {
-        let label = fitted(&visible_line(&options.x_label), NAME, right - left);
-        page.text_at(Anchor::Middle, (left + right) / 2.0, bottom + 12.0, NAME, FAINT, label);
+        let label = fitted(&visible_line(&options.x_label), NAME, width);
+        // Below the cells, as far as it is not longer than these.
+        let half = font::width(&label, NAME) / 2.0;
+        let middle = ((left + right) / 2.0).min(width - half).max(half);
+        page.text_at(Anchor::Middle, middle, bottom + 12.0, NAME, FAINT, label);
+        page.width = page.width.max(middle + half);
     }
     page.width = page.width.max(if options.width.is_some() { width } else { 0.0 });
     page.height = (bottom + x_name).max(top + scale_height);
@@ -177,7 +183,7 @@ impl Grid {
         let across = if n < 4 { n } else { (n as f64).sqrt().ceil() as usize };
         let width = ((room - (across - 1) as f64 * Self::GAP) / across as f64).max(10.0);
         let usual = width.min(CELL * columns as f64);
-        let width = if n > 1 || options.width.is_some() { width } else { usual };
+        let width = if options.width.is_some() { width } else { usual };
         Grid { across, down: n.div_ceil(across), width, height: 0.0 }
     }
 
@@ -249,7 +255,7 @@ impl Colours {
             let far = self.most.max(-self.least);
             return mix(WHITE, if x < 0.0 { BELOW } else { ABOVE }, x.abs() / far);
         }
-        mix(WHITE, ABOVE, (x - self.least) / (self.most - self.least))
+        mix(WHITE, ABOVE, (x / 2.0 - self.least / 2.0) / (self.most / 2.0 - self.least / 2.0))
     }
 
     /// The numbers beside the scale.
@@ -261,7 +267,8 @@ impl Colours {
     fn draw_scale(&self, page: &mut Page, (left, top): (f64, f64), height: f64, ticks: Vec<(f64, String)>) {
         const STEPS: usize = 64;
         let axis = Axis::new((self.least, self.most), top + height, -height);
-        let at = |i: usize| self.most - (self.most - self.least) * (i as f64 + 0.5) / STEPS as f64;
+        let part = |i: usize| (i as f64 + 0.5) / STEPS as f64;
+        let at = |i: usize| self.most * (1.0 - part(i)) + self.least * part(i);
         let colours = (0..STEPS).map(|i| self.of(at(i))).collect();
         page.marks.push(Mark::Cells { left, top, width: SCALE.1, height, columns: 1, colours });
         for (x, text) in ticks {

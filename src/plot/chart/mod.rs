@@ -228,7 +228,7 @@ fn spaced_ticks(axis: &Axis, width: f64) -> Vec<(f64, String)> {
 fn roomy((least, most): (f64, f64), is_log: bool) -> (f64, f64) {
     if is_log {
         let room = (most / least).powf(ROOM);
-        return if room.is_finite() { (least / room, most * room) } else { (least, most) };
+        return if room.is_finite() { (least / room, (most * room).min(f64::MAX)) } else { (least, most) };
     }
     // By halves, since the difference may be too large for a number.
     let room = (most / 2.0 - least / 2.0) * ROOM * 2.0;

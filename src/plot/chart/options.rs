@@ -70,15 +70,15 @@ impl From<Color> for String {
     }
 }
 
-/// One colour, or one for each series.
+/// One colour, or one for each series or bar.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, try_from = "Names")]
 pub enum Colors {
     /// Of everything.
     One(Color),
-    /// Of the series in their order, and again from the first where there are more.
+    /// Of the series or bars in their order, and again from the first where there are more.
     Each(Vec<Color>),
-    /// Of the series with these names; of the others, those that they have anyway.
+    /// Of the series or bars with these names; of the others, those that they have anyway.
     Named(BTreeMap<String, Color>),
 }
 
@@ -87,7 +87,7 @@ pub enum Colors {
 #[serde(
     untagged,
     expecting = "expected a colour such as \"red\" or \"#d0392b\", an array of colours, or a map of them by the names \
-                 of series"
+                 of series or bars"
 )]
 enum Names {
     One(String),
@@ -145,7 +145,7 @@ pub struct PlotOptions {
     pub width: Option<u32>,
     /// How high it is; 360, and of a heatmap what its cells need.
     pub height: Option<u32>,
-    /// The colour, or the colours of several series, in their order or by their names; a palette.
+    /// The colour, or the colours of several series or bars, in their order or by their names; a palette.
     pub color: Option<Colors>,
     /// Whether the names of series are shown; true.
     pub legend: bool,

@@ -169,9 +169,15 @@ fn imports_and_functions_stay_and_a_reset_forgets() {
     assert_eq!(session.run_file(&file, &["x".to_owned()]).unwrap().unwrap().text, "x");
     assert!(session.eval("ARGS").is_err());
     assert_eq!(session.eval("given").unwrap().unwrap().text, "x");
-    let functions = ["f/1", "g/0"].map(str::to_owned).into();
-    assert_eq!(session.defines_only("fn f(x) { x } fn g() {}"), Some(functions));
-    assert_eq!(session.defines_only("fn f(x) { x } f(1)"), None);
+    let script =
+        "let a = 1;\n/// Says `fn g() {}`.\nprivate fn f(x, y) { #{ a: \"}\" } } fn int.g() {} f(1, 2)";
+    let functions = session.functions(script);
+    let found: Vec<_> = functions.iter().map(|(name, at)| (name.as_str(), &script[at.clone()])).collect();
+    let f = "/// Says `fn g() {}`.\nprivate fn f(x, y) { #{ a: \"}\" } }";
+    assert_eq!(found, [("f/2", f), ("int.g/0", "fn int.g() {}")]);
+    for broken in ["fn", "fn f", "fn f(", "fn f() {", "fn f)("] {
+        assert_eq!(session.functions(broken), [], "{broken}");
+    }
     // An error has the name of its cell.
     let error = session.eval_named("cell 3", 1, "1;\nnonsense()").unwrap_err();
     assert!(error.excerpt().unwrap().starts_with(" --> cell 3:2:1"), "{:?}", error.excerpt());
