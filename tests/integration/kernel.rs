@@ -203,6 +203,20 @@ fn what_is_signed_wrongly_or_has_come_before_is_not_run() {
     let outputs = frontend.run("n");
     let Some(JupyterMessageContent::ExecuteResult(n)) = outputs.last() else { panic!("{outputs:?}") };
     assert_eq!(form(&n.data, "text/plain"), "1");
+    // What came to one socket is not new at another.
+    let message = JupyterMessage::new(InterruptRequest {}, None);
+    frontend.send_control_message(message.clone());
+    assert_eq!(frontend.control_reply().header.msg_type, "interrupt_reply");
+    frontend.send_message(message);
+    assert!(frontend.is_silent(Duration::from_millis(500)));
+    // Another message is, if it has the same id, as jupyter_client gives its messages to different sockets.
+    let shell = JupyterMessage::new(KernelInfoRequest {}, None);
+    let mut control = JupyterMessage::new(InterruptRequest {}, None);
+    control.header.msg_id = shell.header.msg_id.clone();
+    frontend.send_message(shell);
+    assert_eq!(frontend.reply().header.msg_type, "kernel_info_reply");
+    frontend.send_control_message(control);
+    assert_eq!(frontend.control_reply().header.msg_type, "interrupt_reply");
 }
 
 /// HMAC-SHA256 in hexadecimal (RFC 2104), of a short key.

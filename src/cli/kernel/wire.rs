@@ -78,24 +78,26 @@ pub(super) enum Incoming {
     Failed,
 }
 
-/// The ids of messages that were taken already.
+/// The headers of messages that were taken already. (Ids do not tell messages apart: what jupyter_client sends to the
+/// control socket has the ids of what it sends to the shell socket.)
 #[derive(Default)]
 pub(super) struct Seen {
-    ids: HashSet<String>,
-    order: VecDeque<String>,
+    headers: HashSet<Arc<[u8]>>,
+    order: VecDeque<Arc<[u8]>>,
 }
 
 impl Seen {
-    /// Whether an id is new; it is not any more.
-    fn is_new(&mut self, id: &str) -> bool {
-        if !self.ids.insert(id.to_owned()) {
+    /// Whether a header is new; it is not any more.
+    fn is_new(&mut self, header: &[u8]) -> bool {
+        let header: Arc<[u8]> = header.into();
+        if !self.headers.insert(header.clone()) {
             return false;
         }
-        self.order.push_back(id.to_owned());
+        self.order.push_back(header);
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.ids.remove(&oldest);
+            self.headers.remove(&oldest);
         }
         true
     }
@@ -113,7 +115,8 @@ pub(super) async fn receive<S: SocketRecv>(connection: &mut Connection<S>, seen:
         Err(error) => return Incoming::Refused(error.to_string()),
     };
     match parse(&raw) {
-        Ok(message) if !seen.borrow_mut().is_new(&message.header.msg_id) => {
+        // What `parse` takes has a header.
+        Ok(message) if !raw.jparts.first().is_some_and(|header| seen.borrow_mut().is_new(header)) => {
             Incoming::Refused(format!("the message `{}` has come before", message.header.msg_id))
         }
         Ok(message) => Incoming::Message(Box::new(message)),

@@ -121,7 +121,10 @@ impl Frontend {
 
     /// Sends a message to the control socket.
     pub fn send_control(&mut self, content: impl Into<JupyterMessageContent>) {
-        let message = JupyterMessage::new(content, None);
+        self.send_control_message(JupyterMessage::new(content, None));
+    }
+
+    pub fn send_control_message(&mut self, message: JupyterMessage) {
         self.runtime.block_on(self.control.send(message)).unwrap();
     }
 
