@@ -4,7 +4,7 @@ use super::complete::{Completion, CompletionKind};
 use crate::error::{Error, did_you_mean};
 use rhai::{Dynamic, Engine};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// What every function, property and method does.
@@ -256,24 +256,27 @@ impl Help {
         self.members_of(Some(type_name)).into_iter().map(|member| member.text).collect()
     }
 
-    /// The properties and methods of a type, or of all.
+    /// The properties and methods of a type, or of all; without what every value has, such as `print`, which is called as a
+    /// function.
     pub(super) fn members_of(&self, type_name: Option<&str>) -> Vec<Completion> {
         // What is called for a text in a text is not for those who write.
         let members = self.entries.values().filter(|entry| {
-            entry.owner.is_some() && entry.name != "to_debug" && is_word(entry.name.trim_start_matches('.'))
+            let is_own = entry.owner.as_deref().is_some_and(|owner| owner != "any");
+            is_own && entry.name != "to_debug" && is_word(entry.name.trim_start_matches('.'))
         });
-        let fits = |entry: &&HelpEntry| {
-            type_name.is_none_or(|name| {
-                entry.owner.as_deref().is_some_and(|owner| owner == name || owner == "any")
-            })
-        };
+        let fits = |entry: &&HelpEntry| type_name.is_none_or(|name| entry.owner.as_deref() == Some(name));
         let member = |entry: &HelpEntry| {
             let property = entry.name.strip_prefix('.');
             let kind = if property.is_some() { CompletionKind::Property } else { CompletionKind::Method };
             let detail = entry.signatures.first().cloned().unwrap_or_default();
             Completion { text: property.unwrap_or(&entry.name).to_owned(), kind, detail }
         };
-        members.filter(fits).map(member).collect()
+        let mut found: Vec<Completion> = members.filter(fits).map(member).collect();
+        // What is a property is not called.
+        let properties: BTreeSet<String> =
+            found.iter().filter(|c| c.kind == CompletionKind::Property).map(|c| c.text.clone()).collect();
+        found.retain(|c| c.kind == CompletionKind::Property || !properties.contains(&c.text));
+        found
     }
 
     /// The functions that are called by their name alone, with a signature each.

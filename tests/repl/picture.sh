@@ -35,7 +35,7 @@ XTerm*color12: #7aa7ff
 XTerm*color14: #5fd0d6
 X
 (cd "$folder" && XENVIRONMENT="$folder/resources" XDG_DATA_HOME="$folder/data" \
-    xterm -geometry 112x46+0+0 -e "$program") &
+    xterm -geometry 112x48+0+0 -e "$program") &
 sleep 1.5
 
 type() { xdotool type --delay 12 -- "$1"; }
@@ -48,7 +48,7 @@ enter 'let early = load_sae("demo", "blocks.0.hook_resid_pre");'
 enter 'definition_tree(model, feature_vector(model, early, 624), #{ cutof: 1e-3 })'
 enter 'let tree = definition_tree(model, feature_vector(model, early, 624), #{ cutoff: 1e-3, null_directions: 16 });' 1.5
 enter 'tree.trim(7e-3)' 1.5
-type 'tree.c'
+type 'tree.'
 xdotool key Tab
 sleep 0.7
 window="$(xdotool search --class xterm | tail -1)"

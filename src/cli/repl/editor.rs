@@ -27,9 +27,18 @@ pub(super) fn new(engine: &Engine) -> Reedline {
     keys.add_binding(KeyModifiers::SHIFT, KeyCode::BackTab, ReedlineEvent::MenuPrevious);
     let new_line = ReedlineEvent::Edit(vec![EditCommand::InsertNewline]);
     keys.add_binding(KeyModifiers::ALT, KeyCode::Enter, new_line);
-    let menu =
-        ColumnarMenu::default().with_name(MENU).with_marker("> ").with_columns(4).with_column_padding(2);
-    let faint = nu_ansi_term::Style::new().fg(nu_ansi_term::Color::DarkGray);
+    let plain = nu_ansi_term::Style::new();
+    let faint = plain.fg(nu_ansi_term::Color::DarkGray);
+    let menu = ColumnarMenu::default()
+        .with_name(MENU)
+        .with_marker("> ")
+        .with_columns(4)
+        .with_column_padding(2)
+        .with_text_style(plain)
+        .with_match_text_style(plain.bold())
+        .with_selected_text_style(plain.reverse())
+        .with_selected_match_text_style(plain.bold().reverse())
+        .with_description_text_style(faint);
     let mut editor = Reedline::create()
         .with_edit_mode(Box::new(Emacs::new(keys)))
         .with_completer(Box::new(Session { engine: engine.clone() }))
