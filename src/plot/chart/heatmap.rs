@@ -36,11 +36,11 @@ pub struct HeatmapOptions {
     pub color_range: Option<[f64; 2]>,
 }
 
-/// Matrices of the same shape, each a cell for each number, side by side: `matrices` are rows of columns, the first row on
-/// top. From white to blue; where some are below zero, these are red; what is not finite is gray. Cells are as high as they are
-/// wide, as far as labels and pages let them; where the options say how wide and high the picture is they fill it, and it
-/// is larger only where they would be too small to be seen. Where there are
-/// more numbers than pixels, a pixel shows that of its numbers which is furthest from zero.
+/// Matrices of the same shape, each a cell for each number, side by side: `matrices` are rows of columns, the first row
+/// on top. From white to blue; where some are below zero, these are red; what is not finite is gray. Cells are as high
+/// as they are wide, as far as labels and pages let them; where the options say how wide and high the picture is they
+/// fill it, and it is larger only where they would be too small to be seen. Where there are more numbers than pixels, a
+/// pixel shows that of its numbers which is furthest from zero.
 ///
 /// # Errors
 /// Rows of several lengths, labels that are too many or too few; options that are out of range.
@@ -65,7 +65,7 @@ pub fn plot_heatmap(
     let numbers = || matrices.iter().flatten().flatten().copied();
     let found = range(numbers());
     let ends = match heatmap.color_range {
-        Some([least, most]) if least < most && (most - least).is_finite() => (least, most),
+        Some([least, most]) if least < most && least.is_finite() && most.is_finite() => (least, most),
         Some([least, most]) => {
             let got = format!("[{least}, {most}]");
             return Err(Error::invalid("option `color_range`", "two numbers, the smaller first", got));
@@ -94,14 +94,14 @@ pub fn plot_heatmap(
     let room = options.height.map(|_| height - top - column_names.height() - x_name);
     grid.set_height((rows, columns), name, room);
     let mut bottom = top;
-    for (i, (matrix, title)) in matrices.iter().zip(&names).enumerate() {
+    for (i, (matrix, heading)) in matrices.iter().zip(&names).enumerate() {
         let (column, row) = (i % grid.across, i / grid.across);
         let place = (
             left + column as f64 * (grid.width + Grid::GAP),
             top + row as f64 * (name + grid.height + Grid::GAP),
         );
-        if !title.is_empty() {
-            page.text(place.0, place.1 + 4.0, NAME, FAINT, fitted(title, NAME, grid.width));
+        if !heading.is_empty() {
+            page.text(place.0, place.1 + 4.0, NAME, FAINT, fitted(heading, NAME, grid.width));
         }
         let cells_top = place.1 + name;
         cells(&mut page, matrix, (place.0, cells_top), (grid.width, grid.height), &colours);
