@@ -45,11 +45,6 @@ impl WholeFile {
         self.temporary.as_file_mut()
     }
 
-    /// The file under its temporary name, for a writer that wants a path.
-    pub fn temporary_path(&self) -> &Path {
-        self.temporary.path()
-    }
-
     /// Gives the finished file its name, once the disk has it.
     ///
     /// # Errors

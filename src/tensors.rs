@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use candle_core::{DType, Device, Tensor, WithDType};
 use std::collections::BTreeMap;
+use std::io::BufWriter;
 use std::path::Path;
 
 /// Writes tensors to a safetensors file, which then is there whole or not at all.
@@ -23,12 +24,48 @@ pub fn save_safetensors(tensors: impl IntoIterator<Item = (String, Tensor)>, pat
 /// # Errors
 /// A file that cannot be written, a type that npy has not.
 pub fn save_npy(tensor: &Tensor, path: &Path) -> Result<()> {
-    let file = files::WholeFile::create(path)?;
-    tensor.write_npy(file.temporary_path()).map_err(|error| match error {
+    use std::io::Write;
+    let header = npy_header(tensor)?;
+    let mut file = files::WholeFile::create(path)?;
+    // candle's own `write_npy` gives every number to the system by itself.
+    let mut writer = BufWriter::new(file.writer());
+    writer.write_all(&header).map_err(Error::file("write", path))?;
+    tensor.write_bytes(&mut writer).map_err(|error| match error {
         candle_core::Error::Io(source) => Error::file("write", path)(source),
         other => other.into(),
     })?;
+    writer.flush().map_err(Error::file("write", path))?;
+    drop(writer);
     file.keep()
+}
+
+/// The beginning of an npy file, version 1.0, up to its numbers (numpy's `lib/format.py`).
+fn npy_header(tensor: &Tensor) -> Result<Vec<u8>> {
+    let dtype = match tensor.dtype() {
+        DType::U8 => "|u1",
+        DType::I16 => "<i2",
+        DType::I32 => "<i4",
+        DType::U32 => "<u4",
+        DType::I64 => "<i8",
+        DType::F16 => "<f2",
+        DType::F32 => "<f4",
+        DType::F64 => "<f8",
+        other => {
+            let hint = "convert it, as in x.to_dtype(\"f32\"), or write a .safetensors file";
+            return Err(
+                Error::invalid("a tensor for npy", "a type that numpy has", other.as_str()).with_hint(hint)
+            );
+        }
+    };
+    let shape: String = tensor.dims().iter().map(|n| format!("{n}, ")).collect();
+    let text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({}), }}", shape.trim_end());
+    // The numbers begin at a multiple of 64, behind a line that ends.
+    const BEFORE: usize = 10;
+    let length = (BEFORE + text.len() + 1).next_multiple_of(64) - BEFORE;
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend(u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
+    header.extend(format!("{text:width$}\n", width = length - 1).bytes());
+    Ok(header)
 }
 
 /// Reads all tensors of a safetensors file.

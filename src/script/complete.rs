@@ -107,9 +107,14 @@ pub(super) struct Written {
 
 impl Written {
     pub(super) fn of(function: ScriptFnMetadata) -> Self {
-        let signature = format!("{}({})", function.name, function.params.join(", "));
-        Written { name: function.name.to_owned(), signature, comment: plain_comment(&function.comments) }
+        let (name, signature) = (function.name.to_owned(), form(&function));
+        Written { name, signature, comment: plain_comment(&function.comments) }
     }
+}
+
+/// How a function that was written in a script is called.
+pub(super) fn form(function: &ScriptFnMetadata) -> String {
+    format!("{}({})", function.name, function.params.join(", "))
 }
 
 /// A session, as far as completion looks at it.
@@ -155,11 +160,28 @@ impl Place<'_> {
             .iter()
             .filter(is_name)
             .find(|piece| piece.range.contains(&cursor) || piece.range.end == cursor);
-        // In the arguments of a call it is the function that one wants to know about.
+        // In the arguments of a call it is the function that one wants to know about, in a map too; behind a call it is that
+        // one's.
         let is_call = |piece: &&Piece| piece.kind == PieceKind::Call && piece.range.end <= cursor;
-        let called = || pieces.iter().rfind(is_call);
+        let called = || self.called(script, &pieces, cursor).or_else(|| pieces.iter().rfind(is_call));
         at.and_then(|piece| self.explain(script, &pieces, piece))
             .or_else(|| called().and_then(|piece| self.explain(script, &pieces, piece)))
+    }
+
+    /// The name of the function whose arguments a place is in.
+    fn called<'a>(&self, script: &str, pieces: &'a [Piece], cursor: usize) -> Option<&'a Piece> {
+        let text = |piece: &Piece| &script[piece.range.clone()];
+        // Brackets with nothing between them are one piece.
+        let is_in = |piece: &Piece| piece.range.start < cursor && cursor < piece.range.end;
+        if let Some(empty) = pieces.iter().position(|piece| is_in(piece) && text(piece) == "()") {
+            return pieces[..empty].last();
+        }
+        let mut before = &pieces[..pieces.iter().take_while(|piece| piece.range.end <= cursor).count()];
+        for open in ["#{", "["] {
+            before = enclosing(script, before, open).map_or(before, |at| &before[..at]);
+        }
+        let open = enclosing(script, before, "(")?;
+        before[..open].last().filter(|piece| piece.kind == PieceKind::Call)
     }
 
     /// What is known of the name that a piece is.
@@ -167,11 +189,19 @@ impl Place<'_> {
         let name = &script[piece.range.clone()];
         let before = &pieces[..pieces.iter().position(|p| p == piece)?];
         let owner = before.split_last().filter(|(point, _)| is_point(&script[point.range.clone()]));
+        let mut of_type = None;
         let value = match owner {
             None => self.scope.get(name).cloned(),
             Some((_, owner)) => match self.known(script, owner) {
-                Some(Known::Value(owner)) => owner.read_lock::<Map>().and_then(|map| map.get(name).cloned()),
-                _ => None,
+                Some(Known::Value(owner)) => {
+                    of_type = Some(type_of(self.engine, &owner));
+                    owner.read_lock::<Map>().and_then(|map| map.get(name).cloned())
+                }
+                Some(Known::Type(type_name)) => {
+                    of_type = Some(type_name);
+                    None
+                }
+                None => None,
             },
         };
         if let Some(value) = value {
@@ -183,7 +213,10 @@ impl Place<'_> {
             Some(_) => {
                 HelpText::of(written.map(|function| (function.signature.clone(), function.comment.clone())))
             }
-            None => self.help.get(name).ok()?,
+            None => {
+                let own = of_type.and_then(|of_type| self.help.get(&format!("{of_type}.{name}")).ok());
+                own.or_else(|| self.help.get(name).ok())?
+            }
         };
         Some(Inspection::Help(help))
     }
@@ -460,6 +493,8 @@ fn paths(folder: &str) -> Vec<Completion> {
     let entries = entries.flatten().filter_map(|entry| {
         let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
         let is_folder = entry.path().is_dir();
+        // As it stands in a text.
+        let name = name.replace('\\', "\\\\").replace('"', "\\\"");
         let text = if is_folder { name + "/" } else { name };
         Some(Completion { text, kind: CompletionKind::Path, detail: String::new() })
     });

@@ -17,8 +17,17 @@ pub(super) struct Source {
     pub(super) first_line: usize,
 }
 
-/// Where the functions of a script come from, by their names; none of those of which it is not known.
-pub(super) type Origins = BTreeMap<String, Option<Rc<Source>>>;
+/// The functions that were written in scripts, by their names.
+pub(super) type Origins = BTreeMap<String, Origin>;
+
+/// Where the functions of one name come from.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    /// None if it is not known which of several is called.
+    pub(super) source: Option<Rc<Source>>,
+    /// How they are called, `name(parameter, …)`.
+    pub(super) forms: Vec<String>,
+}
 
 /// An error of this crate for a script: `catch (e)` sees a map with `message` and `hint`; an interrupt cannot be caught.
 pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
@@ -44,7 +53,7 @@ pub(super) fn describe(
     let mut inner = error;
     let mut inside_function = false;
     while let EvalAltResult::ErrorInFunctionCall(name, module, next, _) = inner {
-        let origin = origins.get(name).and_then(Option::as_deref);
+        let origin = origins.get(name).and_then(|origin| origin.source.as_deref());
         // Functions of an imported module have its path with them, and their text is not here; nor is that of the
         // language's own.
         let is_here = |origin: &&Source| {
@@ -56,20 +65,21 @@ pub(super) fn describe(
         inside_function = true;
         inner = next;
     }
-    let (message, hint) = explain(inner, help, scope, inside_function);
+    let (message, hint) = explain(inner, origins, help, scope, inside_function);
     Error::Script { message, excerpt: excerpt(place, position), hint }
 }
 
 /// What happened, and what to do about it.
 fn explain(
     error: &EvalAltResult,
+    origins: &Origins,
     help: &Help,
     scope: &Scope,
     inside_function: bool,
 ) -> (String, Option<String>) {
     match error {
         EvalAltResult::ErrorRuntime(value, _) => runtime_error(value),
-        EvalAltResult::ErrorFunctionNotFound(signature, _) => unknown_function(signature, help),
+        EvalAltResult::ErrorFunctionNotFound(signature, _) => unknown_function(signature, origins, help),
         EvalAltResult::ErrorVariableNotFound(name, _) => {
             let known: Vec<&str> = scope.iter().map(|(name, _, _)| name).collect();
             let hint = if let Some(nearest) = did_you_mean(name, known.iter().copied()) {
@@ -136,7 +146,7 @@ fn runtime_error(value: &Dynamic) -> (String, Option<String>) {
 }
 
 /// `name (type, type)` matched nothing: either no function has the name, or none takes these types.
-fn unknown_function(signature: &str, help: &Help) -> (String, Option<String>) {
+fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String, Option<String>) {
     let (name, types) = signature.split_once(" (").unwrap_or((signature, ""));
     let types = types.trim_end_matches(')');
     if let Some(property) = name.strip_prefix("get$") {
@@ -147,10 +157,13 @@ fn unknown_function(signature: &str, help: &Help) -> (String, Option<String>) {
         let message = format!("the closure does not take what it is called with: expected {n} arguments");
         return (message, Some("a hook's closure takes one argument, the activation: |x| …".to_owned()));
     }
-    let forms = help.signatures_of(name);
+    let mut forms = help.signatures_of(name);
+    forms.extend(origins.get(name).into_iter().flat_map(|origin| origin.forms.iter().cloned()));
     if forms.is_empty() {
-        let error = Error::unknown("function", name, help.names());
-        let hint = did_you_mean(name, help.names()).map_or_else(
+        let written = origins.keys().map(String::as_str).filter(|name| !name.starts_with("anon$"));
+        let known: Vec<&str> = help.names().chain(written).collect();
+        let error = Error::unknown("function", name, known.iter().copied());
+        let hint = did_you_mean(name, known).map_or_else(
             || "`help()` lists the functions".to_owned(),
             |nearest| format!("did you mean `{nearest}`?"),
         );

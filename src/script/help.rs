@@ -107,6 +107,10 @@ impl Help {
     pub(super) fn of(engine: &Engine, standard: bool) -> Self {
         let json = engine.gen_fn_metadata_to_json(standard).unwrap_or_default();
         let metadata: Metadata = serde_json::from_str(&json).unwrap_or_default();
+        // What is a method of this crate takes its value by reference; of the language, every function is one of its first
+        // argument too.
+        let own = if standard { Help::of(engine, false).entries } else { BTreeMap::new() };
+        let is_own = |name: &str| own.contains_key(&(name.to_owned(), None));
         let mut entries = BTreeMap::<Key, HelpEntry>::new();
         for function in metadata.functions {
             let name = match function.name.strip_prefix("get$") {
@@ -117,13 +121,20 @@ impl Help {
             let first = function.signature.split(['(', ',', ')']).nth(1).unwrap_or_default();
             let of_value = first.contains("&mut ");
             let owner = of_value.then(|| plain_types(first.rsplit(": ").next().unwrap_or_default()));
-            let entry = entries.entry((name.clone(), owner.clone())).or_default();
-            (entry.name, entry.owner) = (name, owner);
-            entry.signatures.push(plain_signature(&function.signature));
+            let mut owners = vec![owner];
+            if standard && !of_value && !is_own(&name) {
+                let of = plain_types(first.rsplit(": ").next().unwrap_or_default());
+                owners.extend(is_word(&of).then_some(Some(of)));
+            }
             let text = plain_comment(&function.doc_comments);
-            if !entry.text.contains(&text) {
-                entry.text += if entry.text.is_empty() { "" } else { "\n\n" };
-                entry.text += &text;
+            for owner in owners {
+                let entry = entries.entry((name.clone(), owner.clone())).or_default();
+                (entry.name, entry.owner) = (name.clone(), owner);
+                entry.signatures.push(plain_signature(&function.signature));
+                if !entry.text.contains(&text) {
+                    entry.text += if entry.text.is_empty() { "" } else { "\n\n" };
+                    entry.text += &text;
+                }
             }
         }
         entries.values_mut().for_each(|entry| entry.signatures.sort_by_key(String::len));
@@ -160,6 +171,7 @@ impl Help {
             let signatures = entry.signatures.join("\n");
             // What several types have is told once.
             match found.iter_mut().find(|(_, text)| *text == entry.text) {
+                Some((all, _)) if all.contains(&signatures) => {}
                 Some((all, _)) => *all += &format!("\n{signatures}"),
                 None => found.push((signatures, &entry.text)),
             }

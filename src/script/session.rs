@@ -1,7 +1,7 @@
 //! The session: an engine and the variables so far, with the calls that every face needs.
 
 use super::complete::{self, Completions, Inspection, Place, Written};
-use super::errors::{self, Origins, Source};
+use super::errors::{self, Origin, Origins, Source};
 use super::help::{self, Help};
 use super::host::{Host, Surroundings};
 use super::lexer::{self, Completeness, Piece};
@@ -152,7 +152,8 @@ impl Session {
 
     fn place(&self) -> Place<'_> {
         let help = self.all_help.get_or_init(|| Help::of(&self.engine, true));
-        let mut written: Vec<_> = self.earlier.iter_functions().map(Written::of).collect();
+        let functions = self.earlier.iter_functions().filter(|function| !function.name.starts_with("anon$"));
+        let mut written: Vec<_> = functions.map(Written::of).collect();
         written.sort();
         Place { engine: &self.engine, scope: &self.scope, help, written }
     }
@@ -222,14 +223,24 @@ impl Session {
     /// not known which one is called.
     fn add_origins(&self, ast: &AST, source: &Rc<Source>, origins: &mut Origins) {
         type Key<'a> = (&'a str, usize, Option<&'a str>);
-        fn key(function: ScriptFnMetadata<'_>) -> Key<'_> {
+        fn key<'a>(function: &ScriptFnMetadata<'a>) -> Key<'a> {
             (function.name, function.params.len(), function.this_type)
         }
-        let new: Vec<Key> = ast.iter_functions().map(key).collect();
+        let new: Vec<Key> = ast.iter_functions().map(|function| key(&function)).collect();
+        let earlier = self.earlier.iter_functions().map(|function| (function, false));
+        let all: Vec<_> = earlier.chain(ast.iter_functions().map(|function| (function, true))).collect();
         for (name, ..) in &new {
-            let mut earlier = self.earlier.iter_functions().map(key);
-            let is_ambiguous = earlier.any(|function| function.0 == *name && !new.contains(&function));
-            origins.insert((*name).to_owned(), (!is_ambiguous).then(|| source.clone()));
+            let mut forms = Vec::new();
+            let mut is_ambiguous = false;
+            for (function, is_new) in all.iter().filter(|(function, _)| function.name == *name) {
+                let is_other = !is_new && !new.contains(&key(function));
+                is_ambiguous |= is_other;
+                if *is_new || is_other {
+                    forms.push(complete::form(function));
+                }
+            }
+            let source = (!is_ambiguous).then(|| source.clone());
+            origins.insert((*name).to_owned(), Origin { source, forms });
         }
     }
 

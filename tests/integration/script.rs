@@ -401,6 +401,14 @@ fn a_failed_line_leaves_the_session_as_it_was() {
     session.eval_named("cell 3", 1, "//\nfn int.g() { nonsense() }").unwrap();
     let error = session.eval_named("cell 4", 1, "// a\nfn g() { 1 } 5.g()").unwrap_err();
     assert!(error.excerpt().unwrap().starts_with(" --> cell 4:2:"), "{:?}", error.excerpt());
+    // One's own functions are known as those of the language are.
+    let error = session.eval("fn mine(a, b) { a + b } mine(1)").unwrap_err();
+    assert_eq!(error.to_string(), "no `mine` takes (int)");
+    assert_eq!(error.hint().as_deref(), Some("known forms: `mine(a, b)`"));
+    session.eval("fn mine(a) { a } fn mine(a, b) { a + b }").unwrap();
+    let error = session.eval("mine()").unwrap_err();
+    assert_eq!(error.hint().as_deref(), Some("known forms: `mine(a)`, `mine(a, b)`"));
+    assert_eq!(session.eval("mime(1)").unwrap_err().hint().as_deref(), Some("did you mean `mine`?"));
     let error = session.eval_named("input", 5, "1;\nnonsense()").unwrap_err();
     assert!(
         error.excerpt().unwrap().contains("input:6:1") && error.excerpt().unwrap().contains("6 | nonsense()")

@@ -121,10 +121,9 @@ impl Shell {
         let count = {
             let mut state = locked(&self.state);
             if number <= state.aborted {
-                let (status, execution_count) = (ReplyStatus::Aborted, ExecutionCount::new(state.count));
-                return self
-                    .wire
-                    .reply(ExecuteReply { status, execution_count, ..Default::default() }, message);
+                // Without a number, which front ends would give to the cell.
+                let (msg_type, content) = ("execute_reply".to_owned(), json!({ "status": "aborted" }));
+                return self.wire.reply(UnknownMessage { msg_type, content }, message);
             }
             self.progress.reset();
             state.count += usize::from(keeps);
@@ -258,6 +257,9 @@ fn inspect(session: &Session, request: &InspectRequest) -> InspectReply {
 }
 
 fn is_complete(session: &Session, code: &str) -> IsCompleteReply {
+    if question(code).is_some() {
+        return IsCompleteReply::complete();
+    }
     match session.completeness(code) {
         Completeness::Complete => IsCompleteReply::complete(),
         Completeness::Incomplete { depth } => IsCompleteReply::incomplete("    ".repeat(depth)),
@@ -295,7 +297,7 @@ pub(super) fn kernel_info() -> KernelInfoReply {
 
 /// The answer to a request that is not as the protocol has it, so that nobody waits for one; none to what is no request.
 pub(super) fn not_understood(msg_type: &str) -> Option<UnknownMessage> {
-    failed(msg_type, &format!("a {msg_type} that this kernel does not understand"))
+    failed(msg_type, &format!("this kernel does not understand this message of type {msg_type}"))
 }
 
 /// The answer that says that a request failed.

@@ -11,7 +11,7 @@ fn with_variables() -> Session {
             "let model = load_model(\"demo\"); let sae = load_sae(\"demo\"); let settings = #{ cutoff: 0.1, inner: #{ deep: 1, \"a key\": 2 } };
              /// Half of a number.
              fn half_of(x) { x / 2 }
-             let cache = model.run_with_cache(\"a boat\", \"blocks.*.hook_resid_pre\"); let numbers = [1, 2];",
+             let cache = model.run_with_cache(\"a boat\", \"blocks.*.hook_resid_pre\"); let numbers = [1, 2]; let more = |x| x + 1;",
         )
         .unwrap();
     session
@@ -33,7 +33,7 @@ fn what_can_stand_at_a_place_is_offered() {
     std::fs::create_dir(folder.path().join("documents")).unwrap();
     std::fs::write(folder.path().join("docs.jsonl"), "").unwrap();
     let path = folder.path().display();
-    let cases: [(&str, &str, &[&str]); 27] = [
+    let cases: [(&str, &str, &[&str]); 30] = [
         ("load_|", "load_", &["load_model", "load_sae", "load_tensors", "load_tree"]),
         ("mod|", "mod", &["model"]),
         ("let x = mod|", "mod", &["model"]),
@@ -64,6 +64,9 @@ fn what_can_stand_at_a_place_is_offered() {
         ("// load_|", "", &[]),
         ("numbers.pu|", "pu", &["push"]),
         ("half_|", "half_", &["half_of"]),
+        ("\"a\".to_upp|", "to_upp", &["to_upper"]),
+        ("settings.cutoff.sqr|", "sqr", &["sqrt"]),
+        ("anon|", "anon", &[]),
         ("bi|", "bi", &["bits"]),
         ("settings.inner[\"|", "", &["a key", "deep"]),
         ("model.run_with_cache(\"x\", \"ln_f|", "ln_f", &["ln_final.hook_normalized", "ln_final.hook_scale"]),
@@ -102,6 +105,11 @@ fn a_name_is_explained() {
     };
     assert!(inspect("load_mo|del(\"demo\")").unwrap().contains("Loads a language model"));
     assert!(inspect("definition_tree(model, v, #{ cut|").unwrap().contains("`cutoff`"));
+    assert!(inspect("load_model(|)").unwrap().contains("Loads a language model"));
+    let outer = inspect("create_feature_dataset(model, load_sae(\"demo\"), #{ |").unwrap();
+    assert!(outer.starts_with("create_feature_dataset("), "{outer}");
+    let own = inspect("plot_line([1]).save|").unwrap();
+    assert!(own.starts_with("save(value: Figure") || own.starts_with("save(figure: Figure"), "{own}");
     assert!(inspect("sae|").unwrap().starts_with("sae: Sae\n\nSAE demo/"));
     assert!(inspect("model.cfg.d_mod|el").unwrap().ends_with("192"));
     assert!(inspect("model.gener|ate(\"a\")").unwrap().contains("max_new_tokens"));
