@@ -261,8 +261,11 @@ impl Place<'_> {
         let (type_name, keys) = match self.known(script, before) {
             Some(Known::Value(value)) => {
                 // Others are reached by `map["a key"]` only.
-                let is_name =
-                    |key: &str| !key.is_empty() && is_word(key) && !key.starts_with(|c: char| c.is_numeric());
+                let is_name = |key: &str| {
+                    let is_plain =
+                        key.is_ascii() && is_word(key) && !key.starts_with(|c: char| c.is_numeric());
+                    is_plain && !key.is_empty() && !KEYWORDS.contains(&key)
+                };
                 let keys: Vec<_> = value.read_lock::<Map>().map_or(Vec::new(), |map| {
                     let keys = map.iter().filter(|(key, _)| is_name(key));
                     keys.map(|(key, value)| (key.to_string(), type_of(self.engine, value))).collect()

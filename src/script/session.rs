@@ -239,6 +239,7 @@ impl Session {
                     forms.push(complete::form(function));
                 }
             }
+            forms.sort();
             let source = (!is_ambiguous).then(|| source.clone());
             origins.insert((*name).to_owned(), Origin { source, forms });
         }

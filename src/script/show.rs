@@ -149,6 +149,10 @@ impl Shown for Plain {
     /// below another.
     fn html(&self) -> Option<String> {
         if let Some(map) = self.0.read_lock::<Map>() {
+            // A table without rows could not be seen.
+            if map.is_empty() {
+                return None;
+            }
             let rows =
                 map.iter().take(SHOWN).map(|(name, value)| vec![Cell::Text(name.to_string()), cell(value)]);
             return Some(display::table(&[], &rows.collect::<Vec<_>>(), map.len()));
@@ -190,7 +194,7 @@ fn cell(value: &Dynamic) -> Cell {
 /// An array of maps with the same keys as a table.
 fn rows(array: &Array) -> Option<String> {
     let first = array.first()?;
-    let first = first.read_lock::<Map>()?;
+    let first = first.read_lock::<Map>().filter(|first| !first.is_empty())?;
     let header: Vec<String> = first.keys().map(ToString::to_string).collect();
     let row = |item: &Dynamic| {
         let map = item.read_lock::<Map>()?;

@@ -217,6 +217,41 @@ fn what_is_signed_wrongly_or_has_come_before_is_not_run() {
     assert_eq!(frontend.reply().header.msg_type, "kernel_info_reply");
     frontend.send_control_message(control);
     assert_eq!(frontend.control_reply().header.msg_type, "interrupt_reply");
+    // What was meant for a kernel before this one does not end it.
+    let mut shutdown = JupyterMessage::new(ShutdownRequest { restart: true }, None);
+    shutdown.header.date -= Duration::from_secs(3600);
+    frontend.send_control_message(shutdown);
+    assert!(frontend.is_silent(Duration::from_millis(300)));
+    frontend.run("n + 1");
+}
+
+/// A peer that has shown no key says that it will send more than there is memory for.
+#[test]
+fn a_frame_that_is_too_long_ends_its_peer_alone() {
+    use std::io::{Read, Write};
+    let mut frontend = Frontend::start();
+    frontend.run("let n = 1;");
+    let info = frontend.info.clone();
+    for port in [info.shell_port, info.iopub_port, info.stdin_port, info.control_port, info.hb_port] {
+        for length in [u64::MAX, 1 << 62, 1 << 40, 1 << 33] {
+            let mut peer = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let mut greeting = [0u8; 64];
+            greeting[..16].copy_from_slice(b"\xff\0\0\0\0\0\0\x01\x7f\x03\0NULL\0");
+            peer.write_all(&greeting).unwrap();
+            peer.write_all(b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER").unwrap();
+            peer.write_all(b"\x02").unwrap();
+            peer.write_all(&length.to_be_bytes()).unwrap();
+            let _ = peer.write_all(b"abc");
+            // The connection is closed, and not by a timeout.
+            let mut rest = Vec::new();
+            let ended = peer.read_to_end(&mut rest);
+            assert!(!ended.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "{port} {length}");
+        }
+    }
+    let outputs = frontend.run("n + 1");
+    let Some(JupyterMessageContent::ExecuteResult(n)) = outputs.last() else { panic!("{outputs:?}") };
+    assert_eq!(form(&n.data, "text/plain"), "2");
 }
 
 /// HMAC-SHA256 in hexadecimal (RFC 2104), of a short key.
@@ -257,7 +292,6 @@ fn malformed_messages_are_answered_or_ignored() {
         vec![b"<IDS|MSG>".to_vec(), b"\xff\x00".to_vec(), vec![], vec![], vec![], vec![]],
         signed([b"not json", b"{}", b"{}", b"{}"]),
         signed([b"{}", b"{}", b"{}", b"{}"]),
-        signed([&header("m1", "execute_request"), b"{}", b"{}", b"{\"code\": "]),
         signed([&header("m2", "execute_request"), b"{}", b"nonsense", b"{}"]),
         signed([b"\xff\xfe", b"{}", b"{}", b"{}"]),
     ];
@@ -265,7 +299,12 @@ fn malformed_messages_are_answered_or_ignored() {
         frontend.send_frames(frames);
     }
     assert!(frontend.is_silent(Duration::from_millis(300)));
-    // What is signed and has the wrong content is answered, so that nobody waits.
+    // What is signed and has the wrong content is answered, so that nobody waits; half of a pair of surrogates is no text.
+    for (id, content) in [("m1", &b"{\"code\": "[..]), ("m3", b"{\"code\": \"\\ud800\"}"), ("m4", b"\xff")] {
+        frontend.send_frames(signed([&header(id, "execute_request"), b"{}", b"{}", content]));
+        let reply = frontend.reply();
+        assert_eq!(reply.header.msg_type, "execute_reply", "{id}");
+    }
     let wrong = [
         ("execute", json!({ "code": 3 })),
         ("execute", json!([])),

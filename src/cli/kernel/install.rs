@@ -35,10 +35,11 @@ impl InstallArguments {
         std::fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
         let program = std::env::current_exe().map_err(Error::file("find", Path::new("saescope")))?;
         let spec = folder.join("kernel.json");
-        crate::files::write_whole(&spec, &kernelspec(&program, &self.name)?)?;
+        // Jupyter knows a kernel by its specification, which therefore comes last.
         for (name, bytes) in LOGOS {
             crate::files::write_whole(&folder.join(name), bytes)?;
         }
+        crate::files::write_whole(&spec, &kernelspec(&program, &self.name)?)?;
         let (spec, program) = (spec.display(), program.display());
         Ok(format!("kernel    {spec}\nprogram   {program}\nnext      jupyter lab"))
     }

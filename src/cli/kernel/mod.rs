@@ -6,6 +6,8 @@
 
 mod connection;
 mod control;
+#[cfg(unix)]
+mod gate;
 mod history;
 mod install;
 mod media;

@@ -3,6 +3,8 @@
 use super::super::engine::Engine;
 use super::super::terminal::to_stderr;
 use super::control::Control;
+#[cfg(unix)]
+use super::gate::Gate;
 use super::notebook::Notebook;
 use super::shell::Shell;
 use super::wire::{Incoming, Seen, Wire, receive};
@@ -30,7 +32,7 @@ const FAREWELL: Duration = Duration::from_millis(100);
 /// How long lines that a script prints are gathered, so that a loop that prints sends few messages.
 const GATHERING: Duration = Duration::from_millis(30);
 /// How long a socket rests after an error: one peer's troubles are no reason to stop, nor to be busy with.
-const REST: Duration = Duration::from_millis(10);
+pub(super) const REST: Duration = Duration::from_millis(10);
 
 /// Serves a notebook until it is shut down. `progress` is what an interrupt cancels.
 pub(super) fn run(connection: &ConnectionInfo, progress: &Progress) -> Result<()> {
@@ -43,7 +45,12 @@ pub(super) fn run(connection: &ConnectionInfo, progress: &Progress) -> Result<()
 }
 
 async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()> {
-    let session = JupyterMessage::from(Status::starting()).header.msg_id;
+    #[cfg(unix)]
+    let mut gate = Gate::open(connection).await?;
+    #[cfg(unix)]
+    let connection = &gate.inside.clone();
+    let started = JupyterMessage::from(Status::starting()).header;
+    let session = started.msg_id.clone();
     let bound = |socket: &'static str, port: u16| {
         move |e: RuntimeError| {
             Error::invalid(format!("the {socket} socket at port {port}"), "one that can be listened at", e)
@@ -59,6 +66,8 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     let control = control.map_err(bound("control", connection.control_port))?;
     let stdin = create_kernel_stdin_connection(connection, &session).await;
     let stdin = stdin.map_err(bound("stdin", connection.stdin_port))?;
+    #[cfg(unix)]
+    gate.serve();
 
     let (to_iopub, published) = unbounded_channel();
     let (to_shell, replies) = unbounded_channel();
@@ -74,7 +83,7 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     let progress = interrupted.reporting_to(move |report| reporter.report(report));
     let engine = Engine::start(&progress, notebook.clone())?;
     let requests = Shell::new(wire.clone(), notebook, progress.clone());
-    let urgent = Control::new(requests.clone());
+    let urgent = Control::new(requests.clone(), started);
     let (shell_out, shell_in) = shell.split();
     let (control_out, control_in) = control.split();
     let (stdin_out, stdin_in) = stdin.split();

@@ -130,7 +130,8 @@ fn parse(raw: &RawMessage) -> Result<JupyterMessage, String> {
         return Err(format!("expected 4 parts, got {}", raw.jparts.len()));
     };
     let header: Header = serde_json::from_slice(header).map_err(|e| format!("header: {e}"))?;
-    let content = serde_json::from_slice(content).map_err(|e| format!("content: {e}"))?;
+    // What cannot be read is no content that a type of message has: the message is answered so.
+    let content = serde_json::from_slice(content).unwrap_or(Value::Null);
     let content = with_defaults(&header.msg_type, content);
     let metadata = serde_json::from_slice(metadata).map_err(|e| format!("metadata: {e}"))?;
     let known = JupyterMessageContent::from_type_and_content(&header.msg_type, content.clone());

@@ -2,7 +2,7 @@
 
 use jupyter_protocol::{
     ConnectionInfo, ExecuteReply, ExecuteRequest, JupyterMessage, JupyterMessageContent, KernelInfoRequest,
-    ReplyStatus, Transport,
+    ReplyStatus, ShutdownRequest, Transport,
 };
 use jupyter_zmq_client::connection::{
     ClientControlConnection, ClientHeartbeatConnection, ClientIoPubConnection, ClientShellConnection,
@@ -264,4 +264,22 @@ impl Frontend {
 /// Somebody who does not have the key.
 pub struct Stranger {
     shell: Connection<zeromq::DealerSocket>,
+}
+
+/// A kernel does not outlive its test.
+impl Drop for Frontend {
+    fn drop(&mut self) {
+        let Some(kernel) = self.kernel.take().filter(|_| !std::thread::panicking()) else { return };
+        let message = JupyterMessage::new(ShutdownRequest { restart: false }, None);
+        let shutdown = async {
+            self.control.send(message).await?;
+            self.control.read().await
+        };
+        // What has ended already does not answer.
+        let _ = self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(2), shutdown).await });
+        let start = Instant::now();
+        while !kernel.is_finished() && start.elapsed() < Duration::from_secs(3) {
+            self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(5)).await });
+        }
+    }
 }
