@@ -28,7 +28,7 @@ impl Bars {
     fn show(&mut self, report: Report) {
         match report {
             Report::Started { label } => {
-                let bar = ProgressBar::new(STEPS).with_style(style_of_search()).with_prefix(label);
+                let bar = ProgressBar::no_length().with_style(style_of_search()).with_prefix(label);
                 let bar = self.all.add(bar);
                 bar.enable_steady_tick(Duration::from_millis(200));
                 self.run = Some(bar);
@@ -46,7 +46,10 @@ impl Bars {
                 let Some(bar) = &self.run else { return };
                 if let Some((fraction, message)) = message(&report, bar.elapsed()) {
                     if let Some(fraction) = fraction {
-                        bar.set_style(style_of_run());
+                        if bar.length().is_none() {
+                            bar.set_style(style_of_run());
+                            bar.set_length(STEPS);
+                        }
                         bar.set_position((fraction * STEPS as f64) as u64);
                     }
                     bar.set_message(message);

@@ -16,10 +16,7 @@ impl Axis {
     pub(super) fn new((least, most): (f64, f64), start: f64, length: f64) -> Self {
         let (least, most) = match (least.is_finite(), most.is_finite()) {
             (true, true) if least < most => (least, most),
-            (true, _) => {
-                let half = least.abs().max(1.0) / 2.0;
-                ((least - half).max(f64::MIN), (least + half).min(f64::MAX))
-            }
+            (true, _) => widened(least),
             _ => (0.0, 1.0),
         };
         Axis { least, most, start, length, is_log: false }
@@ -134,6 +131,12 @@ fn raised_power(power: i32) -> String {
         digit => "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(digit as usize - '0' as usize).unwrap_or(digit),
     };
     format!("10{}", power.to_string().chars().map(raised).collect::<String>())
+}
+
+/// A range around a number that is all there is.
+pub(super) fn widened(x: f64) -> (f64, f64) {
+    let half = x.abs().max(1.0) / 2.0;
+    ((x - half).max(f64::MIN), (x + half).min(f64::MAX))
 }
 
 /// The least and the greatest of the numbers that are finite; an empty range where there are none.

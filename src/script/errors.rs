@@ -57,7 +57,7 @@ pub(super) fn describe(
         // Functions of an imported module have its path with them, and their text is not here; nor is that of the
         // language's own.
         let is_here = |origin: &&Source| {
-            module.is_empty() || *module == source.name || *module == origin.name || name.starts_with("anon$")
+            module.is_empty() || *module == source.name || *module == origin.name || is_closure(name)
         };
         if let Some(origin) = origin.filter(is_here).filter(|_| !next.position().is_none()) {
             (place, position) = (origin, next.position());
@@ -152,7 +152,7 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
     if let Some(property) = name.strip_prefix("get$") {
         return (format!("unknown property `{property}`"), None);
     }
-    if name.starts_with("anon$") {
+    if is_closure(name) {
         let n = if types.is_empty() { 0 } else { types.split(", ").count() };
         let message = format!("the closure does not take what it is called with: expected {n} arguments");
         return (message, Some("a hook's closure takes one argument, the activation: |x| …".to_owned()));
@@ -160,7 +160,7 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
     let mut forms = help.signatures_of(name);
     forms.extend(origins.get(name).into_iter().flat_map(|origin| origin.forms.iter().cloned()));
     if forms.is_empty() {
-        let written = origins.keys().map(String::as_str).filter(|name| !name.starts_with("anon$"));
+        let written = origins.keys().map(String::as_str).filter(|name| !is_closure(name));
         let known: Vec<&str> = help.names().chain(written).collect();
         let error = Error::unknown("function", name, known.iter().copied());
         let hint = did_you_mean(name, known).map_or_else(
@@ -217,6 +217,11 @@ fn excerpt(source: &Source, position: Position) -> String {
         "{margin}--> {place}:{line}:{column}\n{margin} |\n{line} | {text}\n{margin} | {before}{}",
         "^".repeat(word.max(1))
     )
+}
+
+/// Whether a function is a closure, whose name is the language's own.
+pub(super) fn is_closure(name: &str) -> bool {
+    name.starts_with("anon$")
 }
 
 /// A text with its first letter small.

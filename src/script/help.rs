@@ -103,14 +103,23 @@ struct TypeMetadata {
 }
 
 impl Help {
-    /// Collects the doc comments of everything that is registered; with `standard` those of the language too.
-    pub(super) fn of(engine: &Engine, standard: bool) -> Self {
-        let json = engine.gen_fn_metadata_to_json(standard).unwrap_or_default();
+    /// Collects the doc comments of everything that this crate registers.
+    pub(super) fn of(engine: &Engine) -> Self {
+        Help::collect(engine, None)
+    }
+
+    /// The same with those of the language, of which every function is a method of its first argument too. (What is a method
+    /// of this crate takes its value by reference.)
+    pub(super) fn with_language(&self, engine: &Engine) -> Self {
+        Help::collect(engine, Some(self))
+    }
+
+    /// With those of the language if there is the help of this crate's `own`.
+    fn collect(engine: &Engine, own: Option<&Help>) -> Self {
+        let json = engine.gen_fn_metadata_to_json(own.is_some()).unwrap_or_default();
         let metadata: Metadata = serde_json::from_str(&json).unwrap_or_default();
-        // What is a method of this crate takes its value by reference; of the language, every function is one of its first
-        // argument too.
-        let own = if standard { Help::of(engine, false).entries } else { BTreeMap::new() };
-        let is_own = |name: &str| own.contains_key(&(name.to_owned(), None));
+        let is_of_language =
+            |name: &str| own.is_some_and(|own| !own.entries.contains_key(&(name.to_owned(), None)));
         let mut entries = BTreeMap::<Key, HelpEntry>::new();
         for function in metadata.functions {
             let name = match function.name.strip_prefix("get$") {
@@ -122,7 +131,7 @@ impl Help {
             let of_value = first.contains("&mut ");
             let owner = of_value.then(|| plain_types(first.rsplit(": ").next().unwrap_or_default()));
             let mut owners = vec![owner];
-            if standard && !of_value && !is_own(&name) {
+            if !of_value && is_of_language(&name) {
                 let of = plain_types(first.rsplit(": ").next().unwrap_or_default());
                 owners.extend(is_word(&of).then_some(Some(of)));
             }

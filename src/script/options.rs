@@ -210,7 +210,7 @@ mod tests {
     fn the_options_of_every_function_that_takes_some_are_known() {
         let mut engine = Engine::new();
         crate::script::register(&mut engine, &Progress::default());
-        let help = Help::of(&engine, false);
+        let help = Help::of(&engine);
         let mut n = 0;
         for entry in help.entries() {
             let takes = entry.signatures.iter().any(|signature| signature.contains("options: Map"));

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use rhai::{AST, Array, Dynamic, Engine, Expr, Scope, ScriptFnMetadata, Stmt};
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
@@ -62,7 +62,7 @@ impl Session {
     pub fn with_host(progress: Progress, host: impl Host + 'static) -> Self {
         let mut engine = Engine::new();
         super::register(&mut engine, &progress);
-        let help = Help::of(&engine, false);
+        let help = Help::of(&engine);
         help::register(&mut engine, help.clone());
 
         let host: Rc<dyn Host> = Rc::new(host);
@@ -151,8 +151,8 @@ impl Session {
     }
 
     fn place(&self) -> Place<'_> {
-        let help = self.all_help.get_or_init(|| Help::of(&self.engine, true));
-        let functions = self.earlier.iter_functions().filter(|function| !function.name.starts_with("anon$"));
+        let help = self.all_help.get_or_init(|| self.help.with_language(&self.engine));
+        let functions = self.earlier.iter_functions().filter(|function| !errors::is_closure(function.name));
         let mut written: Vec<_> = functions.map(Written::of).collect();
         written.sort();
         Place { engine: &self.engine, scope: &self.scope, help, written }
@@ -190,15 +190,18 @@ impl Session {
         let source = Rc::new(source);
         let mut origins = self.origins.clone();
         let compiled = self.engine.compile_with_scope(&scope, &source.text);
-        let evaluated = compiled.map_err(Into::into).and_then(|mut ast| {
-            self.add_origins(&ast, &source, &mut origins);
+        let evaluated: ScriptResult<_> = compiled.map_err(Into::into).and_then(|mut ast| {
             let mut folder = Path::new("");
             if is_file {
                 // What it imports lies beside it.
                 ast.set_source(&source.name);
                 folder = Path::new(&source.name).parent().unwrap_or(folder);
             }
-            self.eval_ast(&ast, &mut scope, folder)
+            let whole = self.earlier.merge(&ast);
+            add_origins(&ast, &whole, &source, &mut origins);
+            let value = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &whole)?;
+            // What the next evaluation is to know of this one.
+            Ok((value, AST::new(imports(&whole, folder), whole.shared_lib().clone())))
         });
         match evaluated {
             // A call that did not look at the flag has come to its end; the user wished it had not.
@@ -218,38 +221,21 @@ impl Session {
             }
         }
     }
+}
 
-    /// Notes where the functions of a script come from. Of a name that different functions of several scripts have, it is
-    /// not known which one is called.
-    fn add_origins(&self, ast: &AST, source: &Rc<Source>, origins: &mut Origins) {
-        type Key<'a> = (&'a str, usize, Option<&'a str>);
-        fn key<'a>(function: &ScriptFnMetadata<'a>) -> Key<'a> {
-            (function.name, function.params.len(), function.this_type)
-        }
-        let new: Vec<Key> = ast.iter_functions().map(|function| key(&function)).collect();
-        let earlier = self.earlier.iter_functions().map(|function| (function, false));
-        let all: Vec<_> = earlier.chain(ast.iter_functions().map(|function| (function, true))).collect();
-        for (name, ..) in &new {
-            let mut forms = Vec::new();
-            let mut is_ambiguous = false;
-            for (function, is_new) in all.iter().filter(|(function, _)| function.name == *name) {
-                let is_other = !is_new && !new.contains(&key(function));
-                is_ambiguous |= is_other;
-                if *is_new || is_other {
-                    forms.push(complete::form(function));
-                }
-            }
-            forms.sort();
-            let source = (!is_ambiguous).then(|| source.clone());
-            origins.insert((*name).to_owned(), Origin { source, forms });
-        }
-    }
-
-    /// The value of a script that lies in a folder, and what the next evaluation is to know of this one.
-    fn eval_ast(&self, ast: &AST, scope: &mut Scope<'static>, folder: &Path) -> ScriptResult<(Dynamic, AST)> {
-        let ast = self.earlier.merge(ast);
-        let value = self.engine.eval_ast_with_scope::<Dynamic>(scope, &ast)?;
-        Ok((value, AST::new(imports(&ast, folder), ast.shared_lib().clone())))
+/// Notes where the functions of a script come from; `whole` has those of the scripts before it too. Of a name that different
+/// functions of several scripts have, it is not known which one is called.
+fn add_origins(ast: &AST, whole: &AST, source: &Rc<Source>, origins: &mut Origins) {
+    let key = |function: ScriptFnMetadata| {
+        (function.name.to_owned(), function.params.len(), function.this_type.map(str::to_owned))
+    };
+    let new: BTreeSet<_> = ast.iter_functions().map(key).collect();
+    for (name, ..) in &new {
+        let of_name = || whole.iter_functions().filter(|function| function.name == name);
+        let mut forms: Vec<_> = of_name().map(|function| complete::form(&function)).collect();
+        forms.sort();
+        let is_known = of_name().map(key).all(|function| new.contains(&function));
+        origins.insert(name.clone(), Origin { source: is_known.then(|| source.clone()), forms });
     }
 }
 

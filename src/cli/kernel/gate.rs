@@ -4,7 +4,7 @@
 //! and before anybody has shown a key: nine bytes would end the kernel. So its sockets lie in a folder that others cannot
 //! enter, and this listens at the ports.
 
-use super::server::REST;
+use super::server::{REST, not_bound};
 use crate::error::{Error, Result};
 use jupyter_protocol::{ConnectionInfo, Transport};
 use std::io;
@@ -49,13 +49,8 @@ impl Gate {
         ];
         let mut listeners = Vec::new();
         for (socket, port) in ports {
-            let listener = TcpListener::bind((connection.ip.as_str(), port)).await.map_err(|e| {
-                Error::invalid(
-                    format!("the {socket} socket at port {port}"),
-                    "one that can be listened at",
-                    e,
-                )
-            })?;
+            let listener = TcpListener::bind((connection.ip.as_str(), port)).await;
+            let listener = listener.map_err(|e| not_bound(socket, port, e))?;
             listeners.push((listener, PathBuf::from(format!("{prefix}-{port}"))));
         }
         Ok(Gate { listeners, inside, _folder: folder })
@@ -116,14 +111,13 @@ async fn checked(
             to.write_u8(length).await?;
             u64::from(length)
         } else {
-            from.read_u64().await?
-        };
-        if length > LONGEST {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        if flags & IS_LONG != 0 {
+            let length = from.read_u64().await?;
+            if length > LONGEST {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
             to.write_u64(length).await?;
-        }
+            length
+        };
         if tokio::io::copy(&mut (&mut from).take(length), &mut to).await? < length {
             return Ok(());
         }

@@ -51,11 +51,7 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     let connection = &gate.inside.clone();
     let started = JupyterMessage::from(Status::starting()).header;
     let session = started.msg_id.clone();
-    let bound = |socket: &'static str, port: u16| {
-        move |e: RuntimeError| {
-            Error::invalid(format!("the {socket} socket at port {port}"), "one that can be listened at", e)
-        }
-    };
+    let bound = |socket: &'static str, port: u16| move |e: RuntimeError| not_bound(socket, port, e);
     let heartbeat = create_kernel_heartbeat_connection(connection).await;
     let heartbeat = heartbeat.map_err(bound("heartbeat", connection.hb_port))?;
     let iopub = create_kernel_iopub_connection(connection, &session).await;
@@ -116,6 +112,11 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     let stopped = tokio::task::spawn_blocking(move || engine.ask(|_| ()));
     let _ = tokio::time::timeout(PATIENCE, stopped).await;
     Ok(())
+}
+
+/// A port that cannot be had.
+pub(super) fn not_bound(socket: &str, port: u16, error: impl ToString) -> Error {
+    Error::invalid(format!("the {socket} socket at port {port}"), "one that can be listened at", error)
 }
 
 /// Gives back whatever comes: the kernel is alive.

@@ -38,6 +38,13 @@ struct State {
     aborted: u64,
 }
 
+impl State {
+    /// Lets no cell run that came in up to a message.
+    fn abort(&mut self, up_to: u64) {
+        self.aborted = self.aborted.max(up_to);
+    }
+}
+
 impl Shell {
     pub(super) fn new(wire: Wire, notebook: Notebook, progress: Progress) -> Self {
         Shell { wire, notebook, progress, state: Arc::default(), received: Arc::default() }
@@ -61,7 +68,7 @@ impl Shell {
     /// Under the lock, so that a cell that begins at this moment does not take it for something of earlier.
     fn stop(&self, up_to: u64) {
         let mut state = locked(&self.state);
-        state.aborted = state.aborted.max(up_to);
+        state.abort(up_to);
         self.progress.cancel();
     }
 
@@ -167,8 +174,7 @@ impl Shell {
             }
         }
         if reply.status == ReplyStatus::Error && request.stop_on_error {
-            let mut state = locked(&self.state);
-            state.aborted = state.aborted.max(self.received.load(Ordering::SeqCst));
+            locked(&self.state).abort(self.received.load(Ordering::SeqCst));
         }
         if keeps {
             locked(&self.state).history.push(count, &request.code, text.as_deref());

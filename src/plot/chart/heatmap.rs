@@ -89,25 +89,24 @@ pub fn plot_heatmap(
     let beside = SCALE.0 + SCALE.1 + SCALE.2 + widest(ticks.iter().map(|(_, text)| text.as_str()), TICK);
     let x_name = if options.x_label.is_empty() { 0.0 } else { 20.0 };
     let name = if names.iter().all(String::is_empty) { 0.0 } else { Grid::NAME };
-    let mut grid = Grid::new(matrices.len(), columns, width - beside - left, options);
+    let grid = Grid::new(matrices.len(), columns, width - beside - left, options);
     let column_names = ThingNames::of(&x_labels, grid.width, height * UPRIGHT);
     let room = options.height.map(|_| height - top - column_names.height() - x_name);
-    grid.set_height((rows, columns), name, room);
+    let high = grid.height((rows, columns), name, room);
+    // From one matrix to the next.
+    let step = (grid.width + Grid::GAP, name + high + Grid::GAP);
     let mut bottom = top;
     for (i, (matrix, heading)) in matrices.iter().zip(&names).enumerate() {
         let (column, row) = (i % grid.across, i / grid.across);
-        let place = (
-            left + column as f64 * (grid.width + Grid::GAP),
-            top + row as f64 * (name + grid.height + Grid::GAP),
-        );
+        let place = (left + column as f64 * step.0, top + row as f64 * step.1);
         if !heading.is_empty() {
             page.text(place.0, place.1 + 4.0, NAME, FAINT, fitted(heading, NAME, grid.width));
         }
         let cells_top = place.1 + name;
-        cells(&mut page, matrix, (place.0, cells_top), (grid.width, grid.height), &colours);
-        let ends = cells_top + grid.height;
+        cells(&mut page, matrix, (place.0, cells_top), (grid.width, high), &colours);
+        let ends = cells_top + high;
         if column == 0 {
-            side_labels(&mut page, &y_labels, place.0 - 6.0, cells_top, grid.height);
+            side_labels(&mut page, &y_labels, place.0 - 6.0, cells_top, high);
         }
         // Below the lowest of each column.
         if i + grid.across >= matrices.len() {
@@ -117,9 +116,8 @@ pub fn plot_heatmap(
         }
         bottom = bottom.max(ends);
     }
-    let right = left + grid.across as f64 * (grid.width + Grid::GAP) - Grid::GAP;
-    let all = grid.down as f64 * (name + grid.height + Grid::GAP) - Grid::GAP;
-    let scale_height = all.clamp(60.0, 220.0);
+    let right = left + grid.across as f64 * step.0 - Grid::GAP;
+    let scale_height = (grid.down as f64 * step.1 - Grid::GAP).clamp(60.0, 220.0);
     colours.draw_scale(&mut page, (right + SCALE.0, top), scale_height, ticks);
     if !options.x_label.is_empty() {
         let label = fitted(&visible_line(&options.x_label), NAME, width);
@@ -129,7 +127,9 @@ pub fn plot_heatmap(
         page.text_at(Anchor::Middle, middle, bottom + 12.0, NAME, FAINT, label);
         page.width = page.width.max(middle + half);
     }
-    page.width = page.width.max(if options.width.is_some() { width } else { 0.0 });
+    if options.width.is_some() {
+        page.width = page.width.max(width);
+    }
     page.height = (bottom + x_name).max(top + scale_height);
     Ok(Figure::new(page))
 }
@@ -169,7 +169,6 @@ struct Grid {
     down: usize,
     /// Of one matrix.
     width: f64,
-    height: f64,
 }
 
 impl Grid {
@@ -184,16 +183,16 @@ impl Grid {
         let width = ((room - (across - 1) as f64 * Self::GAP) / across as f64).max(10.0);
         let usual = width.min(CELL * columns as f64);
         let width = if options.width.is_some() { width } else { usual };
-        Grid { across, down: n.div_ceil(across), width, height: 0.0 }
+        Grid { across, down: n.div_ceil(across), width }
     }
 
-    /// So high that matrices with a name of a height above each fill a room, if there is one to be filled.
-    fn set_height(&mut self, (rows, columns): (usize, usize), name: f64, room: Option<f64>) {
+    /// How high a matrix is: so that all, with a name of a height above each, fill a room, if there is one to be filled.
+    fn height(&self, (rows, columns): (usize, usize), name: f64, room: Option<f64>) -> f64 {
         let least = if self.across == 1 { 12.0 } else { 2.0 };
         let usual = ((self.width / columns as f64).clamp(least, CELL) * rows as f64).min(600.0);
         let down = self.down as f64;
         let height = room.map_or(usual, |room| (room + Self::GAP) / down - Self::GAP - name);
-        self.height = height.max(10.0);
+        height.max(10.0)
     }
 }
 

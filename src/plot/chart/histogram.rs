@@ -1,6 +1,6 @@
 //! How numbers are distributed.
 
-use super::super::axis::range;
+use super::super::axis::{range, widened};
 use super::super::figure::Figure;
 use super::super::page::Page;
 use super::{Across, Frame, Legend, PlotOptions, check_some, pale, shown};
@@ -34,7 +34,11 @@ pub fn plot_histogram(
     let found = range(all());
     check_some("the numbers", found, options.log_x)?;
     let ends = options.x_range.map_or(found, |[least, most]| (least, most));
-    let ends = if ends.0 < ends.1 { ends } else { widened(ends.0, options.log_x) };
+    let ends = match ends {
+        (least, most) if least < most => ends,
+        (all, _) if options.log_x => (all / 2.0, (all * 2.0).min(f64::MAX)),
+        (all, _) => widened(all),
+    };
     let held = all().count();
     let usual = (held as f64).sqrt().clamp(10.0, 60.0) as usize;
     let n = histogram.bins.unwrap_or(usual);
@@ -110,13 +114,6 @@ fn counts(numbers: &[f64], edges: &[f64], is_log: bool) -> Vec<u64> {
         counts[bin] += 1;
     }
     counts
-}
-
-/// A range around a number that is all there is.
-fn widened(x: f64, is_log: bool) -> (f64, f64) {
-    let half = x.abs().max(1.0) / 2.0;
-    let (least, most) = if is_log { (x / 2.0, x * 2.0) } else { (x - half, x + half) };
-    (least.max(f64::MIN), most.min(f64::MAX))
 }
 
 #[cfg(test)]
