@@ -8,7 +8,7 @@ use super::tap::{activation, check_fits};
 use super::windows::Windows;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::hooks::{ActivationCache, HookName};
+use crate::hooks::ActivationCache;
 use crate::model::{Model, NormalizationType, TokenBatch};
 use crate::progress::Progress;
 use crate::sae::{Normalization, Sae};
@@ -100,7 +100,7 @@ pub fn check_sae(
     }
     let mut check = SaeCheck {
         sae_id: sae.cfg().sae_id.clone(),
-        hook_name: sae.hook()?.to_string(),
+        hook_name: sae.hook_in(&model.cfg().hook_points())?.to_string(),
         tokens: sums.tokens,
         l0: sums.active as f64 / sums.tokens as f64,
         published_l0: sae.cfg().published_l0,
@@ -139,16 +139,11 @@ impl Sums {
         if n == 0 {
             return Ok(());
         }
-        let hook = sae.hook()?;
+        let points = model.cfg().hook_points();
+        let hook = sae.hook_in(&points)?;
         let is_transcoder = sae.cfg().architecture.is_transcoder();
-        let out: Option<HookName> = match &sae.cfg().hook_name_out {
-            Some(name) if is_transcoder => {
-                let out = name.parse()?;
-                model.cfg().hook_points().check(&out)?;
-                Some(out)
-            }
-            _ => None,
-        };
+        let out = sae.cfg().hook_name_out.as_ref().filter(|_| is_transcoder);
+        let out = out.map(|name| points.find(name)).transpose()?;
         let mut cache = ActivationCache::new([Some(hook), out].into_iter().flatten().collect());
         model.forward(&TokenBatch::single(tokens), None, &mut cache, progress)?;
         let x = activation(model, sae, &cache)?;
@@ -214,7 +209,7 @@ fn warnings(check: &SaeCheck, model: &Model, sae: &Sae) -> Vec<String> {
     if warnings.is_empty() {
         return warnings;
     }
-    let is_residual = sae.hook().is_ok_and(|hook| hook.point().is_residual());
+    let is_residual = sae.hook_in(&cfg.hook_points()).is_ok_and(|hook| hook.point().is_residual());
     let scaled = sae_cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn;
     let cause = if scaled && sae_cfg.norm_scaling_factor.is_none() {
         "it was trained on scaled activations, and by how much is not known: set norm_scaling_factor"

@@ -84,7 +84,8 @@ pub fn create_feature_dataset(
     }
     tap::warm_up(model, sae, progress)?;
     let check = check_first(model, sae, &dataset, options, progress)?;
-    progress.report(Report::Started { label: format!("{} on {}", sae.hook()?, model.cfg().model_name) });
+    let hook = sae.hook_in(&model.cfg().hook_points())?;
+    progress.report(Report::Started { label: format!("{hook} on {}", model.cfg().model_name) });
     let start = Instant::now();
     let job = Job { model, sae, dataset: &dataset, options, contexts, progress };
     let result = pipeline::run(job, |sink| {

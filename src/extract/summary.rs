@@ -101,7 +101,7 @@ pub(super) fn meta(run: &Run, summary: &ExtractSummary) -> Result<Vec<u8>> {
             "config": dataset.config(),
             "split": dataset.split(),
         },
-        "hook": sae.hook()?.to_string(),
+        "hook": sae.hook_in(&model.cfg().hook_points())?.to_string(),
         "options": resolved,
         "counts": counts,
         "check": check,

@@ -1,7 +1,7 @@
 //! Where a model and an SAE meet: the activation at the SAE's hook, as the SAE was trained to read it.
 
 use crate::error::{Error, Result};
-use crate::hooks::{ActivationCache, HookPoint};
+use crate::hooks::{ActivationCache, HookPoint, usual_point};
 use crate::model::{Model, NormalizationType, TokenBatch};
 use crate::progress::Progress;
 use crate::sae::{Features, Sae};
@@ -22,7 +22,7 @@ pub fn feature_acts(
     progress: &Progress,
 ) -> Result<Features> {
     check_fits(model, sae)?;
-    let hook = sae.hook()?;
+    let hook = sae.hook_in(&model.cfg().hook_points())?;
     let mut cache = ActivationCache::new(vec![hook]);
     model.forward(batch, None, &mut cache, progress)?;
     let x = activation(model, sae, &cache)?;
@@ -33,7 +33,7 @@ pub fn feature_acts(
 
 /// What an SAE reads of a pass, `[tokens, …]`: the activation at its hook, less what its model did not have there.
 pub(super) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> Result<Tensor> {
-    let hook = sae.hook()?;
+    let hook = sae.hook_in(&model.cfg().hook_points())?;
     let x = cache.get(&hook.to_string())?;
     Ok(match (hook.point(), sae.cfg().fold_value_biases) {
         (HookPoint::Z | HookPoint::V, true) => {
@@ -49,15 +49,19 @@ pub(super) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> R
 /// Names the hook and both sizes.
 pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     let (cfg, sae_cfg) = (model.cfg(), sae.cfg());
-    let hook = sae.hook()?;
     let trained_on = match &sae_cfg.model_name {
         Some(trained_on) => format!("this SAE was trained on `{trained_on}`: load that model"),
         None => "load the model that the SAE was trained on".to_owned(),
     };
-    if let Err(error) = cfg.hook_points().check(&hook) {
-        let message = format!("the SAE `{}` does not fit `{}`: {error}", sae_cfg.sae_id, cfg.model_name);
-        return Err(Error::mismatch(message, trained_on));
-    }
+    let hook = match (&sae_cfg.hook_name, sae.hook_in(&cfg.hook_points())) {
+        (_, Ok(hook)) => hook,
+        // A name that no model has is another fault.
+        (Some(name), Err(error)) if usual_point(name).is_some() => {
+            let message = format!("the SAE `{}` does not fit `{}`: {error}", sae_cfg.sae_id, cfg.model_name);
+            return Err(Error::mismatch(message, trained_on));
+        }
+        (_, Err(error)) => return Err(error),
+    };
     if let Some(head) = sae_cfg.hook_head_index.filter(|head| *head >= cfg.n_heads) {
         return Err(Error::invalid(
             "`hook_head_index`",
@@ -75,18 +79,22 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
             "load the SAE with `center_writing_weights: false`, or the model that it was trained on",
         ));
     }
+    use HookPoint::{
+        AttnScores, K, KNormNormalized, KNormed, MlpPost, MlpPre, MlpPreLinear, Pattern, Q, QNormNormalized,
+        QNormed, RotK, RotQ, UnembedOut, V, Z,
+    };
     let (name, width) = match hook.point() {
-        HookPoint::MlpPre | HookPoint::MlpPreLinear | HookPoint::MlpPost => ("d_mlp", cfg.d_mlp),
-        HookPoint::Q | HookPoint::RotQ | HookPoint::Z | HookPoint::K | HookPoint::RotK | HookPoint::V
+        MlpPre | MlpPreLinear | MlpPost => ("d_mlp", cfg.d_mlp),
+        Q | QNormNormalized | QNormed | RotQ | Z | K | KNormNormalized | KNormed | RotK | V
             if sae_cfg.hook_head_index.is_some() =>
         {
             ("d_head", cfg.d_head)
         }
-        HookPoint::Q | HookPoint::RotQ | HookPoint::Z => ("n_heads · d_head", cfg.n_heads * cfg.d_head),
-        HookPoint::K | HookPoint::RotK | HookPoint::V => {
+        Q | QNormNormalized | QNormed | RotQ | Z => ("n_heads · d_head", cfg.n_heads * cfg.d_head),
+        K | KNormNormalized | KNormed | RotK | V => {
             ("n_key_value_heads · d_head", cfg.n_key_value_heads * cfg.d_head)
         }
-        HookPoint::AttnScores | HookPoint::Pattern | HookPoint::UnembedOut => ("no features", 0),
+        AttnScores | Pattern | UnembedOut => ("no features", 0),
         point if point.is_scale() => ("one number", 1),
         _ => ("d_model", cfg.d_model),
     };

@@ -1,6 +1,6 @@
 //! Hooks that keep activations.
 
-use super::{HookName, Hooks};
+use super::{HookName, HookPoints, Hooks};
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
@@ -10,21 +10,36 @@ use std::path::Path;
 #[derive(Debug, Clone)]
 pub struct ActivationCache {
     wanted: Vec<HookName>,
+    /// The points of the model, for names that mean different points in different models.
+    points: Option<HookPoints>,
     activations: BTreeMap<HookName, Tensor>,
 }
 
 impl ActivationCache {
     /// An empty cache that wants these points.
     pub fn new(wanted: Vec<HookName>) -> Self {
-        ActivationCache { wanted, activations: BTreeMap::new() }
+        ActivationCache { wanted, points: None, activations: BTreeMap::new() }
     }
 
-    /// The activation at `name`.
+    /// An empty cache that wants the points of a model that these names and patterns mean; see [`HookPoints::select`].
+    ///
+    /// # Errors
+    /// As [`HookPoints::select`].
+    pub fn of<S: AsRef<str>>(points: HookPoints, patterns: &[S]) -> Result<Self> {
+        let wanted = points.select(patterns)?;
+        Ok(ActivationCache { points: Some(points), ..ActivationCache::new(wanted) })
+    }
+
+    /// The activation at `name`, TransformerLens' or another library's name for a point.
     ///
     /// # Errors
     /// A point that was not asked for; the hint lists those that were.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
-        let found = name.parse().ok().and_then(|name: HookName| self.activations.get(&name));
+        let point = match &self.points {
+            Some(points) => points.find(name),
+            None => name.parse(),
+        };
+        let found = point.ok().and_then(|point: HookName| self.activations.get(&point));
         found.ok_or_else(|| Error::Unknown {
             kind: "activation",
             name: name.to_owned(),

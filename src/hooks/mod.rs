@@ -14,6 +14,7 @@ pub use edit::Edits;
 pub use name::{HookName, HookPoint};
 pub use points::HookPoints;
 pub use spelling::hook_name_of;
+pub(crate) use spelling::usual_point;
 
 use crate::error::Result;
 use candle_core::Tensor;

@@ -1,6 +1,7 @@
 //! Hook points and their names, spelled as TransformerLens spells them: `blocks.8.hook_resid_pre`.
 
 use super::points::HookPoints;
+use super::spelling::{self, Meaning, Spelled};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +18,8 @@ pub enum HookPoint {
     PosEmbed,
     /// `blocks.{i}.hook_resid_pre` `[pos, d_model]`: the residual stream as the block receives it.
     ResidPre,
+    /// `blocks.{i}.ln1.hook_in` `[pos, d_model]`: what attention's norm reads.
+    Ln1In,
     /// `blocks.{i}.hook_attn_in` `[pos, n_heads, d_model]`: the residual stream, once for each head.
     AttnIn,
     /// `blocks.{i}.hook_q_input` `[pos, n_heads, d_model]`: what each head's queries are made from, before the norm.
@@ -29,6 +32,8 @@ pub enum HookPoint {
     Ln1Scale,
     /// `blocks.{i}.ln1.hook_normalized` `[pos, d_model]`: normalized, before the norm's weight and bias.
     Ln1Normalized,
+    /// `blocks.{i}.attn.hook_in` `[pos, d_model]`: what attention reads, with the norm's weight and bias.
+    AttnNormedIn,
     /// `blocks.{i}.attn.hook_q` `[pos, n_heads, d_head]`.
     Q,
     /// `blocks.{i}.attn.hook_k` `[pos, n_key_value_heads, d_head]`.
@@ -39,10 +44,14 @@ pub enum HookPoint {
     QNormScale,
     /// `blocks.{i}.attn.q_norm.hook_normalized` `[pos, n_heads, d_head]`: before the norm's weight.
     QNormNormalized,
+    /// `blocks.{i}.attn.hook_q_normed` `[pos, n_heads, d_head]`: queries after their norm, before the rotation.
+    QNormed,
     /// `blocks.{i}.attn.k_norm.hook_scale` `[pos, n_key_value_heads, 1]`.
     KNormScale,
     /// `blocks.{i}.attn.k_norm.hook_normalized` `[pos, n_key_value_heads, d_head]`.
     KNormNormalized,
+    /// `blocks.{i}.attn.hook_k_normed` `[pos, n_key_value_heads, d_head]`: keys after their norm, before the rotation.
+    KNormed,
     /// `blocks.{i}.attn.hook_rot_q` `[pos, n_heads, d_head]`: queries after the rotation.
     RotQ,
     /// `blocks.{i}.attn.hook_rot_k` `[pos, n_key_value_heads, d_head]`: keys after the rotation.
@@ -55,6 +64,9 @@ pub enum HookPoint {
     Z,
     /// `blocks.{i}.attn.hook_result` `[pos, n_heads, d_model]`: what each head adds to the residual stream.
     Result,
+    /// `blocks.{i}.attn.hook_out` `[pos, d_model]`: the output of attention before `ln1_post`. Only in models that have
+    /// this norm; elsewhere the output of attention is `hook_attn_out`.
+    AttnRawOut,
     /// `blocks.{i}.ln1_post.hook_scale` `[pos, 1]`: of the norm of what attention writes.
     Ln1PostScale,
     /// `blocks.{i}.ln1_post.hook_normalized` `[pos, d_model]`.
@@ -77,6 +89,9 @@ pub enum HookPoint {
     MlpPreLinear,
     /// `blocks.{i}.mlp.hook_post` `[pos, d_mlp]`: after it.
     MlpPost,
+    /// `blocks.{i}.mlp.hook_out` `[pos, d_model]`: the output of the MLP before `ln2_post`. Only in models that have this
+    /// norm; elsewhere the output of the MLP is `hook_mlp_out`.
+    MlpRawOut,
     /// `blocks.{i}.ln2_post.hook_scale` `[pos, 1]`: of the norm of what the MLP writes.
     Ln2PostScale,
     /// `blocks.{i}.ln2_post.hook_normalized` `[pos, d_model]`.
@@ -91,34 +106,39 @@ pub enum HookPoint {
     LnFinalNormalized,
     /// `unembed.hook_in` `[pos, d_model]`: what the unembedding reads.
     UnembedIn,
-    /// `unembed.hook_out` `[pos, d_vocab]`: the logits.
+    /// `unembed.hook_out` `[pos, d_vocab]`: the logits, before the model caps them.
     UnembedOut,
 }
 
 /// Every point with its name: the whole name, or for a block's point the part behind `blocks.{i}.`.
-pub(super) const POINTS: [(HookPoint, &str); 41] = [
+pub(super) const POINTS: [(HookPoint, &str); 47] = [
     (HookPoint::Embed, "hook_embed"),
     (HookPoint::PosEmbed, "hook_pos_embed"),
     (HookPoint::ResidPre, "hook_resid_pre"),
+    (HookPoint::Ln1In, "ln1.hook_in"),
     (HookPoint::AttnIn, "hook_attn_in"),
     (HookPoint::QInput, "hook_q_input"),
     (HookPoint::KInput, "hook_k_input"),
     (HookPoint::VInput, "hook_v_input"),
     (HookPoint::Ln1Scale, "ln1.hook_scale"),
     (HookPoint::Ln1Normalized, "ln1.hook_normalized"),
+    (HookPoint::AttnNormedIn, "attn.hook_in"),
     (HookPoint::Q, "attn.hook_q"),
     (HookPoint::K, "attn.hook_k"),
     (HookPoint::V, "attn.hook_v"),
     (HookPoint::QNormScale, "attn.q_norm.hook_scale"),
     (HookPoint::QNormNormalized, "attn.q_norm.hook_normalized"),
+    (HookPoint::QNormed, "attn.hook_q_normed"),
     (HookPoint::KNormScale, "attn.k_norm.hook_scale"),
     (HookPoint::KNormNormalized, "attn.k_norm.hook_normalized"),
+    (HookPoint::KNormed, "attn.hook_k_normed"),
     (HookPoint::RotQ, "attn.hook_rot_q"),
     (HookPoint::RotK, "attn.hook_rot_k"),
     (HookPoint::AttnScores, "attn.hook_attn_scores"),
     (HookPoint::Pattern, "attn.hook_pattern"),
     (HookPoint::Z, "attn.hook_z"),
     (HookPoint::Result, "attn.hook_result"),
+    (HookPoint::AttnRawOut, "attn.hook_out"),
     (HookPoint::Ln1PostScale, "ln1_post.hook_scale"),
     (HookPoint::Ln1PostNormalized, "ln1_post.hook_normalized"),
     (HookPoint::AttnOut, "hook_attn_out"),
@@ -130,6 +150,7 @@ pub(super) const POINTS: [(HookPoint, &str); 41] = [
     (HookPoint::MlpPre, "mlp.hook_pre"),
     (HookPoint::MlpPreLinear, "mlp.hook_pre_linear"),
     (HookPoint::MlpPost, "mlp.hook_post"),
+    (HookPoint::MlpRawOut, "mlp.hook_out"),
     (HookPoint::Ln2PostScale, "ln2_post.hook_scale"),
     (HookPoint::Ln2PostNormalized, "ln2_post.hook_normalized"),
     (HookPoint::MlpOut, "hook_mlp_out"),
@@ -149,19 +170,23 @@ impl HookPoint {
     /// Whether TransformerLens computes this point only when a flag such as `use_attn_result` is set; here asking for
     /// it by its whole name is the flag, and a pattern such as `blocks.*` leaves it out.
     pub fn is_opt_in(self) -> bool {
-        use HookPoint::{AttnIn, KInput, MlpIn, MlpNormedIn, QInput, Result, VInput};
-        matches!(self, AttnIn | QInput | KInput | VInput | Result | MlpIn | MlpNormedIn)
+        use HookPoint::{AttnIn, AttnNormedIn, KInput, Ln1In, MlpIn, MlpNormedIn, QInput, Result, VInput};
+        matches!(
+            self,
+            AttnIn | QInput | KInput | VInput | Ln1In | AttnNormedIn | Result | MlpIn | MlpNormedIn
+        )
     }
 
     /// Whether what is here is written into the residual stream or is the stream itself: the points whose mean over
     /// `d_model` a LayerNorm model does not see.
     pub fn is_residual(self) -> bool {
         use HookPoint::{
-            AttnIn, AttnOut, Embed, KInput, MlpIn, MlpOut, PosEmbed, QInput, ResidMid, ResidPost, ResidPre,
-            Result, VInput,
+            AttnIn, AttnOut, AttnRawOut, Embed, KInput, Ln1In, MlpIn, MlpOut, MlpRawOut, PosEmbed, QInput,
+            ResidMid, ResidPost, ResidPre, Result, VInput,
         };
-        let written = matches!(self, Embed | PosEmbed | Result | AttnOut | MlpOut);
-        written || matches!(self, ResidPre | AttnIn | QInput | KInput | VInput | ResidMid | MlpIn | ResidPost)
+        let written = matches!(self, Embed | PosEmbed | Result | AttnRawOut | AttnOut | MlpRawOut | MlpOut);
+        let read = matches!(self, AttnIn | QInput | KInput | VInput | Ln1In | MlpIn);
+        written || read || matches!(self, ResidPre | ResidMid | ResidPost)
     }
 
     /// Whether it is a norm's divisor.
@@ -192,6 +217,18 @@ impl HookName {
     /// The name of a point in block `layer`.
     pub const fn in_block(layer: usize, point: HookPoint) -> Self {
         HookName { point, layer: Some(layer) }
+    }
+
+    /// The name that is spelled exactly as [`HookName`] is shown.
+    pub(super) fn exact(name: &str) -> Option<Self> {
+        match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+            Some((layer, stem)) => {
+                let point = point_of(stem).filter(|p| p.is_in_block())?;
+                let layer = layer.bytes().all(|b| b.is_ascii_digit()).then(|| layer.parse().ok())??;
+                Some(HookName::in_block(layer, point))
+            }
+            None => point_of(name).filter(|p| !p.is_in_block()).map(HookName::global),
+        }
     }
 
     /// The point.
@@ -244,15 +281,24 @@ impl fmt::Debug for HookName {
 impl FromStr for HookName {
     type Err = Error;
 
+    /// The point of this name: TransformerLens', or another library's for it.
+    ///
+    /// # Errors
+    /// A name that is not known, or that means different points in different models; [`HookPoints::find`] knows the model.
     fn from_str(name: &str) -> Result<Self> {
-        let parsed = match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
-            Some((layer, stem)) => layer.parse().ok().and_then(|layer| {
-                let point = point_of(stem).filter(|p| p.is_in_block())?;
-                Some(HookName::in_block(layer, point))
-            }),
-            None => point_of(name).filter(|p| !p.is_in_block()).map(HookName::global),
-        };
-        parsed.ok_or_else(|| super::points::unknown_hook(name, &HookPoints::new(usize::MAX, [])))
+        if let Some(found) = HookName::exact(name) {
+            return Ok(found);
+        }
+        match spelling::meaning(name, None) {
+            Meaning::Point(Spelled { name, .. }) => Ok(name),
+            Meaning::Depends(_) => Err(Error::mismatch(
+                format!("the hook `{name}` is one point in some models and another in others"),
+                "ask a model for it, or give TransformerLens' name of the point: `hook_names()` lists them",
+            )),
+            Meaning::NoPoint | Meaning::Unknown => {
+                Err(super::points::unknown_hook(name, &HookPoints::new(usize::MAX, [])))
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which hook points a model has, and what a list of names and patterns means in it.
 
 use super::name::{HookName, HookPoint, POINTS};
+use super::spelling::{Meaning, Spelled, Traits, meaning};
 use crate::error::{Error, Result, did_you_mean};
 
 /// The hook points of a model.
@@ -28,32 +29,110 @@ impl HookPoints {
         names
     }
 
-    /// The names that a list of names and patterns means, in the order of a pass. In a pattern `*` stands for anything.
+    /// The names that a list of names and patterns means, in the order of a pass. A name may be another library's for
+    /// the point, as in [`HookPoints::find`]. In a pattern `*` stands for anything, so that
+    /// `blocks.*.hook_out` also means `blocks.0.attn.hook_out`; in another library's name it stands for the number of a block.
     ///
     /// # Errors
-    /// A name that is no hook point, that this model has not, or a pattern that fits nothing.
+    /// A name that is no hook point, that this model does not have, or a pattern that fits nothing.
     pub fn select<S: AsRef<str>>(&self, patterns: &[S]) -> Result<Vec<HookName>> {
         let all = self.all();
         let mut selected = Vec::new();
         for pattern in patterns {
             let pattern = pattern.as_ref();
-            if pattern.contains('*') {
-                let before = selected.len();
-                selected.extend(
-                    all.iter().filter(|n| !n.point().is_opt_in() && matches_pattern(pattern, &n.to_string())),
-                );
-                if selected.len() == before {
-                    return Err(unknown_hook(pattern, self));
-                }
-            } else {
-                let name: HookName = pattern.parse().map_err(|_| unknown_hook(pattern, self))?;
-                self.check(&name)?;
-                selected.push(name);
+            if !pattern.contains('*') {
+                selected.push(self.find(pattern)?);
+                continue;
+            }
+            let before = selected.len();
+            let fits = |n: &&HookName| !n.point().is_opt_in() && matches_pattern(pattern, &n.to_string());
+            selected.extend(all.iter().filter(fits));
+            let in_layer = |layer: usize| self.find(&pattern.replace('*', &layer.to_string())).ok();
+            selected.extend((0..self.n_layers).filter_map(in_layer));
+            if selected.len() == before {
+                return Err(unknown_hook(pattern, self));
             }
         }
         selected.sort();
         selected.dedup();
         Ok(selected)
+    }
+
+    /// The point of this model that a name means: TransformerLens' name, or that of another library, such as
+    /// `model.layers.5.mlp`.
+    ///
+    /// ```
+    /// # fn main() -> saescope::Result<()> {
+    /// let points = saescope::Model::load("demo")?.cfg().hook_points();
+    /// assert_eq!(points.find("blocks.2.hook_out")?.to_string(), "blocks.2.hook_resid_post");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A name that is not known, or that is no hook point; one that this model does not have.
+    pub fn find(&self, name: &str) -> Result<HookName> {
+        Ok(self.spelled(name)?.name)
+    }
+
+    /// As [`HookPoints::find`], for an activation that is to be changed.
+    ///
+    /// # Errors
+    /// As [`HookPoints::find`]; the input of one of several modules that read the same activation.
+    pub fn find_to_edit(&self, name: &str) -> Result<HookName> {
+        let Spelled { name: point, is_shared } = self.spelled(name)?;
+        if !is_shared {
+            return Ok(point);
+        }
+        let hint = match point.point() {
+            HookPoint::AttnNormedIn => {
+                "change what all of them read there, or one of them at `hook_q_input`, `hook_k_input` or `hook_v_input`"
+            }
+            _ => "change what both of them read there",
+        };
+        Err(Error::mismatch(
+            format!("`{name}` cannot be changed by itself: others read the same activation, `{point}`"),
+            hint,
+        ))
+    }
+
+    fn spelled(&self, name: &str) -> Result<Spelled> {
+        let exact = HookName::exact(name.trim());
+        if let Some(name) = exact.filter(|exact| self.check(exact).is_ok()) {
+            return Ok(Spelled { name, is_shared: false });
+        }
+        let traits = Traits {
+            has_pre_norm: self.has(HookPoint::Ln1Normalized),
+            has_post_norm: self.has(HookPoint::Ln1PostNormalized),
+            is_gated: self.has(HookPoint::MlpPreLinear),
+        };
+        match (meaning(name, Some((traits, self.n_layers))), exact) {
+            (Meaning::Point(spelled), _) => {
+                let name = self.own(spelled.name);
+                self.check(&name)?;
+                Ok(Spelled { name, ..spelled })
+            }
+            (_, Some(exact)) => {
+                self.check(&exact)?;
+                Ok(Spelled { name: exact, is_shared: false })
+            }
+            (Meaning::NoPoint, None) => Err(Error::mismatch(
+                format!("no hook point is the activation of `{name}`"),
+                "`hook_names()` lists the hook points; of a module that computes several at once, each is a point of \
+                 its own, such as `hook_q`, `hook_k` and `hook_v`",
+            )),
+            (_, None) => Err(unknown_hook(name, self)),
+        }
+    }
+
+    /// The output of attention or the MLP, under the older name of the point in a model that does not normalize it.
+    fn own(&self, name: HookName) -> HookName {
+        let point = match name.point() {
+            HookPoint::AttnRawOut if !self.has(HookPoint::AttnRawOut) => HookPoint::AttnOut,
+            HookPoint::MlpRawOut if !self.has(HookPoint::MlpRawOut) => HookPoint::MlpOut,
+            _ => return name,
+        };
+        name.layer().map_or(name, |layer| HookName::in_block(layer, point))
     }
 
     /// Checks that the model has this point.
@@ -82,6 +161,8 @@ impl HookPoints {
                 "several queries share a key; `hook_q_input`, `hook_k_input` and `hook_v_input` are there"
             }
             HookPoint::MlpPreLinear => "its MLP is not gated",
+            HookPoint::AttnRawOut => "the output of attention is not normalized, and `hook_attn_out` is it",
+            HookPoint::MlpRawOut => "the output of the MLP is not normalized, and `hook_mlp_out` is it",
             _ => "it has no such norm",
         };
         Err(Error::mismatch(
@@ -107,10 +188,14 @@ pub(super) fn unknown_hook(name: &str, points: &HookPoints) -> Error {
         .collect();
     // A misspelt or bare point, `resid_pre` for `blocks.0.hook_resid_pre`, is nearer to its stem than to its name.
     let stem = name.rsplit('.').next().unwrap_or(name);
-    if did_you_mean(name, known.iter().map(String::as_str)).is_none()
+    let nearest = did_you_mean(name, known.iter().map(String::as_str));
+    if nearest.is_none()
         && let Some(at) = known.iter().position(|k| k.ends_with(stem))
     {
         known = vec![known.swap_remove(at)];
+    } else if let Some(newer) = ["hook_in", "hook_out"].into_iter().find(|newer| stem.starts_with(newer)) {
+        // The newer name of the residual stream, with something behind it.
+        known = vec![format!("blocks.{layer}.{newer}")];
     }
     Error::unknown("hook", name, known)
 }

@@ -1,62 +1,302 @@
-//! Hook points in the words of other libraries.
+//! Hook points in the words of other libraries: TransformerLens 3 (`blocks.5.mlp.hook_out`), Hugging Face modules
+//! (`model.layers.5.mlp.down_proj`), nnsight (`model.layers[5].output[0]`), sparsify (`layers.5.mlp`) and
+//! dictionary_learning (`resid_post_layer_5`).
+//!
+//! A module has an input and an output, a norm also what lies between them. A module that is named without saying which
+//! of these means its output. Some names mean different points in different models: `post_attention_layernorm` comes
+//! before the MLP in Llama and after attention in Gemma 2.
 
-/// The TransformerLens name of a hook point that is named as Hugging Face modules (`model.layers.5.output`,
-/// `transformer.h.5.mlp`), nnsight (`model.layers[5].input`), sparsify (`layers.3`), dictionary_learning
-/// (`resid_post_layer_3`) or TransformerLens itself do; `None` where it cannot be told.
+use super::name::{HookName, HookPoint};
+
+/// What of a model decides what a name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Traits {
+    /// Attention and MLP read a norm of the residual stream.
+    pub(super) has_pre_norm: bool,
+    /// The outputs of attention and MLP are normalized before they are added to the residual stream.
+    pub(super) has_post_norm: bool,
+    /// The MLP multiplies its activations by a second projection of its input.
+    pub(super) is_gated: bool,
+}
+
+/// Every kind of model, the most common one first.
+const KINDS: [Traits; 4] = [
+    Traits { has_pre_norm: true, has_post_norm: false, is_gated: true },
+    Traits { has_pre_norm: true, has_post_norm: false, is_gated: false },
+    Traits { has_pre_norm: true, has_post_norm: true, is_gated: true },
+    Traits { has_pre_norm: false, has_post_norm: true, is_gated: true },
+];
+
+/// What a name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// This point.
+    Point(Spelled),
+    /// A point that depends on the model; this one in most.
+    Depends(HookPoint),
+    /// A module of a model, and no hook point.
+    NoPoint,
+    /// Nothing that is known.
+    Unknown,
+}
+
+/// A hook point that was named in other words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spelled {
+    pub(super) name: HookName,
+    /// Whether the name is that of one of several modules that read this point: it can be read under this name, but not
+    /// changed for that module alone.
+    pub(super) is_shared: bool,
+}
+
+/// The TransformerLens name of a hook point that is named in the words of Hugging Face (`model.layers.5.output`,
+/// `transformer.h.5.mlp.c_proj`), nnsight (`model.layers[5].input`), sparsify (`layers.3`), dictionary_learning
+/// (`resid_post_layer_3`) or TransformerLens itself; `None` if it is unknown or depends on the model, as
+/// `model.layers.5.post_attention_layernorm` does.
 ///
-/// The names are not checked against those that a model here has.
+/// ```
+/// use saescope::hook_name_of;
+///
+/// assert_eq!(hook_name_of("model.layers.5").as_deref(), Some("blocks.5.hook_resid_post"));
+/// assert_eq!(hook_name_of("layers.5.mlp").as_deref(), Some("blocks.5.mlp.hook_out"));
+/// ```
 pub fn hook_name_of(spelling: &str) -> Option<String> {
+    spelling.parse::<HookName>().ok().map(|name| name.to_string())
+}
+
+/// The point that a name means in every model, or in most.
+pub(crate) fn usual_point(spelling: &str) -> Option<HookPoint> {
+    match (HookName::exact(spelling), meaning(spelling, None)) {
+        (Some(name), _) => Some(name.point()),
+        (None, Meaning::Point(spelled)) => Some(spelled.name.point()),
+        (None, Meaning::Depends(point)) => Some(point),
+        (None, Meaning::NoPoint | Meaning::Unknown) => None,
+    }
+}
+
+/// What a name means in a model of this kind and with `n_layers` blocks, or if these are not known, in every model.
+pub(super) fn meaning(spelling: &str, traits: Option<(Traits, usize)>) -> Meaning {
     let spelling = spelling.trim();
-    // What an MLP gives back is what it adds: no model for which this is said has a norm in between.
-    if let Some(block) = spelling.strip_suffix(".mlp.hook_out").filter(|block| block.starts_with("blocks.")) {
-        return Some(format!("{block}.hook_mlp_out"));
-    }
-    if spelling.starts_with("blocks.") || spelling.starts_with("hook_") || spelling.starts_with("ln_final.") {
-        return Some(spelling.to_owned());
-    }
-    if let Some((site, layer)) = spelling.rsplit_once("_layer_") {
-        let site = match site {
-            "resid_pre" => "hook_resid_pre",
-            "resid_mid" => "hook_resid_mid",
-            "resid_post" => "hook_resid_post",
-            "mlp_out" => "hook_mlp_out",
-            "attention_out" | "attn_out" => "hook_attn_out",
-            _ => return None,
-        };
-        return in_block(layer, site);
+    if let Some(name) = dictionary_learning(spelling) {
+        return Meaning::Point(Spelled { name, is_shared: false });
     }
     let dotted = spelling.replace('[', ".").replace(']', "").replace("layers_", "layers.");
-    let path: Vec<&str> = dotted.split('.').collect();
-    let list = path.iter().position(|part| matches!(*part, "layers" | "h" | "blocks"));
-    let Some((layer, module)) = list.and_then(|at| path.get(at + 1..)?.split_first()) else {
-        let embeds = |part: &&str| matches!(*part, "embed_tokens" | "embed_in" | "wte");
-        return path.iter().any(embeds).then(|| "hook_embed".to_owned());
+    let mut path: Vec<&str> = dotted.split('.').collect();
+    // An activation in a tuple is its first element.
+    while path.len() > 1 && path.last() == Some(&"0") && !is_list(path.get(path.len() - 2)) {
+        path.pop();
+    }
+    let side = path.last().and_then(|last| Side::of(last));
+    if side.is_some() {
+        path.pop();
+    }
+    let side = side.unwrap_or(Side::Output);
+    let around = path.iter().position(|part| !is_around(part)).unwrap_or(path.len());
+    let in_model = |kind| match &path[around..] {
+        [list, layer, module @ ..] if is_list(Some(list)) => {
+            let layer = layer.bytes().all(|byte| byte.is_ascii_digit()).then(|| layer.parse().ok()).flatten();
+            Some((Some(layer?), in_block(&unified(module), side, kind)?))
+        }
+        [module] => around_blocks(module, side, traits.map(|(_, n_layers)| n_layers)),
+        _ => None,
     };
-    // An output that is a tuple has the activation in front.
-    let module = module.strip_suffix(&["0"]).unwrap_or(module);
-    in_block(layer, site_in_block(module)?)
+    match traits {
+        Some((kind, _)) => match in_model(kind) {
+            Some((layer, Some(found))) => found.at(layer),
+            Some((_, None)) => Meaning::NoPoint,
+            None => Meaning::Unknown,
+        },
+        None => {
+            let [usual, others @ ..] = KINDS.map(in_model);
+            match usual {
+                Some((layer, Some(found))) if others.iter().all(|other| *other == usual) => found.at(layer),
+                Some((_, Some(found))) => Meaning::Depends(found.point),
+                // What no kind of model has as a point, or what only another kind has.
+                Some((_, None)) => others
+                    .iter()
+                    .find_map(|other| other.and_then(|(_, found)| found))
+                    .map_or(Meaning::NoPoint, |found| Meaning::Depends(found.point)),
+                None => Meaning::Unknown,
+            }
+        }
+    }
 }
 
-fn in_block(layer: &str, site: &str) -> Option<String> {
-    layer.parse::<usize>().ok().map(|layer| format!("blocks.{layer}.{site}"))
+/// Which of a module's activations is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Input,
+    /// A norm's divisor.
+    Scale,
+    /// What a norm gives before its weight and bias.
+    Normalized,
+    Output,
 }
 
-/// What a path of modules inside a block is called.
-fn site_in_block(module: &[&str]) -> Option<&'static str> {
-    Some(match module {
-        [] | ["output"] => "hook_resid_post",
-        ["input"] => "hook_resid_pre",
-        ["mlp"] | ["mlp" | "post_feedforward_layernorm", "output"] => "hook_mlp_out",
-        ["mlp", "input"] | ["pre_feedforward_layernorm", "output"] => "mlp.hook_in",
-        ["self_attn" | "attn" | "attention"] | ["self_attn" | "attn" | "attention", "output"] => {
-            "hook_attn_out"
+impl Side {
+    fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "input" | "inputs" | "hook_in" => Side::Input,
+            "hook_scale" => Side::Scale,
+            "hook_normalized" => Side::Normalized,
+            "output" | "hook_out" => Side::Output,
+            _ => return None,
+        })
+    }
+}
+
+/// A point in a block or outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    point: HookPoint,
+    is_shared: bool,
+}
+
+impl Found {
+    fn at(self, layer: Option<usize>) -> Meaning {
+        let name = match layer {
+            Some(layer) => HookName::in_block(layer, self.point),
+            // The number of the last block is not known.
+            None if self.point.is_in_block() => return Meaning::Depends(self.point),
+            None => HookName::global(self.point),
+        };
+        Meaning::Point(Spelled { name, is_shared: self.is_shared })
+    }
+}
+
+/// Whether a part of a path is the list of a model's blocks.
+fn is_list(part: Option<&&str>) -> bool {
+    matches!(part, Some(&("layers" | "h" | "blocks")))
+}
+
+/// Whether a part of a path is what a language model is wrapped in.
+fn is_around(part: &str) -> bool {
+    matches!(part, "model" | "base_model" | "language_model" | "text_model" | "transformer" | "gpt_neox")
+}
+
+/// A path inside a block with one word for attention.
+fn unified<'a>(module: &[&'a str]) -> Vec<&'a str> {
+    match module {
+        ["attn", "attention", rest @ ..] | ["attn" | "self_attn" | "attention", rest @ ..] => {
+            [&["attn"], rest].concat()
         }
-        ["self_attn", "o_proj", "input"] | ["attn", "c_proj", "input"] | ["attention", "dense", "input"] => {
-            "attn.hook_z"
-        }
-        ["mlp", "down_proj" | "c_proj" | "dense_4h_to_h", "input"] => "mlp.hook_post",
+        other => other.to_vec(),
+    }
+}
+
+/// The point that a module inside a block is about, if it is one. `None` outside for a module that is not known.
+fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> {
+    use HookPoint::{
+        AttnNormedIn, AttnOut, AttnRawOut, K, KNormNormalized, KNormScale, KNormed, Ln1In, Ln1Normalized,
+        Ln1PostNormalized, Ln1PostScale, Ln1Scale, Ln2Normalized, Ln2PostNormalized, Ln2PostScale, Ln2Scale,
+        MlpIn, MlpNormedIn, MlpOut, MlpPost, MlpPre, MlpPreLinear, MlpRawOut, Q, QNormNormalized, QNormScale,
+        QNormed, ResidPost, ResidPre, V, Z,
+    };
+    let norm = |[input, scale, normalized, output]: [HookPoint; 4]| match side {
+        Side::Input => Some(input),
+        Side::Scale => Some(scale),
+        Side::Normalized => Some(normalized),
+        Side::Output => Some(output),
+    };
+    let linear = |input: HookPoint, output: Option<HookPoint>| match side {
+        Side::Input => Some(input),
+        Side::Output => output,
+        Side::Scale | Side::Normalized => None,
+    };
+    let before_attention = [Ln1In, Ln1Scale, Ln1Normalized, AttnNormedIn];
+    let after_attention = [AttnRawOut, Ln1PostScale, Ln1PostNormalized, AttnOut];
+    let before_mlp = [MlpIn, Ln2Scale, Ln2Normalized, MlpNormedIn];
+    let after_mlp = [MlpRawOut, Ln2PostScale, Ln2PostNormalized, MlpOut];
+    // TransformerLens calls the norms of OLMo 2, which has none before attention and MLP, ln1 and ln2.
+    let only_after = kind.has_post_norm && !kind.has_pre_norm;
+    let point = match module {
+        [] => linear(ResidPre, Some(ResidPost)),
+        ["ln1"] if only_after => norm(after_attention),
+        ["ln2"] if only_after => norm(after_mlp),
+        ["ln1" | "ln_1" | "input_layernorm"] => norm(before_attention),
+        ["ln2" | "ln_2" | "pre_feedforward_layernorm"] => norm(before_mlp),
+        ["post_attention_layernorm"] if kind.has_post_norm => norm(after_attention),
+        ["post_attention_layernorm"] => norm(before_mlp),
+        ["ln1_post"] => norm(after_attention),
+        ["ln2_post" | "post_feedforward_layernorm"] => norm(after_mlp),
+        ["attn"] => linear(AttnNormedIn, Some(AttnRawOut)),
+        ["attn", "q" | "q_proj"] => linear(AttnNormedIn, Some(Q)),
+        ["attn", "k" | "k_proj"] => linear(AttnNormedIn, Some(K)),
+        ["attn", "v" | "v_proj"] => linear(AttnNormedIn, Some(V)),
+        ["attn", "c_attn" | "query_key_value"] => linear(AttnNormedIn, None),
+        ["attn", "q_norm" | "q_layernorm"] => norm([Q, QNormScale, QNormNormalized, QNormed]),
+        ["attn", "k_norm" | "k_layernorm"] => norm([K, KNormScale, KNormNormalized, KNormed]),
+        ["attn", "o" | "o_proj" | "c_proj" | "dense" | "out_proj"] => linear(Z, Some(AttnRawOut)),
+        ["attn", "resid_dropout"] | ["post_attention_dropout"] => linear(AttnRawOut, Some(AttnRawOut)),
+        ["mlp"] => linear(MlpNormedIn, Some(MlpRawOut)),
+        ["mlp", "gate" | "gate_proj"] => linear(MlpNormedIn, Some(MlpPre)),
+        ["mlp", "up_proj"] => linear(MlpNormedIn, Some(MlpPreLinear)),
+        ["mlp", "in"] if kind.is_gated => linear(MlpNormedIn, Some(MlpPreLinear)),
+        ["mlp", "in" | "c_fc" | "fc1" | "dense_h_to_4h"] => linear(MlpNormedIn, Some(MlpPre)),
+        ["mlp", "act" | "act_fn" | "activation_fn"] => linear(MlpPre, (!kind.is_gated).then_some(MlpPost)),
+        ["mlp", "out" | "down_proj" | "c_proj" | "fc2" | "dense_4h_to_h"] => linear(MlpPost, Some(MlpRawOut)),
+        ["mlp", "dropout"] | ["post_mlp_dropout"] => linear(MlpRawOut, Some(MlpRawOut)),
         _ => return None,
-    })
+    };
+    let is_one_of_several = match module {
+        ["attn", "q" | "q_proj" | "k" | "k_proj" | "v" | "v_proj"] => true,
+        ["mlp", "gate" | "gate_proj" | "up_proj"] => true,
+        ["mlp", "in"] => kind.is_gated,
+        _ => false,
+    };
+    let is_shared = is_one_of_several && side == Side::Input;
+    Some(point.map(|point| Found { point, is_shared }))
+}
+
+/// The point that a module outside the blocks is about, with the block that it is in. `None` outside for a module that is
+/// not known.
+fn around_blocks(
+    module: &str,
+    side: Side,
+    n_layers: Option<usize>,
+) -> Option<(Option<usize>, Option<Found>)> {
+    use HookPoint::{
+        Embed, LnFinalNormalized, LnFinalScale, PosEmbed, ResidPost, ResidPre, UnembedIn, UnembedOut,
+    };
+    let mut layer = None;
+    let point = match (module, side) {
+        ("embed" | "wte" | "embed_tokens" | "embed_in", Side::Output) => Some(Embed),
+        ("pos_embed" | "wpe", Side::Output) => Some(PosEmbed),
+        ("drop" | "emb_dropout" | "embed_dropout", Side::Input | Side::Output) => {
+            layer = Some(0);
+            Some(ResidPre)
+        }
+        ("ln_final" | "ln_f" | "final_layer_norm" | "final_layernorm" | "norm", side) => Some(match side {
+            Side::Input => {
+                layer = n_layers.and_then(|n| n.checked_sub(1));
+                ResidPost
+            }
+            Side::Scale => LnFinalScale,
+            Side::Normalized => LnFinalNormalized,
+            Side::Output => UnembedIn,
+        }),
+        ("unembed" | "lm_head" | "embed_out", Side::Input) => Some(UnembedIn),
+        ("unembed" | "lm_head" | "embed_out" | "hook_unembed", Side::Output) => Some(UnembedOut),
+        ("embed" | "wte" | "embed_tokens" | "embed_in" | "pos_embed" | "wpe" | "rotary_emb", _) => None,
+        _ => return None,
+    };
+    Some((layer, point.map(|point| Found { point, is_shared: false })))
+}
+
+/// `resid_post_layer_12`, or `mlp_out_layer3` in the folders of its first dictionaries.
+fn dictionary_learning(spelling: &str) -> Option<HookName> {
+    let (site, layer) = spelling.rsplit_once("_layer")?;
+    let layer = layer.strip_prefix('_').unwrap_or(layer);
+    let point = match site {
+        "resid_pre" => HookPoint::ResidPre,
+        "resid_mid" => HookPoint::ResidMid,
+        "resid_post" | "resid_out" => HookPoint::ResidPost,
+        "mlp_out" => HookPoint::MlpRawOut,
+        "attention_out" | "attn_out" => HookPoint::AttnRawOut,
+        _ => return None,
+    };
+    let is_number = !layer.is_empty() && layer.bytes().all(|byte| byte.is_ascii_digit());
+    layer.parse().ok().filter(|_| is_number).map(|layer| HookName::in_block(layer, point))
 }
 
 #[cfg(test)]
@@ -67,30 +307,87 @@ mod tests {
     fn every_spelling_of_a_point() {
         for (spelling, name) in [
             ("blocks.8.hook_resid_pre", "blocks.8.hook_resid_pre"),
-            ("blocks.8.mlp.hook_out", "blocks.8.hook_mlp_out"),
+            ("blocks.8.mlp.hook_out", "blocks.8.mlp.hook_out"),
+            ("blocks.8.hook_in", "blocks.8.hook_resid_pre"),
+            ("blocks.8.hook_out", "blocks.8.hook_resid_post"),
+            ("blocks.8.ln2_post.hook_in", "blocks.8.mlp.hook_out"),
+            ("embed.hook_out", "hook_embed"),
             ("model.layers.5.output", "blocks.5.hook_resid_post"),
+            ("model.layers.0", "blocks.0.hook_resid_post"),
             ("model.model.layers[5].input", "blocks.5.hook_resid_pre"),
+            ("model.layers[5].inputs[0][0]", "blocks.5.hook_resid_pre"),
             ("model.layers[5].output[0]", "blocks.5.hook_resid_post"),
+            ("model.language_model.layers.5", "blocks.5.hook_resid_post"),
             ("layers.3", "blocks.3.hook_resid_post"),
-            ("layers.3.mlp", "blocks.3.hook_mlp_out"),
-            ("layers.0.attention", "blocks.0.hook_attn_out"),
+            ("layers.3.mlp", "blocks.3.mlp.hook_out"),
+            ("layers.0.attention", "blocks.0.attn.hook_out"),
             ("gpt_neox.layers.2.attention.dense.input", "blocks.2.attn.hook_z"),
+            ("transformer.h.2.attn.attention.out_proj", "blocks.2.attn.hook_out"),
             ("transformer.h.5", "blocks.5.hook_resid_post"),
-            ("h.5.mlp", "blocks.5.hook_mlp_out"),
+            ("h.5.mlp", "blocks.5.mlp.hook_out"),
             ("embed_tokens", "hook_embed"),
             ("transformer.wte", "hook_embed"),
+            ("lm_head", "unembed.hook_out"),
+            ("model.norm", "unembed.hook_in"),
+            ("transformer.drop", "blocks.0.hook_resid_pre"),
             ("resid_post_layer_12", "blocks.12.hook_resid_post"),
-            ("attention_out_layer_3", "blocks.3.hook_attn_out"),
+            ("mlp_out_layer3", "blocks.3.mlp.hook_out"),
+            ("attention_out_layer_3", "blocks.3.attn.hook_out"),
             ("model.layers.7.self_attn.o_proj.input", "blocks.7.attn.hook_z"),
+            ("model.layers.7.self_attn.q_proj", "blocks.7.attn.hook_q"),
+            ("model.layers.7.mlp.down_proj", "blocks.7.mlp.hook_out"),
             ("model.layers.7.pre_feedforward_layernorm.output", "blocks.7.mlp.hook_in"),
             ("model.layers.7.post_feedforward_layernorm.output", "blocks.7.hook_mlp_out"),
         ] {
             assert_eq!(hook_name_of(spelling).as_deref(), Some(name), "{spelling}");
         }
-        for spelling in
-            ["", "lm_head", "layers.x", "model.layers.5.post_attention_layernorm", "oddity_layer_3"]
-        {
+        for spelling in [
+            "",
+            "layers.x",
+            "layers.+3",
+            "model.layers.5.output.1",
+            "model.layers.5.post_attention_layernorm",
+            "oddity_layer_3",
+            "resid_post_layer_+3",
+            "vision_tower.encoder.layers.3",
+            "model.layers.5.self_attn.rotary_emb",
+        ] {
             assert_eq!(hook_name_of(spelling), None, "{spelling}");
         }
+    }
+
+    #[test]
+    fn some_names_depend_on_the_model() {
+        let [llama, gpt2, gemma2, olmo2] = KINDS;
+        for (spelling, points) in [
+            (
+                "model.layers.1.post_attention_layernorm",
+                [(llama, "blocks.1.mlp.hook_in"), (gemma2, "blocks.1.hook_attn_out")],
+            ),
+            ("blocks.1.ln1.hook_in", [(llama, "blocks.1.ln1.hook_in"), (olmo2, "blocks.1.attn.hook_out")]),
+            (
+                "blocks.1.ln2.hook_scale",
+                [(gemma2, "blocks.1.ln2.hook_scale"), (olmo2, "blocks.1.ln2_post.hook_scale")],
+            ),
+            (
+                "blocks.1.mlp.in.hook_out",
+                [(llama, "blocks.1.mlp.hook_pre_linear"), (gpt2, "blocks.1.mlp.hook_pre")],
+            ),
+            ("model.norm.input", [(llama, "blocks.6.hook_resid_post"), (gpt2, "blocks.6.hook_resid_post")]),
+        ] {
+            assert!(matches!(meaning(spelling, None), Meaning::Depends(_)), "{spelling}");
+            for (kind, name) in points {
+                let Meaning::Point(spelled) = meaning(spelling, Some((kind, 7))) else {
+                    panic!("{spelling}: no point")
+                };
+                assert_eq!(spelled.name.to_string(), name, "{spelling}");
+            }
+        }
+        assert_eq!(meaning("layers.1.mlp.act_fn.output", Some((llama, 7))), Meaning::NoPoint);
+        assert_eq!(meaning("transformer.h.1.attn.c_attn", None), Meaning::NoPoint);
+        assert!(matches!(
+            meaning("model.layers.1.self_attn.q_proj.input", None),
+            Meaning::Point(Spelled { is_shared: true, .. })
+        ));
     }
 }

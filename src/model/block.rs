@@ -7,11 +7,11 @@
 use super::activation;
 use super::attention::{self, Scores};
 use super::config::{AttentionType, ModelConfig};
-use super::decoder::{Halt, Pass};
+use super::decoder::{Halt, Pass, plain_norm};
 use super::ops;
 use super::paths::path_attention;
 use super::weights::{Block, Linear, Norm};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint};
 use candle_core::Tensor;
 
@@ -33,29 +33,23 @@ impl Pass<'_> {
 
     /// `resid_pre` plus what attention adds to it, `[n, d_model]`.
     fn attention(&mut self, layer: usize, block: &Block, resid_pre: &Tensor) -> Result<Tensor, Halt> {
-        use HookPoint::{AttnIn, AttnScores, KInput, Pattern, QInput, VInput};
+        use HookPoint::{AttnIn, AttnNormedIn, AttnScores, KInput, Ln1In, Pattern, QInput, VInput};
         let per_head = [AttnIn, QInput, KInput, VInput];
         let [q, k, v] = if per_head.iter().any(|point| self.wants(layer, *point)) {
             self.qkv_per_head(layer, block, resid_pre)?
         } else {
-            let x = self.ln1(layer, block, resid_pre)?; // [n, d_model]
+            let x = self.at(layer, Ln1In, resid_pre.clone())?;
+            let x = self.ln1(layer, block, &x)?; // [n, d_model]
+            let x = self.at(layer, AttnNormedIn, x)?;
             self.qkv(&block.qkv, &x)?
         };
         let q = self.at(layer, HookPoint::Q, q)?; // [n, n_heads, d_head]
         let k = self.at(layer, HookPoint::K, k)?; // [n, n_key_value_heads, d_head]
         let v = self.at(layer, HookPoint::V, v)?; // [n, n_key_value_heads, d_head]
-        let q = self.qk_norm(
-            layer,
-            [HookPoint::QNormScale, HookPoint::QNormNormalized],
-            block.q_norm.as_ref(),
-            q,
-        )?;
-        let k = self.qk_norm(
-            layer,
-            [HookPoint::KNormScale, HookPoint::KNormNormalized],
-            block.k_norm.as_ref(),
-            k,
-        )?;
+        let [q, k, v] = [self.clip(q)?, self.clip(k)?, self.clip(v)?];
+        use HookPoint::{KNormNormalized, KNormScale, KNormed, QNormNormalized, QNormScale, QNormed};
+        let q = self.qk_norm(layer, [QNormScale, QNormNormalized, QNormed], block.q_norm.as_ref(), q)?;
+        let k = self.qk_norm(layer, [KNormScale, KNormNormalized, KNormed], block.k_norm.as_ref(), k)?;
         let q = self.rotate(layer, HookPoint::RotQ, q)?;
         let k = self.rotate(layer, HookPoint::RotK, k)?;
         if let Some(cache) = &mut self.cache {
@@ -82,7 +76,7 @@ impl Pass<'_> {
         let z = self.at(layer, HookPoint::Z, z)?; // [n, n_heads, d_head]
         let out = self.attn_out(layer, &block.attn_out, &z)?;
         let sublayer = Sublayer {
-            point: HookPoint::AttnOut,
+            points: [HookPoint::AttnRawOut, HookPoint::AttnOut],
             bias: block.attn_out.bias.as_ref(),
             post: block.ln1_post.as_ref(),
             post_points: [HookPoint::Ln1PostScale, HookPoint::Ln1PostNormalized],
@@ -124,7 +118,7 @@ impl Pass<'_> {
         if let Some(bias) = &qkv.bias {
             ops::add_bias_in_place(&all, bias)?;
         }
-        let all = self.clip(all)?.reshape((x.dim(0)?, n_heads + 2 * n_groups, d_head))?;
+        let all = all.reshape((x.dim(0)?, n_heads + 2 * n_groups, d_head))?;
         let part = |start: usize, len: usize| all.narrow(1, start, len);
         Ok([part(0, n_heads)?, part(n_heads, n_groups)?, part(n_heads + n_groups, n_groups)?])
     }
@@ -140,7 +134,8 @@ impl Pass<'_> {
     fn qkv_per_head(&mut self, layer: usize, block: &Block, resid_pre: &Tensor) -> Result<[Tensor; 3], Halt> {
         let ModelConfig { n_heads, n_key_value_heads: n_groups, d_head, d_model, .. } = *self.cfg;
         let n = resid_pre.dim(0)?;
-        let for_heads = |heads: usize| resid_pre.unsqueeze(1)?.expand((n, heads, d_model))?.contiguous();
+        let ln1_in = self.at(layer, HookPoint::Ln1In, resid_pre.clone())?;
+        let for_heads = |heads: usize| ln1_in.unsqueeze(1)?.expand((n, heads, d_model))?.contiguous();
         let (q_in, kv_in) = if n_groups == n_heads {
             let attn_in = self.at(layer, HookPoint::AttnIn, for_heads(n_heads)?)?; // [n, n_heads, d_model]
             (attn_in.clone(), attn_in)
@@ -160,20 +155,44 @@ impl Pass<'_> {
             if let Some(bias) = &block.qkv.bias {
                 part = part.broadcast_add(&bias.narrow(0, start, len)?.reshape((heads, d_head))?)?;
             }
-            Ok::<_, Halt>(self.clip(part)?)
+            Ok::<_, Halt>(part)
         };
-        Ok([
+        let parts = [
             part(0, n_heads, q_in)?,
             part(n_heads, n_groups, k_in)?,
             part(n_heads + n_groups, n_groups, v_in)?,
-        ])
+        ];
+        self.read_only_attn_in(layer, block, &ln1_in)?;
+        Ok(parts)
+    }
+
+    /// Offers what attention reads where each head reads its own: it can be looked at and not changed.
+    fn read_only_attn_in(&mut self, layer: usize, block: &Block, x: &Tensor) -> Result<(), Halt> {
+        let point = HookPoint::AttnNormedIn;
+        if !self.wants(layer, point) {
+            self.at(layer, point, x.clone())?;
+            return Ok(());
+        }
+        let normed = match &block.ln1 {
+            Some(norm) => plain_norm(norm, x, self.cfg.eps)?,
+            None => x.clone(),
+        };
+        let after = self.at(layer, point, normed.clone())?;
+        if after.ne(&normed)?.max_all()?.to_scalar::<u8>()? == 0 {
+            return Ok(());
+        }
+        let name = HookName::in_block(layer, point);
+        Err(Halt::from(Error::mismatch(
+            format!("`{name}` cannot be changed together with the input of single heads"),
+            "change `hook_q_input`, `hook_k_input` and `hook_v_input`, or `attn.hook_in` alone",
+        )))
     }
 
     /// Normalizes queries or keys `[n, heads, d_head]` head by head, or over as many heads as the weight is long.
     fn qk_norm(
         &mut self,
         layer: usize,
-        points: [HookPoint; 2],
+        [scale, normalized, normed]: [HookPoint; 3],
         norm: Option<&Norm>,
         x: Tensor,
     ) -> Result<Tensor, Halt> {
@@ -181,8 +200,9 @@ impl Pass<'_> {
         let width = norm.weight.elem_count();
         let (n, heads, d_head) = x.dims3()?;
         let grouped = x.contiguous()?.reshape((n, heads * d_head / width, width))?;
-        let names = points.map(|point| HookName::in_block(layer, point));
-        Ok(self.norm(names, norm, &grouped)?.reshape((n, heads, d_head))?)
+        let names = [scale, normalized].map(|point| HookName::in_block(layer, point));
+        let x = self.norm(names, norm, &grouped)?.reshape((n, heads, d_head))?;
+        self.at(layer, normed, x)
     }
 
     fn rotate(&mut self, layer: usize, point: HookPoint, x: Tensor) -> Result<Tensor, Halt> {
@@ -225,7 +245,7 @@ impl Pass<'_> {
         let post = self.at(layer, HookPoint::MlpPost, post)?; // [n, d_mlp]
         let out = multiply(&block.mlp_out, &post)?; // [n, d_model], without its bias
         let sublayer = Sublayer {
-            point: HookPoint::MlpOut,
+            points: [HookPoint::MlpRawOut, HookPoint::MlpOut],
             bias: block.mlp_out.bias.as_ref(),
             post: block.ln2_post.as_ref(),
             post_points: [HookPoint::Ln2PostScale, HookPoint::Ln2PostNormalized],
@@ -271,7 +291,8 @@ impl Pass<'_> {
         mut out: Tensor,
         residual: &Tensor,
     ) -> Result<Tensor, Halt> {
-        let wanted = self.wants(layer, sublayer.point);
+        let [raw_out, added] = sublayer.points;
+        let wanted = self.wants(layer, added);
         match (sublayer.bias, sublayer.post) {
             (Some(bias), None) if !wanted => {
                 ops::add_bias_residual_in_place(&out, bias, residual)?;
@@ -281,11 +302,12 @@ impl Pass<'_> {
             (None, _) => {}
         }
         if let Some(post) = sublayer.post {
+            out = self.at(layer, raw_out, out)?;
             out =
                 self.norm(sublayer.post_points.map(|point| HookName::in_block(layer, point)), post, &out)?;
         }
         if wanted {
-            let out = self.at(layer, sublayer.point, out)?;
+            let out = self.at(layer, added, out)?;
             return Ok((residual + out)?);
         }
         ops::add_in_place(&out, residual)?;
@@ -295,7 +317,8 @@ impl Pass<'_> {
 
 /// How attention or MLP adds to the residual stream.
 struct Sublayer<'a> {
-    point: HookPoint,
+    /// Its output before `post`, and what it adds.
+    points: [HookPoint; 2],
     bias: Option<&'a Tensor>,
     post: Option<&'a Norm>,
     post_points: [HookPoint; 2],

@@ -134,18 +134,22 @@ impl ModelConfig {
     /// The hook points that such a model has.
     pub fn hook_points(&self) -> HookPoints {
         use HookPoint::{
-            AttnIn, KNormNormalized, KNormScale, Ln1Normalized, Ln1PostNormalized, Ln1PostScale, Ln1Scale,
-            Ln2Normalized, Ln2PostNormalized, Ln2PostScale, Ln2Scale, MlpPreLinear, PosEmbed,
-            QNormNormalized, QNormScale, ResidMid, RotK, RotQ,
+            AttnIn, AttnRawOut, KNormNormalized, KNormScale, KNormed, Ln1In, Ln1Normalized,
+            Ln1PostNormalized, Ln1PostScale, Ln1Scale, Ln2Normalized, Ln2PostNormalized, Ln2PostScale,
+            Ln2Scale, MlpPreLinear, MlpRawOut, PosEmbed, QNormNormalized, QNormScale, QNormed, ResidMid,
+            RotK, RotQ,
         };
         let is_rotary = matches!(self.positional_embedding, PositionalEmbedding::Rotary(_));
+        let qk_norm = &[QNormScale, QNormNormalized, QNormed, KNormScale, KNormNormalized, KNormed];
+        let post_norm =
+            &[AttnRawOut, Ln1PostScale, Ln1PostNormalized, MlpRawOut, Ln2PostScale, Ln2PostNormalized];
         let parts: [(bool, &[HookPoint]); 8] = [
             (!is_rotary, &[PosEmbed]),
             (self.n_heads == self.n_key_value_heads, &[AttnIn]),
             (is_rotary, &[RotQ, RotK]),
-            (self.use_qk_norm, &[QNormScale, QNormNormalized, KNormScale, KNormNormalized]),
-            (self.use_pre_norm, &[Ln1Scale, Ln1Normalized, Ln2Scale, Ln2Normalized]),
-            (self.use_post_norm, &[Ln1PostScale, Ln1PostNormalized, Ln2PostScale, Ln2PostNormalized]),
+            (self.use_qk_norm, qk_norm),
+            (self.use_pre_norm, &[Ln1In, Ln1Scale, Ln1Normalized, Ln2Scale, Ln2Normalized]),
+            (self.use_post_norm, post_norm),
             (self.gated_mlp, &[MlpPreLinear]),
             (!self.parallel_attn_mlp, &[ResidMid]),
         ];

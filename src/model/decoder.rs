@@ -73,23 +73,28 @@ pub(super) fn read_on(
 
 /// The logits `[n, d_vocab]` of residual streams behind the last block, `[n, d_model]`.
 pub(super) fn logits(weights: &Weights, cfg: &ModelConfig, resid: &Tensor) -> Result<Tensor> {
-    raw_logits(weights, cfg, &plain_norm(weights.ln_final()?, resid, cfg.eps)?)
+    capped(cfg, unembedded(weights, &plain_norm(weights.ln_final()?, resid, cfg.eps)?)?)
 }
 
-/// The logits of what the unembedding reads.
-fn raw_logits(weights: &Weights, cfg: &ModelConfig, x: &Tensor) -> Result<Tensor> {
-    let mut logits = x.matmul(&weights.unembed()?.t()?)?; // [n, d_vocab]
+/// The output of the unembedding, `[n, d_vocab]`, for its input.
+fn unembedded(weights: &Weights, x: &Tensor) -> Result<Tensor> {
+    let logits = x.matmul(&weights.unembed()?.t()?)?;
     if let Some(bias) = weights.unembed_bias()? {
         ops::add_bias_in_place(&logits, bias)?;
-    }
-    if let Some(cap) = cfg.output_logits_soft_cap {
-        logits = ((logits / cap)?.tanh()? * cap)?;
     }
     Ok(logits)
 }
 
+/// Logits under the model's cap, if it has one.
+fn capped(cfg: &ModelConfig, logits: Tensor) -> Result<Tensor> {
+    match cfg.output_logits_soft_cap {
+        Some(cap) => Ok(((logits / cap)?.tanh()? * cap)?),
+        None => Ok(logits),
+    }
+}
+
 /// A norm over the last dimension.
-fn plain_norm(norm: &Norm, x: &Tensor, eps: f64) -> candle_core::Result<Tensor> {
+pub(super) fn plain_norm(norm: &Norm, x: &Tensor, eps: f64) -> candle_core::Result<Tensor> {
     match &norm.bias {
         Some(bias) => ops::layer_norm(x, &norm.weight, bias, eps),
         None => ops::rms_norm(x, &norm.weight, eps),
@@ -195,8 +200,9 @@ impl<'a> Pass<'a> {
         let names = [HookPoint::LnFinalScale, HookPoint::LnFinalNormalized].map(HookName::global);
         let x = self.norm(names, weights.ln_final()?, resid)?; // [n, d_model]
         let x = self.at_global(HookPoint::UnembedIn, x)?;
-        let logits = raw_logits(weights, self.cfg, &x)?; // [n, d_vocab]
-        self.at_global(HookPoint::UnembedOut, logits)
+        let logits = unembedded(weights, &x)?; // [n, d_vocab]
+        let logits = self.at_global(HookPoint::UnembedOut, logits)?;
+        Ok(capped(self.cfg, logits)?)
     }
 
     /// A norm over the last dimension, with hooks on the scale and on what it gives before its weight.

@@ -402,7 +402,7 @@ impl Model {
         names: &[S],
         progress: &Progress,
     ) -> Result<ActivationCache> {
-        let mut cache = ActivationCache::new(self.cfg().hook_points().select(names)?);
+        let mut cache = ActivationCache::of(self.cfg().hook_points(), names)?;
         self.forward(&TokenBatch::single(tokens), None, &mut cache, progress)?;
         Ok(cache)
     }

@@ -18,7 +18,7 @@ pub use features::{FeatureActivation, Features};
 pub use report::LoadReport;
 
 use crate::error::{Error, Result};
-use crate::hooks::{HookName, HookPoint, hook_name_of};
+use crate::hooks::{HookName, HookPoint, HookPoints, usual_point};
 use crate::linalg::with_floats;
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
@@ -117,7 +117,7 @@ impl Sae {
         let found = locate::open(name, sae_id, options, progress)?;
         let cfg = options.over(found.config)?;
         let weights = Weights::new(found.checkpoint, found.parts, &cfg)?;
-        // A name that no model here has is an error only for who needs the hook.
+        // A name that no model here has, or that means a point only with a model, is an error only for who needs it.
         let hook = cfg.hook_name.as_deref().and_then(|name| name.parse().ok());
         Ok(Sae {
             inner: Arc::new(Inner { cfg, hook, weights, revision: found.revision, notes: found.notes }),
@@ -132,16 +132,30 @@ impl Sae {
     /// The hook point that it reads.
     ///
     /// # Errors
-    /// The checkpoint does not say, or names a point that is not known.
+    /// The checkpoint does not say, or names a point that is not known, or one that depends on the model, for which there
+    /// is [`Sae::hook_in`].
     pub fn hook(&self) -> Result<HookName> {
-        match (self.inner.hook, &self.cfg().hook_name) {
-            (Some(hook), _) => Ok(hook),
-            (None, Some(name)) => name.parse(),
-            (None, None) => Err(Error::mismatch(
+        match self.inner.hook {
+            Some(hook) => Ok(hook),
+            None => self.hook_name()?.parse(),
+        }
+    }
+
+    /// The hook point that it reads in a model with these points.
+    ///
+    /// # Errors
+    /// The checkpoint does not say, or names a point that is not known or that the model does not have.
+    pub fn hook_in(&self, points: &HookPoints) -> Result<HookName> {
+        points.find(self.hook_name()?)
+    }
+
+    fn hook_name(&self) -> Result<&str> {
+        self.cfg().hook_name.as_deref().ok_or_else(|| {
+            Error::mismatch(
                 format!("the SAE `{}` does not say which hook it reads", self.cfg().sae_id),
                 "load it with the option `hook_name`",
-            )),
-        }
+            )
+        })
     }
 
     /// The files that the weights come from.
@@ -385,7 +399,7 @@ impl Sae {
     }
 
     fn point(&self) -> Option<HookPoint> {
-        self.inner.hook.map(|hook| hook.point())
+        self.cfg().hook_name.as_deref().and_then(usual_point)
     }
 
     fn notes(&self) -> &[String] {
@@ -437,12 +451,13 @@ impl std::fmt::Debug for Sae {
 impl SaeOptions {
     /// A configuration with these options in place of what it says.
     fn over(&self, mut cfg: SaeConfig) -> Result<SaeConfig> {
-        let translated = |name: &Option<String>| match name {
-            None => Ok(None),
-            Some(name) => {
-                let name = hook_name_of(name).unwrap_or_else(|| name.clone());
-                name.parse::<HookName>().map(|hook| Some(hook.to_string()))
-            }
+        let translated = |name: &Option<String>| {
+            let told = |name: &String| match name.parse::<HookName>() {
+                Ok(hook) => Ok(hook.to_string()),
+                Err(_) if usual_point(name).is_some() => Ok(name.clone()),
+                Err(error) => Err(error),
+            };
+            name.as_ref().map(told).transpose()
         };
         cfg.hook_name = translated(&self.hook_name)?.or(cfg.hook_name);
         cfg.hook_name_out = translated(&self.hook_name_out)?.or(cfg.hook_name_out);

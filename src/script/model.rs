@@ -3,7 +3,7 @@
 use super::help::type_name;
 use super::{ScriptResult, options, progress_of, script};
 use crate::error::Error;
-use crate::hooks::{Edits, HookName};
+use crate::hooks::Edits;
 use crate::model::{GenerateOptions, Model, ModelOptions};
 use candle_core::Tensor;
 use rhai::plugin::*;
@@ -71,8 +71,7 @@ fn with_edits<T>(
     let failed = RefCell::new(None);
     let mut edits = Edits::new();
     for (name, closure) in hooks {
-        let hook: HookName = script(name.parse())?;
-        script(model.cfg().hook_points().check(&hook))?;
+        let hook = script(model.cfg().hook_points().find_to_edit(&name))?;
         let closure = closure.clone().try_cast_result::<FnPtr>().map_err(|value| {
             let what = format!("the hook at `{name}`");
             super::errors::to_script(&Error::invalid(what, "a closure |activation| …", type_name(&value)))

@@ -6,8 +6,9 @@ mod util;
 mod hub;
 // Models: every hook point, tokenizers, generation, bad checkpoints.
 mod model;
-// Model families against Hugging Face, TransformerLens and candle-transformers.
+// Model families against Hugging Face, TransformerLens and candle-transformers, also by the names of modules.
 mod families;
+mod modules;
 mod oracle;
 // SAEs: every layout and architecture against its reference.
 mod sae;

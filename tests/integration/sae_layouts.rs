@@ -160,7 +160,7 @@ fn a_transcoder_set_says_mlp_hook_out() {
     std::fs::write(folder.path().join("config.yaml"), config).unwrap();
     let sae = Sae::load(&folder.path().to_string_lossy(), Some(file), &SaeOptions::default()).unwrap();
     assert_eq!(sae.cfg().hook_name.as_deref(), Some("blocks.1.mlp.hook_in"));
-    assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.1.hook_mlp_out"));
+    assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.1.mlp.hook_out"));
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn dictionary_learning() {
         assert_eq!(sae.cfg().fold_decoder_norm, name == "autoencoder");
     }
     let sae = check("saes/dictionary_learning_more/new");
-    says(&sae, "standard", "dictionary_learning", Some("blocks.1.hook_mlp_out"));
+    says(&sae, "standard", "dictionary_learning", Some("blocks.1.mlp.hook_out"));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn sparsify() {
     let folder = "saes/sparsify_more/layers.2.mlp";
     let sae = check_as("saes/sparsify_more", Some("layers.2.mlp"), folder, &SaeOptions::default());
     says(&sae, "topk_skip_transcoder", "sparsify", Some("blocks.2.mlp.hook_in"));
-    assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.2.hook_mlp_out"));
+    assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.2.mlp.hook_out"));
     assert_eq!(sae.cfg().model_name.as_deref(), Some("HuggingFaceTB/SmolLM2-135M"));
     assert_eq!(sae.cfg().context_size, Some(2048));
     let sae = check("saes/sparsify_more/h.5");

@@ -2,12 +2,13 @@
 //! From `dictionary_learning/dictionary.py`.
 
 use super::Found;
-use super::place::{Place, values};
+use super::place::{Place, sizes, values};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::hooks::hook_name_of;
+use crate::hooks::{HookName, HookPoint, usual_point};
 use crate::sae::weights::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 const CLASSES: [&str; 7] = [
     "AutoEncoder",
@@ -21,27 +22,31 @@ const CLASSES: [&str; 7] = [
 
 pub(super) fn open(place: &Place) -> Result<Found> {
     let (path, said) = place.object("config.json")?;
+    let weights = place.local("ae.pt")?;
     let checkpoint = place.checkpoint("ae.pt")?;
     let nested = |name: &str| said.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
     let (trainer, buffer): (Map<_, _>, Map<_, _>) = (nested("trainer"), nested("buffer"));
     let text = |name: &str| trainer.get(name).and_then(Value::as_str);
-    let class = text("dict_class").unwrap_or_default();
-    if !CLASSES.contains(&class) {
-        return Err(Error::Unknown {
-            kind: "dictionary class",
-            name: class.to_owned(),
-            place: format!("`{}`", path.display()),
-            known: CLASSES.map(str::to_owned).to_vec(),
-        });
-    }
-    let by_layer = || {
-        let layer = trainer.get("layer").and_then(Value::as_u64)?;
-        Some(format!("blocks.{layer}.hook_resid_post"))
+    let class = match text("dict_class").or_else(|| class_of(text("trainer_class"), &checkpoint)) {
+        Some(class) if CLASSES.contains(&class) => class,
+        class => {
+            return Err(Error::Unknown {
+                kind: "dictionary class",
+                name: class.unwrap_or_default().to_owned(),
+                place: format!("`{}`", path.display()),
+                known: CLASSES.map(str::to_owned).to_vec(),
+            });
+        }
+    };
+    let [d_sae, d_in] = match checkpoint.shape("W_enc") {
+        Some([d_in, d_sae]) => [*d_sae, *d_in],
+        _ => sizes(&checkpoint, "encoder.weight", &weights)?,
     };
     let k = match trainer.get("k").and_then(Value::as_u64) {
         None => checkpoint.scalar("k")?.map(|k| k as u64),
         k => k,
     };
+    let size = |key: &str, in_weights: usize| trainer.get(key).cloned().unwrap_or(Value::from(in_weights));
     let cfg = json!({
         "architecture": match class {
             "GatedAutoEncoder" => "gated",
@@ -49,10 +54,10 @@ pub(super) fn open(place: &Place) -> Result<Found> {
             "JumpReluAutoEncoder" | "BatchTopKSAE" | "MatryoshkaBatchTopKSAE" => "jumprelu",
             _ => "standard",
         },
-        "d_in": trainer.get("activation_dim"),
-        "d_sae": trainer.get("dict_size"),
+        "d_in": size("activation_dim", d_in),
+        "d_sae": size("dict_size", d_sae),
         "k": k,
-        "hook_name": text("submodule_name").and_then(hook_name_of).or_else(by_layer),
+        "hook_name": hook(&path, place, &trainer, &buffer)?,
         "model_name": text("lm_name"),
         "apply_b_dec_to_input": !matches!(class, "AutoEncoderNew" | "JumpReluAutoEncoder"),
         // What its `from_pretrained` does unasked.
@@ -65,6 +70,60 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let config = place.config("dictionary_learning", &path, values(cfg))?;
     let parts = parts(class, &checkpoint)?;
     Ok(place.found(config, checkpoint, parts))
+}
+
+/// The class of a dictionary whose `config.json` does not name it: by its trainer, or by its tensors. `None` where these
+/// leave it open.
+fn class_of(trainer: Option<&str>, checkpoint: &Checkpoint) -> Option<&'static str> {
+    let trainer = trainer.unwrap_or_default();
+    let has = |name: &str| checkpoint.shape(name).is_some() || checkpoint.value(name).is_some();
+    let has_threshold = has("threshold");
+    Some(match () {
+        _ if has("group_sizes") || has("active_groups") => "MatryoshkaBatchTopKSAE",
+        _ if has("r_mag") => "GatedAutoEncoder",
+        _ if has("W_enc") && has_threshold => "JumpReluAutoEncoder",
+        _ if !has("encoder.weight") => return None,
+        _ if has("bias") => "AutoEncoder",
+        _ if has("decoder.bias") => "AutoEncoderNew",
+        // Both have the same tensors.
+        _ if trainer.contains("BatchTopK") => "BatchTopKSAE",
+        _ if trainer.contains("TopK") || !has_threshold => "AutoEncoderTopK",
+        _ => return None,
+    })
+}
+
+/// The hook point: that of the submodule that the config names, else of the folder, else of the layer.
+fn hook(
+    path: &Path,
+    place: &Place,
+    trainer: &Map<String, Value>,
+    buffer: &Map<String, Value>,
+) -> Result<Option<String>> {
+    let known = |name: &str| usual_point(name).is_some();
+    let submodule = trainer.get("submodule_name").and_then(Value::as_str).filter(|name| known(name));
+    let whole_name = place.whole_name();
+    // The first dictionaries lie in folders such as `pythia-70m-deduped/mlp_out_layer3`.
+    let folder = whole_name.rsplit(['/', '\\']).find(|part| part.contains("_layer") && known(part));
+    let layer = trainer.get("layer").and_then(Value::as_u64).map(|layer| format!("layers.{layer}"));
+    let name = submodule.or(folder).map(str::to_owned).or(layer);
+    match buffer.get("io").and_then(Value::as_str).unwrap_or("out") {
+        "out" => Ok(name),
+        // What a module reads, by the name of the module or of its output.
+        "in" => Ok(name.map(|name| match name.parse::<HookName>() {
+            Ok(output) if name.contains("_layer") => {
+                let module = match output.point() {
+                    HookPoint::MlpRawOut => ".mlp",
+                    HookPoint::AttnRawOut => ".attn",
+                    _ => "",
+                };
+                format!("layers.{}{module}.input", output.layer().unwrap_or_default())
+            }
+            _ => format!("{name}.input"),
+        })),
+        other => Err(Error::malformed(path, format!("`io`: expected in or out, got {other}")).with_hint(
+            "a dictionary that reads one activation and writes another is not read in this layout",
+        )),
+    }
 }
 
 fn parts(class: &str, checkpoint: &Checkpoint) -> Result<Parts> {

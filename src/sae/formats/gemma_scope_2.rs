@@ -3,7 +3,7 @@
 use super::Found;
 use super::place::{Place, sizes, values};
 use crate::error::{Error, Result};
-use crate::hooks::hook_name_of;
+use crate::hooks::usual_point;
 use crate::sae::weights::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -41,8 +41,9 @@ pub(super) fn open(place: &Place) -> Result<Found> {
         _ if place.mentions("mlp_out") => in_path("hook_mlp_out"),
         _ => None,
     };
-    let hook_name = text("hf_hook_point_in").and_then(hook_name_of).or_else(by_path);
-    let hook_name_out = text("hf_hook_point_out").and_then(hook_name_of).or_else(|| in_path("hook_mlp_out"));
+    let hook = |name: &str| text(name).filter(|hook| usual_point(hook).is_some()).map(str::to_owned);
+    let hook_name = hook("hf_hook_point_in").or_else(by_path);
+    let hook_name_out = hook("hf_hook_point_out").or_else(|| in_path("hook_mlp_out"));
     let cfg = json!({
         "architecture": match (is_transcoder, has_skip) {
             (false, _) => "jumprelu",

@@ -8,7 +8,7 @@ use super::Found;
 use super::place::{Place, sizes, values};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::hooks::hook_name_of;
+use crate::hooks::usual_point;
 use crate::sae::weights::{KeptThreshold, Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -54,7 +54,7 @@ fn read(
         "architecture": "jumprelu",
         "d_in": d_in,
         "d_sae": d_sae,
-        "hook_name": text("hook_point_in").and_then(hook_name_of),
+        "hook_name": text("hook_point_in").filter(|hook| usual_point(hook).is_some()),
         "model_name": model,
         "apply_b_dec_to_input": flag("apply_decoder_bias_to_pre_encoder"),
         "normalize_activations": if is_scaled { "expected_average_only_in" } else { "none" },

@@ -5,7 +5,6 @@ use super::Found;
 use super::place::{Place, number_behind, sizes, values};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::hooks::hook_name_of;
 use crate::sae::weights::{Matrix, Parts, Stored, Threshold};
 use serde_json::{Map, Value, json};
 
@@ -40,9 +39,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
         }
     };
     let has_threshold = checkpoint.shape(&named("threshold")).is_some();
-    let site = |said: Option<&str>, default: &str| {
-        hook_name_of(&format!("blocks.{layer}.{}", said.unwrap_or(default)))
-    };
+    let site = |said: Option<&str>, default: &str| format!("blocks.{layer}.{}", said.unwrap_or(default));
     let cfg = json!({
         "architecture": if has_threshold { "jumprelu_transcoder" } else { "transcoder" },
         "d_in": d_in,

@@ -4,7 +4,6 @@
 use super::Found;
 use super::place::{Place, number_behind, sizes, values};
 use crate::error::Result;
-use crate::hooks::hook_name_of;
 use crate::sae::weights::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
 
@@ -23,9 +22,8 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let [_, d_out] = sizes(&checkpoint, "W_dec", &path)?;
     let has = |name: &str| checkpoint.shape(name).is_some();
     let layer = number_behind(&place.file, "layer_");
-    let site = |said: Option<&str>, default: &str| {
-        hook_name_of(&format!("blocks.{}.{}", layer?, said.unwrap_or(default)))
-    };
+    let site =
+        |said: Option<&str>, default: &str| Some(format!("blocks.{}.{}", layer?, said.unwrap_or(default)));
     let architecture = match (has(THRESHOLD), has("W_skip")) {
         (false, false) => "transcoder",
         (false, true) => "skip_transcoder",

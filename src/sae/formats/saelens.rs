@@ -12,10 +12,19 @@ use crate::sae::weights::{KeptThreshold, Matrix, Parts, Threshold};
 use serde_json::{Map, Value};
 use std::path::Path;
 
+/// What a training run keeps of its activations beside a checkpoint.
+const SCALER: &str = "activation_scaler.json";
+
 /// Opens a folder of this layout.
 pub(super) fn open(place: &Place) -> Result<Found> {
-    let (path, values) = place.object("cfg.json")?;
+    let (path, mut values) = place.object("cfg.json")?;
     let checkpoint = place.checkpoint("sae_weights.safetensors")?;
+    // In the middle of a training run the factor of the activations is not yet in the weights.
+    if place.has(SCALER)?
+        && let Some(factor) = place.object(SCALER)?.1.get("scaling_factor").filter(|factor| !factor.is_null())
+    {
+        values.entry("norm_scaling_factor").or_insert_with(|| factor.clone());
+    }
     read(place, &path, values, checkpoint)
 }
 
@@ -36,11 +45,36 @@ pub(in crate::sae) fn open_demo(sae_id: Option<&str>) -> Result<Found> {
     read(&place, path, object(path, sae.cfg)?, checkpoint)
 }
 
-fn read(place: &Place, path: &Path, values: Map<String, Value>, checkpoint: Checkpoint) -> Result<Found> {
+fn read(place: &Place, path: &Path, mut values: Map<String, Value>, checkpoint: Checkpoint) -> Result<Found> {
     check_scaling_factor(path, &checkpoint)?;
+    let batch_topk = batch_topk(&mut values, &checkpoint)?;
     let config = place.config("saelens", path, values)?;
-    let parts = parts(&config, &checkpoint);
-    Ok(place.found(config, checkpoint, parts))
+    let mut parts = parts(&config, &checkpoint);
+    let is_batch_topk = batch_topk.is_some();
+    parts.threshold = batch_topk.or(parts.threshold);
+    let mut found = place.found(config, checkpoint, parts);
+    if is_batch_topk {
+        found.notes.push(
+            "this is a checkpoint from a training run; it is read as the jumprelu SAE that SAELens saves of it at the end"
+                .to_owned(),
+        );
+    }
+    Ok(found)
+}
+
+/// The threshold of a batchtopk SAE that is still in training, and the words for the jumprelu SAE that it is in use; see
+/// `process_state_dict_for_saving_inference` in SAELens.
+fn batch_topk(values: &mut Map<String, Value>, checkpoint: &Checkpoint) -> Result<Option<Threshold>> {
+    let architecture = values.get("architecture").and_then(Value::as_str).unwrap_or_default();
+    if !matches!(architecture, "batchtopk" | "matryoshka_batchtopk") {
+        return Ok(None);
+    }
+    let Some(threshold) = checkpoint.scalar("topk_threshold")? else { return Ok(None) };
+    // Pre-activations count by the norm of their decoder row, which the final SAE has folded into its encoder.
+    let rescales = values.get("rescale_acts_by_decoder_norm").and_then(Value::as_bool).unwrap_or(true);
+    values.insert("architecture".to_owned(), Value::from("jumprelu"));
+    values.insert("fold_decoder_norm".to_owned(), Value::from(rescales));
+    Ok(Some(Threshold { kept: KeptThreshold::Same(threshold), times_decoder_norm: rescales }))
 }
 
 fn parts(cfg: &SaeConfig, checkpoint: &Checkpoint) -> Parts {

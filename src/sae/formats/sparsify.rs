@@ -4,7 +4,7 @@
 use super::Found;
 use super::place::{Place, sizes, values};
 use crate::error::{Error, Result};
-use crate::hooks::hook_name_of;
+use crate::hooks::usual_point;
 use crate::sae::weights::{Matrix, Parts};
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,22 @@ pub(super) fn open(place: &Place) -> Result<Found> {
         return Err(Error::malformed(&path, format!("`activation`: expected topk, got {other}"))
             .with_hint("SAEs with another activation function are not read"));
     }
-    let (transcode, has_skip) = (flag("transcode"), checkpoint.shape("W_skip").is_some());
+    // The folder is named after a module; of several random seeds, each has a folder in that one.
+    let name = place.whole_name();
+    let mut parts = name.rsplit(['/', '\\']);
+    let mut module = parts.next();
+    let mut above = place.parent();
+    let is_seed = |name: &str| name.strip_prefix("seed").is_some_and(|seed| seed.parse::<u64>().is_ok());
+    if module.is_some_and(is_seed) {
+        module = parts.next();
+        above = above.parent();
+    }
+    let module = module.filter(|module| usual_point(module).is_some());
+    // Of the run: which model, which data, which side of the module.
+    let run = if above.has("config.json")? { above.object("config.json")?.1 } else { Map::new() };
+    let mode = run.get("hook_mode").and_then(Value::as_str).unwrap_or("output");
+    let transcode = flag("transcode") || mode == "transcode";
+    let has_skip = checkpoint.shape("W_skip").is_some();
     let architecture = match (transcode, flag("signed"), has_skip) {
         (false, false, false) => "topk",
         // Early versions could keep the sign: the largest by magnitude.
@@ -32,19 +47,12 @@ pub(super) fn open(place: &Place) -> Result<Found> {
             .with_hint("a skip is read of transcoders, and signs are read of SAEs"));
         }
     };
-    // Of the run: which model, which data.
-    let above = place.parent();
-    let run = if above.has("config.json")? { above.object("config.json")?.1 } else { Map::new() };
-    let folder = place.whole_name();
-    let hook_name = folder.rsplit(['/', '\\']).next().and_then(hook_name_of);
-    // A transcoder watches a module: what goes into it, and what comes out.
-    let (hook_in, hook_out) = match (hook_name, transcode) {
-        (Some(name), true) => {
-            let before = name.replace(".hook_mlp_out", ".mlp.hook_in");
-            let before = before.replace(".hook_resid_post", ".hook_resid_pre");
-            (Some(before).filter(|before| *before != name), Some(name))
-        }
-        (name, _) => (name, None),
+    let input = module.map(|module| format!("{module}.input"));
+    let output = module.map(|module| format!("{module}.output"));
+    let (hook_in, hook_out) = match mode {
+        _ if transcode => (input, output),
+        "input" => (input, None),
+        _ => (output, None),
     };
     let [d_sae, d_in] = sizes(&checkpoint, "encoder.weight", &weights)?;
     let [_, d_out] = sizes(&checkpoint, "W_dec", &weights)?;
