@@ -43,6 +43,7 @@
 
 mod error;
 mod files;
+mod guard;
 mod progress;
 mod threads;
 
@@ -92,9 +93,10 @@ pub use dataset::{Dataset, DatasetOptions, Documents};
 pub use display::{Bundle, Part, Shown, load_tree, page, save, save_page};
 pub use error::{Error, Result};
 pub use extract::{
-    CheckOptions, ColoredTokens, Example, ExampleOptions, ExtractOptions, ExtractSummary, FeatureDensity,
-    FeatureRecord, LongDocuments, MaxActivatingExamples, Packing, Records, SaeCheck, check_fits, check_sae,
-    create_feature_dataset, feature_acts, feature_density, max_activating_examples, read_records,
+    Bos, CheckOptions, ColoredTokens, Example, ExampleOptions, ExtractOptions, ExtractSummary,
+    FeatureDensity, FeatureRecord, LongDocuments, MaxActivatingExamples, Packing, Records, SaeCheck,
+    check_fits, check_sae, create_feature_dataset, feature_acts, feature_density, max_activating_examples,
+    read_records, read_records_of,
 };
 pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, hook_name_of};
 pub use hub::{HubSettings, Patience, RepoKind};
@@ -110,7 +112,7 @@ pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
     Activation, AttentionType, EmbeddingStats, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig,
     ModelOptions, NormalizationType, PositionalEmbedding, PrincipalComponents, RopeScaling, Rotary,
-    SpecialTokens, TokenBatch, Tokenizer, char_offsets,
+    SpecialTokens, TokenBatch, Tokenizer, TokenizerHints, char_offsets,
 };
 pub use notebook::EvcxrDisplay;
 pub use plot::{

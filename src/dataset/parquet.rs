@@ -14,7 +14,6 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::Type;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -162,16 +161,16 @@ fn malformed(path: &Path, at: String, message: String, hint: &str) -> Error {
 
 /// Runs a call into the Parquet reader, which can panic on a damaged file.
 fn guarded<T>(path: &Path, at: &str, call: impl FnOnce() -> Result<T, ParquetError>) -> Result<T> {
-    let error = match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(ParquetError::External(error))) => match error.downcast::<io::Error>() {
+    let error = match crate::guard::guarded(call) {
+        Some(Ok(value)) => return Ok(value),
+        Some(Err(ParquetError::External(error))) => match error.downcast::<io::Error>() {
             Ok(error) if error.raw_os_error().is_some() => return Err(Error::file("read", path)(*error)),
             Ok(error) => error.to_string(),
             Err(error) => error.to_string(),
         },
-        Ok(Err(ParquetError::General(reason) | ParquetError::EOF(reason))) => reason,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "its parts contradict each other".to_owned(),
+        Some(Err(ParquetError::General(reason) | ParquetError::EOF(reason))) => reason,
+        Some(Err(error)) => error.to_string(),
+        None => "its parts contradict each other".to_owned(),
     };
     Err(malformed(path, at.to_owned(), format!("not readable as Parquet: {error}"), AGAIN))
 }

@@ -82,13 +82,12 @@ pub fn check_sae(
         ..Default::default()
     };
     let contexts = contexts.contexts(model, sae)?;
-    let bos = usize::from(contexts.bos.is_some());
     let mut windows = Windows::new(model.tokenizer()?.clone(), contexts);
     let mut sums = Sums::default();
     'documents: for text in dataset.documents() {
         for record in windows.cut(&text?)?.unwrap_or_default() {
             progress.check()?;
-            sums.add(model, sae, &record.tokens, bos, progress)?;
+            sums.add(model, sae, &record.tokens, usize::from(record.begins_with_bos()), progress)?;
             if sums.tokens >= options.max_tokens {
                 break 'documents;
             }

@@ -1,5 +1,6 @@
 //! What the records of a feature dataset say of features: where one is most active, and how often each is.
 
+use super::bos::{Bos, note};
 use super::record::FeatureRecord;
 use super::tokens::ColoredTokens;
 use crate::error::{Error, Result};
@@ -35,6 +36,9 @@ pub struct MaxActivatingExamples {
     pub active: u64,
     /// The examples, the largest activation first; one for a record.
     pub examples: Vec<Example>,
+    /// What the counts leave open, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// One place where a feature is active.
@@ -63,9 +67,11 @@ pub fn max_activating_examples(
     progress: &Progress,
 ) -> Result<MaxActivatingExamples> {
     let mut found = MaxActivatingExamples { feature, ..Default::default() };
+    let mut guesses = [0; 2];
     for record in records {
         progress.check()?;
         let record = record?;
+        count_guess(&mut guesses, &record);
         let values = record.activations_of(feature);
         let skipped = usize::from(record.begins_with_bos());
         let counted = || values.iter().copied().enumerate().skip(skipped);
@@ -88,7 +94,16 @@ pub fn max_activating_examples(
         }
         found.records += 1;
     }
+    found.note = note(guesses);
     Ok(found)
+}
+
+/// Counts a record of which it is not certain whether it begins with a BOS: those that are said not to, and those that
+/// are.
+fn count_guess(guesses: &mut [u64; 2], record: &FeatureRecord) {
+    if let Bos::Guessed(is_bos) = record.bos {
+        guesses[usize::from(is_bos)] += 1;
+    }
 }
 
 /// How often each feature is active: its *density* is the fraction of tokens at which it is.
@@ -98,6 +113,9 @@ pub struct FeatureDensity {
     pub tokens: u64,
     /// At how many of them each feature is active, `[d_sae]`.
     pub active: Vec<u64>,
+    /// What the counts leave open, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl FeatureDensity {
@@ -127,10 +145,12 @@ pub fn feature_density(
     d_sae: usize,
     progress: &Progress,
 ) -> Result<FeatureDensity> {
-    let mut density = FeatureDensity { tokens: 0, active: vec![0; d_sae] };
+    let mut density = FeatureDensity { tokens: 0, active: vec![0; d_sae], note: None };
+    let mut guesses = [0; 2];
     for record in records {
         progress.check()?;
         let record = record?;
+        count_guess(&mut guesses, &record);
         for active in record.active_features.iter().skip(usize::from(record.begins_with_bos())) {
             density.tokens += 1;
             for feature in active {
@@ -143,6 +163,7 @@ pub fn feature_density(
             }
         }
     }
+    density.note = note(guesses);
     Ok(density)
 }
 
@@ -153,7 +174,7 @@ impl std::fmt::Display for MaxActivatingExamples {
             let tokens = ColoredTokens { title: String::new(), ..example.tokens.clone() };
             write!(f, "\n{:>9.3}  {tokens}", example.value)?;
         }
-        Ok(())
+        self.note.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
 }
 
@@ -170,7 +191,8 @@ impl std::fmt::Display for FeatureDensity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let n = self.active.len();
         write!(f, "FeatureDensity of {n} features over {} tokens: ", self.tokens)?;
-        write!(f, "{} never active, L0 {:.1}", self.dead(), self.mean_l0())
+        write!(f, "{} never active, L0 {:.1}", self.dead(), self.mean_l0())?;
+        self.note.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
 }
 
@@ -189,6 +211,7 @@ mod tests {
             offsets: (0..n).collect(),
             active_features,
             activations,
+            bos: Bos::Absent,
         })
     }
 
@@ -231,10 +254,10 @@ mod tests {
     #[test]
     fn a_bos_is_neither_an_example_nor_counted() {
         let with_bos = |values: &[f32]| {
-            let record = record(values)?;
-            Ok(FeatureRecord { offsets: [0].into_iter().chain(0..values.len() - 1).collect(), ..record })
+            let offsets = [0].into_iter().chain(0..values.len() - 1).collect();
+            Ok(FeatureRecord { offsets, bos: Bos::Present, ..record(values)? })
         };
-        let records = || [with_bos(&[9.0, 1.0, 0.0]), with_bos(&[9.0])];
+        let records = || [with_bos(&[9.0, 1.0, 0.0]), record(&[9.0])];
         let found =
             max_activating_examples(records(), 7, &ExampleOptions::default(), &Progress::default()).unwrap();
         assert_eq!((found.tokens, found.active, found.examples.len()), (3, 2, 2));

@@ -3,6 +3,7 @@
 //! Contexts are batched in the order of the documents, end to end, so that every matmul is over about a thousand tokens;
 //! the records do not depend on how.
 
+mod bos;
 mod check;
 mod examples;
 mod options;
@@ -13,12 +14,13 @@ mod tap;
 mod tokens;
 mod windows;
 
+pub use bos::Bos;
 pub use check::{CheckOptions, SaeCheck, check_sae};
 pub use examples::{
     Example, ExampleOptions, FeatureDensity, MaxActivatingExamples, feature_density, max_activating_examples,
 };
 pub use options::{ExtractOptions, LongDocuments, Packing};
-pub use record::{FeatureRecord, Records, read_records};
+pub use record::{FeatureRecord, Records, read_records, read_records_of};
 pub use summary::ExtractSummary;
 pub use tap::{check_fits, feature_acts};
 pub use tokens::ColoredTokens;
@@ -103,7 +105,7 @@ pub fn create_feature_dataset(
         documents_skipped: counts.documents_skipped,
         records: counts.records,
         tokens: counts.tokens,
-        prepend_bos: contexts.bos.is_some(),
+        prepend_bos: contexts.prepend_bos,
         mean_l0: counts.active as f64 / counts.tokens_behind_bos.max(1) as f64,
         features_seen: counts.seen.iter().filter(|seen| **seen).count() as u64,
         d_sae: sae.cfg().d_sae as u64,
@@ -112,8 +114,7 @@ pub fn create_feature_dataset(
         output_path: options.output_path.clone(),
         sha256,
     };
-    let context_size = contexts.window + usize::from(contexts.bos.is_some());
-    let run = summary::Run { model, sae, dataset: &dataset, options, context_size, check: check.as_ref() };
+    let run = summary::Run { model, sae, dataset: &dataset, options, contexts, check: check.as_ref() };
     let meta = summary::meta(&run, &summary)?;
     let meta_path = summary::meta_path(&options.output_path);
     let mut meta_file = WholeFile::create(&meta_path)?;

@@ -92,9 +92,11 @@ impl Default for ExtractOptions {
 /// The options with every default that depends on the model and the SAE filled in, and checked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Contexts {
-    /// The tokens of a context, less its BOS.
-    pub(super) window: usize,
-    /// The BOS in front of each context, if there is one.
+    /// The tokens of a context, BOS included.
+    pub(super) context_size: usize,
+    /// Whether each context begins with a BOS.
+    pub(super) prepend_bos: bool,
+    /// The BOS of the model, if it has one.
     pub(super) bos: Option<u32>,
     pub(super) long_documents: LongDocuments,
     pub(super) packing: Packing,
@@ -124,7 +126,11 @@ impl ExtractOptions {
             return Err(Error::invalid("`max_examples`", "at least 1", 0));
         }
         let prepend_bos = self.prepend_bos.unwrap_or(sae.cfg().prepend_bos);
-        let bos = prepend_bos.then(|| model.bos()).transpose()?;
+        let bos = match model.bos() {
+            Ok(bos) => Some(bos),
+            Err(error) if prepend_bos => return Err(error),
+            Err(_) => None,
+        };
         let n_ctx = model.cfg().n_ctx;
         let context = match self.context_size {
             Some(n) if n > n_ctx => {
@@ -137,11 +143,11 @@ impl ExtractOptions {
             Some(n) => n,
             None => sae.cfg().context_size.unwrap_or(USUAL_CONTEXT).min(n_ctx),
         };
-        let window = context.saturating_sub(usize::from(prepend_bos));
-        if window == 0 {
+        if context <= usize::from(prepend_bos) {
             let least = if prepend_bos { "at least 2: a BOS and a token" } else { "at least 1" };
             return Err(Error::invalid("`context_size`", least, context));
         }
-        Ok(Contexts { window, bos, long_documents: self.long_documents, packing: self.packing })
+        let (long_documents, packing) = (self.long_documents, self.packing);
+        Ok(Contexts { context_size: context, prepend_bos, bos, long_documents, packing })
     }
 }

@@ -158,7 +158,7 @@ fn collect(
         }
         while let Some(batch) = early.remove(&next) {
             next += 1;
-            counts.add(&batch, job.contexts.bos.is_some());
+            counts.add(&batch);
             // A writer that has given up says why itself.
             if !send(records, batch.records, job.progress)? {
                 return Ok(counts);
@@ -190,12 +190,12 @@ fn send(
 }
 
 impl Counts {
-    fn add(&mut self, batch: &Batch, has_bos: bool) {
+    fn add(&mut self, batch: &Batch) {
         (self.documents, self.documents_skipped) = (batch.documents_read, batch.documents_skipped);
         for record in &batch.records {
             self.records += 1;
             self.tokens += record.tokens.len() as u64;
-            for active in record.active_features.iter().skip(usize::from(has_bos)) {
+            for active in record.active_features.iter().skip(usize::from(record.begins_with_bos())) {
                 self.tokens_behind_bos += 1;
                 self.active += active.len() as u64;
                 active.iter().for_each(|feature| self.seen[*feature as usize] = true);

@@ -1,5 +1,6 @@
 //! The feature record: one line of a feature dataset.
 
+use super::bos::{Bos, Rule};
 use crate::error::{Error, Result};
 use crate::sae::Features;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,10 @@ pub struct FeatureRecord {
     pub active_features: Vec<Vec<u32>>,
     /// Their activations, `[pos][active]`.
     pub activations: Vec<Vec<f32>>,
+    /// Whether the first token is a BOS. Not written: a reader takes it from the description of the run, see
+    /// [`read_records`].
+    #[serde(skip)]
+    pub bos: Bos,
 }
 
 impl FeatureRecord {
@@ -78,12 +83,14 @@ impl FeatureRecord {
 #[derive(Debug)]
 pub struct Records {
     path: PathBuf,
+    rule: Rule,
     lines: std::io::Lines<BufReader<File>>,
     line: usize,
     over: bool,
 }
 
-/// Opens a feature dataset.
+/// Opens a feature dataset. Whether records begin with a BOS is known from `<path>.meta.json`; without that file it is
+/// guessed from the first records ([`Bos::Guessed`]).
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
@@ -101,11 +108,28 @@ pub struct Records {
 /// # Errors
 /// A file that cannot be opened. Each record may be an error that names its line.
 pub fn read_records(path: &Path) -> Result<Records> {
-    let file = File::open(path).map_err(Error::file("open", path))?;
-    Ok(Records { path: path.to_owned(), lines: BufReader::new(file).lines(), line: 0, over: false })
+    read_records_of(path, None)
+}
+
+/// As [`read_records`], of a model with this name: without a description of the run, its BOS is the one that is looked
+/// for.
+///
+/// # Errors
+/// As [`read_records`].
+pub fn read_records_of(path: &Path, model_name: Option<&str>) -> Result<Records> {
+    let rule = match Rule::of_description(path) {
+        Some(rule) => rule,
+        None => Rule::guess(Records::open(path, Rule::All(false))?, model_name),
+    };
+    Records::open(path, rule)
 }
 
 impl Records {
+    fn open(path: &Path, rule: Rule) -> Result<Records> {
+        let file = File::open(path).map_err(Error::file("open", path))?;
+        Ok(Records { path: path.to_owned(), rule, lines: BufReader::new(file).lines(), line: 0, over: false })
+    }
+
     fn read(&mut self) -> Option<Result<FeatureRecord>> {
         loop {
             let line = match self.lines.next()? {
@@ -117,7 +141,12 @@ impl Records {
                 continue;
             }
             let record = serde_json::from_str::<FeatureRecord>(&line).map_err(|e| e.to_string());
-            return Some(record.and_then(|r| r.check().map(|()| r)).map_err(|message| Error::Malformed {
+            let checked = record.and_then(|mut record| {
+                record.check()?;
+                self.rule.mark(&mut record);
+                Ok(record)
+            });
+            return Some(checked.map_err(|message| Error::Malformed {
                 path: self.path.clone(),
                 at: format!("line {}", self.line),
                 message: format!("not a feature record: {message}"),
@@ -162,6 +191,7 @@ mod tests {
             offsets: vec![0, 0],
             active_features: vec![vec![], (0..7).collect()],
             activations: vec![vec![], values.to_vec()],
+            bos: Bos::Absent,
         };
         let mut line = Vec::new();
         record.write_line(&mut line).unwrap();

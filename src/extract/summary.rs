@@ -1,7 +1,7 @@
 //! What a finished extraction says of itself: a few lines for a person, and `<output>.meta.json` for later.
 
 use super::check::SaeCheck;
-use super::options::ExtractOptions;
+use super::options::{Contexts, ExtractOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -65,14 +65,14 @@ pub(super) struct Run<'a> {
     pub(super) sae: &'a Sae,
     pub(super) dataset: &'a Dataset,
     pub(super) options: &'a ExtractOptions,
-    pub(super) context_size: usize,
+    pub(super) contexts: Contexts,
     /// Of an SAE with published figures.
     pub(super) check: Option<&'a SaeCheck>,
 }
 
 /// What is needed to know later how a feature dataset came about, as the JSON of `<output>.meta.json`.
 pub(super) fn meta(run: &Run, summary: &ExtractSummary) -> Result<Vec<u8>> {
-    let Run { model, sae, dataset, options, context_size, check } = *run;
+    let Run { model, sae, dataset, options, contexts, check } = *run;
     let counts = json!({
         "documents": summary.documents,
         "documents_skipped": summary.documents_skipped,
@@ -81,7 +81,7 @@ pub(super) fn meta(run: &Run, summary: &ExtractSummary) -> Result<Vec<u8>> {
         "features_seen": summary.features_seen,
     });
     let resolved = ExtractOptions {
-        context_size: Some(context_size),
+        context_size: Some(contexts.context_size),
         prepend_bos: Some(summary.prepend_bos),
         dataset_path: dataset.path().to_owned(),
         text_column: dataset.text_column().to_owned(),
@@ -103,6 +103,7 @@ pub(super) fn meta(run: &Run, summary: &ExtractSummary) -> Result<Vec<u8>> {
         },
         "hook": sae.hook_in(&model.cfg().hook_points())?.to_string(),
         "options": resolved,
+        "bos_token_id": contexts.bos,
         "counts": counts,
         "check": check,
         "mean_l0": summary.mean_l0,

@@ -1,5 +1,6 @@
 //! Tokens with a number each: what a feature does along a text.
 
+use super::bos::Bos;
 use super::record::FeatureRecord;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -58,9 +59,9 @@ impl FeatureRecord {
         self.offsets.iter().zip(ends).map(token).collect()
     }
 
-    /// Whether the first token is a BOS: it stands before the text, where the second one begins too.
+    /// Whether the first token is a BOS.
     pub fn begins_with_bos(&self) -> bool {
-        matches!(self.offsets[..], [0, 0, ..])
+        matches!(self.bos, Bos::Present | Bos::Guessed(true)) && !self.tokens.is_empty()
     }
 
     /// The activation of one feature at every token, `[pos]`: 0 where it is not above the threshold.
@@ -90,10 +91,11 @@ mod tests {
             offsets: vec![0, 0, 1, 3, 3, 4],
             active_features: vec![vec![], vec![3, 9], vec![9], vec![], vec![1], vec![]],
             activations: vec![vec![], vec![0.5, 2.0], vec![-3.0], vec![], vec![1.0], vec![]],
+            bos: Bos::Present,
         };
         assert!(
             record.begins_with_bos()
-                && !FeatureRecord { offsets: vec![0], ..record.clone() }.begins_with_bos()
+                && !FeatureRecord { bos: Bos::Absent, ..record.clone() }.begins_with_bos()
         );
         assert_eq!(record.str_tokens(), ["", "n", "é ", "", "🙂", "!"]);
         assert_eq!(record.activations_of(9), [0.0, 2.0, -3.0, 0.0, 0.0, 0.0]);

@@ -1,10 +1,10 @@
 //! Documents to contexts: which tokens a forward pass sees together, and which text they stand for.
 
+use super::bos::Bos;
 use super::options::{Contexts, LongDocuments, Packing};
 use super::record::FeatureRecord;
 use crate::error::Result;
 use crate::model::{Encoding, Tokenizer, char_offsets};
-use std::ops::Range;
 
 /// Cuts documents into contexts, one document after the other.
 pub(super) struct Windows {
@@ -16,78 +16,92 @@ pub(super) struct Windows {
 
 impl Windows {
     pub(super) fn new(tokenizer: Tokenizer, contexts: Contexts) -> Self {
-        Windows { tokenizer, open: begin(contexts.bos), contexts }
+        Windows { tokenizer, contexts, open: FeatureRecord::default() }
     }
 
     /// The contexts that a document completes, as records that have no features yet; `None` for a document without
     /// tokens.
     pub(super) fn cut(&mut self, text: &str) -> Result<Option<Vec<FeatureRecord>>> {
-        let encoding = self.tokenizer.encode(text)?;
-        if encoding.ids.is_empty() {
+        let document = Document { text, encoding: self.tokenizer.encode(text)? };
+        if document.encoding.ids.is_empty() {
             return Ok(None);
         }
         Ok(Some(match self.contexts.packing {
-            Packing::Documents => self.split(text, &encoding),
-            Packing::Concatenate => self.append(text, &encoding),
+            Packing::Documents => self.split(&document),
+            Packing::Concatenate => self.append(&document),
         }))
     }
 
-    fn split(&self, text: &str, encoding: &Encoding) -> Vec<FeatureRecord> {
-        let Contexts { window, bos, long_documents, .. } = self.contexts;
-        let n = encoding.ids.len();
+    fn split(&self, document: &Document) -> Vec<FeatureRecord> {
         let mut records = Vec::new();
-        for start in (0..n).step_by(window) {
-            let end = n.min(start + window);
-            // The first window begins where the document does and the last ends with it, so that nothing that the
-            // tokenizer passed over is lost.
-            let from = if start == 0 { 0 } else { encoding.bytes[start].start };
-            let to = if end == n { text.len() } else { encoding.bytes[end - 1].end };
-            let mut record = begin(bos);
-            add(&mut record, text, from..to, encoding, start..end);
+        let mut start = 0;
+        while start < document.encoding.ids.len() {
+            let mut record = FeatureRecord::default();
+            start = self.fill(&mut record, document, start);
             records.push(record);
-            if long_documents == LongDocuments::Truncate {
+            if self.contexts.long_documents == LongDocuments::Truncate {
                 break;
             }
         }
         records
     }
 
-    fn append(&mut self, text: &str, encoding: &Encoding) -> Vec<FeatureRecord> {
-        let Contexts { window, bos, .. } = self.contexts;
-        let full = window + usize::from(bos.is_some());
+    fn append(&mut self, document: &Document) -> Vec<FeatureRecord> {
         let mut records = Vec::new();
         let mut start = 0;
-        while start < encoding.ids.len() {
-            let end = encoding.ids.len().min(start + full - self.open.tokens.len());
-            let bytes = encoding.bytes[start].start..encoding.bytes[end - 1].end;
-            add(&mut self.open, text, bytes, encoding, start..end);
-            if self.open.tokens.len() == full {
-                records.push(std::mem::replace(&mut self.open, begin(bos)));
+        while start < document.encoding.ids.len() {
+            let mut open = std::mem::take(&mut self.open);
+            start = self.fill(&mut open, document, start);
+            if open.tokens.len() == self.contexts.context_size {
+                records.push(open);
+            } else {
+                self.open = open;
             }
-            start = end;
         }
         records
     }
+
+    /// Fills a record with tokens of a document from `start`; where it stopped. A record begins with a BOS if contexts
+    /// do, and with one only: a document may bring its own, as chat templates write it.
+    fn fill(&self, record: &mut FeatureRecord, document: &Document, start: usize) -> usize {
+        let Contexts { context_size, bos, prepend_bos, .. } = self.contexts;
+        let ids = &document.encoding.ids;
+        if record.tokens.is_empty() {
+            let is_own = bos.is_some() && ids.get(start) == bos.as_ref();
+            if let Some(bos) = bos.filter(|_| prepend_bos && !is_own) {
+                record.tokens.push(bos);
+                record.offsets.push(0);
+            }
+            record.bos = if is_own || prepend_bos { Bos::Present } else { Bos::Absent };
+        }
+        let end = ids.len().min(start + context_size - record.tokens.len());
+        let bytes = document.cut_before(start)..document.cut_before(end);
+        let before = record.text.chars().count();
+        let slice = document.text.get(bytes.clone()).unwrap_or_default();
+        record.text.push_str(slice);
+        record.tokens.extend_from_slice(&ids[start..end]);
+        let starts = document.encoding.bytes[start..end].iter();
+        let starts = starts.map(|range| range.start.clamp(bytes.start, bytes.end) - bytes.start);
+        record.offsets.extend(char_offsets(slice, starts).into_iter().map(|offset| before + offset));
+        end
+    }
 }
 
-/// A record with nothing but its BOS, if it has one.
-fn begin(bos: Option<u32>) -> FeatureRecord {
-    let (tokens, offsets) = (bos.into_iter().collect(), bos.iter().map(|_| 0).collect());
-    FeatureRecord { tokens, offsets, ..Default::default() }
+/// A document as text and as tokens.
+struct Document<'a> {
+    text: &'a str,
+    encoding: Encoding,
 }
 
-/// Adds a range of a document's tokens to a record, and the bytes that they stand for.
-fn add(
-    record: &mut FeatureRecord,
-    text: &str,
-    bytes: Range<usize>,
-    encoding: &Encoding,
-    tokens: Range<usize>,
-) {
-    let before = record.text.chars().count();
-    let slice = text.get(bytes.clone()).unwrap_or_default();
-    record.text.push_str(slice);
-    record.tokens.extend_from_slice(&encoding.ids[tokens.clone()]);
-    let starts = encoding.bytes[tokens].iter().map(|b| b.start.saturating_sub(bytes.start));
-    record.offsets.extend(char_offsets(slice, starts).into_iter().map(|offset| before + offset));
+impl Document<'_> {
+    /// The byte at which the text is cut so that the second part begins with this token. Spaces go with the token that
+    /// stands for them, a character of several tokens with the first of these, and what no token stands for with what
+    /// follows it. The first part begins where the text does and the last ends with it: nothing is lost.
+    fn cut_before(&self, token: usize) -> usize {
+        match token.checked_sub(1).and_then(|last| self.encoding.covered.get(last)) {
+            None => 0,
+            Some(_) if token >= self.encoding.ids.len() => self.text.len(),
+            Some(covered) => *covered,
+        }
+    }
 }

@@ -29,7 +29,7 @@ pub use config::{
 pub use embedding::{EmbeddingStats, PrincipalComponents};
 pub use generate::GenerateOptions;
 pub use next::{log_sum_exp, next_tokens};
-pub use tokenizer::{Encoding, SpecialTokens, Tokenizer, char_offsets};
+pub use tokenizer::{Encoding, SpecialTokens, Tokenizer, TokenizerHints, char_offsets};
 
 use crate::checkpoint::Checkpoint;
 use crate::demo;
@@ -106,8 +106,7 @@ impl Model {
         let config = files::read(&path)?;
         let config = HfConfig::parse(&path, &config)?;
         let open = || {
-            let special = config.special_tokens();
-            let tokenizer = Tokenizer::from_repo(&repo, special, progress)?;
+            let tokenizer = Tokenizer::from_repo(&repo, config.tokenizer_hints(), progress)?;
             Ok((tokenizer, Checkpoint::open(&source::weight_files(&repo, progress)?)?))
         };
         Self::new(name, repo.revision(), &config, open)
@@ -117,8 +116,8 @@ impl Model {
         let config = HfConfig::parse(Path::new("demo/config.json"), demo::MODEL_CONFIG)?;
         let open = || {
             let (tokenizer, settings) = (demo::TOKENIZER, demo::TOKENIZER_CONFIG);
-            let special = config.special_tokens();
-            let tokenizer = Tokenizer::from_bytes("demo/tokenizer.json", tokenizer, settings, special)?;
+            let hints = config.tokenizer_hints();
+            let tokenizer = Tokenizer::from_bytes("demo/tokenizer.json", tokenizer, settings, hints)?;
             let checkpoint = Checkpoint::embedded("demo/model.safetensors", demo::MODEL_WEIGHTS)?;
             Ok((Some(tokenizer), checkpoint))
         };
@@ -185,27 +184,29 @@ impl Model {
         self.inner.weights.checkpoint().paths()
     }
 
-    /// The token ids of a text, behind a beginning-of-sequence token if `prepend_bos` says so
-    /// (default: the model's `default_prepend_bos`).
+    /// The token ids of a text, after a beginning-of-sequence token if `prepend_bos` says so (default: the model's
+    /// `default_prepend_bos`). A text that begins with this token already, as chat templates write it, gets no second one.
     ///
     /// # Errors
     /// A model without tokenizer, or whose tokenizer knows no such token.
     pub fn to_tokens(&self, text: &str, prepend_bos: Option<bool>) -> Result<Vec<u32>> {
         let mut ids = self.tokenizer()?.encode(text)?.ids;
         if prepend_bos.unwrap_or(self.cfg().default_prepend_bos) {
-            ids.insert(0, self.bos()?);
+            let bos = self.bos()?;
+            if ids.first() != Some(&bos) {
+                ids.insert(0, bos);
+            }
         }
         Ok(ids)
     }
 
-    /// The id of the beginning-of-sequence token; of a tokenizer that has none, that of the end of a sequence, as
-    /// TransformerLens has it.
+    /// The id of the beginning-of-sequence token. A tokenizer without one begins with its end-of-sequence token, as in
+    /// TransformerLens; [`Tokenizer::bos_from`] tells where the token is named.
     ///
     /// # Errors
     /// A model without tokenizer, or whose tokenizer knows neither.
     pub fn bos(&self) -> Result<u32> {
-        let special = self.tokenizer()?.special();
-        special.bos.or(special.eos).ok_or_else(|| {
+        self.tokenizer()?.special().bos.ok_or_else(|| {
             Error::mismatch(
                 format!("the tokenizer of `{}` knows no beginning-of-sequence token", self.cfg().model_name),
                 "use `prepend_bos: false`",
@@ -442,7 +443,15 @@ impl std::fmt::Display for Model {
             cfg.d_vocab,
             cfg.n_ctx,
             if self.inner.tokenizer.is_some() { "" } else { ", no tokenizer" },
-        )
+        )?;
+        match self.inner.tokenizer.as_ref().map(|tokenizer| (tokenizer, tokenizer.special().bos)) {
+            Some((tokenizer, Some(id))) => {
+                let token = tokenizer.text_of(id).map_err(|_| std::fmt::Error)?;
+                write!(f, "\n  BOS: `{token}`, id {id} (from {})", tokenizer.bos_from())
+            }
+            Some((_, None)) => write!(f, "\n  BOS: unknown"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -81,7 +81,15 @@ impl Shown for RecordFile {
 impl RecordFile {
     /// The records from the first, or the error of a file that cannot be opened.
     pub(super) fn records(&self) -> Box<dyn Iterator<Item = crate::Result<crate::extract::FeatureRecord>>> {
-        match crate::extract::read_records(&self.0) {
+        self.records_of(None)
+    }
+
+    /// The same, of a model with this name.
+    pub(super) fn records_of(
+        &self,
+        model_name: Option<&str>,
+    ) -> Box<dyn Iterator<Item = crate::Result<crate::extract::FeatureRecord>>> {
+        match crate::extract::read_records_of(&self.0, model_name) {
             Ok(records) => Box::new(records),
             Err(error) => Box::new(std::iter::once(Err(error))),
         }

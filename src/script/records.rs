@@ -17,12 +17,15 @@ pub(super) fn register(engine: &mut Engine) {
 }
 
 /// Records of a file, by its path or as a value of `read_records`, or an array of some.
-fn records_of(records: &Dynamic) -> Result<Box<dyn Iterator<Item = crate::Result<FeatureRecord>>>, Error> {
+fn records_of(
+    records: &Dynamic,
+    model_name: Option<&str>,
+) -> Result<Box<dyn Iterator<Item = crate::Result<FeatureRecord>>>, Error> {
     if let Ok(path) = records.clone().into_string() {
-        return Ok(Box::new(crate::extract::read_records(path.as_ref())?));
+        return Ok(Box::new(crate::extract::read_records_of(path.as_ref(), model_name)?));
     }
     if let Some(file) = records.read_lock::<RecordFile>() {
-        return Ok(file.records());
+        return Ok(file.records_of(model_name));
     }
     let record = |record: &Dynamic| record.read_lock::<FeatureRecord>().map(|record| record.clone());
     let array =
@@ -81,7 +84,7 @@ mod functions {
         options: Map,
     ) -> ScriptResult<MaxActivatingExamples> {
         let options: ExampleOptions = options::parse(options)?;
-        let (records, feature) = (script(records_of(&records))?, script(feature_index(feature))?);
+        let (records, feature) = (script(records_of(&records, None))?, script(feature_index(feature))?);
         let progress = progress_of(&context);
         script(crate::extract::max_activating_examples(records, feature, &options, &progress))
     }
@@ -143,7 +146,7 @@ mod functions {
         sae: Sae,
         records: Dynamic,
     ) -> ScriptResult<FeatureDensity> {
-        let records = script(records_of(&records))?;
+        let records = script(records_of(&records, sae.cfg().model_name.as_deref()))?;
         script(crate::extract::feature_density(records, sae.cfg().d_sae, &progress_of(&context)))
     }
 

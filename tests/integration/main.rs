@@ -6,6 +6,7 @@ mod util;
 mod hub;
 // Models: every hook point, tokenizers, generation, bad checkpoints.
 mod model;
+mod tokenizers;
 // Model families against Hugging Face, TransformerLens and candle-transformers, also by the names of modules.
 mod families;
 mod modules;
@@ -18,6 +19,7 @@ mod registry;
 // Datasets: every format, and what is broken.
 mod dataset;
 // Feature datasets, whole.
+mod contexts;
 mod extract;
 // All of these by name, from a hub.
 mod by_name;

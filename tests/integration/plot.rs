@@ -239,6 +239,7 @@ fn a_chart_knows_its_features() {
         offsets: vec![0, 0, 1],
         active_features: vec![vec![], vec![3], vec![3, 8]],
         activations: vec![vec![], vec![1.5], vec![0.5, 2.0]],
+        ..FeatureRecord::default()
     };
     let svg = assert_drawn(plot_activations(&record, &[3], &PlotOptions::default()));
     assert!(svg.contains("feature 3") && svg.contains("␣boat"), "{svg}");
@@ -248,7 +249,7 @@ fn a_chart_knows_its_features() {
         assert!(e.to_string().contains("at least one finite number"), "{e}");
         plot_activations(&record, &[70], &PlotOptions::default())
     }));
-    let density = FeatureDensity { tokens: 1000, active: vec![0, 1, 10, 100, 1000] };
+    let density = FeatureDensity { tokens: 1000, active: vec![0, 1, 10, 100, 1000], note: None };
     let svg = assert_drawn(plot_density(&density, &HistogramOptions::default(), &PlotOptions::default()));
     assert!(svg.contains("densities of 4 features over 1000 tokens, 1 never active"), "{svg}");
     assert!(!svg.contains("no place"), "the title says it: {svg}");
@@ -281,7 +282,7 @@ fn what_cannot_be_drawn_says_why() {
     let named = BTreeMap::from([("los".to_owned(), "red".parse().unwrap())]);
     let named = PlotOptions { color: Some(Colors::Named(named)), ..Default::default() };
     fails(line(&[1.0], &named), "unknown series `los` in option `color`");
-    let never = FeatureDensity { tokens: 3, active: vec![0, 0] };
+    let never = FeatureDensity { tokens: 3, active: vec![0, 0], note: None };
     let never = plot_density(&never, &HistogramOptions::default(), &options);
     fails(never, "the densities: expected a feature that is active somewhere");
     fails(plot_bars(&[], &[1.0], &options), "there are 0 labels and 1 numbers");

@@ -4,8 +4,9 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with those that it may import. See docs/architecture.md.
-const LAYERS: [(&str, &[&str]); 24] = [
+const LAYERS: [(&str, &[&str]); 25] = [
     ("error", &[]),
+    ("guard", &[]),
     ("files", &["error"]),
     ("progress", &["error"]),
     ("threads", &["error"]),
@@ -20,7 +21,19 @@ const LAYERS: [(&str, &[&str]); 24] = [
     ("aliases", &["error"]),
     (
         "model",
-        &["error", "files", "progress", "linalg", "checkpoint", "demo", "hooks", "repo", "aliases", "hub"],
+        &[
+            "error",
+            "files",
+            "guard",
+            "progress",
+            "linalg",
+            "checkpoint",
+            "demo",
+            "hooks",
+            "repo",
+            "aliases",
+            "hub",
+        ],
     ),
     ("registry", &["error", "files", "yaml", "hooks", "aliases"]),
     (
@@ -40,7 +53,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
             "yaml",
         ],
     ),
-    ("dataset", &["error", "demo", "repo", "files", "progress", "yaml", "hub"]),
+    ("dataset", &["error", "demo", "guard", "repo", "files", "progress", "yaml", "hub"]),
     (
         "extract",
         &["error", "aliases", "files", "progress", "threads", "hooks", "model", "sae", "dataset", "repo"],
@@ -107,7 +120,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
 /// Crates that one place alone may use.
 const CRATES: [(&str, &[&str]); 24] = [
     ("rhai", &["script/"]),
-    ("tokenizers", &["model/tokenizer.rs"]),
+    ("tokenizers", &["model/tokenizer/"]),
     ("faer", &["model/embedding.rs"]),
     ("candle_transformers", &["model/generate.rs"]),
     ("serde_saphyr", &["yaml.rs"]),

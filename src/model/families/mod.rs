@@ -15,7 +15,7 @@ mod qwen2;
 mod qwen3;
 
 use super::config::{Activation, AttentionType, ModelConfig, RopeScaling, Rotary};
-use super::tokenizer::SpecialTokens;
+use super::tokenizer::TokenizerHints;
 use super::weights::WeightNames;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -259,14 +259,15 @@ impl HfConfig {
         }
     }
 
-    /// The special tokens that the config names; some name a list, whose first counts.
-    pub(super) fn special_tokens(&self) -> SpecialTokens {
-        let id = |key: &str| {
-            let id = self.values.get(key)?;
-            let id = id.as_array().map_or(Some(id), |ids| ids.first())?;
-            id.as_u64().and_then(|id| u32::try_from(id).ok())
-        };
-        SpecialTokens { bos: id("bos_token_id"), eos: id("eos_token_id") }
+    /// What the config says of the tokenizer.
+    pub(super) fn tokenizer_hints(&self) -> TokenizerHints {
+        let text = |key: &str| self.values.get(key).and_then(Value::as_str).map(str::to_owned);
+        TokenizerHints {
+            model_type: text("model_type"),
+            tokenizer_class: text("tokenizer_class"),
+            config: TokenizerHints::ids(&self.values),
+            generation: Default::default(),
+        }
     }
 }
 

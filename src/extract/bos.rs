@@ -1,0 +1,171 @@
+//! Whether the records of a file begin with a BOS, which they do not say themselves: the description of the run beside the
+//! file does (`<file>.meta.json`). Without it, the first token and the name of the model decide, and whoever counts tokens
+//! says so.
+
+use super::record::FeatureRecord;
+use super::summary::meta_path;
+use crate::aliases::resolve_model;
+use crate::error::Result;
+use crate::files;
+use serde_json::Value;
+use std::path::Path;
+
+/// Whether the first token of a record is a BOS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Bos {
+    /// It is text.
+    #[default]
+    Absent,
+    /// It is a BOS.
+    Present,
+    /// Nothing says so for certain; it is treated as a BOS or not.
+    Guessed(bool),
+}
+
+/// Published models by the beginning of their hub id, with the id of their BOS as TransformerLens has it; of several that
+/// fit the first counts.
+const BOS_OF_MODELS: [(&str, u32); 15] = [
+    ("gpt2", 50_256),
+    ("distilgpt2", 50_256),
+    ("eleutherai/gpt-neo-", 50_256),
+    ("roneneldan/tinystories", 50_256),
+    ("microsoft/phi-", 50_256),
+    ("eleutherai/pythia", 0),
+    ("eleutherai/gpt-neox", 0),
+    ("google/gemma", 2),
+    ("meta-llama/llama-2", 1),
+    ("meta-llama/llama-3", 128_000),
+    ("meta-llama/meta-llama-3", 128_000),
+    ("deepseek-ai/deepseek-r1-distill-llama", 128_000),
+    ("mistralai/mistral-7b", 1),
+    ("allenai/olmo-2", 100_257),
+    ("allenai/olmo-", 50_279),
+];
+
+/// How the records of a file begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// All with a BOS, or none.
+    All(bool),
+    /// Those whose first token is this one with a BOS.
+    Token(u32),
+    /// Perhaps those whose first token is this one with a BOS; none, if it is not known.
+    Perhaps(Option<u32>),
+}
+
+impl Rule {
+    /// Sets what is known of a record.
+    pub(super) fn mark(self, record: &mut FeatureRecord) {
+        let begins_with = |token: u32| record.tokens.first() == Some(&token);
+        record.bos = match self {
+            Rule::All(true) => Bos::Present,
+            Rule::Token(token) if begins_with(token) => Bos::Present,
+            Rule::All(false) | Rule::Token(_) => Bos::Absent,
+            Rule::Perhaps(token) => Bos::Guessed(token.is_some_and(begins_with)),
+        };
+    }
+
+    /// What the description beside a file says; `None` if there is none, or none that says it.
+    pub(super) fn of_description(path: &Path) -> Option<Rule> {
+        let meta = files::read(&meta_path(&path.to_string_lossy())).ok()?;
+        let meta: Value = serde_json::from_slice(&meta).ok()?;
+        let prepend_bos = meta.get("options")?.get("prepend_bos")?.as_bool()?;
+        match meta.get("bos_token_id").map(Value::as_u64) {
+            Some(id) => id.and_then(|id| u32::try_from(id).ok()).map(Rule::Token).or(Some(Rule::All(false))),
+            // Descriptions of saescope 0.1 do not name the token.
+            None => Some(Rule::All(prepend_bos)),
+        }
+    }
+
+    /// What the first records of a file and the name of the model that they are of let expect.
+    ///
+    /// Without a name that is known, a token is taken for a BOS if all of several records begin with it, none has it
+    /// anywhere else, and the text begins after it.
+    pub(super) fn guess(
+        first: impl Iterator<Item = Result<FeatureRecord>>,
+        model_name: Option<&str>,
+    ) -> Rule {
+        const LOOKED_AT: usize = 64;
+        if let Some(token) = model_name.and_then(bos_of) {
+            return Rule::Perhaps(Some(token));
+        }
+        let (mut token, mut records) = (None, 0);
+        for record in first.take(LOOKED_AT).map_while(Result::ok) {
+            let (Some(id), true) = (record.tokens.first(), matches!(record.offsets[..], [0] | [0, 0, ..]))
+            else {
+                return Rule::Perhaps(None);
+            };
+            if *token.get_or_insert(*id) != *id || record.tokens[1..].contains(id) {
+                return Rule::Perhaps(None);
+            }
+            records += 1;
+        }
+        Rule::Perhaps(token.filter(|_| records > 1))
+    }
+}
+
+fn bos_of(model_name: &str) -> Option<u32> {
+    let id = resolve_model(model_name).unwrap_or(model_name).to_lowercase();
+    let id = id.strip_prefix("openai-community/").unwrap_or(&id);
+    if id.starts_with("qwen/qwen") {
+        // They have no BOS; the end of a text is that of a message in the models that chat.
+        let is_base = id.contains("-base") || !(id.contains("-instruct") || id.starts_with("qwen/qwen3"));
+        return Some(if is_base { 151_643 } else { 151_645 });
+    }
+    BOS_OF_MODELS.iter().find(|(start, _)| id.starts_with(start)).map(|(_, token)| *token)
+}
+
+/// What to tell of counts over records that do not say whether they begin with a BOS; `None` for others.
+pub(super) fn note(guesses: [u64; 2]) -> Option<String> {
+    let [text, bos] = guesses;
+    let how = match (text, bos) {
+        (0, 0) => return None,
+        (_, 0) => "the first token of each was counted".to_owned(),
+        (0, _) => "the first token of each was left out".to_owned(),
+        _ => format!("the first token of {bos} was left out, of {text} counted"),
+    };
+    Some(format!("no description (.meta.json) says whether the records begin with a BOS: {how}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(tokens: &[&[u32]], offsets: [usize; 3]) -> Vec<Result<FeatureRecord>> {
+        let record = |tokens: &&[u32]| FeatureRecord {
+            tokens: tokens.to_vec(),
+            offsets: offsets[..tokens.len()].to_vec(),
+            ..FeatureRecord::default()
+        };
+        tokens.iter().map(record).map(Ok).collect()
+    }
+
+    #[test]
+    fn a_token_that_begins_all_records_and_is_nowhere_else() {
+        let guess = |tokens: &[&[u32]], offsets| Rule::guess(records(tokens, offsets).into_iter(), None);
+        assert_eq!(guess(&[&[7, 1, 2], &[7, 3], &[7]], [0, 0, 1]), Rule::Perhaps(Some(7)));
+        // One record alone, a token that is elsewhere too, texts that begin with a token, several first tokens.
+        for (tokens, offsets) in [
+            (&[&[7_u32, 1, 2][..]][..], [0, 0, 1]),
+            (&[&[7, 1, 7], &[7, 3]], [0, 0, 1]),
+            (&[&[7, 1, 2], &[7, 3]], [0, 1, 2]),
+            (&[&[7, 1, 2], &[8, 3]], [0, 0, 1]),
+        ] {
+            assert_eq!(guess(tokens, offsets), Rule::Perhaps(None), "{tokens:?}");
+        }
+        for (name, token) in [
+            ("gpt2-small", 50_256),
+            ("openai-community/gpt2", 50_256),
+            ("pythia-70m-deduped", 0),
+            ("gemma-2-2b", 2),
+            ("meta-llama/Llama-3.1-8B", 128_000),
+            ("Qwen/Qwen2.5-7B-Instruct", 151_645),
+            ("qwen2.5-7b", 151_643),
+            ("qwen3-0.6b", 151_645),
+            ("Qwen/Qwen3-1.7B-Base", 151_643),
+        ] {
+            assert_eq!(Rule::guess(std::iter::empty(), Some(name)), Rule::Perhaps(Some(token)), "{name}");
+        }
+        assert_eq!(bos_of("my-own-model"), None);
+    }
+}
