@@ -138,6 +138,7 @@ impl Error {
             | Error::Malformed { hint, .. }
             | Error::Hub { hint, .. }
             | Error::Script { hint, .. } => *hint = Some(text.into()),
+            Error::Mismatch { hint, .. } => *hint = text.into(),
             _ => {}
         }
         self

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use std::path::Path;
 
 /// The value that a YAML document holds; `path` is where it comes from, for messages. What aliases and nesting can
-/// blow a small document up to is limited.
+/// blow a small document up to is limited. Of a key that is there twice the last value counts.
 ///
 /// # Errors
 /// A document that is no YAML, too large, or another value than `T`.
@@ -13,8 +13,19 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_events: 4_000_000, max_nodes: 2_000_000 },
         with_snippet: false,
+        // As Python's `yaml.safe_load`.
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+    let read = match serde_saphyr::from_str_with_options(text, options.clone()) {
+        // A structure does not take a field twice; a mapping does.
+        Err(error) if error.to_string().contains("duplicate field") => {
+            let value: serde_json::Value = serde_saphyr::from_str_with_options(text, options)
+                .map_err(|error| Error::malformed(path, error.without_snippet().to_string()))?;
+            return serde_json::from_value(value).map_err(|error| Error::malformed(path, error.to_string()));
+        }
+        read => read,
+    };
+    read.map_err(|error| {
         let at = error.location().map_or(String::new(), |at| format!("line {}", at.line()));
         let message = error.without_snippet().to_string();
         // The place is said already.
@@ -36,6 +47,8 @@ mod tests {
         let path = Path::new("a.yaml");
         let value: Value = parse(path, "a: [1, true, x]\nb: &n {c: 2.5}\nd: *n").unwrap();
         assert_eq!(value, serde_json::json!({"a": [1, true, "x"], "b": {"c": 2.5}, "d": {"c": 2.5}}));
+        let value: Value = parse(path, "a: 1\nb: 2\na: {c: 3, c: 4}").unwrap();
+        assert_eq!(value, serde_json::json!({"a": {"c": 4}, "b": 2}));
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for i in 1..12 {
             bomb += &format!("a{i}: &a{i} [{}]\n", [format!("*a{}", i - 1).as_str(); 10].join(", "));

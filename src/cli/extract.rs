@@ -29,6 +29,12 @@ pub(super) struct ExtractArguments {
     /// The branch, tag or commit of a dataset on the hub [default: its main branch]
     #[arg(long, value_name = "REVISION")]
     dataset_revision: Option<String>,
+    /// The character between the values of a .csv or .tsv file [default: as the dataset's card says, else "," and tab]
+    #[arg(long, value_name = "CHAR")]
+    sep: Option<String>,
+    /// How many damaged rows are passed over, with a warning each, before one is an error
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_bad_rows: u64,
     /// The most documents to take [default: all]
     #[arg(long, value_name = "N")]
     max_examples: Option<u64>,
@@ -74,6 +80,8 @@ impl ExtractArguments {
             split: self.split,
             config: self.config,
             dataset_revision: self.dataset_revision,
+            sep: self.sep,
+            max_bad_rows: self.max_bad_rows,
             output_path: self.output_path,
             max_examples: self.max_examples,
             activation_threshold: self.activation_threshold,

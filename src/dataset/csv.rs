@@ -2,6 +2,8 @@
 //!
 //! A field in double quotes may hold separators and line ends, and a quote as two; empty lines are skipped.
 
+use super::dialect::Dialect;
+use super::fault::{Document, Fault};
 use super::source::Source;
 use super::text::Text;
 use crate::error::{Error, Result};
@@ -18,8 +20,11 @@ const QUOTES: &str = "a field that holds a separator, a line end or a quote is p
 /// The texts of a file of separated values.
 pub(super) struct Csv {
     rows: csv::Reader<Chain<Text, &'static [u8]>>,
+    dialect: Dialect,
     column: String,
     record: ByteRecord,
+    /// A first row that has been read to know how wide rows are.
+    is_read: bool,
     /// How many fields a record has, and which of them is the text.
     width: usize,
     index: usize,
@@ -29,45 +34,103 @@ pub(super) struct Csv {
 }
 
 impl Csv {
-    pub(super) fn open(source: &Source, column: &str, separator: u8) -> Result<Self> {
+    pub(super) fn open(source: &Source, column: &str, dialect: Dialect) -> Result<Self> {
+        let mut text = Text::open(source)?;
+        for _ in 0..dialect.skip_lines {
+            text.begin();
+            text.skip_line()?;
+        }
         let rows = csv::ReaderBuilder::new()
-            .delimiter(separator)
+            .delimiter(dialect.separator)
+            .quote(dialect.quote.unwrap_or(b'"'))
+            .quoting(dialect.quote.is_some())
+            .double_quote(dialect.is_quote_doubled)
+            .escape(dialect.escape)
             .has_headers(false)
             .flexible(true)
-            .from_reader(Text::open(source)?.chain(END));
+            .from_reader(text.chain(END));
         let (column, record) = (column.to_owned(), ByteRecord::new());
-        let mut csv = Csv { rows, column, record, width: 0, index: 0, row: 0, is_crlf: false };
-        if csv.read()? {
-            // The reader stops after the first byte of a line end and counts the line with the last.
-            csv.is_crlf = csv.rows.position().line() == 1 + csv.lines_within();
-            csv.width = csv.record.len();
-            csv.index = csv.find_column()?;
-        }
+        let mut csv =
+            Csv { rows, dialect, column, record, is_read: false, width: 0, index: 0, row: 0, is_crlf: false };
+        csv.read_header()?;
         Ok(csv)
     }
 
-    fn find_column(&self) -> Result<usize> {
-        let found = self.record.iter().position(|name| name == self.column.as_bytes());
-        found.ok_or_else(|| Error::Unknown {
-            kind: "column",
-            name: self.column.clone(),
-            place: format!("`{}`, line 1", self.text().path().display()),
-            known: self.record.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect(),
-        })
+    /// Finds the column, and how wide rows are.
+    fn read_header(&mut self) -> Result<()> {
+        let mut names = self.dialect.names.clone();
+        for row in 0..self.dialect.header.map_or(0, |row| row + 1) {
+            if !self.read()? {
+                return Ok(());
+            }
+            // The reader stops after the first byte of a line end and counts the line with the last.
+            self.is_crlf |= row == 0 && self.rows.position().line() == 1 + self.lines_within();
+            let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+            let in_file = self.record.iter().map(text).collect();
+            names = names.or(Some(in_file)).filter(|_| self.dialect.header == Some(row));
+        }
+        let names = match (self.dialect.names.clone(), names) {
+            (Some(given), _) | (None, Some(given)) => given,
+            // Columns without names have numbers.
+            (None, None) => {
+                self.is_read = self.read()?;
+                (0..self.record.len()).map(|column| column.to_string()).collect()
+            }
+        };
+        let found = names.iter().position(|name| *name == self.column);
+        let found = found.ok_or_else(|| self.unknown_column(&names))?;
+        if !self.is_read {
+            self.is_read = self.read()?;
+        }
+        // Where rows are longer than the header they begin with the names of the rows, as pandas reads them, or if there
+        // are no such names they end in fields without a column.
+        let beyond = if self.is_read { self.record.len().saturating_sub(names.len()) } else { 0 };
+        let index = if self.dialect.has_index { beyond } else { 0 };
+        (self.width, self.index) = (names.len() + beyond, found + index);
+        Ok(())
     }
 
-    fn advance(&mut self) -> Result<Option<String>> {
-        self.row += 1;
-        if !self.read()? {
-            return Ok(None);
+    fn unknown_column(&self, names: &[String]) -> Error {
+        let place = format!("`{}`, line 1", self.text().path().display());
+        let [only] = names else {
+            let (name, known) = (self.column.clone(), names.to_vec());
+            return Error::Unknown { kind: "column", name, place, known };
+        };
+        let separator = [';', '\t', '|', ','].into_iter().find(|separator| only.contains(*separator));
+        let Some(separator) = separator else {
+            return Error::Unknown {
+                kind: "column",
+                name: self.column.clone(),
+                place,
+                known: names.to_vec(),
+            };
+        };
+        let message = format!("unknown column `{}` in {place}: there is one column, `{only}`", self.column);
+        Error::mismatch(message, format!("set `sep` to {separator:?} if that separates the columns"))
+    }
+
+    fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
+        loop {
+            self.row += 1;
+            if !std::mem::take(&mut self.is_read) && !self.read()? {
+                return Ok(None);
+            }
+            let got = self.record.len();
+            if got <= self.width {
+                break;
+            }
+            if !self.dialect.skips_long_rows {
+                let message = format!("expected {} fields as in the first line, got {got}", self.width);
+                return Err(Fault::Row(self.text().malformed(&self.at(true), message).with_hint(QUOTES)));
+            }
         }
-        if self.record.len() != self.width {
-            let (expected, got) = (self.width, self.record.len());
-            let message = format!("expected {expected} fields as in the first line, got {got}");
-            return Err(self.text().malformed(&self.at(true), message).with_hint(QUOTES));
+        // Spreadsheets leave out empty fields at the end of a row.
+        let Some(field) = self.record.get(self.index) else { return Ok(Some(None)) };
+        if self.dialect.missing.iter().any(|text| text.as_bytes() == field) {
+            return Ok(Some(None));
         }
-        let field = self.record.get(self.index).unwrap_or_default();
-        Ok(Some(self.text().utf8(&self.at(true), field)?.to_owned()))
+        let text = self.text().utf8(&self.at(true), field).map_err(Fault::Row)?;
+        Ok(Some(Some(text.to_owned())))
     }
 
     /// Reads the next record; false at the end of the file.
@@ -109,7 +172,7 @@ impl Csv {
 }
 
 impl Iterator for Csv {
-    type Item = Result<String>;
+    type Item = Document;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.advance().transpose()

@@ -8,12 +8,13 @@ use crate::progress::{Progress, Report};
 use crate::repo::Repo;
 use crate::yaml;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::Read;
 
 /// The split that is meant where none is named.
-const TRAIN: &str = "train";
+pub(super) const TRAIN: &str = "train";
 
 /// The splits that names tell, each with the words that mean it.
 const KEYWORDS: [(&str, &[&str]); 3] = [
@@ -33,6 +34,8 @@ pub(super) struct Found {
     /// The configuration, where the repository has any.
     pub(super) config: Option<String>,
     pub(super) split: String,
+    /// What the card tells the reader of the files.
+    pub(super) told: Map<String, Value>,
 }
 
 /// The splits of a configuration in their order, each with the names of its files.
@@ -52,6 +55,9 @@ struct Config {
     data_dir: Option<String>,
     #[serde(default)]
     default: bool,
+    /// What the reader of the files is told.
+    #[serde(flatten)]
+    told: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -114,7 +120,7 @@ pub(super) fn find(
         let config = chosen(&repo, &card.configs, options)?;
         let splits = config.splits(&repo, &names)?;
         let found = split_of(&repo, Some(&config.config_name), splits, options)?;
-        return Ok((repo, found));
+        return Ok((repo, Found { told: config.told.clone(), ..found }));
     }
     let by_names = match &options.config {
         Some(config) if config != "default" => Err(unknown("config", config, repo.name(), ["default"])),
@@ -417,10 +423,10 @@ fn split_of(repo: &Repo, config: Option<&str>, splits: Splits, options: &Dataset
     if names.is_empty() {
         return Err(nothing_to_read(repo, &format!("{name}`, split `{split}")));
     }
-    Ok(Found { names, config: config.map(str::to_owned), split })
+    Ok(Found { names, config: config.map(str::to_owned), split, told: Map::new() })
 }
 
-fn unknown<S: Into<String>>(
+pub(super) fn unknown<S: Into<String>>(
     kind: &'static str,
     name: &str,
     dataset: String,

@@ -1,9 +1,13 @@
-//! JSON: one array of objects, or objects one after another, read one at a time.
+//! JSON: one array of objects, or objects one after another, read one at a time. The array may be under a key of an object
+//! that a card names.
 
-use super::row;
-use super::source::Source;
+use super::fault::{Document, Fault};
+use super::python_json::PythonJson;
+use super::row::{self, Cell, Row};
+use super::source::{Reading, Source};
 use super::text::Text;
 use crate::error::{Error, Result};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::io::BufRead;
 
 const SHAPE: &str = "the file must be one array of objects, such as [{\"text\": \"…\"}], or objects one after another; \
@@ -17,15 +21,24 @@ pub(super) struct Json {
     array: Option<bool>,
     /// How many objects have been begun.
     elements: u64,
+    /// The key under which the array is, before it has been reached.
+    field: Option<String>,
+    /// Whether something may come after the array.
+    is_within: bool,
 }
 
 impl Json {
     pub(super) fn open(source: &Source, column: &str) -> Result<Self> {
-        Ok(Json { text: Text::open(source)?, column: column.to_owned(), array: None, elements: 0 })
+        let (text, column) = (Text::open(source)?, column.to_owned());
+        let field = if let Reading::Field(field) = &source.reading { Some(field.clone()) } else { None };
+        Ok(Json { text, column, array: None, elements: 0, is_within: field.is_some(), field })
     }
 
-    fn advance(&mut self) -> Result<Option<String>> {
+    fn advance(&mut self) -> Result<Option<Cell>, Fault> {
         self.text.begin();
+        if let Some(field) = self.field.take() {
+            self.find_field(&field)?;
+        }
         let mut next = self.peek()?;
         let array = *self.array.get_or_insert(next == Some(b'['));
         if array {
@@ -33,12 +46,12 @@ impl Json {
             match next {
                 Some(b'[') if is_first => self.text.consume(1),
                 Some(b',') if !is_first => self.text.consume(1),
-                Some(b']') if !is_first => return self.end(),
-                _ => return Err(self.unexpected("`,` or `]`", next)),
+                Some(b']') if !is_first => return Ok(self.end()?),
+                _ => return Err(self.unexpected("`,` or `]`", next).into()),
             }
             next = self.peek()?;
             if is_first && next == Some(b']') {
-                return self.end();
+                return Ok(self.end()?);
             }
         } else if next.is_none() {
             return Ok(None);
@@ -48,30 +61,94 @@ impl Json {
         self.element().map(Some)
     }
 
-    fn element(&mut self) -> Result<String> {
+    fn element(&mut self) -> Result<Cell, Fault> {
         let at = format!("element {}, {}", self.elements, self.text.at());
-        let row = row::read(&mut serde_json::Deserializer::from_reader(&mut self.text), &self.column);
-        match row {
-            Ok(row) => row.into_text(self.text.path(), &at, &self.column),
-            Err(error) if error.is_io() => Err(self.text.failed(at, error.into())),
+        // A number or a word ends where something else begins, which must stay to be read.
+        if let Some(kind) = self.peek()?.and_then(kind_of_word) {
+            self.skip_word()?;
+            let row = Row::NotObject(kind);
+            return row.into_cell(self.text.path(), &at, &self.column).map_err(Fault::Row);
+        }
+        let json = PythonJson::new(&mut self.text);
+        match row::read(&mut serde_json::Deserializer::from_reader(json), &self.column) {
+            // The element was read to its end, so the next one can be.
+            Ok(row) => row.into_cell(self.text.path(), &at, &self.column).map_err(Fault::Row),
+            Err(error) if error.is_io() => Err(Fault::File(self.text.failed(at, error.into()))),
             Err(error) => {
                 let (reason, hint) = row::reason(&error, SHAPE);
                 let message = format!("{reason} at {}", self.text.spot());
-                Err(self.text.malformed(&at, message).with_hint(hint))
+                Err(Fault::File(self.text.malformed(&at, message).with_hint(hint)))
             }
         }
     }
 
     /// The end of the array, after which nothing may come.
-    fn end(&mut self) -> Result<Option<String>> {
+    fn end(&mut self) -> Result<Option<Cell>> {
         self.text.consume(1);
-        match self.peek()? {
+        match self.peek()?.filter(|_| !self.is_within) {
             None => {
+                if self.is_within {
+                    // What is under other keys does not matter.
+                    while self.text.skip_line()? {}
+                }
                 // From here on the file is over, as one of objects without more of them.
                 self.array = Some(false);
                 Ok(None)
             }
             more => Err(self.unexpected("the end of the file after the array", more)),
+        }
+    }
+
+    /// Goes to the array under a key of the object that the file is.
+    fn find_field(&mut self, field: &str) -> Result<()> {
+        let mut known = Vec::new();
+        let mut before = b'{';
+        loop {
+            self.text.begin();
+            match self.peek()? {
+                Some(byte) if byte == before => self.text.consume(1),
+                Some(b'}') if before == b',' => {
+                    let (name, place) = (field.to_owned(), format!("`{}`", self.text.path().display()));
+                    return Err(Error::Unknown { kind: "`field`", name, place, known });
+                }
+                next => return Err(self.unexpected("an object", next)),
+            }
+            before = b',';
+            let key: String = self.value()?;
+            match self.peek()? {
+                Some(b':') => self.text.consume(1),
+                next => return Err(self.unexpected("`:`", next)),
+            }
+            let next = self.peek()?;
+            if key == field {
+                return if next == Some(b'[') { Ok(()) } else { Err(self.unexpected("an array", next)) };
+            }
+            known.push(key);
+            match next.and_then(kind_of_word) {
+                Some(_) => self.skip_word()?,
+                None => self.value::<IgnoredAny>().map(|_| ())?,
+            }
+        }
+    }
+
+    /// A string, an array or an object, read to its end and no further.
+    fn value<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let json = PythonJson::new(&mut self.text);
+        T::deserialize(&mut serde_json::Deserializer::from_reader(json)).map_err(|error| {
+            let (reason, hint) = row::reason(&error, SHAPE);
+            let message = format!("{reason} at {}", self.text.spot());
+            self.text.malformed(&self.text.at(), message).with_hint(hint)
+        })
+    }
+
+    fn skip_word(&mut self) -> Result<()> {
+        loop {
+            let byte = self.text.fill_buf().map(|bytes| bytes.first().copied());
+            let byte = byte.map_err(|error| self.text.failed(self.text.spot(), error))?;
+            if byte.is_none_or(|byte| b",]}".contains(&byte) || byte.is_ascii_whitespace()) {
+                return Ok(());
+            }
+            self.text.consume(1);
         }
     }
 
@@ -90,10 +167,25 @@ impl Json {
     }
 }
 
+/// What a number or a word is that begins with this byte; `None` for what a string, an array or an object begins with.
+fn kind_of_word(byte: u8) -> Option<&'static str> {
+    match byte {
+        b'-' | b'0'..=b'9' | b'N' | b'I' => Some("a number"),
+        b't' | b'f' => Some("a boolean"),
+        b'n' => Some("null"),
+        _ => None,
+    }
+}
+
 impl Iterator for Json {
-    type Item = Result<String>;
+    type Item = Result<Cell, Fault>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.advance().transpose()
     }
+}
+
+/// The documents of a file of which some rows may lack the column.
+pub(super) fn documents(source: &Source, column: &str) -> Result<impl Iterator<Item = Document> + use<>> {
+    Ok(row::Filled::new(Json::open(source, column)?, source, column))
 }

@@ -1,11 +1,13 @@
 //! JSON lines: every line is an object that has the text in one column; blank lines are skipped.
 
-use super::row;
+use super::fault::{Document, Fault};
+use super::python_json::PythonJson;
+use super::row::{self, Row};
 use super::source::Source;
 use super::text::Text;
 use crate::error::Result;
 
-const SHAPE: &str = "every line must be one whole object, such as {\"text\": \"…\"}, and a line end in a text is \
+const SHAPE: &str = "every line must be one complete object, such as {\"text\": \"…\"}, and a line end in a text is \
                      written \\n; a file that was cut off must be downloaded again";
 
 /// The texts of a JSON-lines file.
@@ -20,7 +22,7 @@ impl Jsonl {
         Ok(Jsonl { text: Text::open(source)?, column: column.to_owned(), line: Vec::new() })
     }
 
-    fn advance(&mut self) -> Result<Option<String>> {
+    fn advance(&mut self) -> Result<Option<row::Cell>, Fault> {
         loop {
             if !self.text.read_line(&mut self.line)? {
                 return Ok(None);
@@ -31,24 +33,38 @@ impl Jsonl {
         }
     }
 
-    fn row(&self) -> Result<String> {
+    fn row(&self) -> Result<row::Cell, Fault> {
         let at = self.text.at();
-        let line = self.text.utf8(&at, &self.line)?;
-        let mut json = serde_json::Deserializer::from_str(line);
-        let row = row::read(&mut json, &self.column).and_then(|row| json.end().map(|()| row));
-        let row = row.map_err(|error| {
+        let line = self.text.utf8(&at, &self.line).map_err(Fault::Row)?;
+        let row = self.parse(line).map_err(|error| {
             let (reason, hint) = row::reason(&error, SHAPE);
             let message = format!("{reason} at column {}", error.column());
-            self.text.malformed(&at, message).with_hint(hint)
+            Fault::Row(self.text.malformed(&at, message).with_hint(hint))
         })?;
-        row.into_text(self.text.path(), &at, &self.column)
+        row.into_cell(self.text.path(), &at, &self.column).map_err(Fault::Row)
+    }
+
+    fn parse(&self, line: &str) -> Result<Row, serde_json::Error> {
+        let mut json = serde_json::Deserializer::from_str(line);
+        let error = match row::read(&mut json, &self.column).and_then(|row| json.end().map(|()| row)) {
+            Ok(row) => return Ok(row),
+            Err(error) => error,
+        };
+        // What Python writes beyond JSON is rare, and reading it takes longer.
+        let mut json = serde_json::Deserializer::from_reader(PythonJson::new(line.as_bytes()));
+        row::read(&mut json, &self.column).and_then(|row| json.end().map(|()| row)).map_err(|_| error)
     }
 }
 
 impl Iterator for Jsonl {
-    type Item = Result<String>;
+    type Item = Result<row::Cell, Fault>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.advance().transpose()
     }
+}
+
+/// The documents of a file of which some rows may lack the column.
+pub(super) fn documents(source: &Source, column: &str) -> Result<impl Iterator<Item = Document> + use<>> {
+    Ok(row::Filled::new(Jsonl::open(source, column)?, source, column))
 }

@@ -1,26 +1,34 @@
-//! Where text comes from: a file, a folder or a glob of files in one of six formats, a dataset on the hub, or the embedded
-//! documents.
+//! Where text comes from: a file, a folder or a glob of files in one of seven formats, a dataset on the hub, or the
+//! embedded documents.
 //!
 //! [`Dataset::open`] looks at names only; [`Dataset::documents`] reads lazily, one document at a time, in memory that
 //! does not grow with the files. A format is told by a file's extension, its compression by its first bytes. The splits
 //! of a repository are those that Python's `datasets` finds. Nothing is tokenized here.
 
 mod hub;
+mod saved;
 mod source;
 
+mod fault;
 mod text;
 
+mod arrow;
 mod csv;
+mod dialect;
 mod json;
 mod jsonl;
 mod parquet;
+mod parquet_limits;
+mod python_json;
 mod row;
 mod txt;
 
-use crate::error::Result;
-use crate::progress::Progress;
+use crate::error::{Error, Result};
+use crate::progress::{Progress, Report};
+use dialect::Dialect;
+use fault::{Document, Fault};
 use serde::{Deserialize, Serialize};
-use source::{Files, Format, Source};
+use source::{Files, Format, Reading, Source};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,11 +48,23 @@ pub struct DatasetOptions {
     pub config: Option<String>,
     /// The branch, tag or commit of a repository on the hub. Default: its main branch.
     pub revision: Option<String>,
+    /// The character between the values of a `.csv` or `.tsv` file. Default: as the dataset's card says, else "," and tab.
+    pub sep: Option<String>,
+    /// How many damaged rows are passed over, each with a warning that names its line, before one is an error. A row
+    /// without a text is not damaged: it is an empty document. Default: 0.
+    pub max_bad_rows: u64,
 }
 
 impl Default for DatasetOptions {
     fn default() -> Self {
-        DatasetOptions { text_column: "text".to_owned(), split: None, config: None, revision: None }
+        DatasetOptions {
+            text_column: "text".to_owned(),
+            split: None,
+            config: None,
+            revision: None,
+            sep: None,
+            max_bad_rows: 0,
+        }
     }
 }
 
@@ -53,6 +73,7 @@ impl Default for DatasetOptions {
 pub struct Dataset {
     path: String,
     text_column: String,
+    max_bad_rows: u64,
     files: Files,
     /// For what is fetched while documents are read.
     progress: Progress,
@@ -62,12 +83,12 @@ impl Dataset {
     /// Finds the files that `path` stands for, without reading their documents.
     ///
     /// `path` is one of
-    /// - a file: `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt` or `.parquet`; each but the last may be
-    ///   compressed with gzip or zstd, with `.gz` or `.zst` after its extension;
+    /// - a file: `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.parquet` or `.arrow`; each but the last two may be
+    ///   compressed with gzip, zstd, bzip2 or xz, with `.gz`, `.zst`, `.bz2` or `.xz` after its extension;
     /// - a folder: all files in it and in its folders that have the format most of them have. Hidden files, cards and
     ///   descriptions (`README.md`, `dataset_info.json`, …) are left out. Of a folder that is laid out like a repository
     ///   (a `README.md` with `configs`, files such as `data/train-00000-of-00002.parquet`) or of which a split is asked
-    ///   for, that split, which is `train` unless another is named;
+    ///   for, that split, which is `train` unless another is named; the same of a folder of Python's `save_to_disk`;
     /// - a glob, such as `data/train-*.parquet` or `data/**/*.jsonl`;
     /// - `demo`: a few documents that are part of the program (a folder of that name is `./demo`).
     ///
@@ -88,7 +109,8 @@ impl Dataset {
     pub fn open_with(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Dataset> {
         let files = source::find(path, options, progress)?;
         let (path, text_column) = (path.to_owned(), options.text_column.clone());
-        Ok(Dataset { path, text_column, files, progress: progress.clone() })
+        let max_bad_rows = options.max_bad_rows;
+        Ok(Dataset { path, text_column, max_bad_rows, files, progress: progress.clone() })
     }
 
     /// The path as it was given.
@@ -128,7 +150,8 @@ impl Dataset {
 
     /// A reader of all documents from the first, file after file.
     ///
-    /// A row whose text is null gives an empty document, so that documents keep the numbers of their rows.
+    /// A row whose text is null, or that does not have the column, gives an empty document, so that documents keep the
+    /// numbers of their rows. A damaged row gives none; see [`DatasetOptions::max_bad_rows`].
     pub fn documents(&self) -> Documents {
         let read = Arc::new(AtomicU64::new(0));
         let sources: Vec<_> =
@@ -142,6 +165,8 @@ impl Dataset {
             sources: sources.into_iter(),
             column: self.text_column.clone(),
             reader: None,
+            max_bad_rows: self.max_bad_rows,
+            bad_rows: 0,
             over: false,
         }
     }
@@ -186,7 +211,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// The documents of one file.
-type Reader = Box<dyn Iterator<Item = Result<String>> + Send>;
+type Reader = Box<dyn Iterator<Item = Document> + Send>;
 
 /// The documents of a [`Dataset`], read one at a time; it ends after the first error.
 ///
@@ -205,10 +230,37 @@ pub struct Documents {
     sources: std::vec::IntoIter<Source>,
     column: String,
     reader: Option<Reader>,
+    max_bad_rows: u64,
+    bad_rows: u64,
     over: bool,
 }
 
 impl Documents {
+    /// How many damaged rows have been passed over.
+    pub fn bad_rows(&self) -> u64 {
+        self.bad_rows
+    }
+
+    /// Passes over a row, or a document that cannot be used, with a warning; after `max_bad_rows` of them it ends.
+    ///
+    /// # Errors
+    /// `error`, where no more may be passed over.
+    pub(crate) fn pass_over(&mut self, error: Error) -> Result<()> {
+        const SHOWN: u64 = 10;
+        if self.bad_rows >= self.max_bad_rows {
+            self.over = true;
+            let hint = error.hint().map(|hint| hint + "; ").unwrap_or_default();
+            let more = if self.max_bad_rows == 0 { "" } else { " after these" };
+            return Err(error.with_hint(format!("{hint}`max_bad_rows` lets such rows be passed over{more}")));
+        }
+        self.bad_rows += 1;
+        if self.bad_rows <= SHOWN {
+            let last = if self.bad_rows == SHOWN { "; further ones are counted only" } else { "" };
+            self.progress.report(Report::Warning(format!("passed over: {error}{last}")));
+        }
+        Ok(())
+    }
+
     /// How much of the files has been read, from 0 to 1. A file that has not been fetched counts as much as another.
     pub fn fraction_read(&self) -> f64 {
         let bytes = self.bytes as f64 * self.files as f64 / self.here.max(1) as f64;
@@ -217,8 +269,14 @@ impl Documents {
 
     fn advance(&mut self) -> Result<Option<String>> {
         loop {
-            if let Some(document) = self.reader.as_mut().and_then(Iterator::next) {
-                return document.map(Some);
+            match self.reader.as_mut().and_then(Iterator::next) {
+                Some(Ok(document)) => return Ok(Some(document.unwrap_or_default())),
+                Some(Err(Fault::Row(error))) => {
+                    self.pass_over(error)?;
+                    continue;
+                }
+                Some(Err(Fault::File(error))) => return Err(error),
+                None => {}
             }
             let Some(source) = self.sources.next() else {
                 return Ok(None);
@@ -265,11 +323,21 @@ impl fmt::Debug for Documents {
 fn read(source: &Source, column: &str) -> Result<Reader> {
     Ok(match source.format {
         Format::Parquet => Box::new(parquet::Parquet::open(source, column)?),
-        Format::Jsonl => Box::new(jsonl::Jsonl::open(source, column)?),
-        Format::Json => Box::new(json::Json::open(source, column)?),
-        Format::Csv => Box::new(csv::Csv::open(source, column, b',')?),
-        Format::Tsv => Box::new(csv::Csv::open(source, column, b'\t')?),
-        Format::Txt => Box::new(txt::Txt::open(source)?),
+        Format::Arrow => Box::new(arrow::Arrow::open(source, column)?),
+        Format::Jsonl => Box::new(jsonl::documents(source, column)?),
+        Format::Json => Box::new(json::documents(source, column)?),
+        Format::Csv | Format::Tsv => {
+            let dialect = match &source.reading {
+                Reading::Separated(dialect) => dialect.as_ref().clone(),
+                _ => Dialect::new(b','),
+            };
+            Box::new(csv::Csv::open(source, column, dialect)?)
+        }
+        Format::Txt => {
+            let sample =
+                if let Reading::Sampled(sample) = source.reading { sample } else { txt::Sample::Line };
+            Box::new(txt::Txt::open(source, sample)?)
+        }
     })
 }
 

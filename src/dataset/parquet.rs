@@ -3,18 +3,21 @@
 //! Plain, dictionary and delta encodings; none, snappy, gzip, zstd, brotli and lz4 compression. A file holds the
 //! memory of one page and one dictionary of this column, no matter how large its row groups are.
 
+use super::fault::{Document, Fault};
+use super::parquet_limits::{Checked, Pages, check_footer};
 use super::source::Source;
-use super::text::compression;
+use super::text::Compression;
 use crate::error::{Error, Result};
 use parquet::basic::{ConvertedType, LogicalType, Repetition};
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{FileReader, SerializedFileReader, SerializedPageReader};
 use parquet::schema::types::Type;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// How many rows are taken out of a page at once.
@@ -23,7 +26,8 @@ const BATCH: usize = 256;
 /// The texts of a Parquet file.
 pub(super) struct Parquet {
     path: PathBuf,
-    file: SerializedFileReader<File>,
+    contents: SerializedFileReader<File>,
+    pages: Arc<Pages>,
     /// The place of the column among the leaves of the schema.
     leaf: usize,
     is_optional: bool,
@@ -46,13 +50,18 @@ impl Parquet {
         let path = source.path.as_path();
         let mut file = File::open(path).map_err(Error::file("open", path))?;
         refuse_compressed(path, &mut file)?;
-        let file = guarded(path, "", || SerializedFileReader::new(file))?;
-        let (leaf, is_optional) = find_column(path, &file, column)?;
-        let groups = 0..file.num_row_groups();
+        let again = file.try_clone().map_err(Error::file("open", path))?;
+        let contents = guarded(path, "", || {
+            check_footer(&file)?;
+            SerializedFileReader::new(file)
+        })?;
+        let (leaf, is_optional) = find_column(path, &contents, column)?;
+        let groups = 0..contents.num_row_groups();
         let batch = Vec::new().into_iter();
         Ok(Parquet {
             path: path.to_owned(),
-            file,
+            contents,
+            pages: Arc::new(Pages(again)),
             leaf,
             is_optional,
             groups,
@@ -63,11 +72,11 @@ impl Parquet {
         })
     }
 
-    fn advance(&mut self) -> Result<Option<String>> {
+    fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
         loop {
             if let Some(value) = self.batch.next() {
                 self.row += 1;
-                return self.text(value).map(Some);
+                return self.text(value).map(Some).map_err(Fault::Row);
             }
             match self.group.take() {
                 Some(group) if group.left > 0 => self.read_batch(group)?,
@@ -84,10 +93,8 @@ impl Parquet {
         }
     }
 
-    fn text(&self, value: Option<ByteArray>) -> Result<String> {
-        let Some(value) = value else {
-            return Ok(String::new()); // null: an empty document keeps the numbers of the rows after it
-        };
+    fn text(&self, value: Option<ByteArray>) -> Result<Option<String>> {
+        let Some(value) = value else { return Ok(None) };
         let text = std::str::from_utf8(value.data()).map_err(|error| {
             let message =
                 format!("expected text in UTF-8, got other bytes after byte {}", error.valid_up_to());
@@ -98,13 +105,22 @@ impl Parquet {
                 "write the file again from valid strings",
             )
         })?;
-        Ok(text.to_owned())
+        Ok(Some(text.to_owned()))
     }
 
     fn open_group(&self, number: usize) -> Result<Group> {
         let at = format!("row group {number}");
-        let column =
-            guarded(&self.path, &at, || self.file.get_row_group(number)?.get_column_reader(self.leaf))?;
+        let (pages, leaf, is_optional) = (self.pages.clone(), self.leaf, self.is_optional);
+        let group = self.contents.metadata().row_groups().get(number);
+        let column = guarded(&self.path, &at, || {
+            let gone = || ParquetError::EOF("there is no such group".to_owned());
+            let group = group.ok_or_else(gone)?;
+            let column = group.columns().get(leaf).ok_or_else(gone)?;
+            let rows = usize::try_from(group.num_rows())?;
+            let pages = SerializedPageReader::new(pages, column, rows, None)?;
+            let checked = Checked { pages, is_optional };
+            Ok(get_column_reader(group.schema_descr().column(leaf), Box::new(checked)))
+        })?;
         let ColumnReader::ByteArrayColumnReader(column) = column else {
             return Err(malformed(
                 &self.path,
@@ -113,7 +129,7 @@ impl Parquet {
                 AGAIN,
             ));
         };
-        let rows = self.file.metadata().row_groups().get(number).map_or(0, |group| group.num_rows());
+        let rows = group.map_or(0, |group| group.num_rows());
         let rows = u64::try_from(rows).map_err(|_| {
             malformed(&self.path, at, format!("expected a number of rows, got {rows}"), AGAIN)
         })?;
@@ -146,7 +162,7 @@ impl Parquet {
 }
 
 impl Iterator for Parquet {
-    type Item = Result<String>;
+    type Item = Document;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.advance().transpose()
@@ -177,13 +193,13 @@ fn guarded<T>(path: &Path, at: &str, call: impl FnOnce() -> Result<T, ParquetErr
 
 fn refuse_compressed(path: &Path, file: &mut File) -> Result<()> {
     let mut head = Vec::new();
-    file.by_ref().take(4).read_to_end(&mut head).map_err(Error::file("read", path))?;
+    file.by_ref().take(Compression::HEAD).read_to_end(&mut head).map_err(Error::file("read", path))?;
     file.rewind().map_err(Error::file("read", path))?;
-    match compression(&head) {
+    match Compression::of(&head) {
         None => Ok(()),
         Some(kind) => {
             let message = format!("expected a Parquet file, got one compressed with {kind}");
-            let unpack = if kind == "gzip" { "gunzip" } else { "unzstd" };
+            let unpack = kind.unpack();
             let hint = format!("decompress it first, with `{unpack}`: Parquet compresses its columns itself");
             Err(malformed(path, String::new(), message, &hint))
         }

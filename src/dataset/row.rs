@@ -1,14 +1,19 @@
-//! One object of a JSON file: the text is taken from its column, everything else is skipped without being kept.
+//! One object of a JSON file: the text is taken from its column, everything else is skipped without being kept. A row need
+//! not have the column; a file of which no row has it is an error.
 
+use super::fault::{Document, Fault};
+use super::source::Source;
 use crate::error::{Error, Result};
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::collections::VecDeque;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a row has in the column of the text.
 pub(super) enum Row {
     Text(String),
+    Null,
     /// A value of another kind than a string.
     NotText(&'static str),
     /// The names of the columns that the row has instead.
@@ -22,8 +27,7 @@ pub(super) fn read<'de, D: Deserializer<'de>>(json: D, column: &str) -> std::res
     Ok(match (Shallow { column: Some(column) }).deserialize(json)? {
         Value::Row(Ok(cell)) => match *cell {
             Value::Text(text) => Row::Text(text),
-            // Null: an empty document keeps the numbers of the rows after it.
-            Value::Other("null") => Row::Text(String::new()),
+            Value::Other("null") => Row::Null,
             Value::Other(kind) => Row::NotText(kind),
             Value::Row(_) => Row::NotText("an object"),
         },
@@ -34,8 +38,8 @@ pub(super) fn read<'de, D: Deserializer<'de>>(json: D, column: &str) -> std::res
 }
 
 impl Row {
-    /// The text, or the error of the row at `at`.
-    pub(super) fn into_text(self, path: &Path, at: &str, column: &str) -> Result<String> {
+    /// What is in the column, or the error of the row at `at`.
+    pub(super) fn into_cell(self, path: &Path, at: &str, column: &str) -> Result<Cell> {
         let malformed = |message: String, hint: &str| Error::Malformed {
             path: path.to_owned(),
             at: at.to_owned(),
@@ -43,21 +47,13 @@ impl Row {
             hint: Some(hint.to_owned()),
         };
         Err(match self {
-            Row::Text(text) => return Ok(text),
+            Row::Text(text) => return Ok(Cell::Text(text)),
+            Row::Null => return Ok(Cell::Null),
+            Row::Missing(known) => return Ok(Cell::Missing { at: at.to_owned(), known }),
             Row::NotText(kind) => malformed(
                 format!("column `{column}`: expected a string, got {kind}"),
                 "set `text_column` to the column that holds the text",
             ),
-            Row::Missing(known) if known.is_empty() => malformed(
-                format!("expected an object with a column `{column}`, got one without columns"),
-                "take the empty object out of the file",
-            ),
-            Row::Missing(known) => Error::Unknown {
-                kind: "column",
-                name: column.to_owned(),
-                place: format!("`{}`, {at}", path.display()),
-                known,
-            },
             Row::NotObject("an array") => malformed(
                 format!("expected an object with a column `{column}`, got an array"),
                 "a file that is one array of objects is named .json, not .jsonl",
@@ -67,6 +63,99 @@ impl Row {
                 "a file of plain text, one document per line, is named .txt",
             ),
         })
+    }
+}
+
+/// What an object has in the column of the text.
+pub(super) enum Cell {
+    Text(String),
+    Null,
+    /// Nothing: the row, and the columns that it has.
+    Missing {
+        at: String,
+        known: Vec<String>,
+    },
+}
+
+/// How many rows without the column may come before the first one that has it.
+const LOOK_AHEAD: usize = 100_000;
+
+/// The documents of rows of which some may lack the column. Whether any has it is known before the first of these is given.
+pub(super) struct Filled<R> {
+    rows: R,
+    path: PathBuf,
+    column: String,
+    /// Whether a row had the column.
+    has_column: bool,
+    /// What was read ahead.
+    waiting: VecDeque<Document>,
+}
+
+impl<R: Iterator<Item = Result<Cell, Fault>>> Filled<R> {
+    pub(super) fn new(rows: R, source: &Source, column: &str) -> Self {
+        let (path, column) = (source.path.clone(), column.to_owned());
+        Filled { rows, path, column, has_column: false, waiting: VecDeque::new() }
+    }
+
+    /// Reads on, after a row without the column, to one that has it.
+    fn look_ahead(&mut self, at: &str, known: Vec<String>) -> Document {
+        while !self.has_column && self.waiting.len() < LOOK_AHEAD {
+            match self.rows.next() {
+                Some(Ok(Cell::Missing { .. })) => self.waiting.push_back(Ok(None)),
+                Some(Ok(cell)) => {
+                    self.has_column = true;
+                    self.waiting.push_back(Ok(cell.into_text()));
+                }
+                Some(Err(fault @ Fault::Row(_))) => self.waiting.push_back(Err(fault)),
+                Some(Err(fault)) => return Err(fault),
+                None => break,
+            }
+        }
+        if self.has_column { Ok(None) } else { Err(Fault::File(self.unknown(at, known))) }
+    }
+
+    fn unknown(&self, at: &str, known: Vec<String>) -> Error {
+        let place = format!("`{}`, {at}", self.path.display());
+        if known.is_empty() {
+            let message =
+                format!("expected an object with a column `{}`, got one without columns", self.column);
+            let hint = Some("take the empty objects out of the file".to_owned());
+            return Error::Malformed { path: self.path.clone(), at: at.to_owned(), message, hint };
+        }
+        Error::Unknown { kind: "column", name: self.column.clone(), place, known }
+    }
+}
+
+impl<R: Iterator<Item = Result<Cell, Fault>>> Iterator for Filled<R> {
+    type Item = Document;
+
+    fn next(&mut self) -> Option<Document> {
+        if let Some(document) = self.waiting.pop_front() {
+            return Some(document);
+        }
+        match self.rows.next()? {
+            Ok(Cell::Missing { at, known }) if !self.has_column => {
+                let document = self.look_ahead(&at, known);
+                if document.is_err() {
+                    self.waiting.clear();
+                }
+                Some(document)
+            }
+            Ok(cell) => {
+                self.has_column = true;
+                Some(Ok(cell.into_text()))
+            }
+            Err(fault) => Some(Err(fault)),
+        }
+    }
+}
+
+impl Cell {
+    fn into_text(self) -> Option<String> {
+        match self {
+            Cell::Text(text) => Some(text),
+            Cell::Null | Cell::Missing { .. } => None,
+        }
     }
 }
 

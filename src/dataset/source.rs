@@ -1,11 +1,15 @@
 //! Which files a path stands for, and the format of each: one file, a folder, a glob, or the embedded documents.
 
 use super::DatasetOptions;
+use super::dialect::Dialect;
 use super::hub::{self, Found};
+use super::saved;
+use super::txt::Sample;
 use crate::error::{Error, Result, did_you_mean};
 use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::repo::Repo;
+use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
@@ -18,6 +22,7 @@ use std::sync::atomic::AtomicU64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Parquet,
+    Arrow,
     Jsonl,
     Json,
     Csv,
@@ -27,10 +32,10 @@ pub(super) enum Format {
 
 impl Format {
     /// All formats; where a folder has as many files of one as of another, the earlier one is read.
-    pub(super) const ALL: [Format; 6] =
-        [Format::Parquet, Format::Jsonl, Format::Json, Format::Csv, Format::Tsv, Format::Txt];
+    pub(super) const ALL: [Format; 7] =
+        [Format::Parquet, Format::Arrow, Format::Jsonl, Format::Json, Format::Csv, Format::Tsv, Format::Txt];
 
-    const EXTENSIONS: [(&str, Format); 7] = [
+    const EXTENSIONS: [(&str, Format); 8] = [
         ("jsonl", Format::Jsonl),
         ("ndjson", Format::Jsonl),
         ("json", Format::Json),
@@ -38,6 +43,7 @@ impl Format {
         ("tsv", Format::Tsv),
         ("txt", Format::Txt),
         ("parquet", Format::Parquet),
+        ("arrow", Format::Arrow),
     ];
 
     fn of(path: &Path) -> Option<Format> {
@@ -50,6 +56,7 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Format::Parquet => "parquet",
+            Format::Arrow => "arrow",
             Format::Jsonl => "jsonl",
             Format::Json => "json",
             Format::Csv => "csv",
@@ -62,8 +69,8 @@ impl fmt::Display for Format {
 /// The extension in lower case, without that of a compression: `jsonl` of `docs.jsonl.gz`.
 fn extension(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_string_lossy().to_lowercase();
-    let name =
-        [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    let packed = [".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz"];
+    let name = packed.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
     name.rsplit_once('.').map(|(_, extension)| extension.to_owned())
 }
 
@@ -81,6 +88,22 @@ pub(super) struct Source {
     pub(super) embedded: Option<&'static [u8]>,
     /// How many bytes have been read so far; the documents that are being read share it.
     pub(super) read: Arc<AtomicU64>,
+    /// How the file is read, where a card or the options say something.
+    pub(super) reading: Reading,
+}
+
+/// How a file is read.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Reading {
+    /// As is usual for its format.
+    #[default]
+    Usual,
+    /// As separated values.
+    Separated(Arc<Dialect>),
+    /// As text of which this is a document.
+    Sampled(Sample),
+    /// As an object of JSON that has the rows under this key.
+    Field(String),
 }
 
 impl Source {
@@ -90,7 +113,31 @@ impl Source {
             None if is_parquet(&path)? => Format::Parquet,
             None => return Err(unknown_format(&path)),
         };
-        Ok(Source { path, format, bytes, repo: None, embedded: None, read: Arc::default() })
+        let (read, reading) = (Arc::default(), Reading::Usual);
+        Ok(Source { path, format, bytes, repo: None, embedded: None, read, reading })
+    }
+
+    /// The same, read as the card and the options say.
+    fn told(self, told: &Map<String, Value>, sep: Option<&str>, dataset: &str) -> Result<Source> {
+        let place = format!("the card of dataset `{dataset}`");
+        let reading = match self.format {
+            Format::Csv | Format::Tsv => {
+                let usual = if self.format == Format::Tsv { b'\t' } else { b',' };
+                let mut dialect = Dialect::new(usual).with(told, &place)?;
+                if let Some(sep) = sep {
+                    let told = Map::from_iter([("sep".to_owned(), Value::from(sep))]);
+                    dialect = dialect.with(&told, "the options")?;
+                }
+                Reading::Separated(Arc::new(dialect))
+            }
+            Format::Txt => Reading::Sampled(Sample::told(told, &place)?),
+            Format::Json => match told.get("field").and_then(Value::as_str) {
+                Some(field) => Reading::Field(field.to_owned()),
+                None => Reading::Usual,
+            },
+            Format::Jsonl | Format::Parquet | Format::Arrow => Reading::Usual,
+        };
+        Ok(Source { reading, ..self })
     }
 
     /// The same file on this machine.
@@ -110,10 +157,19 @@ pub(super) struct Files {
     pub(super) revision: Option<String>,
     pub(super) config: Option<String>,
     pub(super) split: Option<String>,
+    /// What a card tells the reader of the files.
+    pub(super) told: Map<String, Value>,
 }
 
 /// The files that `path` stands for, in the order in which they are read.
 pub(super) fn find(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
+    let files = find_untold(path, options, progress)?;
+    let told = |source: Source| source.told(&files.told, options.sep.as_deref(), path);
+    let sources = files.sources.into_iter().map(told).collect::<Result<_>>()?;
+    Ok(Files { sources, ..files })
+}
+
+fn find_untold(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
     if path == "demo" {
         check_plain(path, options)?;
         let bytes = crate::demo::DOCS;
@@ -124,6 +180,7 @@ pub(super) fn find(path: &str, options: &DatasetOptions, progress: &Progress) ->
             repo: None,
             embedded: Some(bytes),
             read: Arc::default(),
+            reading: Reading::Usual,
         };
         return Ok(Files { sources: vec![source], ..Files::default() });
     }
@@ -168,17 +225,22 @@ fn check_local(path: &str, options: &DatasetOptions) -> Result<()> {
 fn in_folder_or_repo(folder: &Path, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
     check_local(&folder.to_string_lossy(), options)?;
     let repo = Repo::local(folder);
-    if options.split.is_none() && options.config.is_none() && !hub::is_laid_out(&repo, progress)? {
-        return Ok(Files { sources: in_folder(folder)?, ..Files::default() });
-    }
-    let (_, found) = hub::find(repo, options, None, progress)?;
     let source = |name: &String| {
         let path = folder.join(name);
         let bytes = fs::metadata(&path).map_err(Error::file("open", &path))?.len();
         Source::of(path, bytes)
     };
+    if let Some(found) = saved::find(&repo, options, progress)? {
+        let sources = found.names.iter().map(source).collect::<Result<_>>()?;
+        return Ok(Files { sources, split: Some(found.split), ..Files::default() });
+    }
+    if options.split.is_none() && options.config.is_none() && !hub::is_laid_out(&repo, progress)? {
+        return Ok(Files { sources: in_folder(folder)?, ..Files::default() });
+    }
+    let (_, found) = hub::find(repo, options, None, progress)?;
     let sources = found.names.iter().map(source).collect::<Result<_>>()?;
-    Ok(Files { sources, revision: None, config: found.config, split: Some(found.split) })
+    let Found { config, split, told, .. } = found;
+    Ok(Files { sources, revision: None, config, split: Some(split), told })
 }
 
 /// The files of a repository on the hub. Nothing but its card is fetched before it is read.
@@ -189,14 +251,19 @@ fn on_hub(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<F
     let converted = || open_repo(path, Some(CONVERTED), progress);
     let converted: Option<&dyn Fn() -> Result<Repo>> =
         if options.revision.is_none() { Some(&converted) } else { None };
-    let (repo, Found { names, config, split }) = hub::find(repo, options, converted, progress)?;
+    let (repo, Found { names, config, split, told }) = match saved::find(&repo, options, progress)? {
+        Some(found) => (repo, found),
+        None => hub::find(repo, options, converted, progress)?,
+    };
     let source = |name: String| {
         let path = PathBuf::from(name);
         let format = Format::of(&path).ok_or_else(|| unknown_format(&path))?;
-        Ok(Source { path, format, bytes: 0, repo: Some(repo.clone()), embedded: None, read: Arc::default() })
+        let (repo, read, reading) = (Some(repo.clone()), Arc::default(), Reading::Usual);
+        Ok(Source { path, format, bytes: 0, repo, embedded: None, read, reading })
     };
     let sources = names.into_iter().map(source).collect::<Result<_>>()?;
-    Ok(Files { sources, revision: repo.revision().map(str::to_owned), config, split: Some(split) })
+    let revision = repo.revision().map(str::to_owned);
+    Ok(Files { sources, revision, config, split: Some(split), told })
 }
 
 /// A dataset's repository on the hub. A name that reads like that of a file is a path with a mistake in it.
@@ -218,8 +285,8 @@ fn in_folder(folder: &Path) -> Result<Vec<Source>> {
     let total = files.len();
     let mut sources = Vec::new();
     for (path, bytes) in files {
-        if let Some(format) = Format::of(&path) {
-            sources.push(Source { path, format, bytes, repo: None, embedded: None, read: Arc::default() });
+        if Format::of(&path).is_some() {
+            sources.push(Source::of(path, bytes)?);
         }
     }
     let most = most_common_format(sources.iter().map(|source| source.format));
@@ -356,6 +423,12 @@ fn is_parquet(path: &Path) -> Result<bool> {
 }
 
 fn unknown_format(path: &Path) -> Error {
+    const PACKED: [&str; 10] = ["zip", "tar", "tgz", "7z", "rar", "lz4", "lzma", "br", "z", "lz"];
+    if let Some(packed) = PACKED.into_iter().find(|end| extension(path).as_deref() == Some(end)) {
+        let what = format!("dataset `{}`", path.display());
+        let error = Error::invalid(what, extensions(), format!("a file that is packed as .{packed}"));
+        return error.with_hint("unpack it first; .gz, .zst, .bz2 and .xz are read as they are");
+    }
     let Some(extension) = extension(path) else {
         return Error::invalid(
             format!("dataset `{}`", path.display()),

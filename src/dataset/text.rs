@@ -1,9 +1,10 @@
 //! The bytes of a text file as a stream: decompressed, without a byte order mark, with the place that has been reached.
 //!
 //! Compression is told by the first bytes, whatever the file is called: gzip with any number of members, zstd with any
-//! number of frames. One record of a file may take [`LONGEST`] bytes, so that a file without line ends, or a small one
-//! that unpacks to a huge one, ends in an error rather than in all memory taken.
+//! number of frames, bzip2 and xz with any number of streams. One record of a file may take [`LONGEST`] bytes, so that a
+//! file without line ends, or a small one that unpacks to a huge one, ends in an error rather than in all memory taken.
 
+use super::fault::Fault;
 use super::source::Source;
 use crate::error::{Error, Result};
 use std::fs::File;
@@ -46,7 +47,7 @@ impl Text {
 
     fn new(path: &Path, bytes: Bytes, longest: u64) -> Result<Text> {
         let failed = |error| failed(path, "line 1".to_owned(), longest, error);
-        let (head, bytes) = decompressed(bytes).and_then(peek).map_err(failed)?;
+        let (head, bytes) = peek(decompressed(path, bytes, failed)?).map_err(failed)?;
         let bytes = match head.as_slice() {
             [0xef, 0xbb, 0xbf, rest @ ..] => Box::new(Cursor::new(rest.to_vec()).chain(bytes)),
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
@@ -79,16 +80,49 @@ impl Text {
         format!("line {}, column {}", self.line, self.column)
     }
 
-    /// Reads a line without its end, `\n` or `\r\n`, into `line`; false at the end of the file.
-    pub(super) fn read_line(&mut self, line: &mut Vec<u8>) -> Result<bool> {
+    /// Passes over the rest of the line, however long it is; false at the end of the file.
+    pub(super) fn skip_line(&mut self) -> Result<bool> {
+        loop {
+            self.left = self.longest;
+            let at = self.at();
+            let chunk = self.fill_buf();
+            let (found, amount) = match chunk {
+                Ok([]) => return Ok(false),
+                Ok(bytes) => match bytes.iter().position(|byte| *byte == b'\n') {
+                    Some(end) => (true, end + 1),
+                    None => (false, bytes.len()),
+                },
+                Err(error) => return Err(self.failed(at, error)),
+            };
+            self.consume(amount);
+            if found {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Reads a line without its end, `\n` or `\r\n`, into `line`; false at the end of the file. A line that is too long is
+    /// passed over, and the next one can be read.
+    pub(super) fn read_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Fault> {
         self.begin();
         line.clear();
-        let read = self.read_until(b'\n', line);
-        read.map_err(|error| self.failed(self.at(), error))?;
-        let found = !line.is_empty();
-        line.pop_if(|byte| *byte == b'\n');
-        line.pop_if(|byte| *byte == b'\r');
-        Ok(found)
+        let error = match self.read_until(b'\n', line) {
+            Ok(_) => {
+                let found = !line.is_empty();
+                line.pop_if(|byte| *byte == b'\n');
+                line.pop_if(|byte| *byte == b'\r');
+                return Ok(found);
+            }
+            Err(error) => error,
+        };
+        let is_too_long = is_too_long(&error);
+        let error = self.failed(self.at(), error);
+        if is_too_long {
+            *line = Vec::new();
+            self.skip_line()?;
+            return Err(Fault::Row(error));
+        }
+        Err(Fault::File(error))
     }
 
     /// The next byte that is not white space, which stays to be read.
@@ -168,14 +202,18 @@ impl BufRead for Text {
 #[error("the record is too long")]
 struct TooLong;
 
+fn is_too_long(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<TooLong>())
+}
+
 fn failed(path: &Path, at: String, longest: u64, error: io::Error) -> Error {
     if error.raw_os_error().is_some() {
         return Error::file("read", path)(error);
     }
-    let (message, hint) = if error.get_ref().is_some_and(|inner| inner.is::<TooLong>()) {
+    let (message, hint) = if is_too_long(&error) {
         let message = format!("expected a document of at most {longest} bytes, got a longer one");
         (message, "check that the file has its line ends and quotes, or split the document")
-    } else if error.kind() == io::ErrorKind::UnexpectedEof {
+    } else if error.kind() == io::ErrorKind::UnexpectedEof || error.to_string().contains("premature eof") {
         ("the compressed data end too early".to_owned(), "the file was cut off: download it again")
     } else {
         (format!("the compressed data are damaged ({error})"), "download the file again")
@@ -183,14 +221,71 @@ fn failed(path: &Path, at: String, longest: u64, error: io::Error) -> Error {
     Error::Malformed { path: path.to_owned(), at, message, hint: Some(hint.to_owned()) }
 }
 
-/// The compression that a file with these first bytes has.
-pub(super) fn compression(head: &[u8]) -> Option<&'static str> {
-    match head {
-        [0x1f, 0x8b, ..] => Some("gzip"),
-        // A frame, or one to be skipped as some compressors write it first.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some("zstd"),
-        _ => None,
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    Gzip,
+    Zstd,
+    Bzip2,
+    Xz,
+    /// One of several files, or in a way that is not read.
+    Other(&'static str),
+}
+
+impl Compression {
+    /// How many of the first bytes tell it.
+    pub(super) const HEAD: u64 = 10;
+
+    /// The compression of a file with these first bytes.
+    pub(super) fn of(head: &[u8]) -> Option<Compression> {
+        Some(match head {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            // A frame, or one to be skipped as some compressors write it first.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+            // With the block after it, or with none: a text can begin with BZh as well.
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
+            | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Compression::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0x00, ..] => Compression::Xz,
+            [b'P', b'K', 3, 4, ..] => Compression::Other("zip"),
+            [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => Compression::Other("7z"),
+            [b'R', b'a', b'r', b'!', 0x1a, 0x07, ..] => Compression::Other("rar"),
+            [0x04, 0x22, 0x4d, 0x18, ..] => Compression::Other("lz4"),
+            _ => return None,
+        })
     }
+
+    /// The program that unpacks it.
+    pub(super) fn unpack(self) -> &'static str {
+        match self {
+            Compression::Gzip => "gunzip",
+            Compression::Zstd => "unzstd",
+            Compression::Bzip2 => "bunzip2",
+            Compression::Xz => "unxz",
+            Compression::Other("zip") => "unzip",
+            Compression::Other("lz4") => "unlz4",
+            Compression::Other(_) => "its own program",
+        }
+    }
+}
+
+impl std::fmt::Display for Compression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+            Compression::Bzip2 => "bzip2",
+            Compression::Xz => "xz",
+            Compression::Other(name) => name,
+        })
+    }
+}
+
+/// The error about a file that is packed in a way that is not read.
+pub(super) fn not_unpacked(path: &Path, compression: Compression) -> Error {
+    Error::malformed(path, format!("packed with {compression}, which is not read")).with_hint(format!(
+        "unpack it first, with `{}`; gzip (.gz), zstd (.zst), bzip2 (.bz2) and xz (.xz) are read as they are",
+        compression.unpack()
+    ))
 }
 
 /// Bytes of which it is known how many have been read.
@@ -218,25 +313,35 @@ impl BufRead for Counted {
     }
 }
 
-fn decompressed(bytes: Bytes) -> io::Result<Bytes> {
-    let (head, rest) = peek(bytes)?;
+/// The most memory that unpacking xz may take, 256 MiB: `xz -9` needs 65.
+const XZ_MEMORY: u64 = 256 << 20;
+
+/// The unpacked bytes of a file, by what the first ones say.
+fn decompressed(path: &Path, bytes: Bytes, failed: impl Fn(io::Error) -> Error) -> Result<Bytes> {
+    let (head, rest) = peek(bytes).map_err(&failed)?;
     let bytes = Cursor::new(head.clone()).chain(rest);
-    Ok(match compression(&head) {
-        Some("gzip") => {
-            Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(bytes)))
+    let decoder: Box<dyn Read + Send> = match Compression::of(&head) {
+        None => return Ok(Box::new(bytes)),
+        Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
+        Some(Compression::Zstd) => {
+            Box::new(zstd::stream::read::Decoder::with_buffer(bytes).map_err(&failed)?)
         }
-        Some(_) => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(bytes)?;
-            Box::new(BufReader::with_capacity(BUFFER, decoder))
+        Some(Compression::Bzip2) => Box::new(bzip2::bufread::MultiBzDecoder::new(bytes)),
+        Some(Compression::Xz) => {
+            let concatenated = liblzma::stream::CONCATENATED;
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, concatenated);
+            let stream = stream.map_err(|error| failed(error.into()))?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(bytes, stream))
         }
-        None => Box::new(bytes),
-    })
+        Some(other) => return Err(not_unpacked(path, other)),
+    };
+    Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))
 }
 
-/// The first four bytes, and those after them.
+/// The first bytes, and those after them.
 fn peek(mut bytes: Bytes) -> io::Result<(Vec<u8>, Bytes)> {
     let mut head = Vec::new();
-    bytes.by_ref().take(4).read_to_end(&mut head)?;
+    bytes.by_ref().take(Compression::HEAD).read_to_end(&mut head)?;
     Ok((head, bytes))
 }
 
@@ -262,13 +367,15 @@ mod tests {
 
     #[test]
     fn a_record_has_an_end() {
-        let mut text = text(b"short\nlonger than ten bytes\n", 10);
+        let mut text = text(b"short\nlonger than ten bytes, twice as long and more\nlast\n", 10);
         let mut line = Vec::new();
         assert!(text.read_line(&mut line).is_ok());
-        let error = text.read_line(&mut line).expect_err("a long line");
+        let Err(Fault::Row(error)) = text.read_line(&mut line) else { panic!("a long line") };
         assert_eq!(
             error.to_string(),
             "`x.txt`, line 2: expected a document of at most 10 bytes, got a longer one"
         );
+        assert!(text.read_line(&mut line).expect("the next line") && line == b"last");
+        assert_eq!(text.at(), "line 3");
     }
 }

@@ -103,6 +103,7 @@ pub fn create_feature_dataset(
     let summary = ExtractSummary {
         documents: counts.documents,
         documents_skipped: counts.documents_skipped,
+        bad_rows: counts.bad_rows,
         records: counts.records,
         tokens: counts.tokens,
         prepend_bos: contexts.prepend_bos,
@@ -168,8 +169,8 @@ fn dataset_of(dataset: Option<&Dataset>, options: &ExtractOptions, progress: &Pr
         None => Dataset::open_with(dataset_path, &options.of_dataset(), progress)?,
         Some(dataset) => {
             if !dataset_path.is_empty() || options.of_dataset() != DatasetOptions::default() {
-                let message = "`dataset_path`, `text_column`, `split`, `config` and `dataset_revision` say nothing \
-                               about a dataset that is open already";
+                let message = "`dataset_path`, `text_column`, `split`, `config`, `dataset_revision`, `sep` and \
+                               `max_bad_rows` say nothing about a dataset that is open already";
                 return Err(Error::mismatch(message, "give them to open_dataset, or `dataset_path` alone"));
             }
             dataset.clone()

@@ -24,6 +24,11 @@ pub struct ExtractOptions {
     pub config: Option<String>,
     /// The branch, tag or commit of a dataset on the hub. Default: its main branch.
     pub dataset_revision: Option<String>,
+    /// The character between the values of a `.csv` or `.tsv` file. Default: as the dataset's card says, else "," and tab.
+    pub sep: Option<String>,
+    /// How many damaged rows are passed over, each with a warning that names its line, before one is an error. A row
+    /// without a text is not damaged: it is an empty document. Default: 0.
+    pub max_bad_rows: u64,
     /// The file to write, JSON lines. No default.
     pub output_path: String,
     /// The most documents to take. Default: all.
@@ -77,6 +82,8 @@ impl Default for ExtractOptions {
             split: None,
             config: None,
             dataset_revision: None,
+            sep: None,
+            max_bad_rows: 0,
             output_path: String::new(),
             max_examples: None,
             activation_threshold: 0.0,
@@ -98,6 +105,8 @@ pub(super) struct Contexts {
     pub(super) prepend_bos: bool,
     /// The BOS of the model, if it has one.
     pub(super) bos: Option<u32>,
+    /// The number of tokens that the model's embedding has.
+    pub(super) d_vocab: usize,
     pub(super) long_documents: LongDocuments,
     pub(super) packing: Packing,
 }
@@ -110,6 +119,8 @@ impl ExtractOptions {
             split: self.split.clone(),
             config: self.config.clone(),
             revision: self.dataset_revision.clone(),
+            sep: self.sep.clone(),
+            max_bad_rows: self.max_bad_rows,
         }
     }
 
@@ -148,6 +159,7 @@ impl ExtractOptions {
             return Err(Error::invalid("`context_size`", least, context));
         }
         let (long_documents, packing) = (self.long_documents, self.packing);
-        Ok(Contexts { context_size: context, prepend_bos, bos, long_documents, packing })
+        let d_vocab = model.cfg().d_vocab;
+        Ok(Contexts { context_size: context, prepend_bos, bos, d_vocab, long_documents, packing })
     }
 }

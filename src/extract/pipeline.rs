@@ -34,6 +34,7 @@ const STEP: Duration = Duration::from_millis(50);
 pub(super) struct Counts {
     pub(super) documents: u64,
     pub(super) documents_skipped: u64,
+    pub(super) bad_rows: u64,
     pub(super) records: u64,
     pub(super) tokens: u64,
     pub(super) tokens_behind_bos: u64,
@@ -81,6 +82,7 @@ struct Batch {
     /// What had been read when the batch was full.
     documents_read: u64,
     documents_skipped: u64,
+    bad_rows: u64,
     fraction: f64,
     /// Whether all documents have been read.
     is_last: bool,
@@ -192,6 +194,7 @@ fn send(
 impl Counts {
     fn add(&mut self, batch: &Batch) {
         (self.documents, self.documents_skipped) = (batch.documents_read, batch.documents_skipped);
+        self.bad_rows = batch.bad_rows;
         for record in &batch.records {
             self.records += 1;
             self.tokens += record.tokens.len() as u64;
@@ -250,20 +253,27 @@ fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
         // Whether anybody still listens is all that matters of a send.
         let send = |batch: &mut Batch, fraction: f64, is_last: bool| {
             let share = max_examples.map_or(0.0, |most| batch.documents_read as f64 / most as f64);
-            let (documents_read, documents_skipped) = (batch.documents_read, batch.documents_skipped);
-            let next =
-                Batch { number: batch.number + 1, documents_read, documents_skipped, ..Default::default() };
+            let Batch { number, documents_read, documents_skipped, bad_rows, .. } = *batch;
+            let counts = Batch { documents_read, documents_skipped, bad_rows, ..Default::default() };
+            let next = Batch { number: number + 1, ..counts };
             let full = std::mem::replace(batch, next);
             sender.send(Ok(Batch { fraction: fraction.max(share), is_last, ..full })).is_ok()
         };
         while max_examples.is_none_or(|most| batch.documents_read < most) {
-            let records = match documents.next() {
+            let text = match documents.next() {
                 None => break,
-                Some(text) => match text.and_then(|text| windows.cut(&text)) {
-                    Ok(records) => records,
+                Some(Ok(text)) => text,
+                Some(Err(error)) => return drop(sender.send(Err(error))),
+            };
+            let records = match windows.cut(&text) {
+                Ok(records) => records,
+                // A document that cannot be used costs what a damaged row does.
+                Err(error) => match documents.pass_over(of_document(batch.documents_read, error)) {
+                    Ok(()) => continue,
                     Err(error) => return drop(sender.send(Err(error))),
                 },
             };
+            batch.bad_rows = documents.bad_rows();
             batch.documents_skipped += u64::from(records.is_none());
             for record in records.into_iter().flatten() {
                 let is_full = batch.records.len() == batch_size
@@ -277,7 +287,14 @@ fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
             }
             batch.documents_read += 1;
         }
+        batch.bad_rows = documents.bad_rows();
         send(&mut batch, 1.0, true);
     });
     Ok(receiver)
+}
+
+/// The error of a document, with its number.
+fn of_document(number: u64, error: Error) -> Error {
+    let hint = error.hint().unwrap_or_default();
+    Error::mismatch(format!("document {number}: {error}"), hint)
 }

@@ -17,6 +17,9 @@ pub struct ExtractSummary {
     pub documents: u64,
     /// Of those, documents without tokens, which gave no record.
     pub documents_skipped: u64,
+    /// Damaged rows that were passed over; they are not among the documents.
+    #[serde(default)]
+    pub bad_rows: u64,
     /// Records written.
     pub records: u64,
     /// Tokens run, BOS included.
@@ -44,6 +47,9 @@ impl std::fmt::Display for ExtractSummary {
         write!(f, "documents      {}", self.documents)?;
         if self.documents_skipped > 0 {
             write!(f, " ({} without tokens, skipped)", self.documents_skipped)?;
+        }
+        if self.bad_rows > 0 {
+            write!(f, "\nbad rows       {} (passed over)", self.bad_rows)?;
         }
         if self.records != self.documents - self.documents_skipped {
             write!(f, "\nrecords        {}", self.records)?;
@@ -76,6 +82,7 @@ pub(super) fn meta(run: &Run, summary: &ExtractSummary) -> Result<Vec<u8>> {
     let counts = json!({
         "documents": summary.documents,
         "documents_skipped": summary.documents_skipped,
+        "bad_rows": summary.bad_rows,
         "records": summary.records,
         "tokens": summary.tokens,
         "features_seen": summary.features_seen,

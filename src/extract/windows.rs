@@ -3,7 +3,7 @@
 use super::bos::Bos;
 use super::options::{Contexts, LongDocuments, Packing};
 use super::record::FeatureRecord;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Encoding, Tokenizer, char_offsets};
 
 /// Cuts documents into contexts, one document after the other.
@@ -25,6 +25,17 @@ impl Windows {
         let document = Document { text, encoding: self.tokenizer.encode(text)? };
         if document.encoding.ids.is_empty() {
             return Ok(None);
+        }
+        let d_vocab = self.contexts.d_vocab;
+        if let Some(id) = document.encoding.ids.iter().find(|id| **id as usize >= d_vocab) {
+            let token = self.tokenizer.text_of(*id)?;
+            let message = format!(
+                "the text has the token `{token}`, whose id {id} is beyond the model's embedding of {d_vocab} tokens"
+            );
+            return Err(Error::mismatch(
+                message,
+                "the tokenizer has more tokens than the model was trained on",
+            ));
         }
         Ok(Some(match self.contexts.packing {
             Packing::Documents => self.split(&document),

@@ -22,10 +22,11 @@ mod functions {
     /// Documents in files.
     pub type Dataset = crate::dataset::Dataset;
 
-    /// Finds documents: a file, a folder or a glob of files (.parquet .jsonl .json .csv .tsv .txt, plain or compressed
-    /// with gzip or zstd), a dataset on the hub as `owner/name`, or "demo". Of a dataset on the hub, and of a folder that is
-    /// laid out like one, it is one split. Options:
-    /// `text_column` ("text"), `split` ("train"), `config` (the repository's default), `revision`.
+    /// Finds documents: a file, a folder or a glob of files (.parquet .arrow .jsonl .json .csv .tsv .txt, the last five also
+    /// compressed with gzip, zstd, bzip2 or xz), a dataset on the hub as `owner/name`, or "demo". Of a dataset on the hub, and
+    /// of a folder that is laid out like one or that Python's `save_to_disk` has written, it is one split. Options:
+    /// `text_column` ("text"), `split` ("train"), `config` (the repository's default), `revision`, `sep` (of a CSV file, as
+    /// its card says or ","), `max_bad_rows` (0: a damaged row is an error; a row without a text is an empty document).
     /// `for text in dataset { … }` walks through the documents, one at a time.
     ///
     /// ```rhai

@@ -115,7 +115,8 @@ mod functions {
     /// option `dataset_path`, or a value of `open_dataset` as the third argument.
     ///
     /// Options: `output_path` and `dataset_path` (no defaults), `text_column` ("text"), `split` ("train"), `config`,
-    /// `dataset_revision`, `max_examples` (all documents), `activation_threshold` (0), `batch_size` (64),
+    /// `dataset_revision`, `sep` (of a CSV file, as its card says or ","), `max_bad_rows` (0: a damaged row is an error),
+    /// `max_examples` (all documents), `activation_threshold` (0), `batch_size` (64),
     /// `context_size` (the SAE's, 1024 where it does not say), `prepend_bos` (as the SAE was
     /// trained), `long_documents` ("split" or "truncate"), `packing` ("documents" or "concatenate").
     ///

@@ -1,6 +1,7 @@
 //! Every format gives the same documents, and every broken file an error that says what to do.
 
 mod formats;
+mod odd;
 mod parquet;
 mod splits;
 
@@ -72,6 +73,13 @@ impl Folder {
 
     fn path(&self, name: &str) -> String {
         self.0.path().join(name).to_string_lossy().into_owned()
+    }
+
+    /// Writes a file; its path.
+    fn write(&self, name: &str, content: &[u8]) -> String {
+        let path = self.path(name);
+        fs::write(&path, content).expect("a file");
+        path
     }
 }
 
@@ -253,7 +261,7 @@ fn broken_files_say_what_is_wrong() {
         &fixture("broken/bad_line.jsonl"),
         12,
         &["bad_line.jsonl`, line 13: not JSON: EOF while parsing a string at column 22"],
-        "one whole object",
+        "one complete object",
     );
     fails(
         &fixture("broken/no_text_column.jsonl"),

@@ -118,7 +118,14 @@ const LAYERS: [(&str, &[&str]); 25] = [
 ];
 
 /// Crates that one place alone may use.
-const CRATES: [(&str, &[&str]); 24] = [
+const CRATES: [(&str, &[&str]); 31] = [
+    ("arrow_array", &["dataset/arrow.rs"]),
+    ("arrow_buffer", &["dataset/arrow.rs"]),
+    ("arrow_ipc", &["dataset/arrow.rs"]),
+    ("arrow_schema", &["dataset/arrow.rs"]),
+    ("bytes", &["dataset/parquet_limits.rs"]),
+    ("bzip2", &["dataset/text.rs"]),
+    ("liblzma", &["dataset/text.rs"]),
     ("rhai", &["script/"]),
     ("tokenizers", &["model/tokenizer/"]),
     ("faer", &["model/embedding.rs"]),
@@ -135,7 +142,7 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("jupyter_zmq_client", &["cli/kernel/"]),
     ("zeromq", &["cli/kernel/"]),
     ("tokio", &["cli/kernel/"]),
-    ("parquet", &["dataset/parquet.rs"]),
+    ("parquet", &["dataset/parquet.rs", "dataset/parquet_limits.rs"]),
     ("hf_hub", &["hub/"]),
     ("ureq", &["hub/"]),
     ("zip", &["checkpoint/archive.rs"]),

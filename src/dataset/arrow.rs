@@ -1,0 +1,191 @@
+//! Arrow: the stream of record batches in which Python's `datasets` keeps what `save_to_disk` is given, and files that
+//! have the same messages between two marks (Feather).
+//!
+//! The library takes memory as bytes come in, and not for what a message says that it has. Compressed batches, which
+//! `datasets` does not write, are not read.
+
+use super::fault::{Document, Fault};
+use super::source::Source;
+use super::text::Compression;
+use crate::error::{Error, Result};
+use crate::guard::guarded;
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef};
+use arrow_buffer::Buffer;
+use arrow_ipc::reader::StreamDecoder;
+use arrow_schema::{ArrowError, DataType, Schema};
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many bytes are handed on at once.
+const CHUNK: usize = 1 << 20;
+
+/// The most bytes that one batch may have, 1 GiB; `datasets` writes a thousand rows in one.
+const LARGEST: u64 = 1 << 30;
+
+/// What a file begins and ends with that has a table of contents; its batches are those of a stream.
+const MARK: &[u8] = b"ARROW1\0\0";
+
+/// The texts of an Arrow file.
+pub(super) struct Arrow {
+    path: PathBuf,
+    column: String,
+    file: File,
+    /// The first bytes, which were looked at.
+    head: Vec<u8>,
+    read: Arc<AtomicU64>,
+    decoder: StreamDecoder,
+    waiting: Buffer,
+    /// How many bytes have come in since the last batch.
+    since_batch: u64,
+    texts: Option<ArrayRef>,
+    next: usize,
+    row: u64,
+    is_over: bool,
+}
+
+impl Arrow {
+    pub(super) fn open(source: &Source, column: &str) -> Result<Self> {
+        let path = source.path.clone();
+        let mut file = File::open(&path).map_err(Error::file("open", &path))?;
+        let mut head = Vec::new();
+        file.by_ref().take(Compression::HEAD).read_to_end(&mut head).map_err(Error::file("read", &path))?;
+        if let Some(compression) = Compression::of(&head) {
+            return Err(super::text::not_unpacked(&path, compression));
+        }
+        if let Some(rest) = head.strip_prefix(MARK) {
+            head = rest.to_vec();
+        }
+        let mut arrow = Arrow {
+            path,
+            column: column.to_owned(),
+            file,
+            head,
+            read: source.read.clone(),
+            decoder: StreamDecoder::new(),
+            waiting: Buffer::from(Vec::<u8>::new()),
+            since_batch: 0,
+            texts: None,
+            next: 0,
+            row: 0,
+            is_over: false,
+        };
+        arrow.read_batch()?;
+        match arrow.decoder.schema() {
+            Some(schema) => arrow.find_column(&schema).map(|_| arrow),
+            None => Err(arrow.malformed("expected record batches, got the end of the file".to_owned())),
+        }
+    }
+
+    fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
+        loop {
+            if let Some(texts) = &self.texts
+                && self.next < texts.len()
+            {
+                let text = text_at(texts, self.next);
+                self.next += 1;
+                self.row += 1;
+                return Ok(Some(text));
+            }
+            if self.is_over {
+                return Ok(None);
+            }
+            self.read_batch()?;
+        }
+    }
+
+    /// Reads up to the next batch, or to the end.
+    fn read_batch(&mut self) -> Result<()> {
+        (self.texts, self.next) = (None, 0);
+        loop {
+            if self.waiting.is_empty() && !self.fill()? {
+                self.is_over = true;
+                let finished = self.decoder.finish();
+                return finished.map_err(|_| self.malformed("it ends in the middle of a batch".to_owned()));
+            }
+            let (decoder, waiting) = (&mut self.decoder, &mut self.waiting);
+            let batch = match guarded(|| decoder.decode(waiting)) {
+                Some(Ok(batch)) => batch,
+                // After the end of the stream there may be a table of contents.
+                Some(Err(ArrowError::IpcError(reason))) if reason == "Unexpected EOS" => {
+                    self.is_over = true;
+                    return Ok(());
+                }
+                Some(Err(error)) => return Err(self.malformed(error.to_string())),
+                None => return Err(self.malformed("its parts contradict each other".to_owned())),
+            };
+            if let Some(batch) = batch {
+                self.since_batch = 0;
+                let column = self.find_column(&batch.schema())?;
+                self.texts = Some(batch.column(column).clone());
+                return Ok(());
+            }
+            if self.since_batch > LARGEST {
+                let message = format!("expected batches of at most {} MiB, got a larger one", LARGEST >> 20);
+                return Err(self.malformed(message));
+            }
+        }
+    }
+
+    /// Takes bytes of the file; false at its end.
+    fn fill(&mut self) -> Result<bool> {
+        let mut bytes = std::mem::take(&mut self.head);
+        let room = (CHUNK - bytes.len()) as u64;
+        self.file.by_ref().take(room).read_to_end(&mut bytes).map_err(Error::file("read", &self.path))?;
+        self.read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.since_batch += bytes.len() as u64;
+        self.waiting = Buffer::from(bytes);
+        Ok(!self.waiting.is_empty())
+    }
+
+    fn find_column(&self, schema: &Schema) -> Result<usize> {
+        let fields = schema.fields();
+        let Some((at, field)) = fields.find(&self.column) else {
+            let known = fields.iter().map(|field| field.name().clone()).collect();
+            let place = format!("`{}`", self.path.display());
+            return Err(Error::Unknown { kind: "column", name: self.column.clone(), place, known });
+        };
+        match field.data_type() {
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => Ok(at),
+            other => {
+                let message = format!("column `{}`: expected strings, got {other}", self.column);
+                Err(Error::malformed(&self.path, message)
+                    .with_hint("set `text_column` to a column that holds strings"))
+            }
+        }
+    }
+
+    fn malformed(&self, reason: String) -> Error {
+        let at = if self.row == 0 { String::new() } else { format!("row {}", self.row + 1) };
+        let message = format!("not readable as Arrow: {reason}");
+        let hint = Some(
+            "the file is damaged or was cut off; Python's to_parquet writes it in a smaller format"
+                .to_owned(),
+        );
+        Error::Malformed { path: self.path.clone(), at, message, hint }
+    }
+}
+
+/// A text of a column; `None` for null.
+fn text_at(texts: &ArrayRef, row: usize) -> Option<String> {
+    if texts.is_null(row) {
+        return None;
+    }
+    match texts.data_type() {
+        DataType::Utf8 => Some(texts.as_string::<i32>().value(row).to_owned()),
+        DataType::LargeUtf8 => Some(texts.as_string::<i64>().value(row).to_owned()),
+        DataType::Utf8View => Some(texts.as_string_view().value(row).to_owned()),
+        _ => None,
+    }
+}
+
+impl Iterator for Arrow {
+    type Item = Document;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().transpose()
+    }
+}

@@ -1,0 +1,162 @@
+//! How a file of separated values is written, in the words of pandas' `read_csv`, which a dataset's card may use and
+//! Python's `datasets` hands on.
+
+use crate::error::{Error, Result};
+use serde_json::{Map, Value};
+
+/// What pandas reads as a missing value (`pandas._libs.parsers.STR_NA_VALUES`).
+const MISSING: [&str; 19] = [
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
+    "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+];
+
+/// Options that would change what is read, and are not supported unless they say what is usual.
+const UNSUPPORTED: [&str; 9] = [
+    "skipinitialspace",
+    "skip_blank_lines",
+    "skipfooter",
+    "dialect",
+    "usecols",
+    "comment",
+    "nrows",
+    "lineterminator",
+    "quoting",
+];
+
+/// How a file of separated values is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Dialect {
+    pub(super) separator: u8,
+    /// How many lines are passed over before anything else.
+    pub(super) skip_lines: usize,
+    /// Which row has the names of the columns, counted from 0.
+    pub(super) header: Option<usize>,
+    /// The names of the columns, instead of those in the file.
+    pub(super) names: Option<Vec<String>>,
+    /// `None` where quotes mean nothing.
+    pub(super) quote: Option<u8>,
+    pub(super) is_quote_doubled: bool,
+    pub(super) escape: Option<u8>,
+    /// Texts that stand for a missing value.
+    pub(super) missing: Vec<String>,
+    /// Whether the first columns are the names of rows where rows are longer than the header.
+    pub(super) has_index: bool,
+    /// Whether rows that are too long are passed over.
+    pub(super) skips_long_rows: bool,
+}
+
+impl Dialect {
+    /// What is usual for a separator.
+    pub(super) fn new(separator: u8) -> Self {
+        Dialect {
+            separator,
+            skip_lines: 0,
+            header: Some(0),
+            names: None,
+            quote: Some(b'"'),
+            is_quote_doubled: true,
+            escape: None,
+            missing: MISSING.map(str::to_owned).into(),
+            has_index: true,
+            skips_long_rows: false,
+        }
+    }
+
+    /// The dialect that `said` describes, where it says something else; `place` is who says it, for messages.
+    ///
+    /// # Errors
+    /// An option with a value that is not understood or not supported.
+    pub(super) fn with(mut self, said: &Map<String, Value>, place: &str) -> Result<Self> {
+        // `datasets` lets the longer name win.
+        let separator = said.get("delimiter").filter(|v| !v.is_null()).or_else(|| said.get("sep"));
+        let names = said.get("column_names").filter(|v| !v.is_null()).or_else(|| said.get("names"));
+        let wrong = |key: &str, expected: &str, got: &Value| {
+            Error::invalid(format!("`{key}` in {place}"), expected, got)
+                .with_hint("write the files in another way, such as JSON lines, or have them read in Python")
+        };
+        let byte = |key: &str, value: &Value| match value.as_str().map(str::as_bytes) {
+            Some([byte]) => Ok(Some(*byte)),
+            _ if value.is_null() => Ok(None),
+            _ => Err(wrong(key, "one ASCII character", value)),
+        };
+        if let Some(value) = separator {
+            self.separator = byte("sep", value)?.ok_or_else(|| wrong("sep", "one ASCII character", value))?;
+        }
+        if let Some(names) = names.filter(|names| !names.is_null()) {
+            let list = names.as_array().and_then(|names| names.iter().map(text_of).collect::<Option<_>>());
+            self.names = Some(list.ok_or_else(|| wrong("names", "a list of names", names))?);
+            // The file has none then, unless a row is given.
+            self.header = None;
+        }
+        for (key, value) in said {
+            let count = || value.as_u64().and_then(|n| usize::try_from(n).ok());
+            match key.as_str() {
+                "sep" | "delimiter" | "names" | "column_names" => {}
+                "header" if value.is_null() => self.header = None,
+                "header" if value == "infer" => {}
+                "header" => {
+                    self.header = Some(count().ok_or_else(|| wrong(key, "the number of a row", value))?)
+                }
+                "skiprows" if value.is_null() => {}
+                "skiprows" => {
+                    self.skip_lines = count().ok_or_else(|| wrong(key, "a number of lines", value))?
+                }
+                "quotechar" => self.quote = byte(key, value)?.or(self.quote),
+                "quoting" if value.as_u64() == Some(3) => self.quote = None,
+                "doublequote" => {
+                    self.is_quote_doubled = flag(value).ok_or_else(|| wrong(key, "true or false", value))?
+                }
+                "escapechar" => self.escape = byte(key, value)?,
+                "keep_default_na" if flag(value) == Some(false) => {
+                    self.missing.retain(|text| !MISSING.contains(&text.as_str()));
+                }
+                "na_filter" if flag(value) == Some(false) => self.missing.clear(),
+                "na_values" => {
+                    let texts = match value {
+                        Value::Null => Some(Vec::new()),
+                        Value::Array(values) => values.iter().map(text_of).collect(),
+                        one => text_of(one).map(|text| vec![text]),
+                    };
+                    self.missing.extend(texts.ok_or_else(|| wrong(key, "a text or a list of texts", value))?);
+                }
+                "index_col" => self.has_index = flag(value) != Some(false),
+                "on_bad_lines" => self.skips_long_rows = matches!(value.as_str(), Some("skip" | "warn")),
+                "encoding" => {
+                    let name = value.as_str().unwrap_or_default().to_lowercase().replace(['-', '_'], "");
+                    if !value.is_null() && !["utf8", "utf8sig", "ascii"].contains(&name.as_str()) {
+                        return Err(wrong(key, "utf-8", value));
+                    }
+                }
+                key if UNSUPPORTED.contains(&key) => {
+                    let usual = match key {
+                        "skipinitialspace" => flag(value) == Some(false),
+                        "skip_blank_lines" => flag(value) == Some(true),
+                        "skipfooter" | "quoting" => value.as_u64() == Some(0),
+                        "lineterminator" => value == "\n",
+                        _ => false,
+                    };
+                    if !usual && !value.is_null() {
+                        return Err(wrong(key, "nothing, as it is not supported", value));
+                    }
+                }
+                // Options that do not change what is in a column of texts, and what others are told.
+                _ => {}
+            }
+        }
+        Ok(self)
+    }
+}
+
+fn flag(value: &Value) -> Option<bool> {
+    value.as_bool()
+}
+
+/// A name or a value that YAML may have made a number of.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,21 @@
+//! What can be wrong with a file of documents: one row of it, or all that follows.
+
+use crate::error::Error;
+
+/// Why a document could not be read.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// One row is damaged; the next one can be read.
+    Row(Error),
+    /// Nothing more can be read from this file.
+    File(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::File(error)
+    }
+}
+
+/// A document, `None` for a row that has none.
+pub(super) type Document = Result<Option<String>, Fault>;

@@ -1,0 +1,95 @@
+//! JSON as Python's `json` writes it: NaN, Infinity and -Infinity where a value is expected, which JSON does not have.
+
+use std::io::{BufRead, Read, Result};
+
+/// Bytes of JSON in which every such word outside of strings is `null`.
+pub(super) struct PythonJson<R> {
+    bytes: R,
+    in_string: bool,
+    is_escaped: bool,
+    /// What is still to be given for a word that was read.
+    rest: &'static [u8],
+}
+
+impl<R: BufRead> PythonJson<R> {
+    pub(super) fn new(bytes: R) -> Self {
+        PythonJson { bytes, in_string: false, is_escaped: false, rest: &[] }
+    }
+
+    /// The next byte; `None` at the end.
+    fn advance(&mut self) -> Result<Option<u8>> {
+        if let [first, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(Some(*first));
+        }
+        let Some(byte) = self.peek()? else { return Ok(None) };
+        self.bytes.consume(1);
+        if self.in_string {
+            self.in_string = byte != b'"' || self.is_escaped;
+            self.is_escaped = byte == b'\\' && !self.is_escaped;
+            return Ok(Some(byte));
+        }
+        match byte {
+            b'"' => self.in_string = true,
+            b'N' => return self.word(b'N', b"aN"),
+            b'I' => return self.word(b'I', b"nfinity"),
+            // Of -Infinity nothing is given for the sign.
+            b'-' if self.peek()? == Some(b'I') => return self.advance(),
+            _ => {}
+        }
+        Ok(Some(byte))
+    }
+
+    /// The first byte of `null` if the word goes on like this, else what was there.
+    fn word(&mut self, first: u8, letters: &'static [u8]) -> Result<Option<u8>> {
+        for (i, letter) in letters.iter().enumerate() {
+            if self.peek()? != Some(*letter) {
+                self.rest = &letters[..i];
+                return Ok(Some(first));
+            }
+            self.bytes.consume(1);
+        }
+        self.rest = b"ull";
+        Ok(Some(b'n'))
+    }
+
+    fn peek(&mut self) -> Result<Option<u8>> {
+        Ok(self.bytes.fill_buf()?.first().copied())
+    }
+}
+
+impl<R: BufRead> Read for PythonJson<R> {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize> {
+        // One byte at a time, so that what follows a value stays to be read.
+        let Some(first) = into.first_mut() else { return Ok(0) };
+        match self.advance()? {
+            Some(byte) => {
+                *first = byte;
+                Ok(1)
+            }
+            None => Ok(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_outside_of_strings_are_null() {
+        for (python, json) in [
+            (
+                r#"{"a": NaN, "b": -Infinity, "c": [Infinity,NaN]}"#,
+                r#"{"a": null, "b": null, "c": [null,null]}"#,
+            ),
+            (r#"{"NaN": "NaN \" -Infinity \\", "x": NaN}"#, r#"{"NaN": "NaN \" -Infinity \\", "x": null}"#),
+            (r#"[-1, -I, Infinit, Na, N]"#, r#"[-1, I, Infinit, Na, N]"#),
+            ("Na", "Na"),
+        ] {
+            let mut read = String::new();
+            PythonJson::new(python.as_bytes()).read_to_string(&mut read).unwrap();
+            assert_eq!(read, json);
+        }
+    }
+}
