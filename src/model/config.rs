@@ -65,8 +65,11 @@ pub struct ModelConfig {
     pub clip_qkv: Option<f64>,
     /// Whether text gets a beginning-of-sequence token in front unless something else is asked for.
     pub default_prepend_bos: bool,
-    /// Whether the unembedding is the embedding.
+    /// Whether the unembedding is the embedding. A checkpoint that has another one all the same goes by its own, as in
+    /// transformers 5.
     pub tie_word_embeddings: bool,
+    /// Whether the checkpoint has an unembedding. Reward and embedding models have none, and give no logits.
+    pub has_unembed: bool,
 }
 
 impl ModelConfig {
@@ -110,6 +113,7 @@ impl ModelConfig {
             clip_qkv: None,
             default_prepend_bos: true,
             tie_word_embeddings: false,
+            has_unembed: true,
         }
     }
 
@@ -137,13 +141,13 @@ impl ModelConfig {
             AttnIn, AttnRawOut, KNormNormalized, KNormScale, KNormed, Ln1In, Ln1Normalized,
             Ln1PostNormalized, Ln1PostScale, Ln1Scale, Ln2Normalized, Ln2PostNormalized, Ln2PostScale,
             Ln2Scale, MlpPreLinear, MlpRawOut, PosEmbed, QNormNormalized, QNormScale, QNormed, ResidMid,
-            RotK, RotQ,
+            RotK, RotQ, UnembedOut,
         };
         let is_rotary = matches!(self.positional_embedding, PositionalEmbedding::Rotary(_));
         let qk_norm = &[QNormScale, QNormNormalized, QNormed, KNormScale, KNormNormalized, KNormed];
         let post_norm =
             &[AttnRawOut, Ln1PostScale, Ln1PostNormalized, MlpRawOut, Ln2PostScale, Ln2PostNormalized];
-        let parts: [(bool, &[HookPoint]); 8] = [
+        let parts: [(bool, &[HookPoint]); 9] = [
             (!is_rotary, &[PosEmbed]),
             (self.n_heads == self.n_key_value_heads, &[AttnIn]),
             (is_rotary, &[RotQ, RotK]),
@@ -152,6 +156,7 @@ impl ModelConfig {
             (self.use_post_norm, post_norm),
             (self.gated_mlp, &[MlpPreLinear]),
             (!self.parallel_attn_mlp, &[ResidMid]),
+            (self.has_unembed, &[UnembedOut]),
         ];
         let absent = parts.into_iter().filter(|(has, _)| !has).flat_map(|(_, points)| points).copied();
         HookPoints::new(self.n_layers, absent)
@@ -192,7 +197,8 @@ pub enum PositionalEmbedding {
 /// Rotary embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Rotary {
-    /// How many of a head's dimensions are rotated, the first ones.
+    /// How many of a head's dimensions are rotated, the first ones. An odd number counts in the wavelengths; one more is
+    /// rotated then.
     pub rotary_dim: usize,
     /// The base of the wavelengths.
     pub rotary_base: f64,

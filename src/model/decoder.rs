@@ -43,6 +43,9 @@ pub(super) fn forward(
     if cache.is_some() && batch.sequences().len() != 1 {
         return Err(Error::invalid("a pass with a key-value cache", "one sequence", batch.sequences().len()));
     }
+    if hooks.last().is_none() {
+        weights.unembed_name()?;
+    }
     let behind = vec![cache.as_ref().and_then(|cache| cache.len().checked_sub(1)); batch.sequences().len()];
     let mut pass = Pass::new(cfg, batch, &behind, cache, hooks, progress)?;
     ended(pass.read(weights).and_then(|resid| pass.unembed(weights, &resid)))

@@ -131,8 +131,7 @@ impl Model {
         config: &HfConfig,
         open: impl FnOnce() -> Result<(Option<Tokenizer>, Checkpoint)>,
     ) -> Result<Self> {
-        let family = families::family_of(config)?;
-        let cfg = (family.config)(config, name)?;
+        let (family, cfg) = families::read(config, name)?;
         let (tokenizer, checkpoint) = open()?;
         if let Some(size) = tokenizer.as_ref().map(Tokenizer::vocab_size).filter(|n| *n > cfg.d_vocab) {
             return Err(Error::mismatch(
@@ -151,6 +150,7 @@ impl Model {
         }
         let names = (family.weights)(&checkpoint, &cfg);
         let weights = Weights::new(checkpoint, names, &cfg)?;
+        let cfg = ModelConfig { has_unembed: weights.has_unembed(), ..cfg };
         let revision = revision.map(str::to_owned);
         let embedding = Embedding::default();
         Ok(Model { inner: Arc::new(Inner { cfg, revision, tokenizer, weights, embedding }) })
@@ -243,7 +243,7 @@ impl Model {
     /// The unembedding `[d_model, d_vocab]`.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A checkpoint without one; a file that cannot be read.
     #[expect(non_snake_case, reason = "the field's name")]
     pub fn W_U(&self) -> Result<Tensor> {
         Ok(self.inner.weights.unembed()?.t()?)
@@ -309,8 +309,8 @@ impl Model {
     /// pass stop before them. With a `cache`, the batch is one sequence that goes on where the cache ends.
     ///
     /// # Errors
-    /// Tokens that the model does not know, a sequence longer than the context, whatever a hook returns, and
-    /// [`Error::Interrupted`].
+    /// Tokens that the model does not know, a sequence longer than the context, whatever a hook returns, a checkpoint
+    /// without an unembedding where the hooks let the pass reach it, and [`Error::Interrupted`].
     pub fn forward(
         &self,
         batch: &TokenBatch,
@@ -433,7 +433,7 @@ impl std::fmt::Display for Model {
         let cfg = self.cfg();
         write!(
             f,
-            "Model {} ({}): {} layers, d_model {}, {} heads, d_mlp {}, d_vocab {}, n_ctx {}{}",
+            "Model {} ({}): {} layers, d_model {}, {} heads, d_mlp {}, d_vocab {}, n_ctx {}{}{}",
             cfg.model_name,
             cfg.original_architecture,
             cfg.n_layers,
@@ -443,6 +443,7 @@ impl std::fmt::Display for Model {
             cfg.d_vocab,
             cfg.n_ctx,
             if self.inner.tokenizer.is_some() { "" } else { ", no tokenizer" },
+            if cfg.has_unembed { "" } else { ", no unembedding" },
         )?;
         match self.inner.tokenizer.as_ref().map(|tokenizer| (tokenizer, tokenizer.special().bos)) {
             Some((tokenizer, Some(id))) => {

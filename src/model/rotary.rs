@@ -32,7 +32,7 @@ impl Angles {
     }
 }
 
-/// Cosines and sines, `[n, rotary_dim / 2]` each.
+/// Cosines and sines, `[n, rotary_dim / 2]` each, rounded up.
 fn tables(inv_freq: &[f32], positions: &[u32]) -> Result<[Tensor; 2]> {
     let angles = positions.iter().flat_map(|p| inv_freq.iter().map(move |f| f64::from(*p as f32 * f)));
     let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
@@ -42,10 +42,10 @@ fn tables(inv_freq: &[f32], positions: &[u32]) -> Result<[Tensor; 2]> {
 
 /// How fast each pair of dimensions turns, in radians a position. The scalings are those of transformers'
 /// `modeling_rope_utils.py`.
-fn inverse_frequencies(rotary: &Rotary) -> Vec<f32> {
+pub(super) fn inverse_frequencies(rotary: &Rotary) -> Vec<f32> {
     let d = rotary.rotary_dim as f32;
-    let plain =
-        (0..rotary.rotary_dim / 2).map(|i| 1.0 / (rotary.rotary_base as f32).powf((2 * i) as f32 / d));
+    let plain = (0..rotary.rotary_dim.div_ceil(2))
+        .map(|i| 1.0 / (rotary.rotary_base as f32).powf((2 * i) as f32 / d));
     let scale = |f: f32| match rotary.scaling {
         None => f,
         Some(RopeScaling::Linear { factor }) => f / factor as f32,

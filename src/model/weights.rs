@@ -2,7 +2,8 @@
 
 use super::config::{ModelConfig, NormalizationType, PositionalEmbedding};
 use crate::checkpoint::{Checkpoint, Lazy};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::linalg::with_floats;
 use candle_core::{Device, Tensor};
 
 /// Where in a checkpoint the weights of a model are.
@@ -12,8 +13,8 @@ pub(super) struct WeightNames {
     pub(super) pos_embed: Option<String>,
     pub(super) blocks: Vec<BlockNames>,
     pub(super) ln_final: NormNames,
-    /// `None` where the embedding serves as the unembedding too.
-    pub(super) unembed: Option<String>,
+    /// Where the unembedding is, if the checkpoint has one of its own.
+    pub(super) unembed: String,
     pub(super) unembed_bias: Option<String>,
 }
 
@@ -115,8 +116,21 @@ pub(super) struct Weights {
     pos_embed: Lazy<Tensor>,
     blocks: Vec<Lazy<Block>>,
     ln_final: Lazy<Norm>,
+    unembed_from: Unembed,
     unembed: Lazy<Tensor>,
     unembed_bias: Lazy<Tensor>,
+}
+
+/// Where the unembedding comes from.
+enum Unembed {
+    /// The checkpoint has a tensor for it.
+    Own,
+    /// It is the embedding.
+    Embed,
+    /// By the config it is the embedding, and the checkpoint has a tensor all the same. transformers 5 takes the tensor.
+    Both,
+    /// The checkpoint has none.
+    Missing,
 }
 
 struct Sizes {
@@ -132,7 +146,7 @@ struct Sizes {
 
 impl Weights {
     /// Checks that a checkpoint has every weight of such a model, in the right shape, without reading any.
-    pub(super) fn new(checkpoint: Checkpoint, names: WeightNames, cfg: &ModelConfig) -> Result<Self> {
+    pub(super) fn new(checkpoint: Checkpoint, mut names: WeightNames, cfg: &ModelConfig) -> Result<Self> {
         let d_keys = cfg.n_key_value_heads * cfg.d_head;
         let sizes = Sizes {
             d_model: cfg.d_model,
@@ -147,8 +161,21 @@ impl Weights {
             names.pos_embed.is_some(),
             cfg.positional_embedding == PositionalEmbedding::Standard
         );
+        let [embed, unembed] = [&names.embed, &names.unembed].map(|name| checkpoint.shape(name).is_some());
+        let unembed_from = match (cfg.tie_word_embeddings, embed, unembed) {
+            (true, false, true) => {
+                // Of two names for one tensor, the file kept the other.
+                names.embed = names.unembed.clone();
+                Unembed::Embed
+            }
+            (true, _, false) => Unembed::Embed,
+            (true, true, true) => Unembed::Both,
+            (false, _, true) => Unembed::Own,
+            (false, _, false) => Unembed::Missing,
+        };
         let weights = Weights {
             checkpoint,
+            unembed_from,
             sizes,
             embed: Lazy::default(),
             pos_embed: Lazy::default(),
@@ -178,10 +205,45 @@ impl Weights {
     }
 
     /// The unembedding `[d_vocab, d_model]`.
+    ///
+    /// # Errors
+    /// As [`Weights::unembed_name`].
     pub(super) fn unembed(&self) -> Result<&Tensor> {
-        match &self.names.unembed {
-            None => self.embed(),
-            Some(name) => self.unembed.get(|| self.matrix(name, self.sizes.d_vocab)),
+        let name = self.unembed_name()?;
+        let own = || self.matrix(name, self.sizes.d_vocab);
+        match self.unembed_from {
+            Unembed::Embed => self.embed(),
+            Unembed::Own | Unembed::Missing => self.unembed.get(own),
+            Unembed::Both => {
+                let embed = self.embed()?;
+                // Files of torch hold one table under both names: it is kept once.
+                self.unembed.get(|| {
+                    let own = own()?;
+                    let is_same = with_floats(embed, |embed| with_floats(&own, |own| embed == own))??;
+                    Ok(if is_same { embed.clone() } else { own })
+                })
+            }
+        }
+    }
+
+    /// Whether there are logits.
+    pub(super) fn has_unembed(&self) -> bool {
+        self.unembed_name().is_ok()
+    }
+
+    /// The name of the unembedding in the checkpoint.
+    ///
+    /// # Errors
+    /// A checkpoint without one.
+    pub(super) fn unembed_name(&self) -> Result<&str> {
+        match self.unembed_from {
+            Unembed::Missing => Err(Error::mismatch(
+                format!("there are no logits: the checkpoint has no unembedding, `{}`", self.names.unembed),
+                "activations can be read up to `ln_final.hook_normalized`; for logits, load the language model that this \
+                 one was made from",
+            )),
+            Unembed::Embed => Ok(&self.names.embed),
+            Unembed::Own | Unembed::Both => Ok(&self.names.unembed),
         }
     }
 
@@ -226,11 +288,11 @@ impl Weights {
         if let Some(name) = &self.names.pos_embed {
             self.checkpoint.require(name, &[n_ctx, d_model])?;
         }
-        if let Some(name) = &self.names.unembed {
+        if let Ok(name) = self.unembed_name() {
             self.checkpoint.require(name, &[d_vocab, d_model])?;
-        }
-        if let Some(name) = &self.names.unembed_bias {
-            self.checkpoint.require(name, &[d_vocab])?;
+            if let Some(name) = &self.names.unembed_bias {
+                self.checkpoint.require(name, &[d_vocab])?;
+            }
         }
         self.check_norm(&self.names.ln_final, d_model)?;
         for names in &self.names.blocks {

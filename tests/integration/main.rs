@@ -10,6 +10,8 @@ mod tokenizers;
 // Model families against Hugging Face, TransformerLens and candle-transformers, also by the names of modules.
 mod families;
 mod modules;
+// Checkpoints that leave tensors out.
+mod checkpoints;
 mod oracle;
 // SAEs: every layout and architecture against its reference.
 mod sae;

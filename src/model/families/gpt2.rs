@@ -1,13 +1,30 @@
 //! GPT-2 (gpt2, -medium, -large, -xl, distilgpt2): learned positions, LayerNorm before attention and MLP, one matrix for
 //! queries, keys and values, and weights stored as `[in, out]` (Hugging Face's `Conv1D`).
 
-use super::{Family, HfConfig};
+use super::{Family, HfConfig, prefix};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::model::config::{Activation, ModelConfig, NormalizationType, PositionalEmbedding};
 use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
 
-pub(super) const FAMILY: Family = Family { model_types: &["gpt2"], config, weights };
+pub(super) const FAMILY: Family = Family {
+    model_types: &["gpt2"],
+    aliases: &[
+        ("hidden_size", "n_embd"),
+        ("max_position_embeddings", "n_positions"),
+        ("num_attention_heads", "n_head"),
+        ("num_hidden_layers", "n_layer"),
+    ],
+    defaults: &[
+        ("vocab_size", 50_257),
+        ("n_embd", 768),
+        ("n_layer", 12),
+        ("n_head", 12),
+        ("n_positions", 1024),
+    ],
+    config,
+    weights,
+};
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     let d_model = hf.size("n_embd")?;
@@ -17,10 +34,7 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     Ok(ModelConfig {
         d_mlp: hf.optional_size("n_inner")?.unwrap_or(4 * d_model),
         d_vocab: hf.size("vocab_size")?,
-        n_ctx: match hf.optional_size("n_positions")? {
-            Some(n) => n,
-            None => hf.size("n_ctx")?,
-        },
+        n_ctx: hf.size("n_positions")?,
         act_fn: hf.activation(&["activation_function"], Activation::GeluNew)?,
         gated_mlp: false,
         normalization_type: NormalizationType::LayerNorm,
@@ -35,7 +49,7 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
 
 fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
     // The first checkpoints were saved from the bare transformer, later ones from the model around it.
-    let prefix = if checkpoint.shape("transformer.wte.weight").is_some() { "transformer." } else { "" };
+    let prefix = prefix(checkpoint, &["transformer.", ""], "h.0.");
     let norm = |name: &str| NormNames::new(&format!("{prefix}{name}"));
     let linear = |name: &str| LinearNames {
         weight: format!("{prefix}{name}.weight"),
@@ -59,7 +73,7 @@ fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
         pos_embed: Some(format!("{prefix}wpe.weight")),
         blocks: (0..cfg.n_layers).map(block).collect(),
         ln_final: norm("ln_f"),
-        unembed: (!cfg.tie_word_embeddings).then(|| "lm_head.weight".to_owned()),
+        unembed: "lm_head.weight".to_owned(),
         unembed_bias: None,
     }
 }

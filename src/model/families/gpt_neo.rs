@@ -8,7 +8,20 @@ use crate::model::config::{Activation, AttentionType, ModelConfig, Normalization
 use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
 use serde_json::Value;
 
-pub(super) const FAMILY: Family = Family { model_types: &["gpt_neo"], config, weights };
+pub(super) const FAMILY: Family = Family {
+    model_types: &["gpt_neo"],
+    aliases: &[("num_attention_heads", "num_heads"), ("num_hidden_layers", "num_layers")],
+    defaults: &[
+        ("vocab_size", 50_257),
+        ("hidden_size", 2048),
+        ("num_layers", 24),
+        ("num_heads", 16),
+        ("max_position_embeddings", 2048),
+        ("window_size", 256),
+    ],
+    config,
+    weights,
+};
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     let d_model = hf.size("hidden_size")?;
@@ -25,7 +38,7 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
         eps: hf.number("layer_norm_epsilon", 1e-5)?,
         positional_embedding: PositionalEmbedding::Standard,
         attn_scale: 1.0,
-        window_size: Some(hf.optional_size("window_size")?.unwrap_or(256)),
+        window_size: Some(hf.size("window_size")?),
         attn_types: attention_types(hf, n_layers)?,
         tie_word_embeddings: hf.flag("tie_word_embeddings", true)?,
         ..ModelConfig::new(name, hf.architecture("GPTNeoForCausalLM"), d_model, n_layers, n_heads, d_head)
@@ -56,7 +69,7 @@ fn attention_types(hf: &HfConfig, n_layers: usize) -> Result<Vec<AttentionType>>
 }
 
 fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
-    let prefix = prefix(checkpoint, &["transformer.", ""], "wte.weight");
+    let prefix = prefix(checkpoint, &["transformer.", ""], "h.0.");
     let norm = |name: String| NormNames::new(&name);
     let linear = |name: String| LinearNames::new(checkpoint, &name);
     let block = |i: usize| {
@@ -80,7 +93,7 @@ fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
         pos_embed: Some(format!("{prefix}wpe.weight")),
         blocks: (0..cfg.n_layers).map(block).collect(),
         ln_final: norm(format!("{prefix}ln_f")),
-        unembed: (!cfg.tie_word_embeddings).then(|| "lm_head.weight".to_owned()),
+        unembed: "lm_head.weight".to_owned(),
         unembed_bias: None,
     }
 }

@@ -1,13 +1,26 @@
 //! Llama 2, 3 and 3.x, and the ground on which Mistral, Qwen, Gemma and OLMo stand: rotary embeddings, norms of the root
 //! mean square, queries that share keys, a gated MLP, and a matrix for each of queries, keys and values.
 
-use super::{Family, HfConfig, prefix};
+use super::{Family, HfConfig, RotaryKeys, prefix};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::model::config::{Activation, ModelConfig, PositionalEmbedding};
 use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
 
-pub(super) const FAMILY: Family = Family { model_types: &["llama"], config, weights };
+pub(super) const FAMILY: Family = Family {
+    model_types: &["llama"],
+    aliases: &[],
+    defaults: &[
+        ("vocab_size", 32_000),
+        ("hidden_size", 4096),
+        ("intermediate_size", 11_008),
+        ("num_hidden_layers", 32),
+        ("num_attention_heads", 32),
+        ("max_position_embeddings", 2048),
+    ],
+    config,
+    weights,
+};
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     base_config(hf, name, "LlamaForCausalLM")
@@ -34,7 +47,7 @@ pub(super) fn base_config(hf: &HfConfig, name: &str, architecture: &str) -> Resu
         n_ctx: hf.size("max_position_embeddings")?,
         act_fn: hf.activation(&["hidden_act"], Activation::Silu)?,
         eps: hf.number("rms_norm_eps", 1e-6)?,
-        positional_embedding: PositionalEmbedding::Rotary(hf.rotary(d_head, 10_000.0, 1.0)?),
+        positional_embedding: PositionalEmbedding::Rotary(hf.rotary(d_head, &RotaryKeys::default())?),
         tie_word_embeddings: hf.flag("tie_word_embeddings", false)?,
         ..ModelConfig::new(name, hf.architecture(architecture), d_model, n_layers, n_heads, d_head)
     })
@@ -66,7 +79,7 @@ pub(super) enum BlockNorms {
 /// Where the weights of such a model are; a bias is used where there is one.
 pub(super) fn base_weights(checkpoint: &Checkpoint, cfg: &ModelConfig, layout: Layout) -> WeightNames {
     let prefixes = ["model.", "", "language_model.model.", "model.language_model."];
-    let prefix = prefix(checkpoint, &prefixes, "embed_tokens.weight");
+    let prefix = prefix(checkpoint, &prefixes, "layers.0.");
     let norm = |name: String| NormNames { bias: None, less_one: layout.less_one, ..NormNames::new(&name) };
     let linear = |name: String| LinearNames::new(checkpoint, &name);
     let block = |i: usize| {
@@ -105,7 +118,7 @@ pub(super) fn base_weights(checkpoint: &Checkpoint, cfg: &ModelConfig, layout: L
             BlockNorms::Weightless => NormNames::default(),
             _ => norm(format!("{prefix}norm")),
         },
-        unembed: (!cfg.tie_word_embeddings).then(|| "lm_head.weight".to_owned()),
+        unembed: "lm_head.weight".to_owned(),
         unembed_bias: None,
     }
 }

@@ -1,4 +1,4 @@
-//! Mistral: Llama with a sliding window in every block.
+//! Mistral: Llama with a sliding window in every block, or by transformers 5 as `ministral` in some.
 
 use super::llama::{Layout, base_config, base_weights};
 use super::{Family, HfConfig};
@@ -7,16 +7,27 @@ use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::weights::WeightNames;
 
-pub(super) const FAMILY: Family = Family { model_types: &["mistral"], config, weights };
+pub(super) const FAMILY: Family = Family {
+    model_types: &["mistral", "ministral"],
+    aliases: &[],
+    defaults: &[
+        ("vocab_size", 32_000),
+        ("hidden_size", 4096),
+        ("intermediate_size", 14_336),
+        ("num_hidden_layers", 32),
+        ("num_attention_heads", 32),
+        ("num_key_value_heads", 8),
+        ("max_position_embeddings", 131_072),
+        ("sliding_window", 4096),
+    ],
+    config,
+    weights,
+};
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     let base = base_config(hf, name, "MistralForCausalLM")?;
-    // null is none; what is not there at all is transformers' default.
-    let window_size = match hf.values.contains_key("sliding_window") {
-        true => hf.optional_size("sliding_window")?,
-        false => Some(4096),
-    };
-    let attn_types = hf.attention_types(base.n_layers, |_| window_size.is_some())?;
+    let window_size = hf.optional_size("sliding_window")?; // null is for none
+    let attn_types = hf.attention_types(base.n_layers, window_size, |_| window_size.is_some())?;
     Ok(ModelConfig { window_size, attn_types, ..base })
 }
 

@@ -26,8 +26,12 @@ use std::path::{Path, PathBuf};
 pub(super) struct Family {
     /// The values of `model_type` in `config.json`.
     model_types: &'static [&'static str],
+    /// Other names of keys, each with the name that the family's file asks for.
+    aliases: &'static [(&'static str, &'static str)],
+    /// The numbers that a config may leave out, with the defaults of transformers' config class.
+    defaults: &'static [(&'static str, u64)],
     /// Reads the sizes.
-    pub(super) config: fn(&HfConfig, &str) -> Result<ModelConfig>,
+    config: fn(&HfConfig, &str) -> Result<ModelConfig>,
     /// Says where the weights are.
     pub(super) weights: fn(&Checkpoint, &ModelConfig) -> WeightNames,
 }
@@ -48,18 +52,20 @@ const FAMILIES: [Family; 13] = [
     olmo2::FAMILY,
 ];
 
-/// The family of a `config.json`.
+/// The family of a `config.json`, and the sizes and choices that the config makes in it for the model `name`.
 ///
 /// # Errors
-/// A model type that no family knows.
-pub(super) fn family_of(config: &HfConfig) -> Result<&'static Family> {
+/// A model type that no family knows; a value that the family cannot use.
+pub(super) fn read(config: &HfConfig, name: &str) -> Result<(&'static Family, ModelConfig)> {
     let model_type = config.text("model_type")?;
-    FAMILIES.iter().find(|family| family.model_types.contains(&model_type)).ok_or_else(|| Error::Unknown {
+    let family = FAMILIES.iter().find(|family| family.model_types.contains(&model_type));
+    let family = family.ok_or_else(|| Error::Unknown {
         kind: "model type",
         name: model_type.to_owned(),
         place: format!("`{}`", config.path.display()),
         known: FAMILIES.iter().flat_map(|family| family.model_types).map(|t| (*t).to_owned()).collect(),
-    })
+    })?;
+    Ok((family, (family.config)(&config.completed(family), name)?))
 }
 
 /// A Hugging Face `config.json`.
@@ -76,6 +82,20 @@ impl HfConfig {
             Ok(_) => Err(Error::malformed(path, "expected a JSON object")),
             Err(e) => Err(Error::malformed(path, format!("not JSON: {e}"))),
         }
+    }
+
+    /// The same with the family's own names of keys, and its defaults for those that are left out.
+    fn completed(&self, family: &Family) -> HfConfig {
+        let mut values = self.values.clone();
+        for (alias, name) in family.aliases {
+            if let Some(value) = values.get(*alias).cloned() {
+                values.insert((*name).to_owned(), value);
+            }
+        }
+        for (key, value) in family.defaults {
+            values.entry(*key).or_insert((*value).into());
+        }
+        HfConfig { path: self.path.clone(), values }
     }
 
     fn missing(&self, key: &str, expected: &str) -> Error {
@@ -122,6 +142,12 @@ impl HfConfig {
                 None => Err(self.missing(key, "a positive whole number below 2^24")),
             },
         }
+    }
+
+    /// A count, which may be 0.
+    fn count(&self, key: &str) -> Result<usize> {
+        let count = self.values.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+        count.ok_or_else(|| self.missing(key, "a whole number, 0 or more"))
     }
 
     /// A number above 0.
@@ -174,67 +200,90 @@ impl HfConfig {
         }
     }
 
-    /// Which keys each block's queries see: `layer_types` of transformers 5, or what the family says of block `i`.
+    /// Which keys each block's queries see where local blocks see `window`: `layer_types` of transformers 5, or what the
+    /// family says of block `i`.
     fn attention_types(
         &self,
         n_layers: usize,
+        window: Option<usize>,
         is_local: impl Fn(usize) -> bool,
     ) -> Result<Vec<AttentionType>> {
-        let Some(types) = self.values.get("layer_types").filter(|types| !types.is_null()) else {
-            let of = |i| if is_local(i) { AttentionType::Local } else { AttentionType::Global };
-            return Ok((0..n_layers).map(of).collect());
-        };
+        let expected = || format!("{n_layers} of \"full_attention\" and \"sliding_attention\"");
         let of = |name: &Value| match name.as_str() {
             Some("sliding_attention") => Some(AttentionType::Local),
             Some("full_attention") => Some(AttentionType::Global),
             _ => None,
         };
-        let types = types.as_array().and_then(|types| types.iter().map(of).collect::<Option<Vec<_>>>());
-        let expected = || format!("{n_layers} of \"full_attention\" and \"sliding_attention\"");
-        types.filter(|t| t.len() == n_layers).ok_or_else(|| self.missing("layer_types", &expected()))
+        let types = match self.values.get("layer_types").filter(|types| !types.is_null()) {
+            Some(types) => {
+                let types =
+                    types.as_array().and_then(|types| types.iter().map(of).collect::<Option<Vec<_>>>());
+                let types = types.filter(|types| types.len() == n_layers);
+                types.ok_or_else(|| self.missing("layer_types", &expected()))?
+            }
+            None => {
+                let of = |i| if is_local(i) { AttentionType::Local } else { AttentionType::Global };
+                (0..n_layers).map(of).collect()
+            }
+        };
+        match window {
+            None if types.contains(&AttentionType::Local) => {
+                Err(self.missing("sliding_window", "a positive whole number, as some blocks slide"))
+            }
+            _ => Ok(types),
+        }
     }
 
     /// Rotary embeddings, as transformers 5 (`rope_parameters`) or 4 (`rope_theta`, `rope_scaling`, …) says it.
-    ///
-    /// `share` is the part of a head that is rotated where the config does not say.
-    fn rotary(&self, d_head: usize, base: f64, share: f64) -> Result<Rotary> {
-        let parameters = self.object("rope_parameters")?;
-        // Where blocks differ, there is a map for each kind.
-        let full = parameters.as_ref().map(|p| p.object("full_attention")).transpose()?.flatten();
-        let global = full.or(parameters);
-        let global = global.as_ref();
-        let number = |key: &str, old_keys: &[&str], default: f64| -> Result<f64> {
-            match global.map(|p| p.nullable_number(key, None)).transpose()?.flatten() {
-                Some(number) => Ok(number),
-                None => old_keys.iter().try_fold(default, |found, old| self.number(old, found)),
-            }
+    fn rotary(&self, d_head: usize, keys: &RotaryKeys) -> Result<Rotary> {
+        let parameters = match self.object("rope_scaling")?.filter(|old| !old.values.is_empty()) {
+            Some(old) => Some(old),
+            None => self.object("rope_parameters")?,
         };
-        let share = number("partial_rotary_factor", &["partial_rotary_factor", "rotary_pct"], share)?;
+        self.rotary_by(parameters.as_ref(), d_head, keys)
+    }
+
+    /// The same by these parameters, before what the config itself says.
+    fn rotary_by(&self, parameters: Option<&HfConfig>, d_head: usize, keys: &RotaryKeys) -> Result<Rotary> {
+        let number = |key: &str, outside: &str, default: f64| {
+            let inside = parameters.map(|p| p.nullable_number(key, None)).transpose()?.flatten();
+            inside.map_or_else(|| self.number(outside, default), Ok)
+        };
+        let share = match keys.share {
+            Some((key, default)) => number("partial_rotary_factor", key, default)?,
+            None => 1.0,
+        };
         let rotary_dim = (d_head as f64 * share) as usize;
-        if rotary_dim == 0 || rotary_dim > d_head || !rotary_dim.is_multiple_of(2) {
+        if rotary_dim == 0 || rotary_dim.next_multiple_of(2) > d_head {
             let message = format!(
-                "rotary embeddings turn an even part of a head's {d_head} dimensions, not {rotary_dim} of them"
+                "rotary embeddings turn pairs of a head's {d_head} dimensions, which {rotary_dim} of them are not"
             );
             return Err(Error::malformed(&self.path, message));
         }
-        let scaling = match global {
-            Some(parameters) => parameters.rope_scaling()?,
-            None => match self.object("rope_scaling")? {
-                Some(old) => old.rope_scaling()?,
-                None => None,
-            },
-        };
-        let rotary_base = number("rope_theta", &["rope_theta", "rotary_emb_base"], base)?;
-        Ok(Rotary { rotary_dim, rotary_base, rotary_base_local: None, scaling })
+        Ok(Rotary {
+            rotary_dim,
+            rotary_base: number("rope_theta", keys.base, keys.default_base)?,
+            rotary_base_local: None,
+            scaling: parameters.map(|parameters| self.rope_scaling(parameters)).transpose()?.flatten(),
+        })
     }
 
-    fn rope_scaling(&self) -> Result<Option<RopeScaling>> {
-        let kind = match self.optional_text("rope_type")? {
+    fn rope_scaling(&self, parameters: &HfConfig) -> Result<Option<RopeScaling>> {
+        let kind = match parameters.optional_text("rope_type")? {
             Some(kind) => kind,
-            None => self.optional_text("type")?.unwrap_or("default"),
+            None => parameters.optional_text("type")?.unwrap_or("default"),
         };
-        let positive =
-            |key: &str| self.nullable_number(key, None)?.ok_or_else(|| self.missing(key, "a number above 0"));
+        let positive = |key: &str| {
+            let number = parameters.nullable_number(key, None)?;
+            number.ok_or_else(|| parameters.missing(key, "a number above 0"))
+        };
+        let old_context = || -> Result<f64> {
+            const KEY: &str = "original_max_position_embeddings";
+            match self.nullable_number(KEY, None)?.or(parameters.nullable_number(KEY, None)?) {
+                Some(old_context) => Ok(old_context),
+                None => Ok(self.size("max_position_embeddings")? as f64),
+            }
+        };
         match kind {
             "default" => Ok(None),
             "linear" => Ok(Some(RopeScaling::Linear { factor: positive("factor")? })),
@@ -242,7 +291,7 @@ impl HfConfig {
                 factor: positive("factor")?,
                 low_freq_factor: positive("low_freq_factor")?,
                 high_freq_factor: positive("high_freq_factor")?,
-                original_max_position_embeddings: positive("original_max_position_embeddings")?,
+                original_max_position_embeddings: old_context()?,
             })),
             other => Err(Error::unknown("rope scaling", other, ["default", "linear", "llama3"])),
         }
@@ -271,8 +320,107 @@ impl HfConfig {
     }
 }
 
-/// The first of these beginnings with which `name` is in the checkpoint; the first of all where it is with none.
-fn prefix<'a>(checkpoint: &Checkpoint, prefixes: &[&'a str], name: &str) -> &'a str {
-    let found = prefixes.iter().find(|prefix| checkpoint.shape(&format!("{prefix}{name}")).is_some());
-    found.or(prefixes.first()).copied().unwrap_or_default()
+/// Where a config says what the rotary parameters do not.
+struct RotaryKeys {
+    /// The key of the base of the wavelengths.
+    base: &'static str,
+    /// The base where neither says it.
+    default_base: f64,
+    /// The key of the part of a head that is rotated, and the default; `None` for the whole head.
+    share: Option<(&'static str, f64)>,
+}
+
+impl Default for RotaryKeys {
+    fn default() -> Self {
+        RotaryKeys { base: "rope_theta", default_base: 10_000.0, share: None }
+    }
+}
+
+/// The first of these prefixes under which the checkpoint has a block 0, whose tensors begin with `block`; the first of
+/// all if none has it. Classes with a head put their name in front of what a bare transformer is saved as.
+fn prefix<'a>(checkpoint: &Checkpoint, prefixes: &[&'a str], block: &str) -> &'a str {
+    let has = |prefix: &&&str| {
+        checkpoint.names().any(|name| name.strip_prefix(**prefix).is_some_and(|rest| rest.starts_with(block)))
+    };
+    prefixes.iter().find(has).or(prefixes.first()).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::activation::activate_in_place;
+    use crate::model::config::PositionalEmbedding;
+    use crate::model::rotary::inverse_frequencies;
+    use candle_core::{Device, Tensor};
+    use serde_json::json;
+
+    /// What is read of a config, in the words of the fixture.
+    fn found(config: Map<String, Value>) -> Result<Map<String, Value>> {
+        let config = HfConfig { path: PathBuf::from("config.json"), values: config };
+        let (_, cfg) = read(&config, "x")?;
+        let activated = Tensor::new(&[-0.7f32, 0.9], &Device::Cpu)?;
+        activate_in_place(&activated, None, cfg.act_fn)?;
+        let short = |rotary: &Rotary| {
+            let all = inverse_frequencies(rotary);
+            json!([all.len(), all[0], all[all.len() / 2], all[all.len() - 1]])
+        };
+        let (global, local) = match cfg.positional_embedding {
+            PositionalEmbedding::Standard => (Value::Null, Value::Null),
+            PositionalEmbedding::Rotary(rotary) => {
+                let local = rotary.rotary_base_local;
+                let local = local.map(|base| Rotary { rotary_base: base, scaling: None, ..rotary });
+                (short(&rotary), local.as_ref().map_or(Value::Null, short))
+            }
+        };
+        let found = json!({
+            "d_model": cfg.d_model, "d_vocab": cfg.d_vocab, "n_layers": cfg.n_layers, "d_head": cfg.d_head,
+            "n_heads": cfg.n_heads, "n_key_value_heads": cfg.n_key_value_heads, "d_mlp": cfg.d_mlp,
+            "n_ctx": cfg.n_ctx, "eps": cfg.eps, "activated": activated.to_vec1::<f32>()?,
+            "attn_factor": 1.0 / cfg.attn_scale, "by_layer": cfg.scale_attn_by_inverse_layer_idx,
+            "attn_scores_soft_cap": cfg.attn_scores_soft_cap, "output_logits_soft_cap": cfg.output_logits_soft_cap,
+            "clip_qkv": cfg.clip_qkv, "parallel": cfg.parallel_attn_mlp, "qk_norm": cfg.use_qk_norm,
+            "windows": (0..cfg.n_layers).map(|layer| cfg.window(layer).unwrap_or(0)).collect::<Vec<_>>(),
+            "tie_word_embeddings": cfg.tie_word_embeddings, "inv_freq": global, "inv_freq_local": local,
+        });
+        Ok(found.as_object().cloned().unwrap_or_default())
+    }
+
+    fn agree(found: &Value, expected: &Value) -> bool {
+        match (found, expected) {
+            (Value::Array(a), Value::Array(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| agree(a, b))
+            }
+            (Value::Number(a), Value::Number(b)) => {
+                let [a, b] = [a, b].map(|x| x.as_f64().unwrap_or(f64::NAN));
+                (a - b).abs() <= 1e-5 * b.abs()
+            }
+            _ => found == expected,
+        }
+    }
+
+    #[test]
+    fn configs_mean_what_transformers_makes_of_them() {
+        let text = include_str!("../../../tests/fixtures/models/configs.json");
+        let families: Map<String, Value> = serde_json::from_str(text).unwrap();
+        assert_eq!(families.len(), FAMILIES.len());
+        let mut wrong = Vec::new();
+        for (family, entry) in &families {
+            let variants = entry["variants"].as_array().unwrap();
+            for variant in variants {
+                let mut config = entry["base"].as_object().unwrap().clone();
+                config.retain(|key, _| !variant[0].as_array().unwrap().contains(&json!(key)));
+                config.extend(variant[1].as_object().unwrap().clone());
+                config.insert("model_type".to_owned(), json!(family));
+                let mut expected = variants[0][2].as_object().unwrap().clone();
+                expected.extend(variant[2].as_object().unwrap().clone());
+                match found(config) {
+                    Ok(found) => wrong.extend(expected.iter().filter(|(k, v)| !agree(&found[*k], v)).map(
+                        |(key, value)| format!("{family} {variant}: {key} is {}, not {value}", found[key]),
+                    )),
+                    Err(e) => wrong.push(format!("{family} {variant}: {e}")),
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    }
 }

@@ -7,7 +7,18 @@ use crate::error::Result;
 use crate::model::config::{ModelConfig, NormalizationType};
 use crate::model::weights::WeightNames;
 
-pub(super) const FAMILY: Family = Family { model_types: &["olmo"], config, weights };
+pub(super) const FAMILY: Family =
+    Family { model_types: &["olmo"], aliases: &[], defaults: &DEFAULTS, config, weights };
+
+/// Also OLMo 2's.
+pub(super) const DEFAULTS: [(&str, u64); 6] = [
+    ("vocab_size", 50_304),
+    ("hidden_size", 4096),
+    ("intermediate_size", 11_008),
+    ("num_hidden_layers", 32),
+    ("num_attention_heads", 32),
+    ("max_position_embeddings", 2048),
+];
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     Ok(ModelConfig {

@@ -1,13 +1,14 @@
 //! OLMo 2: Llama with norms behind attention and MLP only, and of all heads' queries and keys together.
 
 use super::llama::{BlockNorms, Layout, base_config, base_weights};
-use super::{Family, HfConfig};
+use super::{Family, HfConfig, olmo};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::weights::WeightNames;
 
-pub(super) const FAMILY: Family = Family { model_types: &["olmo2"], config, weights };
+pub(super) const FAMILY: Family =
+    Family { model_types: &["olmo2"], aliases: &[], defaults: &olmo::DEFAULTS, config, weights };
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     Ok(ModelConfig {

@@ -1,16 +1,30 @@
 //! Phi 1, 1.5 and 2: attention and MLP side by side behind one norm, and a bias of the logits.
 
 use super::llama::base_config;
-use super::{Family, HfConfig, prefix};
+use super::{Family, HfConfig, RotaryKeys, prefix};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::model::config::{Activation, ModelConfig, NormalizationType, PositionalEmbedding};
 use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
 
-pub(super) const FAMILY: Family = Family { model_types: &["phi"], config, weights };
+pub(super) const FAMILY: Family = Family {
+    model_types: &["phi"],
+    aliases: &[],
+    defaults: &[
+        ("vocab_size", 51_200),
+        ("hidden_size", 2048),
+        ("intermediate_size", 8192),
+        ("num_hidden_layers", 24),
+        ("num_attention_heads", 32),
+        ("max_position_embeddings", 2048),
+    ],
+    config,
+    weights,
+};
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     let base = base_config(hf, name, "PhiForCausalLM")?;
+    let keys = RotaryKeys { share: Some(("partial_rotary_factor", 0.5)), ..RotaryKeys::default() };
     Ok(ModelConfig {
         act_fn: hf.activation(&["hidden_act"], Activation::GeluNew)?,
         gated_mlp: false,
@@ -18,14 +32,14 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
         eps: hf.number("layer_norm_eps", 1e-5)?,
         use_qk_norm: hf.flag("qk_layernorm", false)?,
         parallel_attn_mlp: true,
-        positional_embedding: PositionalEmbedding::Rotary(hf.rotary(base.d_head, 10_000.0, 0.5)?),
+        positional_embedding: PositionalEmbedding::Rotary(hf.rotary(base.d_head, &keys)?),
         default_prepend_bos: false,
         ..base
     })
 }
 
 fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
-    let prefix = prefix(checkpoint, &["model.", ""], "embed_tokens.weight");
+    let prefix = prefix(checkpoint, &["model.", ""], "layers.0.");
     let norm = |name: String| NormNames::new(&name);
     let linear = |name: String| LinearNames::new(checkpoint, &name);
     let block = |i: usize| {
@@ -52,7 +66,7 @@ fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
         pos_embed: None,
         blocks: (0..cfg.n_layers).map(block).collect(),
         ln_final: norm(format!("{prefix}final_layernorm")),
-        unembed: (!cfg.tie_word_embeddings).then(|| "lm_head.weight".to_owned()),
+        unembed: "lm_head.weight".to_owned(),
         unembed_bias: Some("lm_head.bias".to_owned()),
     }
 }

@@ -7,7 +7,23 @@ use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::weights::WeightNames;
 
-pub(super) const FAMILY: Family = Family { model_types: &["qwen2"], config, weights };
+pub(super) const FAMILY: Family = Family {
+    model_types: &["qwen2"],
+    aliases: &[],
+    defaults: &[
+        ("vocab_size", 151_936),
+        ("hidden_size", 4096),
+        ("intermediate_size", 22_016),
+        ("num_hidden_layers", 32),
+        ("num_attention_heads", 32),
+        ("num_key_value_heads", 32),
+        ("max_position_embeddings", 32_768),
+        ("max_window_layers", 28),
+        ("sliding_window", 4096),
+    ],
+    config,
+    weights,
+};
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     qwen_config(hf, name, "Qwen2ForCausalLM")
@@ -16,11 +32,16 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
 /// The upper blocks may have a sliding window; no published model uses it.
 pub(super) fn qwen_config(hf: &HfConfig, name: &str, architecture: &str) -> Result<ModelConfig> {
     let base = base_config(hf, name, architecture)?;
-    let slides = hf.flag("use_sliding_window", false)?;
-    let first = hf.optional_size("max_window_layers")?.unwrap_or(28);
+    // Without the flag, what else the config says of windows has no meaning.
+    let window_size = match hf.flag("use_sliding_window", false)? {
+        true => hf.optional_size("sliding_window")?,
+        false => None,
+    };
+    let first = if window_size.is_some() { hf.count("max_window_layers")? } else { 0 };
+    let is_local = |i| window_size.is_some() && i >= first;
     Ok(ModelConfig {
-        window_size: hf.optional_size("sliding_window")?.filter(|_| slides),
-        attn_types: hf.attention_types(base.n_layers, |i| slides && i >= first)?,
+        window_size,
+        attn_types: hf.attention_types(base.n_layers, window_size, is_local)?,
         default_prepend_bos: false,
         ..base
     })
