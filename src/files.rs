@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -21,10 +21,7 @@ impl WholeFile {
     /// A folder that does not exist or may not be written; a name that something other than a file has.
     pub fn create(path: &Path) -> Result<Self> {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        if std::fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
-            let what = format!("the output `{}`", path.display());
-            return Err(Error::invalid(what, "a new name or that of a file", "a folder or a device"));
-        }
+        check_output(&path)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".saescope-");
         #[cfg(unix)]
@@ -74,10 +71,7 @@ impl PartialFile {
     /// # Errors
     /// A folder that does not exist or may not be written; a file that another run is writing.
     pub fn open(path: &Path, resume: bool) -> Result<Self> {
-        if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-            let what = format!("the output `{}`", path.display());
-            return Err(Error::invalid(what, "a new name or that of a file", "a folder or a device"));
-        }
+        check_output(path)?;
         let mut name = path.as_os_str().to_owned();
         name.push(".partial");
         let partial = PathBuf::from(name);
@@ -171,13 +165,29 @@ impl Drop for PartialFile {
     }
 }
 
-/// Reads a whole file; anything else, such as a pipe that nobody writes to, is refused rather than waited for.
+/// The most bytes of a file that is read whole: descriptions, tokenizers, trees.
+const MOST: u64 = 1 << 28;
+
+/// Opens a file to read it; anything else, such as a pipe that nobody writes to, is refused rather than waited for.
 ///
 /// # Errors
-/// A file that is not there, is no file, or cannot be read.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
+/// A file that is not there, is no file, or may not be read.
+pub fn open(path: &Path) -> Result<File> {
     check_is_file(path)?;
-    std::fs::read(path).map_err(Error::file("read", path))
+    File::open(path).map_err(Error::file("open", path))
+}
+
+/// Reads a whole file of at most 256 MiB.
+///
+/// # Errors
+/// As [`open`]; a file that is longer.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(MOST + 1).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
+    match bytes.len() as u64 {
+        n if n > MOST => Err(Error::malformed(path, format!("expected at most {MOST} bytes, got more"))),
+        _ => Ok(bytes),
+    }
 }
 
 /// Checks that a path is that of a file.
@@ -189,6 +199,18 @@ pub fn check_is_file(path: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Error::malformed(path, "expected a file, got something else of that name"))
+}
+
+/// Checks that nothing but a file has the name of an output.
+///
+/// # Errors
+/// A folder, a pipe or a device of that name.
+pub fn check_output(path: &Path) -> Result<()> {
+    if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        let what = format!("the output `{}`", path.display());
+        return Err(Error::invalid(what, "a new name or that of a file", "a folder or a device"));
+    }
+    Ok(())
 }
 
 /// Writes a whole file.

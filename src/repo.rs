@@ -161,6 +161,23 @@ impl Repo {
         ))
     }
 
+    /// Whether it may have more files than are known: those in the cache of a repository that cannot be asked.
+    pub(crate) fn is_partial(&self) -> bool {
+        match &self.place {
+            Place::Local(_) => false,
+            Place::Hub(snapshot) => snapshot.is_partial(),
+        }
+    }
+
+    /// The error for a file that is needed and not there: `error`, or where the repository cannot be asked whether it has
+    /// the file, that it is not in the cache.
+    pub(crate) fn lacking(&self, name: &str, error: Error, progress: &Progress) -> Error {
+        match self.is_partial() {
+            true => self.file(name, progress).err().unwrap_or(error),
+            false => error,
+        }
+    }
+
     /// Checks that a name does not lead out of the place.
     fn check(&self, name: &str) -> Result<()> {
         check_path(&format!("a file of `{}`", self.name()), name)

@@ -136,7 +136,7 @@ fn check_npy(path: &Path) -> Result<()> {
         Error::malformed(path, format!("not an npy file that can be read: {message}"))
             .with_hint("write it with numpy.save as float32, C order")
     };
-    let mut file = std::fs::File::open(path).map_err(Error::file("open", path))?;
+    let mut file = files::open(path)?;
     let size = file.metadata().map_err(Error::file("read", path))?.len();
     let mut start = Vec::new();
     file.by_ref().take(MOST_HEADER as u64).read_to_end(&mut start).map_err(Error::file("read", path))?;

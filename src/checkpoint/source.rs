@@ -50,8 +50,7 @@ impl Span {
 
 impl Source {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        files::check_is_file(path)?;
-        let file = File::open(path).map_err(Error::file("open", path))?;
+        let file = files::open(path)?;
         let size = file.metadata().map_err(Error::file("read", path))?.len();
         Ok(Source { path: path.to_owned(), size, bytes: Bytes::File(file) })
     }

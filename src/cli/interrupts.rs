@@ -34,8 +34,8 @@ impl Interrupts {
     pub(super) fn handled(progress: Progress) -> Result<Interrupts> {
         let interrupts = Interrupts { progress, state: Arc::default() };
         let handler = interrupts.clone();
-        let set = ctrlc::set_handler(move || handler.signal());
-        set.map_err(|e| Error::invalid("Ctrl-C", "a signal that can be handled", e))?;
+        watch(move || handler.signal())
+            .map_err(|e| Error::invalid("Ctrl-C", "a signal that can be handled", e))?;
         Ok(interrupts)
     }
 
@@ -77,4 +77,35 @@ impl Interrupts {
         }
         std::process::exit(i32::from(INTERRUPTED));
     }
+}
+
+/// Calls `handler` for each signal that ends a program. What whoever started the program has it ignore, as nohup does with
+/// SIGHUP, stays ignored. The one exception is SIGINT: a shell without job control has all programs in the background ignore
+/// it, and who sends it to one of them means that one.
+///
+/// A file that may not grow further (SIGXFSZ) is a write that fails.
+#[cfg(unix)]
+fn watch(handler: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGXCPU, SIGXFSZ};
+    use signal_hook::iterator::Signals;
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+    let ends = [SIGHUP, SIGTERM, SIGXCPU].into_iter().filter(|signal| !is_ignored(*signal));
+    let mut signals = Signals::new(ends.chain([SIGINT]))?;
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    thread.spawn(move || signals.forever().for_each(|_| handler())).map(|_| ())
+}
+
+#[cfg(not(unix))]
+fn watch(handler: impl FnMut() + Send + 'static) -> std::io::Result<()> {
+    ctrlc::set_handler(handler).map_err(std::io::Error::other)
+}
+
+/// Whether the program ignores a signal. Asked for at the start, before anything handles it; what cannot be read, as on
+/// systems without /proc, counts as not ignored.
+#[cfg(unix)]
+pub(super) fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u128::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    signal > 0 && mask.checked_shr(signal as u32 - 1).unwrap_or(0) & 1 == 1
 }

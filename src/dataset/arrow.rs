@@ -8,6 +8,7 @@ use super::fault::{Document, Fault};
 use super::source::Source;
 use super::text::Compression;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::guard::guarded;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
@@ -50,7 +51,7 @@ pub(super) struct Arrow {
 impl Arrow {
     pub(super) fn open(source: &Source, column: &str) -> Result<Self> {
         let path = source.path.clone();
-        let mut file = File::open(&path).map_err(Error::file("open", &path))?;
+        let mut file = files::open(&path)?;
         let mut head = Vec::new();
         file.by_ref().take(Compression::HEAD).read_to_end(&mut head).map_err(Error::file("read", &path))?;
         if let Some(compression) = Compression::of(&head) {

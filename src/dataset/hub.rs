@@ -4,13 +4,13 @@
 use super::DatasetOptions;
 use super::source::{is_about, most_common};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::progress::{Progress, Report};
 use crate::repo::Repo;
 use crate::yaml;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::File;
 use std::io::Read;
 
 /// The split that is meant where none is named.
@@ -119,12 +119,12 @@ pub(super) fn find(
     if !card.configs.is_empty() {
         let config = chosen(&repo, &card.configs, options)?;
         let splits = config.splits(&repo, &names)?;
-        let found = split_of(&repo, Some(&config.config_name), splits, options)?;
+        let found = split_of(&repo, Some(&config.config_name), splits, options, progress)?;
         return Ok((repo, Found { told: config.told.clone(), ..found }));
     }
     let by_names = match &options.config {
         Some(config) if config != "default" => Err(unknown("config", config, repo.name(), ["default"])),
-        _ => split_of(&repo, None, splits_by_names(&names), options),
+        _ => split_of(&repo, None, splits_by_names(&names), options, progress),
     };
     match (by_names, converted) {
         (Ok(found), _) => Ok((repo, found)),
@@ -143,7 +143,7 @@ fn card(repo: &Repo, names: &[String], progress: &Progress) -> Result<Card> {
     let has = |name: &str| names.iter().any(|one| one == name);
     let read = |name: &str| -> Result<_> {
         let path = repo.file(name, progress)?;
-        let file = File::open(&path).map_err(Error::file("open", &path))?;
+        let file = files::open(&path)?;
         let mut bytes = Vec::new();
         file.take(LONGEST_CARD + 1).read_to_end(&mut bytes).map_err(Error::file("read", &path))?;
         Ok((path, String::from_utf8_lossy(&bytes).into_owned(), bytes.len() as u64 > LONGEST_CARD))
@@ -318,20 +318,8 @@ fn splits_by_names(names: &[String]) -> Splits {
 
 /// The split of a shard, `train` of `data/train-00000-of-00004-0f3a.parquet`.
 fn shard_of(name: &str) -> Option<&str> {
-    let file = name.strip_prefix("data/").filter(|file| !file.contains('/'))?;
-    let is_number = |text: Option<&str>| text.is_some_and(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    file.match_indices('-')
-        .map(|(at, _)| at)
-        .rev()
-        .find(|at| {
-            let rest = file.get(at + 1..).unwrap_or_default();
-            *at > 0
-                && is_number(rest.get(..5))
-                && rest.get(5..9) == Some("-of-")
-                && is_number(rest.get(9..14))
-                && rest.get(14..).is_some_and(|rest| rest.contains('.'))
-        })
-        .and_then(|at| file.get(..at))
+    let (stem, ..) = numbered(name).filter(|(stem, ..)| name[stem.len()..].contains('.'))?;
+    stem.strip_prefix("data/").filter(|split| !split.is_empty() && !split.contains('/'))
 }
 
 /// Where a word stands alone in the name of a folder of this path, which of the ways it does: those that come first
@@ -396,11 +384,17 @@ fn in_converted(repo: &Repo, options: &DatasetOptions, progress: &Progress) -> R
         }
         splits.entry(split.trim_start_matches(IN_PART).to_owned()).or_default().push(name.clone());
     }
-    split_of(repo, Some(config), splits.into_iter().collect(), options)
+    split_of(repo, Some(config), splits.into_iter().collect(), options, progress)
 }
 
 /// The split that is asked for, with the files of the format that most of them have.
-fn split_of(repo: &Repo, config: Option<&str>, splits: Splits, options: &DatasetOptions) -> Result<Found> {
+fn split_of(
+    repo: &Repo,
+    config: Option<&str>,
+    splits: Splits,
+    options: &DatasetOptions,
+    progress: &Progress,
+) -> Result<Found> {
     let name = match config {
         Some(config) => format!("{}`, config `{config}", repo.name()),
         None => repo.name(),
@@ -423,7 +417,44 @@ fn split_of(repo: &Repo, config: Option<&str>, splits: Splits, options: &Dataset
     if names.is_empty() {
         return Err(nothing_to_read(repo, &format!("{name}`, split `{split}")));
     }
+    check_shards(repo, &name, &names, progress)?;
     Ok(Found { names, config: config.map(str::to_owned), split, told: Map::new() })
+}
+
+/// Checks that numbered files (`train-00000-of-00004.parquet`) are all there. The cache may have those alone that were read
+/// before, and a folder those that were copied.
+fn check_shards(repo: &Repo, dataset: &str, names: &[String], progress: &Progress) -> Result<()> {
+    let mut sets = BTreeMap::<_, BTreeSet<u32>>::new();
+    for (stem, number, total) in names.iter().filter_map(|name| numbered(name)) {
+        sets.entry((stem, total)).or_default().insert(number);
+    }
+    for ((stem, total), numbers) in sets {
+        let Some(missing) = (0..total).find(|number| !numbers.contains(number)) else { continue };
+        let place = if repo.is_partial() { "in the cache" } else { "there" };
+        let message = format!(
+            "dataset `{dataset}`: of {total} files only {} are {place}: `{stem}-{missing:05}-of-{total:05}…` is missing",
+            numbers.len()
+        );
+        match repo.is_partial() {
+            true => return Err(Error::mismatch(message, "unset HF_HUB_OFFLINE to download what is missing")),
+            false if repo.is_local() => progress.report(Report::Warning(message)),
+            // As it was published.
+            false => {}
+        }
+    }
+    Ok(())
+}
+
+/// What is in front of the number of a file, its number, and how many there are: `…-00000-of-00004….parquet`.
+fn numbered(name: &str) -> Option<(&str, u32, u32)> {
+    let is_number = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let of = |at: usize| {
+        let (number, rest) = (name.get(at.checked_sub(5)?..at)?, name.get(at + 4..at + 9)?);
+        let stem = name.get(..at - 5)?.strip_suffix('-')?;
+        let is_numbered = is_number(number) && is_number(rest);
+        Some((stem, number.parse().ok()?, rest.parse().ok()?)).filter(|_| is_numbered)
+    };
+    name.match_indices("-of-").filter_map(|(at, _)| of(at)).last()
 }
 
 pub(super) fn unknown<S: Into<String>>(

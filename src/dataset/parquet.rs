@@ -8,6 +8,7 @@ use super::parquet_limits::{Checked, Pages, check_footer};
 use super::source::Source;
 use super::text::Compression;
 use crate::error::{Error, Result};
+use crate::files;
 use parquet::basic::{ConvertedType, LogicalType, Repetition};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType};
@@ -48,7 +49,7 @@ struct Group {
 impl Parquet {
     pub(super) fn open(source: &Source, column: &str) -> Result<Self> {
         let path = source.path.as_path();
-        let mut file = File::open(path).map_err(Error::file("open", path))?;
+        let mut file = files::open(path)?;
         refuse_compressed(path, &mut file)?;
         let again = file.try_clone().map_err(Error::file("open", path))?;
         let contents = guarded(path, "", || {

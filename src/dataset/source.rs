@@ -6,13 +6,14 @@ use super::hub::{self, Found};
 use super::saved;
 use super::txt::Sample;
 use crate::error::{Error, Result, did_you_mean};
+use crate::files;
 use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::repo::Repo;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -417,7 +418,7 @@ fn nothing_at(path: &str) -> Error {
 
 fn is_parquet(path: &Path) -> Result<bool> {
     let mut head = Vec::new();
-    let file = File::open(path).map_err(Error::file("open", path))?;
+    let file = files::open(path)?;
     file.take(4).read_to_end(&mut head).map_err(Error::file("read", path))?;
     Ok(head == b"PAR1")
 }

@@ -7,7 +7,7 @@
 use super::fault::Fault;
 use super::source::Source;
 use crate::error::{Error, Result};
-use std::fs::File;
+use crate::files;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Text {
         let bytes: Bytes = match source.embedded {
             Some(bytes) => Box::new(bytes),
             None => {
-                let file = File::open(path).map_err(Error::file("open", path))?;
+                let file = files::open(path)?;
                 Box::new(BufReader::with_capacity(BUFFER, file))
             }
         };

@@ -2,6 +2,7 @@
 
 use super::bos::{Bos, Rule};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::sae::Features;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -126,7 +127,7 @@ pub fn read_records_of(path: &Path, model_name: Option<&str>) -> Result<Records>
 
 impl Records {
     fn open(path: &Path, rule: Rule) -> Result<Records> {
-        let file = File::open(path).map_err(Error::file("open", path))?;
+        let file = files::open(path)?;
         Ok(Records { path: path.to_owned(), rule, lines: BufReader::new(file).lines(), line: 0, over: false })
     }
 

@@ -55,7 +55,7 @@ impl Folder {
 
     /// The commit that a branch or tag was seen at last.
     pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
-        let text = std::fs::read_to_string(self.reference(revision)).ok()?;
+        let text = String::from_utf8(files::read(&self.reference(revision)).ok()?).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
@@ -73,6 +73,7 @@ impl Folder {
     pub(super) fn lock(&self, etag: &str, progress: &Progress) -> Result<File> {
         let path = self.root.join(".locks").join(self.repo.folder_name()).join(format!("{etag}.lock"));
         create_parent(&path)?;
+        files::check_output(&path)?;
         let mut options = File::options();
         let file = options.create(true).append(true).open(&path).map_err(Error::file("create", &path))?;
         loop {
@@ -105,7 +106,7 @@ impl Folder {
             // Where links are not to be had, a copy takes room but works as well.
             let mut copy = files::WholeFile::create(&path)?;
             let blob = self.blob(etag);
-            let mut from = File::open(&blob).map_err(Error::file("read", &blob))?;
+            let mut from = files::open(&blob)?;
             std::io::copy(&mut from, copy.writer()).map_err(Error::file("write", &path))?;
             copy.keep()?;
         }

@@ -4,6 +4,7 @@ use super::names::{etag, is_commit, is_hex};
 use super::request::{Question, Tries, Trouble};
 use super::{Snapshot, cache};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::progress::{Progress, Report};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -177,7 +178,7 @@ impl Download<'_> {
     }
 
     fn hashes_to(&self, mut hash: impl Digest) -> Result<bool> {
-        let mut file = File::open(self.partial).map_err(Error::file("read", self.partial))?;
+        let mut file = files::open(self.partial)?;
         let mut buffer = vec![0; 1 << 18];
         loop {
             self.progress.check()?;

@@ -184,6 +184,11 @@ impl Snapshot {
         Ok(self.inner.listing.get_or_init(|| names).clone())
     }
 
+    /// Whether the hub could not be asked for the names of its files, so that only those in the cache are known.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.inner.offline || self.inner.listing.get().is_some_and(Option::is_none)
+    }
+
     /// The path of a file in the cache, if it is there.
     ///
     /// # Errors

@@ -102,8 +102,12 @@ impl Client {
             return Err(Error::invalid("HF_ENDPOINT", expected, "something else"));
         };
         let token = settings.token.as_ref().map(|token| {
-            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
+            // A header takes bytes beyond ASCII, and whoever sends it does not.
+            let is_plain = token.bytes().all(|byte| byte.is_ascii_graphic());
+            let value = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| is_plain);
+            let mut value = value.ok_or_else(|| {
                 Error::invalid("the token for the hub", "letters, digits and `_`", "other characters")
+                    .with_hint("check HF_TOKEN, or log in again with `hf auth login`")
             })?;
             value.set_sensitive(true);
             Ok::<_, Error>(value)

@@ -1,5 +1,6 @@
 //! Where the hub is, where its files are kept, and who asks: the variables that Python's huggingface_hub reads.
 
+use crate::files;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,36 +56,44 @@ impl HubSettings {
         Self::from_variables(|name| std::env::var_os(name))
     }
 
-    /// The settings that these variables ask for. An empty variable counts as one that is not there.
+    /// The settings that these variables ask for. An empty variable counts as one that is not there. In paths, `~` and
+    /// other variables (`$VAR`, `${VAR}`) are replaced, as huggingface_hub does.
     pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let get = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| get(name).map(|value| value.to_string_lossy().into_owned());
         let user = || get("HOME").map(PathBuf::from).or_else(std::env::home_dir).unwrap_or_default();
-        let path = |name: &str| {
-            let path = PathBuf::from(get(name)?);
-            Some(path.strip_prefix("~").map(|below| user().join(below)).unwrap_or(path))
+        let expanded = |path: PathBuf| {
+            let path = with_home(path, user);
+            match path.to_str() {
+                Some(path) if path.contains('$') => PathBuf::from(with_variables(path, &variable)),
+                _ => path,
+            }
         };
+        let raw = |name: &str| get(name).map(PathBuf::from);
+        let path = |name: &str| raw(name).map(expanded);
         let yes = |name: &str| {
             text(name)
                 .is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
         };
 
-        let home = path("HF_HOME").unwrap_or_else(|| {
-            let caches = path("XDG_CACHE_HOME").unwrap_or_else(|| user().join(".cache"));
+        let home = expanded(raw("HF_HOME").unwrap_or_else(|| {
+            let caches = raw("XDG_CACHE_HOME").unwrap_or_else(|| user().join(".cache"));
             caches.join("huggingface")
-        });
-        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
+        }));
+        // What is derived is expanded once more.
+        let cache = raw("HF_HUB_CACHE").or_else(|| raw("HUGGINGFACE_HUB_CACHE"));
+        let cache = expanded(cache.unwrap_or_else(|| home.join("hub")));
         let clean = |token: String| Some(token.trim().to_owned()).filter(|token| !token.is_empty());
         let stored = || {
-            let file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
-            std::fs::read_to_string(file).ok().and_then(clean)
+            let file = expanded(raw("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token")));
+            files::read(&file).ok().and_then(|bytes| String::from_utf8(bytes).ok()).and_then(clean)
         };
         let given = text("HF_TOKEN").and_then(clean);
         let token = given.or_else(|| text("HUGGING_FACE_HUB_TOKEN").and_then(clean)).or_else(stored);
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
         HubSettings {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
-            cache: cache.unwrap_or_else(|| home.join("hub")),
+            cache,
             token: token.filter(|_| !yes("HF_HUB_DISABLE_IMPLICIT_TOKEN")),
             offline: if text("HF_HUB_OFFLINE").is_some() {
                 yes("HF_HUB_OFFLINE")
@@ -95,6 +104,52 @@ impl HubSettings {
             patience: Patience::default(),
         }
     }
+}
+
+/// A path with the home folder in the place of a `~` at its beginning, or another user's in that of `~name`. As in Python, an
+/// unknown name stays.
+fn with_home(path: PathBuf, own: impl Fn() -> PathBuf) -> PathBuf {
+    let first = path.components().next().and_then(|first| first.as_os_str().to_str());
+    let Some(name) = first.and_then(|first| first.strip_prefix('~')) else { return path };
+    let home = match name {
+        "" => Some(own()),
+        // name:password:uid:gid:comment:home:shell
+        name => std::fs::read_to_string("/etc/passwd").ok().and_then(|users| {
+            let mut users = users.lines().map(|line| line.split(':'));
+            users.find_map(|mut user| {
+                (user.next() == Some(name)).then(|| user.nth(4)).flatten().map(PathBuf::from)
+            })
+        }),
+    };
+    home.map_or_else(
+        || path.clone(),
+        |home| path.components().skip(1).fold(home, |home, part| home.join(part)),
+    )
+}
+
+/// A text with the values of variables in the places of `$name` and `${name}`. Unknown ones stay, as in Python.
+fn with_variables(text: &str, variable: impl Fn(&str) -> Option<OsString>) -> String {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, from)) = rest.find('$').map(|at| rest.split_at(at)) {
+        expanded += before;
+        let after = &from[1..];
+        let (name, length) = match after.strip_prefix('{').and_then(|inside| inside.split_once('}')) {
+            Some((name, _)) => (name, name.len() + 3),
+            None => {
+                let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let name = &after[..after.find(|c| !is_part(c)).unwrap_or(after.len())];
+                (name, name.len() + 1)
+            }
+        };
+        let (whole, behind) = from.split_at(length);
+        match variable(name).filter(|_| !name.is_empty()) {
+            Some(value) => expanded += &value.to_string_lossy(),
+            None => expanded += whole,
+        }
+        rest = behind;
+    }
+    expanded + rest
 }
 
 impl std::fmt::Debug for HubSettings {

@@ -171,7 +171,7 @@ fn done_before(file: &mut PartialFile, output: &Path, expected: &TreeParams) -> 
     let path = file.partial_path().to_owned();
     // Of a finished file there is but a copy, which an error takes away.
     let named = if file.was_left() { &path } else { output };
-    let mut reader = BufReader::new(File::open(&path).map_err(Error::file("read", &path))?);
+    let mut reader = BufReader::new(files::open(&path)?);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
@@ -227,8 +227,7 @@ pub struct Trees {
 /// # Errors
 /// A file that is not there.
 pub fn read_trees(path: &Path) -> Result<Trees> {
-    files::check_is_file(path)?;
-    let file = File::open(path).map_err(Error::file("read", path))?;
+    let file = files::open(path)?;
     Ok(Trees { path: path.to_owned(), reader: Some(BufReader::new(file)), line: 0 })
 }
 

@@ -37,7 +37,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
 use crate::linalg::with_floats;
-use crate::progress::Progress;
+use crate::progress::{Progress, Report};
 use candle_core::{DType, Device, Tensor};
 use embedding::Embedding;
 use families::HfConfig;
@@ -97,16 +97,22 @@ impl Model {
         }
         let repo = source::repo_of(name, revision, progress)?;
         if !repo.has("config.json", progress)? {
-            return Err(Error::mismatch(
+            let error = Error::mismatch(
                 format!("`{}` is no model: it has no config.json", repo.name()),
                 "a model in the Hugging Face layout has config.json, model.safetensors and tokenizer.json",
-            ));
+            );
+            return Err(repo.lacking("config.json", error, progress));
         }
         let path = repo.file("config.json", progress)?;
         let config = files::read(&path)?;
         let config = HfConfig::parse(&path, &config)?;
         let open = || {
             let tokenizer = Tokenizer::from_repo(&repo, config.tokenizer_hints(), progress)?;
+            if tokenizer.is_none() && repo.is_partial() {
+                let error = Error::mismatch("it has no tokenizer.json", "give token ids instead of text");
+                let why = repo.lacking("tokenizer.json", error, progress);
+                progress.report(Report::Warning(format!("{why}: the model reads token ids only")));
+            }
             Ok((tokenizer, Checkpoint::open(&source::weight_files(&repo, progress)?)?))
         };
         Self::new(name, repo.revision(), &config, open)

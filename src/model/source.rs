@@ -51,10 +51,11 @@ pub(super) fn weight_files(repo: &Repo, progress: &Progress) -> Result<Vec<PathB
             return Ok(files);
         }
     }
-    Err(Error::mismatch(
+    let error = Error::mismatch(
         format!("`{}` has no weights: neither model.safetensors nor pytorch_model.bin", repo.name()),
         "weights in another format: load them once in Python and call save_pretrained(folder)",
-    ))
+    );
+    Err(repo.lacking("model.safetensors", error, progress))
 }
 
 fn shards(repo: &Repo, index: &str, progress: &Progress) -> Result<Vec<PathBuf>> {

@@ -14,7 +14,6 @@ use flate2::read::GzDecoder;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -227,8 +226,7 @@ fn add(written: Vec<WrittenSae>, ids: &mut HashSet<String>, saes: &mut Vec<Regis
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    crate::files::check_is_file(path)?;
-    let file = File::open(path).map_err(Error::file("open", path))?;
+    let file = crate::files::open(path)?;
     let mut bytes = Vec::new();
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
     if bytes.starts_with(&[0x1f, 0x8b]) {

@@ -1,11 +1,10 @@
 //! The connection file: where to listen, and the key that messages are signed with. Whoever has it can run anything as this
-//! user, so that a file that others have
-//! written or can write, and an address that other machines reach, are refused.
+//! user, so that a file that others have written or can write, and an address that other machines reach, are refused.
 
 use super::super::terminal::to_stderr;
 use crate::error::{Error, Result};
 use jupyter_protocol::{ConnectionInfo, Transport};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 /// Reads and checks a connection file.
@@ -23,14 +22,13 @@ pub(super) fn read(path: &Path) -> Result<ConnectionInfo> {
 
 fn check(info: &ConnectionInfo, path: &Path) -> Result<()> {
     let refused = |message: String, hint: &str| Err(Error::malformed(path, message).with_hint(hint));
-    if info.transport != Transport::TCP {
+    if info.transport == Transport::IPC && !cfg!(unix) {
         return refused(
-            "expected the transport \"tcp\", got \"ipc\"".to_owned(),
+            "expected the transport \"tcp\", got \"ipc\", which this system does not have".to_owned(),
             "start Jupyter without `--transport`",
         );
     }
-    let is_loopback = info.ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if !is_loopback {
+    if info.transport == Transport::TCP && addresses(&info.ip).is_none() {
         let message = format!("expected an address of this machine such as 127.0.0.1, got `{}`", info.ip);
         return refused(
             message,
@@ -46,6 +44,18 @@ fn check(info: &ConnectionInfo, path: &Path) -> Result<()> {
         return refused(message, "leave Jupyter's `Session.key` as it is");
     }
     Ok(())
+}
+
+/// The addresses of this machine that an `ip` names; `None` if other machines may reach it. `localhost` is not looked up: by
+/// RFC 6761 it is the loopback address, which has two forms.
+pub(super) fn addresses(ip: &str) -> Option<Vec<IpAddr>> {
+    let name = ip.trim_end_matches('.').to_ascii_lowercase();
+    if name == "localhost" || name.ends_with(".localhost") {
+        return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    }
+    let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+    let ip = bare.parse::<IpAddr>().ok().filter(IpAddr::is_loopback)?;
+    Some(vec![ip])
 }
 
 /// Fails for a file of somebody else, or one that others can write. One that others can read is made private: there are

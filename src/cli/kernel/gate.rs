@@ -4,40 +4,52 @@
 //! and before anybody has shown a key: nine bytes would end the kernel. So its sockets lie in a folder that others cannot
 //! enter, and this listens at the ports.
 
+use super::connection::addresses;
 use super::server::{REST, not_bound};
 use crate::error::{Error, Result};
 use jupyter_protocol::{ConnectionInfo, Transport};
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 /// The bytes of the longest frame.
 const LONGEST: u64 = 1 << 28;
 /// The bytes of a greeting, and the flag of a frame whose length has eight bytes (ZMTP 3.1, <https://rfc.zeromq.org/spec/37>).
 const GREETING: usize = 64;
 const IS_LONG: u8 = 2;
+/// How the folder of a kernel's sockets begins, and the file in it that is locked while the kernel lives.
+const FOLDER: &str = "saescope-";
+const LOCK: &str = "lock";
 
-/// The ports of a kernel, and where the sockets behind them are.
+/// Where a kernel listens, and where the sockets behind that are.
 pub(super) struct Gate {
-    listeners: Vec<(TcpListener, PathBuf)>,
+    doors: Vec<(Door, PathBuf)>,
     /// What the sockets are to be bound to.
     pub(super) inside: ConnectionInfo,
     /// Removed at the end.
+    _names: Vec<SocketName>,
     _folder: TempDir,
+    _lock: File,
+}
+
+/// What peers come to.
+enum Door {
+    Tcp(TcpListener),
+    Ipc(UnixListener),
 }
 
 impl Gate {
-    /// Listens at the ports of a connection.
+    /// Listens at the ports of a connection, or at its sockets in the file system.
     ///
     /// # Errors
-    /// A port that something else listens at; no folder for the sockets.
+    /// A port or a socket that something else listens at; no folder for the sockets behind it.
     pub(super) async fn open(connection: &ConnectionInfo) -> Result<Gate> {
-        let own = std::fs::Permissions::from_mode(0o700);
-        let folder = tempfile::Builder::new().prefix("saescope-").permissions(own).tempdir();
-        let folder = folder.map_err(Error::file("create", &std::env::temp_dir()))?;
+        remove_orphans(&std::env::temp_dir());
+        let (folder, lock) = own_folder()?;
         let prefix = folder.path().join("socket").to_string_lossy().into_owned();
         let inside = ConnectionInfo { transport: Transport::IPC, ip: prefix.clone(), ..connection.clone() };
         let ports = [
@@ -47,38 +59,141 @@ impl Gate {
             ("control", connection.control_port),
             ("stdin", connection.stdin_port),
         ];
-        let mut listeners = Vec::new();
+        let (mut doors, mut names) = (Vec::new(), Vec::new());
         for (socket, port) in ports {
-            let listener = TcpListener::bind((connection.ip.as_str(), port)).await;
-            let listener = listener.map_err(|e| not_bound(socket, port, e))?;
-            listeners.push((listener, PathBuf::from(format!("{prefix}-{port}"))));
+            let behind = PathBuf::from(format!("{prefix}-{port}"));
+            if connection.transport == Transport::IPC {
+                let (listener, name) =
+                    bind_ipc(&connection.ip, port).map_err(|e| not_bound(socket, port, e))?;
+                doors.push((Door::Ipc(listener), behind));
+                names.push(name);
+                continue;
+            }
+            // Where `localhost` is meant, one of its two addresses may be missing on this machine.
+            let mut bound = Err(io::ErrorKind::AddrNotAvailable.into());
+            for ip in addresses(&connection.ip).unwrap_or_default() {
+                let listener = TcpListener::bind((ip, port)).await;
+                match (listener, &bound) {
+                    (Ok(listener), _) => {
+                        doors.push((Door::Tcp(listener), behind.clone()));
+                        bound = Ok(());
+                    }
+                    (Err(error), Err(_)) => bound = Err(error),
+                    (Err(error), Ok(())) if error.kind() == io::ErrorKind::AddrInUse => bound = Err(error),
+                    (Err(_), Ok(())) => {}
+                }
+            }
+            bound.map_err(|e| not_bound(socket, port, e))?;
         }
-        Ok(Gate { listeners, inside, _folder: folder })
+        Ok(Gate { doors, inside, _names: names, _folder: folder, _lock: lock })
     }
 
     /// Begins to connect whoever comes to the sockets, which must be there.
     pub(super) fn serve(&mut self) {
-        for (listener, socket) in self.listeners.drain(..) {
+        for (door, socket) in self.doors.drain(..) {
             tokio::spawn(async move {
                 loop {
-                    let Ok((peer, _)) = listener.accept().await else {
-                        tokio::time::sleep(REST).await;
-                        continue;
-                    };
-                    let socket = socket.clone();
                     // A peer that fails has failed for itself alone.
-                    tokio::spawn(async move { pass(peer, &socket).await });
+                    let socket = socket.clone();
+                    let came = match &door {
+                        Door::Tcp(listener) => listener.accept().await.map(|(peer, _)| {
+                            let _ = peer.set_nodelay(true);
+                            let (from, to) = peer.into_split();
+                            tokio::spawn(async move { pass(from, to, &socket).await });
+                        }),
+                        Door::Ipc(listener) => listener.accept().await.map(|(peer, _)| {
+                            let (from, to) = peer.into_split();
+                            tokio::spawn(async move { pass(from, to, &socket).await });
+                        }),
+                    };
+                    if came.is_err() {
+                        tokio::time::sleep(REST).await;
+                    }
                 }
             });
         }
     }
 }
 
+/// A folder for sockets that others cannot enter, and its lock, which is given back when the kernel ends, however that is.
+fn own_folder() -> Result<(TempDir, File)> {
+    loop {
+        let mut builder = tempfile::Builder::new();
+        let folder = builder.prefix(FOLDER).permissions(Permissions::from_mode(0o700)).tempdir();
+        let folder = folder.map_err(Error::file("create", &std::env::temp_dir()))?;
+        let path = folder.path().join(LOCK);
+        let lock = File::create(&path).map_err(Error::file("create", &path))?;
+        // Another kernel that looks for orphans may have been faster: it removes the folder.
+        if lock.try_lock().is_ok() && path.exists() {
+            return Ok((folder, lock));
+        }
+    }
+}
+
+/// Removes the folders of kernels that were killed: those whose lock nobody has.
+fn remove_orphans(place: &Path) {
+    let own = rustix::process::geteuid().as_raw();
+    for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(FOLDER) {
+            continue;
+        }
+        // A link is not followed.
+        if !entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == own) {
+            continue;
+        }
+        let lock = File::options().write(true).open(entry.path().join(LOCK));
+        if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// The name of a socket in the file system, removed at the end.
+struct SocketName(PathBuf);
+
+impl Drop for SocketName {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Listens at the socket `{prefix}-{port}`, which only this user can connect to. One that nobody listens at any more is
+/// replaced.
+fn bind_ipc(prefix: &str, port: u16) -> io::Result<(UnixListener, SocketName)> {
+    let name = PathBuf::from(format!("{prefix}-{port}"));
+    let at = |why: &str| io::Error::other(format!("{why} at `{}`", name.display()));
+    if let Ok(there) = std::fs::symlink_metadata(&name) {
+        if !there.file_type().is_socket() {
+            return Err(at("something that is no socket"));
+        }
+        if std::os::unix::net::UnixStream::connect(&name).is_ok() {
+            return Err(at("somebody who listens"));
+        }
+    }
+    // It takes its name when nobody else can connect any more.
+    let folder = name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    let private = builder.prefix(".s").rand_bytes(4).permissions(Permissions::from_mode(0o700));
+    let private = private.tempdir_in(folder).map_err(|e| at(&e.kind().to_string()))?;
+    let path = private.path().join("s");
+    let listener = UnixListener::bind(&path).map_err(|e| at(&e.to_string()))?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    // A name that is too long for an address can be given, but not be connected to.
+    std::fs::rename(&path, &name)?;
+    let name = SocketName(name);
+    match std::os::unix::net::SocketAddr::from_pathname(&name.0) {
+        Ok(_) => Ok((listener, name)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Hands on what a peer and the kernel say to one another, until one of them goes.
-async fn pass(peer: TcpStream, socket: &Path) -> io::Result<()> {
-    peer.set_nodelay(true)?;
+async fn pass(
+    from_peer: impl AsyncRead + Unpin,
+    mut to_peer: impl AsyncWrite + Unpin,
+    socket: &Path,
+) -> io::Result<()> {
     let kernel = UnixStream::connect(socket).await?;
-    let (from_peer, mut to_peer) = peer.into_split();
     let (mut from_kernel, to_kernel) = kernel.into_split();
     tokio::select! {
         ended = checked(BufReader::new(from_peer), BufWriter::new(to_kernel)) => ended,
@@ -88,8 +203,8 @@ async fn pass(peer: TcpStream, socket: &Path) -> io::Result<()> {
 
 /// Hands on a greeting and frames, up to the first that is too long.
 async fn checked(
-    mut from: BufReader<impl tokio::io::AsyncRead + Unpin>,
-    mut to: BufWriter<impl tokio::io::AsyncWrite + Unpin>,
+    mut from: BufReader<impl AsyncRead + Unpin>,
+    mut to: BufWriter<impl AsyncWrite + Unpin>,
 ) -> io::Result<()> {
     // A peer waits for the beginning of the other's greeting before it goes on with its own.
     let mut greeting = [0; GREETING];

@@ -290,13 +290,22 @@ async fn parent_gone() {
 async fn told_to_end() {
     #[cfg(unix)]
     {
+        use super::super::interrupts::is_ignored;
         use tokio::signal::unix::{SignalKind, signal};
-        if let (Ok(mut kill), Ok(mut end)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
-            tokio::select! {
-                _ = kill.recv() => return,
-                _ = end.recv() => return,
+        let told = |kind: SignalKind| async move {
+            if !is_ignored(kind.as_raw_value())
+                && let Ok(mut signal) = signal(kind)
+            {
+                signal.recv().await;
+                return;
             }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = told(SignalKind::terminate()) => {}
+            () = told(SignalKind::hangup()) => {}
         }
     }
+    #[cfg(not(unix))]
     std::future::pending().await
 }

@@ -48,7 +48,7 @@ impl<'a> Place<'a> {
     }
 
     /// The name in the repository of a file in the folder.
-    fn name(&self, file: &str) -> String {
+    pub(super) fn name(&self, file: &str) -> String {
         if self.folder.is_empty() { file.to_owned() } else { format!("{}/{file}", self.folder) }
     }
 

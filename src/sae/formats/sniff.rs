@@ -162,8 +162,14 @@ fn none_here(place: &Place, names: &[String]) -> Result<Error> {
         _ => format!("there is `{}`", names.join("`, `")),
     };
     let looked_for = FOLDERS.map(|(files, _)| format!("`{}`", files.join("` with `")));
-    Ok(Error::mismatch(
+    let error = Error::mismatch(
         format!("unknown SAE `{}`: in no layout that is known; {there}", place.whole_name()),
         format!("looked for {}, or one `.pt` or `layer_0.safetensors`", looked_for.join(", ")),
-    ))
+    );
+    // Of the layouts that have a file here, a file that is missing: the cache may have a part only.
+    let is_here = |file: &&&str| names.iter().any(|name| name == **file);
+    let begun = FOLDERS.iter().rev().find(|(files, _)| files.iter().any(|file| is_here(&file)));
+    let missing = begun.and_then(|(files, _)| files.iter().find(|file| !is_here(file)));
+    let missing = missing.map_or("cfg.json", |file| *file);
+    Ok(place.repo.lacking(&place.name(missing), error, place.progress))
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::hub::server::{Fault, etag};
+use crate::util::fixture;
 use std::ffi::OsString;
 
 #[test]
@@ -194,6 +195,61 @@ fn a_cache_that_python_filled_is_used() {
     assert_eq!(repo.names(&Progress::default()).unwrap(), ["config.json", "sub/model.safetensors"]);
 }
 
+/// A cache may have a part of a repository: offline nobody can say what else there is.
+#[test]
+fn a_file_that_the_cache_lacks_is_named() {
+    let cache = tempfile::tempdir().unwrap();
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let fill = |kind: &str, files: &[(&str, &str)]| {
+        let root = cache.path().join(format!("{kind}s--owner--name"));
+        let _ = std::fs::remove_dir_all(&root);
+        std::fs::create_dir_all(root.join("refs")).unwrap();
+        std::fs::write(root.join("refs/main"), commit).unwrap();
+        for (name, content) in files {
+            let path = root.join("snapshots").join(commit).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+    };
+    let run = |line: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_saescope"));
+        command.env("HF_HUB_CACHE", cache.path()).env("HF_HUB_OFFLINE", "1").args(["eval", line]);
+        let output = command.output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let model = std::fs::read_to_string(fixture("models/tiny/config.json")).unwrap();
+    let weights = std::fs::read(fixture("models/tiny/model.safetensors")).unwrap();
+    let load = "print(load_model(\"owner/name\"))";
+    fill("model", &[("tokenizer.json", "{}")]);
+    assert!(run(load).contains("`config.json` at the revision `main` is not in the cache"), "{}", run(load));
+    fill("model", &[("config.json", &model)]);
+    assert!(run(load).contains("`model.safetensors` at the revision"), "{}", run(load));
+    fill("model", &[("config.json", &model)]);
+    let snapshot = cache.path().join("models--owner--name/snapshots").join(commit);
+    std::fs::write(snapshot.join("model.safetensors"), weights).unwrap();
+    assert!(
+        run(load).contains("`tokenizer.json` at the revision `main` is not in the cache"),
+        "{}",
+        run(load)
+    );
+
+    let load = "load_sae(\"owner/name\", \"x\")";
+    fill("model", &[("x/cfg.json", "{}")]);
+    assert!(run(load).contains("`x/sae_weights.safetensors` at the revision"), "{}", run(load));
+    fill("model", &[("x/ae.pt", "")]);
+    assert!(run(load).contains("`x/config.json` at the revision"), "{}", run(load));
+    fill("model", &[("x/README.md", "")]);
+    assert!(run(load).contains("`x/cfg.json` at the revision"), "{}", run(load));
+
+    let load = "open_dataset(\"owner/name\")";
+    fill(
+        "dataset",
+        &[("data/train-00000-of-00003-0f3a.parquet", ""), ("data/train-00002-of-00003-0f3b.parquet", "")],
+    );
+    let expected = "of 3 files only 2 are in the cache: `data/train-00001-of-00003…` is missing";
+    assert!(run(load).contains(expected), "{}", run(load));
+}
+
 #[test]
 fn a_reference_that_is_no_commit_is_none() {
     let cache = tempfile::tempdir().unwrap();
@@ -205,6 +261,31 @@ fn a_reference_that_is_no_commit_is_none() {
         std::fs::write(refs.join("main"), bad).unwrap();
         assert!(open(&settings).is_err(), "{bad}");
     }
+}
+
+/// A pipe that nobody writes to, as a stand-in for a file that does not answer, is refused and not waited for.
+#[cfg(unix)]
+#[test]
+fn pipes_in_the_cache_are_refused() {
+    let pipe = |path: &Path| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let cache = tempfile::tempdir().unwrap();
+    pipe(&cache.path().join("models--owner--name/refs/main"));
+    pipe(&cache.path().join("token"));
+    let home = cache.path().as_os_str().to_owned();
+    let mut settings = HubSettings::from_variables(|name| (name == "HF_HOME").then(|| home.clone()));
+    assert_eq!(settings.token, None);
+    (settings.cache, settings.offline) = (cache.path().to_owned(), true);
+    assert!(text(open(&settings).unwrap_err()).contains("is not in the cache"));
+
+    let (hub, cache) = setting();
+    let lock = format!(".locks/models--owner--name/{}.lock", etag("model.safetensors", b"large file"));
+    pipe(&cache.path().join(lock));
+    let repo = open(&hub.settings(cache.path())).unwrap();
+    let error = text(file(&repo, "model.safetensors").unwrap_err());
+    assert!(error.contains("got a folder or a device"), "{error}");
 }
 
 #[test]
@@ -259,6 +340,30 @@ fn the_variables_of_python_are_understood() {
     assert_eq!(cache(&[("HF_HOME", "~/h")]), folder.path().join("h/hub"));
     assert_eq!(cache(&[("HUGGINGFACE_HUB_CACHE", "/c"), ("HF_HOME", "/h")]), Path::new("/c"));
     assert_eq!(cache(&[("HF_HUB_CACHE", "/d"), ("HUGGINGFACE_HUB_CACHE", "/c")]), Path::new("/d"));
+    // As huggingface_hub 1 has it, with these variables.
+    let with = |variable: (&str, &str)| cache(&[variable, ("A", "/va"), ("B", "~/$A")]);
+    for (name, value, expected) in [
+        ("HF_HOME", "$A/home", "/va/home/hub"),
+        ("HF_HOME", "${A}/home", "/va/home/hub"),
+        ("HF_HOME", "~/x$A", "~/x/va/hub"),
+        ("HF_HOME", "$B/h", "~/va/h/hub"),
+        ("HF_HOME", "$HOME/h", "~/h/hub"),
+        ("HF_HOME", "~", "~/hub"),
+        ("HF_HOME", "$Aé", "/vaé/hub"),
+        ("HF_HOME", "~nobody-of-that-name/h", "~nobody-of-that-name/h/hub"),
+        ("HF_HUB_CACHE", "$NOPE/c", "$NOPE/c"),
+        ("HF_HUB_CACHE", "${A}b$A-c", "/vab/va-c"),
+        ("HF_HUB_CACHE", "$$A/${}/$", "$/va/${}/$"),
+        ("HF_HUB_CACHE", "${A", "${A"),
+        ("HF_HUB_CACHE", "$A/~", "/va/~"),
+        ("HUGGINGFACE_HUB_CACHE", "~/$A", "~/va"),
+        ("XDG_CACHE_HOME", "$A/x", "/va/x/huggingface/hub"),
+    ] {
+        let expected = expected.strip_prefix("~/").map_or(expected.into(), |below| folder.path().join(below));
+        assert_eq!(with((name, value)), expected, "{name}={value}");
+    }
+    #[cfg(unix)]
+    assert_eq!(cache(&[("HF_HUB_CACHE", "~root/c")]), Path::new("/root/c"));
     assert_eq!(read(&[("HF_ENDPOINT", "http://a:1/")]).endpoint, "http://a:1");
     assert_eq!(read(&[("HF_ENDPOINT", "")]).endpoint, "https://huggingface.co");
     for (value, offline) in
@@ -278,6 +383,16 @@ fn the_variables_of_python_are_understood() {
     let other = folder.path().join("other");
     std::fs::write(&other, "elsewhere").unwrap();
     assert_eq!(token(&[("HF_TOKEN_PATH", &other.to_string_lossy())]).as_deref(), Some("elsewhere"));
+    assert_eq!(token(&[("HF_TOKEN_PATH", "${HOME}/other")]).as_deref(), Some("elsewhere"));
+    // What no header can hold is refused before anything is asked.
+    for bad in ["hf_é", "hf_\u{1F600}", "a b", "a\u{7f}b", "a\tb", "a\nb"] {
+        let mut settings = read(&[("HF_TOKEN", bad), ("HF_ENDPOINT", "http://127.0.0.1:9")]);
+        settings.cache = folder.path().to_owned();
+        let start = std::time::Instant::now();
+        let error = text(open(&settings).unwrap_err());
+        assert!(error.contains("the token for the hub: expected letters") && !error.contains(bad), "{error}");
+        assert!(start.elapsed() < settings.patience.pause, "it was asked");
+    }
     let certificates = |variables: &[(&str, &str)]| read(variables).certificates;
     assert_eq!(certificates(&[("REQUESTS_CA_BUNDLE", "/r")]).as_deref(), Some(Path::new("/r")));
     assert_eq!(

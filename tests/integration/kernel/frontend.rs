@@ -67,9 +67,18 @@ pub fn connection() -> ConnectionInfo {
 impl Frontend {
     /// Starts a kernel and connects to it.
     pub fn start() -> Frontend {
-        let info = connection();
+        Self::start_at(connection())
+    }
+
+    /// Starts a kernel with these addresses, and connects to it.
+    pub fn start_at(info: ConnectionInfo) -> Frontend {
         let folder = tempfile::tempdir().unwrap();
-        let path = connection_file(folder.path(), &info);
+        Self::start_by(&connection_file(folder.path(), &info), info)
+    }
+
+    /// Starts a kernel by a connection file, and connects to these addresses.
+    pub fn start_by(file: &std::path::Path, info: ConnectionInfo) -> Frontend {
+        let (folder, path) = (tempfile::tempdir().unwrap(), file.to_owned());
         let kernel = std::thread::spawn(move || saescope::cli::serve_kernel(&path, &Progress::default()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let session = "front-end";
