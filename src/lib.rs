@@ -52,7 +52,9 @@ mod yaml;
 mod hub;
 mod repo;
 
+mod large;
 mod linalg;
+mod memory;
 mod tensors;
 
 mod checkpoint;

@@ -3,6 +3,9 @@
 use crate::checkpoint::{Checkpoint, MOST_HEADER, NpyHeader};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::large;
+use crate::memory;
+use crate::progress::Progress;
 use candle_core::{DType, Device, Tensor, WithDType};
 use std::collections::BTreeMap;
 use std::io::BufWriter;
@@ -13,7 +16,16 @@ use std::path::Path;
 /// # Errors
 /// A file that cannot be written.
 pub fn save_safetensors(tensors: impl IntoIterator<Item = (String, Tensor)>, path: &Path) -> Result<()> {
+    /// The format keeps this name for texts about the file.
+    const RESERVED: &str = "__metadata__";
     let tensors: BTreeMap<_, _> = tensors.into_iter().collect();
+    if tensors.contains_key(RESERVED) {
+        let error = Error::invalid("the name of a tensor", "another name than the format's own", RESERVED);
+        return Err(error.with_hint("call it something else"));
+    }
+    let bytes: usize =
+        tensors.values().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum();
+    memory::check("tensors for a file", bytes as u64)?;
     let bytes = safetensors::serialize(tensors.iter(), None)
         .map_err(|e| Error::malformed(path, format!("cannot write these tensors: {e}")))?;
     files::write_whole(path, &bytes)
@@ -75,6 +87,7 @@ fn npy_header(tensor: &Tensor) -> Result<Vec<u8>> {
 pub fn load_safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     // Opening it as a checkpoint checks the header against the file before anything is allocated.
     Checkpoint::open(&[path.to_owned()])?;
+    check_memory(path)?;
     Ok(candle_core::safetensors::load(path, &Device::Cpu)?.into_iter().collect())
 }
 
@@ -84,49 +97,36 @@ pub fn load_safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
 /// A file that cannot be read or is cut short, a type that is not read.
 pub fn load_npy(path: &Path) -> Result<Tensor> {
     check_npy(path)?;
+    check_memory(path)?;
     Ok(Tensor::read_npy(path)?)
-}
-
-/// The product of two matrices, of a matrix and a vector, of vectors, or of stacks of matrices.
-///
-/// # Errors
-/// Shapes that do not fit.
-pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = (&a.to_dtype(DType::F32)?, &b.to_dtype(DType::F32)?);
-    let wrong = || {
-        let message = format!("matmul: the shapes {:?} and {:?} do not fit", a.dims(), b.dims());
-        Error::mismatch(message, "the last axis of the first must be the second-last of the second")
-    };
-    let product = match (a.rank(), b.rank()) {
-        (0, _) | (_, 0) => return Err(wrong()),
-        (_, 1) => matmul(a, &b.unsqueeze(1)?)?.squeeze(candle_core::D::Minus1)?,
-        (1, _) => matmul(&a.unsqueeze(0)?, b)?.squeeze(candle_core::D::Minus2)?,
-        _ => a.contiguous()?.broadcast_matmul(&b.contiguous()?).map_err(|_| wrong())?,
-    };
-    Ok(product)
 }
 
 /// Normally distributed random numbers, the same for the same seed everywhere: SplitMix64 and Box and Muller's transform.
 /// (candle's generator on the CPU takes no seed.)
 ///
 /// # Errors
-/// A shape that makes no tensor.
-pub fn randn(shape: &[usize], seed: u64) -> Result<Tensor> {
-    let mut state = seed;
-    let mut uniform = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
+/// A shape that makes no tensor, or one that there is no memory for; [`Error::Interrupted`].
+pub fn randn(shape: &[usize], seed: u64, progress: &Progress) -> Result<Tensor> {
+    // The generator's state moves on by the same step each time: any number can be the first.
+    let uniform = |i: usize| {
+        let mut z = seed.wrapping_add((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     };
-    let mut normal = || {
-        let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt();
-        (radius * (std::f64::consts::TAU * uniform()).cos()) as f32
+    let normal = |i: usize| {
+        let radius = (-2.0 * (1.0 - uniform(2 * i)).ln()).sqrt();
+        (radius * (std::f64::consts::TAU * uniform(2 * i + 1)).cos()) as f32
     };
-    let n: usize = shape.iter().product();
-    let numbers = (0..n).map(|_| normal()).collect();
-    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+    large::filled(shape, progress, |first, numbers| {
+        numbers.iter_mut().enumerate().for_each(|(i, number)| *number = normal(first + i));
+    })
+}
+
+/// Checks that there is memory for what is in a file.
+fn check_memory(path: &Path) -> Result<()> {
+    let size = std::fs::metadata(path).map_err(Error::file("read", path))?.len();
+    memory::check(&format!("the tensors of `{}`", path.display()), size)
 }
 
 /// Checks an npy header against the size of the file: the reader believes it and allocates.

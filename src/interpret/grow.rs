@@ -127,7 +127,7 @@ fn grow_together(
     })?;
     if options.null_directions.is_some() {
         for (tree, vector) in trees.iter_mut().zip(vectors) {
-            let null = null_ghosts(vector, options)?;
+            let null = null_ghosts(vector, options, progress)?;
             let n = null.len();
             let mut sums = vec![LogSum { largest: f64::NEG_INFINITY, rest: 0.0 }; tree.nodes.len()];
             for null in null.chunks(NULL_AT_ONCE) {
@@ -149,12 +149,12 @@ fn grow_together(
 
 /// The null: the centroid alone, or zero where the vector starts there, and random directions as long as the vector's.
 /// What the options add to the residual stream for the feature is added for each of them in its own direction.
-fn null_ghosts(vector: &FeatureVector, options: &TreeOptions) -> Result<Vec<Ghost>> {
+fn null_ghosts(vector: &FeatureVector, options: &TreeOptions, progress: &Progress) -> Result<Vec<Ghost>> {
     let directions = options.null_directions.unwrap_or_default();
     let d_model = vector.direction.len();
     let mut null = vec![vec![0.0; d_model]];
     if directions > 0 {
-        let random = tensors::randn(&[directions, d_model], options.seed)?.to_vec2::<f32>()?;
+        let random = tensors::randn(&[directions, d_model], options.seed, progress)?.to_vec2::<f32>()?;
         let far = squared_norm(&vector.direction).sqrt();
         null.extend(random.into_iter().map(|x| {
             let factor = (far / squared_norm(&x).sqrt().max(f64::MIN_POSITIVE)) as f32;

@@ -142,9 +142,10 @@ mod tests {
     fn agrees_with_the_definition_on_branches_that_share_a_beginning() {
         const CACHED: usize = 40;
         let (d_head, n_groups) = (20, 2);
-        let k = randn(&[CACHED, n_groups, d_head], 1).unwrap();
-        let v = randn(&[CACHED, n_groups, d_head], 2).unwrap();
-        let q = randn(&[3, 6, d_head], 3).unwrap();
+        let run = crate::progress::Progress::default();
+        let k = randn(&[CACHED, n_groups, d_head], 1, &run).unwrap();
+        let v = randn(&[CACHED, n_groups, d_head], 2, &run).unwrap();
+        let q = randn(&[3, 6, d_head], 3, &run).unwrap();
         let all: [Vec<u32>; 3] =
             [vec![0, 1, 2, 3, 4, 5, 37], vec![0, 1, 2, 9, 11, 20, 21, 22, 30, 38], vec![39]];
         let mut paths = Paths::default();

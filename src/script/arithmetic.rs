@@ -1,26 +1,30 @@
 //! Arithmetic of tensors: whole-array operations under numpy's names.
 
-use super::tensor::{axis_of, check_size, floats, not_empty};
+use super::tensor::{axis_of, floats, not_empty};
 use super::{ScriptResult, script};
+use crate::error::Error;
+use crate::large;
 use crate::linalg;
-use candle_core::{DType, Device, Tensor};
+use crate::progress::Progress;
+use candle_core::{Device, Tensor};
 use rhai::{Engine, FLOAT, FuncRegistration, INT, Module};
 
 type Unary = fn(&Tensor) -> candle_core::Result<Tensor>;
 type Binary = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 type AlongAxis = fn(&Tensor, usize) -> candle_core::Result<Tensor>;
+type Total = fn(&Tensor, &Progress) -> Result<f64, Error>;
 
-pub(super) fn register(engine: &mut Engine) {
-    register_operators(engine);
+pub(super) fn register(engine: &mut Engine, progress: &Progress) {
+    register_operators(engine, progress);
     let mut module = Module::new();
-    register_elementwise(&mut module);
-    register_reductions(&mut module);
+    register_elementwise(&mut module, progress);
+    register_reductions(&mut module, progress);
     engine.register_global_module(module.into());
 }
 
 /// `+ - * /` between tensors, with numpy's broadcasting, and between tensors and numbers; comparisons, which give 1 where
 /// they hold and 0 elsewhere.
-fn register_operators(engine: &mut Engine) {
+fn register_operators(engine: &mut Engine, progress: &Progress) {
     let operators: [(&str, Binary); 10] = [
         ("+", Tensor::broadcast_add),
         ("-", Tensor::broadcast_sub),
@@ -34,21 +38,28 @@ fn register_operators(engine: &mut Engine) {
         ("!=", Tensor::broadcast_ne),
     ];
     for (name, f) in operators {
+        let progress = progress.clone();
         let apply = move |a: &Tensor, b: &Tensor| -> ScriptResult<Tensor> {
-            script(check_size(a.shape().broadcast_shape_binary_op(b.shape(), "arithmetic")))?;
-            script(floats(a).and_then(|a| floats(&f(&a, &floats(b)?)?)))
+            let (a, b) = (script(floats(a))?, script(floats(b))?);
+            script(large::each_of_two(&a, &b, &progress, |a, b| floats(&f(a, b)?)))
         };
         let number = |x: FLOAT| script(Tensor::new(x as f32, &Device::Cpu));
-        engine.register_fn(name, move |a: Tensor, b: Tensor| apply(&a, &b));
-        engine.register_fn(name, move |a: Tensor, b: FLOAT| apply(&a, &number(b)?));
-        engine.register_fn(name, move |a: FLOAT, b: Tensor| apply(&number(a)?, &b));
-        engine.register_fn(name, move |a: Tensor, b: INT| apply(&a, &number(b as FLOAT)?));
+        let f = apply.clone();
+        engine.register_fn(name, move |a: Tensor, b: Tensor| f(&a, &b));
+        let f = apply.clone();
+        engine.register_fn(name, move |a: Tensor, b: FLOAT| f(&a, &number(b)?));
+        let f = apply.clone();
+        engine.register_fn(name, move |a: FLOAT, b: Tensor| f(&number(a)?, &b));
+        let f = apply.clone();
+        engine.register_fn(name, move |a: Tensor, b: INT| f(&a, &number(b as FLOAT)?));
         engine.register_fn(name, move |a: INT, b: Tensor| apply(&number(a as FLOAT)?, &b));
     }
-    engine.register_fn("-", |a: Tensor| script(floats(&a).and_then(|a| a.neg())));
+    let progress = progress.clone();
+    engine
+        .register_fn("-", move |a: Tensor| script(large::each(&script(floats(&a))?, &progress, Tensor::neg)));
 }
 
-fn register_elementwise(module: &mut Module) {
+fn register_elementwise(module: &mut Module, progress: &Progress) {
     let functions: [(&str, &str, Unary); 5] = [
         ("relu", "The positive part of each number.", Tensor::relu),
         ("exp", "e to the power of each number.", Tensor::exp),
@@ -57,8 +68,11 @@ fn register_elementwise(module: &mut Module) {
         ("sqrt", "The square root of each number.", Tensor::sqrt),
     ];
     for (name, doc, f) in functions {
+        let progress = progress.clone();
         describe(name, doc, &["tensor: &mut Tensor", "Tensor"])
-            .set_into_module(module, move |x: &mut Tensor| script(floats(x).and_then(|x| f(&x))));
+            .set_into_module(module, move |x: &mut Tensor| {
+                script(large::each(&script(floats(x))?, &progress, f))
+            });
     }
     let functions: [(&str, &str, AlongAxis); 2] = [
         ("softmax", "The softmax along the last axis, or along `axis`.", linalg::softmax),
@@ -69,49 +83,92 @@ fn register_elementwise(module: &mut Module) {
         ),
     ];
     for (name, doc, f) in functions {
+        let progress = progress.clone();
         let along = move |x: &Tensor, axis: INT| {
             let axis = script(axis_of(x, axis))?;
-            script(floats(x).and_then(|x| f(&x, axis)))
+            script(large::along(&script(floats(x))?, axis, &progress, f))
         };
+        let last = along.clone();
         describe(name, doc, &["tensor: &mut Tensor", "Tensor"])
-            .set_into_module(module, move |x: &mut Tensor| along(x, -1));
+            .set_into_module(module, move |x: &mut Tensor| last(x, -1));
         describe(name, doc, &["tensor: &mut Tensor", "axis: int", "Tensor"])
             .set_into_module(module, move |x: &mut Tensor, axis: INT| along(x, axis));
     }
 }
 
-fn register_reductions(module: &mut Module) {
-    let functions: [(&str, &str, AlongAxis); 6] = [
-        ("sum", "The sum of all numbers, or along an axis.", |x, axis| x.sum(axis)),
-        ("mean", "The mean of all numbers, or along an axis.", |x, axis| x.mean(axis)),
-        ("max", "The largest of all numbers, or along an axis.", |x, axis| x.max(axis)),
-        ("min", "The smallest of all numbers, or along an axis.", |x, axis| x.min(axis)),
-        ("norm", "The square root of the sum of squares of all numbers, or along an axis.", linalg::norm),
+fn register_reductions(module: &mut Module, progress: &Progress) {
+    let functions: [(&str, &str, AlongAxis, Total); 6] = [
+        ("sum", "The sum of all numbers, or along an axis.", |x, axis| x.sum(axis), sum),
+        ("mean", "The mean of all numbers, or along an axis.", |x, axis| x.mean(axis), mean),
+        (
+            "max",
+            "The largest of all numbers, or along an axis.",
+            |x, axis| x.max(axis),
+            |x, progress| large::total(x, progress, &|x| x.max(0), &|x| x.max(0)),
+        ),
+        (
+            "min",
+            "The smallest of all numbers, or along an axis.",
+            |x, axis| x.min(axis),
+            |x, progress| large::total(x, progress, &|x| x.min(0), &|x| x.min(0)),
+        ),
+        (
+            "norm",
+            "The square root of the sum of squares of all numbers, or along an axis.",
+            linalg::norm,
+            norm,
+        ),
         (
             "std",
             "The standard deviation (numpy's: divided by n) of all numbers, or along an axis.",
             linalg::std,
+            std,
         ),
     ];
-    for (name, doc, f) in functions {
+    for (name, doc, along, total) in functions {
+        let for_all = progress.clone();
         describe(name, doc, &["tensor: &mut Tensor", "float"]).set_into_module(
             module,
             move |x: &mut Tensor| {
                 script(not_empty(x, name))?;
                 // All numbers at once are summed in f64: a float of a script holds what that gives.
-                let all = x.flatten_all().and_then(|x| x.to_dtype(DType::F64)).and_then(|x| f(&x, 0));
-                script(all.and_then(|x| x.to_scalar::<f64>()))
+                script(total(x, &for_all))
             },
         );
+        let progress = progress.clone();
         describe(name, doc, &["tensor: &mut Tensor", "axis: int", "Tensor"]).set_into_module(
             module,
             move |x: &mut Tensor, axis: INT| {
                 script(not_empty(x, name))?;
                 let axis = script(axis_of(x, axis))?;
-                script(floats(x).and_then(|x| f(&x, axis)))
+                script(large::along(&script(floats(x))?, axis, &progress, along))
             },
         );
     }
+}
+
+fn sum(x: &Tensor, progress: &Progress) -> Result<f64, Error> {
+    large::total(x, progress, &|x| x.sum(0), &|x| x.sum(0))
+}
+
+fn mean(x: &Tensor, progress: &Progress) -> Result<f64, Error> {
+    match large::is_large(x) {
+        true => Ok(sum(x, progress)? / x.elem_count() as f64),
+        false => large::total(x, progress, &|x| x.mean(0), &|x| x.mean(0)),
+    }
+}
+
+fn norm(x: &Tensor, progress: &Progress) -> Result<f64, Error> {
+    large::total(x, progress, &|x| linalg::norm(x, 0), &|x| linalg::norm(x, 0))
+}
+
+fn std(x: &Tensor, progress: &Progress) -> Result<f64, Error> {
+    if !large::is_large(x) {
+        return large::total(x, progress, &|x| linalg::std(x, 0), &|x| linalg::std(x, 0));
+    }
+    let mean = mean(x, progress)?;
+    let far = large::total(x, progress, &|x| linalg::norm(&(x - mean)?, 0), &|x| linalg::norm(x, 0))?;
+    Ok(far / (x.elem_count() as f64).sqrt())
 }
 
 fn describe(name: &str, doc: &str, params: &[&str]) -> FuncRegistration {

@@ -2,6 +2,7 @@
 //! place, its line underlined, and a hint.
 
 use super::help::Help;
+use super::limits::ABOUT_MEMORY;
 use crate::error::{Error, did_you_mean};
 use rhai::{Dynamic, EvalAltResult, Map, ParseErrorType, Position, Scope};
 use std::collections::BTreeMap;
@@ -94,6 +95,9 @@ fn explain(
                 "define it first with `let`".to_owned()
             };
             (format!("unknown variable `{name}`"), Some(hint))
+        }
+        EvalAltResult::ErrorTerminated(why, _) if why.is_string() => {
+            (why.to_string(), Some(ABOUT_MEMORY.to_owned()))
         }
         EvalAltResult::ErrorDotExpr(message, _) => {
             let quoted: Vec<&str> = message.split('\'').collect();

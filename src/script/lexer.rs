@@ -52,20 +52,57 @@ pub enum PieceKind {
     Wrong,
 }
 
+/// A kind of brackets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bracket {
+    Round,
+    Square,
+    Curly,
+}
+
+/// What is open at a place of a script, for what comes after it.
+#[derive(Debug, Clone, Default)]
+pub struct Unfinished {
+    open: Vec<Bracket>,
+    /// The texts that an expression `${…}` interrupts, by how many brackets were open before it.
+    interrupted: Vec<usize>,
+    /// How many comments of several lines lie in one another.
+    comments: usize,
+    /// The end is in a text of several lines.
+    is_in_text: bool,
+    /// A bracket that closes none, or another.
+    is_unbalanced: bool,
+}
+
+impl Unfinished {
+    /// Whether more lines are needed.
+    fn is_open(&self) -> bool {
+        !self.open.is_empty() || self.is_in_text || self.comments > 0
+    }
+}
+
 /// What the lexer says of a script.
 struct Lexed {
     pieces: Vec<Piece>,
-    /// The brackets that are open at the end.
-    open: Vec<Token>,
-    /// A bracket that closes none, or another.
-    is_unbalanced: bool,
-    /// The end is in a comment or a text of several lines.
-    is_inside: bool,
+    end: Unfinished,
 }
 
 /// The pieces of a script, in order, without the white between them.
 pub(super) fn pieces(engine: &Engine, script: &str) -> Vec<Piece> {
-    lex(engine, script).pieces
+    lex(engine, script, Unfinished::default()).pieces
+}
+
+/// Whether a statement may be whole with this further line; the lines before it are not read again. [`completeness`] says
+/// whether it is.
+pub(super) fn may_end(engine: &Engine, before: &mut Unfinished, line: &str) -> bool {
+    let lexed = lex(engine, line, std::mem::take(before));
+    *before = lexed.end;
+    let goes_on =
+        lexed.pieces.iter().rev().find(|piece| piece.kind != PieceKind::Comment).is_some_and(|last| {
+            // An operator or a comma wants something after it.
+            last.kind == PieceKind::Symbol && !matches!(&line[last.range.clone()], ";" | "()")
+        });
+    before.is_unbalanced || !before.is_open() && !goes_on
 }
 
 /// Whether a script is whole.
@@ -75,12 +112,12 @@ pub(super) fn completeness(engine: &Engine, script: &str) -> Completeness {
         let is_right = engine.compile(script).is_ok();
         return if is_right { Completeness::Complete } else { Completeness::Invalid };
     }
-    let lexed = lex(engine, script);
-    if lexed.is_unbalanced {
+    let end = lex(engine, script, Unfinished::default()).end;
+    if end.is_unbalanced {
         return Completeness::Invalid;
     }
-    let more = Completeness::Incomplete { depth: lexed.open.len() };
-    if !lexed.open.is_empty() || lexed.is_inside {
+    let more = Completeness::Incomplete { depth: end.open.len() };
+    if end.is_open() {
         return more;
     }
     let Err(error) = engine.compile(script) else { return Completeness::Complete };
@@ -135,44 +172,47 @@ fn brackets(pieces: &[Piece]) -> Option<Range<usize>> {
     Some(start..start + end + 1)
 }
 
-fn lex(engine: &Engine, script: &str) -> Lexed {
+/// The pieces of what comes after `before`.
+fn lex(engine: &Engine, script: &str, before: Unfinished) -> Lexed {
     let inputs = [script];
-    let (mut tokens, control) = engine.lex(&inputs);
+    // As they are: what stops a parser in the middle does not concern colours.
+    let same = |token, _, _: &_| token;
+    let (mut tokens, control) = engine.lex_with_map(&inputs, &same);
     tokens.state.include_comments = true;
-    let mut lexed = Lexed { pieces: Vec::new(), open: Vec::new(), is_unbalanced: false, is_inside: false };
-    // The texts that an expression `${…}` interrupts, by how many brackets were open before it.
-    let mut interrupted: Vec<usize> = Vec::new();
+    tokens.state.comment_level = before.comments;
+    let mut is_within = before.is_in_text;
+    control.borrow_mut().is_within_text = is_within;
+    let mut lexed = Lexed { pieces: Vec::new(), end: Unfinished { is_in_text: false, ..before } };
     let mut places = Places::of(script);
     for (token, position) in tokens.by_ref() {
         // An empty end of a text has no place of its own: it is behind the bracket.
         let behind = lexed.pieces.last().map_or(0, |last| last.range.start + 1);
+        let was_within = std::mem::take(&mut is_within);
+        let is_left_open =
+            matches!(&token, Token::LexError(error) if matches!(**error, LexError::UnterminatedString));
         let start = places.byte(position).unwrap_or_else(|| script.ceil_char_boundary(behind));
+        // Of texts, those in backticks have several lines.
+        let is_of_one_line = || script.get(start..).is_some_and(|rest| rest.starts_with(['"', '\'']));
+        lexed.end.is_in_text |= is_left_open && (was_within || !is_of_one_line());
         // Where something is left open the lexer may say the same for ever.
         if matches!(token, Token::EOF) || start >= script.len() || start < behind {
             break;
         }
-        match &token {
-            Token::InterpolatedString(_) => interrupted.push(lexed.open.len()),
-            Token::LeftBrace
-            | Token::LeftParen
-            | Token::LeftBracket
-            | Token::QuestionBracket
-            | Token::MapStart => {
-                lexed.open.push(token.clone());
-            }
-            Token::RightBrace | Token::RightParen | Token::RightBracket => {
-                lexed.is_unbalanced |= !lexed.open.pop().is_some_and(|open| closes(&token, &open));
-                if interrupted.last() == Some(&lexed.open.len()) {
-                    interrupted.pop();
+        if matches!(token, Token::InterpolatedString(_)) {
+            lexed.end.interrupted.push(lexed.end.open.len());
+        }
+        match bracket(&token) {
+            Some((bracket, true)) => lexed.end.open.push(bracket),
+            Some((bracket, false)) => {
+                lexed.end.is_unbalanced |= lexed.end.open.pop() != Some(bracket);
+                if lexed.end.interrupted.last() == Some(&lexed.end.open.len()) {
+                    lexed.end.interrupted.pop();
                     // The text goes on.
                     control.borrow_mut().is_within_text = true;
+                    is_within = true;
                 }
             }
-            Token::LexError(error) => {
-                let is_text = matches!(**error, LexError::UnterminatedString);
-                lexed.is_inside |= is_text && !script[start..].starts_with(['"', '\'']);
-            }
-            _ => {}
+            None => {}
         }
         let kind = kind_of(&token);
         // A piece ends where the next one begins; the white in between is cut off below.
@@ -187,7 +227,8 @@ fn lex(engine: &Engine, script: &str) -> Lexed {
         }
         lexed.pieces.push(Piece { range: start..script.len(), kind });
     }
-    lexed.is_inside |= tokens.state.comment_level > 0 || tokens.state.is_within_text_terminated_by.is_some();
+    lexed.end.comments = tokens.state.comment_level;
+    lexed.end.is_in_text |= tokens.state.is_within_text_terminated_by.is_some();
     for piece in &mut lexed.pieces {
         let text = &script[piece.range.clone()];
         piece.range.end = piece.range.start + text.trim_end().len();
@@ -196,12 +237,17 @@ fn lex(engine: &Engine, script: &str) -> Lexed {
     lexed
 }
 
-fn closes(close: &Token, open: &Token) -> bool {
-    match close {
-        Token::RightBrace => matches!(open, Token::LeftBrace | Token::MapStart),
-        Token::RightParen => matches!(open, Token::LeftParen),
-        _ => matches!(open, Token::LeftBracket | Token::QuestionBracket),
-    }
+/// The kind of a bracket, and whether it opens.
+fn bracket(token: &Token) -> Option<(Bracket, bool)> {
+    Some(match token {
+        Token::LeftParen => (Bracket::Round, true),
+        Token::LeftBracket | Token::QuestionBracket => (Bracket::Square, true),
+        Token::LeftBrace | Token::MapStart => (Bracket::Curly, true),
+        Token::RightParen => (Bracket::Round, false),
+        Token::RightBracket => (Bracket::Square, false),
+        Token::RightBrace => (Bracket::Curly, false),
+        _ => return None,
+    })
 }
 
 fn kind_of(token: &Token) -> PieceKind {
@@ -215,12 +261,8 @@ fn kind_of(token: &Token) -> PieceKind {
         Token::Comment(_) => PieceKind::Comment,
         Token::LexError(error) if matches!(**error, LexError::UnterminatedString) => PieceKind::Text,
         Token::LexError(_) | Token::UnprocessedRawChar(_) => PieceKind::Wrong,
-        Token::LeftBrace
-        | Token::LeftParen
-        | Token::LeftBracket
-        | Token::QuestionBracket
-        | Token::MapStart => PieceKind::Open,
-        Token::RightBrace | Token::RightParen | Token::RightBracket => PieceKind::Close,
+        token if bracket(token).is_some_and(|(_, opens)| opens) => PieceKind::Open,
+        token if bracket(token).is_some() => PieceKind::Close,
         token if token.is_standard_keyword() => PieceKind::Keyword,
         _ => PieceKind::Symbol,
     }
@@ -309,6 +351,33 @@ mod tests {
         let start = std::time::Instant::now();
         assert_eq!(pieces(&engine, &script).len(), 10 * 20_000);
         assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    }
+
+    /// Line by line, what may be whole is what is whole, and no line is read twice.
+    #[test]
+    fn lines_add_up_to_statements() {
+        let engine = Engine::new();
+        for script in [
+            "let a = [\n1,\n2\n];",
+            "fn f(x) {\n    if x { // {\n        1\n    } else { 2 }\n}",
+            "let t = `a\n${1 +\n[2, 3].len()} } b\n\"c\n`;",
+            "/* a\n/* b\n*/ } \n*/ 1",
+            "let s = `x ${`y\n${1}`\n}\n`",
+            "1 +\n2 -\n3",
+            "let m = #{\n\"a\": `}`,\n};",
+        ] {
+            let (mut lines, mut so_far) = (Unfinished::default(), String::new());
+            let n = script.split_inclusive('\n').count();
+            for (i, line) in script.split_inclusive('\n').enumerate() {
+                so_far += line;
+                let may_end = may_end(&engine, &mut lines, line);
+                assert_eq!(may_end, i + 1 == n, "{so_far}");
+                assert_eq!(completeness(&engine, &so_far) == Completeness::Complete, may_end, "{so_far}");
+            }
+        }
+        for wrong in ["f(]\n", "1)\n", "let 5 = 3;\n", "\"open\n"] {
+            assert!(may_end(&engine, &mut Unfinished::default(), wrong), "{wrong}");
+        }
     }
 
     #[test]

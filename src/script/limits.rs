@@ -1,17 +1,53 @@
 //! Limits: what would end the program rather than the script.
+//!
+//! Texts, arrays and maps grow by operations of the language, of which each can double what there is, down to nested ones.
+//! rhai's own limits on their sizes walk through all values at every step. Here the variables in reach are measured when one
+//! of them is read, and the pauses in between are longer than a measurement takes. What grows past that, in values of this
+//! crate or in a method of a text that reads no variable, is noticed by the memory that is left.
 
 use super::{ScriptResult, script};
 use crate::error::Error;
+use crate::memory;
 use crate::progress::Progress;
-use rhai::{Array, Blob, Dynamic, Engine, FLOAT, INT, ImmutableString};
+use rhai::{
+    Array, Blob, Dynamic, Engine, EvalContext, FLOAT, FnPtr, INT, ImmutableString, LexError, Map, Token,
+};
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// The most elements that a script may ask for at once.
-const MOST: INT = 100_000_000;
+/// The most bytes in the texts, arrays and maps that a script has in reach: at least these, and a quarter of the memory that
+/// there is at the beginning.
+const LEAST_BYTES: usize = 1 << 29;
+/// How deeply arrays, maps and closures may lie in one another: they are copied and dropped level by level.
+const MOST_DEPTH: usize = 10_000;
+/// Growth that is looked at, in bytes.
+const GROWTH: u64 = 1 << 25;
 
-/// Sets the depths of expressions and calls, and puts a limit on the functions of the language that allocate whatever
-/// they are told to. (rhai's own limits on the sizes of values walk through all values at every step.)
+/// Sets the depths of expressions and calls, and watches what a script takes of memory.
 pub(super) fn register(engine: &mut Engine, progress: &Progress) {
+    let due = Cell::new(Duration::ZERO);
+    #[expect(deprecated, reason = "rhai's mark for what may change")]
+    engine.on_var(move |_, _, context| {
+        if now() > due.get() {
+            let start = Instant::now();
+            measure(&context)?;
+            due.set(now() + 5 * start.elapsed());
+        }
+        Ok(None)
+    });
+    let cancelled = progress.clone();
+    #[expect(deprecated, reason = "rhai's mark for what may change")]
+    engine.on_parse_token(move |token, _, _| match cancelled.is_cancelled() {
+        true => Token::LexError(Box::new(LexError::Runtime("cancelled".to_owned()))),
+        false => token,
+    });
+    let (cancelled, memory) = (progress.clone(), Memory::default());
+    engine.on_progress(move |_| match cancelled.is_cancelled() {
+        true => Some(Dynamic::UNIT),
+        false => memory.is_short().then(|| OUT_OF_MEMORY.into()),
+    });
     // The same in debug and release builds; rhai's defaults differ between them.
     engine.set_max_expr_depths(256, 256).set_max_call_levels(64);
     // A text that evaluates itself is no call, and has no depth that could be limited.
@@ -20,27 +56,143 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress) {
     engine.register_fn("sleep", move |seconds: INT| script(sleep(seconds as f64, &waiting)));
     let waiting = progress.clone();
     engine.register_fn("sleep", move |seconds: FLOAT| script(sleep(seconds, &waiting)));
-    engine.register_fn("pad", |array: &mut Array, len: INT, item: Dynamic| -> ScriptResult<()> {
-        let len = script(size(len))?;
-        array.resize(len.max(array.len()), item);
+}
+
+/// What a script is ended with when it has taken all memory, in the place of the nothing of an interrupt.
+pub(super) const OUT_OF_MEMORY: &str = "there is no memory left for the script";
+
+/// What is done about that.
+pub(super) const ABOUT_MEMORY: &str =
+    "keep numbers in tensors and many records in files, and set what is not needed any more to `()`";
+
+/// The memory that is left, over the steps of a script that took some.
+#[derive(Default)]
+struct Memory {
+    due: Cell<Duration>,
+    left: Cell<Option<u64>>,
+    /// How much the last steps took of it, the last one first.
+    taken: Cell<[u64; 3]>,
+}
+
+impl Memory {
+    /// Whether steps like the last ones would take more than there is.
+    fn is_short(&self) -> bool {
+        if now() <= self.due.get() {
+            return false;
+        }
+        let start = Instant::now();
+        let left = memory::available();
+        let taken = self.left.replace(left).zip(left).map_or(0, |(before, left)| before.saturating_sub(left));
+        // What a script takes in small steps takes it long, too: it is added up.
+        self.due.set(now() + 10 * start.elapsed());
+        if taken < GROWTH {
+            return left.is_some_and(|left| left < GROWTH);
+        }
+        let [first, second, _] = self.taken.get();
+        self.taken.set([taken, first, second]);
+        let is_growing = self.taken.get().iter().all(|taken| *taken >= GROWTH);
+        left.is_some_and(|left| left < GROWTH || is_growing && left < 4 * taken)
+    }
+}
+
+/// A clock that moves on every few milliseconds, and costs as good as nothing to look at.
+fn now() -> Duration {
+    #[cfg(target_os = "linux")]
+    {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
+}
+
+/// The most bytes in the texts, arrays and maps of a script.
+pub(super) fn most_bytes() -> usize {
+    static MOST: LazyLock<usize> = LazyLock::new(|| {
+        let quarter = memory::available().and_then(|there| usize::try_from(there / 4).ok());
+        quarter.unwrap_or_default().max(LEAST_BYTES)
+    });
+    *MOST
+}
+
+/// Checks that a value of the language may take so many bytes.
+pub(super) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
+    if bytes <= most_bytes() {
+        return Ok(());
+    }
+    Err(Error::invalid(what, allowed(), format!("{} MiB", bytes >> 20)).with_hint(ABOUT_MEMORY))
+}
+
+/// The bytes of a value, as the limit counts them.
+pub(super) fn bytes_of(value: &Dynamic) -> usize {
+    let mut size = Size { left: most_bytes(), seen: HashSet::new() };
+    size.take(value, 0).map_or(usize::MAX, |()| most_bytes() - size.left)
+}
+
+fn allowed() -> String {
+    format!("at most {} MiB in texts, arrays and maps", most_bytes() >> 20)
+}
+
+/// Checks that the variables in reach are not too large, nor nested too deeply.
+fn measure(context: &EvalContext) -> ScriptResult<()> {
+    let mut size = Size { left: most_bytes(), seen: HashSet::new() };
+    let variables = context.scope().iter_raw().map(|(_, _, value)| value);
+    let too_much = variables.chain(context.this_ptr()).find_map(|value| size.take(value, 0).err());
+    match too_much {
+        None => Ok(()),
+        Some(most) => {
+            script(Err(Error::invalid("the script's variables", most, "more").with_hint(ABOUT_MEMORY)))
+        }
+    }
+}
+
+/// How many bytes may still come, and which texts and shared values were counted.
+struct Size {
+    left: usize,
+    seen: HashSet<*const u8>,
+}
+
+impl Size {
+    /// Counts a value; the error is what is allowed.
+    fn take(&mut self, value: &Dynamic, depth: usize) -> Result<(), String> {
+        const LONG: usize = 256;
+        if depth > MOST_DEPTH {
+            return Err(format!("at most {MOST_DEPTH} values in one another"));
+        }
+        self.count(size_of::<Dynamic>())?;
+        if value.is_shared() {
+            // What is being changed has no lock to be had.
+            let Some(shared) = value.read_lock::<Dynamic>() else { return Ok(()) };
+            let is_new = self.seen.insert(std::ptr::from_ref(&*shared).cast());
+            return if is_new { self.take(&shared, depth + 1) } else { Ok(()) };
+        }
+        if let Some(text) = value.read_lock::<ImmutableString>() {
+            // Values share their texts.
+            if text.len() < LONG || self.seen.insert(text.as_ptr()) {
+                self.count(text.len())?;
+            }
+        } else if let Some(array) = value.read_lock::<Array>() {
+            array.iter().try_for_each(|value| self.take(value, depth + 1))?;
+        } else if let Some(map) = value.read_lock::<Map>() {
+            for (key, value) in map.iter() {
+                self.count(key.len() + size_of::<Dynamic>())?;
+                self.take(value, depth + 1)?;
+            }
+        } else if let Some(blob) = value.read_lock::<Blob>() {
+            self.count(blob.len())?;
+        } else if let Some(closure) = value.read_lock::<FnPtr>() {
+            closure.iter_curry().try_for_each(|value| self.take(value, depth + 1))?;
+        }
         Ok(())
-    });
-    engine.register_fn("pad", |text: &mut ImmutableString, len: INT, item: char| -> ScriptResult<()> {
-        let missing = script(size(len))?.saturating_sub(text.chars().count());
-        text.make_mut().extend(std::iter::repeat_n(item, missing));
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), String> {
+        self.left = self.left.checked_sub(bytes).ok_or_else(allowed)?;
         Ok(())
-    });
-    engine.register_fn("pad", |text: &mut ImmutableString, len: INT, item: &str| -> ScriptResult<()> {
-        let missing = script(size(len))?.saturating_sub(text.chars().count());
-        let whole = missing.div_ceil(item.chars().count().max(1));
-        let padding: String = item.repeat(whole).chars().take(missing).collect();
-        text.make_mut().push_str(&padding);
-        Ok(())
-    });
-    engine.register_fn("blob", |len: INT| -> ScriptResult<Blob> { Ok(vec![0; script(size(len))?]) });
-    engine.register_fn("blob", |len: INT, value: INT| -> ScriptResult<Blob> {
-        Ok(vec![(value & 0xff) as u8; script(size(len))?])
-    });
+    }
 }
 
 /// Waits, unless a stop is asked for.
@@ -52,9 +204,4 @@ fn sleep(seconds: f64, progress: &Progress) -> Result<(), Error> {
         std::thread::sleep(Duration::from_secs_f64(left.clamp(0.0, 0.05)));
     }
     Ok(())
-}
-
-fn size(len: INT) -> Result<usize, Error> {
-    let size = usize::try_from(len.max(0)).ok().filter(|_| len <= MOST);
-    size.ok_or_else(|| Error::invalid("the length", format!("at most {MOST}"), len))
 }

@@ -7,10 +7,12 @@ mod session;
 
 mod complete;
 mod errors;
+mod growth;
 mod help;
 mod host;
 mod lexer;
 mod limits;
+mod modules;
 mod options;
 mod show;
 
@@ -30,7 +32,7 @@ mod trees;
 pub use complete::{Completion, CompletionKind, Completions, Inspection};
 pub use help::{Help, HelpEntry, HelpText};
 pub use host::Host;
-pub use lexer::{Completeness, Piece, PieceKind};
+pub use lexer::{Completeness, Piece, PieceKind, Unfinished};
 #[cfg(feature = "cli")]
 pub(crate) use session::plain;
 pub use session::{Session, Variable};
@@ -46,9 +48,10 @@ type ScriptResult<T> = std::result::Result<T, Box<EvalAltResult>>;
 /// Registers everything but `help`.
 fn register(engine: &mut Engine, progress: &Progress) {
     limits::register(engine, progress);
+    growth::register(engine);
     show::register(engine);
     tensor::register(engine);
-    arithmetic::register(engine);
+    arithmetic::register(engine, progress);
     model::register(engine);
     sae::register(engine);
     registry::register(engine);

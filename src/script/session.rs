@@ -4,17 +4,25 @@ use super::complete::{self, Completions, Inspection, Place, Written};
 use super::errors::{self, Origin, Origins, Source};
 use super::help::{self, Help};
 use super::host::{Host, Surroundings};
-use super::lexer::{self, Completeness, Piece};
+use super::lexer::{self, Completeness, Piece, Unfinished};
+use super::modules::Modules;
 use super::{ScriptResult, show};
 use crate::display::Bundle;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::progress::Progress;
 use rhai::{AST, Array, Dynamic, Engine, Expr, Scope, ScriptFnMetadata, Stmt};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// The most bytes of a script from a pipe.
+const MOST_FROM_PIPE: u64 = 1 << 26;
 
 /// A scripting session: an engine and the variables that have been defined so far.
 ///
@@ -62,14 +70,13 @@ impl Session {
     pub fn with_host(progress: Progress, host: impl Host + 'static) -> Self {
         let mut engine = Engine::new();
         super::register(&mut engine, &progress);
+        engine.set_module_resolver(Modules::default());
         let help = Help::of(&engine);
         help::register(&mut engine, help.clone());
 
         let host: Rc<dyn Host> = Rc::new(host);
         let surroundings = Surroundings { progress: progress.clone(), host: host.clone() };
         engine.set_default_tag(Dynamic::from(surroundings));
-        let cancelled = progress.clone();
-        engine.on_progress(move |_| cancelled.is_cancelled().then_some(Dynamic::UNIT));
         let print = host.clone();
         engine.on_print(move |line| print.print(line));
         engine.on_debug(move |line, _, _| host.print(line));
@@ -112,7 +119,7 @@ impl Session {
     /// # Errors
     /// As [`Session::eval`]; a file that cannot be read.
     pub fn run_file(&mut self, path: &Path, arguments: &[String]) -> Result<Option<Bundle>> {
-        let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
+        let bytes = read_script(path, &self.progress)?;
         let text = String::from_utf8(bytes).map_err(|_| {
             Error::malformed(path, "expected a script in UTF-8").with_hint("is this a .rhai file?")
         })?;
@@ -124,6 +131,12 @@ impl Session {
     /// Whether statements are whole, or more lines are needed.
     pub fn completeness(&self, script: &str) -> Completeness {
         lexer::completeness(&self.engine, script)
+    }
+
+    /// Whether statements may be whole with this further line, where `before` is what the lines before it have left open;
+    /// if so, [`Session::completeness`] says whether they are. Takes as long as the line.
+    pub fn may_end(&self, before: &mut Unfinished, line: &str) -> bool {
+        lexer::may_end(&self.engine, before, line)
     }
 
     /// The pieces of a script, for colours: their places in bytes, and what they are.
@@ -236,6 +249,40 @@ fn add_origins(ast: &AST, whole: &AST, source: &Rc<Source>, origins: &mut Origin
         forms.sort();
         let is_known = of_name().map(key).all(|function| new.contains(&function));
         origins.insert(name.clone(), Origin { source: is_known.then(|| source.clone()), forms });
+    }
+}
+
+/// Reads a script. It may come from a pipe, whose end can be long in coming.
+fn read_script(path: &Path, progress: &Progress) -> Result<Vec<u8>> {
+    if path.is_file() {
+        return files::read(path);
+    }
+    let (sender, receiver) = channel();
+    let from = path.to_owned();
+    let read = move || {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(&from);
+        let read = file.and_then(|file| file.take(MOST_FROM_PIPE + 1).read_to_end(&mut bytes));
+        // Whoever waited may have gone.
+        let _ = sender.send(read.map(|_| bytes));
+    };
+    let thread = std::thread::Builder::new().name("script".to_owned()).spawn(read);
+    thread.map_err(|e| Error::invalid("a script from a pipe", "a thread to read it on", e))?;
+    loop {
+        progress.check()?;
+        match receiver.recv_timeout(Duration::from_millis(50)) {
+            Ok(Ok(bytes)) if bytes.len() as u64 > MOST_FROM_PIPE => {
+                return Err(Error::malformed(
+                    path,
+                    format!("expected at most {MOST_FROM_PIPE} bytes, got more"),
+                ));
+            }
+            Ok(read) => return read.map_err(Error::file("read", path)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::malformed(path, "it could not be read"));
+            }
+        }
     }
 }
 

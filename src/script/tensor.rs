@@ -1,19 +1,18 @@
 //! Tensors: making them, their shapes, parts of them, and files.
 
 use super::help::type_name;
-use super::{ScriptResult, script};
+use super::limits::check_bytes;
+use super::{ScriptResult, progress_of, script};
 use crate::display::Shown;
 use crate::error::Error;
+use crate::large;
 use crate::linalg;
 use crate::tensors;
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
-
-/// The most numbers in a tensor that a script may ask for: 4 GiB of them.
-const MOST: usize = 1 << 30;
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
@@ -22,16 +21,6 @@ pub(super) fn register(engine: &mut Engine) {
 /// The numbers as f32, which is what all arithmetic is done in.
 pub(super) fn floats(x: &Tensor) -> candle_core::Result<Tensor> {
     x.to_dtype(DType::F32)
-}
-
-/// Checks that a result is not too large to be computed.
-pub(super) fn check_size(shape: candle_core::Result<Shape>) -> Result<(), Error> {
-    let shape = shape?;
-    let n = shape.dims().iter().try_fold(1usize, |n, size| n.checked_mul(*size));
-    if n.is_some_and(|n| n <= MOST) {
-        return Ok(());
-    }
-    Err(Error::invalid("the result", format!("at most {MOST} numbers"), format!("{:?}", shape.dims())))
 }
 
 pub(super) fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
@@ -113,10 +102,13 @@ fn shape_of(shape: &Array) -> Result<Vec<usize>, Error> {
     let sizes: Option<Vec<usize>> =
         shape.iter().map(|n| n.as_int().ok().and_then(|n| usize::try_from(n).ok())).collect();
     let sizes = sizes.ok_or_else(wrong)?;
-    match sizes.iter().try_fold(1usize, |n, size| n.checked_mul(*size)) {
-        Some(n) if n <= MOST => Ok(sizes),
-        _ => Err(Error::invalid("a shape", format!("at most {MOST} numbers"), format!("{sizes:?}"))),
-    }
+    large::check("a shape", &sizes)?;
+    Ok(sizes)
+}
+
+/// Checks that tensors joined are not too large.
+fn check_joined(tensors: &[Tensor]) -> Result<(), Error> {
+    large::check("the result", &[tensors.iter().map(Tensor::elem_count).fold(0, usize::saturating_add)])
 }
 
 /// The numbers of nested arrays and their shape.
@@ -146,6 +138,8 @@ fn flatten(
 
 /// A tensor as nested arrays.
 fn nest(x: &Tensor) -> Result<Dynamic, Error> {
+    // Beside the arrays, there are the numbers as f64 for a while.
+    check_bytes("nested arrays", x.elem_count().saturating_mul(size_of::<Dynamic>() + size_of::<f64>()))?;
     if x.rank() == 0 {
         return scalar(x);
     }
@@ -203,8 +197,9 @@ mod functions {
     /// print(ones([2, 3]) * 0.5);
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn ones(shape: Array) -> ScriptResult<Tensor> {
-        script(Tensor::ones(script(shape_of(&shape))?, DType::F32, &Device::Cpu))
+    pub fn ones(context: NativeCallContext, shape: Array) -> ScriptResult<Tensor> {
+        let shape = script(shape_of(&shape))?;
+        script(large::filled(&shape, &progress_of(&context), |_, numbers| numbers.fill(1.0)))
     }
 
     /// The whole numbers from 0 up to `n`, without it.
@@ -213,9 +208,11 @@ mod functions {
     /// print(arange(5));
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn arange(n: INT) -> ScriptResult<Tensor> {
+    pub fn arange(context: NativeCallContext, n: INT) -> ScriptResult<Tensor> {
         let shape = script(shape_of(&vec![n.into()]))?;
-        script(Tensor::from_iter((0..shape[0]).map(|i| i as f32), &Device::Cpu))
+        script(large::filled(&shape, &progress_of(&context), |first, numbers| {
+            numbers.iter_mut().enumerate().for_each(|(i, number)| *number = (first + i) as f32);
+        }))
     }
 
     /// Normally distributed random numbers of a shape; the same seed gives the same numbers: `randn([2, 3], 0)`.
@@ -224,9 +221,9 @@ mod functions {
     /// print(randn([2, 3], 0));
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn randn(shape: Array, seed: INT) -> ScriptResult<Tensor> {
+    pub fn randn(context: NativeCallContext, shape: Array, seed: INT) -> ScriptResult<Tensor> {
         let shape = script(shape_of(&shape))?;
-        script(tensors::randn(&shape, seed as u64))
+        script(tensors::randn(&shape, seed as u64, &progress_of(&context)))
     }
 
     /// The sizes of the axes.
@@ -287,11 +284,8 @@ mod functions {
     /// print(a.matmul(tensor([1, -1])));
     /// ```
     #[rhai_fn(global, pure, return_raw)]
-    pub fn matmul(a: &mut Tensor, b: Tensor) -> ScriptResult<Tensor> {
-        let rows = |x: &Tensor| x.elem_count() / x.dims().last().copied().unwrap_or(1).max(1);
-        let columns = if b.rank() < 2 { 1 } else { b.dims()[b.rank() - 1] };
-        script(check_size(Ok(Shape::from((rows(a), columns)))))?;
-        script(tensors::matmul(a, &b))
+    pub fn matmul(context: NativeCallContext, a: &mut Tensor, b: Tensor) -> ScriptResult<Tensor> {
+        script(large::matmul(a, &b, &progress_of(&context)))
     }
 
     /// The transpose: the last two axes change places.
@@ -412,6 +406,7 @@ mod functions {
     pub fn cat(tensors: Array, axis: INT) -> ScriptResult<Tensor> {
         let tensors = script(tensors_of(tensors))?;
         let axis = tensors.first().map_or(Ok(0), |first| axis_of(first, axis));
+        script(check_joined(&tensors))?;
         script(Tensor::cat(&tensors, script(axis)?))
     }
 
@@ -426,6 +421,7 @@ mod functions {
         let rank = tensors.first().map_or(0, Tensor::rank);
         let wrong = || Error::invalid("the axis", format!("0 to {rank}"), axis);
         let axis = script(usize::try_from(axis).ok().filter(|axis| *axis <= rank).ok_or_else(wrong))?;
+        script(check_joined(&tensors))?;
         script(Tensor::stack(&tensors, axis))
     }
 

@@ -501,6 +501,19 @@ fn the_folder_of_a_killed_kernel_is_removed_by_the_next() {
         let names = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
         names.collect::<std::collections::BTreeSet<_>>()
     };
+    let new_since = |before: &std::collections::BTreeSet<_>| {
+        let start = Instant::now();
+        loop {
+            let new = folders().difference(before).next().cloned();
+            if let Some(folder) =
+                new.filter(|new| new.join("lock").exists() && new.read_dir().unwrap().count() == 6)
+            {
+                return folder;
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "no kernel");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
     let start = |n: usize| {
         let file = connections.path().join(n.to_string());
         std::fs::create_dir(&file).unwrap();
@@ -508,18 +521,7 @@ fn the_folder_of_a_killed_kernel_is_removed_by_the_next() {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_saescope"));
         let command = command.args(["kernel", "start", "-f"]).arg(file).env("TMPDIR", place.path());
         let before = folders();
-        let kernel = command.spawn().unwrap();
-        let start = Instant::now();
-        loop {
-            let new = folders().difference(&before).next().cloned();
-            if let Some(folder) =
-                new.filter(|new| new.join("lock").exists() && new.read_dir().unwrap().count() == 6)
-            {
-                return (kernel, folder);
-            }
-            assert!(start.elapsed() < Duration::from_secs(30), "no kernel");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        (command.spawn().unwrap(), new_since(&before))
     };
     let kill = |mut kernel: std::process::Child| {
         kernel.kill().unwrap();

@@ -4,11 +4,12 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with those that it may import. See docs/architecture.md.
-const LAYERS: [(&str, &[&str]); 25] = [
+const LAYERS: [(&str, &[&str]); 27] = [
     ("error", &[]),
     ("guard", &[]),
     ("files", &["error"]),
     ("progress", &["error"]),
+    ("memory", &["error"]),
     ("threads", &["error"]),
     ("yaml", &["error"]),
     ("hub", &["error", "files", "progress"]),
@@ -16,7 +17,8 @@ const LAYERS: [(&str, &[&str]); 25] = [
     ("demo", &[]),
     ("checkpoint", &["error", "files"]),
     ("linalg", &["error"]),
-    ("tensors", &["error", "files", "checkpoint"]),
+    ("large", &["error", "linalg", "memory", "progress"]),
+    ("tensors", &["error", "files", "progress", "memory", "large", "checkpoint"]),
     ("hooks", &["error", "tensors"]),
     ("aliases", &["error"]),
     (
@@ -80,8 +82,11 @@ const LAYERS: [(&str, &[&str]); 25] = [
         "script",
         &[
             "error",
+            "files",
             "progress",
+            "memory",
             "linalg",
+            "large",
             "tensors",
             "hooks",
             "model",

@@ -91,7 +91,7 @@ impl Repl<'_> {
             },
             Command::AboutPrompt => print(commands::ABOUT)?,
             Command::Load(path) => {
-                let text = std::fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+                let text = String::from_utf8_lossy(&crate::files::read(&path)?).into_owned();
                 self.eval_by(plain(&text), move |session| session.run_file(&path, &[]))?;
             }
             Command::Save(path) => {

@@ -6,9 +6,12 @@ use super::super::output::Output;
 use super::super::terminal::show;
 use super::evaluated;
 use crate::error::{Error, Result};
-use crate::script::{Completeness, plain};
-use std::io::{BufRead, BufReader};
+use crate::script::{Completeness, Unfinished, plain};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+
+/// The most bytes of a statement.
+const MOST_BYTES: usize = 1 << 26;
 
 /// Reads the standard input to its end.
 pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
@@ -16,20 +19,33 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
     let engine = Engine::start(interrupts.progress(), output.clone())?;
     let mut input = BufReader::new(std::io::stdin().lock());
     let mut statement = String::new();
+    let mut open = Unfinished::default();
     let mut line = 1;
     loop {
         interrupts.progress().check()?;
+        let start = statement.len();
+        let mut rest = (&mut input).take((MOST_BYTES + 1).saturating_sub(start) as u64);
         let read =
-            input.read_line(&mut statement).map_err(Error::file("read", Path::new("standard input")))?;
-        if line == 1 {
+            rest.read_line(&mut statement).map_err(Error::file("read", Path::new("standard input")))?;
+        if statement.len() > MOST_BYTES {
+            return Err(Error::invalid("a statement", format!("at most {MOST_BYTES} bytes"), "more"));
+        }
+        if line == 1 && start == 0 {
             statement = plain(&statement);
         }
-        let text = statement.clone();
-        let whole = engine.ask(move |session| session.completeness(&text))?;
-        let is_whole = !matches!(whole, Completeness::Incomplete { .. }) && !goes_on(input.buffer());
+        let new = statement[start..].to_owned();
+        let mut before = std::mem::take(&mut open);
+        let (may_end, after) = engine.ask(move |session| (session.may_end(&mut before, &new), before))?;
+        open = after;
+        let is_whole = may_end && !goes_on(input.buffer()) && {
+            let text = statement.clone();
+            let whole = engine.ask(move |session| session.completeness(&text))?;
+            !matches!(whole, Completeness::Incomplete { .. })
+        };
         // What is not whole at the end says what it lacks.
         if read == 0 || is_whole {
             let script = std::mem::take(&mut statement);
+            open = Unfinished::default();
             let first_line = line;
             line += script.matches('\n').count();
             let value = evaluated(&engine, interrupts, move |session| {

@@ -1,0 +1,297 @@
+//! Operations on tensors that may be large: in parts, between which one can stop, and only where there is memory for the
+//! result. A tensor of at most [`PART`] numbers is one part.
+
+use crate::error::{Error, Result};
+use crate::linalg::with_floats;
+use crate::memory;
+use crate::progress::Progress;
+use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
+
+/// The numbers of a part: some tens of milliseconds of work.
+const PART: usize = if cfg!(test) { 1 << 12 } else { 1 << 24 };
+/// The multiplications of a part of a matrix product.
+const PART_OF_PRODUCT: usize = if cfg!(test) { 1 << 20 } else { 1 << 33 };
+/// The most numbers of a tensor: 4 GiB of them.
+const MOST: usize = 1 << 30;
+
+/// Checks that a tensor of a shape is not too large, and that there is memory for it.
+///
+/// # Errors
+/// More than 2^30 numbers, or than there is memory for.
+pub fn check(what: &str, shape: &[usize]) -> Result<()> {
+    let n = shape.iter().try_fold(1usize, |n, size| n.checked_mul(*size)).filter(|n| *n <= MOST);
+    match n {
+        Some(n) => memory::check(what, (n * size_of::<f32>()) as u64),
+        None => Err(Error::invalid(what, format!("at most {MOST} numbers"), format!("{shape:?}"))),
+    }
+}
+
+/// A tensor of numbers that `fill` gives: it gets the place of the first, and where they go.
+///
+/// # Errors
+/// As [`check`]; [`Error::Interrupted`].
+pub fn filled(
+    shape: &[usize],
+    progress: &Progress,
+    fill: impl Fn(usize, &mut [f32]) + Sync,
+) -> Result<Tensor> {
+    const STEP: usize = 1 << 16;
+    check("a tensor", shape)?;
+    let mut numbers = vec![0f32; shape.iter().product()];
+    numbers.par_chunks_mut(STEP).enumerate().try_for_each(|(i, part)| {
+        progress.check()?;
+        fill(i * STEP, part);
+        Ok::<_, Error>(())
+    })?;
+    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+}
+
+/// `f`, which changes each number by itself, of a tensor of f32.
+///
+/// # Errors
+/// As [`check`]; whatever `f` returns; [`Error::Interrupted`].
+pub fn each(
+    x: &Tensor,
+    progress: &Progress,
+    f: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+) -> Result<Tensor> {
+    check("the result", x.dims())?;
+    if x.elem_count() <= PART {
+        return Ok(f(x)?);
+    }
+    let mut numbers = Vec::with_capacity(x.elem_count());
+    add(x, progress, &f, &mut numbers)?;
+    Ok(Tensor::from_vec(numbers, x.shape(), &Device::Cpu)?)
+}
+
+/// `f` of two tensors of f32 number by number. With numpy's broadcasting, it is one part.
+///
+/// # Errors
+/// As [`each`]; shapes that do not fit.
+pub fn each_of_two(
+    x: &Tensor,
+    y: &Tensor,
+    progress: &Progress,
+    f: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+) -> Result<Tensor> {
+    if y.elem_count() == 1 && y.rank() <= x.rank() {
+        return each(x, progress, |x| f(x, y));
+    }
+    if x.elem_count() == 1 && x.rank() <= y.rank() {
+        return each(y, progress, |y| f(x, y));
+    }
+    check("the result", x.shape().broadcast_shape_binary_op(y.shape(), "arithmetic")?.dims())?;
+    if x.elem_count() <= PART || x.shape() != y.shape() {
+        return Ok(f(x, y)?);
+    }
+    let mut numbers = Vec::with_capacity(x.elem_count());
+    add_of_two(x, y, progress, &f, &mut numbers)?;
+    Ok(Tensor::from_vec(numbers, x.shape(), &Device::Cpu)?)
+}
+
+/// `f` along an axis of a tensor of f32, such as a softmax or a sum: parts are of other axes. A vector is one part.
+///
+/// # Errors
+/// As [`each`].
+pub fn along(
+    x: &Tensor,
+    axis: usize,
+    progress: &Progress,
+    f: impl Fn(&Tensor, usize) -> candle_core::Result<Tensor>,
+) -> Result<Tensor> {
+    memory::check("the result", 2 * (x.elem_count() * size_of::<f32>()) as u64)?;
+    let other = (0..x.rank()).filter(|other| *other != axis).max_by_key(|other| x.dims()[*other]);
+    let Some(other) = other.filter(|_| x.elem_count() > PART) else { return Ok(f(x, axis)?) };
+    let len = x.dims()[other];
+    let step = (PART / (x.elem_count() / len)).max(1);
+    let mut parts = Vec::new();
+    for start in (0..len).step_by(step) {
+        progress.check()?;
+        parts.push(f(&x.narrow(other, start, step.min(len - start))?.contiguous()?, axis)?);
+    }
+    // A reduction takes its axis away.
+    let is_same = parts.first().is_some_and(|part| part.rank() == x.rank());
+    let at = if is_same || other < axis { other } else { other - 1 };
+    Ok(Tensor::cat(&parts, at)?)
+}
+
+/// Whether a tensor is more than one part.
+pub fn is_large(x: &Tensor) -> bool {
+    x.elem_count() > PART
+}
+
+/// All numbers of a tensor reduced to one, in f64: `f` of each part, as a vector, and `join` of what it gives.
+///
+/// # Errors
+/// Whatever these return; [`Error::Interrupted`].
+pub fn total(
+    x: &Tensor,
+    progress: &Progress,
+    f: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>,
+    join: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>,
+) -> Result<f64> {
+    let flat = |x: &Tensor| x.flatten_all()?.to_dtype(DType::F64);
+    if !is_large(x) {
+        progress.check()?;
+        return Ok(f(&flat(x)?)?.to_scalar::<f64>()?);
+    }
+    let totals: Vec<f64> =
+        parts(x)?.iter().map(|part| total(part, progress, f, join)).collect::<Result<_>>()?;
+    Ok(join(&Tensor::new(totals, &Device::Cpu)?)?.to_scalar::<f64>()?)
+}
+
+/// The parts of a tensor along its first axis: at least two, unless it has one row.
+fn parts(x: &Tensor) -> Result<Vec<Tensor>> {
+    let rows = x.dims()[0];
+    if rows == 1 {
+        return Ok(vec![x.squeeze(0)?]);
+    }
+    let step = (PART / (x.elem_count() / rows).max(1)).clamp(1, rows.div_ceil(2));
+    let part = |start: usize| Ok(x.narrow(0, start, step.min(rows - start))?);
+    (0..rows).step_by(step).map(part).collect()
+}
+
+/// Adds the numbers of `f` of each part, in their order.
+fn add(
+    x: &Tensor,
+    progress: &Progress,
+    f: &impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+    numbers: &mut Vec<f32>,
+) -> Result<()> {
+    if x.elem_count() > PART {
+        return parts(x)?.iter().try_for_each(|part| add(part, progress, f, numbers));
+    }
+    progress.check()?;
+    with_floats(&f(&x.contiguous()?)?.to_dtype(DType::F32)?, |part| numbers.extend_from_slice(part))
+}
+
+/// The same of two tensors of one shape.
+fn add_of_two(
+    x: &Tensor,
+    y: &Tensor,
+    progress: &Progress,
+    f: &impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+    numbers: &mut Vec<f32>,
+) -> Result<()> {
+    if x.elem_count() > PART {
+        let mut both = parts(x)?.into_iter().zip(parts(y)?);
+        return both.try_for_each(|(x, y)| add_of_two(&x, &y, progress, f, numbers));
+    }
+    progress.check()?;
+    let part = f(&x.contiguous()?, &y.contiguous()?)?.to_dtype(DType::F32)?;
+    with_floats(&part, |part| numbers.extend_from_slice(part))
+}
+
+/// The product of two matrices, of a matrix and a vector, of vectors, or of stacks of matrices.
+///
+/// # Errors
+/// Shapes that do not fit; as [`check`]; [`Error::Interrupted`].
+pub fn matmul(a: &Tensor, b: &Tensor, progress: &Progress) -> Result<Tensor> {
+    let (a, b) = (&a.to_dtype(DType::F32)?, &b.to_dtype(DType::F32)?);
+    let wrong = || {
+        let message = format!("matmul: the shapes {:?} and {:?} do not fit", a.dims(), b.dims());
+        Error::mismatch(message, "the last axis of the first must be the second-last of the second")
+    };
+    match (a.rank(), b.rank()) {
+        (0, _) | (_, 0) => Err(wrong()),
+        (_, 1) => Ok(matmul(a, &b.unsqueeze(1)?, progress)?.squeeze(candle_core::D::Minus1)?),
+        (1, _) => Ok(matmul(&a.unsqueeze(0)?, b, progress)?.squeeze(candle_core::D::Minus2)?),
+        (in_a, in_b) => {
+            let (rows, columns) = (a.elem_count() / a.dims()[in_a - 1].max(1), b.dims()[in_b - 1]);
+            check("the result", &[rows, columns])?;
+            let cost = a.elem_count().saturating_mul(columns);
+            if cost <= PART_OF_PRODUCT || a.dims()[0] < 2 {
+                progress.check()?;
+                return a.contiguous()?.broadcast_matmul(&b.contiguous()?).map_err(|_| wrong());
+            }
+            let len = a.dims()[0];
+            let step = (PART_OF_PRODUCT / (cost / len)).clamp(1, len.div_ceil(2));
+            let part = |start: usize| {
+                let n = step.min(len - start);
+                // Of stacks, the first axis counts matrices, of which each has its own partner.
+                let b = if in_a == in_b && in_a > 2 && b.dims()[0] == len {
+                    b.narrow(0, start, n)?
+                } else {
+                    b.clone()
+                };
+                matmul(&a.narrow(0, start, n)?, &b, progress)
+            };
+            let parts =
+                (0..len).step_by(step).map(part).collect::<Result<Vec<_>>>().map_err(
+                    |error| match error {
+                        Error::Mismatch { .. } => wrong(),
+                        error => error,
+                    },
+                )?;
+            Ok(Tensor::cat(&parts, 0)?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensors::randn;
+
+    /// More numbers than a part, as a matrix of few long rows, of many short ones, and turned.
+    fn large() -> Vec<Tensor> {
+        let progress = Progress::default();
+        let x = randn(&[3, PART / 2 + 7], 1, &progress).unwrap();
+        let tall = x.reshape(((PART / 2 + 7) / 5, 15)).unwrap();
+        vec![x.clone(), tall.t().unwrap(), tall, x.reshape((1, 3, PART / 2 + 7)).unwrap()]
+    }
+
+    fn same(a: &Tensor, b: &Tensor) {
+        assert_eq!(a.dims(), b.dims());
+        let away = (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+        assert!(away.to_scalar::<f32>().unwrap() <= 1e-5);
+    }
+
+    #[test]
+    fn parts_give_what_the_whole_gives() {
+        let progress = Progress::default();
+        for x in large() {
+            assert!(x.elem_count() > PART);
+            same(&each(&x, &progress, Tensor::exp).unwrap(), &x.exp().unwrap());
+            same(&each_of_two(&x, &x, &progress, Tensor::mul).unwrap(), &x.sqr().unwrap());
+            let two = Tensor::new(2f32, &Device::Cpu).unwrap();
+            same(&each_of_two(&x, &two, &progress, Tensor::broadcast_mul).unwrap(), &(&x * 2.0).unwrap());
+            for axis in 0..x.rank() {
+                same(&along(&x, axis, &progress, |x, axis| x.max(axis)).unwrap(), &x.max(axis).unwrap());
+                let softmax = crate::linalg::softmax;
+                same(&along(&x, axis, &progress, softmax).unwrap(), &softmax(&x, axis).unwrap());
+            }
+            let max = total(&x, &progress, &|x| x.max(0), &|x| x.max(0)).unwrap();
+            assert_eq!(max as f32, x.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap());
+        }
+    }
+
+    #[test]
+    fn products_in_parts_are_products() {
+        let progress = Progress::default();
+        let a = randn(&[410, 150], 1, &progress).unwrap();
+        let b = randn(&[150, 150], 2, &progress).unwrap();
+        const { assert!(410 * 150 * 150 > PART_OF_PRODUCT) };
+        let whole = a.matmul(&b).unwrap();
+        let relative = |x: &Tensor| (x / 40.0).unwrap();
+        same(&relative(&matmul(&a, &b, &progress).unwrap()), &relative(&whole));
+        let stack = |x: &Tensor| Tensor::stack(&[x, &(x * 2.0).unwrap()], 0).unwrap();
+        let product = matmul(&stack(&a), &stack(&b), &progress).unwrap();
+        same(&relative(&product.get(1).unwrap()), &(relative(&whole) * 4.0).unwrap());
+        let error = matmul(&a, &a, &progress).unwrap_err().to_string();
+        assert!(error.contains("the shapes [410, 150] and [410, 150] do not fit"), "{error}");
+    }
+
+    #[test]
+    fn what_is_cancelled_stops() {
+        let progress = Progress::default();
+        let x = large().remove(0);
+        progress.cancel();
+        assert!(each(&x, &progress, Tensor::exp).unwrap_err().is_interrupted());
+        assert!(total(&x, &progress, &|x| x.sum(0), &|x| x.sum(0)).unwrap_err().is_interrupted());
+        assert!(along(&x, 0, &progress, |x, axis| x.sum(axis)).unwrap_err().is_interrupted());
+        assert!(matmul(&x.t().unwrap(), &x, &progress).is_err());
+        assert!(filled(&[5], &progress, |_, _| ()).unwrap_err().is_interrupted());
+    }
+}

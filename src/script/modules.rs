@@ -1,0 +1,95 @@
+//! Modules: script files that others import.
+
+use super::{ScriptResult, script};
+use crate::error::{Error, Result};
+use crate::files;
+use rhai::module_resolvers::FileModuleResolver;
+use rhai::{Engine, GlobalRuntimeState, Module, ModuleResolver, Position, Scope, Shared};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+/// How many modules may be on their way, each for the one before it.
+const MOST: usize = 32;
+/// The most bytes of a module.
+const MOST_BYTES: u64 = 1 << 24;
+
+/// The modules of a session: files beside the script that imports them, each read once.
+#[derive(Default)]
+pub(super) struct Modules {
+    files: FileModuleResolver,
+    /// Those that are on their way.
+    loading: RefCell<Vec<PathBuf>>,
+}
+
+impl Modules {
+    /// Loads a module, unless it is on its way already.
+    fn guarded(
+        &self,
+        source: Option<&str>,
+        path: &str,
+        position: Position,
+        load: impl FnOnce() -> ScriptResult<Shared<Module>>,
+    ) -> ScriptResult<Shared<Module>> {
+        let file = self.files.get_file_path(path, source.and_then(|source| Path::new(source).parent()));
+        let file = file.canonicalize().unwrap_or(file);
+        script(self.check(&file)).map_err(|mut error| {
+            error.set_position(position);
+            error
+        })?;
+        self.loading.borrow_mut().push(file);
+        let loaded = load();
+        self.loading.borrow_mut().pop();
+        loaded
+    }
+
+    fn check(&self, file: &Path) -> Result<()> {
+        let loading = self.loading.borrow();
+        let what = format!("the module `{}`", file.display());
+        if loading.iter().any(|one| one == file) {
+            let circle = loading.iter().map(PathBuf::as_path).chain([file]);
+            let circle = circle.map(|one| format!("`{}`", one.display())).collect::<Vec<_>>();
+            let circle = circle.join(", which imports ");
+            return Err(Error::invalid(what, "a module that does not import itself", circle)
+                .with_hint("put what both need into a third module"));
+        }
+        if loading.len() >= MOST {
+            return Err(Error::invalid(what, format!("at most {MOST} modules in one another"), "more"));
+        }
+        // One that is not there is the language's own error.
+        if !file.exists() {
+            return Ok(());
+        }
+        files::check_is_file(file)?;
+        let bytes = std::fs::metadata(file).map_err(Error::file("read", file))?.len();
+        if bytes > MOST_BYTES {
+            return Err(Error::invalid(what, format!("at most {MOST_BYTES} bytes"), bytes));
+        }
+        Ok(())
+    }
+}
+
+impl ModuleResolver for Modules {
+    fn resolve_raw(
+        &self,
+        engine: &Engine,
+        global: &mut GlobalRuntimeState,
+        scope: &mut Scope,
+        path: &str,
+        position: Position,
+    ) -> ScriptResult<Shared<Module>> {
+        let source = global.source().map(str::to_owned);
+        self.guarded(source.as_deref(), path, position, || {
+            self.files.resolve_raw(engine, global, scope, path, position)
+        })
+    }
+
+    fn resolve(
+        &self,
+        engine: &Engine,
+        source: Option<&str>,
+        path: &str,
+        position: Position,
+    ) -> ScriptResult<Shared<Module>> {
+        self.guarded(source, path, position, || self.files.resolve(engine, source, path, position))
+    }
+}
