@@ -2,6 +2,8 @@
 //! What many runs add up to is kept under that other name in between.
 
 use crate::error::{Error, Result};
+use crate::memory;
+use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,9 +20,9 @@ impl WholeFile {
     /// A new file that will be called `path`; a link is followed.
     ///
     /// # Errors
-    /// A folder that does not exist or may not be written; a name that something other than a file has.
+    /// A folder that does not exist or may not be written; a name that something other than a file has; a link to itself.
     pub fn create(path: &Path) -> Result<Self> {
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let path = target(path)?;
         check_output(&path)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".saescope-");
@@ -66,15 +68,15 @@ pub struct PartialFile {
 
 impl PartialFile {
     /// Opens what there is: what an earlier run has left, else a copy of the complete file, or with `resume` false or
-    /// where there is neither, nothing. One run has it at a time.
+    /// where there is neither, nothing. One run has it at a time. A link is followed.
     ///
     /// # Errors
-    /// A folder that does not exist or may not be written; a file that another run is writing.
+    /// A folder that does not exist or may not be written; a file that another run is writing; a link to itself.
     pub fn open(path: &Path, resume: bool) -> Result<Self> {
+        let path = &target(path)?;
         check_output(path)?;
-        let mut name = path.as_os_str().to_owned();
-        name.push(".partial");
-        let partial = PathBuf::from(name);
+        let partial = partial_path(path)?;
+        check_output(&partial)?;
         let open = || OpenOptions::new().read(true).append(true).create(true).open(&partial);
         let file = open().map_err(Error::file("create", &partial))?;
         match file.try_lock() {
@@ -109,6 +111,11 @@ impl PartialFile {
         &self.partial
     }
 
+    /// Where the complete file is, if there is one.
+    pub fn complete(&self) -> Option<&Path> {
+        self.path.is_file().then_some(&self.path)
+    }
+
     /// Forgets all but the first `len` bytes.
     ///
     /// # Errors
@@ -135,6 +142,37 @@ impl PartialFile {
         self.file.sync_all().map_err(Error::file("write", &self.path))?;
         std::fs::rename(&self.partial, &self.path).map_err(Error::file("create", &self.path))
     }
+}
+
+/// Where the lines of a file are until it is complete: beside the file that a link leads to.
+///
+/// # Errors
+/// A link to itself.
+pub fn partial_path(path: &Path) -> Result<PathBuf> {
+    let mut name = target(path)?.into_os_string();
+    name.push(".partial");
+    Ok(PathBuf::from(name))
+}
+
+/// The file that a path leads to, past links; it need not be there.
+fn target(path: &Path) -> Result<PathBuf> {
+    /// As many as Linux follows.
+    const MOST_LINKS: usize = 40;
+    let mut at = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match at.canonicalize() {
+            Ok(target) => return Ok(target),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::file("create", path)(error)),
+        }
+        match at.read_link() {
+            Ok(link) => at = at.parent().unwrap_or(Path::new("")).join(link),
+            Err(_) => return Ok(at),
+        }
+    }
+    let error =
+        Error::invalid(format!("the output `{}`", path.display()), "a file", "a link that leads nowhere");
+    Err(error)
 }
 
 /// Whether a file has nothing in it but what another, if it is there, begins with.
@@ -211,6 +249,93 @@ pub fn check_output(path: &Path) -> Result<()> {
         return Err(Error::invalid(what, "a new name or that of a file", "a folder or a device"));
     }
     Ok(())
+}
+
+/// Checks that outputs take the place of none of the files that a run reads.
+///
+/// # Errors
+/// An output that is one of them, under whatever name.
+pub fn check_apart<'a>(outputs: &[PathBuf], read: impl Iterator<Item = &'a Path>) -> Result<()> {
+    let outputs: Vec<_> =
+        outputs.iter().filter_map(|output| Some((output, output.canonicalize().ok()?))).collect();
+    if outputs.is_empty() {
+        return Ok(());
+    }
+    for file in read.filter_map(|file| file.canonicalize().ok()) {
+        if let Some((output, _)) = outputs.iter().find(|(_, there)| *there == file) {
+            let what = format!("the output `{}`", output.display());
+            let error = Error::invalid(what, "a file that is not read", "one that the run reads");
+            return Err(error.with_hint("choose another name for the output"));
+        }
+    }
+    Ok(())
+}
+
+/// The lines of a file, of which none may be so long that it would fill the memory.
+#[derive(Debug)]
+pub struct Lines {
+    path: PathBuf,
+    reader: BufReader<File>,
+    number: usize,
+}
+
+impl Lines {
+    /// The most bytes of a line: 1 GiB.
+    const LONGEST: u64 = 1 << 30;
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Lines { path: path.to_owned(), reader: BufReader::new(open(path)?), number: 0 })
+    }
+
+    /// The number of the line that was read last; the first is 1.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Reads the next line with its end, if it has one, into `line`; false at the end of the file.
+    ///
+    /// # Errors
+    /// A line of more than 1 GiB, or of more than there is memory for; a file that cannot be read.
+    pub fn read(&mut self, line: &mut Vec<u8>) -> Result<bool> {
+        const STEP: u64 = 1 << 24;
+        line.clear();
+        self.number += 1;
+        loop {
+            let mut part = (&mut self.reader).take(STEP);
+            let n = part.read_until(b'\n', line).map_err(Error::file("read", &self.path))?;
+            if (n as u64) < STEP || line.last() == Some(&b'\n') {
+                return Ok(!line.is_empty());
+            }
+            let malformed = |message: String| Error::Malformed {
+                path: self.path.clone(),
+                at: format!("line {}", self.number),
+                message,
+                hint: Some("check that the file has its line ends".to_owned()),
+            };
+            let most = Self::LONGEST;
+            if line.len() as u64 > most {
+                return Err(malformed(format!("expected a line of at most {most} bytes, got a longer one")));
+            }
+            // The line grows to twice its size, and what is in it takes as much again.
+            memory::check("the line with what is in it", 3 * line.len() as u64)
+                .map_err(|error| malformed(error.to_string()))?;
+        }
+    }
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The sha256 of several parts, in hexadecimal; how long each is counts too.
+pub fn sha256(parts: &[&[u8]]) -> String {
+    let add = |hash: Sha256, part: &&[u8]| hash.chain_update(part.len().to_le_bytes()).chain_update(part);
+    hex(&parts.iter().fold(Sha256::new(), add).finalize())
 }
 
 /// Writes a whole file.

@@ -103,9 +103,9 @@ pub use extract::{
 pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, hook_name_of};
 pub use hub::{HubSettings, Patience, RepoKind};
 pub use interpret::{
-    Definition, DefinitionTree, FeatureVector, FeatureWeights, Injection, LogitLens, LogitLensOptions,
-    PROMPTS, ScaleScore, ScaleSweep, Scales, ScoredToken, SimilarFeature, SimilarFeatures, Steer,
-    TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder, TreeNode,
+    Definition, DefinitionTree, FeatureVector, FeatureWeights, Fingerprints, Injection, LogitLens,
+    LogitLensOptions, PROMPTS, ScaleScore, ScaleSweep, Scales, ScoredToken, SimilarFeature, SimilarFeatures,
+    Steer, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder, TreeNode,
     TreeOptions, TreeParams, Trees, TreesOptions, TreesSummary, VectorOptions, VectorParams,
     decoder_logit_lens, definition_tree, definition_trees, feature_vector, ghost_token, grow_trees,
     logit_lens, read_trees, scale_scores, scale_sweep, similar_features, token_list,

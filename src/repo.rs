@@ -3,7 +3,9 @@
 use crate::error::{Error, Result, did_you_mean};
 use crate::hub::{HubSettings, RepoKind, Snapshot, check_path};
 use crate::progress::Progress;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The most files that are listed of one folder.
 const MOST_FILES: usize = 200_000;
@@ -13,6 +15,7 @@ const MOST_FILES: usize = 200_000;
 #[derive(Debug, Clone)]
 pub struct Repo {
     place: Place,
+    asked: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -24,7 +27,7 @@ enum Place {
 impl Repo {
     /// A folder on this machine.
     pub fn local(folder: impl Into<PathBuf>) -> Self {
-        Repo { place: Place::Local(folder.into()) }
+        Repo::at(Place::Local(folder.into()))
     }
 
     /// A local folder of that name if there is one, else the repository on the hub: `owner/name`, or a bare name of the
@@ -76,7 +79,11 @@ impl Repo {
         progress: &Progress,
     ) -> Result<Self> {
         let snapshot = Snapshot::open(settings, kind, id, revision, progress)?;
-        Ok(Repo { place: Place::Hub(snapshot) })
+        Ok(Repo::at(Place::Hub(snapshot)))
+    }
+
+    fn at(place: Place) -> Self {
+        Repo { place, asked: Arc::default() }
     }
 
     /// What it is called in messages: the folder's path, or the name of the repository.
@@ -142,6 +149,17 @@ impl Repo {
     /// # Errors
     /// It has no such file; a name that is no path below it; see [`Repo::hub`].
     pub fn file(&self, name: &str, progress: &Progress) -> Result<PathBuf> {
+        let path = self.find(name, progress)?;
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        Ok(path)
+    }
+
+    /// The files that were asked for so far, by this or one of its clones.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn find(&self, name: &str, progress: &Progress) -> Result<PathBuf> {
         self.check(name)?;
         let folder = match &self.place {
             Place::Hub(snapshot) => return snapshot.file(name, progress),

@@ -18,9 +18,13 @@ pub use lazy::Lazy;
 pub use npy::{MOST_HEADER, NpyHeader};
 
 use crate::error::{Error, Result};
+use crate::files;
+use crate::progress::Progress;
 use ::safetensors::Dtype;
+use rayon::prelude::*;
 use read::{read_rows, read_scattered, read_turned};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use source::{Source, Span};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -190,6 +194,34 @@ impl Checkpoint {
     /// The files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.sources.iter().map(|source| source.path.as_path())
+    }
+
+    /// A hash of all that is in the files, in hexadecimal: the sha256 of those of their parts of 64 MiB.
+    ///
+    /// # Errors
+    /// A file that cannot be read; [`Error::Interrupted`].
+    pub fn sha256(&self, progress: &Progress) -> Result<String> {
+        const PART: u64 = 64 << 20;
+        let parts = self.sources.iter().flat_map(|source| {
+            let starts = (0..source.size.div_ceil(PART)).map(|i| i * PART);
+            starts.map(move |start| (source, start, (source.size - start).min(PART)))
+        });
+        let parts: Vec<_> = parts.collect();
+        let hash = |&(source, mut at, left): &(&Source, u64, u64)| {
+            let (end, mut hash, mut buffer) = (at + left, Sha256::new(), vec![0; 1 << 18]);
+            while at < end {
+                progress.check()?;
+                let n = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+                source.read_at(at, &mut buffer[..n])?;
+                hash.update(&buffer[..n]);
+                at += n as u64;
+            }
+            Ok(hash.finalize())
+        };
+        let hashes: Vec<_> = parts.par_iter().map(hash).collect::<Result<_>>()?;
+        let sizes = self.sources.iter().map(|source| source.size.to_le_bytes());
+        let hash = sizes.fold(Sha256::new(), Sha256::chain_update);
+        Ok(files::hex(&hashes.iter().fold(hash, Sha256::chain_update).finalize()))
     }
 
     /// Checks that a tensor is there, has this shape and holds numbers, without reading it.

@@ -22,7 +22,10 @@ pub use kernel::serve as serve_kernel;
 
 use crate::display::{Shown, save};
 use crate::error::{Error, Result};
+use crate::files;
+use crate::model::Model;
 use crate::progress::Progress;
+use crate::sae::Sae;
 use crate::script::Session;
 use clap::{CommandFactory, Parser, Subcommand};
 use interrupts::Interrupts;
@@ -144,6 +147,13 @@ fn run(command: Command, interrupts: &Interrupts) -> Result<()> {
 fn session(progress: &Progress) -> (Session, Output) {
     let output = Output::new(progress);
     (Session::with_host(progress.clone(), output.clone()), output)
+}
+
+/// Checks before the work that an output can be written, and that it takes the place of nothing that is read.
+fn check_output(output: Option<&Path>, model: &Model, sae: &Sae) -> Result<()> {
+    let Some(output) = output else { return Ok(()) };
+    files::check_apart(&[output.to_owned()], model.files().chain(sae.files()))?;
+    files::WholeFile::create(output).map(drop)
 }
 
 /// Writes a value to a file and says so, or gives its text.

@@ -1,8 +1,8 @@
 //! `saescope tree`: what a model says that a feature means.
 
-use super::shown;
 use super::source::SourceArguments;
 use super::vector::{VectorArguments, word};
+use super::{check_output, shown};
 use crate::error::{Error, Result};
 use crate::interpret::{
     Injection, Scales, Steer, TreeOptions, TreesOptions, VectorOptions, definition_tree, definition_trees,
@@ -137,6 +137,7 @@ impl TreeArguments {
             let options = TreesOptions { output_path, batch_size, resume, scales, vector, tree };
             return Ok(definition_trees(&model, &sae, &features, &options, progress)?.to_string());
         }
+        check_output(output.as_deref(), &model, &sae)?;
         let [feature] = features[..] else {
             let got = format!("{} features", features.len());
             let error = Error::invalid("the output", "a file that ends in .jsonl, for several features", got);

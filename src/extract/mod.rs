@@ -27,7 +27,7 @@ pub use tokens::ColoredTokens;
 
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::{Error, Result};
-use crate::files::WholeFile;
+use crate::files::{self, WholeFile};
 use crate::model::Model;
 use crate::progress::{Progress, Report};
 use crate::sae::Sae;
@@ -78,8 +78,10 @@ pub fn create_feature_dataset(
     check_fits(model, sae)?;
     let contexts = options.contexts(model, sae)?;
     let dataset = dataset_of(dataset, options, progress)?;
-    let output = Path::new(&options.output_path);
-    let mut file = WholeFile::create(output)?;
+    let (output, meta_path) = (Path::new(&options.output_path), summary::meta_path(&options.output_path));
+    let read = dataset.files().chain(model.files()).chain(sae.files());
+    files::check_apart(&[output.to_owned(), meta_path.clone()], read)?;
+    let (mut file, mut meta_file) = (WholeFile::create(output)?, WholeFile::create(&meta_path)?);
 
     for doubt in sae.doubts() {
         progress.report(Report::Warning(doubt));
@@ -94,7 +96,7 @@ pub fn create_feature_dataset(
         let mut writer = Hashed { inner: BufWriter::new(file.writer()), hash: Sha256::new() };
         sink.write_all_to(&mut writer).map_err(Error::file("write", output))?;
         writer.flush().map_err(Error::file("write", output))?;
-        Ok(writer.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(files::hex(&writer.hash.finalize()))
     });
     progress.report(Report::Finished);
     let (counts, sha256) = result?;
@@ -117,8 +119,6 @@ pub fn create_feature_dataset(
     };
     let run = summary::Run { model, sae, dataset: &dataset, options, contexts, check: check.as_ref() };
     let meta = summary::meta(&run, &summary)?;
-    let meta_path = summary::meta_path(&options.output_path);
-    let mut meta_file = WholeFile::create(&meta_path)?;
     meta_file.writer().write_all(&meta).map_err(Error::file("write", &meta_path))?;
     // Both are complete before either has its name.
     file.keep()?;
@@ -164,26 +164,18 @@ fn dataset_of(dataset: Option<&Dataset>, options: &ExtractOptions, progress: &Pr
     if output_path.is_empty() {
         return Err(missing("`output_path`"));
     }
-    let dataset = match dataset {
-        None if dataset_path.is_empty() => return Err(missing("`dataset_path`")),
-        None => Dataset::open_with(dataset_path, &options.of_dataset(), progress)?,
+    match dataset {
+        None if dataset_path.is_empty() => Err(missing("`dataset_path`")),
+        None => Dataset::open_with(dataset_path, &options.of_dataset(), progress),
         Some(dataset) => {
             if !dataset_path.is_empty() || options.of_dataset() != DatasetOptions::default() {
                 let message = "`dataset_path`, `text_column`, `split`, `config`, `dataset_revision`, `sep` and \
                                `max_bad_rows` say nothing about a dataset that is open already";
                 return Err(Error::mismatch(message, "give them to open_dataset, or `dataset_path` alone"));
             }
-            dataset.clone()
+            Ok(dataset.clone())
         }
-    };
-    let there = Path::new(output_path).canonicalize();
-    if there
-        .is_ok_and(|there| dataset.files().any(|file| file.canonicalize().is_ok_and(|file| file == there)))
-    {
-        let got = format!("`{output_path}`, which is read");
-        return Err(Error::invalid("`output_path`", "a file that is not one of the dataset's", got));
     }
-    Ok(dataset)
 }
 
 /// A run that wrote nothing is a mistake of some kind.

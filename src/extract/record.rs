@@ -2,11 +2,10 @@
 
 use super::bos::{Bos, Rule};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::Lines;
 use crate::sae::Features;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A text with its tokens and the features that are active at each of them. All five arrays agree in length as the
@@ -85,8 +84,8 @@ impl FeatureRecord {
 pub struct Records {
     path: PathBuf,
     rule: Rule,
-    lines: std::io::Lines<BufReader<File>>,
-    line: usize,
+    lines: Lines,
+    line: Vec<u8>,
     over: bool,
 }
 
@@ -127,21 +126,22 @@ pub fn read_records_of(path: &Path, model_name: Option<&str>) -> Result<Records>
 
 impl Records {
     fn open(path: &Path, rule: Rule) -> Result<Records> {
-        let file = files::open(path)?;
-        Ok(Records { path: path.to_owned(), rule, lines: BufReader::new(file).lines(), line: 0, over: false })
+        let lines = Lines::open(path)?;
+        Ok(Records { path: path.to_owned(), rule, lines, line: Vec::new(), over: false })
     }
 
     fn read(&mut self) -> Option<Result<FeatureRecord>> {
         loop {
-            let line = match self.lines.next()? {
-                Ok(line) => line,
-                Err(e) => return Some(Err(Error::file("read", &self.path)(e))),
-            };
-            self.line += 1;
-            if line.trim().is_empty() {
+            match self.lines.read(&mut self.line) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+            let line = self.line.trim_ascii();
+            if line.is_empty() {
                 continue;
             }
-            let record = serde_json::from_str::<FeatureRecord>(&line).map_err(|e| e.to_string());
+            let record = serde_json::from_slice::<FeatureRecord>(line).map_err(|e| e.to_string());
             let checked = record.and_then(|mut record| {
                 record.check()?;
                 self.rule.mark(&mut record);
@@ -149,7 +149,7 @@ impl Records {
             });
             return Some(checked.map_err(|message| Error::Malformed {
                 path: self.path.clone(),
-                at: format!("line {}", self.line),
+                at: format!("line {}", self.lines.number()),
                 message: format!("not a feature record: {message}"),
                 hint: Some("was the file written by create_feature_dataset, and to its end?".to_owned()),
             }));

@@ -188,7 +188,7 @@ impl Download<'_> {
             }
         }
         let digest = hash.finalize();
-        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>() == self.about.etag)
+        Ok(files::hex(&digest) == self.about.etag)
     }
 
     fn discard(&self) -> Result<()> {

@@ -359,6 +359,7 @@ impl TreeOptions {
     /// What a tree of this vector says of itself.
     pub(super) fn params(&self, vector: &FeatureVector, prompt: &Prompt) -> TreeParams {
         TreeParams {
+            fingerprints: None,
             saescope: env!("CARGO_PKG_VERSION").to_owned(),
             vector: vector.params.clone(),
             prompt: prompt.text.clone(),

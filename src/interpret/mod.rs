@@ -24,6 +24,8 @@ pub use token_list::{
     ScoredToken, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder,
     token_list,
 };
-pub use tree::{Definition, DefinitionTree, Injection, Steer, TreeNode, TreeOptions, TreeParams};
+pub use tree::{
+    Definition, DefinitionTree, Fingerprints, Injection, Steer, TreeNode, TreeOptions, TreeParams,
+};
 pub use trees::{Trees, TreesOptions, TreesSummary, definition_trees, read_trees};
 pub use vector::{FeatureVector, FeatureWeights, VectorOptions, VectorParams, feature_vector, ghost_token};

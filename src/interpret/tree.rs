@@ -137,12 +137,24 @@ pub struct TreeParams {
     /// Of the random directions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// What the model and the SAE were, in a file of many trees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprints: Option<Fingerprints>,
     /// The scales that were tried, where this is the best of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scales: Option<Scales>,
     /// The probability below which nodes have been left out since, by [`DefinitionTree::trim`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trimmed: Option<f64>,
+}
+
+/// Hashes that tell models and SAEs apart that have one name, in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprints {
+    /// Of the model: [`Model::fingerprint`](crate::Model::fingerprint).
+    pub model: String,
+    /// Of the SAE: [`Sae::fingerprint`](crate::Sae::fingerprint).
+    pub sae: String,
 }
 
 /// A way from the root to a leaf: one definition.

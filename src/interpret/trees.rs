@@ -6,17 +6,15 @@
 use super::grow::grow_trees;
 use super::prompt::Prompt;
 use super::scale::{Scales, best_scale, scale_scores};
-use super::tree::{DefinitionTree, TreeOptions, TreeParams};
+use super::tree::{DefinitionTree, Fingerprints, TreeOptions, TreeParams};
 use super::vector::{FeatureVector, VectorOptions, feature_vector, has_direction};
 use crate::error::{Error, Result};
-use crate::files::{self, PartialFile};
+use crate::files::{self, Lines, PartialFile, partial_path};
 use crate::model::Model;
 use crate::progress::{Progress, Report};
 use crate::sae::Sae;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -102,11 +100,16 @@ pub fn definition_trees(
     let prompt = Prompt::new(model, &options.tree)?;
     options.tree.n_ctx_left(model, &prompt)?;
     let vector = feature_vector(model, sae, first, &options.vector)?;
-    let params = TreeParams { scales: options.scales.clone(), ..options.tree.params(&vector, &prompt) };
+    let fingerprints =
+        Some(Fingerprints { model: model.fingerprint(progress)?, sae: sae.fingerprint(progress)? });
+    let params = options.tree.params(&vector, &prompt);
+    let params = TreeParams { scales: options.scales.clone(), fingerprints: fingerprints.clone(), ..params };
     let expected = comparable(params);
     let path = Path::new(&options.output_path);
+    let outputs = [path.to_owned(), partial_path(path)?];
+    files::check_apart(&outputs, model.files().chain(sae.files()))?;
     let mut file = PartialFile::open(path, options.resume)?;
-    let done = done_before(&mut file, path, &expected)?;
+    let done = done_before(&mut file, path, options, &expected)?;
     let mut seen = BTreeSet::new();
     let missing: Vec<usize> =
         features.iter().copied().filter(|feature| !done.contains(feature) && seen.insert(*feature)).collect();
@@ -118,7 +121,8 @@ pub fn definition_trees(
     };
     progress.report(Report::Started { label: "definition trees".to_owned() });
     let result: Result<()> = missing.chunks(options.batch_size).try_for_each(|features| {
-        for tree in grow_batch(model, sae, features, options, progress)? {
+        for mut tree in grow_batch(model, sae, features, options, progress)? {
+            tree.params.fingerprints.clone_from(&fingerprints);
             let line = serde_json::to_string(&tree).map_err(|e| Error::malformed(path, e.to_string()))?;
             file.write(&(line + "\n").into_bytes())?;
             summary.trees += 1;
@@ -164,31 +168,33 @@ fn grow_batch(
     Ok(trees)
 }
 
-/// The features whose trees are there. A last line that was cut off is taken away.
-fn done_before(file: &mut PartialFile, output: &Path, expected: &TreeParams) -> Result<BTreeSet<usize>> {
+/// The features whose trees are there. A last line that was cut off is taken away. What an earlier run has left may be
+/// without trees that the finished file has, where it began anew: these are added to it.
+fn done_before(
+    file: &mut PartialFile,
+    output: &Path,
+    options: &TreesOptions,
+    expected: &TreeParams,
+) -> Result<BTreeSet<usize>> {
     let mut done = BTreeSet::new();
     let mut whole = 0;
     let path = file.partial_path().to_owned();
     // Of a finished file there is but a copy, which an error takes away.
     let named = if file.was_left() { &path } else { output };
-    let mut reader = BufReader::new(files::open(&path)?);
+    let finished = file.complete().filter(|_| options.resume && file.was_left()).map(Path::to_owned);
+    let hint = match finished {
+        Some(_) => format!("remove it to go on from `{}`, or choose another `output_path`", output.display()),
+        None => "choose another `output_path`, or begin anew with `resume: false`".to_owned(),
+    };
+    let mut lines = Lines::open(&path)?;
     let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        reader.read_until(b'\n', &mut line).map_err(Error::file("read", &path))?;
+    while lines.read(&mut line)? {
         let is_cut = line.last() != Some(&b'\n');
         // A finished file has no line that was cut off: one that seems to is somebody else's.
-        if line.is_empty() || is_cut && file.was_left() {
+        if is_cut && file.was_left() {
             break;
         }
-        let tree = parse(named, number, &line).map_err(|e| e.with_hint(not_ours()))?;
-        let feature = tree.params.vector.feature;
-        if comparable(tree.params) != *expected {
-            return Err(Error::mismatch(
-                format!("`{}` has trees that were grown with other options", named.display()),
-                not_ours(),
-            ));
-        }
+        let feature = feature_of(named, lines.number(), &line, expected, &hint)?;
         if is_cut {
             break;
         }
@@ -196,11 +202,40 @@ fn done_before(file: &mut PartialFile, output: &Path, expected: &TreeParams) -> 
         done.extend(feature);
     }
     file.truncate(whole)?;
+    let Some(finished) = finished else { return Ok(done) };
+    let hint = format!("move it away to go on with `{}`, or choose another `output_path`", path.display());
+    let mut lines = Lines::open(&finished)?;
+    while lines.read(&mut line)? {
+        let feature = feature_of(output, lines.number(), &line, expected, &hint)?;
+        if feature.is_some_and(|feature| done.insert(feature)) {
+            file.write(&line)?;
+        }
+    }
     Ok(done)
 }
 
-fn not_ours() -> &'static str {
-    "choose another `output_path`, or begin anew with `resume: false`"
+/// The feature of a line of a file of trees, once it has been checked that it was grown in the same way.
+fn feature_of(
+    path: &Path,
+    number: usize,
+    line: &[u8],
+    expected: &TreeParams,
+    hint: &str,
+) -> Result<Option<usize>> {
+    let tree = parse(path, number, line).map_err(|error| error.with_hint(hint))?;
+    let feature = tree.params.vector.feature;
+    let params = comparable(tree.params);
+    if params == *expected {
+        return Ok(feature);
+    }
+    let is_of_others =
+        TreeParams { fingerprints: expected.fingerprints.clone(), ..params.clone() } == *expected;
+    let what = match (params.fingerprints, is_of_others) {
+        (None, true) => "trees that do not say which weights they were grown with",
+        (Some(_), true) => "trees of a model or an SAE with this name, but other files or options of loading",
+        (_, false) => "trees that were grown with other options",
+    };
+    Err(Error::mismatch(format!("`{}` has {what}", path.display()), hint))
 }
 
 /// The parameters without those that differ from feature to feature.
@@ -218,8 +253,7 @@ fn comparable(mut params: TreeParams) -> TreeParams {
 #[derive(Debug)]
 pub struct Trees {
     path: PathBuf,
-    reader: Option<BufReader<File>>,
-    line: usize,
+    lines: Option<Lines>,
 }
 
 /// Reads the trees that [`definition_trees`] has written.
@@ -227,8 +261,7 @@ pub struct Trees {
 /// # Errors
 /// A file that is not there.
 pub fn read_trees(path: &Path) -> Result<Trees> {
-    let file = files::open(path)?;
-    Ok(Trees { path: path.to_owned(), reader: Some(BufReader::new(file)), line: 0 })
+    Ok(Trees { path: path.to_owned(), lines: Some(Lines::open(path)?) })
 }
 
 impl Iterator for Trees {
@@ -236,22 +269,21 @@ impl Iterator for Trees {
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut line = Vec::new();
-        let read = self.reader.as_mut()?.read_until(b'\n', &mut line);
-        self.line += 1;
-        let tree = match read {
-            Ok(0) => return None,
-            Ok(_) => parse(&self.path, self.line, &line),
-            Err(error) => Err(Error::file("read", &self.path)(error)),
+        let lines = self.lines.as_mut()?;
+        let tree = match lines.read(&mut line) {
+            Ok(false) => return None,
+            Ok(true) => parse(&self.path, lines.number(), &line),
+            Err(error) => Err(error),
         };
         if tree.is_err() {
-            self.reader = None;
+            self.lines = None;
         }
         Some(tree)
     }
 }
 
 fn parse(path: &Path, line: usize, text: &[u8]) -> Result<DefinitionTree> {
-    serde_json::from_slice(text).map_err(|error| Error::Malformed {
+    serde_json::from_slice(text.trim_ascii_end()).map_err(|error| Error::Malformed {
         path: path.to_owned(),
         at: format!("line {line}"),
         message: format!("not a definition tree: {error}"),

@@ -43,7 +43,7 @@ use embedding::Embedding;
 use families::HfConfig;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weights::Weights;
 
@@ -58,6 +58,7 @@ struct Inner {
     revision: Option<String>,
     tokenizer: Option<Tokenizer>,
     weights: Weights,
+    files: Vec<PathBuf>,
     embedding: Embedding,
 }
 
@@ -113,7 +114,8 @@ impl Model {
                 let why = repo.lacking("tokenizer.json", error, progress);
                 progress.report(Report::Warning(format!("{why}: the model reads token ids only")));
             }
-            Ok((tokenizer, Checkpoint::open(&source::weight_files(&repo, progress)?)?))
+            let checkpoint = Checkpoint::open(&source::weight_files(&repo, progress)?)?;
+            Ok((tokenizer, checkpoint, repo.files()))
         };
         Self::new(name, repo.revision(), &config, open)
     }
@@ -125,7 +127,7 @@ impl Model {
             let hints = config.tokenizer_hints();
             let tokenizer = Tokenizer::from_bytes("demo/tokenizer.json", tokenizer, settings, hints)?;
             let checkpoint = Checkpoint::embedded("demo/model.safetensors", demo::MODEL_WEIGHTS)?;
-            Ok((Some(tokenizer), checkpoint))
+            Ok((Some(tokenizer), checkpoint, Vec::new()))
         };
         Self::new("demo", None, &config, open)
     }
@@ -135,10 +137,10 @@ impl Model {
         name: &str,
         revision: Option<&str>,
         config: &HfConfig,
-        open: impl FnOnce() -> Result<(Option<Tokenizer>, Checkpoint)>,
+        open: impl FnOnce() -> Result<(Option<Tokenizer>, Checkpoint, Vec<PathBuf>)>,
     ) -> Result<Self> {
         let (family, cfg) = families::read(config, name)?;
-        let (tokenizer, checkpoint) = open()?;
+        let (tokenizer, checkpoint, files) = open()?;
         if let Some(size) = tokenizer.as_ref().map(Tokenizer::vocab_size).filter(|n| *n > cfg.d_vocab) {
             return Err(Error::mismatch(
                 format!(
@@ -159,7 +161,7 @@ impl Model {
         let cfg = ModelConfig { has_unembed: weights.has_unembed(), ..cfg };
         let revision = revision.map(str::to_owned);
         let embedding = Embedding::default();
-        Ok(Model { inner: Arc::new(Inner { cfg, revision, tokenizer, weights, embedding }) })
+        Ok(Model { inner: Arc::new(Inner { cfg, revision, tokenizer, weights, files, embedding }) })
     }
 
     /// The model's sizes and choices.
@@ -188,6 +190,23 @@ impl Model {
     /// The files that the weights come from.
     pub fn weight_files(&self) -> impl Iterator<Item = &Path> {
         self.inner.weights.checkpoint().paths()
+    }
+
+    /// All files that it was read from.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.inner.files.iter().map(PathBuf::as_path)
+    }
+
+    /// A hash of its configuration, its weights and its tokenizer, in hexadecimal: what is computed with two models of one
+    /// fingerprint is the same. Reads all weights.
+    ///
+    /// # Errors
+    /// A file that cannot be read; [`Error::Interrupted`].
+    pub fn fingerprint(&self, progress: &Progress) -> Result<String> {
+        let weights = self.inner.weights.checkpoint().sha256(progress)?;
+        let tokenizer = self.inner.tokenizer.as_ref().map(Tokenizer::to_bytes).transpose()?;
+        let cfg = serde_json::to_vec(self.cfg()).map_err(|e| Error::invalid("the model's cfg", "JSON", e))?;
+        Ok(files::sha256(&[&cfg, weights.as_bytes(), &tokenizer.unwrap_or_default()]))
     }
 
     /// The token ids of a text, after a beginning-of-sequence token if `prepend_bos` says so (default: the model's

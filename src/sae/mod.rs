@@ -18,6 +18,7 @@ pub use features::{FeatureActivation, Features};
 pub use report::LoadReport;
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::hooks::{HookName, HookPoint, HookPoints, usual_point};
 use crate::linalg::with_floats;
 use crate::progress::Progress;
@@ -27,7 +28,7 @@ use pursuit::Pursuit;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weights::Weights;
 
@@ -74,6 +75,7 @@ struct Inner {
     hook: Option<HookName>,
     weights: Weights,
     revision: Option<String>,
+    files: Vec<PathBuf>,
     notes: Vec<String>,
 }
 
@@ -119,9 +121,8 @@ impl Sae {
         let weights = Weights::new(found.checkpoint, found.parts, &cfg)?;
         // A name that no model here has, or that means a point only with a model, is an error only for who needs it.
         let hook = cfg.hook_name.as_deref().and_then(|name| name.parse().ok());
-        Ok(Sae {
-            inner: Arc::new(Inner { cfg, hook, weights, revision: found.revision, notes: found.notes }),
-        })
+        let (revision, files, notes) = (found.revision, found.files, found.notes);
+        Ok(Sae { inner: Arc::new(Inner { cfg, hook, weights, revision, files, notes }) })
     }
 
     /// The SAE's sizes and choices.
@@ -161,6 +162,22 @@ impl Sae {
     /// The files that the weights come from.
     pub fn weight_files(&self) -> impl Iterator<Item = &Path> {
         self.inner.weights.checkpoint().paths()
+    }
+
+    /// All files that it was read from.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.inner.files.iter().map(PathBuf::as_path)
+    }
+
+    /// A hash of its configuration and its weights, in hexadecimal: what is computed with two SAEs of one fingerprint is
+    /// the same. Reads all weights.
+    ///
+    /// # Errors
+    /// A file that cannot be read; [`Error::Interrupted`].
+    pub fn fingerprint(&self, progress: &Progress) -> Result<String> {
+        let weights = self.inner.weights.checkpoint().sha256(progress)?;
+        let cfg = serde_json::to_vec(self.cfg()).map_err(|e| Error::invalid("the SAE's cfg", "JSON", e))?;
+        Ok(files::sha256(&[&cfg, weights.as_bytes()]))
     }
 
     /// The commit that the files are of, where that is known.

@@ -1,20 +1,17 @@
 //! Datasets: `open_dataset`, and walking through one.
 
+use super::items::{self, PassedOver};
 use super::{ScriptResult, options, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::Error;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, INT, Map, Module};
-use std::any::TypeId;
+use rhai::{Array, Dynamic, Engine, INT, Map};
 
-pub(super) fn register(engine: &mut Engine) {
+pub(super) fn register(engine: &mut Engine, passed_over: &PassedOver) {
     engine.register_global_module(exported_module!(functions).into());
-    let mut module = Module::new();
-    module.set_iter_result(TypeId::of::<Dataset>(), |dataset| {
-        let documents = dataset.try_cast::<Dataset>().map(|dataset| dataset.documents());
-        Box::new(documents.into_iter().flatten().map(|text| script(text).map(Dynamic::from)))
+    items::register(engine, passed_over, |dataset: Dataset| {
+        dataset.documents().map(|text| text.map(Dynamic::from))
     });
-    engine.register_global_module(module.into());
 }
 
 #[export_module]

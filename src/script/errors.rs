@@ -2,7 +2,7 @@
 //! place, its line underlined, and a hint.
 
 use super::help::Help;
-use super::limits::ABOUT_MEMORY;
+use super::limits::Ending;
 use crate::error::{Error, did_you_mean};
 use rhai::{Dynamic, EvalAltResult, Map, ParseErrorType, Position, Scope};
 use std::collections::BTreeMap;
@@ -96,8 +96,8 @@ fn explain(
             };
             (format!("unknown variable `{name}`"), Some(hint))
         }
-        EvalAltResult::ErrorTerminated(why, _) if why.is_string() => {
-            (why.to_string(), Some(ABOUT_MEMORY.to_owned()))
+        EvalAltResult::ErrorTerminated(why, _) if why.is::<Ending>() => {
+            why.clone().try_cast::<Ending>().map(|ending| (ending.message, ending.hint)).unwrap_or_default()
         }
         EvalAltResult::ErrorDotExpr(message, _) => {
             let quoted: Vec<&str> = message.split('\'').collect();

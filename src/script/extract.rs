@@ -1,6 +1,7 @@
 //! Feature datasets: `create_feature_dataset` and `read_records`.
 
 use super::help::type_name;
+use super::items::{self, PassedOver};
 use super::{ScriptResult, options, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::display::{Shown, to_json};
@@ -9,20 +10,16 @@ use crate::extract::{CheckOptions, SaeCheck, check_sae};
 use crate::model::Model;
 use crate::sae::Sae;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map, Module, Variant};
+use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map, Variant};
 use serde::Serialize;
-use std::any::TypeId;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-pub(super) fn register(engine: &mut Engine) {
+pub(super) fn register(engine: &mut Engine, passed_over: &PassedOver) {
     engine.register_global_module(exported_module!(functions).into());
-    let mut module = Module::new();
-    module.set_iter_result(TypeId::of::<RecordFile>(), |file| {
-        let records = file.try_cast::<RecordFile>().map(|file| file.records());
-        Box::new(records.into_iter().flatten().map(|record| script(record).map(Dynamic::from)))
+    items::register(engine, passed_over, |file: RecordFile| {
+        file.records().map(|record| record.map(Dynamic::from))
     });
-    engine.register_global_module(module.into());
     register_properties::<crate::extract::ExtractSummary>(engine);
     register_properties::<crate::extract::SaeCheck>(engine);
 }

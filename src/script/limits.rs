@@ -5,6 +5,7 @@
 //! of them is read, and the pauses in between are longer than a measurement takes. What grows past that, in values of this
 //! crate or in a method of a text that reads no variable, is noticed by the memory that is left.
 
+use super::items::PassedOver;
 use super::{ScriptResult, script};
 use crate::error::Error;
 use crate::memory;
@@ -26,7 +27,7 @@ const MOST_DEPTH: usize = 10_000;
 const GROWTH: u64 = 1 << 25;
 
 /// Sets the depths of expressions and calls, and watches what a script takes of memory.
-pub(super) fn register(engine: &mut Engine, progress: &Progress) {
+pub(super) fn register(engine: &mut Engine, progress: &Progress, passed_over: &PassedOver) {
     let due = Cell::new(Duration::ZERO);
     #[expect(deprecated, reason = "rhai's mark for what may change")]
     engine.on_var(move |_, _, context| {
@@ -43,10 +44,10 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress) {
         true => Token::LexError(Box::new(LexError::Runtime("cancelled".to_owned()))),
         false => token,
     });
-    let (cancelled, memory) = (progress.clone(), Memory::default());
+    let (cancelled, memory, passed_over) = (progress.clone(), Memory::default(), passed_over.clone());
     engine.on_progress(move |_| match cancelled.is_cancelled() {
         true => Some(Dynamic::UNIT),
-        false => memory.is_short().then(|| OUT_OF_MEMORY.into()),
+        false => passed_over.take().or_else(|| memory.is_short().then(Ending::of_memory)).map(Dynamic::from),
     });
     // The same in debug and release builds; rhai's defaults differ between them.
     engine.set_max_expr_depths(256, 256).set_max_call_levels(64);
@@ -58,11 +59,22 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress) {
     engine.register_fn("sleep", move |seconds: FLOAT| script(sleep(seconds, &waiting)));
 }
 
-/// What a script is ended with when it has taken all memory, in the place of the nothing of an interrupt.
-pub(super) const OUT_OF_MEMORY: &str = "there is no memory left for the script";
+/// What a script is ended with that nothing in it can catch, in the place of the nothing of an interrupt.
+#[derive(Debug, Clone)]
+pub(super) struct Ending {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
 
-/// What is done about that.
-pub(super) const ABOUT_MEMORY: &str =
+impl Ending {
+    fn of_memory() -> Self {
+        let message = "there is no memory left for the script".to_owned();
+        Ending { message, hint: Some(ABOUT_MEMORY.to_owned()) }
+    }
+}
+
+/// What is done about too little memory.
+const ABOUT_MEMORY: &str =
     "keep numbers in tensors and many records in files, and set what is not needed any more to `()`";
 
 /// The memory that is left, over the steps of a script that took some.

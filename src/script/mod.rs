@@ -10,6 +10,7 @@ mod errors;
 mod growth;
 mod help;
 mod host;
+mod items;
 mod lexer;
 mod limits;
 mod modules;
@@ -47,7 +48,8 @@ type ScriptResult<T> = std::result::Result<T, Box<EvalAltResult>>;
 
 /// Registers everything but `help`.
 fn register(engine: &mut Engine, progress: &Progress) {
-    limits::register(engine, progress);
+    let passed_over = items::PassedOver::default();
+    limits::register(engine, progress, &passed_over);
     growth::register(engine);
     show::register(engine);
     tensor::register(engine);
@@ -55,11 +57,11 @@ fn register(engine: &mut Engine, progress: &Progress) {
     model::register(engine);
     sae::register(engine);
     registry::register(engine);
-    dataset::register(engine);
-    extract::register(engine);
+    dataset::register(engine, &passed_over);
+    extract::register(engine, &passed_over);
     records::register(engine);
     interpret::register(engine);
-    trees::register(engine);
+    trees::register(engine, &passed_over);
     plot::register(engine);
     display::register(engine);
 }

@@ -1,6 +1,7 @@
 //! Several definition trees: of one vector at several scales, and of many features.
 
 use super::extract::register_properties;
+use super::items::{self, PassedOver};
 use super::{ScriptResult, options, progress_of, script, show};
 use crate::display::{Shown, to_json};
 use crate::error::Error;
@@ -8,21 +9,15 @@ use crate::interpret::{self, TreeOptions, VectorOptions};
 use crate::model::Model;
 use crate::sae::Sae;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, INT, Map, Module};
+use rhai::{Array, Dynamic, Engine, INT, Map};
 use serde::Deserialize;
-use std::any::TypeId;
 use std::io::Write;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
-pub(super) fn register(engine: &mut Engine) {
+pub(super) fn register(engine: &mut Engine, passed_over: &PassedOver) {
     engine.register_global_module(exported_module!(functions).into());
-    let mut module = Module::new();
-    module.set_iter_result(TypeId::of::<TreeFile>(), |file| {
-        let trees = file.try_cast::<TreeFile>().map(|file| file.trees());
-        Box::new(trees.into_iter().flatten().map(|tree| script(tree).map(Dynamic::from)))
-    });
-    engine.register_global_module(module.into());
+    items::register(engine, passed_over, |file: TreeFile| file.trees().map(|tree| tree.map(Dynamic::from)));
     register_properties::<interpret::TreesSummary>(engine);
 }
 

@@ -95,9 +95,9 @@ fn interrupt_with(signal: &str) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // The temporary file is there once the run has begun.
-    let begun = || std::fs::read_dir(folder.path()).unwrap().count() == 2;
-    for _ in 0..1000 {
+    // The temporary files are there once the run has begun.
+    let begun = || std::fs::read_dir(folder.path()).unwrap().count() == 3;
+    for _ in 0..6000 {
         if begun() {
             break;
         }
@@ -112,7 +112,8 @@ fn interrupt_with(signal: &str) {
     let took = start.elapsed();
     assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "interrupted\n");
-    assert!(took.as_secs_f64() < 1.0, "took {took:?}");
+    // A moment, if the machine has nothing else to do.
+    assert!(took.as_secs() < 10, "took {took:?}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something is left");
 }
 

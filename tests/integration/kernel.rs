@@ -171,7 +171,7 @@ fn a_running_extraction_shows_its_progress_and_is_interrupted() {
     frontend.send_control(InterruptRequest {});
     assert_eq!(frontend.control_reply().header.msg_type, "interrupt_reply");
     let reply = frontend.execute_reply();
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     assert_eq!((reply.status, reply.error.unwrap().ename.as_str()), (ReplyStatus::Error, "Interrupted"));
     assert_eq!(frontend.execute_reply().status, ReplyStatus::Aborted);
     frontend.outputs(&extraction);
@@ -235,7 +235,7 @@ fn a_frame_that_is_too_long_ends_its_peer_alone() {
     for port in [info.shell_port, info.iopub_port, info.stdin_port, info.control_port, info.hb_port] {
         for length in [u64::MAX, 1 << 62, 1 << 40, 1 << 33] {
             let mut peer = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-            peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            peer.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
             let mut sent = [0u8; 64].to_vec();
             sent[..16].copy_from_slice(b"\xff\0\0\0\0\0\0\x01\x7f\x03\0NULL\0");
             sent.extend(b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x02");
@@ -386,7 +386,7 @@ fn a_front_end_of_old_interrupts_and_ends_over_the_shell_socket() {
     frontend.run("1 + 1");
     frontend.send(ShutdownRequest { restart: false });
     assert_eq!(frontend.reply().header.msg_type, "shutdown_reply");
-    frontend.ended(Duration::from_secs(4));
+    frontend.ended(Duration::from_secs(30));
 }
 
 #[test]
@@ -415,7 +415,7 @@ fn a_shutdown_ends_the_kernel_even_while_it_works() {
         frontend.send_control(ShutdownRequest { restart: true });
         let JupyterMessageContent::ShutdownReply(reply) = frontend.control_reply().content else { panic!() };
         assert!(reply.restart && reply.status == ReplyStatus::Ok);
-        frontend.ended(Duration::from_secs(4));
+        frontend.ended(Duration::from_secs(30));
     }
 }
 

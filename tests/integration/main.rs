@@ -25,6 +25,8 @@ mod contexts;
 mod extract;
 // All of these by name, from a hub.
 mod by_name;
+// Where outputs go.
+mod outputs;
 // What features mean: vectors, token lists, logit lenses, trees.
 mod interpret;
 // Values as text, HTML, pictures and files.
@@ -34,6 +36,9 @@ mod plot;
 mod script;
 // The program.
 mod cli;
+// What a script or a file makes of memory, and what stops a run.
+#[cfg(unix)]
+mod limits;
 // The Jupyter kernel, over its sockets.
 mod kernel;
 // README, guide and scripts.

@@ -181,6 +181,67 @@ fn dictionary_learning() {
     says(&sae, "standard", "dictionary_learning", Some("blocks.1.mlp.hook_out"));
 }
 
+/// A dictionary whose config does not name its class has the one of its tensors, where these leave no doubt.
+#[test]
+fn dictionary_learning_without_a_class() {
+    let copy = |name: &str, from: &str, trainer: Option<&str>| {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["ae.pt", "expected.safetensors"] {
+            std::fs::copy(fixture(&format!("saes/{from}/{file}")), folder.path().join(file)).unwrap();
+        }
+        let config = std::fs::read(fixture(&format!("saes/{from}/config.json"))).unwrap();
+        let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        let said = config["trainer"].as_object_mut().unwrap();
+        assert!(said.remove("dict_class").is_some(), "{name}");
+        said.remove("trainer_class");
+        said.extend(trainer.map(|class| ("trainer_class".to_owned(), class.into())));
+        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        folder
+    };
+    for (from, trainer, architecture) in [
+        ("dictionary_learning/autoencoder", None, "standard"),
+        ("dictionary_learning/autoencoder", Some("StandardTrainer"), "standard"),
+        ("dictionary_learning_more/new", Some("StandardTrainerAprilUpdate"), "standard"),
+        ("dictionary_learning/gated", None, "gated"),
+        ("dictionary_learning/jumprelu", None, "jumprelu"),
+        ("dictionary_learning/topk", Some("TopKTrainer"), "topk"),
+        ("dictionary_learning/batch_topk", Some("BatchTopKTrainer"), "jumprelu"),
+        ("dictionary_learning/matryoshka_batch_topk", None, "jumprelu"),
+    ] {
+        let folder = copy(from, from, trainer);
+        let name = folder.path().to_string_lossy().into_owned();
+        let sae = check_as(&name, None, &name, &SaeOptions::default());
+        assert_eq!(sae.cfg().architecture.name(), architecture, "{from}");
+        assert_eq!(sae.cfg().fold_decoder_norm, from.ends_with("autoencoder"), "{from}");
+    }
+    // Two classes have these tensors, and nothing says which.
+    let folder = copy("two", "dictionary_learning/batch_topk", None);
+    let error = Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default()).err().unwrap();
+    assert!(error.to_string().contains("unknown dictionary class"), "{error}");
+    assert!(error.hint().unwrap().contains("`BatchTopKSAE`"), "{error}");
+}
+
+/// A batchtopk SAE in the middle of a training run is the jumprelu SAE that SAELens saves of it at the end.
+#[test]
+fn checkpoints_of_a_training_run() {
+    for (name, rescales, factor) in [
+        ("batchtopk", true, None),
+        ("batchtopk_plain", false, None),
+        ("batchtopk_scaled", true, Some(0.37)),
+        ("matryoshka", true, None),
+    ] {
+        let sae = check(&format!("saes/training/{name}"));
+        says(&sae, "jumprelu", "saelens", Some("blocks.1.hook_resid_post"));
+        assert_eq!(
+            (sae.cfg().fold_decoder_norm, sae.cfg().norm_scaling_factor),
+            (rescales, factor),
+            "{name}"
+        );
+        let warnings = sae.report().warnings;
+        assert!(warnings.iter().any(|warning| warning.contains("from a training run")), "{warnings:?}");
+    }
+}
+
 #[test]
 fn sparsify() {
     let sae = check("saes/sparsify/layers.1");

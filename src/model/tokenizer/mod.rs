@@ -1,5 +1,6 @@
 //! Text to token ids and back, and where in the text each token is. The only user of the `tokenizers` crate.
 
+mod cost;
 mod settings;
 
 pub use settings::TokenizerHints;
@@ -200,11 +201,18 @@ impl Tokenizer {
         self.inner.get_vocab_size(false)
     }
 
+    /// All that decides about tokens, as bytes.
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
+        let parts = (&*self.inner, self.trims.as_deref(), self.special.bos, self.special.eos);
+        serde_json::to_vec(&parts).map_err(|e| Error::invalid("the tokenizer", "JSON", e))
+    }
+
     /// Splits a text into tokens, adding none.
     ///
     /// # Errors
-    /// A text that the tokenizer refuses.
+    /// A text that the tokenizer refuses, or that there is no memory for.
     pub fn encode(&self, text: &str) -> Result<Encoding> {
+        cost::check(self, text)?;
         let refused = |reason: String| {
             let message = format!("the tokenizer refuses the text: {reason}");
             Error::mismatch(message, "look for unusual characters in it")

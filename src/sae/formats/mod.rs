@@ -31,6 +31,7 @@ use crate::progress::Progress;
 use crate::repo::Repo;
 use place::Place;
 use serde_json::{Map, Value};
+use std::path::PathBuf;
 
 /// An SAE whose weights have not been read.
 pub(super) struct Found {
@@ -39,6 +40,8 @@ pub(super) struct Found {
     pub(super) parts: Parts,
     /// The commit that the files are of, where that is known.
     pub(super) revision: Option<String>,
+    /// The files that were read for it.
+    pub(super) files: Vec<PathBuf>,
     /// What a user of this SAE should know.
     pub(super) notes: Vec<String>,
 }

@@ -133,7 +133,8 @@ impl<'a> Place<'a> {
         let main = parts.w_enc.as_ref().unwrap_or(&parts.w_dec);
         config.dtype = checkpoint.dtype(&main.name).unwrap_or_default();
         let revision = self.repo.revision().map(str::to_owned);
-        Found { config, checkpoint, parts, revision, notes: Vec::new() }
+        let files = self.repo.files();
+        Found { config, checkpoint, parts, revision, files, notes: Vec::new() }
     }
 
     /// The number behind the last `word` in the whole name, such as that of a layer.

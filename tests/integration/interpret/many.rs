@@ -1,7 +1,7 @@
 //! Trees of many features: what is in the file, however the run that wrote it went.
 
 use super::trees::{assert_equal, demo};
-use crate::util::fixture;
+use crate::util::{fixture, noise};
 use saescope::{
     DefinitionTree, Error, FeatureWeights, Model, Progress, Report, Result, Sae, SaeOptions, Scales, Steer,
     TreeNode, TreeOptions, TreesOptions, TreesSummary, VectorOptions, definition_tree, definition_trees,
@@ -93,7 +93,10 @@ fn lines_are_the_trees_of_each_feature_whatever_the_batch() {
     assert!(grown.iter().any(|tree| tree.depth() > 2), "too little to tell");
     for (tree, feature) in grown.iter().zip(FEATURES) {
         let vector = feature_vector(&run.model, &run.sae, feature, &VectorOptions::default()).unwrap();
-        let alone = definition_tree(&run.model, &vector, &run.options.tree, &Progress::default()).unwrap();
+        let mut alone =
+            definition_tree(&run.model, &vector, &run.options.tree, &Progress::default()).unwrap();
+        alone.params.fingerprints.clone_from(&tree.params.fingerprints);
+        assert!(alone.params.fingerprints.is_some());
         assert_equal("alone", &tree.root, &alone.root);
         assert_eq!(*tree, alone);
     }
@@ -161,6 +164,134 @@ fn a_finished_file_grows() {
     run.stopped(&[1, 2, 4, 5], &run.options);
     run.grow(&[9], &run.with(|o| o.resume = false)).unwrap();
     assert_eq!(features(&run.path()), [9]);
+}
+
+/// What a run that began anew has left takes no finished tree away from the file that a later run makes of both.
+#[test]
+fn finished_trees_are_kept_beside_what_was_left() {
+    let run = Run::new();
+    run.grow(&[624, 3, 9], &run.options).unwrap();
+    let finished = run.text();
+    // One of them is in both, the rest of each in one.
+    run.stopped(&[700, 3, 1663, 1], &run.with(|o| o.resume = false));
+    assert!(run.text() == finished);
+    assert_eq!(features(&run.partial()), [700, 3]);
+    let summary = run.grow(&[1], &run.options).unwrap();
+    assert_eq!((summary.trees, summary.kept), (1, 0));
+    assert_eq!(features(&run.path()), [700, 3, 624, 9, 1]);
+    assert!(finished.lines().all(|line| run.text().contains(line)));
+
+    // Where the two were grown in other ways, both stay.
+    let finished = run.text();
+    run.stopped(&[2, 4, 5, 6], &run.with(|o| (o.resume, o.tree.top_k) = (false, 2)));
+    let left = std::fs::read(run.partial()).unwrap();
+    insta::assert_snapshot!(run.failure(run.grow(&[1], &run.options)), @r#"
+    `FOLDER/trees.jsonl.partial` has trees that were grown with other options
+    hint: remove it to go on from `FOLDER/trees.jsonl`, or choose another `output_path`
+    "#);
+    insta::assert_snapshot!(run.failure(run.grow(&[1], &run.with(|o| o.tree.top_k = 2))), @r#"
+    `FOLDER/trees.jsonl` has trees that were grown with other options
+    hint: move it away to go on with `FOLDER/trees.jsonl.partial`, or choose another `output_path`
+    "#);
+    assert!(run.text() == finished && std::fs::read(run.partial()).unwrap() == left);
+    // As the hint says.
+    std::fs::rename(run.path(), run.folder.path().join("old.jsonl")).unwrap();
+    run.grow(&[2, 4, 5], &run.with(|o| o.tree.top_k = 2)).unwrap();
+    assert_eq!(features(&run.path()), [2, 4, 5]);
+}
+
+/// A model or an SAE is the same if its numbers are, whatever it is called.
+#[test]
+fn trees_of_other_weights_are_no_part_of_a_run() {
+    let run = Run::new();
+    let folder = run.folder.path().join("sae");
+    let save = |seed: u64, b_dec: f64| {
+        let tensor = |name: &str, shape: &[usize], seed| (name.to_owned(), noise(shape, seed));
+        let tensors = [
+            tensor("W_enc", &[192, 8], seed),
+            tensor("W_dec", &[8, 192], seed + 1),
+            tensor("b_enc", &[8], 9),
+            ("b_dec".to_owned(), (noise(&[192], 9) + b_dec).unwrap()),
+        ];
+        std::fs::create_dir_all(&folder).unwrap();
+        let tensors = std::collections::HashMap::from(tensors);
+        candle_core::safetensors::save(&tensors, folder.join("sae_weights.safetensors")).unwrap();
+    };
+    let cfg = r#"{"architecture":"standard","d_in":192,"d_sae":8,"dtype":"float32",
+        "hook_name":"blocks.0.hook_resid_pre","normalize_activations":"none","apply_b_dec_to_input":true}"#;
+    save(1, 0.0);
+    std::fs::write(folder.join("cfg.json"), cfg).unwrap();
+    let options =
+        run.with(|o| o.output_path = run.folder.path().join("t.jsonl").to_string_lossy().into_owned());
+    let grow = |model: &str, sae: &SaeOptions| {
+        let model = Model::load(model).unwrap();
+        let sae = Sae::load(&folder.to_string_lossy(), None, sae).unwrap();
+        definition_trees(&model, &sae, &[0, 1], &options, &Progress::default())
+    };
+    grow("demo", &SaeOptions::default()).unwrap();
+    let text = std::fs::read_to_string(&options.output_path).unwrap();
+    let refused = |result: Result<TreesSummary>| {
+        let error = run.failure(result);
+        assert!(error.contains("but other files or options of loading"), "{error}");
+        assert!(std::fs::read_to_string(&options.output_path).unwrap() == text);
+    };
+    // Other weights, one other number, other options.
+    save(3, 0.0);
+    refused(grow("demo", &SaeOptions::default()));
+    save(1, 1e-3);
+    refused(grow("demo", &SaeOptions::default()));
+    save(1, 0.0);
+    let summary = grow("demo", &SaeOptions::default()).unwrap();
+    assert_eq!((summary.trees, summary.kept), (0, 2));
+    refused(grow("demo", &SaeOptions { fold_decoder_norm: Some(true), ..Default::default() }));
+    // A file that does not say.
+    let silent: Vec<String> = trees(Path::new(&options.output_path))
+        .into_iter()
+        .map(|mut tree| {
+            tree.params.fingerprints = None;
+            serde_json::to_string(&tree).unwrap() + "\n"
+        })
+        .collect();
+    std::fs::write(&options.output_path, silent.concat()).unwrap();
+    let error = run.failure(grow("demo", &SaeOptions::default()));
+    assert!(error.contains("do not say which weights"), "{error}");
+}
+
+/// The files of a model decide too: each of them makes another.
+#[test]
+fn a_fingerprint_is_of_all_that_decides() {
+    let folder = tempfile::tempdir().unwrap();
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/model");
+    let copy = |name: &str| std::fs::copy(assets.join(name), folder.path().join(name)).map(drop).unwrap();
+    let names = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
+    names.iter().for_each(|name| copy(name));
+    let fingerprint = || {
+        let model = Model::load(&folder.path().to_string_lossy()).unwrap();
+        model.fingerprint(&Progress::default()).unwrap()
+    };
+    let first = fingerprint();
+    assert!(first == fingerprint() && first.len() == 64);
+    for (name, from, to) in [
+        ("config.json", "\"layer_norm_epsilon\": 1e-05", "\"layer_norm_epsilon\": 1e-04"),
+        ("tokenizer.json", "\"fuse_unk\": false", "\"fuse_unk\": true"),
+    ] {
+        let text = std::fs::read_to_string(assets.join(name)).unwrap();
+        let changed = text.replace(from, to);
+        assert!(text != changed, "{name}");
+        std::fs::write(folder.path().join(name), changed).unwrap();
+        assert!(fingerprint() != first, "{name}");
+        copy(name);
+    }
+    let path = folder.path().join("model.safetensors");
+    let mut weights = std::fs::read(&path).unwrap();
+    *weights.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, weights).unwrap();
+    assert!(fingerprint() != first);
+    copy("model.safetensors");
+    assert!(fingerprint() == first);
+    let progress = Progress::default();
+    progress.cancel();
+    assert!(Model::load("demo").unwrap().fingerprint(&progress).unwrap_err().is_interrupted());
 }
 
 #[test]
@@ -336,7 +467,8 @@ fn trees_survive_their_file() {
     for tree in trees(&run.path()) {
         let feature = tree.params.vector.feature.unwrap();
         let vector = feature_vector(&run.model, &run.sae, feature, &options.vector).unwrap();
-        let grown = definition_tree(&run.model, &vector, &options.tree, &Progress::default()).unwrap();
+        let mut grown = definition_tree(&run.model, &vector, &options.tree, &Progress::default()).unwrap();
+        grown.params.fingerprints.clone_from(&tree.params.fingerprints);
         assert!(tree == grown, "feature {feature}");
         for tree in [grown.clone(), grown.trim(0.1), grown.contrast().unwrap()] {
             let json = serde_json::to_string_pretty(&tree).unwrap();
@@ -368,10 +500,10 @@ fn a_broken_line_is_named() {
     1 trees, then `FOLDER/trees.jsonl`, line 2: not a definition tree: missing field `params` at line 1 column 8
     hint:
 
-    1 trees, then `FOLDER/trees.jsonl`, line 2: not a definition tree: EOF while parsing an object at line 1 column 1379
+    1 trees, then `FOLDER/trees.jsonl`, line 2: not a definition tree: EOF while parsing an object at line 1 column 1544
     hint:
 
-    1 trees, then `FOLDER/trees.jsonl`, line 2: not a definition tree: EOF while parsing a value at line 2 column 0
+    1 trees, then `FOLDER/trees.jsonl`, line 2: not a definition tree: EOF while parsing a value at line 1 column 0
     hint:
     "#);
     // What is nested as no tree is, is refused before the stack is full.

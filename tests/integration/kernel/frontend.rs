@@ -12,12 +12,13 @@ use jupyter_zmq_client::connection::{
 };
 use saescope::Progress;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// How long a test waits for a message before it fails.
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = Duration::from_secs(120);
 
 /// A kernel, and a front end that is connected to it.
 pub struct Frontend {
@@ -44,12 +45,24 @@ pub fn connection_file(folder: &std::path::Path, info: &ConnectionInfo) -> PathB
     path
 }
 
+/// A port that nobody has, and that nobody else is given: from below those that the system hands out to whoever asks for any
+/// port, each once in this process.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const PORTS: u32 = 12_000;
+    loop {
+        // Processes that run at once begin at different places.
+        let port = (std::process::id() % PORTS * 97 + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS + 20_000;
+        let port = u16::try_from(port).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// Addresses that are free, and a key.
 pub fn connection() -> ConnectionInfo {
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let listeners = [free(), free(), free(), free(), free()];
-    let [shell_port, iopub_port, stdin_port, control_port, hb_port] =
-        listeners.map(|listener| listener.local_addr().unwrap().port());
+    let [shell_port, iopub_port, stdin_port, control_port, hb_port] = [(); 5].map(|()| free_port());
     ConnectionInfo {
         ip: "127.0.0.1".to_owned(),
         transport: Transport::TCP,

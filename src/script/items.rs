@@ -1,0 +1,50 @@
+//! Values that scripts walk through: their items, and the errors among them.
+
+use super::limits::Ending;
+use super::script;
+use crate::error::{Error, Result};
+use rhai::{Dynamic, Engine, Module, Variant};
+use std::any::TypeId;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// The error of an item that was passed over. The language drops the items of a loop whose body is empty, and the errors
+/// with them: it is the only loop that asks for more after one.
+#[derive(Clone, Default)]
+pub(super) struct PassedOver(Rc<Cell<Option<Ending>>>);
+
+impl PassedOver {
+    pub(super) fn take(&self) -> Option<Ending> {
+        self.0.take()
+    }
+}
+
+/// Makes a type one that `for` walks through.
+pub(super) fn register<T: Variant + Clone, I: Iterator<Item = Result<Dynamic>> + 'static>(
+    engine: &mut Engine,
+    passed_over: &PassedOver,
+    items: impl Fn(T) -> I + 'static,
+) {
+    let mut module = Module::new();
+    let passed_over = passed_over.clone();
+    module.set_iter_result(TypeId::of::<T>(), move |value| {
+        let items = value.try_cast::<T>().map(&items).into_iter().flatten();
+        let (passed_over, mut failed) = (passed_over.clone(), None);
+        Box::new(items.map(Some).chain(std::iter::once(None)).map_while(move |item| {
+            if let Some(ending) = failed.take() {
+                passed_over.0.set(Some(ending));
+                return Some(Ok(Dynamic::UNIT));
+            }
+            let item = item?;
+            failed = item.as_ref().err().filter(|error| !error.is_interrupted()).map(Ending::of);
+            Some(script(item))
+        }))
+    });
+    engine.register_global_module(module.into());
+}
+
+impl Ending {
+    fn of(error: &Error) -> Self {
+        Ending { message: error.to_string(), hint: error.hint() }
+    }
+}

@@ -1,0 +1,214 @@
+//! Where outputs go: never over what is read, past links, and known before the work.
+
+use saescope::{
+    Error, ExtractOptions, Model, Progress, Report, Result, Sae, SaeOptions, TreesOptions,
+    create_feature_dataset, definition_trees, read_records, read_trees,
+};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The demo's files in a folder, with documents.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Place { folder: tempfile::tempdir().unwrap() };
+        let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+        for (from, to) in [("model", "model"), ("sae/blocks.0.hook_resid_pre", "sae")] {
+            std::fs::create_dir(place.path(to)).unwrap();
+            for file in std::fs::read_dir(assets.join(from)).unwrap().map(|file| file.unwrap().path()) {
+                std::fs::copy(&file, place.path(to).join(file.file_name().unwrap())).unwrap();
+            }
+        }
+        std::fs::write(place.path("docs.jsonl"), "{\"text\": \"the old mill\"}\n").unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_string_lossy().into_owned()
+    }
+
+    /// Every file with what is in it, and every link with where it leads.
+    fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        fn walk(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if let Ok(link) = path.read_link() {
+                    found.push((path, link.to_string_lossy().into_owned().into_bytes()));
+                } else if path.is_dir() {
+                    walk(&path, found);
+                } else {
+                    let bytes = std::fs::read(&path).unwrap();
+                    found.push((path, bytes));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(self.folder.path(), &mut found);
+        found.sort();
+        found
+    }
+
+    fn both(&self) -> (Model, Sae) {
+        let sae = Sae::load(&self.text("sae"), None, &SaeOptions::default()).unwrap();
+        (Model::load(&self.text("model")).unwrap(), sae)
+    }
+
+    fn extract(&self, dataset: &str, output: &str, progress: &Progress) -> Result<()> {
+        let options = ExtractOptions {
+            dataset_path: self.text(dataset),
+            output_path: self.text(output),
+            ..Default::default()
+        };
+        let (model, sae) = self.both();
+        create_feature_dataset(&model, &sae, None, &options, progress).map(drop)
+    }
+
+    fn grow(&self, output: &str) -> Result<()> {
+        let mut options = TreesOptions { output_path: self.text(output), ..Default::default() };
+        (options.tree.cutoff, options.tree.max_depth) = (1e-2, 2);
+        let (model, sae) = self.both();
+        definition_trees(&model, &sae, &[3], &options, &Progress::default()).map(drop)
+    }
+}
+
+/// Fails unless an output is refused since it is read, and nothing has changed.
+#[track_caller]
+fn refused(place: &Place, run: impl FnOnce() -> Result<()>) {
+    let before = place.contents();
+    let error = run().unwrap_err().to_string();
+    assert!(error.contains("expected a file that is not read, got one that the run reads"), "{error}");
+    assert!(place.contents() == before);
+}
+
+#[test]
+fn an_output_takes_the_place_of_nothing_that_is_read() {
+    let place = Place::new();
+    let run = Progress::default();
+    let weights = place.both().1.weight_files().next().unwrap().file_name().unwrap().to_owned();
+    let weights = format!("sae/{}", weights.to_string_lossy());
+    refused(&place, || place.extract("docs.jsonl", "docs.jsonl", &run));
+    for output in
+        ["model/model.safetensors", "model/config.json", "model/tokenizer.json", &weights, "sae/cfg.json"]
+    {
+        refused(&place, || place.extract("docs.jsonl", output, &run));
+        refused(&place, || place.grow(output));
+    }
+    // By another way to the same file.
+    refused(&place, || place.extract("docs.jsonl", "sae/../model/config.json", &run));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("model/config.json", place.path("link.jsonl")).unwrap();
+        refused(&place, || place.extract("docs.jsonl", "link.jsonl", &run));
+        refused(&place, || place.grow("link.jsonl"));
+    }
+    // What is beside the output: its description, and the lines of a run that is not finished.
+    std::fs::copy(place.path("docs.jsonl"), place.path("o.jsonl.meta.json")).unwrap();
+    refused(&place, || place.extract("o.jsonl.meta.json", "o.jsonl", &run));
+    #[cfg(unix)]
+    {
+        std::fs::rename(place.path(&weights), place.path("sae/t.partial")).unwrap();
+        std::os::unix::fs::symlink("t.partial", place.path(&weights)).unwrap();
+        refused(&place, || place.grow("sae/t"));
+    }
+    place.extract("docs.jsonl", "out.jsonl", &run).unwrap();
+    place.extract("docs.jsonl", "out.jsonl", &run).unwrap();
+}
+
+/// One tree and one list are written by the program itself.
+#[test]
+fn the_program_writes_over_nothing_that_it_reads() {
+    let place = Place::new();
+    let saescope = |line: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_saescope"));
+        command.current_dir(place.folder.path()).args(line.split(' ')).output().unwrap()
+    };
+    let before = place.contents();
+    for (command, output, expected) in [
+        ("tree", "model/config.json", "one that the run reads"),
+        ("tokens", "sae/cfg.json", "one that the run reads"),
+        ("tree", "sae", "a folder or a device"),
+        ("tokens", "nowhere/x.json", "cannot create `nowhere/x.json`"),
+    ] {
+        let line = format!("{command} --model model --sae sae --feature 3 --output {output}");
+        let result = saescope(&line);
+        let stderr = String::from_utf8_lossy(&result.stderr);
+        assert!(result.status.code() == Some(1) && stderr.contains(expected), "{line}: {stderr}");
+        assert!(place.contents() == before, "{line}");
+    }
+    let result = saescope("tokens --model model --sae sae --feature 3 --output x.json");
+    assert!(result.status.success() && place.path("x.json").is_file());
+}
+
+/// What cannot be written is known before the work.
+#[test]
+fn a_description_that_cannot_be_written_is_known_at_the_start() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("o.jsonl.meta.json")).unwrap();
+    let started = Arc::new(AtomicBool::new(false));
+    let seen = started.clone();
+    let progress = Progress::default().reporting_to(move |report| {
+        seen.fetch_or(matches!(report, Report::Started { .. }), Ordering::Relaxed);
+    });
+    let error = place.extract("docs.jsonl", "o.jsonl", &progress).unwrap_err();
+    assert!(
+        error.to_string().contains("o.jsonl.meta.json`: expected a new name or that of a file"),
+        "{error}"
+    );
+    assert!(!started.load(Ordering::Relaxed) && !place.path("o.jsonl").exists());
+    std::fs::remove_dir(place.path("o.jsonl.meta.json")).unwrap();
+    place.extract("docs.jsonl", "o.jsonl", &progress).unwrap();
+    assert!(started.load(Ordering::Relaxed));
+    // The same of the lines of trees.
+    std::fs::create_dir(place.path("t.jsonl.partial")).unwrap();
+    let error = place.grow("t.jsonl").unwrap_err();
+    assert!(error.to_string().contains("t.jsonl.partial`: expected a new name"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_output_that_is_a_link_is_written_where_it_leads() {
+    use std::os::unix::fs::symlink;
+    let place = Place::new();
+    let run = Progress::default();
+    for folder in ["store", "links"] {
+        std::fs::create_dir(place.path(folder)).unwrap();
+    }
+    // To a file that is not there yet, by one link or two, relative to where each of them lies; and to one that is.
+    symlink("store/one", place.path("one")).unwrap();
+    symlink("links/next", place.path("two")).unwrap();
+    symlink("../store/two", place.path("links/next")).unwrap();
+    std::fs::write(place.path("store/three"), "old").unwrap();
+    symlink(place.path("store/three"), place.path("three")).unwrap();
+    for name in ["one", "two", "three"] {
+        place.extract("docs.jsonl", name, &run).unwrap();
+        assert!(place.path(name).is_symlink(), "{name}");
+        assert_eq!(read_records(&place.path("store").join(name)).unwrap().count(), 1, "{name}");
+    }
+    assert!(place.path("links/next").is_symlink());
+    for name in ["one", "two"] {
+        std::fs::remove_file(place.path("store").join(name)).unwrap();
+        place.grow(name).unwrap();
+        place.grow(name).unwrap();
+        assert!(place.path(name).is_symlink(), "{name}");
+        assert_eq!(read_trees(&place.path("store").join(name)).unwrap().count(), 1, "{name}");
+    }
+    // To one another, to themselves, and to a folder that is not there.
+    symlink("b", place.path("a")).unwrap();
+    symlink("a", place.path("b")).unwrap();
+    symlink("itself", place.path("itself")).unwrap();
+    symlink("nowhere/file", place.path("lost")).unwrap();
+    let before = place.contents();
+    for name in ["a", "b", "itself", "lost"] {
+        assert!(matches!(place.extract("docs.jsonl", name, &run), Err(Error::File { .. })), "{name}");
+        assert!(matches!(place.grow(name), Err(Error::File { .. })), "{name}");
+    }
+    assert!(place.contents() == before);
+}
