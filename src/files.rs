@@ -271,7 +271,7 @@ pub fn check_apart<'a>(outputs: &[PathBuf], read: impl Iterator<Item = &'a Path>
     Ok(())
 }
 
-/// The lines of a file, of which none may be so long that it would fill the memory.
+/// The lines of a file, with a limit on the length of a line.
 #[derive(Debug)]
 pub struct Lines {
     path: PathBuf,
@@ -314,7 +314,7 @@ impl Lines {
                 path: self.path.clone(),
                 at: format!("line {}", self.number),
                 message,
-                hint: Some("check that the file has its line ends".to_owned()),
+                hint: Some("check that the file has line breaks".to_owned()),
             };
             let most = Self::LONGEST;
             if line.len() as u64 > most {

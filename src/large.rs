@@ -1,11 +1,11 @@
-//! Operations on tensors that may be large: in parts, between which one can stop, and only where there is memory for the
-//! result. A tensor of at most [`PART`] numbers is one part.
+//! Operations on tensors that may be large: done in parts, so that they can be canceled, and only where there is memory
+//! for the result. A tensor of at most [`PART`] numbers is one part.
 
 use crate::error::{Error, Result};
 use crate::linalg::with_floats;
 use crate::memory;
 use crate::progress::Progress;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use rayon::prelude::*;
 
 /// The numbers of a part: some tens of milliseconds of work.
@@ -27,7 +27,7 @@ pub fn check(what: &str, shape: &[usize]) -> Result<()> {
     }
 }
 
-/// A tensor of numbers that `fill` gives: it gets the place of the first, and where they go.
+/// A tensor of numbers that `fill` gives: it gets the index of the first number, and the slice to fill.
 ///
 /// # Errors
 /// As [`check`]; [`Error::Interrupted`].
@@ -198,33 +198,36 @@ pub fn matmul(a: &Tensor, b: &Tensor, progress: &Progress) -> Result<Tensor> {
         (_, 1) => Ok(matmul(a, &b.unsqueeze(1)?, progress)?.squeeze(candle_core::D::Minus1)?),
         (1, _) => Ok(matmul(&a.unsqueeze(0)?, b, progress)?.squeeze(candle_core::D::Minus2)?),
         (in_a, in_b) => {
-            let (rows, columns) = (a.elem_count() / a.dims()[in_a - 1].max(1), b.dims()[in_b - 1]);
-            check("the result", &[rows, columns])?;
-            let cost = a.elem_count().saturating_mul(columns);
-            if cost <= PART_OF_PRODUCT || a.dims()[0] < 2 {
+            let (stack_a, [rows, inner]) = (&a.dims()[..in_a - 2], [a.dims()[in_a - 2], a.dims()[in_a - 1]]);
+            let (stack_b, [other, columns]) =
+                (&b.dims()[..in_b - 2], [b.dims()[in_b - 2], b.dims()[in_b - 1]]);
+            let stack = Shape::from(stack_a).broadcast_shape_binary_op(&Shape::from(stack_b), "matmul");
+            let stack = stack.ok().filter(|_| inner == other).ok_or_else(wrong)?.into_dims();
+            let shape = [&stack[..], &[rows, columns]].concat();
+            check("the result", &shape)?;
+            let cost = shape.iter().product::<usize>().saturating_mul(inner);
+            let len = shape[0];
+            if cost <= PART_OF_PRODUCT || shape.len() == 2 && len < 2 {
                 progress.check()?;
                 return a.contiguous()?.broadcast_matmul(&b.contiguous()?).map_err(|_| wrong());
             }
-            let len = a.dims()[0];
             let step = (PART_OF_PRODUCT / (cost / len)).clamp(1, len.div_ceil(2));
-            let part = |start: usize| {
-                let n = step.min(len - start);
-                // Of stacks, the first axis counts matrices, of which each has its own partner.
-                let b = if in_a == in_b && in_a > 2 && b.dims()[0] == len {
-                    b.narrow(0, start, n)?
-                } else {
-                    b.clone()
-                };
-                matmul(&a.narrow(0, start, n)?, &b, progress)
+            let starts = (0..len).step_by(step);
+            if stack.is_empty() {
+                let rows = |start: usize| matmul(&a.narrow(0, start, step.min(len - start))?, b, progress);
+                return Ok(Tensor::cat(&starts.map(rows).collect::<Result<Vec<_>>>()?, 0)?);
+            }
+            // Each matrix of a stack has its own partner.
+            let a = a.broadcast_as([&stack[..], &[rows, inner]].concat())?;
+            let b = b.broadcast_as([&stack[..], &[inner, columns]].concat())?;
+            let part = |start: usize| match step {
+                1 => Ok(matmul(&a.get(start)?, &b.get(start)?, progress)?.unsqueeze(0)?),
+                step => {
+                    let n = step.min(len - start);
+                    matmul(&a.narrow(0, start, n)?, &b.narrow(0, start, n)?, progress)
+                }
             };
-            let parts =
-                (0..len).step_by(step).map(part).collect::<Result<Vec<_>>>().map_err(
-                    |error| match error {
-                        Error::Mismatch { .. } => wrong(),
-                        error => error,
-                    },
-                )?;
-            Ok(Tensor::cat(&parts, 0)?)
+            Ok(Tensor::cat(&starts.map(part).collect::<Result<Vec<_>>>()?, 0)?)
         }
     }
 }
@@ -279,6 +282,22 @@ mod tests {
         let stack = |x: &Tensor| Tensor::stack(&[x, &(x * 2.0).unwrap()], 0).unwrap();
         let product = matmul(&stack(&a), &stack(&b), &progress).unwrap();
         same(&relative(&product.get(1).unwrap()), &(relative(&whole) * 4.0).unwrap());
+        // Stacks of other ranks, of which one or both are repeated.
+        let one = b.narrow(0, 0, 150).unwrap();
+        for (x, y) in [
+            (a.clone(), stack(&one)),
+            (stack(&a), one.clone()),
+            (a.unsqueeze(0).unwrap(), stack(&one)),
+            (stack(&a).unsqueeze(1).unwrap(), stack(&one)),
+            (stack(&a), stack(&stack(&one))),
+        ] {
+            let got = matmul(&x, &y, &progress).unwrap();
+            same(&relative(&got), &relative(&x.contiguous().unwrap().broadcast_matmul(&y).unwrap()));
+        }
+        let (tall, wide) =
+            (randn(&[30_000, 1], 1, &progress).unwrap(), randn(&[1000, 1, 1000], 1, &progress));
+        let error = matmul(&tall, &wide.unwrap(), &progress).unwrap_err().to_string();
+        assert!(error.contains("the result: expected at most"), "{error}");
         let error = matmul(&a, &a, &progress).unwrap_err().to_string();
         assert!(error.contains("the shapes [410, 150] and [410, 150] do not fit"), "{error}");
     }

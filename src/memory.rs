@@ -3,10 +3,10 @@
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// What is smaller is not asked about, in bytes.
+/// Smaller requests are not checked, in bytes.
 const SMALL: u64 = 1 << 26;
 
-/// Checks that `bytes` more can be had for `what`.
+/// Checks that `bytes` more are available for `what`.
 ///
 /// # Errors
 /// Less memory than that.
@@ -17,7 +17,7 @@ pub fn check(what: &str, bytes: u64) -> Result<()> {
     match available() {
         Some(there) if there < bytes => {
             let [bytes, there] = [bytes, there].map(|bytes| (bytes as f64 / f64::from(1u32 << 20)).round());
-            let expected = format!("at most the {there} MiB of memory that can be had");
+            let expected = format!("at most the {there} MiB of memory that are available");
             Err(Error::invalid(what, expected, format!("{bytes} MiB")))
         }
         _ => Ok(()),
@@ -25,7 +25,7 @@ pub fn check(what: &str, bytes: u64) -> Result<()> {
 }
 
 /// How many bytes more this process can have: what the machine has left, and what limits on the process (`ulimit -v`,
-/// `ulimit -d`) and on its control groups leave. Nothing on systems that do not tell, which are those without /proc.
+/// `ulimit -d`) and on its control groups leave. `None` on systems without /proc.
 pub fn available() -> Option<u64> {
     let kib = |path: &str, name: &str| field(Path::new(path), name).map(|kib| kib * 1024);
     let machine = kib("/proc/meminfo", "MemAvailable:")?;
@@ -37,7 +37,7 @@ pub fn available() -> Option<u64> {
     Some(limits.into_iter().flatten().chain(groups()).fold(machine, u64::min))
 }
 
-/// What the control groups leave that this process is in, of either version. What files are cached in can be given back.
+/// What this process's control groups still allow, of either version. Memory that caches files can be given back.
 fn groups() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let of = |start: &str, root: &str, [most, used, cached]: [&str; 3]| {

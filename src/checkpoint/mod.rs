@@ -196,7 +196,7 @@ impl Checkpoint {
         self.sources.iter().map(|source| source.path.as_path())
     }
 
-    /// A hash of all that is in the files, in hexadecimal: the sha256 of those of their parts of 64 MiB.
+    /// A hash of all that is in the files, in hexadecimal: the SHA-256 of the hashes of their 64 MiB parts.
     ///
     /// # Errors
     /// A file that cannot be read; [`Error::Interrupted`].

@@ -81,7 +81,7 @@ impl Interrupts {
 
 /// Calls `handler` for each signal that ends a program. What whoever started the program has it ignore, as nohup does with
 /// SIGHUP, stays ignored. The one exception is SIGINT: a shell without job control has all programs in the background ignore
-/// it, and who sends it to one of them means that one.
+/// it, and whoever sends it to one of them does so on purpose.
 ///
 /// A file that may not grow further (SIGXFSZ) is a write that fails.
 #[cfg(unix)]

@@ -149,7 +149,7 @@ fn session(progress: &Progress) -> (Session, Output) {
     (Session::with_host(progress.clone(), output.clone()), output)
 }
 
-/// Checks before the work that an output can be written, and that it takes the place of nothing that is read.
+/// Checks before the work that an output can be written, and that it overwrites no input.
 fn check_output(output: Option<&Path>, model: &Model, sae: &Sae) -> Result<()> {
     let Some(output) = output else { return Ok(()) };
     files::check_apart(&[output.to_owned()], model.files().chain(sae.files()))?;

@@ -27,7 +27,7 @@ const CHUNK: usize = 1 << 20;
 /// The most bytes that one batch may have, 1 GiB; `datasets` writes a thousand rows in one.
 const LARGEST: u64 = 1 << 30;
 
-/// What a file begins and ends with that has a table of contents; its batches are those of a stream.
+/// The magic bytes of an Arrow file with a footer; its batches are those of a stream.
 const MARK: &[u8] = b"ARROW1\0\0";
 
 /// The texts of an Arrow file.

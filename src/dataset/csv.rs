@@ -14,6 +14,9 @@ use std::io::{Chain, Read};
 /// it, with all that is before it.
 const END: &[u8] = b"\n\x1e\x04end of file\x04\x1e";
 
+/// The most columns of a file.
+const MOST_COLUMNS: usize = 1 << 20;
+
 const QUOTES: &str = "a field that holds a separator, a line end or a quote is put in double quotes, each quote in it \
                       written twice";
 
@@ -38,7 +41,9 @@ impl Csv {
         let mut text = Text::open(source)?;
         for _ in 0..dialect.skip_lines {
             text.begin();
-            text.skip_line()?;
+            if !text.skip_line()? {
+                break;
+            }
         }
         let rows = csv::ReaderBuilder::new()
             .delimiter(dialect.separator)
@@ -59,7 +64,7 @@ impl Csv {
     /// Finds the column, and how wide rows are.
     fn read_header(&mut self) -> Result<()> {
         let mut names = self.dialect.names.clone();
-        for row in 0..self.dialect.header.map_or(0, |row| row + 1) {
+        for row in self.dialect.header.into_iter().flat_map(|last| 0..=last) {
             if !self.read()? {
                 return Ok(());
             }
@@ -120,7 +125,7 @@ impl Csv {
                 break;
             }
             if !self.dialect.skips_long_rows {
-                let message = format!("expected {} fields as in the first line, got {got}", self.width);
+                let message = format!("expected {} fields as there are columns, got {got}", self.width);
                 return Err(Fault::Row(self.text().malformed(&self.at(true), message).with_hint(QUOTES)));
             }
         }
@@ -144,6 +149,10 @@ impl Csv {
                 return Err(self.text().malformed(&self.at(false), format!("not readable: {other:?}")));
             }
         }
+        if self.record.len() > MOST_COLUMNS {
+            let message = format!("expected at most {MOST_COLUMNS} columns, got {}", self.record.len());
+            return Err(self.text().malformed(&self.at(true), message));
+        }
         let last = self.record.iter().next_back().unwrap_or_default();
         if self.record.len() == 1 && END.get(1..) == Some(last) {
             return Ok(false);
@@ -162,7 +171,8 @@ impl Csv {
     /// The row and the line on which it begins; `is_whole` if its line end has been read.
     fn at(&self, is_whole: bool) -> String {
         let last = self.rows.position().line().saturating_sub(u64::from(is_whole && !self.is_crlf));
-        format!("row {}, line {}", self.row, last.saturating_sub(self.lines_within()).max(1))
+        let line = last.saturating_sub(self.lines_within()).max(1) + self.dialect.skip_lines as u64;
+        format!("row {}, line {line}", self.row)
     }
 
     /// How many line ends the fields of the record hold.

@@ -10,7 +10,7 @@ const MISSING: [&str; 19] = [
     "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
 ];
 
-/// Options that would change what is read, and are not supported unless they say what is usual.
+/// Options that would change what is read, and are not supported unless they have their default value.
 const UNSUPPORTED: [&str; 9] = [
     "skipinitialspace",
     "skip_blank_lines",
@@ -85,7 +85,7 @@ impl Dialect {
         if let Some(names) = names.filter(|names| !names.is_null()) {
             let list = names.as_array().and_then(|names| names.iter().map(text_of).collect::<Option<_>>());
             self.names = Some(list.ok_or_else(|| wrong("names", "a list of names", names))?);
-            // The file has none then, unless a row is given.
+            // The file then has no header row, unless a row is given.
             self.header = None;
         }
         for (key, value) in said {
@@ -110,7 +110,6 @@ impl Dialect {
                 "keep_default_na" if flag(value) == Some(false) => {
                     self.missing.retain(|text| !MISSING.contains(&text.as_str()));
                 }
-                "na_filter" if flag(value) == Some(false) => self.missing.clear(),
                 "na_values" => {
                     let texts = match value {
                         Value::Null => Some(Vec::new()),
@@ -136,12 +135,16 @@ impl Dialect {
                         _ => false,
                     };
                     if !usual && !value.is_null() {
-                        return Err(wrong(key, "nothing, as it is not supported", value));
+                        return Err(wrong(key, "no such option, as it is not supported", value));
                     }
                 }
-                // Options that do not change what is in a column of texts, and what others are told.
+                // Options that do not change what is in a column of texts, and options for other readers.
                 _ => {}
             }
+        }
+        // The other options of missing values have no effect then.
+        if said.get("na_filter").and_then(flag) == Some(false) {
+            self.missing.clear();
         }
         Ok(self)
     }

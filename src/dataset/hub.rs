@@ -260,8 +260,7 @@ fn matching(repo: &Repo, names: &[String], folder: &str, patterns: &[String]) ->
         let before = found.len();
         found.extend(names.iter().filter(fits).cloned());
         if found.len() == before && !pattern.contains(['*', '?', '[']) {
-            let message =
-                format!("dataset `{}` has no file `{pattern}`, of which its card speaks", repo.name());
+            let message = format!("dataset `{}` has no file `{pattern}`, that its card lists", repo.name());
             return Err(Error::mismatch(message, "the repository is broken, or was copied in part"));
         }
     }

@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::io::BufRead;
 
+/// How many keys an error names at most.
+const MOST_NAMED: usize = 100;
+
 const SHAPE: &str = "the file must be one array of objects, such as [{\"text\": \"…\"}], or objects one after another; \
                      a file that was cut off must be downloaded again";
 
@@ -63,7 +66,7 @@ impl Json {
 
     fn element(&mut self) -> Result<Cell, Fault> {
         let at = format!("element {}, {}", self.elements, self.text.at());
-        // A number or a word ends where something else begins, which must stay to be read.
+        // A number or a word ends where something else begins, which must not be consumed.
         if let Some(kind) = self.peek()?.and_then(kind_of_word) {
             self.skip_word()?;
             let row = Row::NotObject(kind);
@@ -123,7 +126,9 @@ impl Json {
             if key == field {
                 return if next == Some(b'[') { Ok(()) } else { Err(self.unexpected("an array", next)) };
             }
-            known.push(key);
+            if known.len() < MOST_NAMED {
+                known.push(key);
+            }
             match next.and_then(kind_of_word) {
                 Some(_) => self.skip_word()?,
                 None => self.value::<IgnoredAny>().map(|_| ())?,
@@ -135,6 +140,9 @@ impl Json {
     fn value<T: DeserializeOwned>(&mut self) -> Result<T> {
         let json = PythonJson::new(&mut self.text);
         T::deserialize(&mut serde_json::Deserializer::from_reader(json)).map_err(|error| {
+            if error.is_io() {
+                return self.text.failed(self.text.at(), error.into());
+            }
             let (reason, hint) = row::reason(&error, SHAPE);
             let message = format!("{reason} at {}", self.text.spot());
             self.text.malformed(&self.text.at(), message).with_hint(hint)
@@ -167,7 +175,7 @@ impl Json {
     }
 }
 
-/// What a number or a word is that begins with this byte; `None` for what a string, an array or an object begins with.
+/// The kind of a number or word that starts with this byte; `None` for what a string, an array or an object begins with.
 fn kind_of_word(byte: u8) -> Option<&'static str> {
     match byte {
         b'-' | b'0'..=b'9' | b'N' | b'I' => Some("a number"),

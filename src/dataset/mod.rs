@@ -148,6 +148,13 @@ impl Dataset {
             .map(|source| source.path.as_path())
     }
 
+    /// Those of the files that lie on this machine, by their paths.
+    pub(crate) fn files_here(&self) -> impl Iterator<Item = &Path> {
+        let here =
+            self.files.sources.iter().filter(|source| source.embedded.is_none() && source.repo.is_none());
+        here.map(|source| source.path.as_path())
+    }
+
     /// A reader of all documents from the first, file after file.
     ///
     /// A row whose text is null, or that does not have the column, gives an empty document, so that documents keep the
@@ -250,8 +257,10 @@ impl Documents {
         if self.bad_rows >= self.max_bad_rows {
             self.over = true;
             let hint = error.hint().map(|hint| hint + "; ").unwrap_or_default();
-            let more = if self.max_bad_rows == 0 { "" } else { " after these" };
-            return Err(error.with_hint(format!("{hint}`max_bad_rows` lets such rows be passed over{more}")));
+            let how = if self.max_bad_rows == 0 { "set" } else { "raise" };
+            return Err(
+                error.with_hint(format!("{hint}{how} `max_bad_rows` to pass over more rows like this"))
+            );
         }
         self.bad_rows += 1;
         if self.bad_rows <= SHOWN {

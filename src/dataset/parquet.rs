@@ -9,6 +9,7 @@ use super::source::Source;
 use super::text::Compression;
 use crate::error::{Error, Result};
 use crate::files;
+use parquet::basic::Encoding;
 use parquet::basic::{ConvertedType, LogicalType, Repetition};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType};
@@ -21,7 +22,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// How many rows are taken out of a page at once.
+/// How many rows are taken out of a page at once. Where texts are written as what they do not share with the one before, each
+/// can be far longer than what stands for it in the file: one at a time.
 const BATCH: usize = 256;
 
 /// The texts of a Parquet file.
@@ -43,6 +45,8 @@ struct Group {
     number: usize,
     rows: u64,
     left: u64,
+    /// How many rows are taken out of a page at once.
+    batch: usize,
     column: ColumnReaderImpl<ByteArrayType>,
 }
 
@@ -113,14 +117,16 @@ impl Parquet {
         let at = format!("row group {number}");
         let (pages, leaf, is_optional) = (self.pages.clone(), self.leaf, self.is_optional);
         let group = self.contents.metadata().row_groups().get(number);
-        let column = guarded(&self.path, &at, || {
+        let (column, batch) = guarded(&self.path, &at, || {
             let gone = || ParquetError::EOF("there is no such group".to_owned());
             let group = group.ok_or_else(gone)?;
             let column = group.columns().get(leaf).ok_or_else(gone)?;
             let rows = usize::try_from(group.num_rows())?;
+            let shares_prefixes = column.encodings().any(|encoding| encoding == Encoding::DELTA_BYTE_ARRAY);
             let pages = SerializedPageReader::new(pages, column, rows, None)?;
-            let checked = Checked { pages, is_optional };
-            Ok(get_column_reader(group.schema_descr().column(leaf), Box::new(checked)))
+            let checked = Checked { pages, is_optional, shares_prefixes };
+            let batch = if shares_prefixes { 1 } else { BATCH };
+            Ok((get_column_reader(group.schema_descr().column(leaf), Box::new(checked)), batch))
         })?;
         let ColumnReader::ByteArrayColumnReader(column) = column else {
             return Err(malformed(
@@ -134,12 +140,12 @@ impl Parquet {
         let rows = u64::try_from(rows).map_err(|_| {
             malformed(&self.path, at, format!("expected a number of rows, got {rows}"), AGAIN)
         })?;
-        Ok(Group { number, rows, left: rows, column })
+        Ok(Group { number, rows, left: rows, batch, column })
     }
 
     fn read_batch(&mut self, mut group: Group) -> Result<()> {
         let at = format!("row group {}", group.number);
-        let wanted = usize::try_from(group.left).unwrap_or(BATCH).min(BATCH);
+        let wanted = usize::try_from(group.left).unwrap_or(group.batch).min(group.batch);
         let (mut levels, mut values) = (Vec::new(), Vec::new());
         let (rows, _, _) = guarded(&self.path, &at, || {
             group.column.read_records(wanted, Some(&mut levels), None, &mut values)
@@ -201,7 +207,7 @@ fn refuse_compressed(path: &Path, file: &mut File) -> Result<()> {
         Some(kind) => {
             let message = format!("expected a Parquet file, got one compressed with {kind}");
             let unpack = kind.unpack();
-            let hint = format!("decompress it first, with `{unpack}`: Parquet compresses its columns itself");
+            let hint = format!("decompress it first, with {unpack}: Parquet compresses its columns itself");
             Err(malformed(path, String::new(), message, &hint))
         }
     }

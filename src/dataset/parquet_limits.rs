@@ -43,7 +43,7 @@ pub(super) fn check_footer(file: &File) -> Result<()> {
     reader.read_exact(&mut tail)?;
     let [a, b, c, d, magic @ ..] = tail;
     let footer = u64::from(u32::from_le_bytes([a, b, c, d]));
-    // What is no footer at all, the library says best.
+    // The library reports a missing footer better.
     let Some(start) = at.checked_sub(footer).filter(|_| &magic == b"PAR1") else { return Ok(()) };
     if footer > LONGEST_FOOTER {
         return Err(wrong(format!("its table of contents has {footer} bytes")));
@@ -58,7 +58,7 @@ pub(super) fn check_footer(file: &File) -> Result<()> {
             Ok(())
         }
         ([2, 5], Said::Number(children)) => {
-            groups += 1;
+            groups += usize::from(children > 0);
             let fits = u64::try_from(children).is_ok_and(|children| children < columns.max(1));
             if fits && groups <= MOST_GROUPS {
                 Ok(())
@@ -73,7 +73,7 @@ pub(super) fn check_footer(file: &File) -> Result<()> {
 /// What a header says at one place.
 enum Said {
     Number(i64),
-    /// A list with so many elements.
+    /// A list with this many elements.
     List(u64),
 }
 
@@ -119,7 +119,7 @@ impl<R: Read> Walk<R> {
         look: &mut impl FnMut(&[i16], Said) -> Result<()>,
     ) -> Result<()> {
         match kind {
-            // Of a field the kind is the value; in a list there is a byte.
+            // In a field the type holds the value; in a list there is a byte.
             1 | 2 if !in_list => Ok(()),
             1..=3 => self.byte().map(|_| ()),
             4..=6 => {
@@ -131,6 +131,8 @@ impl<R: Read> Walk<R> {
                 let len = self.varint()?;
                 self.skip(len)
             }
+            // No header has a list of lists, which could be nested without end.
+            9 | 10 if in_list => Err(wrong("a list of lists, which it cannot have")),
             9 | 10 => {
                 let byte = self.byte()?;
                 let size = if byte >> 4 == 15 { self.varint()? } else { u64::from(byte >> 4) };
@@ -224,6 +226,8 @@ pub(super) struct Checked<P> {
     pub(super) pages: P,
     /// Whether values can be null.
     pub(super) is_optional: bool,
+    /// Whether the file says of the column that texts are written by what they do not share with the one before.
+    pub(super) shares_prefixes: bool,
 }
 
 impl<P: PageReader> Checked<P> {
@@ -246,16 +250,23 @@ impl<P: PageReader> Checked<P> {
                     }
                     _ => 0,
                 };
-                check_delta(*encoding, buf.get(levels..).unwrap_or_default(), count)
+                self.check_delta(*encoding, buf.get(levels..).unwrap_or_default(), count)
             }
             Page::DataPageV2 {
                 buf, num_values, encoding, def_levels_byte_len, rep_levels_byte_len, ..
             } => {
                 let count = check_number(*num_values)?;
                 let levels = *def_levels_byte_len as usize + *rep_levels_byte_len as usize;
-                check_delta(*encoding, buf.get(levels..).unwrap_or_default(), count)
+                self.check_delta(*encoding, buf.get(levels..).unwrap_or_default(), count)
             }
         }
+    }
+
+    fn check_delta(&self, encoding: Encoding, bytes: &[u8], count: usize) -> Result<()> {
+        if encoding == Encoding::DELTA_BYTE_ARRAY && !self.shares_prefixes {
+            return Err(wrong("a page in an encoding that its column does not name"));
+        }
+        check_delta(encoding, bytes, count)
     }
 }
 

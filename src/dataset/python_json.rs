@@ -33,7 +33,7 @@ impl<R: BufRead> PythonJson<R> {
             b'"' => self.in_string = true,
             b'N' => return self.word(b'N', b"aN"),
             b'I' => return self.word(b'I', b"nfinity"),
-            // Of -Infinity nothing is given for the sign.
+            // The sign of -Infinity is dropped.
             b'-' if self.peek()? == Some(b'I') => return self.advance(),
             _ => {}
         }

@@ -80,7 +80,7 @@ pub(super) enum Cell {
 /// How many rows without the column may come before the first one that has it.
 const LOOK_AHEAD: usize = 100_000;
 
-/// The documents of rows of which some may lack the column. Whether any has it is known before the first of these is given.
+/// The documents of rows of which some may lack the column. No document is given before one row with the column is found.
 pub(super) struct Filled<R> {
     rows: R,
     path: PathBuf,

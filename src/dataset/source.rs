@@ -101,7 +101,7 @@ pub(super) enum Reading {
     Usual,
     /// As separated values.
     Separated(Arc<Dialect>),
-    /// As text of which this is a document.
+    /// As text; this says what one document is.
     Sampled(Sample),
     /// As an object of JSON that has the rows under this key.
     Field(String),

@@ -2,7 +2,7 @@
 //!
 //! Compression is told by the first bytes, whatever the file is called: gzip with any number of members, zstd with any
 //! number of frames, bzip2 and xz with any number of streams. One record of a file may take [`LONGEST`] bytes, so that a
-//! file without line ends, or a small one that unpacks to a huge one, ends in an error rather than in all memory taken.
+//! file without line ends, or a small one that unpacks to a huge one, gives an error instead of using up all memory.
 
 use super::fault::Fault;
 use super::source::Source;
@@ -29,6 +29,8 @@ pub(super) struct Text {
     record_line: u64,
     longest: u64,
     left: u64,
+    /// Whether the last line that was read had an end.
+    has_end: bool,
 }
 
 impl Text {
@@ -56,7 +58,16 @@ impl Text {
             }
             _ => Box::new(Cursor::new(head).chain(bytes)) as Bytes,
         };
-        Ok(Text { path: path.to_owned(), bytes, line: 1, column: 1, record_line: 1, longest, left: longest })
+        Ok(Text {
+            path: path.to_owned(),
+            bytes,
+            line: 1,
+            column: 1,
+            record_line: 1,
+            longest,
+            left: longest,
+            has_end: false,
+        })
     }
 
     /// The file.
@@ -109,7 +120,7 @@ impl Text {
         let error = match self.read_until(b'\n', line) {
             Ok(_) => {
                 let found = !line.is_empty();
-                line.pop_if(|byte| *byte == b'\n');
+                self.has_end = line.pop_if(|byte| *byte == b'\n').is_some();
                 line.pop_if(|byte| *byte == b'\r');
                 return Ok(found);
             }
@@ -123,6 +134,11 @@ impl Text {
             return Err(Fault::Row(error));
         }
         Err(Fault::File(error))
+    }
+
+    /// Whether the last line that was read had an end.
+    pub(super) fn has_end(&self) -> bool {
+        self.has_end
     }
 
     /// The next byte that is not white space, which stays to be read.
@@ -228,7 +244,7 @@ pub(super) enum Compression {
     Zstd,
     Bzip2,
     Xz,
-    /// One of several files, or in a way that is not read.
+    /// An archive, or a compression that is not supported.
     Other(&'static str),
 }
 
@@ -254,16 +270,16 @@ impl Compression {
         })
     }
 
-    /// The program that unpacks it.
+    /// What unpacks it.
     pub(super) fn unpack(self) -> &'static str {
         match self {
-            Compression::Gzip => "gunzip",
-            Compression::Zstd => "unzstd",
-            Compression::Bzip2 => "bunzip2",
-            Compression::Xz => "unxz",
-            Compression::Other("zip") => "unzip",
-            Compression::Other("lz4") => "unlz4",
-            Compression::Other(_) => "its own program",
+            Compression::Gzip => "`gunzip`",
+            Compression::Zstd => "`unzstd`",
+            Compression::Bzip2 => "`bunzip2`",
+            Compression::Xz => "`unxz`",
+            Compression::Other("zip") => "`unzip`",
+            Compression::Other("lz4") => "`unlz4`",
+            Compression::Other(_) => "the program that packed it",
         }
     }
 }
@@ -283,7 +299,7 @@ impl std::fmt::Display for Compression {
 /// The error about a file that is packed in a way that is not read.
 pub(super) fn not_unpacked(path: &Path, compression: Compression) -> Error {
     Error::malformed(path, format!("packed with {compression}, which is not read")).with_hint(format!(
-        "unpack it first, with `{}`; gzip (.gz), zstd (.zst), bzip2 (.bz2) and xz (.xz) are read as they are",
+        "unpack it first, with {}; gzip (.gz), zstd (.zst), bzip2 (.bz2) and xz (.xz) are read as they are",
         compression.unpack()
     ))
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::io::{BufRead, Read};
 
-/// What of a text file is a document: `sample_by` and `keep_linebreaks` of Python's `datasets`.
+/// Which part of a text file is one document: `sample_by` and `keep_linebreaks` of Python's `datasets`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Sample {
     #[default]
@@ -65,7 +65,7 @@ impl Txt {
             return Ok(None);
         }
         let mut text = self.text.utf8(&self.text.at(), &self.bytes).map_err(Fault::Row)?.to_owned();
-        if self.sample == Sample::LineWithEnd {
+        if self.sample == Sample::LineWithEnd && self.text.has_end() {
             text.push('\n');
         }
         Ok(Some(Some(text)))

@@ -49,7 +49,7 @@ pub(super) enum Rule {
     All(bool),
     /// Those whose first token is this one with a BOS.
     Token(u32),
-    /// Perhaps those whose first token is this one with a BOS; none, if it is not known.
+    /// A guess: records that start with this token have a BOS; none, if it is not known.
     Perhaps(Option<u32>),
 }
 
@@ -65,7 +65,7 @@ impl Rule {
         };
     }
 
-    /// What the description beside a file says; `None` if there is none, or none that says it.
+    /// What the description beside a file says; `None` if it is missing or does not say.
     pub(super) fn of_description(path: &Path) -> Option<Rule> {
         let meta = files::read(&meta_path(&path.to_string_lossy())).ok()?;
         let meta: Value = serde_json::from_slice(&meta).ok()?;
@@ -108,7 +108,7 @@ fn bos_of(model_name: &str) -> Option<u32> {
     let id = resolve_model(model_name).unwrap_or(model_name).to_lowercase();
     let id = id.strip_prefix("openai-community/").unwrap_or(&id);
     if id.starts_with("qwen/qwen") {
-        // They have no BOS; the end of a text is that of a message in the models that chat.
+        // They have no BOS; the end of a text is in chat models, the end of a message.
         let is_base = id.contains("-base") || !(id.contains("-instruct") || id.starts_with("qwen/qwen3"));
         return Some(if is_base { 151_643 } else { 151_645 });
     }
@@ -122,7 +122,7 @@ pub(super) fn note(guesses: [u64; 2]) -> Option<String> {
         (0, 0) => return None,
         (_, 0) => "the first token of each was counted".to_owned(),
         (0, _) => "the first token of each was left out".to_owned(),
-        _ => format!("the first token of {bos} was left out, of {text} counted"),
+        _ => format!("the first token was left out of {bos} records and counted in {text}"),
     };
     Some(format!("no description (.meta.json) says whether the records begin with a BOS: {how}"))
 }

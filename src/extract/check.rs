@@ -84,8 +84,16 @@ pub fn check_sae(
     let contexts = contexts.contexts(model, sae)?;
     let mut windows = Windows::new(model.tokenizer()?.clone(), contexts);
     let mut sums = Sums::default();
-    'documents: for text in dataset.documents() {
-        for record in windows.cut(&text?)?.unwrap_or_default() {
+    let mut documents = dataset.documents();
+    'documents: while let Some(text) = documents.next() {
+        let records = match windows.cut(&text?) {
+            Ok(records) => records,
+            Err(error) => {
+                documents.pass_over(error)?;
+                continue;
+            }
+        };
+        for record in records.unwrap_or_default() {
             progress.check()?;
             sums.add(model, sae, &record.tokens, usize::from(record.begins_with_bos()), progress)?;
             if sums.tokens >= options.max_tokens {

@@ -267,8 +267,10 @@ fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
             };
             let records = match windows.cut(&text) {
                 Ok(records) => records,
-                // A document that cannot be used costs what a damaged row does.
-                Err(error) => match documents.pass_over(of_document(batch.documents_read, error)) {
+                // A document that cannot be used counts as a damaged row.
+                Err(error) => match documents
+                    .pass_over(of_document(batch.documents_read + documents.bad_rows(), error))
+                {
                     Ok(()) => continue,
                     Err(error) => return drop(sender.send(Err(error))),
                 },
@@ -283,7 +285,7 @@ fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
                 }
                 batch.tokens += record.tokens.len();
                 batch.records.push(record);
-                batch.documents.push(batch.documents_read);
+                batch.documents.push(batch.documents_read + batch.bad_rows);
             }
             batch.documents_read += 1;
         }

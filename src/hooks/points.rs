@@ -193,8 +193,10 @@ pub(super) fn unknown_hook(name: &str, points: &HookPoints) -> Error {
         && let Some(at) = known.iter().position(|k| k.ends_with(stem))
     {
         known = vec![known.swap_remove(at)];
-    } else if let Some(newer) = ["hook_in", "hook_out"].into_iter().find(|newer| stem.starts_with(newer)) {
-        // The newer name of the residual stream, with something behind it.
+    } else if name.split('.').count() == 3
+        && let Some(newer) = ["hook_in", "hook_out"].into_iter().find(|newer| stem.starts_with(newer))
+    {
+        // The newer name of the residual stream, with extra characters after it.
         known = vec![format!("blocks.{layer}.{newer}")];
     }
     Error::unknown("hook", name, known)

@@ -8,7 +8,7 @@
 
 use super::name::{HookName, HookPoint};
 
-/// What of a model decides what a name means.
+/// The properties of a model that decide what a name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Traits {
     /// Attention and MLP read a norm of the residual stream.

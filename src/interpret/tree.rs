@@ -148,7 +148,7 @@ pub struct TreeParams {
     pub trimmed: Option<f64>,
 }
 
-/// Hashes that tell models and SAEs apart that have one name, in hexadecimal.
+/// Hashes that tell apart models or SAEs with the same name, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprints {
     /// Of the model: [`Model::fingerprint`](crate::Model::fingerprint).

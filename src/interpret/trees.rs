@@ -100,15 +100,15 @@ pub fn definition_trees(
     let prompt = Prompt::new(model, &options.tree)?;
     options.tree.n_ctx_left(model, &prompt)?;
     let vector = feature_vector(model, sae, first, &options.vector)?;
+    let path = Path::new(&options.output_path);
+    let outputs = [path.to_owned(), partial_path(path)?];
+    files::check_apart(&outputs, model.files().chain(sae.files()))?;
+    let mut file = PartialFile::open(path, options.resume)?;
     let fingerprints =
         Some(Fingerprints { model: model.fingerprint(progress)?, sae: sae.fingerprint(progress)? });
     let params = options.tree.params(&vector, &prompt);
     let params = TreeParams { scales: options.scales.clone(), fingerprints: fingerprints.clone(), ..params };
     let expected = comparable(params);
-    let path = Path::new(&options.output_path);
-    let outputs = [path.to_owned(), partial_path(path)?];
-    files::check_apart(&outputs, model.files().chain(sae.files()))?;
-    let mut file = PartialFile::open(path, options.resume)?;
     let done = done_before(&mut file, path, options, &expected)?;
     let mut seen = BTreeSet::new();
     let missing: Vec<usize> =
@@ -168,8 +168,8 @@ fn grow_batch(
     Ok(trees)
 }
 
-/// The features whose trees are there. A last line that was cut off is taken away. What an earlier run has left may be
-/// without trees that the finished file has, where it began anew: these are added to it.
+/// The features whose trees are there. A last line that was cut off is taken away. If an
+/// earlier run started over, its partial file may lack trees of the finished file: these are added to it.
 fn done_before(
     file: &mut PartialFile,
     output: &Path,
@@ -177,7 +177,7 @@ fn done_before(
     expected: &TreeParams,
 ) -> Result<BTreeSet<usize>> {
     let mut done = BTreeSet::new();
-    let mut whole = 0;
+    let (mut whole, mut lacks_end) = (0, false);
     let path = file.partial_path().to_owned();
     // Of a finished file there is but a copy, which an error takes away.
     let named = if file.was_left() { &path } else { output };
@@ -189,25 +189,29 @@ fn done_before(
     let mut lines = Lines::open(&path)?;
     let mut line = Vec::new();
     while lines.read(&mut line)? {
-        let is_cut = line.last() != Some(&b'\n');
-        // A finished file has no line that was cut off: one that seems to is somebody else's.
-        if is_cut && file.was_left() {
+        lacks_end = line.last() != Some(&b'\n');
+        // A finished file has no line that was cut off: what does not read as a tree is somebody else's.
+        if lacks_end && file.was_left() {
+            lacks_end = false;
             break;
         }
         let feature = feature_of(named, lines.number(), &line, expected, &hint)?;
-        if is_cut {
-            break;
-        }
         whole += line.len() as u64;
         done.extend(feature);
     }
     file.truncate(whole)?;
+    if lacks_end {
+        file.write(b"\n")?;
+    }
     let Some(finished) = finished else { return Ok(done) };
     let hint = format!("move it away to go on with `{}`, or choose another `output_path`", path.display());
     let mut lines = Lines::open(&finished)?;
     while lines.read(&mut line)? {
         let feature = feature_of(output, lines.number(), &line, expected, &hint)?;
         if feature.is_some_and(|feature| done.insert(feature)) {
+            if line.last() != Some(&b'\n') {
+                line.push(b'\n');
+            }
             file.write(&line)?;
         }
     }
@@ -238,8 +242,11 @@ fn feature_of(
     Err(Error::mismatch(format!("`{}` has {what}", path.display()), hint))
 }
 
-/// The parameters without those that differ from feature to feature.
+/// The parameters without those that differ from feature to feature, and without names: what these stand for is told by the
+/// fingerprints.
 fn comparable(mut params: TreeParams) -> TreeParams {
+    params.vector.model.clear();
+    params.vector.sae = None;
     params.vector.feature = None;
     params.vector.encoder_decoder_cosine = None;
     if params.scales.is_some() {

@@ -197,15 +197,16 @@ impl Model {
         self.inner.files.iter().map(PathBuf::as_path)
     }
 
-    /// A hash of its configuration, its weights and its tokenizer, in hexadecimal: what is computed with two models of one
-    /// fingerprint is the same. Reads all weights.
+    /// A hash of its configuration, its weights and its tokenizer, in hexadecimal, whatever it is called: two models with
+    /// the same fingerprint compute the same. Reads all weights.
     ///
     /// # Errors
     /// A file that cannot be read; [`Error::Interrupted`].
     pub fn fingerprint(&self, progress: &Progress) -> Result<String> {
         let weights = self.inner.weights.checkpoint().sha256(progress)?;
         let tokenizer = self.inner.tokenizer.as_ref().map(Tokenizer::to_bytes).transpose()?;
-        let cfg = serde_json::to_vec(self.cfg()).map_err(|e| Error::invalid("the model's cfg", "JSON", e))?;
+        let cfg = serde_json::to_vec(&ModelConfig { model_name: String::new(), ..self.cfg().clone() });
+        let cfg = cfg.map_err(|e| Error::invalid("the model's cfg", "JSON", e))?;
         Ok(files::sha256(&[&cfg, weights.as_bytes(), &tokenizer.unwrap_or_default()]))
     }
 

@@ -164,7 +164,7 @@ impl Weights {
         let [embed, unembed] = [&names.embed, &names.unembed].map(|name| checkpoint.shape(name).is_some());
         let unembed_from = match (cfg.tie_word_embeddings, embed, unembed) {
             (true, false, true) => {
-                // Of two names for one tensor, the file kept the other.
+                // The file stores the shared tensor under the other name.
                 names.embed = names.unembed.clone();
                 Unembed::Embed
             }

@@ -169,14 +169,22 @@ impl Sae {
         self.inner.files.iter().map(PathBuf::as_path)
     }
 
-    /// A hash of its configuration and its weights, in hexadecimal: what is computed with two SAEs of one fingerprint is
-    /// the same. Reads all weights.
+    /// A hash of its configuration and its weights, in hexadecimal, whatever it is called: two SAEs with the same fingerprint
+    /// compute the same. Reads all weights.
     ///
     /// # Errors
     /// A file that cannot be read; [`Error::Interrupted`].
     pub fn fingerprint(&self, progress: &Progress) -> Result<String> {
         let weights = self.inner.weights.checkpoint().sha256(progress)?;
-        let cfg = serde_json::to_vec(self.cfg()).map_err(|e| Error::invalid("the SAE's cfg", "JSON", e))?;
+        let cfg = SaeConfig {
+            sae_id: String::new(),
+            model_name: None,
+            dataset_path: None,
+            published_l0: None,
+            neuronpedia_id: None,
+            ..self.cfg().clone()
+        };
+        let cfg = serde_json::to_vec(&cfg).map_err(|e| Error::invalid("the SAE's cfg", "JSON", e))?;
         Ok(files::sha256(&[&cfg, weights.as_bytes()]))
     }
 

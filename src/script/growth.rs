@@ -1,4 +1,4 @@
-//! Functions of the language that make much of little: the same, with a limit that is checked first. (What doubles values is
+//! Built-in functions that can produce very large values: the same, with a limit that is checked first. (What doubles values is
 //! noticed in `limits.rs`; these can make a hundred times as much in one step.)
 
 use super::limits::{bytes_of, check_bytes, most_bytes};

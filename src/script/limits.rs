@@ -15,26 +15,26 @@ use rhai::{
 };
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// The most bytes in the texts, arrays and maps that a script has in reach: at least these, and a quarter of the memory that
 /// there is at the beginning.
 const LEAST_BYTES: usize = 1 << 29;
-/// How deeply arrays, maps and closures may lie in one another: they are copied and dropped level by level.
-const MOST_DEPTH: usize = 10_000;
+/// How deeply arrays, maps and closures may be nested: they are copied and dropped level by level.
+const MOST_DEPTH: usize = 1_000;
 /// Growth that is looked at, in bytes.
 const GROWTH: u64 = 1 << 25;
 
 /// Sets the depths of expressions and calls, and watches what a script takes of memory.
 pub(super) fn register(engine: &mut Engine, progress: &Progress, passed_over: &PassedOver) {
-    let due = Cell::new(Duration::ZERO);
+    let watch = Rc::new(Watch::default());
+    let measuring = watch.clone();
     #[expect(deprecated, reason = "rhai's mark for what may change")]
     engine.on_var(move |_, _, context| {
-        if now() > due.get() {
-            let start = Instant::now();
-            measure(&context)?;
-            due.set(now() + 5 * start.elapsed());
+        if now() > measuring.measure_at.get() {
+            measuring.measured(|| measure(&context))?;
         }
         Ok(None)
     });
@@ -44,10 +44,10 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress, passed_over: &P
         true => Token::LexError(Box::new(LexError::Runtime("cancelled".to_owned()))),
         false => token,
     });
-    let (cancelled, memory, passed_over) = (progress.clone(), Memory::default(), passed_over.clone());
+    let (cancelled, passed_over) = (progress.clone(), passed_over.clone());
     engine.on_progress(move |_| match cancelled.is_cancelled() {
         true => Some(Dynamic::UNIT),
-        false => passed_over.take().or_else(|| memory.is_short().then(Ending::of_memory)).map(Dynamic::from),
+        false => passed_over.take().or_else(|| watch.is_short().then(Ending::of_memory)).map(Dynamic::from),
     });
     // The same in debug and release builds; rhai's defaults differ between them.
     engine.set_max_expr_depths(256, 256).set_max_call_levels(64);
@@ -59,7 +59,7 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress, passed_over: &P
     engine.register_fn("sleep", move |seconds: FLOAT| script(sleep(seconds, &waiting)));
 }
 
-/// What a script is ended with that nothing in it can catch, in the place of the nothing of an interrupt.
+/// What a script is ended with that nothing in it can catch, where an interrupt carries `()`.
 #[derive(Debug, Clone)]
 pub(super) struct Ending {
     pub(super) message: String,
@@ -77,37 +77,60 @@ impl Ending {
 const ABOUT_MEMORY: &str =
     "keep numbers in tensors and many records in files, and set what is not needed any more to `()`";
 
-/// The memory that is left, over the steps of a script that took some.
+/// What a script takes of memory: the variables in reach, measured now and then, and what is left.
 #[derive(Default)]
-struct Memory {
-    due: Cell<Duration>,
+struct Watch {
+    /// When variables are measured next.
+    measure_at: Cell<Duration>,
+    /// What they took then, in bytes, and what memory was left.
+    measured: Cell<u64>,
+    left_then: Cell<u64>,
+    /// When the memory that is left is looked at next.
+    look_at: Cell<Duration>,
     left: Cell<Option<u64>>,
     /// How much the last steps took of it, the last one first.
     taken: Cell<[u64; 3]>,
 }
 
-impl Memory {
+impl Watch {
+    /// Measures variables, and says when that is to be done again: it takes a sixth of the time.
+    fn measured(&self, measure: impl FnOnce() -> ScriptResult<usize>) -> ScriptResult<()> {
+        let start = Instant::now();
+        self.measured.set(measure()? as u64);
+        self.left_then.set(memory::available().unwrap_or_default());
+        self.measure_at.set(now() + 5 * start.elapsed());
+        Ok(())
+    }
+
     /// Whether steps like the last ones would take more than there is.
     fn is_short(&self) -> bool {
-        if now() <= self.due.get() {
+        if now() <= self.look_at.get() {
             return false;
         }
         let start = Instant::now();
         let left = memory::available();
-        let taken = self.left.replace(left).zip(left).map_or(0, |(before, left)| before.saturating_sub(left));
-        // What a script takes in small steps takes it long, too: it is added up.
-        self.due.set(now() + 10 * start.elapsed());
-        if taken < GROWTH {
-            return left.is_some_and(|left| left < GROWTH);
+        self.look_at.set(now() + 10 * start.elapsed());
+        let Some(left) = left else { return false };
+        // What has grown by half since it was measured is measured again.
+        if self.left_then.get().saturating_sub(left) > (self.measured.get() / 2).max(2 * GROWTH) {
+            self.measure_at.set(Duration::ZERO);
         }
+        let before = self.left.get().map_or(left, |before| before.max(left));
+        let taken = before - left;
+        if taken < GROWTH {
+            // Small steps add up.
+            self.left.set(Some(before));
+            return left < GROWTH;
+        }
+        self.left.set(Some(left));
         let [first, second, _] = self.taken.get();
         self.taken.set([taken, first, second]);
         let is_growing = self.taken.get().iter().all(|taken| *taken >= GROWTH);
-        left.is_some_and(|left| left < GROWTH || is_growing && left < 4 * taken)
+        left < GROWTH || is_growing && left < 4 * taken
     }
 }
 
-/// A clock that moves on every few milliseconds, and costs as good as nothing to look at.
+/// A clock that moves on every few milliseconds, and costs almost nothing to read.
 fn now() -> Duration {
     #[cfg(target_os = "linux")]
     {
@@ -130,7 +153,7 @@ pub(super) fn most_bytes() -> usize {
     *MOST
 }
 
-/// Checks that a value of the language may take so many bytes.
+/// Checks that a value of the language may take that many bytes.
 pub(super) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
     if bytes <= most_bytes() {
         return Ok(());
@@ -148,13 +171,13 @@ fn allowed() -> String {
     format!("at most {} MiB in texts, arrays and maps", most_bytes() >> 20)
 }
 
-/// Checks that the variables in reach are not too large, nor nested too deeply.
-fn measure(context: &EvalContext) -> ScriptResult<()> {
+/// The bytes of the variables in reach, unless they are too many or nested too deeply.
+fn measure(context: &EvalContext) -> ScriptResult<usize> {
     let mut size = Size { left: most_bytes(), seen: HashSet::new() };
     let variables = context.scope().iter_raw().map(|(_, _, value)| value);
     let too_much = variables.chain(context.this_ptr()).find_map(|value| size.take(value, 0).err());
     match too_much {
-        None => Ok(()),
+        None => Ok(most_bytes() - size.left),
         Some(most) => {
             script(Err(Error::invalid("the script's variables", most, "more").with_hint(ABOUT_MEMORY)))
         }
@@ -172,11 +195,11 @@ impl Size {
     fn take(&mut self, value: &Dynamic, depth: usize) -> Result<(), String> {
         const LONG: usize = 256;
         if depth > MOST_DEPTH {
-            return Err(format!("at most {MOST_DEPTH} values in one another"));
+            return Err(format!("values that are nested at most {MOST_DEPTH} deep"));
         }
         self.count(size_of::<Dynamic>())?;
         if value.is_shared() {
-            // What is being changed has no lock to be had.
+            // A value that is being changed cannot be locked.
             let Some(shared) = value.read_lock::<Dynamic>() else { return Ok(()) };
             let is_new = self.seen.insert(std::ptr::from_ref(&*shared).cast());
             return if is_new { self.take(&shared, depth + 1) } else { Ok(()) };

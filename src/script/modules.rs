@@ -8,7 +8,7 @@ use rhai::{Engine, GlobalRuntimeState, Module, ModuleResolver, Position, Scope, 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-/// How many modules may be on their way, each for the one before it.
+/// How many modules may be loading, each for the one before it.
 const MOST: usize = 32;
 /// The most bytes of a module.
 const MOST_BYTES: u64 = 1 << 24;
@@ -17,12 +17,12 @@ const MOST_BYTES: u64 = 1 << 24;
 #[derive(Default)]
 pub(super) struct Modules {
     files: FileModuleResolver,
-    /// Those that are on their way.
+    /// Those that are being loaded.
     loading: RefCell<Vec<PathBuf>>,
 }
 
 impl Modules {
-    /// Loads a module, unless it is on its way already.
+    /// Loads a module, unless it is being loaded already.
     fn guarded(
         &self,
         source: Option<&str>,
@@ -53,7 +53,7 @@ impl Modules {
                 .with_hint("put what both need into a third module"));
         }
         if loading.len() >= MOST {
-            return Err(Error::invalid(what, format!("at most {MOST} modules in one another"), "more"));
+            return Err(Error::invalid(what, format!("at most {MOST} nested modules"), "more"));
         }
         // One that is not there is the language's own error.
         if !file.exists() {

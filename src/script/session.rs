@@ -134,7 +134,7 @@ impl Session {
     }
 
     /// Whether statements may be whole with this further line, where `before` is what the lines before it have left open;
-    /// if so, [`Session::completeness`] says whether they are. Takes as long as the line.
+    /// if so, [`Session::completeness`] says whether they are. The time is proportional to the line.
     pub fn may_end(&self, before: &mut Unfinished, line: &str) -> bool {
         lexer::may_end(&self.engine, before, line)
     }

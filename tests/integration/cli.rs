@@ -4,6 +4,8 @@ mod faces;
 mod interpret;
 
 use crate::util::tests_path;
+#[cfg(unix)]
+use crate::util::with_default_signals;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -88,7 +90,7 @@ fn interrupt_with(signal: &str) {
         .map(|i| serde_json::json!({ "text": format!("document {i} ").repeat(400) }).to_string() + "\n")
         .collect();
     std::fs::write(folder.path().join("d.jsonl"), documents).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_saescope"))
+    let mut child = with_default_signals(env!("CARGO_BIN_EXE_saescope"))
         .args("extract --model demo --sae demo --dataset d.jsonl --output o.jsonl".split(' '))
         .current_dir(folder.path())
         .stderr(Stdio::piped())

@@ -14,6 +14,17 @@ pub fn fixture(name: &str) -> String {
     tests_path("fixtures").join(name).to_string_lossy().into_owned()
 }
 
+/// A program with the signals as they are by default, also where the tests were started with some of them ignored, as
+/// `nohup` and background jobs are.
+#[cfg(unix)]
+pub fn with_default_signals(program: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(if cfg!(target_os = "linux") { "env" } else { program });
+    if cfg!(target_os = "linux") {
+        command.args(["--default-signal", program]);
+    }
+    command
+}
+
 /// The tensors of a fixture.
 pub fn expected(name: &str) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(fixture(name), &Device::Cpu).unwrap()

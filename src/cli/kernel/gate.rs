@@ -8,7 +8,7 @@ use super::connection::addresses;
 use super::server::{REST, not_bound};
 use crate::error::{Error, Result};
 use jupyter_protocol::{ConnectionInfo, Transport};
-use std::fs::{File, Permissions};
+use std::fs::{File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ const LONGEST: u64 = 1 << 28;
 /// The bytes of a greeting, and the flag of a frame whose length has eight bytes (ZMTP 3.1, <https://rfc.zeromq.org/spec/37>).
 const GREETING: usize = 64;
 const IS_LONG: u8 = 2;
-/// How the folder of a kernel's sockets begins, and the file in it that is locked while the kernel lives.
+/// How the folder of a kernel's sockets begins, and the file in it that is locked while the kernel runs.
 const FOLDER: &str = "saescope-";
 const LOCK: &str = "lock";
 
@@ -115,19 +115,25 @@ impl Gate {
     }
 }
 
-/// A folder for sockets that others cannot enter, and its lock, which is given back when the kernel ends, however that is.
+/// A folder for sockets that others cannot enter, and its lock, which is released when the kernel ends, for whatever reason.
 fn own_folder() -> Result<(TempDir, File)> {
-    loop {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
         let mut builder = tempfile::Builder::new();
         let folder = builder.prefix(FOLDER).permissions(Permissions::from_mode(0o700)).tempdir();
         let folder = folder.map_err(Error::file("create", &std::env::temp_dir()))?;
         let path = folder.path().join(LOCK);
         let lock = File::create(&path).map_err(Error::file("create", &path))?;
-        // Another kernel that looks for orphans may have been faster: it removes the folder.
-        if lock.try_lock().is_ok() && path.exists() {
-            return Ok((folder, lock));
+        match lock.try_lock() {
+            // Another kernel that looks for orphans may have been faster: it has the lock, or has removed the folder.
+            Err(TryLockError::WouldBlock) => {}
+            Ok(()) if !path.exists() => {}
+            // Where there are no locks, nobody can take the folder for an orphan.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok((folder, lock)),
         }
     }
+    let what = format!("the folder `{}`", std::env::temp_dir().display());
+    Err(Error::invalid(what, "one in which a new folder stays", "folders that others remove"))
 }
 
 /// Removes the folders of kernels that were killed: those whose lock nobody has.
@@ -141,8 +147,10 @@ fn remove_orphans(place: &Path) {
         if !entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == own) {
             continue;
         }
-        let lock = File::options().write(true).open(entry.path().join(LOCK));
-        if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
+        // The lock is held until the folder is gone, so that no kernel takes it in between.
+        if let Ok(lock) = File::options().write(true).open(entry.path().join(LOCK))
+            && lock.try_lock().is_ok()
+        {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

@@ -70,7 +70,7 @@ mod tests {
     use crate::model::TokenizerHints;
 
     #[test]
-    fn what_is_too_much_for_the_memory_is_refused_before_it_is_taken() {
+    fn texts_are_measured_in_parts() {
         let tokenizer = Tokenizer::from_bytes(
             "tokenizer.json",
             demo::TOKENIZER,

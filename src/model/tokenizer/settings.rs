@@ -171,7 +171,7 @@ impl Settings {
         };
         added.sort_by_key(|(id, _)| *id);
         let mut all: Vec<AddedToken> = added.into_iter().map(|(_, token)| token).collect();
-        // A token that is named and was added without the word is special all the same.
+        // A token that is named and was added without `special` is still special.
         for token in &mut all {
             token.special |= special.iter().any(|special| special.content == token.content);
         }

@@ -152,7 +152,7 @@ fn separated_values() {
     assert_fails(
         "x.csv",
         b"n,text\n1,x\n\n2,y,z\n",
-        "FILE, row 2, line 4: expected 2 fields as in the first line, got 3 | a field that holds",
+        "FILE, row 2, line 4: expected 2 fields as there are columns, got 3 | a field that holds",
     );
     assert_fails(
         "x.csv",

@@ -192,22 +192,63 @@ fn folders_of_save_to_disk_that_are_broken() {
     assert!(message.contains("column `list`: expected strings"), "{message}");
 }
 
+/// Lists in one another, of which each takes a byte, would be as deep as the file is long.
+#[test]
+fn a_parquet_header_of_lists_is_an_error() {
+    let folder = Folder::with(&[]);
+    let mut footer = vec![0x19; 3_000_000];
+    footer.extend(u32::try_from(footer.len()).unwrap().to_le_bytes());
+    let path = folder.write("x.parquet", &[b"PAR1", &footer[..], b"PAR1"].concat());
+    fails(&path, 0, &["a list of lists, which it cannot have"], "");
+}
+
+/// What a card says in numbers has no end of its own.
+#[test]
+fn options_of_a_card_beyond_the_file() {
+    let texts = |file: &str, line: &str, content: &[u8]| {
+        let folder = Folder::with(&[]);
+        let card = format!("---\nconfigs:\n- config_name: default\n  data_files: {file}\n  {line}\n---\n");
+        folder.write("README.md", card.as_bytes());
+        folder.write(file, content);
+        Dataset::open(&folder.path(""), &DatasetOptions::default())
+            .and_then(|dataset| dataset.documents().collect::<Result<Vec<_>, _>>())
+            .map_err(|error| error.to_string())
+    };
+    let csv = b"text\na\nb\n";
+    for line in ["skiprows: 18446744073709551615", "header: 18446744073709551615"] {
+        let _ = texts("docs.csv", line, csv).map(|texts| assert!(texts.is_empty(), "{texts:?}"));
+    }
+    assert_eq!(texts("docs.csv", "skiprows: 1", b"x\ntext\na\n").unwrap(), ["a"]);
+    let error = texts("docs.csv", "skiprows: 2", b"x\ny\ntext\na\nb,c,d\n\"e").unwrap_err();
+    assert!(error.contains("line 5: expected 1 fields"), "{error}");
+    // The last line may have no end: none is added.
+    assert_eq!(texts("docs.txt", "keep_linebreaks: true", b"a\r\nb\nc").unwrap(), ["a\n", "b\n", "c"]);
+    let error = texts("docs.csv", "sep: \",\"", &[b"text\n", &b",".repeat(2_000_000)[..], b"\n"].concat());
+    assert!(error.unwrap_err().contains("expected at most 1048576 columns"));
+}
+
 /// Damage at every byte of a file gives texts or an error, and never the end of the program.
 #[test]
 fn damaged_columns_are_errors() {
     let folder = Folder::with(&[]);
-    let parquet = std::fs::read(fixture("broken/too_many_values.parquet")).unwrap();
-    let arrow = std::fs::read(fixture("odd/arrow_file/docs.arrow")).unwrap();
-    for (name, bytes) in [("x.parquet", parquet), ("x.arrow", arrow)] {
+    for (name, file) in [
+        ("x.parquet", "parquet_none/docs.parquet"),
+        ("x.parquet", "parquet_dictionary/docs.parquet"),
+        ("x.parquet", "parquet_nulls/docs.parquet"),
+        ("x.arrow", "odd/arrow_file/docs.arrow"),
+    ] {
+        let bytes = std::fs::read(fixture(file)).unwrap();
+        let (mut read, mut refused) = (0, 0);
         for at in 0..bytes.len() {
             for value in [0x7f, bytes[at] ^ 0x10] {
                 let mut damaged = bytes.clone();
                 damaged[at] = value;
                 let path = folder.write(name, &damaged);
-                if let Ok(dataset) = Dataset::open(&path, &DatasetOptions::default()) {
-                    let _ = dataset.documents().count();
-                }
+                let texts = Dataset::open(&path, &DatasetOptions::default())
+                    .and_then(|dataset| dataset.documents().collect::<Result<Vec<_>, _>>());
+                *if texts.is_ok() { &mut read } else { &mut refused } += 1;
             }
         }
+        assert!(read > 0 && refused > 0, "{file}: {read} read, {refused} refused");
     }
 }

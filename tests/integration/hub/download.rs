@@ -275,7 +275,7 @@ fn a_connection_that_says_nothing_is_given_up() {
     assert_eq!(ranges(&hub), ["", "", "bytes=1000-", "bytes=2000-"]);
 }
 
-/// Cancels what has come so far that it waits, and gives how long it took to come back.
+/// Cancels the work once it is waiting, and gives how long it took to come back.
 fn cancelled(waits: impl Fn() -> bool, work: impl FnOnce(&Progress) -> Result<(), Error> + Send) -> Duration {
     let progress = Progress::default();
     std::thread::scope(|scope| {
@@ -299,7 +299,7 @@ fn a_wait_can_be_cancelled() {
     let repo = open(&settings).unwrap();
     let long = Duration::from_secs(60);
     let soon = Duration::from_secs(20);
-    // The hub has got so many requests.
+    // The hub has received that many requests.
     let hub = &hub;
     let asked = |pattern: &'static str, n: usize| move || hub.count(pattern) >= n;
     let get = |progress: &Progress| repo.file("model.safetensors", progress).map(|_| ());

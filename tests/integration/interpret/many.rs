@@ -200,7 +200,7 @@ fn finished_trees_are_kept_beside_what_was_left() {
     assert_eq!(features(&run.path()), [2, 4, 5]);
 }
 
-/// A model or an SAE is the same if its numbers are, whatever it is called.
+/// An SAE is the same if its numbers are, whatever it is called.
 #[test]
 fn trees_of_other_weights_are_no_part_of_a_run() {
     let run = Run::new();
@@ -244,6 +244,24 @@ fn trees_of_other_weights_are_no_part_of_a_run() {
     let summary = grow("demo", &SaeOptions::default()).unwrap();
     assert_eq!((summary.trees, summary.kept), (0, 2));
     refused(grow("demo", &SaeOptions { fold_decoder_norm: Some(true), ..Default::default() }));
+    // Under another name it is the same.
+    let renamed = run.folder.path().join("renamed");
+    std::fs::rename(&folder, &renamed).unwrap();
+    let sae = Sae::load(&renamed.to_string_lossy(), None, &SaeOptions::default()).unwrap();
+    let summary = definition_trees(&run.model, &sae, &[0, 1], &options, &Progress::default()).unwrap();
+    assert_eq!((summary.trees, summary.kept), (0, 2));
+    std::fs::rename(&renamed, &folder).unwrap();
+    // A finished file whose last line has no end, beside what a run that began anew has left.
+    let second = text.find('\n').unwrap() + 1;
+    for left in [None, Some(&text[..second]), Some(&text[second..])] {
+        std::fs::write(&options.output_path, text.trim_end()).unwrap();
+        left.map(|left| std::fs::write(format!("{}.partial", options.output_path), left).unwrap());
+        assert_eq!(grow("demo", &SaeOptions::default()).unwrap().kept, 2);
+        let mut kept = features(Path::new(&options.output_path));
+        kept.sort();
+        assert_eq!(kept, [0, 1]);
+    }
+    std::fs::write(&options.output_path, &text).unwrap();
     // A file that does not say.
     let silent: Vec<String> = trees(Path::new(&options.output_path))
         .into_iter()
