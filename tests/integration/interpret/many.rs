@@ -255,7 +255,9 @@ fn trees_of_other_weights_are_no_part_of_a_run() {
     let second = text.find('\n').unwrap() + 1;
     for left in [None, Some(&text[..second]), Some(&text[second..])] {
         std::fs::write(&options.output_path, text.trim_end()).unwrap();
-        left.map(|left| std::fs::write(format!("{}.partial", options.output_path), left).unwrap());
+        if let Some(left) = left {
+            std::fs::write(format!("{}.partial", options.output_path), left).unwrap();
+        }
         assert_eq!(grow("demo", &SaeOptions::default()).unwrap().kept, 2);
         let mut kept = features(Path::new(&options.output_path));
         kept.sort();
