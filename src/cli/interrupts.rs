@@ -79,8 +79,8 @@ impl Interrupts {
     }
 }
 
-/// Calls `handler` for each signal that ends a program. What whoever started the program has it ignore, as nohup does with
-/// SIGHUP, stays ignored. The one exception is SIGINT: a shell without job control has all programs in the background ignore
+/// Calls `handler` for each signal that ends a program. A signal that the parent process set to be ignored, as nohup does
+/// with SIGHUP, stays ignored. The one exception is SIGINT: a shell without job control has all programs in the background ignore
 /// it, and whoever sends it to one of them does so on purpose.
 ///
 /// A file that may not grow further (SIGXFSZ) is a write that fails.

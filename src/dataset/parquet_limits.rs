@@ -1,6 +1,5 @@
-//! What a Parquet file says that it holds, checked against the bytes that it has before the `parquet` crate, which takes
-//! memory for what it is told, gets to see it: sizes of lists and pages in Thrift's compact protocol, numbers of values in
-//! dictionaries, and lengths in delta encodings.
+//! Checks the sizes that a Parquet file claims against the bytes that it has, before the `parquet` crate allocates for them:
+//! lists and pages in Thrift's compact protocol, values in dictionaries, and lengths in delta encodings.
 
 use bytes::Bytes;
 use parquet::basic::Encoding;
@@ -22,7 +21,7 @@ const LONGEST_FOOTER: u64 = 128 << 20;
 /// The most groups of columns: each may lie in the one before.
 const MOST_GROUPS: usize = 1000;
 
-/// How deep structures may lie in each other in a header.
+/// How deeply structures may be nested in a header.
 const DEEPEST: usize = 32;
 
 fn wrong(what: impl Into<String>) -> ParquetError {
@@ -102,8 +101,8 @@ impl<R: Read> Walk<R> {
                 return Ok(());
             }
             field = match step {
-                0 => i16::try_from(self.zigzag()?).map_err(|_| wrong("a field number that is none"))?,
-                step => field.checked_add(step).ok_or_else(|| wrong("a field number that is none"))?,
+                0 => i16::try_from(self.zigzag()?).map_err(|_| wrong("an invalid field number"))?,
+                step => field.checked_add(step).ok_or_else(|| wrong("an invalid field number"))?,
             };
             path.push(field);
             self.value(kind, false, path, look)?;

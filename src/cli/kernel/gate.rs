@@ -25,7 +25,7 @@ const IS_LONG: u8 = 2;
 const FOLDER: &str = "saescope-";
 const LOCK: &str = "lock";
 
-/// Where a kernel listens, and where the sockets behind that are.
+/// Where a kernel listens, and the inner sockets that it forwards to.
 pub(super) struct Gate {
     doors: Vec<(Door, PathBuf)>,
     /// What the sockets are to be bound to.
@@ -46,7 +46,7 @@ impl Gate {
     /// Listens at the ports of a connection, or at its sockets in the file system.
     ///
     /// # Errors
-    /// A port or a socket that something else listens at; no folder for the sockets behind it.
+    /// A port or a socket that something else listens at; no folder for the inner sockets.
     pub(super) async fn open(connection: &ConnectionInfo) -> Result<Gate> {
         remove_orphans(&std::env::temp_dir());
         let (folder, lock) = own_folder()?;
