@@ -133,6 +133,6 @@ pub use sae::{
 };
 pub use script::{
     Completeness, Completion, CompletionKind, Completions, Help, HelpEntry, HelpText, Host, Inspection,
-    Piece, PieceKind, Session, Variable,
+    Piece, PieceKind, Session, Unfinished, Variable,
 };
 pub use tensors::{load_npy, load_safetensors, save_npy, save_safetensors};
