@@ -75,7 +75,7 @@ impl PartialFile {
     pub fn open(path: &Path, resume: bool) -> Result<Self> {
         let path = &target(path)?;
         check_output(path)?;
-        let partial = partial_path(path)?;
+        let partial = with_partial(path);
         check_output(&partial)?;
         let open = || OpenOptions::new().read(true).append(true).create(true).open(&partial);
         let file = open().map_err(Error::file("create", &partial))?;
@@ -149,30 +149,24 @@ impl PartialFile {
 /// # Errors
 /// A link to itself.
 pub fn partial_path(path: &Path) -> Result<PathBuf> {
-    let mut name = target(path)?.into_os_string();
-    name.push(".partial");
-    Ok(PathBuf::from(name))
+    target(path).map(|path| with_partial(&path))
 }
 
-/// The file that a path leads to, past links; it need not be there.
+fn with_partial(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
+/// The file that a path leads to, past links; it need not be there. The system refuses links that lead in a circle.
 fn target(path: &Path) -> Result<PathBuf> {
-    /// As many as Linux follows.
-    const MOST_LINKS: usize = 40;
-    let mut at = path.to_owned();
-    for _ in 0..MOST_LINKS {
-        match at.canonicalize() {
-            Ok(target) => return Ok(target),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::file("create", path)(error)),
-        }
-        match at.read_link() {
-            Ok(link) => at = at.parent().unwrap_or(Path::new("")).join(link),
-            Err(_) => return Ok(at),
-        }
+    match path.canonicalize() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => match path.read_link() {
+            Ok(link) => target(&path.parent().unwrap_or(Path::new("")).join(link)),
+            Err(_) => Ok(path.to_owned()),
+        },
+        there => there.map_err(Error::file("create", path)),
     }
-    let error =
-        Error::invalid(format!("the output `{}`", path.display()), "a file", "a link that leads nowhere");
-    Err(error)
 }
 
 /// Whether a file has nothing in it but what another, if it is there, begins with.
@@ -251,7 +245,7 @@ pub fn check_output(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks that outputs take the place of none of the files that a run reads.
+/// Checks that no output would overwrite a file that the run reads.
 ///
 /// # Errors
 /// An output that is one of them, under whatever name.

@@ -38,6 +38,7 @@ pub struct Checkpoint {
     sources: Vec<Source>,
     tensors: BTreeMap<String, Entry>,
     values: Values,
+    sha256: Lazy<String>,
 }
 
 /// Where one tensor's numbers are.
@@ -139,7 +140,12 @@ impl Checkpoint {
     }
 
     fn empty() -> Self {
-        Checkpoint { sources: Vec::new(), tensors: BTreeMap::new(), values: Values::new() }
+        Checkpoint {
+            sources: Vec::new(),
+            tensors: BTreeMap::new(),
+            values: Values::new(),
+            sha256: Lazy::default(),
+        }
     }
 
     fn add(&mut self, source: Source) -> Result<()> {
@@ -196,11 +202,15 @@ impl Checkpoint {
         self.sources.iter().map(|source| source.path.as_path())
     }
 
-    /// A hash of all that is in the files, in hexadecimal: the SHA-256 of the hashes of their 64 MiB parts.
+    /// A hash of all that is in the files, in hexadecimal: the SHA-256 of the hashes of their 64 MiB parts. Computed once.
     ///
     /// # Errors
     /// A file that cannot be read; [`Error::Interrupted`].
-    pub fn sha256(&self, progress: &Progress) -> Result<String> {
+    pub fn sha256(&self, progress: &Progress) -> Result<&str> {
+        self.sha256.get(|| self.hash(progress)).map(String::as_str)
+    }
+
+    fn hash(&self, progress: &Progress) -> Result<String> {
         const PART: u64 = 64 << 20;
         let parts = self.sources.iter().flat_map(|source| {
             let starts = (0..source.size.div_ceil(PART)).map(|i| i * PART);

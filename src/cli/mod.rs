@@ -150,7 +150,7 @@ fn session(progress: &Progress) -> (Session, Output) {
 }
 
 /// Checks before the work that an output can be written, and that it overwrites no input.
-fn check_output(output: Option<&Path>, model: &Model, sae: &Sae) -> Result<()> {
+fn check_destination(output: Option<&Path>, model: &Model, sae: &Sae) -> Result<()> {
     let Some(output) = output else { return Ok(()) };
     files::check_apart(&[output.to_owned()], model.files().chain(sae.files()))?;
     files::WholeFile::create(output).map(drop)

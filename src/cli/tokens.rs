@@ -2,7 +2,7 @@
 
 use super::source::SourceArguments;
 use super::vector::{VectorArguments, word};
-use super::{check_output, shown};
+use super::{check_destination, shown};
 use crate::error::Result;
 use crate::interpret::{TokenFilter, TokenListOptions, TokenMethod, TokenOrder, feature_vector, token_list};
 use crate::progress::Progress;
@@ -51,7 +51,7 @@ impl TokensArguments {
     pub(super) fn run(self, progress: &Progress) -> Result<String> {
         let TokensArguments { source, feature, vector, list, output } = self;
         let (model, sae) = source.load(progress)?;
-        check_output(output.as_deref(), &model, &sae)?;
+        check_destination(output.as_deref(), &model, &sae)?;
         let vector = feature_vector(&model, &sae, feature, &vector.into())?;
         shown(&token_list(&model, &vector, &list.into())?, output.as_deref())
     }

@@ -2,7 +2,7 @@
 
 use super::source::SourceArguments;
 use super::vector::{VectorArguments, word};
-use super::{check_output, shown};
+use super::{check_destination, shown};
 use crate::error::{Error, Result};
 use crate::interpret::{
     Injection, Scales, Steer, TreeOptions, TreesOptions, VectorOptions, definition_tree, definition_trees,
@@ -137,7 +137,7 @@ impl TreeArguments {
             let options = TreesOptions { output_path, batch_size, resume, scales, vector, tree };
             return Ok(definition_trees(&model, &sae, &features, &options, progress)?.to_string());
         }
-        check_output(output.as_deref(), &model, &sae)?;
+        check_destination(output.as_deref(), &model, &sae)?;
         let [feature] = features[..] else {
             let got = format!("{} features", features.len());
             let error = Error::invalid("the output", "a file that ends in .jsonl, for several features", got);

@@ -260,7 +260,7 @@ fn matching(repo: &Repo, names: &[String], folder: &str, patterns: &[String]) ->
         let before = found.len();
         found.extend(names.iter().filter(fits).cloned());
         if found.len() == before && !pattern.contains(['*', '?', '[']) {
-            let message = format!("dataset `{}` has no file `{pattern}`, that its card lists", repo.name());
+            let message = format!("dataset `{}` has no file `{pattern}`, which its card lists", repo.name());
             return Err(Error::mismatch(message, "the repository is broken, or was copied in part"));
         }
     }
@@ -420,8 +420,8 @@ fn split_of(
     Ok(Found { names, config: config.map(str::to_owned), split, told: Map::new() })
 }
 
-/// Checks that numbered files (`train-00000-of-00004.parquet`) are all there. The cache may have those alone that were read
-/// before, and a folder those that were copied.
+/// Checks that numbered files (`train-00000-of-00004.parquet`) are all there. The cache may hold only the files that were read
+/// before, and a folder only those that were copied.
 fn check_shards(repo: &Repo, dataset: &str, names: &[String], progress: &Progress) -> Result<()> {
     let mut sets = BTreeMap::<_, BTreeSet<u32>>::new();
     for (stem, number, total) in names.iter().filter_map(|name| numbered(name)) {

@@ -76,12 +76,7 @@ impl Json {
         match row::read(&mut serde_json::Deserializer::from_reader(json), &self.column) {
             // The element was read to its end, so the next one can be.
             Ok(row) => row.into_cell(self.text.path(), &at, &self.column).map_err(Fault::Row),
-            Err(error) if error.is_io() => Err(Fault::File(self.text.failed(at, error.into()))),
-            Err(error) => {
-                let (reason, hint) = row::reason(&error, SHAPE);
-                let message = format!("{reason} at {}", self.text.spot());
-                Err(Fault::File(self.text.malformed(&at, message).with_hint(hint)))
-            }
+            Err(error) => Err(Fault::File(self.not_json(at, error))),
         }
     }
 
@@ -139,14 +134,18 @@ impl Json {
     /// A string, an array or an object, read to its end and no further.
     fn value<T: DeserializeOwned>(&mut self) -> Result<T> {
         let json = PythonJson::new(&mut self.text);
-        T::deserialize(&mut serde_json::Deserializer::from_reader(json)).map_err(|error| {
-            if error.is_io() {
-                return self.text.failed(self.text.at(), error.into());
-            }
-            let (reason, hint) = row::reason(&error, SHAPE);
-            let message = format!("{reason} at {}", self.text.spot());
-            self.text.malformed(&self.text.at(), message).with_hint(hint)
-        })
+        T::deserialize(&mut serde_json::Deserializer::from_reader(json))
+            .map_err(|error| self.not_json(self.text.at(), error))
+    }
+
+    /// What went wrong with a value that began `at` a place.
+    fn not_json(&self, at: String, error: serde_json::Error) -> Error {
+        if error.is_io() {
+            return self.text.failed(at, error.into());
+        }
+        let (reason, hint) = row::reason(&error, SHAPE);
+        let message = format!("{reason} at {}", self.text.spot());
+        self.text.malformed(&at, message).with_hint(hint)
     }
 
     fn skip_word(&mut self) -> Result<()> {

@@ -141,18 +141,16 @@ impl Dataset {
     /// The files in the order in which they are read; of a repository on the hub their names in it, and none for the
     /// embedded documents.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files
-            .sources
-            .iter()
-            .filter(|source| source.embedded.is_none())
-            .map(|source| source.path.as_path())
+        self.in_files().map(|source| source.path.as_path())
     }
 
     /// Those of the files that lie on this machine, by their paths.
     pub(crate) fn files_here(&self) -> impl Iterator<Item = &Path> {
-        let here =
-            self.files.sources.iter().filter(|source| source.embedded.is_none() && source.repo.is_none());
-        here.map(|source| source.path.as_path())
+        self.in_files().filter(|source| source.repo.is_none()).map(|source| source.path.as_path())
+    }
+
+    fn in_files(&self) -> impl Iterator<Item = &Source> {
+        self.files.sources.iter().filter(|source| source.embedded.is_none())
     }
 
     /// A reader of all documents from the first, file after file.

@@ -9,8 +9,7 @@ use super::source::Source;
 use super::text::Compression;
 use crate::error::{Error, Result};
 use crate::files;
-use parquet::basic::Encoding;
-use parquet::basic::{ConvertedType, LogicalType, Repetition};
+use parquet::basic::{ConvertedType, Encoding, LogicalType, Repetition};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
@@ -22,8 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// How many rows are taken out of a page at once. Where texts are written as what they do not share with the one before, each
-/// can be far longer than what stands for it in the file: one at a time.
+/// How many rows are usually taken out of a page at once.
 const BATCH: usize = 256;
 
 /// The texts of a Parquet file.
@@ -125,6 +123,7 @@ impl Parquet {
             let shares_prefixes = column.encodings().any(|encoding| encoding == Encoding::DELTA_BYTE_ARRAY);
             let pages = SerializedPageReader::new(pages, column, rows, None)?;
             let checked = Checked { pages, is_optional, shares_prefixes };
+            // Each text can then be far longer than what stands for it in the file: one is taken at a time.
             let batch = if shares_prefixes { 1 } else { BATCH };
             Ok((get_column_reader(group.schema_descr().column(leaf), Box::new(checked)), batch))
         })?;

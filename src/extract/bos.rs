@@ -108,7 +108,7 @@ fn bos_of(model_name: &str) -> Option<u32> {
     let id = resolve_model(model_name).unwrap_or(model_name).to_lowercase();
     let id = id.strip_prefix("openai-community/").unwrap_or(&id);
     if id.starts_with("qwen/qwen") {
-        // They have no BOS; the end of a text is in chat models, the end of a message.
+        // They have no BOS and use the end of a text instead; chat models use the end of a message.
         let is_base = id.contains("-base") || !(id.contains("-instruct") || id.starts_with("qwen/qwen3"));
         return Some(if is_base { 151_643 } else { 151_645 });
     }

@@ -142,12 +142,12 @@ fn with_variables(text: &str, variable: impl Fn(&str) -> Option<OsString>) -> St
                 (name, name.len() + 1)
             }
         };
-        let (whole, behind) = from.split_at(length);
+        let (whole, after) = from.split_at(length);
         match variable(name).filter(|_| !name.is_empty()) {
             Some(value) => expanded += &value.to_string_lossy(),
             None => expanded += whole,
         }
-        rest = behind;
+        rest = after;
     }
     expanded + rest
 }

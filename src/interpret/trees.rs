@@ -168,8 +168,8 @@ fn grow_batch(
     Ok(trees)
 }
 
-/// The features whose trees are there. A last line that was cut off is taken away. If an
-/// earlier run started over, its partial file may lack trees of the finished file: these are added to it.
+/// The features whose trees are there. A last line that was cut off is taken away. If an earlier run started over, its partial
+/// file may lack trees of the finished file: these are added to it.
 fn done_before(
     file: &mut PartialFile,
     output: &Path,

@@ -1,13 +1,13 @@
 //! The kernel: what goes over its sockets, when cells fail, are interrupted, or somebody sends what he should not.
 
 mod frontend;
+mod transports;
 
 use frontend::{Frontend, connection, connection_file};
 use jupyter_protocol::{
     CommInfoRequest, CommOpen, CompleteRequest, ConnectionInfo, ExecuteRequest, HistoryRequest, InputReply,
     InspectRequest, InterruptRequest, IsCompleteReplyStatus, IsCompleteRequest, JupyterMessage,
-    JupyterMessageContent, KernelInfoRequest, Media, ReplyStatus, ShutdownRequest, Stdio, Transport,
-    UnknownMessage,
+    JupyterMessageContent, KernelInfoRequest, Media, ReplyStatus, ShutdownRequest, Stdio, UnknownMessage,
 };
 use saescope::Progress;
 use serde_json::json;
@@ -417,125 +417,6 @@ fn a_shutdown_ends_the_kernel_even_while_it_works() {
         assert!(reply.restart && reply.status == ReplyStatus::Ok);
         frontend.ended(Duration::from_secs(30));
     }
-}
-
-#[test]
-fn localhost_is_an_address_of_this_machine() {
-    for ip in ["localhost", "LOCALHOST.", "kernel.localhost"] {
-        let info = ConnectionInfo { ip: ip.to_owned(), ..connection() };
-        let path = tempfile::tempdir().unwrap();
-        let path = connection_file(path.path(), &info);
-        // Clients differ in what they take the name for: they are told an address.
-        let mut frontend = Frontend::start_by(&path, ConnectionInfo { ip: "127.0.0.1".to_owned(), ..info });
-        frontend.run("1 + 1");
-        frontend.beats();
-    }
-    let mut frontend = Frontend::start_at(ConnectionInfo { ip: "localhost".to_owned(), ..connection() });
-    frontend.run("1 + 1");
-}
-
-/// Sockets in the file system: names that begin with the `ip`.
-#[cfg(unix)]
-#[test]
-fn kernels_listen_at_sockets_in_the_file_system_too() {
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-    let folder = tempfile::tempdir().unwrap();
-    let prefix = folder.path().join("kernel-ipc");
-    let info = ConnectionInfo {
-        transport: Transport::IPC,
-        ip: prefix.to_string_lossy().into_owned(),
-        shell_port: 1,
-        iopub_port: 2,
-        stdin_port: 3,
-        control_port: 4,
-        hb_port: 5,
-        ..connection()
-    };
-    let name = |port: u16| folder.path().join(format!("kernel-ipc-{port}"));
-    // A killed kernel has left a name: nobody listens there.
-    drop(std::os::unix::net::UnixListener::bind(name(1)).unwrap());
-    assert!(name(1).exists());
-    let mut frontend = Frontend::start_at(info.clone());
-    frontend.run("let n = 1;");
-    frontend.beats();
-    for port in 1..=5 {
-        let there = std::fs::metadata(name(port)).unwrap();
-        assert!(there.file_type().is_socket() && there.permissions().mode() & 0o777 == 0o600, "{port}");
-    }
-    // A second kernel does not take them away, and leaves nothing of its own.
-    let refused = |info: &ConnectionInfo| {
-        let other = tempfile::tempdir().unwrap();
-        let path = connection_file(other.path(), info);
-        saescope::cli::serve_kernel(&path, &Progress::default()).unwrap_err().to_string()
-    };
-    let error = refused(&info);
-    assert!(
-        error.contains("the heartbeat socket at port 5") && error.contains("somebody who listens"),
-        "{error}"
-    );
-    frontend.run("n + 1");
-    frontend.send_control(ShutdownRequest { restart: false });
-    frontend.control_reply();
-    frontend.ended(Duration::from_secs(30));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "names are left");
-
-    std::fs::write(name(3), "a file").unwrap();
-    let error = refused(&info);
-    assert!(error.contains("the stdin socket at port 3") && error.contains("no socket"), "{error}");
-    assert_eq!(std::fs::read_to_string(name(3)).unwrap(), "a file");
-    let long =
-        ConnectionInfo { ip: format!("{}/{}", folder.path().display(), "x".repeat(120)), ..info.clone() };
-    assert!(refused(&long).contains("the heartbeat socket at port 5"), "{}", refused(&long));
-    let nowhere = ConnectionInfo { ip: "/no/such/folder/kernel".to_owned(), ..info };
-    assert!(refused(&nowhere).contains("/no/such/folder/kernel-5"), "{}", refused(&nowhere));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "names are left");
-}
-
-/// What kernels that were killed have left is removed by the next one; what living ones have is not.
-#[cfg(unix)]
-#[test]
-fn the_folder_of_a_killed_kernel_is_removed_by_the_next() {
-    let place = tempfile::tempdir().unwrap();
-    let connections = tempfile::tempdir().unwrap();
-    let folders = || {
-        let names = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
-        names.collect::<std::collections::BTreeSet<_>>()
-    };
-    let new_since = |before: &std::collections::BTreeSet<_>| {
-        let start = Instant::now();
-        loop {
-            let new = folders().difference(before).next().cloned();
-            if let Some(folder) =
-                new.filter(|new| new.join("lock").exists() && new.read_dir().unwrap().count() == 6)
-            {
-                return folder;
-            }
-            assert!(start.elapsed() < Duration::from_secs(30), "no kernel");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    };
-    let start = |n: usize| {
-        let file = connections.path().join(n.to_string());
-        std::fs::create_dir(&file).unwrap();
-        let file = connection_file(&file, &connection());
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_saescope"));
-        let command = command.args(["kernel", "start", "-f"]).arg(file).env("TMPDIR", place.path());
-        let before = folders();
-        (command.spawn().unwrap(), new_since(&before))
-    };
-    let kill = |mut kernel: std::process::Child| {
-        kernel.kill().unwrap();
-        kernel.wait().unwrap();
-    };
-    let ((first, killed), (second, living)) = (start(0), start(1));
-    std::fs::create_dir(place.path().join("saescope-of-somebody")).unwrap();
-    kill(first);
-    assert!(killed.exists());
-    let (third, last) = start(2);
-    assert!(!killed.exists() && living.exists() && last.exists());
-    assert!(place.path().join("saescope-of-somebody").exists());
-    kill(second);
-    kill(third);
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn modules_that_import_themselves_are_errors() {
         assert!(stderr.contains("expected a module that does not import itself"), "{name}: {stderr}");
         assert!(stderr.contains("put what both need into a third module"), "{name}: {stderr}");
     }
-    // One module by two ways is none that imports itself.
+    // Two modules may import the same third one.
     write("one.rhai", "fn f() { 20 }");
     write("two.rhai", "import \"one\" as one; fn g() { import \"one\" as o; o::f() + 1 }");
     write("main.rhai", "import \"one\" as one; import \"two\" as two; print(one::f() + two::g());");

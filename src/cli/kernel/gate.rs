@@ -61,11 +61,11 @@ impl Gate {
         ];
         let (mut doors, mut names) = (Vec::new(), Vec::new());
         for (socket, port) in ports {
-            let behind = PathBuf::from(format!("{prefix}-{port}"));
+            let inner = PathBuf::from(format!("{prefix}-{port}"));
             if connection.transport == Transport::IPC {
                 let (listener, name) =
                     bind_ipc(&connection.ip, port).map_err(|e| not_bound(socket, port, e))?;
-                doors.push((Door::Ipc(listener), behind));
+                doors.push((Door::Ipc(listener), inner));
                 names.push(name);
                 continue;
             }
@@ -75,7 +75,7 @@ impl Gate {
                 let listener = TcpListener::bind((ip, port)).await;
                 match (listener, &bound) {
                     (Ok(listener), _) => {
-                        doors.push((Door::Tcp(listener), behind.clone()));
+                        doors.push((Door::Tcp(listener), inner.clone()));
                         bound = Ok(());
                     }
                     (Err(error), Err(_)) => bound = Err(error),
