@@ -22,8 +22,8 @@ impl WholeFile {
     /// # Errors
     /// A folder that does not exist or may not be written; a name that something other than a file has; a link to itself.
     pub fn create(path: &Path) -> Result<Self> {
+        check_output(path)?;
         let path = target(path)?;
-        check_output(&path)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".saescope-");
         #[cfg(unix)]
@@ -32,7 +32,7 @@ impl WholeFile {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(&path);
         // The error names the temporary file; what the user asked for is the other one.
         let temporary =
             builder.tempfile_in(folder).map_err(|e| Error::file("create", &path)(e.kind().into()))?;
@@ -71,12 +71,20 @@ impl PartialFile {
     /// where there is neither, nothing. One run has it at a time. A link is followed.
     ///
     /// # Errors
-    /// A folder that does not exist or may not be written; a file that another run is writing; a link to itself.
+    /// A folder that does not exist or may not be written; a file that another run is writing; a link to itself; a partial
+    /// file that is a link.
     pub fn open(path: &Path, resume: bool) -> Result<Self> {
-        let path = &target(path)?;
         check_output(path)?;
+        let path = &target(path)?;
         let partial = with_partial(path);
         check_output(&partial)?;
+        if partial.is_symlink() {
+            // Renamed, it would make of the output a link.
+            let what = format!("`{}`", partial.display());
+            return Err(
+                Error::invalid(what, "a file", "a link").with_hint("remove it, or choose another output")
+            );
+        }
         let open = || OpenOptions::new().read(true).append(true).create(true).open(&partial);
         let file = open().map_err(Error::file("create", &partial))?;
         match file.try_lock() {
@@ -245,24 +253,59 @@ pub fn check_output(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks that no output would overwrite a file that the run reads.
+/// Checks that no output would overwrite a file that the run reads, or another output.
 ///
 /// # Errors
-/// An output that is one of them, under whatever name.
-pub fn check_apart<'a>(outputs: &[PathBuf], read: impl Iterator<Item = &'a Path>) -> Result<()> {
-    let outputs: Vec<_> =
-        outputs.iter().filter_map(|output| Some((output, output.canonicalize().ok()?))).collect();
-    if outputs.is_empty() {
-        return Ok(());
+/// Two of them that are one file, under whatever names.
+pub fn check_apart(outputs: &[PathBuf], read: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
+    let identities = outputs.iter().map(|output| identity(output)).collect::<Result<Vec<_>>>()?;
+    let same = |output: &Path, expected: &str, got: String| {
+        let what = format!("the output `{}`", output.display());
+        Error::invalid(what, expected, got).with_hint("choose another name for the output")
+    };
+    for (i, one) in identities.iter().enumerate() {
+        if let Some(j) = identities[..i].iter().position(|other| other == one) {
+            let got = format!("the same file as `{}`", outputs[i].display());
+            return Err(same(&outputs[j], "a file of its own", got));
+        }
     }
-    for file in read.filter_map(|file| file.canonicalize().ok()) {
-        if let Some((output, _)) = outputs.iter().find(|(_, there)| *there == file) {
-            let what = format!("the output `{}`", output.display());
-            let error = Error::invalid(what, "a file that is not read", "one that the run reads");
-            return Err(error.with_hint("choose another name for the output"));
+    for file in read {
+        // What cannot be looked at is said when it is read.
+        let Ok(file) = identity(file.as_ref()) else { continue };
+        if let Some(i) = identities.iter().position(|output| *output == file) {
+            return Err(same(&outputs[i], "a file that is not read", "one that the run reads".to_owned()));
         }
     }
     Ok(())
+}
+
+/// What tells a file from every other, whatever path leads to it.
+#[derive(PartialEq)]
+enum Identity {
+    /// Its device and number: hard links to it have the same.
+    #[cfg(unix)]
+    There(u64, u64),
+    /// Where it is, or will be.
+    At(PathBuf),
+}
+
+fn identity(path: &Path) -> Result<Identity> {
+    #[cfg(unix)]
+    if let Ok(found) = std::fs::metadata(path) {
+        use std::os::unix::fs::MetadataExt;
+        return Ok(Identity::There(found.dev(), found.ino()));
+    }
+    let path = target(path)?;
+    let there = folder_of(&path).canonicalize();
+    Ok(Identity::At(match (there, path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path,
+    }))
+}
+
+/// The folder that a path is in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The lines of a file, with a limit on the length of a line.
@@ -314,8 +357,8 @@ impl Lines {
             if line.len() as u64 > most {
                 return Err(malformed(format!("expected a line of at most {most} bytes, got a longer one")));
             }
-            // The line grows to twice its size, and what is in it takes as much again.
-            memory::check("the line with what is in it", 3 * line.len() as u64)
+            // The line grows to twice its size; an empty list is three bytes of it, and 48 where lists grow to twice their size.
+            memory::check("the line with what is in it", 18 * line.len() as u64)
                 .map_err(|error| malformed(error.to_string()))?;
         }
     }

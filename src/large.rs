@@ -15,6 +15,9 @@ const PART_OF_PRODUCT: usize = if cfg!(test) { 1 << 20 } else { 1 << 33 };
 /// The most numbers of a tensor: 4 GiB of them.
 const MOST: usize = 1 << 30;
 
+/// What the operation on a part takes beside its result: copies of what it reads, and what it gives.
+const BESIDE: usize = 4;
+
 /// Checks that a tensor of a shape is not too large, and that there is memory for it.
 ///
 /// # Errors
@@ -25,6 +28,14 @@ pub fn check(what: &str, shape: &[usize]) -> Result<()> {
         Some(n) => memory::check(what, (n * size_of::<f32>()) as u64),
         None => Err(Error::invalid(what, format!("at most {MOST} numbers"), format!("{shape:?}"))),
     }
+}
+
+/// The same for a tensor that is computed part by part.
+fn check_in_parts(shape: &[usize]) -> Result<()> {
+    const WHAT: &str = "the result";
+    check(WHAT, shape)?;
+    let n: usize = shape.iter().product();
+    memory::check(WHAT, ((n + BESIDE * n.min(PART)) * size_of::<f32>()) as u64)
 }
 
 /// A tensor of numbers that `fill` gives: it gets the index of the first number, and the slice to fill.
@@ -56,16 +67,19 @@ pub fn each(
     progress: &Progress,
     f: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<Tensor> {
-    check("the result", x.dims())?;
+    check_in_parts(x.dims())?;
     if x.elem_count() <= PART {
         return Ok(f(x)?);
     }
     let mut numbers = Vec::with_capacity(x.elem_count());
-    add(x, progress, &f, &mut numbers)?;
+    visit(x, &mut |part| {
+        progress.check()?;
+        with_floats(&f(part)?.to_dtype(DType::F32)?, |part| numbers.extend_from_slice(part))
+    })?;
     Ok(Tensor::from_vec(numbers, x.shape(), &Device::Cpu)?)
 }
 
-/// `f` of two tensors of f32 number by number. With numpy's broadcasting, it is one part.
+/// `f` of two tensors of f32 number by number, with numpy's broadcasting.
 ///
 /// # Errors
 /// As [`each`]; shapes that do not fit.
@@ -81,13 +95,15 @@ pub fn each_of_two(
     if x.elem_count() == 1 && x.rank() <= y.rank() {
         return each(y, progress, |y| f(x, y));
     }
-    check("the result", x.shape().broadcast_shape_binary_op(y.shape(), "arithmetic")?.dims())?;
-    if x.elem_count() <= PART || x.shape() != y.shape() {
+    let shape = x.shape().broadcast_shape_binary_op(y.shape(), "arithmetic")?;
+    check_in_parts(shape.dims())?;
+    if shape.elem_count() <= PART {
         return Ok(f(x, y)?);
     }
-    let mut numbers = Vec::with_capacity(x.elem_count());
-    add_of_two(x, y, progress, &f, &mut numbers)?;
-    Ok(Tensor::from_vec(numbers, x.shape(), &Device::Cpu)?)
+    let (x, y) = (x.broadcast_as(&shape)?, y.broadcast_as(&shape)?);
+    let mut numbers = Vec::with_capacity(shape.elem_count());
+    add_of_two(&x, &y, progress, &f, &mut numbers)?;
+    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
 }
 
 /// `f` along an axis of a tensor of f32, such as a softmax or a sum: parts are of other axes. A vector is one part.
@@ -100,15 +116,25 @@ pub fn along(
     progress: &Progress,
     f: impl Fn(&Tensor, usize) -> candle_core::Result<Tensor>,
 ) -> Result<Tensor> {
-    memory::check("the result", 2 * (x.elem_count() * size_of::<f32>()) as u64)?;
+    const WHAT: &str = "the result";
+    let bytes = |n: usize| (n * size_of::<f32>()) as u64;
     let other = (0..x.rank()).filter(|other| *other != axis).max_by_key(|other| x.dims()[*other]);
-    let Some(other) = other.filter(|_| x.elem_count() > PART) else { return Ok(f(x, axis)?) };
+    let Some(other) = other.filter(|_| is_large(x)) else {
+        memory::check(WHAT, bytes(BESIDE * x.elem_count()))?;
+        return Ok(f(x, axis)?);
+    };
+    memory::check(WHAT, bytes(BESIDE * PART))?;
     let len = x.dims()[other];
     let step = (PART / (x.elem_count() / len)).max(1);
     let mut parts = Vec::new();
     for start in (0..len).step_by(step) {
         progress.check()?;
-        parts.push(f(&x.narrow(other, start, step.min(len - start))?.contiguous()?, axis)?);
+        let part = f(&x.narrow(other, start, step.min(len - start))?.contiguous()?, axis)?;
+        if parts.is_empty() {
+            // All parts, and a copy that joins them.
+            memory::check(WHAT, bytes(2 * part.elem_count() * len.div_ceil(step)))?;
+        }
+        parts.push(part);
     }
     // A reduction takes its axis away.
     let is_same = parts.first().is_some_and(|part| part.rank() == x.rank());
@@ -152,21 +178,18 @@ fn parts(x: &Tensor) -> Result<Vec<Tensor>> {
     (0..rows).step_by(step).map(part).collect()
 }
 
-/// Adds the numbers of `f` of each part, in their order.
-fn add(
-    x: &Tensor,
-    progress: &Progress,
-    f: &impl Fn(&Tensor) -> candle_core::Result<Tensor>,
-    numbers: &mut Vec<f32>,
-) -> Result<()> {
-    if x.elem_count() > PART {
-        return parts(x)?.iter().try_for_each(|part| add(part, progress, f, numbers));
+/// Calls `f` with each part of a tensor, contiguous, in their order.
+///
+/// # Errors
+/// Whatever `f` returns.
+pub fn visit(x: &Tensor, f: &mut impl FnMut(&Tensor) -> Result<()>) -> Result<()> {
+    match is_large(x) {
+        true => parts(x)?.iter().try_for_each(|part| visit(part, f)),
+        false => f(&x.contiguous()?),
     }
-    progress.check()?;
-    with_floats(&f(&x.contiguous()?)?.to_dtype(DType::F32)?, |part| numbers.extend_from_slice(part))
 }
 
-/// The same of two tensors of one shape.
+/// Adds the numbers of `f` of the parts of two tensors of one shape.
 fn add_of_two(
     x: &Tensor,
     y: &Tensor,

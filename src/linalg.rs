@@ -1,6 +1,7 @@
 //! Small linear algebra on whole arrays.
 
 use crate::error::{Error, Result};
+use crate::memory;
 use candle_core::{CpuStorage, Storage, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -116,7 +117,7 @@ fn insert(best: &mut Vec<(usize, f32)>, k: usize, new: (usize, f32)) {
 /// the second may also be a vector `[d]` that each row of the first is compared with.
 ///
 /// # Errors
-/// Shapes that do not fit.
+/// Shapes that do not fit; less memory than for copies of both.
 pub fn cosine_similarity(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.dims().last() != b.dims().last() || a.rank() == 0 {
         return Err(Error::mismatch(
@@ -128,6 +129,7 @@ pub fn cosine_similarity(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             "compare vectors of the same space",
         ));
     }
+    memory::check("the cosines", 2 * ((a.elem_count() + b.elem_count()) * size_of::<f32>()) as u64)?;
     // As torch, which gives 0 rather than NaN for a vector of zeros.
     let norm =
         |x: &Tensor| x.sqr()?.sum_keepdim(candle_core::D::Minus1)?.sqrt()?.clamp(1e-8f32, f32::INFINITY);

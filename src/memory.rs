@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Smaller requests are not checked, in bytes.
+/// So many bytes, in one request or in several, are asked for without a look at what there is, and left when one is granted.
 const SMALL: u64 = 1 << 26;
 
 /// Checks that `bytes` more are available for `what`.
@@ -11,12 +12,16 @@ const SMALL: u64 = 1 << 26;
 /// # Errors
 /// Less memory than that.
 pub fn check(what: &str, bytes: u64) -> Result<()> {
-    if bytes < SMALL {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let asked = ASKED.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+    if asked < SMALL {
         return Ok(());
     }
+    ASKED.store(0, Ordering::Relaxed);
     match available() {
-        Some(there) if there < bytes => {
-            let [bytes, there] = [bytes, there].map(|bytes| (bytes as f64 / f64::from(1u32 << 20)).round());
+        Some(there) if there < bytes.saturating_add(SMALL) => {
+            let [bytes, there] = [bytes, there.saturating_sub(SMALL)]
+                .map(|bytes| (bytes as f64 / f64::from(1u32 << 20)).round());
             let expected = format!("at most the {there} MiB of memory that are available");
             Err(Error::invalid(what, expected, format!("{bytes} MiB")))
         }

@@ -154,6 +154,14 @@ impl Repo {
         Ok(path)
     }
 
+    /// The path of a file that need not be downloaded.
+    pub(crate) fn here(&self, name: &str) -> Option<PathBuf> {
+        match &self.place {
+            Place::Local(folder) => Some(folder.join(name)),
+            Place::Hub(snapshot) => snapshot.cached(name).ok().flatten(),
+        }
+    }
+
     /// The files that were asked for so far, by this or one of its clones.
     pub fn files(&self) -> Vec<PathBuf> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()

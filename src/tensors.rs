@@ -25,7 +25,8 @@ pub fn save_safetensors(tensors: impl IntoIterator<Item = (String, Tensor)>, pat
     }
     let bytes: usize =
         tensors.values().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum();
-    memory::check("tensors for a file", bytes as u64)?;
+    // Each is copied into the bytes of the file by way of a copy of its own.
+    memory::check("tensors for a file", 2 * bytes as u64)?;
     let bytes = safetensors::serialize(tensors.iter(), None)
         .map_err(|e| Error::malformed(path, format!("cannot write these tensors: {e}")))?;
     files::write_whole(path, &bytes)
@@ -42,9 +43,11 @@ pub fn save_npy(tensor: &Tensor, path: &Path) -> Result<()> {
     // candle's own `write_npy` gives every number to the system by itself.
     let mut writer = BufWriter::new(file.writer());
     writer.write_all(&header).map_err(Error::file("write", path))?;
-    tensor.write_bytes(&mut writer).map_err(|error| match error {
-        candle_core::Error::Io(source) => Error::file("write", path)(source),
-        other => other.into(),
+    large::visit(tensor, &mut |part| {
+        part.write_bytes(&mut writer).map_err(|error| match error {
+            candle_core::Error::Io(source) => Error::file("write", path)(source),
+            other => other.into(),
+        })
     })?;
     writer.flush().map_err(Error::file("write", path))?;
     drop(writer);

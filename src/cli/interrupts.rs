@@ -44,9 +44,14 @@ impl Interrupts {
         &self.progress
     }
 
-    /// Waits for a line of a session.
-    pub(super) fn idle<T>(&self, wait: impl FnOnce() -> T) -> T {
+    /// Waits for a line of a session that somebody types.
+    pub(super) fn at_prompt<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.state.has_session.store(true, Ordering::SeqCst);
+        self.idle(wait)
+    }
+
+    /// Waits for input: a signal ends the program.
+    pub(super) fn idle<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.state.is_idle.store(true, Ordering::SeqCst);
         let line = wait();
         self.state.is_idle.store(false, Ordering::SeqCst);

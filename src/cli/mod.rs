@@ -20,7 +20,7 @@ mod vector;
 
 pub use kernel::serve as serve_kernel;
 
-use crate::display::{Shown, save};
+use crate::display::{self, Shown, save};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::Model;
@@ -149,11 +149,12 @@ fn session(progress: &Progress) -> (Session, Output) {
     (Session::with_host(progress.clone(), output.clone()), output)
 }
 
-/// Checks before the work that an output can be written, and that it overwrites no input.
+/// Checks before the work that an output has a known form, can be written, and overwrites no input.
 fn check_destination(output: Option<&Path>, model: &Model, sae: &Sae) -> Result<()> {
     let Some(output) = output else { return Ok(()) };
     files::check_apart(&[output.to_owned()], model.files().chain(sae.files()))?;
-    files::WholeFile::create(output).map(drop)
+    files::WholeFile::create(output).map(drop)?;
+    display::check_extension(output)
 }
 
 /// Writes a value to a file and says so, or gives its text.

@@ -4,6 +4,7 @@ use crate::display::Bundle;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::script::HelpText;
+use crate::threads;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
@@ -102,15 +103,19 @@ pub(super) fn input(prompt: &str, progress: &Progress) -> Result<String> {
     let mut stdout = std::io::stdout();
     let written = write!(stdout, "{prompt}").and_then(|()| stdout.flush());
     written.map_err(Error::file("write", Path::new("standard output")))?;
-    if std::io::stdin().is_terminal() {
-        wait_for_line(progress)?;
-    }
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
+    let read = || {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map(|_| line)
+    };
+    let line = match std::io::stdin().is_terminal() {
+        // Nobody else may read from there afterwards.
+        true => wait_for_line(progress).map(|()| read())?,
+        false => threads::waiting_for(progress, read)?,
+    };
     progress.check()?;
-    match read.map_err(Error::file("read", Path::new("standard input")))? {
-        0 => Err(Error::invalid("input", "a line", "the end of the standard input")),
-        _ => Ok(line.trim_end_matches(['\n', '\r']).to_owned()),
+    match line.map_err(Error::file("read", Path::new("standard input")))? {
+        line if line.is_empty() => Err(Error::invalid("input", "a line", "the end of the standard input")),
+        line => Ok(line.trim_end_matches(['\n', '\r']).to_owned()),
     }
 }
 

@@ -137,9 +137,11 @@ pub(super) fn find(
     }
 }
 
+/// What may stand in for a card.
+pub(super) const STAND_IN: &str = ".huggingface.yaml";
+
 /// The YAML of the card, and of a file that may stand in for it.
 fn card(repo: &Repo, names: &[String], progress: &Progress) -> Result<Card> {
-    const STAND_IN: &str = ".huggingface.yaml";
     let has = |name: &str| names.iter().any(|one| one == name);
     let read = |name: &str| -> Result<_> {
         let path = repo.file(name, progress)?;
@@ -435,7 +437,12 @@ fn check_shards(repo: &Repo, dataset: &str, names: &[String], progress: &Progres
             numbers.len()
         );
         match repo.is_partial() {
-            true => return Err(Error::mismatch(message, "unset HF_HUB_OFFLINE to download what is missing")),
+            true => {
+                return Err(Error::mismatch(
+                    message,
+                    "to download what is missing, unset HF_HUB_OFFLINE, or check the connection",
+                ));
+            }
             false if repo.is_local() => progress.report(Report::Warning(message)),
             // As it was published.
             false => {}

@@ -30,7 +30,7 @@ use fault::{Document, Fault};
 use serde::{Deserialize, Serialize};
 use source::{Files, Format, Reading, Source};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -144,9 +144,9 @@ impl Dataset {
         self.in_files().map(|source| source.path.as_path())
     }
 
-    /// Those of the files that lie on this machine, by their paths.
-    pub(crate) fn files_here(&self) -> impl Iterator<Item = &Path> {
-        self.in_files().filter(|source| source.repo.is_none()).map(|source| source.path.as_path())
+    /// All that it is read from and that is on this machine, by its paths: documents, cards and descriptions.
+    pub(crate) fn files_here(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.sources.iter().filter_map(Source::here).chain(self.files.about.iter().cloned())
     }
 
     fn in_files(&self) -> impl Iterator<Item = &Source> {

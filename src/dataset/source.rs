@@ -141,6 +141,14 @@ impl Source {
         Ok(Source { reading, ..self })
     }
 
+    /// Its path on this machine; none of what is embedded, or still has to be fetched.
+    pub(super) fn here(&self) -> Option<PathBuf> {
+        match &self.repo {
+            Some(repo) => repo.here(&self.path.to_string_lossy()),
+            None => self.embedded.is_none().then(|| self.path.clone()),
+        }
+    }
+
     /// The same file on this machine.
     pub(super) fn fetched(&self, progress: &Progress) -> Result<Source> {
         let Some(repo) = &self.repo else { return Ok(self.clone()) };
@@ -160,6 +168,8 @@ pub(super) struct Files {
     pub(super) split: Option<String>,
     /// What a card tells the reader of the files.
     pub(super) told: Map<String, Value>,
+    /// The files that said all this: cards and descriptions, by their paths.
+    pub(super) about: Vec<PathBuf>,
 }
 
 /// The files that `path` stands for, in the order in which they are read.
@@ -226,6 +236,8 @@ fn check_local(path: &str, options: &DatasetOptions) -> Result<()> {
 fn in_folder_or_repo(folder: &Path, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
     check_local(&folder.to_string_lossy(), options)?;
     let repo = Repo::local(folder);
+    let names = repo.names(progress)?;
+    let about = || names.iter().filter(|name| describes(name)).map(|name| folder.join(name)).collect();
     let source = |name: &String| {
         let path = folder.join(name);
         let bytes = fs::metadata(&path).map_err(Error::file("open", &path))?.len();
@@ -233,15 +245,15 @@ fn in_folder_or_repo(folder: &Path, options: &DatasetOptions, progress: &Progres
     };
     if let Some(found) = saved::find(&repo, options, progress)? {
         let sources = found.names.iter().map(source).collect::<Result<_>>()?;
-        return Ok(Files { sources, split: Some(found.split), ..Files::default() });
+        return Ok(Files { sources, split: Some(found.split), about: about(), ..Files::default() });
     }
     if options.split.is_none() && options.config.is_none() && !hub::is_laid_out(&repo, progress)? {
-        return Ok(Files { sources: in_folder(folder)?, ..Files::default() });
+        return Ok(Files { sources: in_folder(folder)?, about: about(), ..Files::default() });
     }
     let (_, found) = hub::find(repo, options, None, progress)?;
     let sources = found.names.iter().map(source).collect::<Result<_>>()?;
     let Found { config, split, told, .. } = found;
-    Ok(Files { sources, revision: None, config, split: Some(split), told })
+    Ok(Files { sources, revision: None, config, split: Some(split), told, about: about() })
 }
 
 /// The files of a repository on the hub. Nothing but its card is fetched before it is read.
@@ -264,7 +276,7 @@ fn on_hub(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<F
     };
     let sources = names.into_iter().map(source).collect::<Result<_>>()?;
     let revision = repo.revision().map(str::to_owned);
-    Ok(Files { sources, revision, config, split: Some(split), told })
+    Ok(Files { sources, revision, config, split: Some(split), told, about: repo.files() })
 }
 
 /// A dataset's repository on the hub. A name that reads like that of a file is a path with a mistake in it.
@@ -350,11 +362,19 @@ fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || name.starts_with("__")
 }
 
+/// Names of files that say what a dataset is.
+const ABOUT: [&str; 5] =
+    ["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"];
+
 /// Whether a file of this name is about a dataset rather than part of it.
 pub(super) fn is_about(name: &str) -> bool {
-    const ABOUT: [&str; 5] =
-        ["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"];
     name.ends_with(".meta.json") || ABOUT.contains(&name)
+}
+
+/// Whether how a dataset is read may depend on the file at this path.
+fn describes(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    ABOUT.contains(&name) || ["state.json", hub::STAND_IN].contains(&name)
 }
 
 fn matching(pattern: &str) -> Result<Vec<Source>> {
@@ -390,7 +410,7 @@ fn matching(pattern: &str) -> Result<Vec<Source>> {
 
 /// The name beside `place` that it may have been meant to be.
 fn nearest_at(place: &Path) -> Option<PathBuf> {
-    let entries = fs::read_dir(folder_of(place)).into_iter().flatten().flatten();
+    let entries = fs::read_dir(files::folder_of(place)).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.push("demo".to_owned());
     names.sort();
@@ -398,13 +418,9 @@ fn nearest_at(place: &Path) -> Option<PathBuf> {
     did_you_mean(&name, names.iter().map(String::as_str)).map(|nearest| place.with_file_name(nearest))
 }
 
-fn folder_of(place: &Path) -> &Path {
-    place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 fn nothing_at(path: &str) -> Error {
     let place = Path::new(path);
-    let folder = folder_of(place);
+    let folder = files::folder_of(place);
     let hint = match nearest_at(place) {
         Some(nearest) => format!("did you mean `{}`?", nearest.display()),
         None if !folder.is_dir() => {

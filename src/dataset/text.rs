@@ -8,6 +8,7 @@ use super::fault::Fault;
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::memory;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const LONGEST: u64 = 256 << 20;
 
 const BUFFER: usize = 128 << 10;
+
+/// From this length on, in bytes, the memory for a record is looked at.
+const LONG: u64 = 1 << 24;
 
 type Bytes = Box<dyn BufRead + Send>;
 
@@ -29,6 +33,8 @@ pub(super) struct Text {
     record_line: u64,
     longest: u64,
     left: u64,
+    /// How long a record becomes before the memory for it is looked at.
+    look_at: u64,
     /// Whether the last line that was read had an end.
     has_end: bool,
 }
@@ -66,6 +72,7 @@ impl Text {
             record_line: 1,
             longest,
             left: longest,
+            look_at: LONG,
             has_end: false,
         })
     }
@@ -78,7 +85,7 @@ impl Text {
     /// Starts a record here: its line is what [`Text::at`] gives, and its length is counted from here.
     pub(super) fn begin(&mut self) {
         self.record_line = self.line;
-        self.left = self.longest;
+        (self.left, self.look_at) = (self.longest, LONG);
     }
 
     /// The line on which the record began, for an error.
@@ -126,7 +133,7 @@ impl Text {
             }
             Err(error) => error,
         };
-        let is_too_long = is_too_long(&error);
+        let is_too_long = too_long(&error).is_some();
         let error = self.failed(self.at(), error);
         if is_too_long {
             *line = Vec::new();
@@ -188,7 +195,15 @@ impl Read for Text {
 impl BufRead for Text {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.left == 0 {
-            return Err(io::Error::other(TooLong));
+            return Err(io::Error::other(TooLong { memory: None }));
+        }
+        let taken = self.longest - self.left;
+        if taken >= self.look_at {
+            // Twice as much may come before the next look; the buffer grows to twice its size, and its text is copied.
+            self.look_at = 2 * taken;
+            let memory = memory::check("a document that is being read", 8 * taken).err();
+            memory
+                .map_or(Ok(()), |error| Err(io::Error::other(TooLong { memory: Some(error.to_string()) })))?;
         }
         let buffered = self.bytes.fill_buf()?;
         let end = usize::try_from(self.left).unwrap_or(usize::MAX);
@@ -216,18 +231,22 @@ impl BufRead for Text {
 
 #[derive(Debug, thiserror::Error)]
 #[error("the record is too long")]
-struct TooLong;
+struct TooLong {
+    /// What is said of the memory for it, if that is the reason.
+    memory: Option<String>,
+}
 
-fn is_too_long(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<TooLong>())
+fn too_long(error: &io::Error) -> Option<&TooLong> {
+    error.get_ref()?.downcast_ref()
 }
 
 fn failed(path: &Path, at: String, longest: u64, error: io::Error) -> Error {
     if error.raw_os_error().is_some() {
         return Error::file("read", path)(error);
     }
-    let (message, hint) = if is_too_long(&error) {
-        let message = format!("expected a document of at most {longest} bytes, got a longer one");
+    let (message, hint) = if let Some(TooLong { memory }) = too_long(&error) {
+        let usual = || format!("expected a document of at most {longest} bytes, got a longer one");
+        let message = memory.clone().unwrap_or_else(usual);
         (message, "check that the file has its line ends and quotes, or split the document")
     } else if error.kind() == io::ErrorKind::UnexpectedEof || error.to_string().contains("premature eof") {
         ("the compressed data end too early".to_owned(), "the file was cut off: download it again")

@@ -5,6 +5,7 @@ use super::text::chain;
 use super::{Part, Shown};
 use crate::error::Result;
 use crate::interpret::{DefinitionTree, LogitLens, ScaleSweep, ScoredToken, SimilarFeatures, TreeNode};
+use crate::memory;
 use crate::plot::{Figure, number, percent, ratio, spaced_label, visible_line};
 use std::fmt::Write;
 
@@ -185,6 +186,13 @@ pub(super) fn sweep(sweep: &ScaleSweep) -> String {
 
 /// Parts one below another.
 pub(super) fn parts(parts: &[Part]) -> Result<String> {
+    /// The bytes that one of a text can become: six of an escape, twice for growth, and once more on the whole page.
+    const EACH: usize = 24;
+    let bytes = parts.iter().map(|part| match part {
+        Part::Heading(text) | Part::Text(text) => text.len(),
+        Part::Value(_) => 0,
+    });
+    memory::check("the page", bytes.sum::<usize>().saturating_mul(EACH) as u64)?;
     let mut body = String::new();
     for part in parts {
         // Writing to a string does not fail.

@@ -201,6 +201,21 @@ pub fn save(value: &dyn Shown, path: &Path) -> Result<()> {
     files::write_whole(path, &bytes)
 }
 
+/// Checks that a name ends in a form that [`save`] knows, before there is a value.
+///
+/// # Errors
+/// Another extension, or none.
+#[cfg(feature = "cli")]
+pub(crate) fn check_extension(path: &Path) -> Result<()> {
+    const FORMS: [&str; 7] = ["json", "txt", "html", "svg", "png", "dot", "csv"];
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    if FORMS.contains(&extension.as_str()) {
+        return Ok(());
+    }
+    let expected = format!("a name that ends in .{}", FORMS.join(", ."));
+    Err(Error::invalid("the output", expected, format!("`{}`", path.display())))
+}
+
 /// A part of a page.
 #[derive(Debug)]
 pub enum Part<'a> {

@@ -31,7 +31,8 @@ impl HookPoints {
 
     /// The names that a list of names and patterns means, in the order of a pass. A name may be another library's for
     /// the point, as in [`HookPoints::find`]. In a pattern `*` stands for anything, so that
-    /// `blocks.*.hook_out` also means `blocks.0.attn.hook_out`; in another library's name it stands for the number of a block.
+    /// `blocks.*.hook_out` also means `blocks.0.attn.hook_out`; in another library's name it stands for the number of a block,
+    /// or at the beginning of a bridge's name for all before it: `*.mlp.hook_out`.
     ///
     /// # Errors
     /// A name that is no hook point, that this model does not have, or a pattern that fits nothing.
@@ -47,8 +48,15 @@ impl HookPoints {
             let before = selected.len();
             let fits = |n: &&HookName| !n.point().is_opt_in() && matches_pattern(pattern, &n.to_string());
             selected.extend(all.iter().filter(fits));
-            let in_layer = |layer: usize| self.find(&pattern.replace('*', &layer.to_string())).ok();
-            selected.extend((0..self.n_layers).filter_map(in_layer));
+            if pattern.starts_with('*') {
+                // The block is not spelled out: what a name ends with may be the bridge's.
+                let fitting = bridge_names(self.n_layers).filter(|name| matches_pattern(pattern, name));
+                let found = fitting.filter_map(|name| self.find(&name).ok());
+                selected.extend(found.filter(|name| !name.point().is_opt_in()));
+            } else {
+                let in_layer = |layer: usize| self.find(&pattern.replace('*', &layer.to_string())).ok();
+                selected.extend((0..self.n_layers).filter_map(in_layer));
+            }
             if selected.len() == before {
                 return Err(unknown_hook(pattern, self));
             }
@@ -202,6 +210,31 @@ pub(super) fn unknown_hook(name: &str, points: &HookPoints) -> Error {
     Error::unknown("hook", name, known)
 }
 
+/// The names that the bridge of TransformerLens 3 has for the inputs and outputs of modules, in models of all kinds.
+fn bridge_names(n_layers: usize) -> impl Iterator<Item = String> {
+    const AROUND: [&str; 4] = ["embed", "pos_embed", "ln_final", "unembed"];
+    const IN_BLOCK: [&str; 15] = [
+        "",
+        ".ln1",
+        ".ln1_post",
+        ".ln2",
+        ".ln2_post",
+        ".attn",
+        ".attn.q",
+        ".attn.k",
+        ".attn.v",
+        ".attn.q_norm",
+        ".attn.k_norm",
+        ".attn.o",
+        ".mlp",
+        ".mlp.in",
+        ".mlp.out",
+    ];
+    let in_blocks = move |layer| IN_BLOCK.iter().map(move |module| format!("blocks.{layer}{module}"));
+    let modules = AROUND.map(str::to_owned).into_iter().chain((0..n_layers).flat_map(in_blocks));
+    modules.flat_map(|module| ["hook_in", "hook_out"].map(|side| format!("{module}.{side}")))
+}
+
 /// Whether `name` fits `pattern`, in which `*` stands for any run of characters.
 fn matches_pattern(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
@@ -242,6 +275,17 @@ mod tests {
         let points = HookPoints::new(3, []);
         let some = points.select(&["blocks.*.hook_resid_pre", "hook_embed"]).unwrap();
         assert_eq!(some.len(), 4);
+        // What a name ends with may be the bridge's; a number in it still is one.
+        let outputs = points.select(&["*.hook_out"]).unwrap();
+        for name in
+            ["hook_embed", "blocks.2.hook_resid_post", "blocks.1.attn.hook_out", "blocks.0.attn.hook_q"]
+        {
+            assert!(outputs.contains(&name.parse().unwrap()), "{name}");
+        }
+        assert!(!outputs.contains(&"blocks.0.hook_resid_pre".parse().unwrap()));
+        let of_mlps: Vec<_> =
+            points.select(&["*mlp.hook_out"]).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(of_mlps, [0, 1, 2].map(|layer| format!("blocks.{layer}.mlp.hook_out")));
         let block = points.select(&["blocks.0.*"]).unwrap();
         assert!(block.iter().all(|n| !n.point().is_opt_in()));
     }

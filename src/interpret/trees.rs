@@ -236,7 +236,9 @@ fn feature_of(
         TreeParams { fingerprints: expected.fingerprints.clone(), ..params.clone() } == *expected;
     let what = match (params.fingerprints, is_of_others) {
         (None, true) => "trees that do not say which weights they were grown with",
-        (Some(_), true) => "trees of a model or an SAE with this name, but other files or options of loading",
+        (Some(_), true) => {
+            "trees of another model or SAE, or of these with other weights or options of loading"
+        }
         (_, false) => "trees that were grown with other options",
     };
     Err(Error::mismatch(format!("`{}` has {what}", path.display()), hint))

@@ -16,6 +16,7 @@ use super::features::Features;
 use super::weights::{Encoder, Weights};
 use crate::error::{Error, Result};
 use crate::linalg::with_floats;
+use crate::memory;
 use crate::progress::Progress;
 use candle_core::{D, Device, Tensor};
 use pulp::Arch;
@@ -23,6 +24,8 @@ use rayon::prelude::*;
 
 /// Features whose pre-activations are computed at a time.
 const TILE: usize = 1024;
+/// Tokens that are encoded at a time.
+const TOKENS: usize = 1 << 13;
 /// Features that are looked at together: if none of them is active, none is looked at alone.
 const LOOK: usize = 16;
 
@@ -38,6 +41,7 @@ pub(super) struct Prepared {
 
 /// Centres, normalises and shifts activations `[pos, d_in]`.
 pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weights) -> Result<Prepared> {
+    memory::check("the activation", 3 * (x.elem_count() * size_of::<f32>()) as u64)?;
     let x = x.to_dtype(candle_core::DType::F32)?.contiguous()?;
     check_finite(&x, cfg, "the activation")?;
     let normalization = cfg.normalize_activations;
@@ -123,34 +127,40 @@ pub(super) fn encode(
 ) -> Result<Features> {
     let encoder = weights.encoder(cfg)?;
     let rule = Rule::new(encoder, cfg, weights, threshold)?;
-    let mut rows: Vec<Row> = Vec::new();
-    rows.resize_with(sae_in.dim(0)?, Row::default);
-    for start in (0..cfg.d_sae).step_by(TILE) {
-        progress.check()?;
-        let width = TILE.min(cfg.d_sae - start);
-        let tile = encoder.w_enc.narrow(1, start, width)?; // [d_in, width]
-        let pre = sae_in.matmul(&tile)?; // [pos, width]
-        with_floats(&pre, |pre| {
-            rows.par_iter_mut().zip(pre.par_chunks_exact(width)).for_each(|(row, pre)| {
-                Arch::new().dispatch(|| rule.select(row, pre, start));
-            });
-        })?;
+    let n = sae_in.dim(0)?;
+    let mut features = Features::new(cfg.d_sae);
+    for first in (0..n).step_by(TOKENS) {
+        let some = sae_in.narrow(0, first, TOKENS.min(n - first))?; // [pos, d_in]
+        let mut rows: Vec<Row> = Vec::new();
+        rows.resize_with(some.dim(0)?, Row::default);
+        for start in (0..cfg.d_sae).step_by(TILE) {
+            progress.check()?;
+            let width = TILE.min(cfg.d_sae - start);
+            let tile = encoder.w_enc.narrow(1, start, width)?; // [d_in, width]
+            let pre = some.matmul(&tile)?; // [pos, width]
+            with_floats(&pre, |pre| {
+                rows.par_iter_mut().zip(pre.par_chunks_exact(width)).for_each(|(row, pre)| {
+                    Arch::new().dispatch(|| rule.select(row, pre, start));
+                });
+            })?;
+        }
+        rows.iter_mut().for_each(|row| rule.finish(row));
+        gather(&mut features, rows.into_iter().map(|row| row.active))?;
     }
-    rows.iter_mut().for_each(|row| rule.finish(row));
-    gather(cfg.d_sae, rows.into_iter().map(|row| row.active))
+    Ok(features)
 }
 
-/// The features of tokens that were encoded one by one, each ascending.
-pub(super) fn gather(d_sae: usize, rows: impl Iterator<Item = Vec<(u32, f32)>>) -> Result<Features> {
-    let mut features = Features::new(d_sae);
-    for (pos, active) in rows.enumerate() {
+/// Adds the features of tokens that were encoded one by one, each ascending.
+pub(super) fn gather(features: &mut Features, rows: impl Iterator<Item = Vec<(u32, f32)>>) -> Result<()> {
+    for active in rows {
         if let Some((feature, _)) = active.iter().find(|(_, value)| !value.is_finite()) {
+            let pos = features.len();
             let message = format!("the activation of feature {feature} at token {pos} is infinite");
             return Err(Error::NotFinite { message });
         }
         features.push(active);
     }
-    Ok(features)
+    Ok(())
 }
 
 /// The features of one token that have been found so far, in ascending order.

@@ -121,7 +121,8 @@ impl Sae {
         let weights = Weights::new(found.checkpoint, found.parts, &cfg)?;
         // A name that no model here has, or that means a point only with a model, is an error only for who needs it.
         let hook = cfg.hook_name.as_deref().and_then(|name| name.parse().ok());
-        let (revision, files, notes) = (found.revision, found.files, found.notes);
+        let (revision, notes) = (found.revision, found.notes);
+        let files = found.files.into_iter().chain(options.registry.as_ref().map(PathBuf::from)).collect();
         Ok(Sae { inner: Arc::new(Inner { cfg, hook, weights, revision, files, notes }) })
     }
 

@@ -63,15 +63,17 @@ pub(super) fn encode(
         })?;
     }
     let least = threshold.max(0.0);
+    let mut features = Features::new(cfg.d_sae);
     gather(
-        cfg.d_sae,
+        &mut features,
         tokens.into_iter().map(|token| {
             let mut active = token.active;
             active.retain(|(_, value)| *value > least);
             active.sort_unstable_by_key(|(feature, _)| *feature);
             active
         }),
-    )
+    )?;
+    Ok(features)
 }
 
 /// For each token the feature that goes best with what is left of it, of equal ones the first, if any goes with it at all.

@@ -41,6 +41,34 @@ pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
     Box::new(EvalAltResult::ErrorRuntime(map.into(), Position::NONE))
 }
 
+/// An error of a module while it is imported, as one of the import: what was thrown keeps its message and its hint, with its
+/// place in the module; what nothing can catch stays so.
+pub(super) fn of_module(error: Box<EvalAltResult>, module: &str, position: Position) -> Box<EvalAltResult> {
+    let EvalAltResult::ErrorInModule(_, inner, _) = &*error else { return error };
+    let thrown = inner.unwrap_inner();
+    match thrown {
+        EvalAltResult::ErrorTerminated(why, _) => {
+            Box::new(EvalAltResult::ErrorTerminated(why.clone(), position))
+        }
+        EvalAltResult::ErrorRuntime(value, _) => {
+            let (message, hint) = runtime_error(value);
+            let mut map = Map::new();
+            map.insert("message".into(), (format!("{message}{}", place_in(module, inner.position()))).into());
+            map.insert("hint".into(), hint.map_or(Dynamic::UNIT, Dynamic::from));
+            Box::new(EvalAltResult::ErrorRuntime(map.into(), position))
+        }
+        _ => error,
+    }
+}
+
+/// Where in a module something is wrong: the end of a message.
+fn place_in(module: &str, position: Position) -> String {
+    match position.line() {
+        Some(line) => format!(", in line {line} of the module `{module}`"),
+        None => format!(", in the module `{module}`"),
+    }
+}
+
 /// An error of a script for the user. `origins` has the functions of the script and of those before it.
 pub(super) fn describe(
     error: &EvalAltResult,
@@ -53,7 +81,18 @@ pub(super) fn describe(
     let (mut place, mut position) = (source, error.position());
     let mut inner = error;
     let mut inside_function = false;
-    while let EvalAltResult::ErrorInFunctionCall(name, module, next, _) = inner {
+    let mut in_module = String::new();
+    loop {
+        let (name, module, next) = match inner {
+            EvalAltResult::ErrorInFunctionCall(name, module, next, _) => (name, module, next),
+            // The text of the module is not here.
+            EvalAltResult::ErrorInModule(module, next, _) => {
+                in_module = place_in(module, next.position());
+                inner = next.unwrap_inner();
+                break;
+            }
+            _ => break,
+        };
         let origin = origins.get(name).and_then(|origin| origin.source.as_deref());
         // Functions of an imported module have its path with them, and their text is not here; nor is that of the
         // language's own.
@@ -67,6 +106,7 @@ pub(super) fn describe(
         inner = next;
     }
     let (message, hint) = explain(inner, origins, help, scope, inside_function);
+    let message = format!("{message}{in_module}");
     Error::Script { message, excerpt: excerpt(place, position), hint }
 }
 

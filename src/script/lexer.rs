@@ -70,6 +70,8 @@ pub struct Unfinished {
     comments: usize,
     /// The end is in a text of several lines.
     is_in_text: bool,
+    /// The end is in a text of one line that a backslash continues.
+    is_continued: bool,
     /// A bracket that closes none, or another.
     is_unbalanced: bool,
 }
@@ -77,7 +79,7 @@ pub struct Unfinished {
 impl Unfinished {
     /// Whether more lines are needed.
     fn is_open(&self) -> bool {
-        !self.open.is_empty() || self.is_in_text || self.comments > 0
+        !self.open.is_empty() || self.is_in_text || self.is_continued || self.comments > 0
     }
 }
 
@@ -95,14 +97,31 @@ pub(super) fn pieces(engine: &Engine, script: &str) -> Vec<Piece> {
 /// Whether a statement may be whole with this further line; the lines before it are not read again. [`completeness`] says
 /// whether it is.
 pub(super) fn may_end(engine: &Engine, before: &mut Unfinished, line: &str) -> bool {
+    if before.is_continued {
+        // The text began on a line that is not here.
+        return true;
+    }
     let lexed = lex(engine, line, std::mem::take(before));
     *before = lexed.end;
-    let goes_on =
-        lexed.pieces.iter().rev().find(|piece| piece.kind != PieceKind::Comment).is_some_and(|last| {
-            // An operator or a comma wants something after it.
-            last.kind == PieceKind::Symbol && !matches!(&line[last.range.clone()], ";" | "()")
-        });
+    let text = |piece: &Piece| &line[piece.range.clone()];
+    let last = lexed.pieces.iter().rfind(|piece| piece.kind != PieceKind::Comment);
+    // An operator or a comma wants something after it, and so does the help of a function.
+    let goes_on = match last {
+        Some(last) => last.kind == PieceKind::Symbol && !matches!(text(last), ";" | "()"),
+        None => lexed.pieces.last().is_some_and(|last| is_help(text(last))),
+    };
     before.is_unbalanced || !before.is_open() && !goes_on
+}
+
+/// Whether a comment is the help of what comes after it.
+fn is_help(comment: &str) -> bool {
+    let is_line = comment.starts_with("///") && !comment.starts_with("////");
+    is_line || comment.starts_with("/**") && !comment.starts_with("/***")
+}
+
+/// Whether a script ends inside of a comment. (The language takes the end of the script for that of the comment.)
+pub(super) fn ends_in_comment(engine: &Engine, script: &str) -> bool {
+    script.contains("/*") && lex(engine, script, Unfinished::default()).end.comments > 0
 }
 
 /// Whether a script is whole.
@@ -112,7 +131,7 @@ pub(super) fn completeness(engine: &Engine, script: &str) -> Completeness {
         let is_right = engine.compile(script).is_ok();
         return if is_right { Completeness::Complete } else { Completeness::Invalid };
     }
-    let end = lex(engine, script, Unfinished::default()).end;
+    let Lexed { pieces, end } = lex(engine, script, Unfinished::default());
     if end.is_unbalanced {
         return Completeness::Invalid;
     }
@@ -121,6 +140,10 @@ pub(super) fn completeness(engine: &Engine, script: &str) -> Completeness {
         return more;
     }
     let Err(error) = engine.compile(script) else { return Completeness::Complete };
+    let is_comment = |piece: &Piece| piece.kind == PieceKind::Comment;
+    if matches!(*error.0, ParseErrorType::WrongDocComment) && pieces.iter().all(is_comment) {
+        return more;
+    }
     // What is missing at the end can still come.
     let end = script.trim_end().len();
     let at_end = Places::of(script).byte(error.1).is_none_or(|at| at >= end);
@@ -150,9 +173,7 @@ pub(super) fn functions(engine: &Engine, script: &str) -> Vec<(String, Range<usi
         let name: String = pieces[i + 1..parameters.start].iter().map(text).collect();
         let names = &pieces[parameters.clone()];
         let count = names.iter().filter(|piece| piece.kind == PieceKind::Name).count();
-        let is_before = |piece: &&Piece| {
-            text(piece) == "private" || text(piece).starts_with("///") || text(piece).starts_with("/**")
-        };
+        let is_before = |piece: &&Piece| text(piece) == "private" || is_help(text(piece));
         let first = pieces[..i].iter().rev().take_while(is_before).last().unwrap_or(&pieces[i]);
         let last = &pieces[parameters.end + body.end - 1];
         functions.push((format!("{name}/{count}"), first.range.start..last.range.end));
@@ -193,7 +214,9 @@ fn lex(engine: &Engine, script: &str, before: Unfinished) -> Lexed {
         let start = places.byte(position).unwrap_or_else(|| script.ceil_char_boundary(behind));
         // Of texts, those in backticks have several lines.
         let is_of_one_line = || script.get(start..).is_some_and(|rest| rest.starts_with(['"', '\'']));
-        lexed.end.is_in_text |= is_left_open && (was_within || !is_of_one_line());
+        let is_of_several = is_left_open && (was_within || !is_of_one_line());
+        lexed.end.is_in_text |= is_of_several;
+        lexed.end.is_continued |= is_left_open && !is_of_several && is_continued(script);
         // Where something is left open the lexer may say the same for ever.
         if matches!(token, Token::EOF) || start >= script.len() || start < behind {
             break;
@@ -235,6 +258,13 @@ fn lex(engine: &Engine, script: &str, before: Unfinished) -> Lexed {
     }
     lexed.pieces.retain(|piece| !piece.range.is_empty());
     lexed
+}
+
+/// Whether the last line ends with a backslash that is none of a pair.
+fn is_continued(script: &str) -> bool {
+    let line = script.strip_suffix('\n').unwrap_or(script);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    (line.len() - line.trim_end_matches('\\').len()) % 2 == 1
 }
 
 /// The kind of a bracket, and whether it opens.
@@ -332,6 +362,15 @@ mod tests {
             ("1 +* 2", Completeness::Invalid),
             ("x ?[", Completeness::Incomplete { depth: 1 }),
             ("if true { 1 } else {", Completeness::Incomplete { depth: 1 }),
+            ("/// Twice.", Completeness::Incomplete { depth: 0 }),
+            ("/** Twice. */\n/// And more.\n", Completeness::Incomplete { depth: 0 }),
+            ("/// Twice.\nfn f(x) { 2 * x }", Completeness::Complete),
+            ("/// Twice.\nlet x = 2;", Completeness::Invalid),
+            ("//// A line.", Completeness::Complete),
+            ("let s = \"one \\\n", Completeness::Incomplete { depth: 0 }),
+            ("let s = \"one \\\n  two \\\r\n", Completeness::Incomplete { depth: 0 }),
+            ("let s = \"one \\\n  two\";", Completeness::Complete),
+            ("let s = \"one \\\\\n", Completeness::Invalid),
         ];
         // Longer than the lexer can count: it is evaluated, and says itself what is wrong.
         let long = "1, ".repeat(30_000);
@@ -365,6 +404,8 @@ mod tests {
             "let s = `x ${`y\n${1}`\n}\n`",
             "1 +\n2 -\n3",
             "let m = #{\n\"a\": `}`,\n};",
+            "/// Twice.\n/** x */\nfn f(x) { 2 * x }",
+            "let s = \"one \\\ntwo\";",
         ] {
             let (mut lines, mut so_far) = (Unfinished::default(), String::new());
             let n = script.split_inclusive('\n').count();

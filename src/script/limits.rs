@@ -19,9 +19,10 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// The most bytes in the texts, arrays and maps that a script has in reach: at least these, and a quarter of the memory that
-/// there is at the beginning.
-const LEAST_BYTES: usize = 1 << 29;
+/// The most bytes in the texts, arrays and maps that a script has in reach: at least these, and a part of the memory that there
+/// is at the beginning. A statement can make several copies of them before anything is measured again.
+const LEAST_BYTES: usize = 1 << 28;
+const PART: u64 = 8;
 /// How deeply arrays, maps and closures may be nested: they are copied and dropped level by level.
 const MOST_DEPTH: usize = 1_000;
 /// Growth that is looked at, in bytes.
@@ -95,10 +96,10 @@ struct Watch {
 impl Watch {
     /// Measures variables, and says when that is to be done again: it takes a sixth of the time.
     fn measured(&self, measure: impl FnOnce() -> ScriptResult<usize>) -> ScriptResult<()> {
-        let start = Instant::now();
+        let start = worked();
         self.measured.set(measure()? as u64);
         self.left_then.set(memory::available().unwrap_or_default());
-        self.measure_at.set(now() + 5 * start.elapsed());
+        self.measure_at.set(now() + 5 * (worked() - start));
         Ok(())
     }
 
@@ -107,13 +108,16 @@ impl Watch {
         if now() <= self.look_at.get() {
             return false;
         }
-        let start = Instant::now();
+        let start = worked();
         let left = memory::available();
-        self.look_at.set(now() + 10 * start.elapsed());
+        self.look_at.set(now() + 10 * (worked() - start));
         let Some(left) = left else { return false };
         // What has grown by half since it was measured is measured again.
         if self.left_then.get().saturating_sub(left) > (self.measured.get() / 2).max(2 * GROWTH) {
             self.measure_at.set(Duration::ZERO);
+        }
+        if left < 2 * self.measured.get() {
+            return true;
         }
         let before = self.left.get().map_or(left, |before| before.max(left));
         let taken = before - left;
@@ -133,22 +137,38 @@ impl Watch {
 /// A clock that moves on every few milliseconds, and costs almost nothing to read.
 fn now() -> Duration {
     #[cfg(target_os = "linux")]
-    {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-        Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
-    }
+    let now = read_clock(rustix::time::ClockId::MonotonicCoarse);
     #[cfg(not(target_os = "linux"))]
-    {
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        START.elapsed()
-    }
+    let now = since_start();
+    now
+}
+
+/// How long this thread has worked: the time in which others had the processor would make the pauses too long.
+fn worked() -> Duration {
+    #[cfg(target_os = "linux")]
+    let worked = read_clock(rustix::time::ClockId::ThreadCPUTime);
+    #[cfg(not(target_os = "linux"))]
+    let worked = since_start();
+    worked
+}
+
+#[cfg(target_os = "linux")]
+fn read_clock(clock: rustix::time::ClockId) -> Duration {
+    let now = rustix::time::clock_gettime(clock);
+    Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn since_start() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
 }
 
 /// The most bytes in the texts, arrays and maps of a script.
 pub(super) fn most_bytes() -> usize {
     static MOST: LazyLock<usize> = LazyLock::new(|| {
-        let quarter = memory::available().and_then(|there| usize::try_from(there / 4).ok());
-        quarter.unwrap_or_default().max(LEAST_BYTES)
+        let part = memory::available().and_then(|there| usize::try_from(there / PART).ok());
+        part.unwrap_or_default().max(LEAST_BYTES)
     });
     *MOST
 }

@@ -15,6 +15,7 @@ mod lexer;
 mod limits;
 mod modules;
 mod options;
+mod order;
 mod show;
 
 mod arithmetic;
@@ -51,6 +52,7 @@ fn register(engine: &mut Engine, progress: &Progress) {
     let passed_over = items::PassedOver::default();
     limits::register(engine, progress, &passed_over);
     growth::register(engine);
+    order::register(engine);
     show::register(engine);
     tensor::register(engine);
     arithmetic::register(engine, progress);

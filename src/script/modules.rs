@@ -1,6 +1,6 @@
 //! Modules: script files that others import.
 
-use super::{ScriptResult, script};
+use super::{ScriptResult, errors, script};
 use crate::error::{Error, Result};
 use crate::files;
 use rhai::module_resolvers::FileModuleResolver;
@@ -39,7 +39,7 @@ impl Modules {
         self.loading.borrow_mut().push(file);
         let loaded = load();
         self.loading.borrow_mut().pop();
-        loaded
+        loaded.map_err(|error| errors::of_module(error, path, position))
     }
 
     fn check(&self, file: &Path) -> Result<()> {

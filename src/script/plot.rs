@@ -6,6 +6,7 @@ use super::{ScriptResult, options, script};
 use crate::display::Shown;
 use crate::error::Error;
 use crate::extract::{FeatureDensity, FeatureRecord};
+use crate::memory;
 use crate::plot::{self, HeatmapOptions, HistogramOptions, PlotOptions, Series};
 use candle_core::{DType, Tensor};
 use rhai::plugin::*;
@@ -13,6 +14,11 @@ use rhai::{Array, Dynamic, Engine, FLOAT, Map};
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
+}
+
+/// Checks that there is memory to draw a tensor: `each` bytes for a number, as f64 and where it goes.
+fn check_memory(tensor: &Tensor, each: usize) -> Result<(), Error> {
+    memory::check("numbers to draw", tensor.elem_count().saturating_mul(each) as u64)
 }
 
 /// The numbers of a vector: a tensor [n] or an array.
@@ -23,6 +29,7 @@ pub(super) fn numbers_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error>
             let hint = "take one row, as x[0], or all numbers, as x.reshape([-1])";
             return Err(wrong(format!("a tensor {:?}", tensor.dims())).with_hint(hint));
         }
+        check_memory(&tensor, 64)?;
         return Ok(tensor.to_dtype(DType::F64)?.to_vec1()?);
     }
     let number = |x: &Dynamic| x.as_float().or_else(|_| x.as_int().map(|x| x as FLOAT)).ok();
@@ -35,6 +42,7 @@ pub(super) fn numbers_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error>
 /// All numbers of a tensor of any shape, or of an array, or of the arrays in it.
 fn all_numbers(value: &Dynamic) -> Result<Vec<f64>, Error> {
     if let Some(tensor) = value.read_lock::<Tensor>() {
+        check_memory(&tensor, 32)?;
         return Ok(tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?);
     }
     match value.read_lock::<Array>() {
@@ -78,6 +86,7 @@ fn matrices_of(value: &Dynamic) -> Result<Vec<Vec<Vec<f64>>>, Error> {
         )
     };
     if let Some(tensor) = value.read_lock::<Tensor>() {
+        check_memory(&tensor, 32)?;
         let tensor = tensor.to_dtype(DType::F64)?;
         return match tensor.rank() {
             2 => Ok(vec![tensor.to_vec2()?]),

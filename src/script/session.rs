@@ -11,15 +11,17 @@ use crate::display::Bundle;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Progress;
-use rhai::{AST, Array, Dynamic, Engine, Expr, Scope, ScriptFnMetadata, Stmt};
-use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashSet};
+use crate::threads;
+use rhai::{
+    AST, Array, Dynamic, Engine, EvalAltResult, Expr, OptimizationLevel, Position, Scope, ScriptFnMetadata,
+    Stmt,
+};
+use std::cell::{Cell, OnceCell};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
 
 /// The most bytes of a script from a pipe.
 const MOST_FROM_PIPE: u64 = 1 << 26;
@@ -43,6 +45,8 @@ pub struct Session {
     /// Where these come from.
     origins: Origins,
     progress: Progress,
+    /// Whether the last evaluation called `exit`.
+    exited: Rc<Cell<bool>>,
     help: Help,
     /// With the functions of the language, once somebody asks for them.
     all_help: OnceCell<Help>,
@@ -69,8 +73,18 @@ impl Session {
     /// The same with a host that shows values and can be asked.
     pub fn with_host(progress: Progress, host: impl Host + 'static) -> Self {
         let mut engine = Engine::new();
+        // What looks as if it did nothing, such as an import that fails, is not left out.
+        engine.set_optimization_level(OptimizationLevel::None);
         super::register(&mut engine, &progress);
         engine.set_module_resolver(Modules::default());
+        let exited = Rc::new(Cell::new(false));
+        let exit = exited.clone();
+        let exit = move |value: Dynamic| -> ScriptResult<Dynamic> {
+            exit.set(true);
+            Err(Box::new(EvalAltResult::Exit(value, Position::NONE)))
+        };
+        let with_nothing = exit.clone();
+        engine.register_fn("exit", exit).register_fn("exit", move || with_nothing(Dynamic::UNIT));
         let help = Help::of(&engine);
         help::register(&mut engine, help.clone());
 
@@ -86,6 +100,7 @@ impl Session {
             earlier: AST::empty(),
             origins: Origins::new(),
             progress,
+            exited,
             help,
             all_help: OnceCell::new(),
         }
@@ -185,6 +200,11 @@ impl Session {
         self.scope.iter().map(variable).collect()
     }
 
+    /// Whether the last evaluation called `exit`, which ends a script.
+    pub fn has_exited(&self) -> bool {
+        self.exited.get()
+    }
+
     /// Forgets variables, functions and imports.
     pub fn reset(&mut self) {
         self.scope.clear();
@@ -197,11 +217,16 @@ impl Session {
         const ARGS: &str = "ARGS";
         let mut scope = self.scope.clone();
         let is_file = arguments.is_some();
+        self.exited.set(false);
         if let Some(arguments) = arguments {
             scope.push_constant(ARGS, arguments);
         }
         let source = Rc::new(source);
         let mut origins = self.origins.clone();
+        if lexer::ends_in_comment(&self.engine, &source.text) {
+            let message = format!("{}: a comment is open at the end", source.name);
+            return Err(Error::mismatch(message, "close it with `*/`"));
+        }
         let compiled = self.engine.compile_with_scope(&scope, &source.text);
         let evaluated: ScriptResult<_> = compiled.map_err(Into::into).and_then(|mut ast| {
             let mut folder = Path::new("");
@@ -243,12 +268,15 @@ fn add_origins(ast: &AST, whole: &AST, source: &Rc<Source>, origins: &mut Origin
         (function.name.to_owned(), function.params.len(), function.this_type.map(str::to_owned))
     };
     let new: BTreeSet<_> = ast.iter_functions().map(key).collect();
-    for (name, ..) in &new {
-        let of_name = || whole.iter_functions().filter(|function| function.name == name);
-        let mut forms: Vec<_> = of_name().map(|function| complete::form(&function)).collect();
+    let mut of_name: HashMap<&str, Vec<_>> = HashMap::new();
+    whole.iter_functions().for_each(|function| of_name.entry(function.name).or_default().push(function));
+    let names: BTreeSet<&str> = new.iter().map(|(name, ..)| name.as_str()).collect();
+    for name in names {
+        let functions = of_name.remove(name).unwrap_or_default();
+        let mut forms: Vec<_> = functions.iter().map(complete::form).collect();
         forms.sort();
-        let is_known = of_name().map(key).all(|function| new.contains(&function));
-        origins.insert(name.clone(), Origin { source: is_known.then(|| source.clone()), forms });
+        let is_known = functions.into_iter().map(key).all(|function| new.contains(&function));
+        origins.insert(name.to_owned(), Origin { source: is_known.then(|| source.clone()), forms });
     }
 }
 
@@ -257,32 +285,17 @@ fn read_script(path: &Path, progress: &Progress) -> Result<Vec<u8>> {
     if path.is_file() {
         return files::read(path);
     }
-    let (sender, receiver) = channel();
     let from = path.to_owned();
-    let read = move || {
+    let read = threads::waiting_for(progress, move || {
         let mut bytes = Vec::new();
-        let file = std::fs::File::open(&from);
-        let read = file.and_then(|file| file.take(MOST_FROM_PIPE + 1).read_to_end(&mut bytes));
-        // Whoever waited may have gone.
-        let _ = sender.send(read.map(|_| bytes));
-    };
-    let thread = std::thread::Builder::new().name("script".to_owned()).spawn(read);
-    thread.map_err(|e| Error::invalid("a script from a pipe", "a thread to read it on", e))?;
-    loop {
-        progress.check()?;
-        match receiver.recv_timeout(Duration::from_millis(50)) {
-            Ok(Ok(bytes)) if bytes.len() as u64 > MOST_FROM_PIPE => {
-                return Err(Error::malformed(
-                    path,
-                    format!("expected at most {MOST_FROM_PIPE} bytes, got more"),
-                ));
-            }
-            Ok(read) => return read.map_err(Error::file("read", path)),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::malformed(path, "it could not be read"));
-            }
+        std::fs::File::open(&from)?.take(MOST_FROM_PIPE + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    })?;
+    match read.map_err(Error::file("read", path))? {
+        bytes if bytes.len() as u64 > MOST_FROM_PIPE => {
+            Err(Error::malformed(path, format!("expected at most {MOST_FROM_PIPE} bytes, got more")))
         }
+        bytes => Ok(bytes),
     }
 }
 

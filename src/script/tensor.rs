@@ -374,7 +374,11 @@ mod functions {
                 Error::invalid("topk", "a vector", got).with_hint("take one row first: x[0].topk(5)")
             ));
         }
+        /// About what a map of two numbers takes, in bytes.
+        const ENTRY: usize = 1 << 9;
         let k = usize::try_from(k).map_err(|_| Error::invalid("`k`", "a whole number from 0 up", k));
+        let k = script(k)?.min(x.elem_count());
+        script(check_bytes("the largest numbers", k.saturating_mul(ENTRY)))?;
         let numbers = script(floats(x).and_then(|x| x.to_vec1::<f32>()))?;
         let entry = |(index, value): (usize, f32)| {
             let mut map = Map::new();
@@ -382,7 +386,7 @@ mod functions {
             map.insert("value".into(), FLOAT::from(value).into());
             map.into()
         };
-        Ok(linalg::top_k(&numbers, script(k)?).into_iter().map(entry).collect())
+        Ok(linalg::top_k(&numbers, k).into_iter().map(entry).collect())
     }
 
     /// The cosine of the angle between vectors, along the last axis; a vector is compared with each row of a matrix.

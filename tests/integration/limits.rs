@@ -111,6 +111,48 @@ fn files_that_would_fill_the_memory_are_errors() {
     );
 }
 
+/// Operations on tensors of which a second one finds no room: each gives its result or says that it cannot, and none ends the
+/// program. Which of the two depends on how much room the threads take.
+#[cfg(target_os = "linux")]
+#[test]
+fn operations_without_room_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = "let x = ones([10000, 20000]);";
+    for (script, result) in [
+        ("let a = []; loop { a.push(zeros([1000, 1000])); }", None),
+        (&format!("{large} x.relu().sum()"), Some("200000000")),
+        (&format!("{large} (x > ones([10000, 1])).sum()"), Some("0")),
+        (&format!("{large} (x.t() + 1.0).sum()"), Some("400000000")),
+        (&format!("{large} x.sum(0).sum()"), Some("200000000")),
+        (&format!("{large} x.std()"), Some("0")),
+        (&format!("{large} x.softmax().sum()"), Some("10000")),
+        (&format!("{large} x.cosine_similarity(x).sum()"), Some("10000")),
+        (&format!("{large} save_tensors(x.t(), `x.npy`)"), Some("")),
+        (&format!("{large} save_tensors(#{{ x: x }}, `x.safetensors`)"), Some("")),
+        ("arange(10000000).topk(10000000).len()", None),
+        ("let s = load_sae(`demo`); s.encode(zeros([300000, s.cfg.d_in])).len()", Some("300000")),
+        ("let s = load_sae(`demo`); s.forward(zeros([300000, s.cfg.d_in])).len()", Some("300000")),
+        ("plot_line(zeros([50000000]))", Some("Figure")),
+        ("plot_heatmap(zeros([15000, 15000]))", None),
+        ("let t = `\"`; t.pad(90000000, `\"`); page(`t`, [t]).to_html().len()", Some("540000")),
+    ] {
+        let limit = "export RAYON_NUM_THREADS=2; ulimit -v 2500000";
+        let output = shell(folder.path(), limit, &["eval", script]).output().unwrap();
+        let (said, stderr) = (String::from_utf8_lossy(&output.stdout), stderr(&output));
+        match (output.status.code(), result) {
+            (Some(0), Some(result)) => assert!(said.starts_with(result), "{script}: {said}"),
+            (Some(1), _) => {
+                assert!(
+                    stderr.starts_with("error: ")
+                        && (stderr.contains("MiB") || stderr.contains("no memory left")),
+                    "{script}: {stderr}"
+                )
+            }
+            (code, _) => panic!("{script}: {code:?}, {:?}, {stderr}", output.status.signal()),
+        }
+    }
+}
+
 #[test]
 fn modules_that_import_themselves_are_errors() {
     let folder = tempfile::tempdir().unwrap();
@@ -188,6 +230,16 @@ fn what_takes_long_is_stopped_within_a_moment() {
         let (code, after) = ended_by(child, "INT");
         assert_eq!(code, Some(130), "{script}");
         assert!(after < Duration::from_secs(20), "{script}: {after:?}");
+    }
+    // While it waits for statements, or for the answer to a question.
+    for (arguments, begins) in [(&[][..], "print(1);\n"), (&["eval", "print(1); input(``)"], "")] {
+        let mut command = shell(folder.path(), "true", arguments);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut input, begins.as_bytes()).unwrap();
+        begun(&mut child);
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(ended_by(child, "TERM").0, Some(130), "{arguments:?}");
     }
     // A script that is still being read.
     let script: String = (0..400_000).map(|i| format!("let v{i} = {i};\n")).collect();

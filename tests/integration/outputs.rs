@@ -19,13 +19,17 @@ impl Place {
         let place = Place { folder: tempfile::tempdir().unwrap() };
         let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
         for (from, to) in [("model", "model"), ("sae/blocks.0.hook_resid_pre", "sae")] {
-            std::fs::create_dir(place.path(to)).unwrap();
-            for file in std::fs::read_dir(assets.join(from)).unwrap().map(|file| file.unwrap().path()) {
-                std::fs::copy(&file, place.path(to).join(file.file_name().unwrap())).unwrap();
-            }
+            place.copy(&assets.join(from), to);
         }
         std::fs::write(place.path("docs.jsonl"), "{\"text\": \"the old mill\"}\n").unwrap();
         place
+    }
+
+    fn copy(&self, folder: &Path, to: &str) {
+        std::fs::create_dir(self.path(to)).unwrap();
+        for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+            std::fs::copy(&file, self.path(to).join(file.file_name().unwrap())).unwrap();
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -122,6 +126,55 @@ fn an_output_takes_the_place_of_nothing_that_is_read() {
     place.extract("docs.jsonl", "out.jsonl", &run).unwrap();
 }
 
+/// Two outputs of a run that are one file would lose one of them.
+#[cfg(unix)]
+#[test]
+fn an_output_takes_the_place_of_no_other() {
+    use std::os::unix::fs::symlink;
+    let place = Place::new();
+    let run = Progress::default();
+    place.extract("docs.jsonl", "a.jsonl", &run).unwrap();
+    std::fs::hard_link(place.path("a.jsonl"), place.path("a.jsonl.partial")).unwrap();
+    symlink("b.jsonl.meta.json", place.path("b.jsonl")).unwrap();
+    symlink("c.jsonl", place.path("c.jsonl.meta.json")).unwrap();
+    symlink("../elsewhere", place.path("d.jsonl.partial")).unwrap();
+    std::fs::hard_link(place.path("model/config.json"), place.path("e.jsonl")).unwrap();
+    let before = place.contents();
+    for (error, expected) in [
+        (place.grow("a.jsonl").unwrap_err(), "a file of its own, got the same file as"),
+        (
+            place.extract("docs.jsonl", "b.jsonl", &run).unwrap_err(),
+            "a file of its own, got the same file as",
+        ),
+        (
+            place.extract("docs.jsonl", "c.jsonl", &run).unwrap_err(),
+            "a file of its own, got the same file as",
+        ),
+        (place.grow("d.jsonl").unwrap_err(), "d.jsonl.partial`: expected a file, got a link"),
+        (place.grow("e.jsonl").unwrap_err(), "one that the run reads"),
+    ] {
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    assert!(place.contents() == before);
+}
+
+/// What describes a dataset is read as well as its documents.
+#[test]
+fn an_output_takes_the_place_of_no_card() {
+    let place = Place::new();
+    let run = Progress::default();
+    std::fs::create_dir(place.path("set")).unwrap();
+    std::fs::copy(place.path("docs.jsonl"), place.path("set/train.jsonl")).unwrap();
+    let card = "---\nconfigs:\n- config_name: default\n  data_files: train.jsonl\n---\n";
+    std::fs::write(place.path("set/README.md"), card).unwrap();
+    refused(&place, || place.extract("set", "set/README.md", &run));
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/datasets/odd");
+    place.copy(&fixtures.join("saved_in_shards"), "saved");
+    for output in ["saved/state.json", "saved/dataset_info.json"] {
+        refused(&place, || place.extract("saved", output, &run));
+    }
+}
+
 /// One tree and one list are written by the program itself.
 #[test]
 fn the_program_writes_over_nothing_that_it_reads() {
@@ -136,6 +189,8 @@ fn the_program_writes_over_nothing_that_it_reads() {
         ("tokens", "sae/cfg.json", "one that the run reads"),
         ("tree", "sae", "a folder or a device"),
         ("tokens", "nowhere/x.json", "cannot create `nowhere/x.json`"),
+        ("tree", "x.jsn", "expected a name that ends in .json, .txt"),
+        ("tokens", "/dev/stdout", "a folder or a device"),
     ] {
         let line = format!("{command} --model model --sae sae --feature 3 --output {output}");
         let result = saescope(&line);

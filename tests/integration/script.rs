@@ -437,6 +437,59 @@ fn a_file_imports_what_lies_beside_it() {
 }
 
 /// No script makes the program panic or abort.
+/// Neither the language's own functions nor its optimizer lose an error.
+#[test]
+fn no_error_is_lost() {
+    check("let a = [#{ s: 1.5 }, #{ s: 0.2 }]; a.sort(|x, y| x.s - y.s); a[0].s", "0.2");
+    check("let a = [3, 1, 2]; a.sort(|x, y| x > y); a", "[3, 2, 1]");
+    check("let a = [3, 1.5, 2, 0.0 / 0.0]; a.sort(); a", "[1.5, 2, 3, NaN]");
+    check("let a = [`b`, `a`, `c`]; a.sort_desc(); a", r#"["c", "b", "a"]"#);
+    check("let a = [1, 2, 2, 1]; a.dedup(|x, y| x == y); a", "[1, 2, 1]");
+    // Equal items keep their order.
+    let stable = "let a = []; for i in 0..99 { a.push([i % 3, i]); } a.sort(|x, y| x[0] - y[0]); \
+                  let n = 0; for i in 1..99 { if a[i][0] == a[i-1][0] && a[i][1] < a[i-1][1] { n += 1; } } n";
+    check(stable, "0");
+    for (script, expected) in [
+        ("[2, 1].sort(|x, y| nosuch(x))", "unknown function `nosuch`"),
+        ("[2, 1].sort_by(|x, y| ())", "expected a number or a boolean, got"),
+        ("[2, 1].sort(|x, y| 0.0 / 0.0)", "expected a number or a boolean, got NaN"),
+        ("[2, `a`].sort()", "expected numbers, texts, characters or booleans alone, got"),
+        ("[2, 2].dedup(|x, y| throw 3)", "3"),
+        ("[2, 2].dedup(|x, y| 3)", "expected a boolean, got int"),
+        ("if true { nosuch }", "unknown variable `nosuch`"),
+        ("try { import `nosuch` as m; } catch (e) { throw `caught` }", "caught"),
+    ] {
+        assert!(failure(script).contains(expected), "{script}: {}", failure(script));
+    }
+    // An error leaves the array as it was.
+    check("let a = [2, 1, 3]; try { a.sort(|x, y| throw 1); } catch { } a", "[2, 1, 3]");
+}
+
+/// What goes wrong in a module is said in its own words, with its place there.
+#[test]
+fn errors_of_modules_say_what_is_wrong_and_where() {
+    let folder = tempfile::tempdir().unwrap();
+    for (module, expected) in [
+        ("let x = 1;\nthrow `bad thing`;", "bad thing, in line 2 of the module"),
+        ("load_sae(`gpt2-small-res-jbb`);", "unknown SAE `gpt2-small-res-jbb`"),
+        ("foo(3);", "unknown function `foo`, in line 1 of the module"),
+        ("let a = ;", "unexpected ';', in line 1 of the module"),
+        ("let a = 0; loop { a = [a]; }", "nested at most 1000 deep"),
+    ] {
+        let path = folder.path().join("m");
+        std::fs::write(path.with_extension("rhai"), module).unwrap();
+        let error = failure(&format!("import {:?} as m;", path.to_str().unwrap()));
+        assert!(error.contains(expected) && !error.contains("#{"), "{module}: {error}");
+    }
+    let path = folder.path().join("m");
+    std::fs::write(path.with_extension("rhai"), "load_sae(`gpt2-small-res-jbb`);").unwrap();
+    let import = format!("import {:?} as m;", path.to_str().unwrap());
+    check(
+        &format!("let h = 0; try {{ {import} }} catch (e) {{ h = e.hint; }} h.contains(`did you mean`)"),
+        "true",
+    );
+}
+
 #[test]
 fn nonsense_is_an_error() {
     for script in [

@@ -10,13 +10,13 @@ const LAYERS: [(&str, &[&str]); 27] = [
     ("progress", &["error"]),
     ("memory", &["error"]),
     ("files", &["error", "memory"]),
-    ("threads", &["error"]),
+    ("threads", &["error", "progress"]),
     ("yaml", &["error"]),
     ("hub", &["error", "files", "progress"]),
     ("repo", &["error", "progress", "hub"]),
     ("demo", &[]),
     ("checkpoint", &["error", "files", "progress"]),
-    ("linalg", &["error"]),
+    ("linalg", &["error", "memory"]),
     ("large", &["error", "linalg", "memory", "progress"]),
     ("tensors", &["error", "files", "progress", "memory", "large", "checkpoint"]),
     ("hooks", &["error", "tensors"]),
@@ -43,6 +43,7 @@ const LAYERS: [(&str, &[&str]); 27] = [
         "sae",
         &[
             "error",
+            "memory",
             "files",
             "progress",
             "linalg",
@@ -56,7 +57,7 @@ const LAYERS: [(&str, &[&str]); 27] = [
             "yaml",
         ],
     ),
-    ("dataset", &["error", "demo", "guard", "repo", "files", "progress", "yaml", "hub"]),
+    ("dataset", &["error", "memory", "demo", "guard", "repo", "files", "progress", "yaml", "hub"]),
     (
         "extract",
         &["error", "aliases", "files", "progress", "threads", "hooks", "model", "sae", "dataset", "repo"],
@@ -67,6 +68,7 @@ const LAYERS: [(&str, &[&str]); 27] = [
         "display",
         &[
             "error",
+            "memory",
             "files",
             "tensors",
             "hooks",
@@ -83,6 +85,7 @@ const LAYERS: [(&str, &[&str]); 27] = [
         "script",
         &[
             "error",
+            "threads",
             "files",
             "progress",
             "memory",
@@ -108,6 +111,7 @@ const LAYERS: [(&str, &[&str]); 27] = [
         "cli",
         &[
             "error",
+            "threads",
             "files",
             "progress",
             "registry",

@@ -33,7 +33,7 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
     ))?;
     let mut repl = Repl { engine, interrupts, output, entered: Vec::new() };
     loop {
-        match interrupts.idle(|| editor.read_line(&editor::Prompt)) {
+        match interrupts.at_prompt(|| editor.read_line(&editor::Prompt)) {
             Ok(Signal::Success(line)) => {
                 // What is killed later loses nothing, and other prompts see it. Without a file there is nothing to do.
                 let _ = editor.sync_history();

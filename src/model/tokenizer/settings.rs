@@ -153,8 +153,7 @@ impl Settings {
             if is_one { token(value, true) } else { None }
         };
         special.extend(self.config.iter().filter_map(model_specific));
-        let extra = ["extra_special_tokens", "additional_special_tokens"].map(|key| self.get(key));
-        special.extend(extra.into_iter().flatten().flat_map(tokens_in));
+        special.extend(self.extra_tokens());
 
         let mut added: Vec<(u64, AddedToken)> = match self.config.get("added_tokens_decoder") {
             Some(Value::Object(tokens)) => {
@@ -186,6 +185,24 @@ impl Settings {
             }
         }
         all
+    }
+
+    /// The special tokens without a name. A list in `tokenizer_config.json`, even an empty one, hides the list under the older
+    /// key of `special_tokens_map.json`.
+    fn extra_tokens(&self) -> Vec<AddedToken> {
+        const KEY: &str = "extra_special_tokens";
+        const OLDER: &str = "additional_special_tokens";
+        let is_empty = |value: &Value| match value {
+            Value::Array(tokens) => tokens.is_empty(),
+            Value::Object(tokens) => tokens.is_empty(),
+            _ => true,
+        };
+        let of_config = self.config.get(KEY).filter(|tokens| !is_empty(tokens)).or(self.config.get(OLDER));
+        let of_map = self.special_tokens_map.get(KEY);
+        let hides =
+            of_config.is_some_and(|tokens| !tokens.is_object()) || of_map.is_some_and(Value::is_array);
+        let older = self.special_tokens_map.get(OLDER).filter(|_| !hides);
+        [of_config, of_map, older].into_iter().flatten().flat_map(tokens_in).collect()
     }
 
     /// The tokens that begin and end a sequence, and in words where the former is named. `id` knows the ids of all
@@ -315,5 +332,41 @@ pub(super) fn set_prefix_space(part: &str, value: &mut Value, wanted: bool, is_l
             changed
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// As transformers 5.23 adds them.
+    #[test]
+    fn extra_tokens_of_the_configuration_hide_those_of_the_map() {
+        for (config, map, expected) in [
+            (json!({}), json!({"additional_special_tokens": ["<a>"]}), vec!["<a>"]),
+            (json!({"additional_special_tokens": []}), json!({"additional_special_tokens": ["<a>"]}), vec![]),
+            (
+                json!({"additional_special_tokens": ["<b>"]}),
+                json!({"additional_special_tokens": ["<a>"]}),
+                vec!["<b>"],
+            ),
+            (
+                json!({"extra_special_tokens": ["<b>"]}),
+                json!({"extra_special_tokens": [{"content": "<a>"}]}),
+                vec!["<b>", "<a>"],
+            ),
+            (
+                json!({"extra_special_tokens": {"image_token": "<i>"}}),
+                json!({"additional_special_tokens": ["<a>"]}),
+                vec!["<i>", "<a>"],
+            ),
+        ] {
+            let object = |value: &Value| value.as_object().cloned().unwrap();
+            let settings =
+                Settings { config: object(&config), special_tokens_map: object(&map), ..Settings::default() };
+            let tokens: Vec<_> = settings.extra_tokens().into_iter().map(|token| token.content).collect();
+            assert_eq!(tokens, expected, "{config} {map}");
+        }
     }
 }

@@ -31,6 +31,24 @@ fn statements_come_from_a_pipe() {
     // What goes on in the next line is one statement.
     let output = piped(folder.path(), &[], "if false { 1 }\nelse { 2 }\n\"abc\"\n    .len()\n");
     assert_eq!(text(&output.stdout), "2\n3\n");
+    for (statements, printed) in [
+        ("if false { 1 }\n// a note\nelse { 2 }\n[1, 2]\n  /* b */\n  .len()\n", "2\n2\n"),
+        ("let x = 10\n- 3;\nx\n", "7\n"),
+        ("/// Twice.\nfn f(x) { 2 * x }\n/** More. */\nfn g(x) {\n x }\nf(4) + g(1)\n", "9\n"),
+        ("let s = \"a \\\n  b\";\ns\n", "a b\n"),
+        ("1\nexit();\n2\n", "1\n"),
+        ("fn f() { exit(4) }\nf()\n2\n", "4\n"),
+    ] {
+        let output = piped(folder.path(), &[], statements);
+        assert_eq!((text(&output.stdout), text(&output.stderr)), (printed.to_owned(), String::new()));
+    }
+    // What is left open at the end is said, in a file as well.
+    std::fs::write(folder.path().join("open.rhai"), "print(1);\n/* open\nprint(2);").unwrap();
+    for arguments in [&[][..], &["run", "open.rhai"]] {
+        let output = piped(folder.path(), arguments, "1\n/* open\n2\n");
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains(": a comment is open at the end\nhint: close it with `*/`"), "{stderr}");
+    }
     // The first that fails is the last.
     let output = piped(folder.path(), &[], "1\nnonsense\n2\n");
     assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("1\n", Some(1)));

@@ -232,7 +232,7 @@ fn trees_of_other_weights_are_no_part_of_a_run() {
     let text = std::fs::read_to_string(&options.output_path).unwrap();
     let refused = |result: Result<TreesSummary>| {
         let error = run.failure(result);
-        assert!(error.contains("but other files or options of loading"), "{error}");
+        assert!(error.contains("of another model or SAE, or of these with other weights"), "{error}");
         assert!(std::fs::read_to_string(&options.output_path).unwrap() == text);
     };
     // Other weights, one other number, other options.

@@ -1,0 +1,120 @@
+//! Arrays in order. The language's own functions take an error of the closure that compares, or a value that is no order,
+//! for an order by types: here each is an error. NaN comes last.
+
+use super::help::plain_types;
+use super::{ScriptResult, script};
+use crate::error::{Error, Result};
+use rhai::{Array, Dynamic, Engine, FLOAT, FnPtr, ImmutableString, NativeCallContext};
+use std::cmp::Ordering;
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_fn("sort", |array: &mut Array| sort(array, |a, b| script(compare(a, b))));
+    engine.register_fn("sort_desc", |array: &mut Array| {
+        let is_nan = |value: &Dynamic| value.as_float().is_ok_and(FLOAT::is_nan);
+        sort(array, |a, b| {
+            let order = script(compare(a, b))?;
+            Ok(if is_nan(a) || is_nan(b) { order } else { order.reverse() })
+        })
+    });
+    for name in ["sort", "sort_by"] {
+        engine.register_fn(name, |context: NativeCallContext, array: &mut Array, closure: FnPtr| {
+            sort(array, |a, b| {
+                let order = closure.call_within_context(&context, (a.clone(), b.clone()))?;
+                script(order_of(&order))
+            })
+        });
+    }
+    engine.register_fn(
+        "dedup",
+        |context: NativeCallContext, array: &mut Array, closure: FnPtr| -> ScriptResult<()> {
+            let mut kept = Array::new();
+            for item in array.iter() {
+                let is_same = match kept.last() {
+                    Some(last) => {
+                        let same: Dynamic =
+                            closure.call_within_context(&context, (last.clone(), item.clone()))?;
+                        script(same.as_bool().map_err(|_| {
+                            Error::invalid("what the closure of `dedup` gives", "a boolean", type_of(&same))
+                        }))?
+                    }
+                    None => false,
+                };
+                if !is_same {
+                    kept.push(item.clone());
+                }
+            }
+            *array = kept;
+            Ok(())
+        },
+    );
+}
+
+/// Sorts an array, equal items in the order that they had; after an error it is as it was.
+fn sort(
+    array: &mut Array,
+    mut order: impl FnMut(&Dynamic, &Dynamic) -> ScriptResult<Ordering>,
+) -> ScriptResult<()> {
+    *array = sorted(array.clone(), &mut order)?;
+    Ok(())
+}
+
+fn sorted(
+    mut items: Array,
+    order: &mut impl FnMut(&Dynamic, &Dynamic) -> ScriptResult<Ordering>,
+) -> ScriptResult<Array> {
+    if items.len() < 2 {
+        return Ok(items);
+    }
+    let right = items.split_off(items.len() / 2);
+    let mut left = sorted(items, order)?.into_iter().peekable();
+    let mut right = sorted(right, order)?.into_iter().peekable();
+    let mut merged = Array::with_capacity(left.len() + right.len());
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        let next = if order(a, b)? == Ordering::Greater { right.next() } else { left.next() };
+        merged.extend(next);
+    }
+    merged.extend(left.chain(right));
+    Ok(merged)
+}
+
+/// The natural order of two numbers, texts, characters or booleans.
+fn compare(a: &Dynamic, b: &Dynamic) -> Result<Ordering> {
+    if let (Ok(a), Ok(b)) = (a.as_int(), b.as_int()) {
+        return Ok(a.cmp(&b));
+    }
+    if let (Some(a), Some(b)) = (number(a), number(b)) {
+        return Ok(a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan())));
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<ImmutableString>(), b.read_lock::<ImmutableString>()) {
+        return Ok(a.cmp(&b));
+    }
+    let order = match (a.as_char(), b.as_char()) {
+        (Ok(a), Ok(b)) => Some(a.cmp(&b)),
+        _ => a.as_bool().ok().and_then(|a| Some(a.cmp(&b.as_bool().ok()?))),
+    };
+    order.ok_or_else(|| {
+        let got = format!("{} and {}", type_of(a), type_of(b));
+        Error::invalid("the items to sort", "numbers, texts, characters or booleans alone", got)
+            .with_hint("say how two of them are compared, as in items.sort(|a, b| a.score - b.score)")
+    })
+}
+
+fn type_of(value: &Dynamic) -> String {
+    plain_types(value.type_name())
+}
+
+fn number(value: &Dynamic) -> Option<FLOAT> {
+    value.as_float().ok().or_else(|| value.as_int().ok().map(|int| int as FLOAT))
+}
+
+/// What a closure says of two items: a number below, at or above 0, or whether the first comes first.
+fn order_of(said: &Dynamic) -> Result<Ordering> {
+    if let Ok(is_first) = said.as_bool() {
+        return Ok(if is_first { Ordering::Less } else { Ordering::Greater });
+    }
+    number(said).and_then(|number| number.partial_cmp(&0.0)).ok_or_else(|| {
+        let got = if number(said).is_some() { "NaN".to_owned() } else { type_of(said) };
+        Error::invalid("what the closure of `sort` gives", "a number or a boolean", got)
+            .with_hint("below 0 or true: the first of the two comes first")
+    })
+}
