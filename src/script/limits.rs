@@ -89,6 +89,8 @@ struct Watch {
     /// When the memory that is left is looked at next.
     look_at: Cell<Duration>,
     left: Cell<Option<u64>>,
+    /// What was left at the last look.
+    seen: Cell<u64>,
     /// How much the last steps took of it, the last one first.
     taken: Cell<[u64; 3]>,
 }
@@ -112,8 +114,10 @@ impl Watch {
         let left = memory::available();
         self.look_at.set(now() + 10 * (worked() - start));
         let Some(left) = left else { return false };
-        // What has grown by half since it was measured is measured again.
-        if self.left_then.get().saturating_sub(left) > (self.measured.get() / 2).max(2 * GROWTH) {
+        // What has grown by half since it was measured, or in the last step, is measured again: what was freed since then may
+        // hide what has grown.
+        let before = self.seen.replace(left).max(self.left_then.get());
+        if before.saturating_sub(left) > (self.measured.get() / 2).max(2 * GROWTH) {
             self.measure_at.set(Duration::ZERO);
         }
         if left < 2 * self.measured.get() {
