@@ -85,6 +85,14 @@ impl PartialFile {
                 Error::invalid(what, "a file", "a link").with_hint("remove it, or choose another output")
             );
         }
+        #[cfg(unix)]
+        if let Ok(there) = partial.metadata()
+            && std::os::unix::fs::MetadataExt::nlink(&there) > 1
+        {
+            let what = format!("`{}`", partial.display());
+            let error = Error::invalid(what, "a file of its own", "another name of a file");
+            return Err(error.with_hint("remove it, or choose another output"));
+        }
         let open = || OpenOptions::new().read(true).append(true).create(true).open(&partial);
         let file = open().map_err(Error::file("create", &partial))?;
         match file.try_lock() {

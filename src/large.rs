@@ -157,23 +157,26 @@ pub fn total(
     f: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>,
     join: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<f64> {
+    // In f64, and with what `f` makes of it, a number takes several times as much.
+    const SMALLER: usize = PART / 4;
     let flat = |x: &Tensor| x.flatten_all()?.to_dtype(DType::F64);
-    if !is_large(x) {
+    if x.elem_count() <= SMALLER {
         progress.check()?;
+        memory::check("numbers to add up", (4 * x.elem_count() * size_of::<f64>()) as u64)?;
         return Ok(f(&flat(x)?)?.to_scalar::<f64>()?);
     }
     let totals: Vec<f64> =
-        parts(x)?.iter().map(|part| total(part, progress, f, join)).collect::<Result<_>>()?;
+        parts(x, SMALLER)?.iter().map(|part| total(part, progress, f, join)).collect::<Result<_>>()?;
     Ok(join(&Tensor::new(totals, &Device::Cpu)?)?.to_scalar::<f64>()?)
 }
 
-/// The parts of a tensor along its first axis: at least two, unless it has one row.
-fn parts(x: &Tensor) -> Result<Vec<Tensor>> {
+/// The parts of a tensor along its first axis, of `most` numbers each or one row: at least two, unless it has one row.
+fn parts(x: &Tensor, most: usize) -> Result<Vec<Tensor>> {
     let rows = x.dims()[0];
     if rows == 1 {
         return Ok(vec![x.squeeze(0)?]);
     }
-    let step = (PART / (x.elem_count() / rows).max(1)).clamp(1, rows.div_ceil(2));
+    let step = (most / (x.elem_count() / rows).max(1)).clamp(1, rows.div_ceil(2));
     let part = |start: usize| Ok(x.narrow(0, start, step.min(rows - start))?);
     (0..rows).step_by(step).map(part).collect()
 }
@@ -184,7 +187,7 @@ fn parts(x: &Tensor) -> Result<Vec<Tensor>> {
 /// Whatever `f` returns.
 pub fn visit(x: &Tensor, f: &mut impl FnMut(&Tensor) -> Result<()>) -> Result<()> {
     match is_large(x) {
-        true => parts(x)?.iter().try_for_each(|part| visit(part, f)),
+        true => parts(x, PART)?.iter().try_for_each(|part| visit(part, f)),
         false => f(&x.contiguous()?),
     }
 }
@@ -198,7 +201,7 @@ fn add_of_two(
     numbers: &mut Vec<f32>,
 ) -> Result<()> {
     if x.elem_count() > PART {
-        let mut both = parts(x)?.into_iter().zip(parts(y)?);
+        let mut both = parts(x, PART)?.into_iter().zip(parts(y, PART)?);
         return both.try_for_each(|(x, y)| add_of_two(&x, &y, progress, f, numbers));
     }
     progress.check()?;
@@ -232,6 +235,8 @@ pub fn matmul(a: &Tensor, b: &Tensor, progress: &Progress) -> Result<Tensor> {
             let len = shape[0];
             if cost <= PART_OF_PRODUCT || shape.len() == 2 && len < 2 {
                 progress.check()?;
+                let copies = [a, b].into_iter().filter(|x| !x.is_contiguous()).map(Tensor::elem_count);
+                memory::check("the operands", (copies.sum::<usize>() * size_of::<f32>()) as u64)?;
                 return a.contiguous()?.broadcast_matmul(&b.contiguous()?).map_err(|_| wrong());
             }
             let step = (PART_OF_PRODUCT / (cost / len)).clamp(1, len.div_ceil(2));

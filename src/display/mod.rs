@@ -213,7 +213,8 @@ pub(crate) fn check_extension(path: &Path) -> Result<()> {
         return Ok(());
     }
     let expected = format!("a name that ends in .{}", FORMS.join(", ."));
-    Err(Error::invalid("the output", expected, format!("`{}`", path.display())))
+    let error = Error::invalid("the output", expected, format!("`{}`", path.display()));
+    Err(error.with_hint("the ending says what is written"))
 }
 
 /// A part of a page.

@@ -51,8 +51,11 @@ impl HookPoints {
             if pattern.starts_with('*') {
                 // The block is not spelled out: what a name ends with may be the bridge's.
                 let fitting = bridge_names(self.n_layers).filter(|name| matches_pattern(pattern, name));
-                let found = fitting.filter_map(|name| self.find(&name).ok());
-                selected.extend(found.filter(|name| !name.point().is_opt_in()));
+                let found: Vec<_> = fitting.filter_map(|name| self.find(&name).ok()).collect();
+                selected.extend(found.iter().filter(|name| !name.point().is_opt_in()));
+                if selected.len() == before {
+                    selected.extend(found);
+                }
             } else {
                 let in_layer = |layer: usize| self.find(&pattern.replace('*', &layer.to_string())).ok();
                 selected.extend((0..self.n_layers).filter_map(in_layer));
@@ -88,7 +91,7 @@ impl HookPoints {
     /// # Errors
     /// As [`HookPoints::find`]; the input of one of several modules that read the same activation.
     pub fn find_to_edit(&self, name: &str) -> Result<HookName> {
-        let Spelled { name: point, is_shared } = self.spelled(name)?;
+        let Spelled { name: point, is_shared, .. } = self.spelled(name)?;
         if !is_shared {
             return Ok(point);
         }
@@ -107,7 +110,7 @@ impl HookPoints {
     fn spelled(&self, name: &str) -> Result<Spelled> {
         let exact = HookName::exact(name.trim());
         if let Some(name) = exact.filter(|exact| self.check(exact).is_ok()) {
-            return Ok(Spelled { name, is_shared: false });
+            return Ok(Spelled::exactly(name));
         }
         let traits = Traits {
             has_pre_norm: self.has(HookPoint::Ln1Normalized),
@@ -116,18 +119,21 @@ impl HookPoints {
         };
         match (meaning(name, Some((traits, self.n_layers))), exact) {
             (Meaning::Point(spelled), _) => {
+                if let (Some(norm), Some(layer)) = (spelled.norm, spelled.name.layer()) {
+                    self.check(&HookName::in_block(layer, norm))?;
+                }
                 let name = self.own(spelled.name);
                 self.check(&name)?;
                 Ok(Spelled { name, ..spelled })
             }
             (_, Some(exact)) => {
                 self.check(&exact)?;
-                Ok(Spelled { name: exact, is_shared: false })
+                Ok(Spelled::exactly(exact))
             }
             (Meaning::NoPoint, None) => Err(Error::mismatch(
                 format!("no hook point is the activation of `{name}`"),
-                "`hook_names()` lists the hook points; of a module that computes several at once, each is a point of \
-                 its own, such as `hook_q`, `hook_k` and `hook_v`",
+                "`hook_names()` lists the hook points; where a module computes several activations at once, each is a point \
+                 of its own, such as `hook_q`, `hook_k` and `hook_v`",
             )),
             (_, None) => Err(unknown_hook(name, self)),
         }
@@ -286,6 +292,18 @@ mod tests {
         let of_mlps: Vec<_> =
             points.select(&["*mlp.hook_out"]).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(of_mlps, [0, 1, 2].map(|layer| format!("blocks.{layer}.mlp.hook_out")));
+        // A norm that a model lacks has no input.
+        let plain = HookPoints::new(
+            3,
+            [HookPoint::QNormScale, HookPoint::Ln1PostScale, HookPoint::AttnRawOut, HookPoint::MlpRawOut],
+        );
+        assert!(
+            plain.select(&["*q_norm.hook_in"]).is_err() && plain.find("blocks.0.ln1_post.hook_in").is_err()
+        );
+        let inputs = plain.select(&["*hook_in"]).unwrap();
+        assert!(!inputs.contains(&"blocks.0.attn.hook_q".parse().unwrap()));
+        assert!(points.find("blocks.0.attn.q_norm.hook_in").is_ok());
+        assert!(!points.select(&["*.ln1.hook_out"]).unwrap().is_empty());
         let block = points.select(&["blocks.0.*"]).unwrap();
         assert!(block.iter().all(|n| !n.point().is_opt_in()));
     }

@@ -47,6 +47,15 @@ pub(super) struct Spelled {
     /// Whether the name is that of one of several modules that read this point: it can be read under this name, but not
     /// changed for that module alone.
     pub(super) is_shared: bool,
+    /// A point of the norm that was named, without which a model does not have it.
+    pub(super) norm: Option<HookPoint>,
+}
+
+impl Spelled {
+    /// A point in its own words.
+    pub(super) fn exactly(name: HookName) -> Self {
+        Spelled { name, is_shared: false, norm: None }
+    }
 }
 
 /// The TransformerLens name of a hook point that is named in the words of Hugging Face (`model.layers.5.output`,
@@ -78,7 +87,7 @@ pub(crate) fn usual_point(spelling: &str) -> Option<HookPoint> {
 pub(super) fn meaning(spelling: &str, traits: Option<(Traits, usize)>) -> Meaning {
     let spelling = spelling.trim();
     if let Some(name) = dictionary_learning(spelling) {
-        return Meaning::Point(Spelled { name, is_shared: false });
+        return Meaning::Point(Spelled::exactly(name));
     }
     let dotted = spelling.replace('[', ".").replace(']', "").replace("layers_", "layers.");
     let mut path: Vec<&str> = dotted.split('.').collect();
@@ -150,6 +159,7 @@ impl Side {
 struct Found {
     point: HookPoint,
     is_shared: bool,
+    norm: Option<HookPoint>,
 }
 
 impl Found {
@@ -160,7 +170,7 @@ impl Found {
             None if self.point.is_in_block() => return Meaning::Depends(self.point),
             None => HookName::global(self.point),
         };
-        Meaning::Point(Spelled { name, is_shared: self.is_shared })
+        Meaning::Point(Spelled { name, is_shared: self.is_shared, norm: self.norm })
     }
 }
 
@@ -245,7 +255,10 @@ fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> 
         _ => false,
     };
     let is_shared = is_one_of_several && side == Side::Input;
-    Some(point.map(|point| Found { point, is_shared }))
+    // What a norm reads is there without it.
+    let its_scale = || in_block(module, Side::Scale, kind).flatten().map(|found| found.point);
+    let norm = if side == Side::Input { its_scale() } else { None };
+    Some(point.map(|point| Found { point, is_shared, norm }))
 }
 
 /// The point that a module outside the blocks is about, with the block that it is in. `None` outside for a module that is
@@ -280,7 +293,7 @@ fn around_blocks(
         ("embed" | "wte" | "embed_tokens" | "embed_in" | "pos_embed" | "wpe" | "rotary_emb", _) => None,
         _ => return None,
     };
-    Some((layer, point.map(|point| Found { point, is_shared: false })))
+    Some((layer, point.map(|point| Found { point, is_shared: false, norm: None })))
 }
 
 /// `resid_post_layer_12`, or `mlp_out_layer3` in the folders of its first dictionaries.

@@ -1,6 +1,7 @@
 //! Feature activations as they are: sparse.
 
 use crate::error::{Error, Result};
+use crate::large;
 use crate::linalg::top_k;
 use candle_core::{Device, Tensor};
 
@@ -94,8 +95,9 @@ impl Features {
     /// The dense matrix `[pos, d_sae]`: for looking at a few tokens.
     ///
     /// # Errors
-    /// A matrix that does not fit into memory's address range.
+    /// A matrix of more than 2^30 numbers, or than there is memory for.
     pub fn to_tensor(&self) -> Result<Tensor> {
+        large::check("the matrix of features", &[self.len(), self.d_sae])?;
         let mut dense = vec![0f32; self.len() * self.d_sae];
         for (pos, row) in dense.chunks_exact_mut(self.d_sae.max(1)).enumerate() {
             let (indices, values) = self.at(pos);

@@ -20,6 +20,7 @@ pub use report::LoadReport;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hooks::{HookName, HookPoint, HookPoints, usual_point};
+use crate::large;
 use crate::linalg::with_floats;
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
@@ -349,6 +350,7 @@ impl Sae {
             _ => true,
         };
         let b_dec = if adds_bias { weights.b_dec(self.cfg())? } else { &vec![0.0; d_out] };
+        large::check("what the features stand for", &[features.len(), d_out])?;
         let mut out = vec![0f32; features.len() * d_out];
         with_floats(weights.w_dec(self.cfg())?, |w_dec| {
             out.par_chunks_exact_mut(d_out).enumerate().for_each(|(pos, out)| {

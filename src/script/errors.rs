@@ -51,11 +51,18 @@ pub(super) fn of_module(error: Box<EvalAltResult>, module: &str, position: Posit
             Box::new(EvalAltResult::ErrorTerminated(why.clone(), position))
         }
         EvalAltResult::ErrorRuntime(value, _) => {
-            let (message, hint) = runtime_error(value);
-            let mut map = Map::new();
-            map.insert("message".into(), (format!("{message}{}", place_in(module, inner.position()))).into());
-            map.insert("hint".into(), hint.map_or(Dynamic::UNIT, Dynamic::from));
-            Box::new(EvalAltResult::ErrorRuntime(map.into(), position))
+            let (message, _) = runtime_error(value);
+            let message = Dynamic::from(format!("{message}{}", place_in(module, inner.position())));
+            let map = value.read_lock::<Map>().map(|map| map.clone());
+            let value = match map {
+                Some(mut map) => {
+                    map.insert("message".into(), message);
+                    map.into()
+                }
+                None if value.is_string() => message,
+                None => value.clone(),
+            };
+            Box::new(EvalAltResult::ErrorRuntime(value, position))
         }
         _ => error,
     }
@@ -88,11 +95,15 @@ pub(super) fn describe(
             // The text of the module is not here.
             EvalAltResult::ErrorInModule(module, next, _) => {
                 in_module = place_in(module, next.position());
-                inner = next.unwrap_inner();
-                break;
+                inner = next;
+                continue;
             }
             _ => break,
         };
+        if !in_module.is_empty() {
+            inner = next;
+            continue;
+        }
         let origin = origins.get(name).and_then(|origin| origin.source.as_deref());
         // Functions of an imported module have its path with them, and their text is not here; nor is that of the
         // language's own.
@@ -199,7 +210,10 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
     if is_closure(name) {
         let n = if types.is_empty() { 0 } else { types.split(", ").count() };
         let message = format!("the closure does not take what it is called with: expected {n} arguments");
-        return (message, Some("a hook's closure takes one argument, the activation: |x| …".to_owned()));
+        return (
+            message,
+            Some("a hook's closure takes one argument, |x| …, and that of `sort` two, |a, b| …".to_owned()),
+        );
     }
     let mut forms = help.signatures_of(name);
     forms.extend(origins.get(name).into_iter().flat_map(|origin| origin.forms.iter().cloned()));

@@ -2,7 +2,7 @@
 //! noticed in `limits.rs`; these can make a hundred times as much in one step.)
 
 use super::limits::{bytes_of, check_bytes, most_bytes};
-use super::{ScriptResult, script};
+use super::{ScriptResult, changing, script};
 use crate::error::Error;
 use rhai::{Array, Blob, Dynamic, Engine, INT, ImmutableString};
 
@@ -23,28 +23,40 @@ pub(super) fn register(engine: &mut Engine) {
 }
 
 fn register_lengths(engine: &mut Engine) {
-    engine.register_fn("pad", |array: &mut Array, len: INT, item: Dynamic| -> ScriptResult<()> {
-        let missing = script(size(len))?.saturating_sub(array.len());
-        script(check_bytes("the array", bytes_of(&item).saturating_mul(missing)))?;
-        array.resize(array.len() + missing, item);
-        Ok(())
-    });
-    engine.register_fn("pad", |text: &mut ImmutableString, len: INT, item: char| -> ScriptResult<()> {
-        let missing = script(size(len))?.saturating_sub(text.chars().count());
-        text.make_mut().extend(std::iter::repeat_n(item, missing));
-        Ok(())
-    });
-    engine.register_fn("pad", |text: &mut ImmutableString, len: INT, item: &str| -> ScriptResult<()> {
-        let missing = script(size(len))?.saturating_sub(text.chars().count());
-        let padding: String = item.chars().cycle().take(missing).collect();
-        text.make_mut().push_str(&padding);
-        Ok(())
-    });
-    engine.register_fn("pad", |blob: &mut Blob, len: INT, value: INT| -> ScriptResult<()> {
-        let len = script(size(len))?.max(blob.len());
-        blob.resize(len, (value & 0xff) as u8);
-        Ok(())
-    });
+    changing("pad").register_into_engine(
+        engine,
+        |array: &mut Array, len: INT, item: Dynamic| -> ScriptResult<()> {
+            let missing = script(size(len))?.saturating_sub(array.len());
+            script(check_bytes("the array", bytes_of(&item).saturating_mul(missing)))?;
+            array.resize(array.len() + missing, item);
+            Ok(())
+        },
+    );
+    changing("pad").register_into_engine(
+        engine,
+        |text: &mut ImmutableString, len: INT, item: char| -> ScriptResult<()> {
+            let missing = script(size(len))?.saturating_sub(text.chars().count());
+            text.make_mut().extend(std::iter::repeat_n(item, missing));
+            Ok(())
+        },
+    );
+    changing("pad").register_into_engine(
+        engine,
+        |text: &mut ImmutableString, len: INT, item: &str| -> ScriptResult<()> {
+            let missing = script(size(len))?.saturating_sub(text.chars().count());
+            let padding: String = item.chars().cycle().take(missing).collect();
+            text.make_mut().push_str(&padding);
+            Ok(())
+        },
+    );
+    changing("pad").register_into_engine(
+        engine,
+        |blob: &mut Blob, len: INT, value: INT| -> ScriptResult<()> {
+            let len = script(size(len))?.max(blob.len());
+            blob.resize(len, (value & 0xff) as u8);
+            Ok(())
+        },
+    );
     engine.register_fn("blob", |len: INT| -> ScriptResult<Blob> { Ok(vec![0; script(size(len))?]) });
     engine.register_fn("blob", |len: INT, value: INT| -> ScriptResult<Blob> {
         Ok(vec![(value & 0xff) as u8; script(size(len))?])
@@ -72,14 +84,16 @@ fn register_replacements(engine: &mut Engine) {
         *text = text.replace(from, to).into();
         Ok(())
     }
-    engine.register_fn("replace", |text: &mut ImmutableString, from: &str, to: &str| replace(text, from, to));
-    engine.register_fn("replace", |text: &mut ImmutableString, from: &str, to: char| {
+    changing("replace").register_into_engine(engine, |text: &mut ImmutableString, from: &str, to: &str| {
+        replace(text, from, to)
+    });
+    changing("replace").register_into_engine(engine, |text: &mut ImmutableString, from: &str, to: char| {
         replace(text, from, &to.to_string())
     });
-    engine.register_fn("replace", |text: &mut ImmutableString, from: char, to: &str| {
+    changing("replace").register_into_engine(engine, |text: &mut ImmutableString, from: char, to: &str| {
         replace(text, &from.to_string(), to)
     });
-    engine.register_fn("replace", |text: &mut ImmutableString, from: char, to: char| {
+    changing("replace").register_into_engine(engine, |text: &mut ImmutableString, from: char, to: char| {
         replace(text, &from.to_string(), &to.to_string())
     });
 }

@@ -1,6 +1,7 @@
 //! The language's own lexer, for what a line editor asks: which pieces have which colour, and whether a statement is
 //! whole.
 
+use crate::error::{Error, Result};
 use rhai::{Engine, LexError, ParseErrorType, Position, Token};
 use std::ops::Range;
 
@@ -119,9 +120,20 @@ fn is_help(comment: &str) -> bool {
     is_line || comment.starts_with("/**") && !comment.starts_with("/***")
 }
 
-/// Whether a script ends inside of a comment. (The language takes the end of the script for that of the comment.)
-pub(super) fn ends_in_comment(engine: &Engine, script: &str) -> bool {
-    script.contains("/*") && lex(engine, script, Unfinished::default()).end.comments > 0
+/// Checks that a script does not end inside of a comment: the language takes the end of the script for that of the comment.
+///
+/// # Errors
+/// A comment without an end.
+pub(super) fn check_comments(engine: &Engine, name: &str, script: &str) -> Result<()> {
+    let is_open = || lex(engine, script, Unfinished::default()).end.comments > 0;
+    if !script.contains("/*") || !is_open() {
+        return Ok(());
+    }
+    let hint = match script.contains("/**/") {
+        true => "close it with `*/`; an empty comment is `/* */`, as `/**` begins the help of a function",
+        false => "close it with `*/`",
+    };
+    Err(Error::mismatch(format!("{name}: a comment is open at the end"), hint))
 }
 
 /// Whether a script is whole.
@@ -367,6 +379,8 @@ mod tests {
             ("/// Twice.\nfn f(x) { 2 * x }", Completeness::Complete),
             ("/// Twice.\nlet x = 2;", Completeness::Invalid),
             ("//// A line.", Completeness::Complete),
+            // To the language the help of a function, which goes on.
+            ("/**/", Completeness::Incomplete { depth: 0 }),
             ("let s = \"one \\\n", Completeness::Incomplete { depth: 0 }),
             ("let s = \"one \\\n  two \\\r\n", Completeness::Incomplete { depth: 0 }),
             ("let s = \"one \\\n  two\";", Completeness::Complete),

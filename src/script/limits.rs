@@ -5,6 +5,7 @@
 //! of them is read, and the pauses in between are longer than a measurement takes. What grows past that, in values of this
 //! crate or in a method of a text that reads no variable, is noticed by the memory that is left.
 
+use super::exit::Exit;
 use super::items::PassedOver;
 use super::{ScriptResult, script};
 use crate::error::Error;
@@ -29,7 +30,7 @@ const MOST_DEPTH: usize = 1_000;
 const GROWTH: u64 = 1 << 25;
 
 /// Sets the depths of expressions and calls, and watches what a script takes of memory.
-pub(super) fn register(engine: &mut Engine, progress: &Progress, passed_over: &PassedOver) {
+pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, passed_over: &PassedOver) {
     let watch = Rc::new(Watch::default());
     let measuring = watch.clone();
     #[expect(deprecated, reason = "rhai's mark for what may change")]
@@ -45,8 +46,8 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress, passed_over: &P
         true => Token::LexError(Box::new(LexError::Runtime("cancelled".to_owned()))),
         false => token,
     });
-    let (cancelled, passed_over) = (progress.clone(), passed_over.clone());
-    engine.on_progress(move |_| match cancelled.is_cancelled() {
+    let (cancelled, exit, passed_over) = (progress.clone(), exit.clone(), passed_over.clone());
+    engine.on_progress(move |_| match cancelled.is_cancelled() || exit.is_set() {
         true => Some(Dynamic::UNIT),
         false => passed_over.take().or_else(|| watch.is_short().then(Ending::of_memory)).map(Dynamic::from),
     });

@@ -7,6 +7,7 @@ mod session;
 
 mod complete;
 mod errors;
+mod exit;
 mod growth;
 mod help;
 mod host;
@@ -42,15 +43,16 @@ pub use session::{Session, Variable};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use host::Surroundings;
-use rhai::{Engine, EvalAltResult};
+use rhai::{Engine, EvalAltResult, FuncRegistration};
 
 /// What a native function gives to a script.
 type ScriptResult<T> = std::result::Result<T, Box<EvalAltResult>>;
 
 /// Registers everything but `help`.
-fn register(engine: &mut Engine, progress: &Progress) {
+fn register(engine: &mut Engine, progress: &Progress, exit: &exit::Exit) {
     let passed_over = items::PassedOver::default();
-    limits::register(engine, progress, &passed_over);
+    limits::register(engine, progress, exit, &passed_over);
+    exit.register(engine);
     growth::register(engine);
     order::register(engine);
     show::register(engine);
@@ -66,6 +68,11 @@ fn register(engine: &mut Engine, progress: &Progress) {
     trees::register(engine, &passed_over);
     plot::register(engine);
     display::register(engine);
+}
+
+/// A function that changes the value that it is called on, which must not be a constant.
+fn changing(name: &str) -> FuncRegistration {
+    FuncRegistration::new(name).with_purity(false)
 }
 
 /// A result of this crate as a result that a script understands.

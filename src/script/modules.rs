@@ -1,6 +1,6 @@
 //! Modules: script files that others import.
 
-use super::{ScriptResult, errors, script};
+use super::{ScriptResult, errors, lexer, script};
 use crate::error::{Error, Result};
 use crate::files;
 use rhai::module_resolvers::FileModuleResolver;
@@ -25,6 +25,7 @@ impl Modules {
     /// Loads a module, unless it is being loaded already.
     fn guarded(
         &self,
+        engine: &Engine,
         source: Option<&str>,
         path: &str,
         position: Position,
@@ -32,7 +33,7 @@ impl Modules {
     ) -> ScriptResult<Shared<Module>> {
         let file = self.files.get_file_path(path, source.and_then(|source| Path::new(source).parent()));
         let file = file.canonicalize().unwrap_or(file);
-        script(self.check(&file)).map_err(|mut error| {
+        script(self.check(&file, engine, path)).map_err(|mut error| {
             error.set_position(position);
             error
         })?;
@@ -42,7 +43,7 @@ impl Modules {
         loaded.map_err(|error| errors::of_module(error, path, position))
     }
 
-    fn check(&self, file: &Path) -> Result<()> {
+    fn check(&self, file: &Path, engine: &Engine, path: &str) -> Result<()> {
         let loading = self.loading.borrow();
         let what = format!("the module `{}`", file.display());
         if loading.iter().any(|one| one == file) {
@@ -64,7 +65,9 @@ impl Modules {
         if bytes > MOST_BYTES {
             return Err(Error::invalid(what, format!("at most {MOST_BYTES} bytes"), bytes));
         }
-        Ok(())
+        // What is no text, the language says.
+        let text = String::from_utf8(files::read(file)?).unwrap_or_default();
+        lexer::check_comments(engine, &format!("the module `{path}`"), &text)
     }
 }
 
@@ -78,7 +81,7 @@ impl ModuleResolver for Modules {
         position: Position,
     ) -> ScriptResult<Shared<Module>> {
         let source = global.source().map(str::to_owned);
-        self.guarded(source.as_deref(), path, position, || {
+        self.guarded(engine, source.as_deref(), path, position, || {
             self.files.resolve_raw(engine, global, scope, path, position)
         })
     }
@@ -90,6 +93,6 @@ impl ModuleResolver for Modules {
         path: &str,
         position: Position,
     ) -> ScriptResult<Shared<Module>> {
-        self.guarded(source, path, position, || self.files.resolve(engine, source, path, position))
+        self.guarded(engine, source, path, position, || self.files.resolve(engine, source, path, position))
     }
 }

@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn the_options_of_every_function_that_takes_some_are_known() {
         let mut engine = Engine::new();
-        crate::script::register(&mut engine, &Progress::default());
+        crate::script::register(&mut engine, &Progress::default(), &Default::default());
         let help = Help::of(&engine);
         let mut n = 0;
         for entry in help.entries() {

@@ -2,14 +2,15 @@
 //! for an order by types: here each is an error. NaN comes last.
 
 use super::help::plain_types;
-use super::{ScriptResult, script};
+use super::{ScriptResult, changing, script};
 use crate::error::{Error, Result};
 use rhai::{Array, Dynamic, Engine, FLOAT, FnPtr, ImmutableString, NativeCallContext};
 use std::cmp::Ordering;
 
 pub(super) fn register(engine: &mut Engine) {
-    engine.register_fn("sort", |array: &mut Array| sort(array, |a, b| script(compare(a, b))));
-    engine.register_fn("sort_desc", |array: &mut Array| {
+    changing("sort")
+        .register_into_engine(engine, |array: &mut Array| sort(array, |a, b| script(compare(a, b))));
+    changing("sort_desc").register_into_engine(engine, |array: &mut Array| {
         let is_nan = |value: &Dynamic| value.as_float().is_ok_and(FLOAT::is_nan);
         sort(array, |a, b| {
             let order = script(compare(a, b))?;
@@ -17,36 +18,48 @@ pub(super) fn register(engine: &mut Engine) {
         })
     });
     for name in ["sort", "sort_by"] {
-        engine.register_fn(name, |context: NativeCallContext, array: &mut Array, closure: FnPtr| {
-            sort(array, |a, b| {
-                let order = closure.call_within_context(&context, (a.clone(), b.clone()))?;
-                script(order_of(&order))
-            })
-        });
+        changing(name).register_into_engine(engine, sort_by);
+        changing(name).register_into_engine(
+            engine,
+            |context: NativeCallContext, array: &mut Array, name: &str| {
+                sort_by(context, array, FnPtr::new(name)?)
+            },
+        );
     }
-    engine.register_fn(
-        "dedup",
-        |context: NativeCallContext, array: &mut Array, closure: FnPtr| -> ScriptResult<()> {
-            let mut kept = Array::new();
-            for item in array.iter() {
-                let is_same = match kept.last() {
-                    Some(last) => {
-                        let same: Dynamic =
-                            closure.call_within_context(&context, (last.clone(), item.clone()))?;
-                        script(same.as_bool().map_err(|_| {
-                            Error::invalid("what the closure of `dedup` gives", "a boolean", type_of(&same))
-                        }))?
-                    }
-                    None => false,
-                };
-                if !is_same {
-                    kept.push(item.clone());
-                }
+    changing("dedup").register_into_engine(engine, dedup);
+    changing("dedup")
+        .register_into_engine(engine, |context: NativeCallContext, array: &mut Array, name: &str| {
+            dedup(context, array, FnPtr::new(name)?)
+        });
+}
+
+/// Sorts by what a function says of two items.
+fn sort_by(context: NativeCallContext, array: &mut Array, function: FnPtr) -> ScriptResult<()> {
+    sort(array, |a, b| {
+        let order = function.call_within_context(&context, (a.clone(), b.clone()))?;
+        script(order_of(&order))
+    })
+}
+
+/// Takes away each item of which a function says that it is the same as the one before it.
+fn dedup(context: NativeCallContext, array: &mut Array, function: FnPtr) -> ScriptResult<()> {
+    let mut kept = Array::new();
+    for item in array.iter() {
+        let is_same = match kept.last() {
+            Some(last) => {
+                let same: Dynamic = function.call_within_context(&context, (last.clone(), item.clone()))?;
+                script(same.as_bool().map_err(|_| {
+                    Error::invalid("what the function of `dedup` gives", "a boolean", type_of(&same))
+                }))?
             }
-            *array = kept;
-            Ok(())
-        },
-    );
+            None => false,
+        };
+        if !is_same {
+            kept.push(item.clone());
+        }
+    }
+    *array = kept;
+    Ok(())
 }
 
 /// Sorts an array, equal items in the order that they had; after an error it is as it was.
@@ -114,7 +127,7 @@ fn order_of(said: &Dynamic) -> Result<Ordering> {
     }
     number(said).and_then(|number| number.partial_cmp(&0.0)).ok_or_else(|| {
         let got = if number(said).is_some() { "NaN".to_owned() } else { type_of(said) };
-        Error::invalid("what the closure of `sort` gives", "a number or a boolean", got)
+        Error::invalid("what the function of `sort` gives", "a number or a boolean", got)
             .with_hint("below 0 or true: the first of the two comes first")
     })
 }

@@ -2,6 +2,7 @@
 
 use super::complete::{self, Completions, Inspection, Place, Written};
 use super::errors::{self, Origin, Origins, Source};
+use super::exit::Exit;
 use super::help::{self, Help};
 use super::host::{Host, Surroundings};
 use super::lexer::{self, Completeness, Piece, Unfinished};
@@ -12,11 +13,8 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Progress;
 use crate::threads;
-use rhai::{
-    AST, Array, Dynamic, Engine, EvalAltResult, Expr, OptimizationLevel, Position, Scope, ScriptFnMetadata,
-    Stmt,
-};
-use std::cell::{Cell, OnceCell};
+use rhai::{AST, Array, Dynamic, Engine, Expr, OptimizationLevel, Scope, ScriptFnMetadata, Stmt};
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Read;
 use std::ops::Range;
@@ -45,8 +43,9 @@ pub struct Session {
     /// Where these come from.
     origins: Origins,
     progress: Progress,
+    exit: Exit,
     /// Whether the last evaluation called `exit`.
-    exited: Rc<Cell<bool>>,
+    has_exited: bool,
     help: Help,
     /// With the functions of the language, once somebody asks for them.
     all_help: OnceCell<Help>,
@@ -75,16 +74,9 @@ impl Session {
         let mut engine = Engine::new();
         // What looks as if it did nothing, such as an import that fails, is not left out.
         engine.set_optimization_level(OptimizationLevel::None);
-        super::register(&mut engine, &progress);
+        let exit = Exit::default();
+        super::register(&mut engine, &progress, &exit);
         engine.set_module_resolver(Modules::default());
-        let exited = Rc::new(Cell::new(false));
-        let exit = exited.clone();
-        let exit = move |value: Dynamic| -> ScriptResult<Dynamic> {
-            exit.set(true);
-            Err(Box::new(EvalAltResult::Exit(value, Position::NONE)))
-        };
-        let with_nothing = exit.clone();
-        engine.register_fn("exit", exit).register_fn("exit", move || with_nothing(Dynamic::UNIT));
         let help = Help::of(&engine);
         help::register(&mut engine, help.clone());
 
@@ -100,7 +92,8 @@ impl Session {
             earlier: AST::empty(),
             origins: Origins::new(),
             progress,
-            exited,
+            exit,
+            has_exited: false,
             help,
             all_help: OnceCell::new(),
         }
@@ -202,7 +195,7 @@ impl Session {
 
     /// Whether the last evaluation called `exit`, which ends a script.
     pub fn has_exited(&self) -> bool {
-        self.exited.get()
+        self.has_exited
     }
 
     /// Forgets variables, functions and imports.
@@ -217,16 +210,14 @@ impl Session {
         const ARGS: &str = "ARGS";
         let mut scope = self.scope.clone();
         let is_file = arguments.is_some();
-        self.exited.set(false);
+        let _ = self.exit.take();
+        self.has_exited = false;
         if let Some(arguments) = arguments {
             scope.push_constant(ARGS, arguments);
         }
         let source = Rc::new(source);
         let mut origins = self.origins.clone();
-        if lexer::ends_in_comment(&self.engine, &source.text) {
-            let message = format!("{}: a comment is open at the end", source.name);
-            return Err(Error::mismatch(message, "close it with `*/`"));
-        }
+        lexer::check_comments(&self.engine, &source.name, &source.text)?;
         let compiled = self.engine.compile_with_scope(&scope, &source.text);
         let evaluated: ScriptResult<_> = compiled.map_err(Into::into).and_then(|mut ast| {
             let mut folder = Path::new("");
@@ -237,7 +228,11 @@ impl Session {
             }
             let whole = self.earlier.merge(&ast);
             add_origins(&ast, &whole, &source, &mut origins);
-            let value = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &whole)?;
+            let value = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &whole);
+            // What it came to afterwards does not count.
+            let exit = self.exit.take();
+            self.has_exited = exit.is_some();
+            let value = exit.map_or(value, Ok)?;
             // What the next evaluation is to know of this one.
             Ok((value, AST::new(imports(&whole, folder), whole.shared_lib().clone())))
         });

@@ -7,6 +7,7 @@ use crate::display::Shown;
 use crate::error::Error;
 use crate::large;
 use crate::linalg;
+use crate::memory;
 use crate::tensors;
 use candle_core::{DType, Device, Tensor};
 use rhai::plugin::*;
@@ -350,6 +351,7 @@ mod functions {
     #[rhai_fn(global, pure, return_raw)]
     pub fn argmax(x: &mut Tensor) -> ScriptResult<INT> {
         script(not_empty(x, "argmax"))?;
+        script(memory::check("argmax", (2 * x.elem_count() * size_of::<f32>()) as u64))?;
         let numbers = script(x.flatten_all().and_then(|x| floats(&x)?.to_vec1::<f32>()))?;
         Ok(linalg::top_k(&numbers, 1).first().map_or(0, |(at, _)| *at as INT))
     }

@@ -120,6 +120,10 @@ fn operations_without_room_are_errors() {
     let large = "let x = ones([10000, 20000]);";
     for (script, result) in [
         ("let a = []; loop { a.push(zeros([1000, 1000])); }", None),
+        (&format!("{large} x.t().matmul(ones([10000, 20])).sum()"), Some("4000000000")),
+        (&format!("{large} x.argmax()"), Some("0")),
+        (&format!("{large} x.norm()"), Some("14142.1")),
+        ("load_sae(`demo`).encode(zeros([300000, 192])).to_tensor().sum()", Some("0")),
         (&format!("{large} x.relu().sum()"), Some("200000000")),
         (&format!("{large} (x > ones([10000, 1])).sum()"), Some("0")),
         (&format!("{large} (x.t() + 1.0).sum()"), Some("400000000")),

@@ -139,6 +139,8 @@ fn an_output_takes_the_place_of_no_other() {
     symlink("c.jsonl", place.path("c.jsonl.meta.json")).unwrap();
     symlink("../elsewhere", place.path("d.jsonl.partial")).unwrap();
     std::fs::hard_link(place.path("model/config.json"), place.path("e.jsonl")).unwrap();
+    std::fs::write(place.path("other"), "a file of somebody else").unwrap();
+    std::fs::hard_link(place.path("other"), place.path("f.jsonl.partial")).unwrap();
     let before = place.contents();
     for (error, expected) in [
         (place.grow("a.jsonl").unwrap_err(), "a file of its own, got the same file as"),
@@ -152,6 +154,7 @@ fn an_output_takes_the_place_of_no_other() {
         ),
         (place.grow("d.jsonl").unwrap_err(), "d.jsonl.partial`: expected a file, got a link"),
         (place.grow("e.jsonl").unwrap_err(), "one that the run reads"),
+        (place.grow("f.jsonl").unwrap_err(), "expected a file of its own, got another name of a file"),
     ] {
         assert!(error.to_string().contains(expected), "{error}");
     }

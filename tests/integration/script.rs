@@ -461,8 +461,42 @@ fn no_error_is_lost() {
     ] {
         assert!(failure(script).contains(expected), "{script}: {}", failure(script));
     }
+    check("fn cmp(a, b) { b - a } let a = [1.5, 2.5, 0.5]; a.sort(\"cmp\"); a", "[2.5, 1.5, 0.5]");
+    for (script, expected) in [
+        ("[2, 1].sort(\"cmp\")", "unknown function `cmp`"),
+        ("fn cmp(a, b) { throw 3 } [2, 1].dedup(\"cmp\")", "3"),
+        ("const A = [2, 1]; A.sort(); A", "constant"),
+        ("const A = [2, 1]; A.pad(5, 0); A", "constant"),
+    ] {
+        assert!(failure(script).contains(expected), "{script}: {}", failure(script));
+    }
     // An error leaves the array as it was.
     check("let a = [2, 1, 3]; try { a.sort(|x, y| throw 1); } catch { } a", "[2, 1, 3]");
+}
+
+/// `exit` ends a script from everywhere, and is no error.
+#[test]
+fn exit_ends_a_script_wherever_it_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = folder.path().join("m");
+    std::fs::write(module.with_extension("rhai"), "exit(7);").unwrap();
+    let import = format!("import {:?} as m; print(1); 2", module.to_str().unwrap());
+    for script in [
+        "exit(7); print(1);",
+        "fn f() { exit(7) } f(); print(1);",
+        "[1].map(|x| exit(7)); print(1);",
+        "try { [1].filter(|x| exit(7)); } catch { print(1); }",
+        "[2, 1].sort(|a, b| exit(7)); print(1);",
+        "for i in 0..3 { exit(7); print(1); }",
+        &import,
+    ] {
+        let (mut session, printed) = session();
+        let value = session.eval(script).unwrap().unwrap();
+        assert_eq!((value.text.as_str(), session.has_exited()), ("7", true), "{script}");
+        assert!(printed.borrow().is_empty(), "{script}");
+        assert_eq!(session.eval("1").unwrap().unwrap().text, "1");
+        assert!(!session.has_exited());
+    }
 }
 
 /// What goes wrong in a module is said in its own words, with its place there.
@@ -475,6 +509,8 @@ fn errors_of_modules_say_what_is_wrong_and_where() {
         ("foo(3);", "unknown function `foo`, in line 1 of the module"),
         ("let a = ;", "unexpected ';', in line 1 of the module"),
         ("let a = 0; loop { a = [a]; }", "nested at most 1000 deep"),
+        ("/* open\nfn f() { }", "a comment is open at the end"),
+        ("let x = 1; /**/ let y = 2;", "an empty comment is `/* */`"),
     ] {
         let path = folder.path().join("m");
         std::fs::write(path.with_extension("rhai"), module).unwrap();
@@ -482,6 +518,14 @@ fn errors_of_modules_say_what_is_wrong_and_where() {
         assert!(error.contains(expected) && !error.contains("#{"), "{module}: {error}");
     }
     let path = folder.path().join("m");
+    std::fs::write(path.with_extension("rhai"), "load_sae(`gpt2-small-res-jbb`);").unwrap();
+    std::fs::write(folder.path().join("inner.rhai"), "\n\nfoo(3);").unwrap();
+    std::fs::write(path.with_extension("rhai"), "import \"inner\" as inner;").unwrap();
+    let error = failure(&format!("import {:?} as m;", path.to_str().unwrap()));
+    assert!(error.contains("unknown function `foo`, in line 3 of the module `inner`"), "{error}");
+    std::fs::write(path.with_extension("rhai"), "throw #{ message: `m`, code: 5 };").unwrap();
+    let import = format!("import {:?} as m;", path.to_str().unwrap());
+    check(&format!("let c = 0; try {{ {import} }} catch (e) {{ c = e.code; }} c"), "5");
     std::fs::write(path.with_extension("rhai"), "load_sae(`gpt2-small-res-jbb`);").unwrap();
     let import = format!("import {:?} as m;", path.to_str().unwrap());
     check(

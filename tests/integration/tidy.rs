@@ -43,6 +43,7 @@ const LAYERS: [(&str, &[&str]); 27] = [
         "sae",
         &[
             "error",
+            "large",
             "memory",
             "files",
             "progress",

@@ -63,8 +63,9 @@ impl Gate {
         for (socket, port) in ports {
             let inner = PathBuf::from(format!("{prefix}-{port}"));
             if connection.transport == Transport::IPC {
-                let (listener, name) =
-                    bind_ipc(&connection.ip, port).map_err(|e| not_bound(socket, port, e))?;
+                let name = PathBuf::from(format!("{}-{port}", connection.ip));
+                let place = format!("`{}`", name.display());
+                let (listener, name) = bind_ipc(name).map_err(|e| not_bound(socket, place, e))?;
                 doors.push((Door::Ipc(listener), inner));
                 names.push(name);
                 continue;
@@ -83,7 +84,7 @@ impl Gate {
                     (Err(_), Ok(())) => {}
                 }
             }
-            bound.map_err(|e| not_bound(socket, port, e))?;
+            bound.map_err(|e| not_bound(socket, format_args!("port {port}"), e))?;
         }
         Ok(Gate { doors, inside, _names: names, _folder: folder, _lock: lock })
     }
@@ -165,26 +166,24 @@ impl Drop for SocketName {
     }
 }
 
-/// Listens at the socket `{prefix}-{port}`, which only this user can connect to. One that nobody listens at any more is
+/// Listens at the socket of this name, which only this user can connect to. One that nobody listens at any more is
 /// replaced.
-fn bind_ipc(prefix: &str, port: u16) -> io::Result<(UnixListener, SocketName)> {
-    let name = PathBuf::from(format!("{prefix}-{port}"));
-    let at = |why: &str| io::Error::other(format!("{why} at `{}`", name.display()));
+fn bind_ipc(name: PathBuf) -> io::Result<(UnixListener, SocketName)> {
     if let Ok(there) = std::fs::symlink_metadata(&name) {
         if !there.file_type().is_socket() {
-            return Err(at("something that is no socket"));
+            return Err(io::Error::other("something that is no socket"));
         }
         if std::os::unix::net::UnixStream::connect(&name).is_ok() {
-            return Err(at("somebody who listens"));
+            return Err(io::Error::other("one that another program listens at"));
         }
     }
     // It takes its name when nobody else can connect any more.
     let folder = name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     let private = builder.prefix(".s").rand_bytes(4).permissions(Permissions::from_mode(0o700));
-    let private = private.tempdir_in(folder).map_err(|e| at(&e.kind().to_string()))?;
+    let private = private.tempdir_in(folder).map_err(|e| io::Error::from(e.kind()))?;
     let path = private.path().join("s");
-    let listener = UnixListener::bind(&path).map_err(|e| at(&e.to_string()))?;
+    let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
     // A name that is too long for an address can be given, but not be connected to.
     std::fs::rename(&path, &name)?;

@@ -17,6 +17,7 @@ use jupyter_zmq_client::{
     create_kernel_iopub_connection, create_kernel_shell_connection, create_kernel_stdin_connection,
 };
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -51,7 +52,9 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     let connection = &gate.inside.clone();
     let started = JupyterMessage::from(Status::starting()).header;
     let session = started.msg_id.clone();
-    let bound = |socket: &'static str, port: u16| move |e: RuntimeError| not_bound(socket, port, e);
+    let bound = |socket: &'static str, port: u16| {
+        move |e: RuntimeError| not_bound(socket, format_args!("port {port}"), e)
+    };
     let heartbeat = create_kernel_heartbeat_connection(connection).await;
     let heartbeat = heartbeat.map_err(bound("heartbeat", connection.hb_port))?;
     let iopub = create_kernel_iopub_connection(connection, &session).await;
@@ -115,8 +118,8 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
 }
 
 /// A port that cannot be had.
-pub(super) fn not_bound(socket: &str, port: u16, error: impl ToString) -> Error {
-    Error::invalid(format!("the {socket} socket at port {port}"), "one that can be listened at", error)
+pub(super) fn not_bound(socket: &str, place: impl Display, error: impl ToString) -> Error {
+    Error::invalid(format!("the {socket} socket at {place}"), "one that can be listened at", error)
 }
 
 /// Gives back whatever comes: the kernel is alive.

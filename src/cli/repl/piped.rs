@@ -4,10 +4,9 @@ use super::super::engine::Engine;
 use super::super::interrupts::Interrupts;
 use super::super::output::Output;
 use super::super::terminal::show;
-use super::evaluated;
 use crate::error::{Error, Result};
 use crate::script::{Completeness, Unfinished, plain};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 /// The most bytes of a statement.
@@ -17,16 +16,14 @@ const MOST_BYTES: usize = 1 << 26;
 pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
     let output = Output::new(interrupts.progress()).without_input();
     let engine = Engine::start(interrupts.progress(), output.clone())?;
-    let mut input = BufReader::new(std::io::stdin().lock());
+    let mut input = Input::default();
     let mut statement = String::new();
     let mut open = Unfinished::default();
     let mut line = 1;
     loop {
         interrupts.progress().check()?;
         let start = statement.len();
-        let mut rest = (&mut input).take((MOST_BYTES + 1).saturating_sub(start) as u64);
-        let read = interrupts.idle(|| rest.read_line(&mut statement));
-        let read = read.map_err(Error::file("read", Path::new("standard input")))?;
+        let is_over = !interrupts.idle(|| input.read_line(&mut statement))?;
         if statement.len() > MOST_BYTES {
             return Err(Error::invalid("a statement", format!("at most {MOST_BYTES} bytes"), "more"));
         }
@@ -37,39 +34,133 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
         let mut before = std::mem::take(&mut open);
         let (may_end, after) = engine.ask(move |session| (session.may_end(&mut before, &new), before))?;
         open = after;
-        let is_whole = may_end && !goes_on(&statement, input.buffer()) && {
+        let is_whole = may_end && {
             let text = statement.clone();
             let whole = engine.ask(move |session| session.completeness(&text))?;
-            !matches!(whole, Completeness::Incomplete { .. })
+            !matches!(whole, Completeness::Incomplete { .. }) && !goes_on(&engine, &statement, &mut input)?
         };
         // What is not whole at the end says what it lacks.
-        if read == 0 || is_whole {
+        if is_over || is_whole {
             let script = std::mem::take(&mut statement);
             open = Unfinished::default();
             let first_line = line;
             line += script.matches('\n').count();
-            let value = evaluated(&engine, interrupts, move |session| {
-                session.eval_named("input", first_line, &script)
-            });
+            // A signal that comes between two statements is none that is forgotten: nothing resets it.
+            let value = engine.ask(move |session| session.eval_named("input", first_line, &script))?;
             if let Some(bundle) = output.result(value)? {
                 show(&bundle)?;
             }
         }
-        if read == 0 || engine.ask(|session| session.has_exited())? {
+        if is_over || engine.ask(|session| session.has_exited())? {
             return Ok(());
         }
     }
 }
 
+/// The standard input, of which more can be looked at than has been read.
+#[derive(Default)]
+struct Input {
+    ahead: Vec<u8>,
+    is_over: bool,
+}
+
+impl Input {
+    /// Adds the next line to a statement, as far as that may become longer; false at the end.
+    fn read_line(&mut self, statement: &mut String) -> Result<bool> {
+        let most = (MOST_BYTES + 1).saturating_sub(statement.len());
+        let mut looked = 0;
+        let end = loop {
+            let end = self.ahead[looked..].iter().position(|byte| *byte == b'\n');
+            if let Some(end) = end {
+                break looked + end + 1;
+            }
+            looked = self.ahead.len();
+            if looked >= most || !self.read_more()? {
+                break looked;
+            }
+        };
+        let line: Vec<u8> = self.ahead.drain(..end.min(most)).collect();
+        let line = String::from_utf8(line)
+            .map_err(|_| Error::malformed(Path::new("standard input"), "expected statements in UTF-8"))?;
+        statement.push_str(&line);
+        Ok(!line.is_empty())
+    }
+
+    /// Reads what comes next; false at the end.
+    fn read_more(&mut self) -> Result<bool> {
+        let mut chunk = [0; 1 << 16];
+        while !self.is_over {
+            match std::io::stdin().read(&mut chunk) {
+                Ok(n) => {
+                    self.ahead.extend_from_slice(&chunk[..n]);
+                    self.is_over = n == 0;
+                    return Ok(n > 0);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::file("read", Path::new("standard input"))(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The code that comes next, as far as it is here: nobody waits for what a program has still to write, which may wait
+    /// for an answer.
+    fn code_ahead(&mut self) -> Result<&[u8]> {
+        const LONGEST_WORD: usize = 8;
+        while code(&self.ahead).len() < LONGEST_WORD
+            && self.ahead.len() < MOST_BYTES
+            && is_more_here()
+            && self.read_more()?
+        {}
+        Ok(code(&self.ahead))
+    }
+}
+
+/// Whether the standard input can be read without waiting.
+#[cfg(unix)]
+fn is_more_here() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let stdin = std::io::stdin();
+    poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(not(unix))]
+fn is_more_here() -> bool {
+    false
+}
+
 /// Whether what comes next, as far as it is here already, goes on with a statement that could be whole, as it does in a
-/// file: after white and comments a branch, a method, or, where no semicolon or bracket ends the statement, an operator.
-fn goes_on(statement: &str, next: &[u8]) -> bool {
-    let next = code(next);
-    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    let is_else = next.strip_prefix(b"else").is_some_and(|rest| !rest.first().is_some_and(is_word));
-    let is_ended = statement.trim_end().ends_with([';', '}']) || statement.trim().is_empty();
-    let is_operator = next.first().is_some_and(|first| b"+-*/%=&|^<>".contains(first));
-    is_else || next.starts_with(b"?.") || next.starts_with(b".") || is_operator && !is_ended
+/// file: after white and comments a branch, a method, or, where nothing ends the statement, an operator.
+fn goes_on(engine: &Engine, statement: &str, input: &mut Input) -> Result<bool> {
+    let next = input.code_ahead()?;
+    if is_part(next) {
+        return Ok(true);
+    }
+    if !is_operator(next) || statement.trim().is_empty() {
+        return Ok(false);
+    }
+    // A statement that is ended can be followed by another one.
+    let followed = format!("{statement}\n0");
+    let whole = engine.ask(move |session| session.completeness(&followed))?;
+    Ok(!matches!(whole, Completeness::Complete))
+}
+
+/// Whether code can only be a part of what is before it: a branch, a property, a method.
+fn is_part(next: &[u8]) -> bool {
+    begins_with_word(next, b"else") || next.starts_with(b"?.") || next.starts_with(b".")
+}
+
+/// Whether code begins with an operator between two values.
+fn is_operator(next: &[u8]) -> bool {
+    let is_sign = next.first().is_some_and(|first| b"+-*/%=&|^<>".contains(first));
+    let is_word = [&b"in"[..], b"!in", b"as"].iter().any(|word| begins_with_word(next, word));
+    is_sign || is_word || [&b"??"[..], b"?[", b"!="].iter().any(|sign| next.starts_with(sign))
+}
+
+fn begins_with_word(text: &[u8], word: &[u8]) -> bool {
+    let goes_on = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    text.strip_prefix(word).is_some_and(|rest| !rest.first().is_some_and(goes_on))
 }
 
 /// What is left of a text without the white and the comments at its beginning.
@@ -78,11 +169,31 @@ fn code(mut text: &[u8]) -> &[u8] {
         text = text.trim_ascii_start();
         let end = match text {
             [b'/', b'/', ..] => text.iter().position(|byte| *byte == b'\n'),
-            [b'/', b'*', ..] => text[2..].windows(2).position(|two| two == b"*/").map(|end| end + 4),
+            [b'/', b'*', ..] => comment(text),
             _ => return text,
         };
         text = end.map_or(&[], |end| &text[end..]);
     }
+}
+
+/// How long the comment is that a text begins with; comments may lie in one another.
+fn comment(text: &[u8]) -> Option<usize> {
+    let (mut depth, mut at) = (0usize, 0);
+    while let Some(two) = text.get(at..at + 2) {
+        match two {
+            b"/*" => depth += 1,
+            b"*/" => depth -= 1,
+            _ => {
+                at += 1;
+                continue;
+            }
+        }
+        at += 2;
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -90,7 +201,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_branch_and_a_method_belong_to_what_is_before_them() {
+    fn what_goes_on_is_told_by_its_beginning() {
+        let part = |next: &str| is_part(code(next.as_bytes()));
         for next in [
             "else { 1 }\n",
             "  else if x {",
@@ -99,14 +211,18 @@ mod tests {
             "else",
             "// note\n/* more */ else {}",
             "// a\n\n// b\n.x",
+            "/* a /* b */ c */ else",
         ] {
-            assert!(goes_on("if x { }\n", next.as_bytes()), "{next}");
+            assert!(part(next), "{next}");
         }
         for next in ["", "\n", "elsewhere()", "else_1", "x", "1.5", "// else", "/* .x", "- 1", "|x| x"] {
-            assert!(!goes_on("f();\n", next.as_bytes()), "{next}");
+            assert!(!part(next), "{next}");
         }
-        for next in ["- 1;", "\n  * 2", "// note\n&& b", "== 3"] {
-            assert!(goes_on("let x = 10\n", next.as_bytes()), "{next}");
+        for next in ["- 1;", "\n  * 2", "// note\n&& b", "== 3", "in a", "!in a", "?? 1", "!= 2", "as x"] {
+            assert!(is_operator(code(next.as_bytes())), "{next}");
+        }
+        for next in ["x", "!x", "inside", "assert()", "[1]", "(1)", "// - 1"] {
+            assert!(!is_operator(code(next.as_bytes())), "{next}");
         }
     }
 }

@@ -36,11 +36,21 @@ fn statements_come_from_a_pipe() {
         ("let x = 10\n- 3;\nx\n", "7\n"),
         ("/// Twice.\nfn f(x) { 2 * x }\n/** More. */\nfn g(x) {\n x }\nf(4) + g(1)\n", "9\n"),
         ("let s = \"a \\\n  b\";\ns\n", "a b\n"),
+        ("let x = if true { 1 } else { 2 }\n + 5;\nx\n", "6\n"),
+        ("let y = {\n 3\n}\n-1;\ny\n", "2\n"),
+        ("if true { 1 } else { 2 }\n-1\n", "1\n-1\n"),
+        ("let a = 2\n// in\n/* b /* c */ d */ in [1, 2];\na\n", "true\n"),
         ("1\nexit();\n2\n", "1\n"),
+        ("[3].map(|a| exit(4));\n2\n", "4\n"),
         ("fn f() { exit(4) }\nf()\n2\n", "4\n"),
     ] {
         let output = piped(folder.path(), &[], statements);
         assert_eq!((text(&output.stdout), text(&output.stderr)), (printed.to_owned(), String::new()));
+    }
+    // Whatever else has been read when the first line ends.
+    for n in (1 << 13) - 40..(1 << 13) + 8 {
+        let statements = format!("// {}\nlet x = 10\n- 3;\nx\n", "x".repeat(n - 4));
+        assert_eq!(text(&piped(folder.path(), &[], &statements).stdout), "7\n", "{n}");
     }
     // What is left open at the end is said, in a file as well.
     std::fs::write(folder.path().join("open.rhai"), "print(1);\n/* open\nprint(2);").unwrap();

@@ -56,7 +56,9 @@ fn kernels_listen_at_sockets_in_the_file_system_too() {
     };
     let error = refused(&info);
     assert!(
-        error.contains("the heartbeat socket at port 5") && error.contains("somebody who listens"),
+        error.contains(
+            "kernel-ipc-5`: expected one that can be listened at, got one that another program listens at"
+        ),
         "{error}"
     );
     frontend.run("n + 1");
@@ -67,11 +69,14 @@ fn kernels_listen_at_sockets_in_the_file_system_too() {
 
     std::fs::write(name(3), "a file").unwrap();
     let error = refused(&info);
-    assert!(error.contains("the stdin socket at port 3") && error.contains("no socket"), "{error}");
+    assert!(
+        error.contains("the stdin socket at `") && error.contains("-3`") && error.contains("no socket"),
+        "{error}"
+    );
     assert_eq!(std::fs::read_to_string(name(3)).unwrap(), "a file");
     let long =
         ConnectionInfo { ip: format!("{}/{}", folder.path().display(), "x".repeat(120)), ..info.clone() };
-    assert!(refused(&long).contains("the heartbeat socket at port 5"), "{}", refused(&long));
+    assert!(refused(&long).contains("the heartbeat socket at `"), "{}", refused(&long));
     let nowhere = ConnectionInfo { ip: "/no/such/folder/kernel".to_owned(), ..info };
     assert!(refused(&nowhere).contains("/no/such/folder/kernel-5"), "{}", refused(&nowhere));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "names are left");

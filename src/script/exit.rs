@@ -1,0 +1,31 @@
+//! `exit`, which ends a script wherever it is called: the language loses it in a module, and in the closures of its own functions.
+
+use super::ScriptResult;
+use rhai::{Dynamic, Engine, EvalAltResult, Position};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// The value that a script has ended with by `exit`, until it is taken.
+#[derive(Clone, Default)]
+pub(super) struct Exit(Rc<RefCell<Option<Dynamic>>>);
+
+impl Exit {
+    pub(super) fn register(&self, engine: &mut Engine) {
+        let exit = self.0.clone();
+        let exit = move |value: Dynamic| -> ScriptResult<Dynamic> {
+            exit.replace(Some(value));
+            Err(Box::new(EvalAltResult::Exit(Dynamic::UNIT, Position::NONE)))
+        };
+        let with_nothing = exit.clone();
+        engine.register_fn("exit", exit).register_fn("exit", move || with_nothing(Dynamic::UNIT));
+    }
+
+    pub(super) fn take(&self) -> Option<Dynamic> {
+        self.0.take()
+    }
+
+    /// Whether what still runs is to end.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+}
