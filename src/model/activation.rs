@@ -163,10 +163,10 @@ fn gelu(x: f32) -> f32 {
 pub(super) fn tanh(x: f32) -> f32 {
     let z = x * x;
     let p = (-5.704_988_7e-3_f32)
-        .mul_add(z, 2.063_908_9e-2)
+        .mul_add(z, 2.063_909e-2)
         .mul_add(z, -5.373_971_6e-2)
         .mul_add(z, 1.333_144_2e-1)
-        .mul_add(z, -3.333_328_2e-1);
+        .mul_add(z, -3.333_328e-1);
     let near_zero = (p * z).mul_add(x, x);
     if x.abs() < 0.625 { near_zero } else { 1.0 - 2.0 / (1.0 + exp(2.0 * x)) }
 }
