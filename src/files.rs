@@ -78,20 +78,17 @@ impl PartialFile {
         let path = &target(path)?;
         let partial = with_partial(path);
         check_output(&partial)?;
+        let refused = |expected: &str, got: &str| {
+            let error = Error::invalid(format!("`{}`", partial.display()), expected, got);
+            Err(error.with_hint("remove it, or choose another output"))
+        };
         if partial.is_symlink() {
-            // Renamed, it would make of the output a link.
-            let what = format!("`{}`", partial.display());
-            return Err(
-                Error::invalid(what, "a file", "a link").with_hint("remove it, or choose another output")
-            );
+            // Renamed, it would turn the output into a link.
+            return refused("a file", "a link");
         }
         #[cfg(unix)]
-        if let Ok(there) = partial.metadata()
-            && std::os::unix::fs::MetadataExt::nlink(&there) > 1
-        {
-            let what = format!("`{}`", partial.display());
-            let error = Error::invalid(what, "a file of its own", "another name of a file");
-            return Err(error.with_hint("remove it, or choose another output"));
+        if partial.metadata().is_ok_and(|there| std::os::unix::fs::MetadataExt::nlink(&there) > 1) {
+            return refused("a file of its own", "another name of a file");
         }
         let open = || OpenOptions::new().read(true).append(true).create(true).open(&partial);
         let file = open().map_err(Error::file("create", &partial))?;

@@ -23,19 +23,21 @@ const BESIDE: usize = 4;
 /// # Errors
 /// More than 2^30 numbers, or than there is memory for.
 pub fn check(what: &str, shape: &[usize]) -> Result<()> {
+    check_with(what, shape, |_| 0)
+}
+
+/// The same with memory for more numbers: how many, is told by those of the tensor.
+fn check_with(what: &str, shape: &[usize], more: impl Fn(usize) -> usize) -> Result<()> {
     let n = shape.iter().try_fold(1usize, |n, size| n.checked_mul(*size)).filter(|n| *n <= MOST);
     match n {
-        Some(n) => memory::check(what, (n * size_of::<f32>()) as u64),
+        Some(n) => memory::check(what, ((n + more(n)) * size_of::<f32>()) as u64),
         None => Err(Error::invalid(what, format!("at most {MOST} numbers"), format!("{shape:?}"))),
     }
 }
 
 /// The same for a tensor that is computed part by part.
 fn check_in_parts(shape: &[usize]) -> Result<()> {
-    const WHAT: &str = "the result";
-    check(WHAT, shape)?;
-    let n: usize = shape.iter().product();
-    memory::check(WHAT, ((n + BESIDE * n.min(PART)) * size_of::<f32>()) as u64)
+    check_with("the result", shape, |n| BESIDE * n.min(PART))
 }
 
 /// A tensor of numbers that `fill` gives: it gets the index of the first number, and the slice to fill.

@@ -7,6 +7,8 @@ use crate::script::HelpText;
 use crate::threads;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
+#[cfg(unix)]
+use std::time::Duration;
 
 /// A line to the standard output.
 pub(super) fn print(line: &str) -> Result<()> {
@@ -122,17 +124,24 @@ pub(super) fn input(prompt: &str, progress: &Progress) -> Result<String> {
 /// Waits until the terminal has a line to read, or somebody stops it.
 #[cfg(unix)]
 fn wait_for_line(progress: &Progress) -> Result<()> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-    let stdin = std::io::stdin();
     loop {
         progress.check()?;
-        match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&WAIT)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            // What is wrong says the read.
-            _ => return Ok(()),
+        if can_read(Duration::from_millis(50)) {
+            return Ok(());
         }
     }
+}
+
+/// Whether a read of the standard input would not wait, now or within some time. If the input is broken, the read says so.
+#[cfg(unix)]
+pub(super) fn can_read(within: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let within = Timespec { tv_sec: 0, tv_nsec: within.subsec_nanos().into() };
+    let stdin = std::io::stdin();
+    !matches!(
+        poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&within)),
+        Ok(0) | Err(rustix::io::Errno::INTR)
+    )
 }
 
 #[cfg(not(unix))]

@@ -90,14 +90,11 @@ impl Patterns {
     }
 }
 
-/// Whether a folder tells its splits itself: by a card with configurations, or by the names of shards.
-///
-/// # Errors
-/// A folder that cannot be read. A card that is not understood is a text like any other.
-pub(super) fn is_laid_out(repo: &Repo, progress: &Progress) -> Result<bool> {
-    let names = repo.names(progress)?;
-    let has_configs = card(repo, &names, progress).is_ok_and(|card| !card.configs.is_empty());
-    Ok(has_configs || names.iter().any(|name| shard_of(name).is_some()))
+/// Whether a folder tells its splits itself: by a card with configurations, or by the names of shards. A card that is not
+/// understood is a text like any other.
+pub(super) fn is_laid_out(repo: &Repo, names: &[String], progress: &Progress) -> bool {
+    let has_configs = card(repo, names, progress).is_ok_and(|card| !card.configs.is_empty());
+    has_configs || names.iter().any(|name| shard_of(name).is_some())
 }
 
 /// The files of the split and configuration that the options ask for.

@@ -14,8 +14,12 @@ use std::path::Path;
 ///
 /// # Errors
 /// A split that is not there, files that are missing, descriptions that cannot be read.
-pub(super) fn find(repo: &Repo, options: &DatasetOptions, progress: &Progress) -> Result<Option<Found>> {
-    let names = repo.names(progress)?;
+pub(super) fn find(
+    repo: &Repo,
+    names: &[String],
+    options: &DatasetOptions,
+    progress: &Progress,
+) -> Result<Option<Found>> {
     let has = |name: &str| names.iter().any(|one| one == name);
     let json = |name: &str| -> Result<Value> {
         let path = repo.file(name, progress)?;

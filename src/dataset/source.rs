@@ -243,11 +243,11 @@ fn in_folder_or_repo(folder: &Path, options: &DatasetOptions, progress: &Progres
         let bytes = fs::metadata(&path).map_err(Error::file("open", &path))?.len();
         Source::of(path, bytes)
     };
-    if let Some(found) = saved::find(&repo, options, progress)? {
+    if let Some(found) = saved::find(&repo, &names, options, progress)? {
         let sources = found.names.iter().map(source).collect::<Result<_>>()?;
         return Ok(Files { sources, split: Some(found.split), about: about(), ..Files::default() });
     }
-    if options.split.is_none() && options.config.is_none() && !hub::is_laid_out(&repo, progress)? {
+    if options.split.is_none() && options.config.is_none() && !hub::is_laid_out(&repo, &names, progress) {
         return Ok(Files { sources: in_folder(folder)?, about: about(), ..Files::default() });
     }
     let (_, found) = hub::find(repo, options, None, progress)?;
@@ -264,10 +264,11 @@ fn on_hub(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<F
     let converted = || open_repo(path, Some(CONVERTED), progress);
     let converted: Option<&dyn Fn() -> Result<Repo>> =
         if options.revision.is_none() { Some(&converted) } else { None };
-    let (repo, Found { names, config, split, told }) = match saved::find(&repo, options, progress)? {
-        Some(found) => (repo, found),
-        None => hub::find(repo, options, converted, progress)?,
-    };
+    let (repo, Found { names, config, split, told }) =
+        match saved::find(&repo, &repo.names(progress)?, options, progress)? {
+            Some(found) => (repo, found),
+            None => hub::find(repo, options, converted, progress)?,
+        };
     let source = |name: String| {
         let path = PathBuf::from(name);
         let format = Format::of(&path).ok_or_else(|| unknown_format(&path))?;

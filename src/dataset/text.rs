@@ -201,9 +201,8 @@ impl BufRead for Text {
         if taken >= self.look_at {
             // Twice as much may come before the next look; the buffer grows to twice its size, and its text is copied.
             self.look_at = 2 * taken;
-            let memory = memory::check("a document that is being read", 8 * taken).err();
-            memory
-                .map_or(Ok(()), |error| Err(io::Error::other(TooLong { memory: Some(error.to_string()) })))?;
+            memory::check("a document that is being read", 8 * taken)
+                .map_err(|error| io::Error::other(TooLong { memory: Some(error.to_string()) }))?;
         }
         let buffered = self.bytes.fill_buf()?;
         let end = usize::try_from(self.left).unwrap_or(usize::MAX);

@@ -187,8 +187,7 @@ impl Write for AtMost {
 /// # Errors
 /// An extension that the value has no form for; a file that cannot be written.
 pub fn save(value: &dyn Shown, path: &Path) -> Result<()> {
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let bytes = match extension.as_str() {
+    let bytes = match extension(path).as_str() {
         "json" => value.json()?.into_bytes(),
         "txt" => (value.text() + "\n").into_bytes(),
         "html" => page(&value.title(), &[Part::Value(value)])?.into_bytes(),
@@ -201,6 +200,11 @@ pub fn save(value: &dyn Shown, path: &Path) -> Result<()> {
     files::write_whole(path, &bytes)
 }
 
+/// The extension of a name in lower case, empty if it has none.
+fn extension(path: &Path) -> String {
+    path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default()
+}
+
 /// Checks that a name ends in a form that [`save`] knows, before there is a value.
 ///
 /// # Errors
@@ -208,8 +212,7 @@ pub fn save(value: &dyn Shown, path: &Path) -> Result<()> {
 #[cfg(feature = "cli")]
 pub(crate) fn check_extension(path: &Path) -> Result<()> {
     const FORMS: [&str; 7] = ["json", "txt", "html", "svg", "png", "dot", "csv"];
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    if FORMS.contains(&extension.as_str()) {
+    if FORMS.contains(&extension(path).as_str()) {
         return Ok(());
     }
     let expected = format!("a name that ends in .{}", FORMS.join(", ."));

@@ -3,6 +3,7 @@
 use super::SaeOptions;
 use super::formats::{self, Found, Hints};
 use crate::error::{Error, Result, nearest, one_of};
+use crate::files;
 use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::registry::{Registry, RegistrySae, Release};
@@ -67,10 +68,7 @@ fn on_this_machine(place: &Path, sae_id: Option<&str>) -> Result<(Repo, String)>
         return Ok((Repo::local(place), sae_id.unwrap_or_default().to_owned()));
     }
     match (sae_id, place.file_name().and_then(|file| file.to_str())) {
-        (None, Some(file)) => {
-            let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty());
-            Ok((Repo::local(folder.unwrap_or(Path::new("."))), file.to_owned()))
-        }
+        (None, Some(file)) => Ok((Repo::local(files::folder_of(place)), file.to_owned())),
         _ => Err(Error::mismatch(
             format!("`{}` is a file, in which no SAE has an id", place.display()),
             "leave the id out, or give the folder",

@@ -90,31 +90,28 @@ pub(super) fn describe(
     let mut inside_function = false;
     let mut in_module = String::new();
     loop {
-        let (name, module, next) = match inner {
-            EvalAltResult::ErrorInFunctionCall(name, module, next, _) => (name, module, next),
+        inner = match inner {
             // The text of the module is not here.
             EvalAltResult::ErrorInModule(module, next, _) => {
                 in_module = place_in(module, next.position());
-                inner = next;
-                continue;
+                next
+            }
+            EvalAltResult::ErrorInFunctionCall(_, _, next, _) if !in_module.is_empty() => next,
+            EvalAltResult::ErrorInFunctionCall(name, module, next, _) => {
+                let origin = origins.get(name).and_then(|origin| origin.source.as_deref());
+                // Functions of an imported module have its path with them, and their text is not here; nor is that of the
+                // language's own.
+                let is_here = |origin: &&Source| {
+                    module.is_empty() || *module == source.name || *module == origin.name || is_closure(name)
+                };
+                if let Some(origin) = origin.filter(is_here).filter(|_| !next.position().is_none()) {
+                    (place, position) = (origin, next.position());
+                }
+                inside_function = true;
+                next
             }
             _ => break,
         };
-        if !in_module.is_empty() {
-            inner = next;
-            continue;
-        }
-        let origin = origins.get(name).and_then(|origin| origin.source.as_deref());
-        // Functions of an imported module have its path with them, and their text is not here; nor is that of the
-        // language's own.
-        let is_here = |origin: &&Source| {
-            module.is_empty() || *module == source.name || *module == origin.name || is_closure(name)
-        };
-        if let Some(origin) = origin.filter(is_here).filter(|_| !next.position().is_none()) {
-            (place, position) = (origin, next.position());
-        }
-        inside_function = true;
-        inner = next;
     }
     let (message, hint) = explain(inner, origins, help, scope, inside_function);
     let message = format!("{message}{in_module}");

@@ -272,7 +272,7 @@ fn lex(engine: &Engine, script: &str, before: Unfinished) -> Lexed {
     lexed
 }
 
-/// Whether the last line ends with a backslash that is none of a pair.
+/// Whether the last line ends with an odd number of backslashes, so that the last one continues the text.
 fn is_continued(script: &str) -> bool {
     let line = script.strip_suffix('\n').unwrap_or(script);
     let line = line.strip_suffix('\r').unwrap_or(line);

@@ -31,9 +31,13 @@ impl Modules {
         position: Position,
         load: impl FnOnce() -> ScriptResult<Shared<Module>>,
     ) -> ScriptResult<Shared<Module>> {
-        let file = self.files.get_file_path(path, source.and_then(|source| Path::new(source).parent()));
-        let file = file.canonicalize().unwrap_or(file);
-        script(self.check(&file, engine, path)).map_err(|mut error| {
+        let place = self.files.get_file_path(path, source.and_then(|source| Path::new(source).parent()));
+        let file = place.canonicalize().unwrap_or_else(|_| place.clone());
+        let checked = self.check(&file).and_then(|()| match self.files.is_cached(&place) {
+            true => Ok(()),
+            false => check_text(&file, engine, path),
+        });
+        script(checked).map_err(|mut error| {
             error.set_position(position);
             error
         })?;
@@ -43,7 +47,7 @@ impl Modules {
         loaded.map_err(|error| errors::of_module(error, path, position))
     }
 
-    fn check(&self, file: &Path, engine: &Engine, path: &str) -> Result<()> {
+    fn check(&self, file: &Path) -> Result<()> {
         let loading = self.loading.borrow();
         let what = format!("the module `{}`", file.display());
         if loading.iter().any(|one| one == file) {
@@ -65,10 +69,14 @@ impl Modules {
         if bytes > MOST_BYTES {
             return Err(Error::invalid(what, format!("at most {MOST_BYTES} bytes"), bytes));
         }
-        // What is no text, the language says.
-        let text = String::from_utf8(files::read(file)?).unwrap_or_default();
-        lexer::check_comments(engine, &format!("the module `{path}`"), &text)
+        Ok(())
     }
+}
+
+/// Checks the comments of a module. If it is missing or not text, the language says so.
+fn check_text(file: &Path, engine: &Engine, path: &str) -> Result<()> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    lexer::check_comments(engine, &format!("the module `{path}`"), &text)
 }
 
 impl ModuleResolver for Modules {

@@ -7,6 +7,7 @@
 use super::connection::addresses;
 use super::server::{REST, not_bound};
 use crate::error::{Error, Result};
+use crate::files;
 use jupyter_protocol::{ConnectionInfo, Transport};
 use std::fs::{File, Permissions, TryLockError};
 use std::io;
@@ -178,7 +179,7 @@ fn bind_ipc(name: PathBuf) -> io::Result<(UnixListener, SocketName)> {
         }
     }
     // It takes its name when nobody else can connect any more.
-    let folder = name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = files::folder_of(&name);
     let mut builder = tempfile::Builder::new();
     let private = builder.prefix(".s").rand_bytes(4).permissions(Permissions::from_mode(0o700));
     let private = private.tempdir_in(folder).map_err(|e| io::Error::from(e.kind()))?;

@@ -3,11 +3,15 @@
 use super::super::engine::Engine;
 use super::super::interrupts::Interrupts;
 use super::super::output::Output;
+#[cfg(unix)]
+use super::super::terminal::can_read;
 use super::super::terminal::show;
 use crate::error::{Error, Result};
 use crate::script::{Completeness, Unfinished, plain};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
+#[cfg(unix)]
+use std::time::Duration;
 
 /// The most bytes of a statement.
 const MOST_BYTES: usize = 1 << 26;
@@ -45,7 +49,7 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
             open = Unfinished::default();
             let first_line = line;
             line += script.matches('\n').count();
-            // A signal that comes between two statements is none that is forgotten: nothing resets it.
+            // Nothing resets the progress here, so a signal between two statements is not lost.
             let value = engine.ask(move |session| session.eval_named("input", first_line, &script))?;
             if let Some(bundle) = output.result(value)? {
                 show(&bundle)?;
@@ -65,7 +69,7 @@ struct Input {
 }
 
 impl Input {
-    /// Adds the next line to a statement, as far as that may become longer; false at the end.
+    /// Adds the next line to a statement, up to one byte more than a statement may have; false at the end.
     fn read_line(&mut self, statement: &mut String) -> Result<bool> {
         let most = (MOST_BYTES + 1).saturating_sub(statement.len());
         let mut looked = 0;
@@ -103,8 +107,8 @@ impl Input {
         Ok(false)
     }
 
-    /// The code that comes next, as far as it is here: nobody waits for what a program has still to write, which may wait
-    /// for an answer.
+    /// The code that comes next, from the input that has arrived. It does not wait for more: the program that writes may
+    /// itself be waiting for an answer.
     fn code_ahead(&mut self) -> Result<&[u8]> {
         const LONGEST_WORD: usize = 8;
         while code(&self.ahead).len() < LONGEST_WORD
@@ -116,22 +120,17 @@ impl Input {
     }
 }
 
-/// Whether the standard input can be read without waiting.
-#[cfg(unix)]
+/// Whether more input can be read without waiting.
 fn is_more_here() -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let stdin = std::io::stdin();
-    poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
+    #[cfg(unix)]
+    let is_here = can_read(Duration::ZERO);
+    #[cfg(not(unix))]
+    let is_here = false;
+    is_here
 }
 
-#[cfg(not(unix))]
-fn is_more_here() -> bool {
-    false
-}
-
-/// Whether what comes next, as far as it is here already, goes on with a statement that could be whole, as it does in a
-/// file: after white and comments a branch, a method, or, where nothing ends the statement, an operator.
+/// Whether the input that has arrived continues a statement that could be whole, as it would in a file: a branch, a method,
+/// or, where nothing ends the statement, an operator. White space and comments before it do not count.
 fn goes_on(engine: &Engine, statement: &str, input: &mut Input) -> Result<bool> {
     let next = input.code_ahead()?;
     if is_part(next) {
