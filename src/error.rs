@@ -75,6 +75,22 @@ pub enum Error {
         /// What to do about it, where that is known.
         hint: Option<String>,
     },
+    /// An action that the system or a library refused: starting a thread, listening on a port, encoding a picture.
+    #[error("cannot {action}: {source}")]
+    Failed {
+        /// What was tried: "start a thread".
+        action: String,
+        /// The reason, in the words of the system or the library.
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// What to do about it, if that is known.
+        hint: Option<String>,
+    },
+    /// A state that no input should lead to: a defect of this crate.
+    #[error("internal error: {message}")]
+    Internal {
+        /// What was found.
+        message: String,
+    },
     /// Numbers that are not finite where only finite ones make sense.
     #[error("{message}")]
     NotFinite {
@@ -131,12 +147,27 @@ impl Error {
         move |source| Error::File { action, path, source }
     }
 
+    /// Wraps the reason why an action failed: `.map_err(Error::failed("start a thread"))`.
+    pub fn failed<E>(action: impl Into<String>) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let action = action.into();
+        move |source| Error::Failed { action, source: source.into(), hint: None }
+    }
+
+    /// An [`Error::Internal`].
+    pub fn internal(message: impl Into<String>) -> Self {
+        Error::Internal { message: message.into() }
+    }
+
     /// The same error with `hint` as its next step, where the error has room for one.
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
         match &mut self {
             Error::Invalid { hint, .. }
             | Error::Malformed { hint, .. }
             | Error::Hub { hint, .. }
+            | Error::Failed { hint, .. }
             | Error::Script { hint, .. } => *hint = Some(text.into()),
             Error::Mismatch { hint, .. } => *hint = text.into(),
             _ => {}
@@ -151,9 +182,13 @@ impl Error {
             Error::Invalid { hint, .. }
             | Error::Malformed { hint, .. }
             | Error::Hub { hint, .. }
+            | Error::Failed { hint, .. }
             | Error::Script { hint, .. } => hint.clone(),
             Error::Mismatch { hint, .. } => Some(hint.clone()),
             Error::File { action, path, source } => file_hint(action, path, source),
+            Error::Internal { .. } => {
+                Some("this is a defect of saescope: please report it, with what you did before".to_owned())
+            }
             Error::NotFinite { .. } => Some(
                 "check the checkpoint: a weight that is not finite, or a wrong dtype, spreads to every later layer"
                     .to_owned(),
