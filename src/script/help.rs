@@ -146,7 +146,9 @@ impl Help {
                 }
             }
         }
-        entries.values_mut().for_each(|entry| entry.signatures.sort_by_key(String::len));
+        entries
+            .values_mut()
+            .for_each(|entry| entry.signatures.sort_by_key(|form| (form.len(), form.clone())));
         let types = metadata.custom_types.into_iter();
         let types = types.map(|t| (t.display_name, plain_comment(&t.doc_comments)));
         Help { entries, types: types.filter(|(_, text)| !text.is_empty()).collect() }

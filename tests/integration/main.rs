@@ -34,6 +34,8 @@ mod display;
 mod plot;
 // Scripts: values, errors, sessions.
 mod script;
+// What the user reads when something is wrong.
+mod errors;
 // The program.
 mod cli;
 // What a script or a file makes of memory, and what stops a run.
