@@ -25,6 +25,8 @@ mod contexts;
 mod extract;
 // All of these by name, from a hub.
 mod by_name;
+// What holds for any batch, and for files that are damaged anywhere.
+mod properties;
 // Where outputs go.
 mod outputs;
 // What features mean: vectors, token lists, logit lenses, trees.
