@@ -25,11 +25,11 @@ const NULL_AT_ONCE: usize = 64;
 /// The limit of nodes that grow together: more would take gigabytes, and would not be read.
 const MAX_NODES: usize = 2_000_000;
 
-/// Grows the definition tree of a vector: the model is asked what the ghost token means, and every next token becomes a
-/// node if the definition up to it is likely enough.
+/// Grows the definition tree of a vector: the model is asked what the ghost token means, and every likely next token
+/// becomes a node.
 ///
 /// `children(node) = {t in the top_k of p(· | prompt, path) : P(node) · p(t) >= cutoff}`. A special token, or one that
-/// contains a `stop`, has no children. One pass reads all open nodes of a level; depth-first search gives the same tree.
+/// contains a `stop`, has no children. All open nodes of a level share a pass; depth-first search gives the same tree.
 ///
 /// # Errors
 /// Options are out of range; the prompt has no `{}` or exceeds the context; the model lacks a hook or a tokenizer; the

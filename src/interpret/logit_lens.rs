@@ -57,8 +57,8 @@ impl Default for LogitLensOptions {
 
 /// The logit lens of a vector's direction; its scale and its origin are unused.
 ///
-/// This is the direct effect of the direction on the logits, without the final norm's bias and division, and without the
-/// unembedding's bias.
+/// This is the direct effect of the direction on the logits: without the final norm's bias and division, and without
+/// the unembedding's bias.
 ///
 /// # Errors
 /// The vector is of another model, or its direction is zero; the model has no tokenizer; `top` is 0; a logit is not

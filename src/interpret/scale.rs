@@ -136,6 +136,7 @@ pub fn scale_scores(
     };
     let mut hooks = Probe { inner: ghosts.in_prompts(), name: probed, seen: None };
     let resid = read(model, &prompt, n + 2, &mut hooks, progress)?; // [n + 2, d_model]
+    let stopped = || Error::internal("a hook stopped the pass before the probed layer");
     let streams = hooks.seen.ok_or_else(stopped)?.to_vec2::<f32>()?;
     let direction: Vec<f64> = vector.direction.iter().map(|x| f64::from(*x)).collect();
     let cosine = |ghost: usize| {
@@ -220,11 +221,7 @@ fn read(
     let mut batch = TokenBatch::default();
     (0..n).for_each(|_| batch.push(&prompt.tokens));
     let resid = model.read_on(&batch, &vec![None; n], &mut KeyValueCache::default(), hooks, progress)?;
-    resid.ok_or_else(stopped)
-}
-
-fn stopped() -> Error {
-    Error::internal("a hook stopped the pass before the logits")
+    resid.ok_or_else(|| Error::internal("a hook stopped the pass before the logits"))
 }
 
 /// Maps values linearly to 0 for the lowest and 1 for the highest.

@@ -29,8 +29,8 @@ pub struct SimilarFeature {
     pub cosine: f64,
 }
 
-/// Finds the features whose decoder directions are most similar to that of feature `index` of `sae`: in `sae` itself, or
-/// in `other`, which must write to the same space.
+/// Finds the features whose decoder directions are most similar to that of feature `index` of `sae`: in `sae`, or in
+/// `other`, which must write to the same space.
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {

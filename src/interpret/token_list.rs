@@ -121,8 +121,8 @@ impl Default for TokenListOptions {
 
 /// Lists the tokens that a vector is near, or whose logits its direction raises.
 ///
-/// No forward pass is made. A model may have more embeddings than its tokenizer has tokens; one without a token is shown
-/// as `<id 8191>`.
+/// No forward pass is made. A model may have more embeddings than its tokenizer has tokens; the others are shown as
+/// `<id 8191>`.
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
