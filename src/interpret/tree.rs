@@ -254,8 +254,8 @@ impl DefinitionTree {
         }
     }
 
-    /// Returns the probability that a definition begins with this text: the sum over all paths of the tree that spell it,
-    /// or 0.
+    /// Returns the probability that a definition begins with this text: the sum over all paths that spell it, or 0
+    /// if there are none.
     pub fn probability(&self, text: &str) -> f64 {
         if text.is_empty() { 1.0 } else { self.root.probability(text) }
     }

@@ -1,7 +1,7 @@
 //! Definition trees of many features, written to a JSON lines file as they are finished.
 //!
-//! During a run the file is named `<output>.partial`; it is renamed at the end. A stopped run continues where it was. A run
-//! that requests more features than a finished file has adds them to that file.
+//! During a run the file is named `<output>.partial`; it is renamed at the end. A stopped run continues where it was. A
+//! run that requests more features than a finished file has adds them to that file.
 
 use super::grow::grow_trees;
 use super::prompt::Prompt;
@@ -64,11 +64,11 @@ pub struct TreesSummary {
     pub output_path: String,
 }
 
-/// Writes the definition trees of features of an SAE to a JSON lines file. A feature whose weights are zero, as of one that
+/// Writes the definition trees of features of an SAE to a JSON lines file. A feature whose weights are zero, as when it
 /// died in training, gets a warning and no tree.
 ///
 /// # Errors
-/// A feature is out of range, or `features` is empty; options are out of range; the file was written with other options,
+/// A feature is out of range, or `features` is empty; options are out of range; the file was written with other options
 /// or another run is writing it; and as [`feature_vector`] and [`super::definition_tree`].
 pub fn definition_trees(
     model: &Model,

@@ -29,8 +29,8 @@ struct Open<N> {
 
 /// Reads the prompt of each ghost, whose nodes are `roots`, and then every token that `follow` returns.
 ///
-/// `look` gets the logits `[d_vocab]` after a node, on any thread; `follow` turns its result into the tokens to read next,
-/// with their nodes. A path has at most `max_depth` tokens; `max_memory` is in MiB.
+/// `look` gets the logits `[d_vocab]` after a node, on any thread; `follow` turns its result into the tokens to read
+/// next, with their nodes. A path has at most `max_depth` tokens; `max_memory` is in MiB.
 pub(super) fn walk<N: Copy + Sync, T: Send>(
     model: &Model,
     ghosts: &Ghosts,
