@@ -1,7 +1,7 @@
 //! The time and memory that a large model takes from its files to its first logits.
 //!
-//! Writes a model of gemma-2b's shape with random bf16 weights (5 GB) to a folder, and measures in separate processes: the
-//! minimum, which is reading the files once and converting their values to f32; loading the model and computing the
+//! Writes a model of gemma-2b's shape with random bf16 weights (5 GB) to a folder, and measures in separate processes:
+//! the minimum, which is reading the files once and converting their values to f32; loading the model and computing the
 //! logits of eight tokens; and a pass up to block 6, which reads only the weights that it needs.
 //!
 //! `cargo bench --bench loading -- DIR` keeps the model in DIR; without DIR, it is in the system's temporary folder.

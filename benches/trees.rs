@@ -3,8 +3,8 @@
 //! The depth-first search makes a complete pass over prompt and definition for each node, with this crate's own forward
 //! pass, so that the search is measured and not the arithmetic. The trees are of features of the embedded demo.
 //!
-//! `cargo bench --bench trees -- DIR [LEVELS]` grows one tree with the model in DIR. It prints the seconds of each level,
-//! the peak memory and the size of the weights.
+//! `cargo bench --bench trees -- DIR [LEVELS]` grows one tree with the model in DIR. It prints the seconds of each
+//! level, the peak memory and the size of the weights.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measures")]
 
@@ -106,7 +106,7 @@ fn with_model(folder: &str, max_depth: usize) {
     let start = Instant::now();
     let embedding = model.W_E().unwrap().get(1000).unwrap();
     let vector = FeatureVector::of_embedding(&model, &embedding).unwrap();
-    println!("{model}\nmaking the vector, with reading the embedding: {:.1} s", start.elapsed().as_secs_f64());
+    println!("{model}\nthe vector and the embedding: {:.1} s", start.elapsed().as_secs_f64());
     let levels = Arc::new(Mutex::new(vec![(0, 0, Instant::now())]));
     let seen = levels.clone();
     let run = Progress::default().reporting_to(move |report| {

@@ -114,9 +114,8 @@ pub(super) fn stream_hook(model: &Model, option: &str, name: &str) -> Result<Hoo
     let names = model.cfg().hook_points().select(&[name])?;
     match names[..] {
         [hook] if [Embed, ResidPre, ResidMid, ResidPost, AttnOut, MlpOut].contains(&hook.point()) => Ok(hook),
-        _ => Err(Error::invalid(option, "one hook of the residual stream", format!("`{name}`")).with_hint(
-            "such as \"blocks.2.hook_resid_pre\"; `hook_attn_out` and `hook_mlp_out` also work",
-        )),
+        _ => Err(Error::invalid(option, "one hook of the residual stream", format!("`{name}`"))
+            .with_hint("such as \"blocks.2.hook_resid_pre\"; `hook_attn_out` and `hook_mlp_out` also work")),
     }
 }
 
@@ -151,9 +150,11 @@ impl PassHooks<'_> {
                 let norm = squared_norm(x).sqrt() as f32;
                 match how {
                     Injection::Replace => x.iter_mut().zip(&ghost.vector).for_each(|(x, v)| *x = v * scale),
-                    Injection::Add => x.iter_mut().zip(&ghost.scaled_direction).for_each(|(x, r)| *x += r * scale),
+                    Injection::Add => {
+                        x.iter_mut().zip(&ghost.scaled_direction).for_each(|(x, d)| *x += d * scale);
+                    }
                     Injection::NormMatched => {
-                        x.iter_mut().zip(unit(&ghost.scaled_direction)).for_each(|(x, r)| *x += r * norm);
+                        x.iter_mut().zip(unit(&ghost.scaled_direction)).for_each(|(x, d)| *x += d * norm);
                     }
                 }
             }

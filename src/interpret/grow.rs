@@ -115,7 +115,7 @@ fn grow_together(
             n_nodes += 1;
             if n_nodes > MAX_NODES {
                 let expected = format!("at most {MAX_NODES} nodes");
-                let hint = "raise `cutoff`, or lower `top_k` or `max_depth`; with many features, lower `batch_size`";
+                let hint = "raise `cutoff`, or lower `top_k`, `max_depth` or (many features) `batch_size`";
                 return Err(Error::invalid("the tree", expected, "more").with_hint(hint));
             }
             let child = trees[tree].add(node, token, prob);

@@ -158,7 +158,7 @@ fn grow_batch(
         if has_direction(sae, *feature, options.vector.weights)? {
             vectors.push(at_best_scale(feature_vector(model, sae, *feature, &options.vector)?)?);
         } else {
-            let text = format!("the weights of feature {feature} of `{}` are zero: no tree", sae.cfg().sae_id);
+            let text = format!("feature {feature} of `{}` has zero weights: no tree", sae.cfg().sae_id);
             progress.report(Report::Warning(text));
         }
     }
@@ -182,7 +182,9 @@ fn done_before(
     let named = if file.was_left() { &path } else { output };
     let finished = file.complete().filter(|_| options.resume && file.was_left()).map(Path::to_owned);
     let hint = match finished {
-        Some(_) => format!("remove it to continue from `{}`, or choose another `output_path`", output.display()),
+        Some(_) => {
+            format!("remove it to resume from `{}`, or choose another `output_path`", output.display())
+        }
         None => "choose another `output_path`, or start over with `resume: false`".to_owned(),
     };
     let mut lines = Lines::open(&path)?;
@@ -203,7 +205,7 @@ fn done_before(
         file.write(b"\n")?;
     }
     let Some(finished) = finished else { return Ok(done) };
-    let hint = format!("move it away to continue with `{}`, or choose another `output_path`", path.display());
+    let hint = format!("move it away to resume with `{}`, or choose another `output_path`", path.display());
     let mut lines = Lines::open(&finished)?;
     while lines.read(&mut line)? {
         let feature = feature_of(output, lines.number(), &line, expected, &hint)?;

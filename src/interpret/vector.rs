@@ -338,7 +338,7 @@ impl FeatureVector {
                 ));
             }
             if part.iter().any(|x| !x.is_finite()) {
-                let error = Error::invalid(format!("the {name}"), "finite values", "some that are not finite");
+                let error = Error::invalid(format!("the {name}"), "finite values", "NaN or infinity");
                 return Err(error.with_hint("make it again; a scale may have been too large"));
             }
         }

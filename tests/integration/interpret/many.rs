@@ -187,11 +187,11 @@ fn finished_trees_are_kept_beside_what_was_left() {
     let left = std::fs::read(run.partial()).unwrap();
     insta::assert_snapshot!(run.failure(run.grow(&[1], &run.options)), @r#"
     `FOLDER/trees.jsonl.partial` has trees that were grown with other options
-    hint: remove it to continue from `FOLDER/trees.jsonl`, or choose another `output_path`
+    hint: remove it to resume from `FOLDER/trees.jsonl`, or choose another `output_path`
     "#);
     insta::assert_snapshot!(run.failure(run.grow(&[1], &run.with(|o| o.tree.top_k = 2))), @r#"
     `FOLDER/trees.jsonl` has trees that were grown with other options
-    hint: move it away to continue with `FOLDER/trees.jsonl.partial`, or choose another `output_path`
+    hint: move it away to resume with `FOLDER/trees.jsonl.partial`, or choose another `output_path`
     "#);
     assert!(run.text() == finished && std::fs::read(run.partial()).unwrap() == left);
     // As the hint says.

@@ -380,7 +380,7 @@ fn scales_that_cannot_be_say_why() {
     `scale`: expected finite numbers, got NaN
     hint:
 
-    the vector: expected finite values, got some that are not finite
+    the vector: expected finite values, got NaN or infinity
     hint: make it again; a scale may have been too large
 
     scales make no difference to the injection "norm_matched"

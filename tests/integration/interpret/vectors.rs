@@ -554,7 +554,7 @@ fn what_cannot_be_listed_says_why() {
     assert_eq!(token_list(&model, &nowhere, &TokenListOptions::default()).unwrap().tokens.len(), 100);
     let broken = FeatureVector { vector: vec![f32::NAN; 192], ..ghost.clone() };
     insta::assert_snapshot!(failed(&broken, &|_| ()), @r#"
-    the vector: expected finite values, got some that are not finite
+    the vector: expected finite values, got NaN or infinity
     hint: make it again; a scale may have been too large
     "#);
     insta::assert_snapshot!(failure(token_list(&text_model("gpt2_text").0, &ghost, &TokenListOptions::default())), @r#"
