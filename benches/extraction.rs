@@ -1,11 +1,11 @@
 //! The throughput of an extraction, as a fraction of the machine's matmul rate.
 //!
-//! Writes a model of GPT-2-small's shape with random weights and a 24,576-feature SAE at block 8 to a folder, measures
-//! the machine's f32 matmul rate and the extraction of ragged documents in one process, and prints both and their ratio:
+//! Writes a model of GPT-2-small's shape with random weights, and a 24,576-feature SAE at block 8, to a folder. Measures
+//! this machine's f32 matmul rate and the extraction of ragged documents in one process; prints both and their ratio:
 //!
 //! `efficiency = useful FLOP/s of the extraction / FLOP/s of the matmul`. Useful FLOPs are
 //! `2 · (matrix weights of the blocks that run) + 2 · d_in · d_sae` for each token, and `4 · d_model · T(T+1)/2` for
-//! each sequence of T tokens in each block that runs; nothing else counts. Random weights cost the same as trained ones.
+//! each sequence of T tokens and each block that runs; nothing else counts. Random weights cost what trained ones do.
 //!
 //! `cargo bench -- DIR` keeps the model, the SAE and the documents in DIR, so that other tools can read them.
 

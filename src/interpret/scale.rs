@@ -57,7 +57,7 @@ pub struct ScaleScore {
     pub self_similarity: f64,
     /// How unlikely the first token of the answer is if the model is asked about the token centroid instead, in nats.
     pub cross_entropy: f64,
-    /// Both combined; the best scale has the highest.
+    /// The weighted difference of both; the best scale has the highest.
     pub composite: f64,
 }
 

@@ -139,8 +139,8 @@ impl Default for TokenListOptions {
 /// ```
 ///
 /// # Errors
-/// The vector is of another model, or what the method uses of it is zero; the model has no tokenizer; `top` is 0 or
-/// `exponent` is not above 0; a file cannot be read.
+/// The vector is of another model; the vector or direction that the method uses is zero; the model has no tokenizer;
+/// `top` is 0 or `exponent` is not above 0; a file cannot be read.
 pub fn token_list(model: &Model, vector: &FeatureVector, options: &TokenListOptions) -> Result<TokenList> {
     let tokenizer = model.tokenizer()?;
     vector.check(model)?;

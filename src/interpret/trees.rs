@@ -191,7 +191,7 @@ fn done_before(
     let mut line = Vec::new();
     while lines.read(&mut line)? {
         lacks_newline = line.last() != Some(&b'\n');
-        // Only a partial file may end in a truncated line. In a finished file that is an error: it may not be ours.
+        // Only a partial file may end in a truncated line. A finished file must parse, or it is not ours.
         if lacks_newline && file.was_left() {
             lacks_newline = false;
             break;

@@ -85,7 +85,7 @@ pub struct VectorParams {
 pub struct FeatureVector {
     /// How the vector was made.
     pub params: VectorParams,
-    /// The direction before the scale, `[d_model]`; of unit length if it has a single part.
+    /// The direction before the scale, `[d_model]`; of unit length unless it is weighted or mixed.
     pub direction: Vec<f32>,
     /// The starting point, `[d_model]`: the token centroid, or zeros.
     pub origin: Vec<f32>,
