@@ -1,6 +1,6 @@
 //! The throughput of an extraction, as a fraction of the machine's matmul rate.
 //!
-//! Writes a model of GPT-2-small's shape with random weights, and a 24,576-feature SAE at block 8, to a folder. Measures
+//! Writes a model of GPT-2-small's shape with random weights and a 24,576-feature SAE at block 8 in a folder. Measures
 //! this machine's f32 matmul rate and the extraction of ragged documents in one process; prints both and their ratio:
 //!
 //! `efficiency = useful FLOP/s of the extraction / FLOP/s of the matmul`. Useful FLOPs are
