@@ -1,13 +1,13 @@
-//! The throughput of an extraction against what the machine can do.
+//! The throughput of an extraction, as a fraction of the machine's matmul rate.
 //!
-//! Builds GPT-2-small's shape with random weights and a 24,576-feature SAE at block 8 in a folder, measures this
-//! machine's f32 matmul rate and the extraction of ragged documents in one process, and prints both and their ratio:
+//! Writes a model of GPT-2-small's shape with random weights and a 24,576-feature SAE at block 8 in a folder. Measures
+//! this machine's f32 matmul rate and the extraction of ragged documents in one process; prints both and their ratio:
 //!
-//! `efficiency = useful FLOP/s of the extraction / FLOP/s of the matmul`. Useful FLOPs are, for each token,
-//! `2 · (matrix weights of the blocks that run) + 2 · d_in · d_sae`, and for each sequence of T tokens and each block
-//! that runs `4 · d_model · T(T+1)/2`; nothing else counts. Random weights cost what trained ones do.
+//! `efficiency = useful FLOP/s of the extraction / FLOP/s of the matmul`. Useful FLOPs are
+//! `2 · (matrix weights of the blocks that run) + 2 · d_in · d_sae` for each token, and `4 · d_model · T(T+1)/2` for
+//! each sequence of T tokens and each block that runs; nothing else counts. Random weights cost what trained ones do.
 //!
-//! `cargo bench -- DIR` keeps the model, the SAE and the documents in DIR for other tools to read.
+//! `cargo bench -- DIR` keeps the model, the SAE and the documents in DIR, so that other tools can read them.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measures")]
 
@@ -27,18 +27,18 @@ const D_MODEL: usize = 768;
 const D_SAE: usize = 24_576;
 const LAYER: usize = 8;
 const N_CTX: usize = 1024;
-/// Documents of lognormal length around this many tokens.
+/// The mean of the lognormal length of documents, in tokens.
 const MEAN_TOKENS: f64 = 400.0;
 const DOCUMENTS: usize = 150;
 const RUNS: usize = 3;
 
 fn main() {
-    // cargo passes `--bench`; anything else is a folder to keep.
+    // cargo passes `--bench`; any other argument is the folder to keep.
     let kept = std::env::args().skip(1).find(|a| !a.starts_with('-')).map(PathBuf::from);
     let temporary = tempfile::tempdir().unwrap();
     let root = kept.unwrap_or_else(|| temporary.path().to_owned());
     if !root.join("sae/cfg.json").is_file() {
-        println!("writing GPT-2-small's shape with random weights to {}", root.display());
+        println!("writing a model of GPT-2-small's shape with random weights to {}", root.display());
         make(&root);
     }
     let model = Model::load(&path(&root, "gpt2")).unwrap();
@@ -50,7 +50,7 @@ fn main() {
         activation_threshold: 0.1,
         ..Default::default()
     };
-    // The first run reads the weights; the rates are taken in turns, for a machine that is now fast and now slow.
+    // The first run reads the weights. The two rates are measured in turns, since a machine's speed may vary.
     let warm = ExtractOptions { max_examples: Some(4), ..options.clone() };
     create_feature_dataset(&model, &sae, None, &warm, &Progress::default()).unwrap();
     let loaded = peak_megabytes();
@@ -88,7 +88,7 @@ fn main() {
     }
 }
 
-/// FLOP/s of candle's f32 matmul of 1024 × 768 by 768 × 3072, in its faster layout: the best of ten.
+/// FLOP/s of candle's f32 matmul of 1024 × 768 by 768 × 3072, in the faster layout of two: the best of ten runs.
 fn matmul_rate() -> f64 {
     let random = |shape| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
     let (x, out_in, in_out) = (random((1024, D_MODEL)), random((3072, D_MODEL)), random((D_MODEL, 3072)));
@@ -103,7 +103,7 @@ fn matmul_rate() -> f64 {
     2.0 * 1024.0 * 768.0 * 3072.0 / best
 }
 
-/// The FLOPs that the records in a file needed.
+/// The useful FLOPs of the records in a file.
 fn useful_flops(model: &Model, output: &Path) -> f64 {
     let cfg = model.cfg();
     let per_token = 2 * LAYER * cfg.block_weights() + 2 * D_MODEL * D_SAE;
@@ -162,7 +162,7 @@ fn make_model(folder: &Path, random: &mut Random) {
     write_safetensors(&folder.join("model.safetensors"), &tensors, random);
 }
 
-/// An SAE whose features are random directions; the bias lets about 14 of them be active at a token.
+/// Writes an SAE whose features are random directions; the bias makes about 14 of them active at a token.
 fn make_sae(root: &Path, random: &mut Random) {
     let model = Model::load(&path(root, "gpt2")).unwrap();
     let hook = saescope::HookName::in_block(LAYER, HookPoint::ResidPre).to_string();
@@ -172,7 +172,7 @@ fn make_sae(root: &Path, random: &mut Random) {
     let norms =
         x.broadcast_sub(&x.mean_keepdim(1).unwrap()).unwrap().sqr().unwrap().sum(1).unwrap().sqrt().unwrap();
     let norm = norms.mean(0).unwrap().to_scalar::<f32>().unwrap();
-    // A random unit direction gives a normal pre-activation of deviation norm / √d; 14 of 24,576 lie above 3.25 of them.
+    // A random unit direction gives normal pre-activations with std norm / √d; 14 of 24,576 exceed 3.25 std.
     let deviation = norm / (D_MODEL as f32).sqrt();
     let tensors = [
         ("W_enc".to_owned(), vec![D_MODEL, D_SAE], Fill::Normal(1.0 / (D_MODEL as f32).sqrt())),
@@ -190,7 +190,7 @@ fn make_sae(root: &Path, random: &mut Random) {
     std::fs::write(root.join("sae/cfg.json"), cfg.to_string()).unwrap();
 }
 
-/// Documents of lognormal length, from the demo's.
+/// Writes documents of lognormal length, put together from the demo's.
 fn make_documents(file: &Path, random: &mut Random) {
     let demo = saescope::Dataset::open("demo", &Default::default()).unwrap();
     let texts: Vec<String> = demo.documents().map(|text| text.unwrap()).collect();
@@ -216,7 +216,7 @@ enum Fill {
     Constant(f32),
 }
 
-/// Writes tensors as they are made, so that the file never is in memory.
+/// Writes tensors as they are generated, so that the file is never in memory.
 fn write_safetensors(file: &Path, tensors: &[(String, Vec<usize>, Fill)], random: &mut Random) {
     let mut header = serde_json::Map::new();
     let mut end = 0;
@@ -242,7 +242,7 @@ fn write_safetensors(file: &Path, tensors: &[(String, Vec<usize>, Fill)], random
     writer.flush().unwrap();
 }
 
-/// Random numbers, the same everywhere.
+/// A random generator with the same numbers on every machine.
 struct Random(u64);
 
 impl Random {
@@ -255,7 +255,7 @@ impl Random {
         self.next() as usize % n
     }
 
-    /// Nearly normal: the sum of four uniform numbers.
+    /// A nearly normal number: the sum of four uniform ones.
     fn normal(&mut self) -> f32 {
         let sum: f32 = (0..4).map(|_| self.next() as f32 / (1u64 << 31) as f32 - 0.5).sum();
         sum * 3f32.sqrt()

@@ -1,10 +1,10 @@
-//! How long a large model takes from its files to its first logits, and how much memory it takes.
+//! The time and memory that a large model takes from its files to its first logits.
 //!
-//! Writes gemma-2b's shape with random bf16 weights (5 GB) to a folder, and measures, each in a process of its own: what
-//! must be done at the least, reading the files once and turning their numbers into f32s; loading the model and running
-//! eight tokens to their logits; and the same up to block 6, which reads no more than is needed for that.
+//! Writes a model of gemma-2b's shape with random bf16 weights (5 GB) to a folder, and measures in separate processes:
+//! the minimum, which is reading the files once and converting their values to f32; loading the model and computing the
+//! logits of eight tokens; and a pass up to block 6, which reads only the weights that it needs.
 //!
-//! `cargo bench --bench loading -- DIR` keeps the model in DIR; without, it goes to the system's temporary folder.
+//! `cargo bench --bench loading -- DIR` keeps the model in DIR; without DIR, it is in the system's temporary folder.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measures")]
 
@@ -37,7 +37,7 @@ fn main() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = arguments.first().map_or_else(|| temporary.path().to_owned(), PathBuf::from);
     if !folder.join("config.json").is_file() {
-        println!("writing gemma-2b's shape with random bf16 weights to {}", folder.display());
+        println!("writing a model of gemma-2b's shape with random bf16 weights to {}", folder.display());
         std::fs::create_dir_all(&folder).unwrap();
         make(&folder);
     }
@@ -53,13 +53,13 @@ fn main() {
     }
 }
 
-/// What one process measures.
+/// Measures one role in this process.
 fn measure(role: &str, folder: &Path) {
     let start = Instant::now();
     let what = match role {
         "least" => {
             read_once(folder);
-            "reading and converting every number once, into memory"
+            "reading and converting every value once, into memory"
         }
         "logits" => {
             let model = Model::load(&folder.to_string_lossy()).unwrap();
@@ -69,7 +69,7 @@ fn measure(role: &str, folder: &Path) {
             let again = Instant::now();
             model.logits(&TOKENS, &Progress::default()).unwrap();
             println!(
-                "first logits after {first:.2} s, the next after {:.2} s more",
+                "first logits after {first:.2} s, second logits {:.2} s later",
                 again.elapsed().as_secs_f64()
             );
             "loading and two passes"
@@ -84,20 +84,20 @@ fn measure(role: &str, folder: &Path) {
     println!("{what}: {:.2} s{peak}", start.elapsed().as_secs_f64());
 }
 
-/// Reads every file once and turns its numbers into f32s that stay in memory, on all cores.
+/// Reads every file once and converts its values to f32s that stay in memory, on all cores.
 fn read_once(folder: &Path) {
     const PIECE: usize = 1 << 20;
     let files = shards(folder).into_iter().map(|path| {
         let file = File::open(path).unwrap();
-        let mut numbers = vec![0f32; file.metadata().unwrap().len() as usize / 2];
-        numbers.par_chunks_mut(PIECE / 2).enumerate().for_each_init(Vec::new, |bytes, (i, numbers)| {
-            bytes.resize(2 * numbers.len(), 0u8);
+        let mut values = vec![0f32; file.metadata().unwrap().len() as usize / 2];
+        values.par_chunks_mut(PIECE / 2).enumerate().for_each_init(Vec::new, |bytes, (i, values)| {
+            bytes.resize(2 * values.len(), 0u8);
             file.read_exact_at(bytes, (i * PIECE) as u64).unwrap();
-            for (number, pair) in numbers.iter_mut().zip(bytes.chunks_exact(2)) {
-                *number = f32::from_bits(u32::from(u16::from_le_bytes([pair[0], pair[1]])) << 16);
+            for (value, pair) in values.iter_mut().zip(bytes.chunks_exact(2)) {
+                *value = f32::from_bits(u32::from(u16::from_le_bytes([pair[0], pair[1]])) << 16);
             }
         });
-        numbers
+        values
     });
     std::hint::black_box(files.collect::<Vec<_>>());
 }
@@ -106,7 +106,7 @@ fn shards(folder: &Path) -> Vec<PathBuf> {
     (1..=2).map(|i| folder.join(format!("model-{i:05}-of-00002.safetensors"))).collect()
 }
 
-/// Writes the model in two shards with an index, as it is published.
+/// Writes the model in two shards with an index, as gemma-2b is published.
 fn make(folder: &Path) {
     let mut tensors = vec![
         ("model.embed_tokens.weight".to_owned(), vec![D_VOCAB, D_MODEL]),
@@ -147,7 +147,7 @@ fn make(folder: &Path) {
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
 }
 
-/// Writes bf16 tensors of numbers between −0.02 and 0.02 as they are made, so that the file never is in memory.
+/// Writes bf16 tensors of values between −0.02 and 0.02 as they are generated, so that the file is never in memory.
 fn write_safetensors(file: &Path, tensors: &[(String, Vec<usize>)]) {
     let mut header = serde_json::Map::new();
     let mut end = 0;

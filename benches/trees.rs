@@ -1,10 +1,10 @@
-//! Definition trees against depth-first search, and what they cost.
+//! The speed of definition trees, compared with a plain depth-first search.
 //!
-//! Depth-first search makes one whole pass over prompt and definition for each node, with this crate's own forward pass:
-//! what is measured is the search, not the arithmetic. The trees are of features of the embedded demo.
+//! The depth-first search makes a complete pass over prompt and definition for each node, with this crate's own forward
+//! pass, so that the search is measured and not the arithmetic. The trees are of features of the embedded demo.
 //!
-//! `cargo bench --bench trees -- DIR [LEVELS]` grows one tree with the model in DIR, and prints the seconds of each level
-//! and the peak memory against the size of the weights.
+//! `cargo bench --bench trees -- DIR [LEVELS]` grows one tree with the model in DIR. It prints the seconds of each
+//! level, the peak memory and the size of the weights.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measures")]
 
@@ -69,12 +69,12 @@ fn with_demo() {
         1e6 * tree / nodes as f64,
         search / tree
     );
-    let (per_node, alone) = (together / nodes_together as f64, search / nodes as f64);
+    let (per_node, uncached) = (together / nodes_together as f64, search / nodes as f64);
     println!(
         "{TOGETHER} features together     {:7.3} s a tree, {nodes_together} nodes, {:.0} µs a node: {:.1} times as fast a node",
         together / TOGETHER as f64,
         1e6 * per_node,
-        alone / per_node
+        uncached / per_node
     );
     println!("cost by nodes:");
     for cutoff in [1e-2, 1e-3, 1e-4, 1e-5] {
@@ -92,7 +92,7 @@ fn with_demo() {
 }
 
 fn with_model(folder: &str, max_depth: usize) {
-    // A folder of our own, for a model that has no tokenizer.
+    // A folder of links, to which a tokenizer is added if the model has none.
     let own = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path().canonicalize().unwrap();
@@ -106,7 +106,7 @@ fn with_model(folder: &str, max_depth: usize) {
     let start = Instant::now();
     let embedding = model.W_E().unwrap().get(1000).unwrap();
     let vector = FeatureVector::of_embedding(&model, &embedding).unwrap();
-    println!("{model}\nthe vector, reading the embedding: {:.1} s", start.elapsed().as_secs_f64());
+    println!("{model}\nthe vector and the embedding: {:.1} s", start.elapsed().as_secs_f64());
     let levels = Arc::new(Mutex::new(vec![(0, 0, Instant::now())]));
     let seen = levels.clone();
     let run = Progress::default().reporting_to(move |report| {
@@ -114,7 +114,7 @@ fn with_model(folder: &str, max_depth: usize) {
             seen.lock().unwrap().push((depth, nodes, Instant::now()));
         }
     });
-    // Random weights say nothing likely: a cutoff would end the tree at once, a `top_k` of 2 lets it double.
+    // With random weights no token is likely: a cutoff would end the tree at once, `top_k` = 2 doubles each level.
     let options = TreeOptions { cutoff: 1e-300, top_k: 2, max_depth, ..options() };
     let tree = definition_tree(&model, &vector, &options, &run).unwrap();
     let levels = levels.lock().unwrap();
@@ -125,7 +125,7 @@ fn with_model(folder: &str, max_depth: usize) {
         println!("level {depth:2}: {nodes:5} nodes {seconds:7.2} s{note}");
     }
     println!(
-        "{} nodes; peak memory {} MB; weight files {:.0} MB, twice that as f32s if they are 16 bits",
+        "{} nodes; peak memory {} MB; weight files {:.0} MB, twice that in f32 if they are 16-bit",
         tree.len(),
         peak_megabytes().map_or_else(|| "?".to_owned(), |megabytes| megabytes.to_string()),
         weights as f64 / 1e6
@@ -138,7 +138,7 @@ fn seconds(work: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

@@ -1,4 +1,4 @@
-"""Makes the embedded lists from the sources that they are taken from; the same sources give the same bytes.
+"""Makes the embedded lists from their sources. The same sources give the same bytes.
 
     pip install pyyaml sae-lens transformer-lens
     python make.py .../sae_lens/pretrained_saes.yaml .../transformer_lens/supported_models.py
@@ -18,7 +18,7 @@ SAE = ["id", "path", "l0", "variance_explained", "neuronpedia", "norm_scaling_fa
 
 
 def items(saes):
-    """The SAEs of a release, one entry an id; one release of 6.54 has a copy of itself inside one of its items."""
+    """The SAEs of a release, one entry per id. One release of 6.54 has a copy of itself inside one of its items."""
     found = {}
     for sae in saes:
         kept = {key: sae[key] for key in SAE if sae.get(key) is not None}
@@ -39,7 +39,7 @@ def registry(text):
 
 
 def aliases(text):
-    """The two tables of the module, read without running it."""
+    """Reads the two tables of the module without running it."""
     tables = {}
     for node in ast.parse(text).body:
         if isinstance(node, (ast.Assign, ast.AnnAssign)):

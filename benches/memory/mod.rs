@@ -1,6 +1,6 @@
-//! How much memory a benchmark took.
+//! The memory use of a benchmark.
 
-/// The largest resident size of this process so far, in MB; none where the system does not tell.
+/// The peak resident size of this process so far, in MB; `None` if the system does not report it.
 pub fn peak_megabytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,4 +1,4 @@
-//! Ghost tokens in a forward pass: where a vector goes in, and what is added on the way.
+//! Ghost tokens in a forward pass: where a vector is injected, and what steering adds.
 
 use super::prompt::Prompt;
 use super::tree::{Injection, TreeOptions};
@@ -9,18 +9,18 @@ use crate::linalg::squared_norm;
 use crate::model::Model;
 use candle_core::{Device, Tensor};
 
-/// What one prompt's ghost is.
+/// The ghost token of one prompt.
 #[derive(Debug, Clone)]
 pub(super) struct Ghost {
-    /// `[d_model]`.
+    /// What replaces an activation, `[d_model]`.
     pub(super) vector: Vec<f32>,
-    /// How far the vector goes, times where to, `[d_model]`.
-    pub(super) reach: Vec<f32>,
-    /// What is added to the residual stream, if anything is, `[d_model]`.
+    /// `scale · direction`, `[d_model]`.
+    pub(super) scaled_direction: Vec<f32>,
+    /// What is added to the residual stream when steering, `[d_model]`.
     pub(super) steer: Option<Vec<f32>>,
 }
 
-/// Several ghosts in one prompt each, and how they go in.
+/// Several ghosts, each in its own copy of a prompt, and how they are injected.
 #[derive(Debug)]
 pub(super) struct Ghosts<'a> {
     ghosts: Vec<Ghost>,
@@ -28,13 +28,13 @@ pub(super) struct Ghosts<'a> {
     at: HookName,
     how: Injection,
     embed_scale: f32,
-    /// What is at the ghost's place before, `[d_model]`, unless a placeholder is.
+    /// The embedding at the ghost's positions before the injection, `[d_model]`. `None` with a placeholder token.
     background: Option<Vec<f32>>,
     steer_at: Option<HookName>,
 }
 
 impl Ghost {
-    /// A vector's, steered as the options say.
+    /// The ghost of a vector, with the steering of the options.
     pub(super) fn new(vector: &FeatureVector, options: &TreeOptions) -> Self {
         let scale = vector.params.scale as f32;
         let steer = options.steer.as_ref().map(|steer| {
@@ -44,17 +44,17 @@ impl Ghost {
         });
         Ghost {
             vector: vector.vector.clone(),
-            reach: vector.direction.iter().map(|x| x * scale).collect(),
+            scaled_direction: vector.direction.iter().map(|x| x * scale).collect(),
             steer,
         }
     }
 }
 
 impl<'a> Ghosts<'a> {
-    /// Ghosts as the options put them into a model.
+    /// Ghosts that are injected into a model as the options say.
     ///
     /// # Errors
-    /// A hook that the model has not, or where there is no residual stream; vectors of another width.
+    /// A hook of the options is not one of the model's residual stream; the direction of `steer` is not `[d_model]`.
     pub(super) fn new(
         model: &Model,
         prompt: &'a Prompt,
@@ -65,7 +65,7 @@ impl<'a> Ghosts<'a> {
         let d_model = model.cfg().d_model;
         let given = options.steer.as_ref().and_then(|steer| steer.direction.as_ref());
         if let Some(direction) = given.filter(|direction| direction.len() != d_model) {
-            let expected = format!("d_model = {d_model} numbers");
+            let expected = format!("d_model = {d_model} values");
             return Err(Error::invalid("the direction of `steer`", expected, direction.len()));
         }
         let at = match &options.inject_at {
@@ -85,51 +85,50 @@ impl<'a> Ghosts<'a> {
         })
     }
 
-    /// How many there are.
+    /// The number of ghosts.
     pub(super) fn len(&self) -> usize {
         self.ghosts.len()
     }
 
-    /// The tokens of the prompt.
+    /// The token ids of the prompt.
     pub(super) fn prompt(&self) -> &[u32] {
         &self.prompt.tokens
     }
 
-    /// The hooks of a pass over every ghost's prompt.
+    /// The hooks for a pass over the prompt of every ghost.
     pub(super) fn in_prompts(&self) -> impl Hooks {
         let prompts = (0..self.ghosts.len())
             .flat_map(|ghost| (0..self.prompt.tokens.len()).map(move |pos| (ghost, Some(pos))));
         PassHooks { ghosts: self, rows: prompts.collect() }
     }
 
-    /// The hooks of a pass over tokens behind the prompts, given the ghost of each.
+    /// The hooks for a pass over tokens after the prompts, where `ghosts[i]` is the ghost of row `i`.
     pub(super) fn behind_prompts(&self, ghosts: &[usize]) -> impl Hooks {
         PassHooks { ghosts: self, rows: ghosts.iter().map(|ghost| (*ghost, None)).collect() }
     }
 }
 
-/// A hook of the residual stream, or of what is added to it.
+/// Finds a hook of the residual stream, or of what attention or an MLP adds to it.
 pub(super) fn stream_hook(model: &Model, option: &str, name: &str) -> Result<HookName> {
     use HookPoint::{AttnOut, Embed, MlpOut, ResidMid, ResidPost, ResidPre};
     let names = model.cfg().hook_points().select(&[name])?;
     match names[..] {
         [hook] if [Embed, ResidPre, ResidMid, ResidPost, AttnOut, MlpOut].contains(&hook.point()) => Ok(hook),
-        _ => Err(Error::invalid(option, "one hook of the residual stream", format!("`{name}`")).with_hint(
-            "such as \"blocks.2.hook_resid_pre\"; `hook_attn_out` and `hook_mlp_out` will do as well",
-        )),
+        _ => Err(Error::invalid(option, "one hook of the residual stream", format!("`{name}`"))
+            .with_hint("such as \"blocks.2.hook_resid_pre\"; `hook_attn_out` and `hook_mlp_out` also work")),
     }
 }
 
-/// A vector at unit length; zeros stay zeros.
+/// Scales a vector to unit length; a zero vector stays zero.
 pub(super) fn unit(x: &[f32]) -> Vec<f32> {
     let norm = squared_norm(x).sqrt();
     x.iter().map(|x| if norm > 0.0 { (f64::from(*x) / norm) as f32 } else { 0.0 }).collect()
 }
 
-/// What happens in one pass.
+/// The hooks of one pass.
 struct PassHooks<'a> {
     ghosts: &'a Ghosts<'a>,
-    /// Of each row its ghost, and its position if it is in the prompt.
+    /// The ghost of each row, and the row's position if it is in the prompt.
     rows: Vec<(usize, Option<usize>)>,
 }
 
@@ -138,7 +137,7 @@ impl PassHooks<'_> {
         self.rows.first().is_some_and(|(_, pos)| pos.is_some())
     }
 
-    /// Changes the activation `[d_model]` of one row.
+    /// Edits one row of an activation, `[d_model]`.
     fn edit(&self, name: &HookName, (ghost, pos): (usize, Option<usize>), x: &mut [f32]) {
         let Ghosts { prompt, at, how, embed_scale, background, steer_at, .. } = self.ghosts;
         let ghost = &self.ghosts.ghosts[ghost];
@@ -148,12 +147,14 @@ impl PassHooks<'_> {
                 x.iter_mut().zip(background).for_each(|(x, b)| *x = b * scale);
             }
             if name == at {
-                let far = squared_norm(x).sqrt() as f32;
+                let norm = squared_norm(x).sqrt() as f32;
                 match how {
                     Injection::Replace => x.iter_mut().zip(&ghost.vector).for_each(|(x, v)| *x = v * scale),
-                    Injection::Add => x.iter_mut().zip(&ghost.reach).for_each(|(x, r)| *x += r * scale),
+                    Injection::Add => {
+                        x.iter_mut().zip(&ghost.scaled_direction).for_each(|(x, d)| *x += d * scale);
+                    }
                     Injection::NormMatched => {
-                        x.iter_mut().zip(unit(&ghost.reach)).for_each(|(x, r)| *x += r * far);
+                        x.iter_mut().zip(unit(&ghost.scaled_direction)).for_each(|(x, d)| *x += d * norm);
                     }
                 }
             }
@@ -167,18 +168,18 @@ impl PassHooks<'_> {
 
 impl Hooks for PassHooks<'_> {
     fn wants(&self, name: &HookName) -> bool {
-        let goes_in =
+        let injects =
             *name == self.ghosts.at || name.point() == HookPoint::Embed && self.ghosts.background.is_some();
-        self.is_in_prompt() && goes_in || Some(*name) == self.ghosts.steer_at
+        self.is_in_prompt() && injects || Some(*name) == self.ghosts.steer_at
     }
 
     fn on(&mut self, name: &HookName, activation: Tensor) -> Result<Tensor> {
         let (n, d_model) = activation.dims2()?;
-        let mut numbers = activation.flatten_all()?.to_vec1::<f32>()?;
-        for (row, x) in self.rows.iter().zip(numbers.chunks_exact_mut(d_model)) {
+        let mut values = activation.flatten_all()?.to_vec1::<f32>()?;
+        for (row, x) in self.rows.iter().zip(values.chunks_exact_mut(d_model)) {
             self.edit(name, *row, x);
         }
-        Ok(Tensor::from_vec(numbers, (n, d_model), &Device::Cpu)?)
+        Ok(Tensor::from_vec(values, (n, d_model), &Device::Cpu)?)
     }
 
     fn last(&self) -> Option<HookName> {

@@ -1,4 +1,4 @@
-//! How definition trees grow: the likeliest next tokens of every likely definition, for several vectors at once.
+//! Grows definition trees: the likeliest next tokens of every likely definition, for several vectors at once.
 
 use super::ghost::{Ghost, Ghosts};
 use super::prompt::Prompt;
@@ -15,25 +15,25 @@ use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::thread::ScopedJoinHandle;
 
-/// The greatest `max_depth`: JSON that is nested deeper is refused by those who read it.
+/// The limit of `max_depth`: JSON parsers reject deeper nesting.
 const MAX_DEPTH: usize = 60;
 
-/// The most random directions, and how many walk through a tree together.
+/// The limit of `null_directions`, and the number of null vectors that walk through a tree together.
 const MAX_NULL: usize = 1000;
 const NULL_AT_ONCE: usize = 64;
 
-/// The most nodes that grow together: more would take gigabytes, and nobody reads them.
+/// The limit of nodes that grow together: more would take gigabytes, and would not be read.
 const MAX_NODES: usize = 2_000_000;
 
-/// The definition tree of a vector: the model is asked what the ghost token means, and every token that may come next,
-/// while the whole stays likely enough, becomes a node.
+/// Grows the definition tree of a vector: the model is asked what the ghost token means, and every likely next token
+/// becomes a node.
 ///
-/// `children(node) = {t in the top_k of p(· | prompt, path) : P(node) · p(t) >= cutoff}`. Nodes that are special tokens, or have a `stop` in them, have no
-/// children. All open nodes of a level are read in one pass; the tree is the one that depth-first search gives.
+/// `children(node) = {t in the top_k of p(· | prompt, path) : P(node) · p(t) >= cutoff}`. A special token, or one that
+/// contains a `stop`, has no children. All open nodes of a level share a pass; depth-first search gives the same tree.
 ///
 /// # Errors
-/// Options out of range, a prompt without `{}` or longer than the context, a hook that the model has not; a tree of more
-/// than two million nodes; a vector of another width; a model without tokenizer; [`Error::Interrupted`].
+/// Options are out of range; the prompt has no `{}` or exceeds the context; the model lacks a hook or a tokenizer; the
+/// vector has another width; the tree has more than two million nodes; [`Error::Interrupted`].
 pub fn definition_tree(
     model: &Model,
     vector: &FeatureVector,
@@ -43,10 +43,10 @@ pub fn definition_tree(
     progress.report(Report::Started { label: "definition tree".to_owned() });
     let trees = grow_trees(model, std::slice::from_ref(vector), options, progress);
     progress.report(Report::Finished);
-    trees?.into_iter().next().ok_or_else(|| Error::invalid("a tree", "one for each vector", "none"))
+    trees?.into_iter().next().ok_or_else(|| Error::internal("no tree has grown for the vector"))
 }
 
-/// The definition trees of several vectors, in their order, grown together: faster than one after the other.
+/// Grows the definition trees of several vectors together, which is faster than one after the other. Keeps their order.
 ///
 /// # Errors
 /// As [`definition_tree`].
@@ -56,8 +56,8 @@ pub fn grow_trees(
     options: &TreeOptions,
     progress: &Progress,
 ) -> Result<Vec<DefinitionTree>> {
-    /// Trees that keep a worker busy, and the weights of a matrix that several workers may read at once: those of larger
-    /// ones come from memory each time, and a few rows are done before the next are there.
+    /// Trees per worker, and the largest matrix for which several workers are used: larger ones come from memory each
+    /// time, and workers with few rows would only wait for them.
     const TREES: usize = 4;
     const WEIGHTS: usize = 1 << 22;
     let is_small = model.cfg().d_model * model.cfg().d_mlp <= WEIGHTS;
@@ -65,8 +65,8 @@ pub fn grow_trees(
     if pools.len() == 1 {
         return grow_together(model, vectors, options, progress);
     }
-    let of_one = TreeOptions { max_memory: options.max_memory.div_ceil(pools.len()), ..options.clone() };
-    let grow = |vectors| grow_together(model, vectors, &of_one, progress);
+    let per_worker = TreeOptions { max_memory: options.max_memory.div_ceil(pools.len()), ..options.clone() };
+    let grow = |vectors| grow_together(model, vectors, &per_worker, progress);
     let parts = vectors.chunks(vectors.len().div_ceil(pools.len()));
     let parts: Vec<_> = std::thread::scope(|scope| {
         let workers =
@@ -78,7 +78,7 @@ pub fn grow_trees(
     Ok(parts.into_iter().flatten().collect())
 }
 
-/// The same on the threads that there are.
+/// [`grow_trees`] on the current thread pool.
 fn grow_together(
     model: &Model,
     vectors: &[FeatureVector],
@@ -115,7 +115,7 @@ fn grow_together(
             n_nodes += 1;
             if n_nodes > MAX_NODES {
                 let expected = format!("at most {MAX_NODES} nodes");
-                let hint = "raise `cutoff`, or lower `top_k` or `max_depth`; many features may grow in smaller batches";
+                let hint = "raise `cutoff`, or lower `top_k`, `max_depth` or (many features) `batch_size`";
                 return Err(Error::invalid("the tree", expected, "more").with_hint(hint));
             }
             let child = trees[tree].add(node, token, prob);
@@ -147,17 +147,17 @@ fn grow_together(
     Ok(finished)
 }
 
-/// The null: the centroid alone, or zero where the vector starts there, and random directions as long as the vector's.
-/// What the options add to the residual stream for the feature is added for each of them in its own direction.
+/// The null ghosts: the vector's origin, and `null_directions` random directions of the same length as the vector's.
+/// If the options steer in the feature's direction, each null ghost steers in its own.
 fn null_ghosts(vector: &FeatureVector, options: &TreeOptions, progress: &Progress) -> Result<Vec<Ghost>> {
     let directions = options.null_directions.unwrap_or_default();
     let d_model = vector.direction.len();
     let mut null = vec![vec![0.0; d_model]];
     if directions > 0 {
         let random = tensors::randn(&[directions, d_model], options.seed, progress)?.to_vec2::<f32>()?;
-        let far = squared_norm(&vector.direction).sqrt();
+        let length = squared_norm(&vector.direction).sqrt();
         null.extend(random.into_iter().map(|x| {
-            let factor = (far / squared_norm(&x).sqrt().max(f64::MIN_POSITIVE)) as f32;
+            let factor = (length / squared_norm(&x).sqrt().max(f64::MIN_POSITIVE)) as f32;
             x.into_iter().map(|x| x * factor).collect()
         }));
     }
@@ -165,15 +165,14 @@ fn null_ghosts(vector: &FeatureVector, options: &TreeOptions, progress: &Progres
     Ok(null.into_iter().map(ghost).collect())
 }
 
-/// A sum of numbers that are given by their logarithms: `exp(largest) · rest`.
+/// A sum of values given by their logarithms: `exp(largest) · rest`.
 #[derive(Clone, Copy)]
 struct LogSum {
     largest: f64,
     rest: f64,
 }
 
-/// Adds the probability that every node of a tree has with each of several null vectors in the feature's place to
-/// `sums`.
+/// Adds to `sums` the probability of every node of a tree with each null ghost in the feature's place.
 fn add_null(
     model: &Model,
     tree: &Growing,
@@ -209,16 +208,16 @@ fn add_null(
     Ok(())
 }
 
-/// Without this a tree would not end: what is not a number is below no cutoff.
+/// Rejects NaN, which is below no cutoff: the tree would not end.
 fn check_finite(x: f64) -> Result<()> {
     if x.is_finite() {
         return Ok(());
     }
-    let message = "the model's logits are not finite: what is put into the model may be too large, or its weights are broken";
+    let message = "the model's logits are not finite: the injected vector or the steering may be too large, or the weights are broken";
     Err(Error::NotFinite { message: message.to_owned() })
 }
 
-/// A tree that grows: nodes by index, the root first.
+/// A growing tree: its nodes by index, the root first.
 #[derive(Clone)]
 struct Growing {
     nodes: Vec<Grown>,
@@ -276,7 +275,7 @@ impl Growing {
     }
 }
 
-/// Texts of tokens, and whether a token ends its branch.
+/// A cache of tokens as strings, and of whether a token ends its branch.
 struct Pieces<'a> {
     model: &'a Model,
     stop: &'a [String],
@@ -297,12 +296,12 @@ impl Pieces<'_> {
 }
 
 impl TreeOptions {
-    /// Checks the options by themselves.
+    /// Checks the options that can be checked without a model.
     pub(super) fn check(&self) -> Result<()> {
         let TreeOptions { top_k, cutoff, max_depth, max_memory, .. } = *self;
         if !(cutoff > 0.0 && cutoff <= 1.0) {
             return Err(Error::invalid("`cutoff`", "a probability above 0 and at most 1", cutoff)
-                .with_hint("nodes that are less likely are left out; 5e-5 is usual, and without a limit the tree would not end"));
+                .with_hint("less likely nodes are left out; the default is 5e-5, and without a cutoff the tree would not end"));
         }
         if top_k == 0 {
             return Err(Error::invalid("`top_k`", "at least 1", top_k));
@@ -314,12 +313,12 @@ impl TreeOptions {
             return Err(Error::invalid("`max_memory`", "at least 1 MiB", 0));
         }
         if let Some(stop) = self.stop.iter().flatten().find(|stop| stop.is_empty()) {
-            return Err(Error::invalid("`stop`", "texts that are not empty", format!("{stop:?}"))
-                .with_hint("an empty text is in every token; `stop: []` lets no text end a branch"));
+            return Err(Error::invalid("`stop`", "non-empty strings", format!("{stop:?}"))
+                .with_hint("every token contains the empty string; `stop: []` turns stops off"));
         }
         if let Some(n) = self.null_directions.filter(|n| *n > MAX_NULL) {
             return Err(Error::invalid("`null_directions`", format!("at most {MAX_NULL}"), n)
-                .with_hint("each of them costs as much as the tree does; 16 or 32 do"));
+                .with_hint("each costs as much as the tree itself; 16 or 32 are enough"));
         }
         if let Some(Steer { coefficient, direction, .. }) = &self.steer {
             if !(*coefficient as f32).is_finite() {
@@ -336,7 +335,7 @@ impl TreeOptions {
         Ok(())
     }
 
-    /// How many tokens a definition may have: `max_depth`, or what the prompt leaves of the context.
+    /// The maximum number of tokens in a definition: `max_depth`, or what the prompt leaves of the context.
     pub(super) fn n_ctx_left(&self, model: &Model, prompt: &Prompt) -> Result<usize> {
         let n_ctx = model.cfg().n_ctx;
         // The last token of a definition is never read.
@@ -346,17 +345,17 @@ impl TreeOptions {
                 format!("at most n_ctx = {n_ctx} tokens, the model's context"),
                 prompt.tokens.len(),
             )
-            .with_hint("shorten it")),
+            .with_hint("shorten the prompt")),
             left => Ok(left.min(self.max_depth)),
         }
     }
 
-    /// What ends a branch.
+    /// The strings that end a branch: `stop`, or the prompt's closing mark.
     fn stops(&self, prompt: &Prompt) -> Vec<String> {
         self.stop.clone().unwrap_or_else(|| vec![prompt.closing()])
     }
 
-    /// What a tree of this vector says of itself.
+    /// The parameters that are stored with the tree of a vector.
     pub(super) fn params(&self, vector: &FeatureVector, prompt: &Prompt) -> TreeParams {
         TreeParams {
             fingerprints: None,

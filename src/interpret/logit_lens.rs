@@ -1,4 +1,4 @@
-//! The logit lens of a direction: which next tokens it raises and which it lowers, and how the whole distribution lies.
+//! The logit lens of a direction: the next tokens that it raises and lowers, and the distribution of all logits.
 
 use super::token_list::{ScoredToken, TokenFilter, check_top, number, rank, scored_tokens, table, widened};
 use super::vector::{FeatureVector, VectorParams, decoder_row};
@@ -9,43 +9,43 @@ use crate::sae::Sae;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Steps of a histogram.
+/// Bins of the histogram.
 const BINS: usize = 60;
 
 /// The logits of a direction over the vocabulary, `direction · W_U` or `(direction ⊙ gain) · W_U`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LogitLens {
-    /// Of the vector.
+    /// How the vector was made.
     pub params: VectorParams,
-    /// Whether the final norm's gain was part of it.
+    /// Whether the direction was multiplied by the final norm's gain.
     pub final_norm_gain: bool,
-    /// The tokens that it raises most, highest first.
+    /// The tokens that the direction raises most, highest first.
     pub top: Vec<ScoredToken>,
-    /// The tokens that it lowers most, lowest first.
+    /// The tokens that the direction lowers most, lowest first.
     pub bottom: Vec<ScoredToken>,
     /// The mean of the logits.
     pub mean: f64,
-    /// Their standard deviation.
+    /// The standard deviation of the logits.
     pub std: f64,
-    /// Their third standardized moment: high where a few tokens are raised.
+    /// The third standardized moment: high if a few tokens are raised.
     pub skewness: f64,
-    /// Their fourth standardized moment; 3 for a normal distribution.
+    /// The fourth standardized moment; 3 for a normal distribution.
     pub kurtosis: f64,
-    /// How many logits lie in each of the equal steps from the least to the greatest.
+    /// The number of logits in each of 60 equal bins from `min` to `max`.
     pub histogram: Vec<u64>,
-    /// The least logit, where the histogram starts.
+    /// The lowest logit, where the histogram starts.
     pub min: f64,
-    /// The greatest logit, where it ends.
+    /// The highest logit, where the histogram ends.
     pub max: f64,
 }
 
-/// What a logit lens shows.
+/// Options of [`logit_lens`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogitLensOptions {
-    /// How many tokens at either end. Default: 10.
+    /// The number of tokens at either end. Default: 10.
     pub top: usize,
-    /// Whether the final norm's gain is part of it; it changes the ranking. Default: true.
+    /// Whether to multiply by the final norm's gain, which changes the ranking. Default: true.
     pub final_norm_gain: bool,
 }
 
@@ -55,25 +55,24 @@ impl Default for LogitLensOptions {
     }
 }
 
-/// The logit lens of a vector's direction, without its scale and its origin.
+/// The logit lens of a vector's direction; its scale and its origin are unused.
 ///
-/// It is the effect of the direction on the logits by itself: without the final norm's bias and its division, and
-/// without the unembedding's bias.
+/// This is the direct effect of the direction on the logits: without the final norm's bias and division, and without
+/// the unembedding's bias.
 ///
 /// # Errors
-/// A vector of another model, or a direction of zeros; a model without tokenizer; a `top` of 0; logits that are not
-/// finite; a file that cannot be read.
+/// The vector is of another model, or its direction is zero; the model has no tokenizer; `top` is 0; a logit is not
+/// finite; a file cannot be read.
 pub fn logit_lens(model: &Model, vector: &FeatureVector, options: &LogitLensOptions) -> Result<LogitLens> {
     vector.check(model)?;
     lens(model, &vector.direction, &vector.params, options)
 }
 
-/// The logit lens of a feature's decoder weights as they are, at whatever length they have. Without the final norm's gain
-/// these are the logits that Neuronpedia shows.
+/// The logit lens of a feature's decoder weights at their own length. Without the final norm's gain, Neuronpedia shows
+/// these logits.
 ///
 /// # Errors
-/// A feature that the SAE has not, or whose decoder writes elsewhere than into the residual stream; and as
-/// [`logit_lens`].
+/// `index` is out of range; the decoder does not write to the residual stream; and as [`logit_lens`].
 pub fn decoder_logit_lens(
     model: &Model,
     sae: &Sae,
@@ -102,15 +101,15 @@ fn lens(
     let (min, max) = (at(ranked.last()), at(ranked.first()));
     let mut histogram = vec![0; BINS];
     for logit in &logits {
-        // Where all are alike, 0 / 0 is NaN, which becomes the first step.
-        let step = ((logit - min) / (max - min) * BINS as f64) as usize;
-        histogram[step.min(BINS - 1)] += 1;
+        // If all logits are equal, 0 / 0 is NaN, which is cast to bin 0.
+        let bin = ((logit - min) / (max - min) * BINS as f64) as usize;
+        histogram[bin.min(BINS - 1)] += 1;
     }
     let params = params.clone();
     Ok(LogitLens { params, final_norm_gain, top, bottom, mean, std, skewness, kurtosis, histogram, min, max })
 }
 
-/// A direction times the unembedding, `[d_vocab]`, in f64.
+/// `direction · W_U`, `[d_vocab]`, computed in f64.
 pub(super) fn logits(model: &Model, direction: &[f32], final_norm_gain: bool) -> Result<Vec<f64>> {
     let (mut direction, _) = widened(direction, "the direction")?;
     if final_norm_gain {
@@ -127,7 +126,7 @@ pub(super) fn logits(model: &Model, direction: &[f32], final_norm_gain: bool) ->
     }
 }
 
-/// How numbers are distributed; 0 where they are all alike.
+/// Moments of a distribution; `skewness` and `kurtosis` are 0 if all values are equal.
 struct Moments {
     mean: f64,
     std: f64,
@@ -136,12 +135,12 @@ struct Moments {
 }
 
 impl Moments {
-    fn of(numbers: &[f64]) -> Self {
-        let n = numbers.len() as f64;
-        let mean = numbers.iter().sum::<f64>() / n;
-        let std = (numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
+    fn of(values: &[f64]) -> Self {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let std = (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
         let moment = |k: i32| match std > 0.0 {
-            true => numbers.iter().map(|x| ((x - mean) / std).powi(k)).sum::<f64>() / n,
+            true => values.iter().map(|x| ((x - mean) / std).powi(k)).sum::<f64>() / n,
             false => 0.0,
         };
         Moments { mean, std, skewness: moment(3), kurtosis: moment(4) }

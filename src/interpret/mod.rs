@@ -1,7 +1,7 @@
-//! What a feature means, from its weights: a *ghost token* made of it, what the model takes that token to mean
-//! (definition trees), and the tokens that it lies near to (token lists).
+//! What a feature means, judged by its weights: the *ghost token* made of it, how the model defines that token
+//! (definition trees), and the tokens nearest to it (token lists).
 //!
-//! Everything here is plain data with serde and `PartialEq`: it is drawn by `plot` and shown by `display`.
+//! Everything here is plain data with serde and `PartialEq`; `plot` draws it and `display` shows it.
 
 mod ghost;
 mod grow;

@@ -1,11 +1,11 @@
-//! What a model is asked about a ghost token: prompts, and where in them the ghost is.
+//! Prompts that ask a model about a ghost token, and the ghost's positions in them.
 
 use super::tree::TreeOptions;
 use crate::error::{Error, Result};
 use crate::model::{Model, Tokenizer};
 
-/// The prompts that have a name. `repeat` is that of Kharlapenko et al.'s self-explanations without its chat markup,
-/// `patchscope` the token identity prompt of Ghandeharioun et al. (arXiv 2401.06102).
+/// The named prompts. `repeat` is the self-explanation prompt of Kharlapenko et al. without its chat markup;
+/// `patchscope` is the token identity prompt of Ghandeharioun et al. (arXiv 2401.06102).
 pub const PROMPTS: [(&str, &str); 4] = [
     ("definition", "A typical definition of \"{}\" would be \""),
     ("meaning", "The meaning of the word \"{}\" is \""),
@@ -13,27 +13,27 @@ pub const PROMPTS: [(&str, &str); 4] = [
     ("patchscope", "cat -> cat\n1135 -> 1135\nhello -> hello\n{} ->"),
 ];
 
-/// What stands for the ghost token in a prompt.
+/// Marks the ghost token in the text of a prompt.
 const GHOST: &str = "{}";
 
-/// A prompt as a model reads it.
+/// A prompt in the tokens of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Prompt {
-    /// The text with `{}`.
+    /// The text, with `{}` for the ghost token.
     pub(super) text: String,
-    /// The token ids; at the ghosts' places those of the placeholder.
+    /// The token ids; a ghost has the placeholder's id, or 0.
     pub(super) tokens: Vec<u32>,
-    /// Where the ghosts are.
+    /// The positions of the ghosts.
     pub(super) ghosts: Vec<usize>,
     /// Whether the first token is a BOS.
     pub(super) has_bos: bool,
 }
 
 impl Prompt {
-    /// The prompt that the options name or give, in the model's tokens.
+    /// Tokenizes the prompt that the options name or contain.
     ///
     /// # Errors
-    /// A text without `{}`, a placeholder that is no single token; a model without tokenizer.
+    /// The text has no `{}`; the placeholder is not a single token; the model has no tokenizer.
     pub(super) fn new(model: &Model, options: &TreeOptions) -> Result<Self> {
         let named = PROMPTS.iter().find(|(name, _)| *name == options.prompt);
         let text = named.map_or(options.prompt.as_str(), |(_, text)| text);
@@ -41,10 +41,10 @@ impl Prompt {
             let names: Vec<_> = PROMPTS.iter().map(|(name, _)| format!("\"{name}\"")).collect();
             return Err(Error::invalid(
                 "`prompt`",
-                "a text with {} where the ghost token is",
+                "a string with {} for the ghost token",
                 format!("{text:?}"),
             )
-            .with_hint(format!("write {{}} into it, or name one of {}", names.join(", "))));
+            .with_hint(format!("put {{}} into it, or name one of the prompts {}", names.join(", "))));
         }
         let tokenizer = model.tokenizer()?;
         let placeholder = match &options.placeholder {
@@ -53,7 +53,7 @@ impl Prompt {
                 [id] => id,
                 ref ids => {
                     let got = format!("{placeholder:?}, which is {} tokens", ids.len());
-                    return Err(Error::invalid("`placeholder`", "a text that is one token", got));
+                    return Err(Error::invalid("`placeholder`", "a string of one token", got));
                 }
             },
         };
@@ -75,7 +75,7 @@ impl Prompt {
         Ok(Prompt { text: text.to_owned(), tokens, ghosts, has_bos })
     }
 
-    /// What ends a definition unless the options say: the quotation mark that the prompt opens, else a line break.
+    /// The default `stop`: the closing mark of the quotation that the prompt opens, else a line break.
     pub(super) fn closing(&self) -> String {
         let last = self.text.chars().next_back();
         match last {
@@ -87,13 +87,13 @@ impl Prompt {
     }
 }
 
-/// The tokens of a piece of text that others come before. Some tokenizers put a space in front of every text; here that
-/// would be one too many, so the piece is read behind a line break, where the two come apart.
+/// Tokenizes text that continues other text. Some tokenizers put a space before every string, which would be one too
+/// many here. So the text is tokenized after a line break, whose tokens are dropped if they can be separated.
 fn encode_inside(tokenizer: &Tokenizer, piece: &str) -> Result<Vec<u32>> {
-    let alone = tokenizer.encode(piece)?.ids;
-    let behind = tokenizer.encode(&format!("\n{piece}"))?;
-    let first = behind.bytes.iter().position(|bytes| bytes.end > 1).unwrap_or(behind.bytes.len());
-    let apart = behind.bytes[first..].iter().all(|bytes| bytes.start >= 1);
-    let inside = &behind.ids[first..];
-    Ok(if apart { inside.to_vec() } else { alone })
+    let isolated = tokenizer.encode(piece)?.ids;
+    let after_break = tokenizer.encode(&format!("\n{piece}"))?;
+    let bytes = &after_break.bytes;
+    let first = bytes.iter().position(|bytes| bytes.end > 1).unwrap_or(bytes.len());
+    let separable = bytes[first..].iter().all(|bytes| bytes.start >= 1);
+    Ok(if separable { after_break.ids[first..].to_vec() } else { isolated })
 }

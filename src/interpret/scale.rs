@@ -1,11 +1,11 @@
-//! How far a ghost token should be from the centroid: scales side by side, and a score that finds the telling ones.
+//! The scale of a ghost token, its distance from the centroid: trees at several scales, and a score to choose one.
 //!
-//! After Kharlapenko, neverix, Nanda and Conmy, "Self-explaining SAE features" (2024). Too small a scale and the model
-//! answers as to any word; too large, and it breaks down. Between them the direction is still there at a late layer of the
-//! prompt's last token (self-similarity, high), and the answer is still a likely one (cross-entropy, low):
+//! After Kharlapenko, neverix, Nanda and Conmy, "Self-explaining SAE features" (2024). At too small a scale the model
+//! answers as for any word; at too large a scale it breaks down. In between, a late layer still shows the direction at
+//! the prompt's last token (high self-similarity), and the answer is still likely (low cross-entropy):
 //!
-//! - `self_similarity(s) = cos(r(s), direction) − cos(r(0), direction)`, r the residual stream eight ninths of the way up;
-//! - `cross_entropy(s) = − Σ_t p_s(t) ln p_mean(t)`, p_mean with the token centroid in the ghost's place;
+//! - `self_similarity(s) = cos(r(s), direction) − cos(r(0), direction)`, r: the residual stream 8/9 of the way up;
+//! - `cross_entropy(s) = − Σ_t p_s(t) ln p_mean(t)`, p_mean: p with the token centroid in the ghost's place;
 //! - `composite(s) = 0.4 · minmax(self_similarity) − 0.6 · minmax(cross_entropy)`, minmax over the scales.
 
 use super::ghost::{Ghost, Ghosts, stream_hook};
@@ -21,50 +21,50 @@ use crate::progress::Progress;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// What self-similarity counts for; the cross-entropy counts for the rest.
+/// The weight of the self-similarity; the cross-entropy has the rest.
 const ALPHA: f64 = 0.4;
-/// How many scales "auto" tries, and how many of them get a tree.
+/// The number of scales that "auto" tries, and how many of them get a tree.
 const TRIED: usize = 24;
 const SHOWN: usize = 3;
 
-/// Which scales are tried: in options a list of numbers, or "auto".
+/// The scales to try: in options a list of numbers, or "auto".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "serde_json::Value", into = "serde_json::Value")]
 pub enum Scales {
-    /// From a quarter to four times the usual; the best get a tree.
+    /// 24 scales from a quarter to four times the usual length; the best three get a tree.
     Auto,
-    /// These, each with a tree.
+    /// The given scales; each gets a tree.
     These(Vec<f64>),
 }
 
 /// Trees of one vector at several scales.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScaleSweep {
-    /// Every scale that was tried, by rising scale.
+    /// The scores of all scales, in ascending order of scale.
     pub scores: Vec<ScaleScore>,
-    /// Trees side by side, by rising scale: of all scales that were given, or of the best that "auto" found.
+    /// The trees of the given scales, or of the best that "auto" found, in ascending order of scale.
     pub trees: Vec<DefinitionTree>,
-    /// Which of the trees has the best score.
+    /// The index in `trees` of the tree with the best score.
     pub best: usize,
 }
 
-/// How well a scale does.
+/// The score of one scale.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ScaleScore {
     /// The scale.
     pub scale: f64,
-    /// How much more the residual stream at the end of the prompt points in the vector's direction than without it.
+    /// How much more the residual stream at the end of the prompt points in the vector's direction than at scale 0.
     pub self_similarity: f64,
-    /// How unlikely the first token of the answer is for a model that is asked about the token centroid, in nats.
+    /// How unlikely the first token of the answer is if the model is asked about the token centroid instead, in nats.
     pub cross_entropy: f64,
-    /// Both in one; the best scale has the greatest.
+    /// The weighted difference of both; the best scale has the highest.
     pub composite: f64,
 }
 
-/// Definition trees of a vector at several scales, with scores.
+/// Grows the definition trees of a vector at several scales, with scores.
 ///
 /// # Errors
-/// No scale or one that is not a number; an injection that does not depend on the scale; and as
+/// The list of scales is empty, or a scale is not finite; the injection does not depend on the scale; and as
 /// [`definition_tree`](super::definition_tree).
 pub fn scale_sweep(
     model: &Model,
@@ -87,13 +87,13 @@ pub fn scale_sweep(
     Ok(ScaleSweep { scores, trees, best })
 }
 
-/// Which of the scales has the best score, of equal ones the first.
+/// Returns the index of the best score, the first if several are equal.
 pub(super) fn best_scale(scores: &[ScaleScore]) -> usize {
     let better = |best: usize, i: usize| if scores[i].composite > scores[best].composite { i } else { best };
     (0..scores.len()).fold(0, better)
 }
 
-/// The scores of scales, by rising scale; never none.
+/// Scores scales, in ascending order. The result is never empty.
 ///
 /// # Errors
 /// As [`scale_sweep`].
@@ -114,13 +114,13 @@ pub fn scale_scores(
     }
     let prompt = Prompt::new(model, options)?;
     options.n_ctx_left(model, &prompt)?;
-    let scales = scales.numbers(model, &prompt, options, progress)?;
-    // Behind the scales: the vector's origin, and the token centroid.
+    let scales = scales.ascending(model, &prompt, options, progress)?;
     for scale in &scales {
         vector.at_scale(*scale).check(model)?;
     }
     let at_scale = |scale: f64| Ghost::new(&vector.at_scale(scale), options);
     let centroid = &model.embedding_stats()?.centroid;
+    // After the scales come the vector's origin and the token centroid.
     let mut ghosts: Vec<_> = scales.iter().copied().chain([0.0]).map(at_scale).collect();
     let mean = FeatureVector { origin: centroid.clone(), ..vector.clone() };
     ghosts.push(Ghost::new(&mean.at_scale(0.0), options));
@@ -136,7 +136,7 @@ pub fn scale_scores(
     };
     let mut hooks = Probe { inner: ghosts.in_prompts(), name: probed, seen: None };
     let resid = read(model, &prompt, n + 2, &mut hooks, progress)?; // [n + 2, d_model]
-    let stopped = || Error::invalid("a pass for scales", "hooks that let it finish", "one that stops it");
+    let stopped = || Error::internal("a hook stopped the pass before the probed layer");
     let streams = hooks.seen.ok_or_else(stopped)?.to_vec2::<f32>()?;
     let direction: Vec<f64> = vector.direction.iter().map(|x| f64::from(*x)).collect();
     let cosine = |ghost: usize| {
@@ -166,8 +166,8 @@ pub fn scale_scores(
 }
 
 impl Scales {
-    /// The scales, rising.
-    fn numbers(
+    /// The scales in ascending order, without duplicates.
+    fn ascending(
         &self,
         model: &Model,
         prompt: &Prompt,
@@ -194,8 +194,8 @@ impl Scales {
     }
 }
 
-/// How long a vector usually is where this one goes in: at the embedding the mean distance of tokens from their centroid,
-/// elsewhere the mean norm of the prompt's activations.
+/// The usual length of a vector at the hook of the injection: at the embedding, the mean distance of tokens from their
+/// centroid; elsewhere, the mean norm of the prompt's activations.
 fn usual_length(model: &Model, prompt: &Prompt, options: &TreeOptions, progress: &Progress) -> Result<f64> {
     let hook = options.inject_at.as_ref().map(|name| stream_hook(model, "`inject_at`", name)).transpose()?;
     let Some(hook) = hook.filter(|hook| hook.point() != HookPoint::Embed) else {
@@ -204,13 +204,13 @@ fn usual_length(model: &Model, prompt: &Prompt, options: &TreeOptions, progress:
     let name = hook.to_string();
     let cache = model.run_with_cache(&prompt.tokens, &[&name], progress)?;
     let streams = cache.get(&name)?.to_vec2::<f32>()?;
-    // A BOS is often a hundred times as long as the others.
+    // The activation at a BOS is often a hundred times as long as the others.
     let norms: Vec<f64> =
         streams.iter().skip(usize::from(prompt.has_bos)).map(|x| squared_norm(x).sqrt()).collect();
     Ok(norms.iter().sum::<f64>() / norms.len().max(1) as f64)
 }
 
-/// The residual stream at the end of `n` copies of a prompt, `[n, d_model]`.
+/// Returns the final residual stream at the last token of `n` copies of a prompt, `[n, d_model]`.
 fn read(
     model: &Model,
     prompt: &Prompt,
@@ -221,17 +221,17 @@ fn read(
     let mut batch = TokenBatch::default();
     (0..n).for_each(|_| batch.push(&prompt.tokens));
     let resid = model.read_on(&batch, &vec![None; n], &mut KeyValueCache::default(), hooks, progress)?;
-    resid.ok_or_else(|| Error::invalid("a pass for scales", "hooks that let it finish", "one that stops it"))
+    resid.ok_or_else(|| Error::internal("a hook stopped the pass before the logits"))
 }
 
-/// To 0 for the least and 1 for the greatest.
-fn min_max(numbers: &[f64]) -> Vec<f64> {
-    let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
-    let range = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max) - least;
-    numbers.iter().map(|x| if range > 0.0 { (x - least) / range } else { 0.0 }).collect()
+/// Maps values linearly to 0 for the lowest and 1 for the highest.
+fn min_max(values: &[f64]) -> Vec<f64> {
+    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let range = values.iter().copied().fold(f64::NEG_INFINITY, f64::max) - lowest;
+    values.iter().map(|x| if range > 0.0 { (x - lowest) / range } else { 0.0 }).collect()
 }
 
-/// Other hooks, and the activation at one point as they leave it.
+/// Runs other hooks, and keeps the activation at one hook point as they leave it.
 struct Probe<H> {
     inner: H,
     name: HookName,

@@ -1,4 +1,4 @@
-//! Features that point the same way: the decoder cosines of one feature with those of its own SAE or of another.
+//! Features that point the same way: decoder cosines of one feature with the features of its own SAE or of another.
 
 use super::token_list::{check_top, number, rank, table};
 use crate::error::{Error, Result};
@@ -7,30 +7,30 @@ use crate::sae::Sae;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The features that are most like one.
+/// The features most similar to one feature.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SimilarFeatures {
-    /// The SAE of the feature.
+    /// The id of the feature's SAE.
     pub sae: String,
-    /// The feature.
+    /// The index of the feature.
     pub feature: usize,
-    /// The SAE of those that are like it.
+    /// The id of the SAE of `features`, which may be the same.
     pub other: String,
-    /// Those, nearest first; the feature itself is left out.
+    /// The similar features, nearest first, without the feature itself.
     pub features: Vec<SimilarFeature>,
 }
 
-/// A feature and how like another it is.
+/// A feature, and how similar it is to another.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SimilarFeature {
-    /// Its index.
+    /// The index of the feature.
     pub feature: usize,
     /// The cosine of the angle between the two decoder directions.
     pub cosine: f64,
 }
 
-/// The features whose decoder directions are most like that of feature `index` of `sae`: in the same SAE, or in
-/// another, `other`, that writes to the same space.
+/// Finds the features whose decoder directions are most similar to that of feature `index` of `sae`: in `sae`, or in
+/// `other`, which must write to the same space.
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
@@ -43,7 +43,7 @@ pub struct SimilarFeature {
 /// ```
 ///
 /// # Errors
-/// A feature that the SAE has not, or that has no decoder direction; SAEs of different widths; a `top` of 0; a file that
+/// `index` is out of range; the feature's decoder weights are zero; the SAEs have different widths; `top` is 0; a file
 /// cannot be read.
 pub fn similar_features(sae: &Sae, index: usize, other: Option<&Sae>, top: usize) -> Result<SimilarFeatures> {
     sae.check_feature(index)?;
@@ -53,19 +53,19 @@ pub fn similar_features(sae: &Sae, index: usize, other: Option<&Sae>, top: usize
     if d_out != other_d_out {
         return Err(Error::mismatch(
             format!(
-                "`{}` writes d_out = {d_out} numbers, `{}` writes {other_d_out}",
+                "`{}` writes d_out = {d_out} values, `{}` writes {other_d_out}",
                 sae.cfg().sae_id,
                 among.cfg().sae_id
             ),
-            "compare SAEs of one model that write to the same place, or both to the residual stream",
+            "compare SAEs of one model that write to the same hook point, or both to the residual stream",
         ));
     }
     let direction: Vec<f32> = sae.W_dec()?.get(index)?.to_vec1()?;
     let norm = squared_norm(&direction).sqrt();
     if norm == 0.0 {
         let what = format!("the decoder weights of feature {index}");
-        let hint = "a feature may have such weights when it died in training";
-        return Err(Error::invalid(what, "a vector that has a direction", "zeros").with_hint(hint));
+        let hint = "the feature may have died in training";
+        return Err(Error::invalid(what, "a non-zero vector", "zeros").with_hint(hint));
     }
     let direction: Vec<f64> = direction.into_iter().map(f64::from).collect();
     let cosines =

@@ -1,4 +1,4 @@
-//! Token lists: the tokens whose embeddings lie near to a vector, or whose logits it raises.
+//! Token lists: the tokens whose embeddings are near a vector, or whose logits it raises.
 
 use super::logit_lens::logits;
 use super::vector::{FeatureVector, VectorParams};
@@ -12,15 +12,15 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenMethod {
-    /// `(1 − cos(vector, e_t))^exponent / (1 − cos(centroid, e_t))`, smallest first: near the vector and far from the
-    /// centroid, which is near to everything.
+    /// `(1 − cos(vector, e_t))^exponent / (1 − cos(centroid, e_t))`, lowest first: near the vector and far from the
+    /// centroid, which is near everything.
     #[default]
     Ratio,
-    /// `cos(direction, e_t − centroid)`, largest first.
+    /// `cos(direction, e_t − centroid)`, highest first.
     CenteredCosine,
-    /// The direction, weighted by the final norm's gain, times the unembedding; largest first.
+    /// The direction, weighted by the final norm's gain, times the unembedding; highest first.
     LogitLens,
-    /// The direction times the unembedding, as Neuronpedia's logits have it; largest first.
+    /// The direction times the unembedding, as in Neuronpedia's logits; highest first.
     LogitLensRaw,
 }
 
@@ -28,16 +28,16 @@ pub enum TokenMethod {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenFilter {
-    /// All.
+    /// All tokens.
     #[default]
     None,
-    /// All but those that the tokenizer calls special, and those that no text gives.
+    /// Without the tokenizer's special tokens, and without ids that the tokenizer does not know.
     NoSpecial,
-    /// Those of at least three letters and nothing else, but for a space in front.
+    /// Only tokens of at least three letters and nothing else, except for a leading space.
     WordLike,
 }
 
-/// Which end of the list.
+/// The end of the ranking that is listed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenOrder {
@@ -48,62 +48,62 @@ pub enum TokenOrder {
     Farthest,
 }
 
-/// What is listed.
+/// Options of [`token_list`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenListOptions {
     /// How tokens are scored: "ratio", "centered_cosine", "logit_lens" or "logit_lens_raw". Default: "ratio".
     pub method: TokenMethod,
-    /// How much nearness to the vector counts against distance from the centroid, of "ratio". Default: 1.4.
+    /// The weight of nearness to the vector against distance from the centroid, for "ratio" only. Default: 1.4.
     pub exponent: f64,
-    /// How many tokens. Default: 100.
+    /// The number of tokens. Default: 100.
     pub top: usize,
-    /// Which tokens: "none" for all, "no_special", "word_like". Default: "none".
+    /// The tokens to keep: "none" (all of them), "no_special" or "word_like". Default: "none".
     pub filter: TokenFilter,
-    /// Which end of the list: "nearest" or "farthest". Default: "nearest".
+    /// The end of the ranking: "nearest" or "farthest". Default: "nearest".
     pub order: TokenOrder,
 }
 
-/// Tokens with their scores, and how they came about.
+/// Tokens with their scores, and how they were found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TokenList {
-    /// How they came about.
+    /// How the tokens were found.
     pub params: TokenListParams,
-    /// The tokens, best first; of the farthest, worst first.
+    /// The tokens, best first; with "farthest", worst first.
     pub tokens: Vec<ScoredToken>,
 }
 
-/// How a token list came about.
+/// How a token list was made.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TokenListParams {
-    /// The version of this program.
+    /// The version of saescope.
     pub saescope: String,
-    /// Of the vector.
+    /// How the vector was made.
     #[serde(flatten)]
     pub vector: VectorParams,
     /// How tokens were scored.
     pub method: TokenMethod,
-    /// Of "ratio".
+    /// The exponent of "ratio"; `None` for other methods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exponent: Option<f64>,
-    /// How many tokens were asked for.
+    /// The number of tokens requested.
     pub top: usize,
-    /// Which tokens.
+    /// The filter: which tokens were kept.
     pub filter: TokenFilter,
-    /// Which end of the list.
+    /// The end of the ranking that is listed.
     pub order: TokenOrder,
 }
 
 /// A token with its score.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoredToken {
-    /// Its text.
+    /// The token as a string.
     pub token: String,
-    /// Its id.
+    /// The token id.
     pub token_id: u32,
-    /// Its score.
+    /// The score by the list's method; a logit in a logit lens.
     pub score: f64,
-    /// Its place among all tokens by this score, from 1 for the best, whatever is filtered.
+    /// The rank among all tokens before any filter, from 1 for the best.
     pub rank: usize,
 }
 
@@ -119,10 +119,10 @@ impl Default for TokenListOptions {
     }
 }
 
-/// The tokens that a vector lies near to, or whose logits its direction raises.
+/// Lists the tokens that a vector is near, or whose logits its direction raises.
 ///
-/// No forward pass is made. A token that the tokenizer does not know, for a model may have more embeddings than tokens,
-/// is shown as `<id 8191>`.
+/// No forward pass is made. A model may have more embeddings than its tokenizer has tokens; the others are shown as
+/// `<id 8191>`.
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
@@ -139,8 +139,8 @@ impl Default for TokenListOptions {
 /// ```
 ///
 /// # Errors
-/// A vector of another model, or one that the method cannot use, being zeros; a model without tokenizer; a `top` of 0, an
-/// `exponent` that is not above 0; a file that cannot be read.
+/// The vector is of another model; the vector or direction that the method uses is zero; the model has no tokenizer;
+/// `top` is 0 or `exponent` is not above 0; a file cannot be read.
 pub fn token_list(model: &Model, vector: &FeatureVector, options: &TokenListOptions) -> Result<TokenList> {
     let tokenizer = model.tokenizer()?;
     vector.check(model)?;
@@ -170,31 +170,31 @@ pub fn token_list(model: &Model, vector: &FeatureVector, options: &TokenListOpti
     Ok(TokenList { params, tokens })
 }
 
-/// `(1 − cos(vector, e_t))^exponent / (1 − cos(centroid, e_t))` of every token.
+/// `(1 − cos(vector, e_t))^exponent / (1 − cos(centroid, e_t))` for every token.
 fn ratios(model: &Model, vector: &[f32], exponent: f64) -> Result<Vec<f64>> {
     let stats = model.embedding_stats()?;
     let (vector, norm) = widened(vector, "the vector")?;
     let dots = map_rows(&model.W_E()?, |row| dot(row, &vector))?;
     let ratio = |(token, dot): (usize, f64)| {
         let near = 1.0 - cosine(dot, stats.norms[token], norm);
-        // The centroid itself, were it a token, would be infinitely far down the list: JSON has no such number.
+        // A token at the centroid would score infinity, which JSON cannot represent.
         let far = 1.0 - cosine(stats.centroid_dots[token], stats.norms[token], stats.centroid_norm);
         (near.powf(exponent) / far.max(f64::EPSILON)).min(f64::MAX)
     };
     Ok(dots.into_iter().enumerate().map(ratio).collect())
 }
 
-/// `cos(direction, e_t − centroid)` of every token.
+/// `cos(direction, e_t − centroid)` for every token.
 fn centered_cosines(model: &Model, direction: &[f32]) -> Result<Vec<f64>> {
     let stats = model.embedding_stats()?;
     let (direction, norm) = widened(direction, "the direction")?;
     let dots = map_rows(&model.W_E()?, |row| dot(row, &direction))?;
-    let of_centroid = dot(&stats.centroid, &direction);
-    let cosine = |(token, dot): (usize, f64)| cosine(dot - of_centroid, stats.distance(token), norm);
+    let centroid_dot = dot(&stats.centroid, &direction);
+    let cosine = |(token, dot): (usize, f64)| cosine(dot - centroid_dot, stats.distance(token), norm);
     Ok(dots.into_iter().enumerate().map(cosine).collect())
 }
 
-/// A vector in f64, and its norm, which is not 0.
+/// Converts a vector to f64. Returns it with its norm, which is not 0.
 pub(super) fn widened(vector: &[f32], what: &str) -> Result<(Vec<f64>, f64)> {
     let vector: Vec<f64> = vector.iter().map(|x| f64::from(*x)).collect();
     let norm = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -202,11 +202,11 @@ pub(super) fn widened(vector: &[f32], what: &str) -> Result<(Vec<f64>, f64)> {
         return Ok((vector, norm));
     }
     let hint =
-        "a scale of 0 without the token centroid leaves nothing, and the centroid itself has no direction";
-    Err(Error::invalid(what, "one that is not zeros", "zeros").with_hint(hint))
+        "a scale of 0 without the token centroid gives zeros, and the centroid itself has no direction";
+    Err(Error::invalid(what, "a non-zero vector", "zeros").with_hint(hint))
 }
 
-/// The ids of all tokens, best first; of equal ones the first comes first.
+/// Returns the ids of all tokens, best first; equal scores by ascending id.
 pub(super) fn rank(scores: &[f64], best_is_least: bool) -> Vec<u32> {
     let mut ranked: Vec<u32> = (0..scores.len() as u32).collect();
     ranked.sort_unstable_by(|a, b| {
@@ -217,7 +217,7 @@ pub(super) fn rank(scores: &[f64], best_is_least: bool) -> Vec<u32> {
     ranked
 }
 
-/// The first tokens of a ranking, or the last, that a filter lets through.
+/// Returns the first `top` tokens of a ranking, or the last, that a filter keeps.
 pub(super) fn scored_tokens(
     tokenizer: &Tokenizer,
     scores: &[f64],
@@ -241,13 +241,13 @@ pub(super) fn scored_tokens(
     Ok(tokens)
 }
 
-/// Checks a number of things to show.
+/// Checks the option `top`.
 pub(super) fn check_top(top: usize) -> Result<()> {
     if top > 0 { Ok(()) } else { Err(Error::invalid("`top`", "at least 1", top)) }
 }
 
 impl TokenMethod {
-    /// Its name in options and in JSON.
+    /// The name in options and in JSON.
     pub fn name(self) -> &'static str {
         match self {
             TokenMethod::Ratio => "ratio",
@@ -257,14 +257,14 @@ impl TokenMethod {
         }
     }
 
-    /// Whether the best score is the least one.
+    /// Whether the lowest score is the best.
     pub fn best_is_least(self) -> bool {
         self == TokenMethod::Ratio
     }
 }
 
 impl TokenFilter {
-    /// The text of a token, if the filter lets it through.
+    /// Returns the token as a string if the filter keeps it.
     fn text(self, tokenizer: &Tokenizer, id: u32) -> Result<Option<String>> {
         if self != TokenFilter::None && (!tokenizer.has(id) || tokenizer.is_special(id)) {
             return Ok(None);
@@ -274,14 +274,14 @@ impl TokenFilter {
     }
 }
 
-/// Whether a text is at least three letters, in any script, and nothing else but a space in front.
+/// Whether a string is at least three letters, in any script, and nothing else except for a leading space.
 fn is_word_like(text: &str) -> bool {
     let word = text.strip_prefix(' ').unwrap_or(text);
     word.chars().count() >= 3 && word.chars().all(char::is_alphabetic)
 }
 
 impl TokenListParams {
-    /// What is listed, in a few words: "feature 624 of demo, encoder: nearest tokens by ratio, exponent 1.4".
+    /// A short title: "feature 624 of demo, encoder: nearest tokens by ratio, exponent 1.4".
     pub fn title(&self) -> String {
         let end = match self.order {
             TokenOrder::Nearest => "nearest",
@@ -293,13 +293,12 @@ impl TokenListParams {
 }
 
 impl TokenList {
-    /// The list as CSV, with the columns rank, token, token_id and score.
+    /// The list as CSV with the columns `rank`, `token`, `token_id` and `score`.
     ///
     /// # Errors
-    /// None that is known; the writer has one.
+    /// The CSV writer fails, which is not expected in memory.
     pub fn to_csv(&self) -> Result<String> {
-        let failed =
-            |e: &dyn std::fmt::Display| Error::invalid("the list as CSV", "one that can be written", e);
+        let failed = |e: &dyn fmt::Display| Error::failed("write CSV")(e.to_string());
         let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record(["rank", "token", "token_id", "score"]).map_err(|e| failed(&e))?;
         for ScoredToken { token, token_id, score, rank } in &self.tokens {
@@ -322,18 +321,18 @@ impl fmt::Display for TokenList {
 }
 
 impl ScoredToken {
-    /// Its text in quotation marks, so that spaces and control characters can be seen.
+    /// The token in quotation marks, with spaces and control characters visible.
     pub fn quoted(&self) -> String {
         format!("{:?}", self.token)
     }
 }
 
-/// A number for a table.
+/// Formats a number for a table.
 pub(super) fn number(x: f64) -> String {
     if x != 0.0 && x.abs() < 1e-3 { format!("{x:.3e}") } else { format!("{x:.4}") }
 }
 
-/// Lines of aligned columns, each behind a line break and indented; columns of numbers end together.
+/// Writes rows of aligned columns, each on a new, indented line; columns marked in `right` are right-aligned.
 pub(super) fn table<const N: usize>(
     f: &mut fmt::Formatter<'_>,
     rows: Vec<[String; N]>,

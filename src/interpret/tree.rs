@@ -1,172 +1,170 @@
-//! Definition trees as data: what a model says that a ghost token means, every likely way of saying it.
+//! Definition trees as data: every likely way in which a model defines a ghost token.
 //!
-//! A node is a token of the definition; its children are the tokens that may come next, by falling probability. The
-//! root stands for the ghost token and is no token itself.
+//! A node is a token of the definition; its children are the tokens that may come next, most likely first. The root
+//! represents the ghost token.
 
 use super::scale::Scales;
 use super::vector::VectorParams;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// How a definition tree grows.
+/// Options of [`definition_tree`](super::definition_tree).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TreeOptions {
-    /// What the model is asked: a text in which every `{}` is the ghost token, or the name of one: "definition",
-    /// "meaning", "repeat", "patchscope". Default: "definition", which is `A typical definition of "{}" would be "`.
+    /// The prompt: a string in which every `{}` is the ghost token, or one of the names "definition", "meaning",
+    /// "repeat", "patchscope". Default: "definition", which is `A typical definition of "{}" would be "`.
     pub prompt: String,
-    /// The most children of a node. Default: 5.
+    /// The maximum number of children of a node. Default: 5.
     pub top_k: usize,
-    /// A node is kept if its cumulative probability is at least this. Default: 5e-5.
+    /// The lowest cumulative probability of a node. Default: 5e-5.
     pub cutoff: f64,
-    /// The most tokens of a definition, at most 60. Default: 25.
+    /// The maximum number of tokens in a definition, up to 60. Default: 25.
     pub max_depth: usize,
-    /// A token with one of these texts in it ends its branch. Default: the quotation mark that the prompt opens; of a
-    /// prompt that opens none, a line break.
+    /// A token that contains one of these strings ends its branch. Default: the closing mark of the quotation that the
+    /// prompt opens, or a line break if it opens none.
     pub stop: Option<Vec<String>>,
-    /// Whether a beginning-of-sequence token goes in front of the prompt; default: as the model has it.
+    /// Whether the prompt starts with a BOS (beginning-of-sequence token). Default: the model's `default_prepend_bos`.
     pub prepend_bos: Option<bool>,
-    /// A direction that is added to the residual stream while the model defines. Default: none.
+    /// A direction to add to the residual stream while the model writes definitions. Default: none.
     pub steer: Option<Steer>,
-    /// The hook at which the vector is put in, such as "blocks.2.hook_resid_pre". Default: `hook_embed`, before a
-    /// model's own scale of embeddings.
+    /// The hook at which the vector is injected, such as "blocks.2.hook_resid_pre". Default: `hook_embed`, before the
+    /// model scales its embeddings.
     pub inject_at: Option<String>,
     /// What happens to the activation there: "replace", "add" or "norm_matched". Default: "replace".
     pub inject: Injection,
-    /// The token that is at the ghost's place before something is put there; default: none, the token centroid.
+    /// The token at the ghost's positions before the injection. Default: none; the token centroid is there instead.
     pub placeholder: Option<String>,
-    /// How many random directions of the same scale the tree is compared with, beside the centroid alone. Default: no
-    /// comparison.
+    /// The number of random directions of equal length to compare with, besides the origin. Default: no comparison.
     pub null_directions: Option<usize>,
-    /// Of the random directions: the same seed gives the same ones. Default: 0.
+    /// The seed of the random directions. Default: 0.
     pub seed: u64,
-    /// The most memory for keys and values and for logits, in MiB. A smaller one is slower, and gives the same tree.
-    /// Default: 1024.
+    /// The memory limit for keys, values and logits, in MiB. Lower is slower, with the same tree. Default: 1024.
     pub max_memory: usize,
 }
 
-/// A direction that is added to the residual stream at every position but that of the BOS.
+/// A direction that is added to the residual stream at every position except the BOS.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Steer {
-    /// Where, such as "blocks.6.hook_resid_post".
+    /// The hook of the residual stream, such as "blocks.6.hook_resid_post".
     pub hook: String,
-    /// What the direction is multiplied with.
+    /// The factor of the direction.
     pub coefficient: f64,
     /// The direction, `[d_model]`. Default: the feature's decoder weights at unit length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Vec<f32>>,
 }
 
-/// How a vector is put into an activation.
+/// How a vector is injected into an activation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Injection {
-    /// It takes the activation's place.
+    /// The vector replaces the activation.
     #[default]
     Replace,
-    /// `scale · direction` is added.
+    /// `scale · direction` is added to the activation.
     Add,
-    /// The direction is added, as long as the activation is.
+    /// The direction is added, scaled to the norm of the activation.
     NormMatched,
 }
 
-/// A definition tree, and how it came about.
+/// A definition tree, and how it was made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DefinitionTree {
-    /// How it came about.
+    /// How the tree was made.
     pub params: TreeParams,
-    /// The ghost token.
+    /// The root, which represents the ghost token.
     pub root: TreeNode,
 }
 
-/// A token of a definition.
+/// A token of a definition, with all that may follow it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TreeNode {
-    /// Its text; empty for the root.
+    /// The token as a string; empty for the root.
     pub token: String,
-    /// Its id; none for the root.
+    /// The token id; `None` for the root.
     pub token_id: Option<u32>,
-    /// Its probability behind its parent.
+    /// The probability of the token after its parent.
     pub prob: f64,
-    /// The product of the probabilities from the root down to it.
+    /// The product of the probabilities from the root to this node.
     pub cumulative_prob: f64,
-    /// Where there was a comparison: the natural logarithm of the cumulative probability under the null, which is the
-    /// mean over the null vectors.
+    /// The natural logarithm of the cumulative probability under the null, which is the mean over the null vectors.
+    /// `None` without a comparison.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub null_log_prob: Option<f64>,
-    /// What may come next, by falling probability.
+    /// The tokens that may come next, most likely first.
     pub children: Vec<TreeNode>,
 }
 
-/// How a tree came about: the vector's parameters, and the options with their defaults filled in.
+/// How a tree was made: the parameters of the vector, and the options with their defaults filled in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TreeParams {
-    /// The version of this program.
+    /// The version of saescope.
     pub saescope: String,
-    /// Of the vector.
+    /// How the vector was made.
     #[serde(flatten)]
     pub vector: VectorParams,
-    /// The text with `{}` for the ghost token.
+    /// The prompt, with `{}` for the ghost token.
     pub prompt: String,
-    /// The most children of a node.
+    /// The maximum number of children of a node.
     pub top_k: usize,
-    /// The least cumulative probability.
+    /// The lowest cumulative probability of a node.
     pub cutoff: f64,
-    /// The most tokens of a definition.
+    /// The maximum number of tokens in a definition.
     pub max_depth: usize,
-    /// What ends a branch.
+    /// The strings that end a branch.
     pub stop: Vec<String>,
-    /// Whether a BOS stood in front.
+    /// Whether the prompt started with a BOS.
     pub prepend_bos: bool,
-    /// What was added on the way.
+    /// The steering, if there was any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steer: Option<Steer>,
-    /// Where the vector was put in, if not at the embedding.
+    /// The hook at which the vector was injected, if not at the embedding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inject_at: Option<String>,
-    /// How it was put in there, or at the embedding, if it did not take its place.
+    /// How the vector was injected; `None` if it replaced the embedding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inject: Option<Injection>,
-    /// What stood at the ghost's place before.
+    /// The token at the ghost's positions before the injection, if not the token centroid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placeholder: Option<String>,
-    /// How many random directions the null has, where there was a comparison.
+    /// The number of random directions of the null, if there was a comparison.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub null_directions: Option<usize>,
-    /// Of the random directions.
+    /// The seed of the random directions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// What the model and the SAE were, in a file of many trees.
+    /// The hashes of the model and the SAE, in a file of many trees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprints: Option<Fingerprints>,
-    /// The scales that were tried, where this is the best of them.
+    /// The scales that were tried, if this tree has the best of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scales: Option<Scales>,
-    /// The probability below which nodes have been left out since, by [`DefinitionTree::trim`].
+    /// The cutoff of [`DefinitionTree::trim`], if nodes were removed by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trimmed: Option<f64>,
 }
 
-/// Hashes that tell apart models or SAEs with the same name, in hexadecimal.
+/// Hashes that distinguish models or SAEs with the same name, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprints {
-    /// Of the model: [`Model::fingerprint`](crate::Model::fingerprint).
+    /// The hash of the model, [`Model::fingerprint`](crate::Model::fingerprint).
     pub model: String,
-    /// Of the SAE: [`Sae::fingerprint`](crate::Sae::fingerprint).
+    /// The hash of the SAE, [`Sae::fingerprint`](crate::Sae::fingerprint).
     pub sae: String,
 }
 
-/// A way from the root to a leaf: one definition.
+/// One definition: a path from the root to a leaf.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
-    /// Its text, as far as the `stop` that ends it.
+    /// The text, up to the `stop` that ends it.
     pub text: String,
-    /// The product of the probabilities of its tokens.
+    /// The product of the probabilities of the tokens.
     pub cumulative_prob: f64,
-    /// Whether a `stop` ended it, rather than the cutoff or the depth.
+    /// Whether a `stop` ended the definition, rather than the cutoff or the depth.
     pub finished: bool,
-    /// The natural logarithm of how much likelier it is than under the null, where there was a comparison.
+    /// `ln(probability / probability under the null)`; `None` without a comparison.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_ratio: Option<f64>,
 }
@@ -192,23 +190,22 @@ impl Default for TreeOptions {
 }
 
 impl DefinitionTree {
-    /// The number of nodes without the root: tokens.
+    /// The number of nodes without the root, which is the number of tokens.
     pub fn len(&self) -> usize {
         self.root.size() - 1
     }
 
-    /// Whether nothing was likely enough.
+    /// Whether no token was likely enough.
     pub fn is_empty(&self) -> bool {
         self.root.children.is_empty()
     }
 
-    /// The longest definition, in tokens.
+    /// The length of the longest definition, in tokens.
     pub fn depth(&self) -> usize {
         self.root.height()
     }
 
-    /// The tree without the nodes whose cumulative probability is below `cutoff`, and without what follows them. What is
-    /// left keeps its probabilities.
+    /// Returns the tree without nodes whose cumulative probability is below `cutoff`. Other nodes are unchanged.
     #[must_use]
     pub fn trim(&self, cutoff: f64) -> Self {
         let trimmed = Some(self.params.trimmed.map_or(cutoff, |before| before.max(cutoff)));
@@ -216,15 +213,15 @@ impl DefinitionTree {
         DefinitionTree { params, root: self.root.trim(cutoff) }
     }
 
-    /// The tree with the branches that most set it apart from the null first: siblings by the largest logarithm of the
-    /// probability ratio in their branch.
+    /// Returns the tree with the branches first that differ most from the null: siblings are sorted by the highest
+    /// [`TreeNode::log_ratio`] in their branch.
     ///
     /// # Errors
-    /// A tree that was not compared with a null.
+    /// The tree was not compared with a null.
     pub fn contrast(&self) -> Result<Self> {
         if self.root.null_log_prob.is_none() {
             return Err(Error::mismatch(
-                "the tree has nothing to be contrasted with",
+                "the tree was not compared with random directions",
                 "grow it with the option `null_directions`, such as `null_directions: 8`",
             ));
         }
@@ -232,7 +229,7 @@ impl DefinitionTree {
         Ok(DefinitionTree { params: self.params.clone(), root })
     }
 
-    /// Every definition, a way from the root to a leaf: those that came to their end first, each by falling probability.
+    /// Returns the definition of each leaf: finished ones before unfinished ones, each group most likely first.
     pub fn definitions(&self) -> Vec<Definition> {
         let mut definitions = Vec::new();
         self.root.define("", &self.params.stop, &mut definitions);
@@ -242,13 +239,13 @@ impl DefinitionTree {
         definitions
     }
 
-    /// How much of a tree this is, in a few words: "43 tokens, those above 0.005".
+    /// A short description of the size: "43 tokens, those above 0.005".
     pub fn extent(&self) -> String {
         match (self.len(), self.params.trimmed) {
             (0, _) => format!("no token is as likely as {}: try a lower cutoff", self.params.cutoff),
             (n, trimmed) => {
                 let tokens = if n == 1 { "1 token".to_owned() } else { format!("{n} tokens") };
-                // Three digits say enough.
+                // Three digits are enough.
                 let short = |cutoff: f64| format!("{cutoff:.2e}").parse().unwrap_or(cutoff);
                 let above =
                     trimmed.map(|cutoff| format!(", those above {}", short(cutoff))).unwrap_or_default();
@@ -257,15 +254,15 @@ impl DefinitionTree {
         }
     }
 
-    /// The probability that a definition begins with this text: the sum over the ways of writing it in tokens that the
-    /// tree has; 0 if it has none.
+    /// Returns the probability that a definition begins with this text: the sum over all paths that spell it, or 0
+    /// if there are none.
     pub fn probability(&self, text: &str) -> f64 {
         if text.is_empty() { 1.0 } else { self.root.probability(text) }
     }
 }
 
 impl TreeNode {
-    /// The natural logarithm of how much likelier this node is than under the null, where there was a comparison.
+    /// `ln(cumulative_prob / cumulative probability under the null)`; `None` without a comparison.
     pub fn log_ratio(&self) -> Option<f64> {
         self.null_log_prob.map(|null| self.cumulative_prob.ln() - null)
     }
@@ -287,7 +284,7 @@ impl TreeNode {
         TreeNode { token: self.token.clone(), children: Vec::new(), ..*self }
     }
 
-    /// The node with its children by the largest ratio in their branches, and the largest in its own.
+    /// Returns the node with its children sorted by the highest log ratio in their branches, and its branch's highest.
     fn by_ratio(&self) -> (TreeNode, f64) {
         let mut children: Vec<_> = self.children.iter().map(TreeNode::by_ratio).collect();
         children.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -303,7 +300,7 @@ impl TreeNode {
             child.define(&text, stop, definitions);
         }
         if self.children.is_empty() && self.token_id.is_some() {
-            // Only the last token may have a stop in it.
+            // Only the last token can contain a stop.
             let ends = stop.iter().filter_map(|stop| text[before.len()..].find(stop.as_str())).min();
             let text = ends.map_or(text.as_str(), |end| &text[..before.len() + end]);
             definitions.push(Definition {

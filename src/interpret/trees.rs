@@ -1,7 +1,7 @@
-//! Definition trees of many features, written one a line as they are finished.
+//! Definition trees of many features, written to a JSON lines file as they are finished.
 //!
-//! While a run is under way its lines are in `<output>.partial`, which gets its name at the end. A run that was stopped
-//! goes on where it was, and one that asks for more features than a finished file has adds them to it.
+//! During a run the file is named `<output>.partial`; it is renamed at the end. A stopped run continues where it was. A
+//! run that requests more features than a finished file has adds them to that file.
 
 use super::grow::grow_trees;
 use super::prompt::Prompt;
@@ -18,18 +18,17 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// How the trees of many features are grown.
+/// Options of [`definition_trees`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TreesOptions {
-    /// The file to write, JSON lines. No default.
+    /// The JSON lines file to write. Required.
     pub output_path: String,
-    /// How many features grow together. Changes the speed and the memory, not the trees. Default: 32.
+    /// The number of features that grow together. Changes speed and memory, not the trees. Default: 32.
     pub batch_size: usize,
-    /// Whether what an earlier run has written with the same options is kept, and only what is missing added. Default:
-    /// true.
+    /// Whether to keep what an earlier run wrote with the same options and add only what is missing. Default: true.
     pub resume: bool,
-    /// Scales of which each feature gets its best: a list of numbers, or "auto". Default: the one of `vector`.
+    /// The scales to try; each feature gets its best. A list of numbers, or "auto". Default: the scale of `vector`.
     pub scales: Option<Scales>,
     /// How a feature becomes a vector.
     pub vector: VectorOptions,
@@ -53,24 +52,24 @@ impl Default for TreesOptions {
 /// The counts of a finished run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TreesSummary {
-    /// Trees that were grown.
+    /// Trees that this run grew.
     pub trees: u64,
-    /// Features whose trees an earlier run had written.
+    /// Requested features whose trees an earlier run had written.
     pub kept: u64,
-    /// Nodes of the trees that were grown.
+    /// Nodes of the trees that this run grew.
     pub nodes: u64,
-    /// How long it took.
+    /// The duration, in seconds.
     pub seconds: f64,
     /// The file that was written.
     pub output_path: String,
 }
 
-/// The definition trees of features of an SAE, each a line of a JSON lines file. A feature whose weights are zeros, as of one
-/// that died in training, has none, which is a warning.
+/// Writes the definition trees of features of an SAE to a JSON lines file. A feature whose weights are zero, as when it
+/// died in training, gets a warning and no tree.
 ///
 /// # Errors
-/// A feature that the SAE has not, no feature at all, options out of range; a file that an earlier run has written with
-/// other options, or that another run is writing; and as [`feature_vector`] and [`super::definition_tree`].
+/// A feature is out of range, or `features` is empty; options are out of range; the file was written with other options
+/// or another run is writing it; and as [`feature_vector`] and [`super::definition_tree`].
 pub fn definition_trees(
     model: &Model,
     sae: &Sae,
@@ -159,7 +158,7 @@ fn grow_batch(
         if has_direction(sae, *feature, options.vector.weights)? {
             vectors.push(at_best_scale(feature_vector(model, sae, *feature, &options.vector)?)?);
         } else {
-            let text = format!("feature {feature} of `{}` has weights of zeros: no tree", sae.cfg().sae_id);
+            let text = format!("feature {feature} of `{}` has zero weights: no tree", sae.cfg().sae_id);
             progress.report(Report::Warning(text));
         }
     }
@@ -168,8 +167,8 @@ fn grow_batch(
     Ok(trees)
 }
 
-/// The features whose trees are there. A last line that was cut off is taken away. If an earlier run started over, its partial
-/// file may lack trees of the finished file: these are added to it.
+/// Returns the features whose trees are already written. Removes a truncated last line. If an earlier run started over,
+/// its partial file may lack trees of the finished file: these are added.
 fn done_before(
     file: &mut PartialFile,
     output: &Path,
@@ -177,34 +176,36 @@ fn done_before(
     expected: &TreeParams,
 ) -> Result<BTreeSet<usize>> {
     let mut done = BTreeSet::new();
-    let (mut whole, mut lacks_end) = (0, false);
+    let (mut complete, mut lacks_newline) = (0, false);
     let path = file.partial_path().to_owned();
-    // Of a finished file there is but a copy, which an error takes away.
+    // A finished file is only copied, and an error removes the copy: messages name the original.
     let named = if file.was_left() { &path } else { output };
     let finished = file.complete().filter(|_| options.resume && file.was_left()).map(Path::to_owned);
     let hint = match finished {
-        Some(_) => format!("remove it to go on from `{}`, or choose another `output_path`", output.display()),
-        None => "choose another `output_path`, or begin anew with `resume: false`".to_owned(),
+        Some(_) => {
+            format!("remove it to resume from `{}`, or choose another `output_path`", output.display())
+        }
+        None => "choose another `output_path`, or start over with `resume: false`".to_owned(),
     };
     let mut lines = Lines::open(&path)?;
     let mut line = Vec::new();
     while lines.read(&mut line)? {
-        lacks_end = line.last() != Some(&b'\n');
-        // A finished file has no line that was cut off: what does not read as a tree is somebody else's.
-        if lacks_end && file.was_left() {
-            lacks_end = false;
+        lacks_newline = line.last() != Some(&b'\n');
+        // Only a partial file may end in a truncated line. A finished file must parse, or it is not ours.
+        if lacks_newline && file.was_left() {
+            lacks_newline = false;
             break;
         }
         let feature = feature_of(named, lines.number(), &line, expected, &hint)?;
-        whole += line.len() as u64;
+        complete += line.len() as u64;
         done.extend(feature);
     }
-    file.truncate(whole)?;
-    if lacks_end {
+    file.truncate(complete)?;
+    if lacks_newline {
         file.write(b"\n")?;
     }
     let Some(finished) = finished else { return Ok(done) };
-    let hint = format!("move it away to go on with `{}`, or choose another `output_path`", path.display());
+    let hint = format!("move it away to resume with `{}`, or choose another `output_path`", path.display());
     let mut lines = Lines::open(&finished)?;
     while lines.read(&mut line)? {
         let feature = feature_of(output, lines.number(), &line, expected, &hint)?;
@@ -218,7 +219,7 @@ fn done_before(
     Ok(done)
 }
 
-/// The feature of a line of a file of trees, once it has been checked that it was grown in the same way.
+/// Parses a line of a file of trees, checks that the tree was grown with the same options, and returns its feature.
 fn feature_of(
     path: &Path,
     number: usize,
@@ -232,20 +233,19 @@ fn feature_of(
     if params == *expected {
         return Ok(feature);
     }
-    let is_of_others =
+    let only_fingerprints_differ =
         TreeParams { fingerprints: expected.fingerprints.clone(), ..params.clone() } == *expected;
-    let what = match (params.fingerprints, is_of_others) {
+    let what = match (params.fingerprints, only_fingerprints_differ) {
         (None, true) => "trees that do not say which weights they were grown with",
         (Some(_), true) => {
-            "trees of another model or SAE, or of these with other weights or options of loading"
+            "trees of another model or SAE, or of the same ones with other weights or loading options"
         }
         (_, false) => "trees that were grown with other options",
     };
     Err(Error::mismatch(format!("`{}` has {what}", path.display()), hint))
 }
 
-/// The parameters without those that differ from feature to feature, and without names: what these stand for is told by the
-/// fingerprints.
+/// The parameters without those that differ between features, and without names, which the fingerprints replace.
 fn comparable(mut params: TreeParams) -> TreeParams {
     params.vector.model.clear();
     params.vector.sae = None;
@@ -258,17 +258,17 @@ fn comparable(mut params: TreeParams) -> TreeParams {
     params
 }
 
-/// The trees of a file, read one at a time; ends after the first error.
+/// Iterates over the trees of a file, read one at a time. Ends after the first error.
 #[derive(Debug)]
 pub struct Trees {
     path: PathBuf,
     lines: Option<Lines>,
 }
 
-/// Reads the trees that [`definition_trees`] has written.
+/// Opens a file that [`definition_trees`] has written, to read its trees.
 ///
 /// # Errors
-/// A file that is not there.
+/// The file cannot be opened.
 pub fn read_trees(path: &Path) -> Result<Trees> {
     Ok(Trees { path: path.to_owned(), lines: Some(Lines::open(path)?) })
 }
@@ -305,7 +305,7 @@ impl std::fmt::Display for TreesSummary {
         let TreesSummary { trees, kept, nodes, seconds, output_path } = self;
         write!(f, "trees     {trees}")?;
         if *kept > 0 {
-            write!(f, " ({kept} more were there)")?;
+            write!(f, " ({kept} more from an earlier run)")?;
         }
         write!(f, "\nnodes     {nodes}\nseconds   {seconds:.1}")?;
         if *trees > 0 {

@@ -1,9 +1,9 @@
-//! Feature vectors: the embedding of a token that does not exist, a ghost token, made of a feature's weights.
+//! Feature vectors: the embedding of a *ghost token*, a token that does not exist, made from a feature's weights.
 //!
 //! `direction = w_e · ê + w_d · d̂ + Σ_k w_k · PC_k` and `vector = centroid + scale · direction`, where ê and d̂ are the
 //! feature's encoder and decoder weights at unit length, the centroid is the mean of the token embeddings, and PC_k are
-//! their principal components, of unit norm with their largest component positive. All of it is in the units of the
-//! embedding table: a model that scales its embeddings scales this one too.
+//! their principal components, at unit norm and with their largest element positive. Units are those of the embedding
+//! table: a model that scales its embeddings scales the vector too.
 
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint};
@@ -16,10 +16,10 @@ use serde::de::{self, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
-/// A direction whose parts cancel until this is left of them, in terms of their lengths, is none.
-const LEAST_LEFT: f64 = 1e-6;
+/// A direction shorter than this fraction of the summed lengths of its parts counts as zero: the parts cancel.
+const LEAST_FRACTION: f64 = 1e-6;
 
-/// How much of the encoder's and of the decoder's direction.
+/// The weights of a feature's encoder and decoder directions.
 ///
 /// In options and JSON: `"encoder"`, `"decoder"`, or both with their weights, `{ "encoder": 0.5, "decoder": 0.5 }`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -30,73 +30,73 @@ pub struct FeatureWeights {
     pub decoder: f64,
 }
 
-/// How a feature becomes a vector.
+/// Options of [`feature_vector`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VectorOptions {
-    /// Which of the feature's weights: "encoder", "decoder", or a map of both. Default: "encoder".
+    /// The weights of the feature to use: "encoder", "decoder", or a map of both. Default: "encoder".
     pub weights: FeatureWeights,
-    /// How much of each principal component of the token embeddings, the first first; signed. Default: none.
+    /// The signed weights of the first principal components of the token embeddings. Default: none.
     pub pca_weights: Vec<f64>,
-    /// Whether the vector starts at the token centroid rather than at zero. Default: true.
+    /// Whether the vector starts at the token centroid instead of zero. Default: true.
     pub use_token_centroid: bool,
-    /// How far the vector goes from there. Default: the mean distance of the token embeddings from their centroid.
+    /// The factor of the direction. Default: the mean distance of the token embeddings from their centroid.
     pub scale: Option<f64>,
-    /// Whether the direction is brought to unit length after its parts have been added up. Default: false.
+    /// Whether the sum of the parts is scaled to unit length. Default: false.
     pub renormalize: bool,
 }
 
-/// What a vector was made of, for whoever reads it later.
+/// How a vector was made, stored with it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct VectorParams {
     /// The model's name.
     pub model: String,
-    /// The SAE's name, of a feature.
+    /// The SAE's id, if the vector is a feature's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sae: Option<String>,
-    /// The feature's index.
+    /// The feature's index, if the vector is a feature's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feature: Option<usize>,
     /// The hook that the SAE reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook_name: Option<String>,
-    /// The token whose embedding this is, of a real one.
+    /// The token whose embedding the vector is, if it is a real one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// Which of the feature's weights.
+    /// The weights of the feature's encoder and decoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<FeatureWeights>,
-    /// The cosine of the angle between the feature's encoder and decoder directions; a low one says that what the
-    /// feature reads and what it writes differ.
+    /// The cosine of the feature's encoder and decoder directions. If it is low, the feature reads and writes different
+    /// directions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder_decoder_cosine: Option<f64>,
     /// The weights of the principal components.
     pub pca_weights: Vec<f64>,
     /// Whether the vector starts at the token centroid.
     pub use_token_centroid: bool,
-    /// How far it goes from there, in units of the direction.
+    /// The factor of the direction.
     pub scale: f64,
-    /// Whether the direction was brought to unit length.
+    /// Whether the direction was scaled to unit length.
     pub renormalize: bool,
 }
 
-/// A ghost token's embedding, and what it was made of.
+/// The embedding of a ghost token, and how it was made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FeatureVector {
-    /// What it was made of.
+    /// How the vector was made.
     pub params: VectorParams,
-    /// The direction before the scale, `[d_model]`; of unit length only where nothing was mixed.
+    /// The direction before the scale, `[d_model]`; of unit length unless it is weighted or mixed.
     pub direction: Vec<f32>,
-    /// Where it starts, `[d_model]`: the token centroid, or zeros.
+    /// The starting point, `[d_model]`: the token centroid, or zeros.
     pub origin: Vec<f32>,
     /// `origin + scale · direction`, `[d_model]`.
     pub vector: Vec<f32>,
-    /// What the feature writes, at unit length, `[d_model]`; of a feature whose SAE reads the residual stream.
+    /// The feature's decoder weights at unit length, `[d_model]`, if they are a direction of the residual stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<Vec<f32>>,
 }
 
-/// [`FeatureWeights`] as a map.
+/// The map form of [`FeatureWeights`].
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct BothWeights {
@@ -109,11 +109,11 @@ impl FeatureWeights {
     const DECODER: Self = FeatureWeights { encoder: 0.0, decoder: 1.0 };
 }
 
-/// By hand, because an untagged enum would say of a misspelt name only that nothing matched.
+/// Written by hand: for a misspelled name, an untagged enum would only report that no variant matched.
 impl<'de> Deserialize<'de> for FeatureWeights {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InWords;
-        impl<'de> Visitor<'de> for InWords {
+        struct WeightsVisitor;
+        impl<'de> Visitor<'de> for WeightsVisitor {
             type Value = FeatureWeights;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,7 +134,7 @@ impl<'de> Deserialize<'de> for FeatureWeights {
                 Ok(FeatureWeights { encoder, decoder })
             }
         }
-        deserializer.deserialize_any(InWords)
+        deserializer.deserialize_any(WeightsVisitor)
     }
 }
 
@@ -156,7 +156,7 @@ impl Default for VectorOptions {
     }
 }
 
-/// The vector of a feature: a ghost token that means what the feature's weights say.
+/// Makes the ghost token of a feature from the feature's weights.
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
@@ -171,8 +171,8 @@ impl Default for VectorOptions {
 /// ```
 ///
 /// # Errors
-/// A feature that the SAE has not, or whose weights are not directions of the model's residual stream; parts that
-/// cancel; options that are not finite; more weights of principal components than there are; a file that cannot be read.
+/// `index` is out of range; the weights are not directions of the model's residual stream; the parts cancel; an option
+/// is not finite; there are more `pca_weights` than principal components; a file cannot be read.
 pub fn feature_vector(
     model: &Model,
     sae: &Sae,
@@ -214,17 +214,17 @@ pub fn feature_vector(
     Ok(FeatureVector { decoder: writes.and_then(unit_f32), ..vector })
 }
 
-/// The ghost token of any direction `[d_model]`: it is brought to unit length and then treated like a feature's
+/// Makes the ghost token of any direction `[d_model]`, which is scaled to unit length and then treated like a feature's
 /// weights.
 ///
 /// # Errors
-/// Another shape; a direction of zeros or one that is not finite; `weights` other than the default, for there are none
-/// to choose from; and as [`feature_vector`].
+/// The shape is another; the direction is zero or not finite; `weights` is not the default, since a direction has no
+/// encoder and decoder; and as [`feature_vector`].
 pub fn ghost_token(model: &Model, direction: &Tensor, options: &VectorOptions) -> Result<FeatureVector> {
     options.check()?;
     if options.weights != FeatureWeights::default() {
         return Err(Error::mismatch(
-            "`weights` is for the vector of a feature, this is the ghost token of a direction",
+            "`weights` applies to the vector of a feature, not to the ghost token of a direction",
             "leave `weights` out",
         ));
     }
@@ -233,8 +233,8 @@ pub fn ghost_token(model: &Model, direction: &Tensor, options: &VectorOptions) -
     finish(model, direction, 1.0, options, VectorParams::default())
 }
 
-/// The logit lens of Neuronpedia and the like has the decoder's row as it is: a vector that starts at zero, its scale
-/// the row's norm.
+/// The decoder row of a feature as it is, for the logit lens of Neuronpedia and others: the vector starts at zero, and
+/// its scale is the norm of the row.
 pub(super) fn decoder_row(model: &Model, sae: &Sae, index: usize) -> Result<FeatureVector> {
     sae.check_feature(index)?;
     check_space(model, sae, Side::Decoder)?;
@@ -263,23 +263,23 @@ pub(super) fn decoder_row(model: &Model, sae: &Sae, index: usize) -> Result<Feat
 }
 
 impl FeatureVector {
-    /// The vector that is a given token embedding, `[d_model]`: a real token's, or one made by other means. Its direction
-    /// is the one from the centroid, its scale how far it is from there.
+    /// Wraps an embedding, `[d_model]`, of a real token or made by other means. Its direction is the one from the
+    /// centroid, its scale the distance from it.
     ///
     /// # Errors
-    /// Another shape; numbers that are not finite; a file that cannot be read.
+    /// The shape is another; a value is not finite; a file cannot be read.
     pub fn of_embedding(model: &Model, embedding: &Tensor) -> Result<Self> {
         let vector = residual_vector(model, embedding, "of_embedding")?;
         let EmbeddingStats { centroid, .. } = model.embedding_stats()?;
-        let away: Vec<f64> =
+        let offset: Vec<f64> =
             vector.iter().zip(centroid).map(|(x, c)| f64::from(*x) - f64::from(*c)).collect();
-        let scale = norm(away.iter().copied());
-        let direction = away.iter().map(|x| if scale > 0.0 { (x / scale) as f32 } else { 0.0 }).collect();
-        let is_it = map_rows(&model.W_E()?, |row| row == vector)?.into_iter().position(|is_it| is_it);
+        let scale = norm(offset.iter().copied());
+        let direction = offset.iter().map(|x| if scale > 0.0 { (x / scale) as f32 } else { 0.0 }).collect();
+        let real = map_rows(&model.W_E()?, |row| row == vector)?.into_iter().position(|is_equal| is_equal);
         let text = |id: usize| model.tokenizer().and_then(|t| t.text_of(id as u32)).ok();
         let params = VectorParams {
             model: model.cfg().model_name.clone(),
-            token: is_it.and_then(text),
+            token: real.and_then(text),
             use_token_centroid: true,
             scale,
             ..Default::default()
@@ -287,10 +287,10 @@ impl FeatureVector {
         Ok(FeatureVector { params, direction, origin: centroid.clone(), vector, decoder: None })
     }
 
-    /// A direction as it is, `[d_model]`, at whatever length it has: it starts at zero, and its scale is 1.
+    /// Wraps a direction, `[d_model]`, at its own length: the vector starts at zero, and its scale is 1.
     ///
     /// # Errors
-    /// Another shape; numbers that are not finite.
+    /// The shape is another; a value is not finite.
     pub fn of_direction(model: &Model, direction: &Tensor) -> Result<Self> {
         let vector = residual_vector(model, direction, "of_direction")?;
         let params = VectorParams { model: model.cfg().model_name.clone(), scale: 1.0, ..Default::default() };
@@ -298,7 +298,7 @@ impl FeatureVector {
         Ok(FeatureVector { params, direction: vector.clone(), origin, vector, decoder: None })
     }
 
-    /// The vector of the same direction that goes `scale` far.
+    /// Returns the vector with the same origin and direction at another scale.
     pub fn at_scale(&self, scale: f64) -> Self {
         let token = self.params.token.clone().filter(|_| scale == self.params.scale);
         let params = VectorParams { scale, token, ..self.params.clone() };
@@ -306,7 +306,7 @@ impl FeatureVector {
         FeatureVector { vector, params, ..self.clone() }
     }
 
-    /// The vector that starts at the same place and goes as far in another direction, `[d_model]`: no feature's.
+    /// Returns the vector with the same origin and scale in another direction, `[d_model]`, which is not a feature's.
     pub(super) fn in_direction(&self, direction: Vec<f32>) -> Self {
         let vector = at(&self.origin, self.params.scale, &direction);
         FeatureVector {
@@ -318,10 +318,10 @@ impl FeatureVector {
         }
     }
 
-    /// Checks that it is a vector of this model's residual stream, and finite: it may come from a file or a script.
+    /// Checks that the vector has the model's width and is finite: it may come from a file or a script.
     ///
     /// # Errors
-    /// It is not.
+    /// The width differs, or a value is not finite.
     pub(crate) fn check(&self, model: &Model) -> Result<()> {
         let d_model = model.cfg().d_model;
         for (name, part) in
@@ -330,7 +330,7 @@ impl FeatureVector {
             if part.len() != d_model {
                 return Err(Error::mismatch(
                     format!(
-                        "the {name} has {} numbers, `{}` has d_model = {d_model}",
+                        "the {name} has {} values, `{}` has d_model = {d_model}",
                         part.len(),
                         model.cfg().model_name
                     ),
@@ -338,8 +338,8 @@ impl FeatureVector {
                 ));
             }
             if part.iter().any(|x| !x.is_finite()) {
-                let error = Error::invalid(format!("the {name}"), "finite numbers", "some that are not");
-                return Err(error.with_hint("make it anew; a scale may have been too large"));
+                let error = Error::invalid(format!("the {name}"), "finite values", "NaN or infinity");
+                return Err(error.with_hint("make it again; a scale may have been too large"));
             }
         }
         Ok(())
@@ -377,7 +377,7 @@ impl VectorOptions {
     }
 }
 
-/// The side of an SAE that a vector is made of.
+/// The side of an SAE that a vector is made from.
 #[derive(Clone, Copy)]
 enum Side {
     Encoder,
@@ -393,8 +393,8 @@ impl Side {
     }
 }
 
-/// Checks that a side of the SAE is directions of the residual stream. Widths may agree by chance, as those of GPT-2's
-/// `hook_z` do, so the hook counts too.
+/// Checks that the weights of a side are directions of the residual stream. The width may match by chance, as that of
+/// GPT-2's `hook_z` does, so the hook is checked too.
 fn check_space(model: &Model, sae: &Sae, side: Side) -> Result<()> {
     let (cfg, d_model) = (sae.cfg(), model.cfg().d_model);
     let (width, letter, hook) = match side {
@@ -415,14 +415,14 @@ fn check_space(model: &Model, sae: &Sae, side: Side) -> Result<()> {
     let at = hook.as_ref().map_or(String::new(), |hook| format!(" at `{hook}`"));
     Err(Error::mismatch(
         format!(
-            "the {} weights of `{}` ({letter} = {width}{at}) are no directions of the residual stream of `{}` \
+            "the {} weights of `{}` ({letter} = {width}{at}) are not directions of the residual stream of `{}` \
              (d_model = {d_model})",
             side.name(),
             cfg.sae_id,
             model.cfg().model_name
         ),
-        "a ghost token lives where token embeddings do: take an SAE on the residual stream, or on what attention or \
-         an MLP adds to it, of the same model; those on hook_z, on hook_q, k, v or inside an MLP read another space",
+        "a ghost token lives where token embeddings do: use an SAE of the same model on the residual stream, or on what \
+         attention or an MLP adds to it; SAEs on hook_z, hook_q, hook_k, hook_v or inside an MLP read another space",
     ))
 }
 
@@ -437,9 +437,9 @@ fn finish(
     add_components(model, &mut direction, &options.pca_weights)?;
     parts += options.pca_weights.iter().map(|weight| weight.abs()).sum::<f64>();
     let length = norm(direction.iter().copied());
-    if length <= LEAST_LEFT * parts {
-        return Err(no_direction("what the weights add up to").with_hint(
-            "give some weight to the encoder, the decoder or a principal component; parts that point opposite ways cancel",
+    if length <= LEAST_FRACTION * parts {
+        return Err(no_direction("the sum of the weighted directions").with_hint(
+            "give some weight to the encoder, the decoder or a principal component; opposite parts cancel",
         ));
     }
     if options.renormalize {
@@ -462,7 +462,7 @@ fn finish(
     };
     if vector.iter().any(|x| !x.is_finite()) {
         let what = "`scale` times the weights";
-        return Err(Error::invalid(what, "a vector whose numbers f32 can hold", format!("scale {scale:e}")));
+        return Err(Error::invalid(what, "a vector whose values f32 can hold", format!("scale {scale:e}")));
     }
     Ok(FeatureVector { params, direction, origin, vector, decoder: None })
 }
@@ -473,7 +473,7 @@ fn at(origin: &[f32], scale: f64, direction: &[f32]) -> Vec<f32> {
 }
 
 fn add_components(model: &Model, direction: &mut [f64], weights: &[f64]) -> Result<()> {
-    // A weight of 0 says that no component is wanted, and they take their time.
+    // If all weights are 0, the components are unused, and computing them takes time.
     if weights.iter().all(|weight| *weight == 0.0) && weights.len() <= direction.len() {
         return Ok(());
     }
@@ -497,23 +497,23 @@ fn add_components(model: &Model, direction: &mut [f64], weights: &[f64]) -> Resu
     Ok(())
 }
 
-/// The numbers of a tensor `[d_model]`.
+/// Returns the values of a tensor `[d_model]`, all finite.
 fn residual_vector(model: &Model, tensor: &Tensor, what: &str) -> Result<Vec<f32>> {
     let d_model = model.cfg().d_model;
     if tensor.dims() != [d_model] {
         return Err(Error::mismatch(
             format!(
-                "{what}: expected a vector of d_model = {d_model} numbers of `{}`, got {:?}",
+                "{what}: expected a vector of d_model = {d_model} values for `{}`, got shape {:?}",
                 model.cfg().model_name,
                 tensor.dims()
             ),
             "give one direction of the residual stream; a row of a matrix is matrix[i]",
         ));
     }
-    let numbers = floats(tensor)?;
-    match numbers.iter().position(|x| !x.is_finite()) {
-        None => Ok(numbers),
-        Some(i) => Err(Error::invalid(format!("{what}: number {i}"), "a finite number", numbers[i])),
+    let values = floats(tensor)?;
+    match values.iter().position(|x| !x.is_finite()) {
+        None => Ok(values),
+        Some(i) => Err(Error::invalid(format!("{what}: value {i}"), "a finite number", values[i])),
     }
 }
 
@@ -521,7 +521,7 @@ fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.to_dtype(DType::F32)?.to_vec1::<f32>()?)
 }
 
-/// The vector at unit length; none of one that has no direction.
+/// Scales a vector to unit length. `None` if it is zero.
 fn unit(vector: &[f32]) -> Option<Vec<f64>> {
     let length = norm(vector.iter().map(|x| f64::from(*x)));
     let unit = || vector.iter().map(|x| f64::from(*x) / length).collect();
@@ -532,7 +532,7 @@ fn norm(vector: impl Iterator<Item = f64>) -> f64 {
     vector.map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// Whether the weights that are asked for point anywhere.
+/// Whether the requested weights of a feature are not zero.
 pub(super) fn has_direction(sae: &Sae, index: usize, weights: FeatureWeights) -> Result<bool> {
     let feature = sae.feature(index)?;
     let points = |tensor: &Tensor, weight: f64| -> Result<bool> {
@@ -542,11 +542,11 @@ pub(super) fn has_direction(sae: &Sae, index: usize, weights: FeatureWeights) ->
 }
 
 fn no_direction(what: &str) -> Error {
-    let hint = "a vector of zeros points nowhere; a feature may have such weights when it died in training";
-    Error::invalid(what, "a vector that has a direction", "zeros").with_hint(hint)
+    let hint = "a zero vector has no direction; a feature that died in training may have such weights";
+    Error::invalid(what, "a non-zero vector", "zeros").with_hint(hint)
 }
 
-/// None where the two live in different spaces, or one is zeros.
+/// The cosine of the two; `None` if their widths differ or one is zero.
 fn encoder_decoder_cosine(feature: &Feature) -> Result<Option<f64>> {
     let (encoder, decoder) = (floats(&feature.encoder)?, floats(&feature.decoder)?);
     let norms = [&encoder, &decoder].map(|x| norm(x.iter().map(|x| f64::from(*x))));
@@ -558,7 +558,7 @@ fn encoder_decoder_cosine(feature: &Feature) -> Result<Option<f64>> {
 }
 
 impl VectorParams {
-    /// What the vector is of, in a few words: "feature 624 of demo, encoder".
+    /// A short title: "feature 624 of demo, encoder".
     pub fn title(&self) -> String {
         if let Some(token) = &self.token {
             return format!("the token {token:?} of {}", self.model);

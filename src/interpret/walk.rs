@@ -1,27 +1,36 @@
-//! Reading many continuations of many prompts: level by level, over keys and values that branches share.
+//! Reads many continuations of many prompts, level by level, over keys and values that branches share.
 //!
-//! All open nodes of a level are read in one pass, a token each. Where that would take more memory than there is, a level
-//! is read in parts, and what follows from the first part before the second: in between lies the whole of a depth-first
-//! search, which needs least. The results do not depend on it, to the last bit.
+//! One pass reads the open nodes of a level, one token each. A level that does not fit into memory is split into parts:
+//!
+//! ```text
+//! prompt        pass 1
+//! ├─ a          pass 2: a, b
+//! │  ├─ c       pass 3: c, d (first part), then everything below c and d
+//! │  └─ d
+//! └─ b
+//!    ├─ e       later:  e, f (second part), in the cache where c and d were, then everything below them
+//!    └─ f
+//! ```
+//! Parts of one node make it a depth-first search, which needs the least memory. The results are equal to the last bit.
 
 use super::ghost::Ghosts;
 use crate::error::{Error, Result};
 use crate::model::{KeyValueCache, Model, TokenBatch};
 use crate::progress::{Progress, Report};
 
-/// A token that is to be read.
+/// A node that is still to be read.
 struct Open<N> {
     token: u32,
-    /// The cached token that it comes behind.
-    behind: usize,
+    /// The token of the cache that it continues.
+    parent: usize,
     ghost: usize,
     node: N,
 }
 
-/// Reads the prompt of each ghost, whose nodes are `roots`, and then whatever `follow` says comes next.
+/// Reads the prompt of each ghost, whose nodes are `roots`, and then every token that `follow` returns.
 ///
-/// `look` sees the logits `[d_vocab]` behind a node, on all threads; `follow` turns what it gave into the tokens that are
-/// to be read behind the node, with their nodes. A path is at most `max_depth` tokens long; `max_memory` is in MiB.
+/// `look` gets the logits `[d_vocab]` after a node, on any thread; `follow` turns its result into the tokens to read
+/// next, with their nodes. A path has at most `max_depth` tokens; `max_memory` is in MiB.
 pub(super) fn walk<N: Copy + Sync, T: Send>(
     model: &Model,
     ghosts: &Ghosts,
@@ -31,7 +40,7 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
     look: impl Fn(N, &[f32]) -> T + Sync,
     mut follow: impl FnMut(N, T) -> Result<Vec<(u32, N)>>,
 ) -> Result<()> {
-    // A vector that grows takes up to twice what is in it.
+    // A growing `Vec` takes up to twice the memory of its elements.
     let room = max_memory.saturating_mul(1 << 20) / (2 * KeyValueCache::bytes_per_token(model.cfg()));
     let mut cache = KeyValueCache::default();
     let mut stack = Vec::new();
@@ -52,9 +61,9 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
         })?;
         progress.report(Report::Level { depth, nodes: level.len() });
         let mut next = Vec::new();
-        for ((node, behind, ghost), seen) in level.into_iter().zip(seen.into_iter().flatten()) {
+        for ((node, parent, ghost), seen) in level.into_iter().zip(seen.into_iter().flatten()) {
             let opened = follow(node, seen)?.into_iter();
-            next.extend(opened.map(|(token, node)| Open { token, behind, ghost, node }));
+            next.extend(opened.map(|(token, node)| Open { token, parent, ghost, node }));
         }
         let at_once = (room.saturating_sub(cache.len()) / max_depth.saturating_sub(depth).max(1)).max(1);
         push_parts(&mut stack, next, at_once, (cache.len(), depth + 1));
@@ -63,32 +72,32 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
         cache.truncate(base);
         let mut batch = TokenBatch::default();
         part.iter().for_each(|open: &Open<N>| batch.push(&[open.token]));
-        let mut behind: Vec<_> = part.iter().map(|open| Some(open.behind)).collect();
+        let mut parents: Vec<_> = part.iter().map(|open| Some(open.parent)).collect();
         let mut rows: Vec<_> = part.iter().map(|open| open.ghost).collect();
         if let [open] = &part[..] {
-            // One row alone takes another way through a matmul, with another rounding: it gets company.
+            // A matmul of a single row rounds differently, so a single row is read twice.
             batch.push(&[open.token]);
-            behind.push(Some(open.behind));
+            parents.push(Some(open.parent));
             rows.push(open.ghost);
         }
         resid = model
-            .read_on(&batch, &behind, &mut cache, &mut ghosts.behind_prompts(&rows), progress)?
+            .read_on(&batch, &parents, &mut cache, &mut ghosts.behind_prompts(&rows), progress)?
             .ok_or_else(stopped)?;
         level = part.into_iter().enumerate().map(|(i, open)| (open.node, base + i, open.ghost)).collect();
     }
 }
 
-/// Nodes that are read together, with the length of the cache that they need and their depth.
+/// `((cache length before them, depth), nodes)` of nodes that are read together.
 type Part<N> = ((usize, usize), Vec<Open<N>>);
 
-/// Puts a level on the stack, in parts of at most `at_once` of which the first is on top.
-fn push_parts<N>(stack: &mut Vec<Part<N>>, mut level: Vec<Open<N>>, at_once: usize, place: (usize, usize)) {
+/// Pushes a level onto the stack in parts of at most `at_once` nodes, the first part on top.
+fn push_parts<N>(stack: &mut Vec<Part<N>>, mut level: Vec<Open<N>>, at_once: usize, start: (usize, usize)) {
     let parts = level.len().div_ceil(at_once);
     for part in (0..parts).rev() {
-        stack.push((place, level.split_off(part * at_once)));
+        stack.push((start, level.split_off(part * at_once)));
     }
 }
 
 fn stopped() -> Error {
-    Error::invalid("a pass of a tree", "hooks that let it finish", "one that stops it")
+    Error::internal("a hook stopped the pass before the logits")
 }

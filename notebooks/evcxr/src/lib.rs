@@ -1,4 +1,4 @@
-//! saescope for Rust notebooks: all of the library, as one shared object that cells link to.
+//! saescope for Rust notebooks: the entire library as one shared object that cells link to.
 //!
 //! ```text
 //! use saescope::*;

@@ -102,7 +102,7 @@ fn several_features_go_to_one_file_and_several_scales_are_compared() {
         .collect();
     assert_eq!(features, [Some(624), Some(5), Some(6)]);
     let said = printed(here, &trees("624,7", "--output trees.jsonl"));
-    assert!(said.starts_with("trees     1 (1 more were there)\n"), "{said}");
+    assert!(said.starts_with("trees     1 (1 more from an earlier run)\n"), "{said}");
     let stderr = refused(here, &trees("1,2", "--top-k 1"), 1);
     assert!(stderr.contains("--output trees.jsonl"), "{stderr}");
     let said = printed(here, &trees("624", "--scales 1,2 --output best.svg"));

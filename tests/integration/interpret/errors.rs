@@ -60,29 +60,29 @@ fn what_cannot_be_grown_says_why() {
         failed(&|o| o.steer = steer(resid, 1e38, Some(vec![1e30; 192]))),
     ];
     insta::assert_snapshot!(errors.join("\n\n"), @r#"
-    `prompt`: expected a text with {} where the ghost token is, got "What is a house?"
-    hint: write {} into it, or name one of "definition", "meaning", "repeat", "patchscope"
+    `prompt`: expected a string with {} for the ghost token, got "What is a house?"
+    hint: put {} into it, or name one of the prompts "definition", "meaning", "repeat", "patchscope"
 
-    `prompt`: expected a text with {} where the ghost token is, got "definitions"
-    hint: write {} into it, or name one of "definition", "meaning", "repeat", "patchscope"
+    `prompt`: expected a string with {} for the ghost token, got "definitions"
+    hint: put {} into it, or name one of the prompts "definition", "meaning", "repeat", "patchscope"
 
-    `prompt`: expected a text with {} where the ghost token is, got ""
-    hint: write {} into it, or name one of "definition", "meaning", "repeat", "patchscope"
+    `prompt`: expected a string with {} for the ghost token, got ""
+    hint: put {} into it, or name one of the prompts "definition", "meaning", "repeat", "patchscope"
 
     the prompt: expected at most n_ctx = 256 tokens, the model's context, got 603
-    hint: shorten it
+    hint: shorten the prompt
 
     `cutoff`: expected a probability above 0 and at most 1, got 0
-    hint: nodes that are less likely are left out; 5e-5 is usual, and without a limit the tree would not end
+    hint: less likely nodes are left out; the default is 5e-5, and without a cutoff the tree would not end
 
     `cutoff`: expected a probability above 0 and at most 1, got -1
-    hint: nodes that are less likely are left out; 5e-5 is usual, and without a limit the tree would not end
+    hint: less likely nodes are left out; the default is 5e-5, and without a cutoff the tree would not end
 
     `cutoff`: expected a probability above 0 and at most 1, got NaN
-    hint: nodes that are less likely are left out; 5e-5 is usual, and without a limit the tree would not end
+    hint: less likely nodes are left out; the default is 5e-5, and without a cutoff the tree would not end
 
     `cutoff`: expected a probability above 0 and at most 1, got 2
-    hint: nodes that are less likely are left out; 5e-5 is usual, and without a limit the tree would not end
+    hint: less likely nodes are left out; the default is 5e-5, and without a cutoff the tree would not end
 
     `top_k`: expected at least 1, got 0
     hint:
@@ -93,19 +93,19 @@ fn what_cannot_be_grown_says_why() {
     `max_depth`: expected from 1 to 60, got 61
     hint:
 
-    `stop`: expected texts that are not empty, got ""
-    hint: an empty text is in every token; `stop: []` lets no text end a branch
+    `stop`: expected non-empty strings, got ""
+    hint: every token contains the empty string; `stop: []` turns stops off
 
     `max_memory`: expected at least 1 MiB, got 0
     hint:
 
     `null_directions`: expected at most 1000, got 18446744073709551615
-    hint: each of them costs as much as the tree does; 16 or 32 do
+    hint: each costs as much as the tree itself; 16 or 32 are enough
 
-    `placeholder`: expected a text that is one token, got "two tokens", which is 4 tokens
+    `placeholder`: expected a string of one token, got "two tokens", which is 4 tokens
     hint:
 
-    `placeholder`: expected a text that is one token, got "", which is 0 tokens
+    `placeholder`: expected a string of one token, got "", which is 0 tokens
     hint:
 
     unknown hook `blocks.2.hook_resid_prae`
@@ -115,13 +115,13 @@ fn what_cannot_be_grown_says_why() {
     hint: the model has 6 blocks, counted from 0
 
     `inject_at`: expected one hook of the residual stream, got `blocks.2.attn.hook_q`
-    hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` will do as well
+    hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` also work
 
     `inject_at`: expected one hook of the residual stream, got `blocks.*.hook_resid_pre`
-    hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` will do as well
+    hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` also work
 
     `steer`: expected one hook of the residual stream, got `blocks.2.attn.hook_q`
-    hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` will do as well
+    hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` also work
 
     hook `blocks.99.hook_resid_pre`: expected a block from 0 to 5, got 99
     hint: the model has 6 blocks, counted from 0
@@ -132,13 +132,13 @@ fn what_cannot_be_grown_says_why() {
     the coefficient of `steer`: expected a number that f32 can hold, got 1e300
     hint:
 
-    the direction of `steer`: expected d_model = 192 numbers, got 1
+    the direction of `steer`: expected d_model = 192 values, got 1
     hint:
 
     the direction of `steer`: expected finite numbers, got NaN
     hint:
 
-    the model's logits are not finite: what is put into the model may be too large, or its weights are broken
+    the model's logits are not finite: the injected vector or the steering may be too large, or the weights are broken
     hint: check the checkpoint: a weight that is not finite, or a wrong dtype, spreads to every later layer
     "#);
 
@@ -153,7 +153,7 @@ fn what_cannot_be_grown_says_why() {
     };
     let run = Progress::default();
     insta::assert_snapshot!(failure(definition_tree(&model, &narrow, &options(), &run)), @r#"
-    the vector has 32 numbers, `demo` has d_model = 192
+    the vector has 32 values, `demo` has d_model = 192
     hint: use a vector with the model that it was made for
     "#);
     let refused = failure(definition_tree(&characters, &no_tokenizer, &options(), &run));

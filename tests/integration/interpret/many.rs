@@ -187,11 +187,11 @@ fn finished_trees_are_kept_beside_what_was_left() {
     let left = std::fs::read(run.partial()).unwrap();
     insta::assert_snapshot!(run.failure(run.grow(&[1], &run.options)), @r#"
     `FOLDER/trees.jsonl.partial` has trees that were grown with other options
-    hint: remove it to go on from `FOLDER/trees.jsonl`, or choose another `output_path`
+    hint: remove it to resume from `FOLDER/trees.jsonl`, or choose another `output_path`
     "#);
     insta::assert_snapshot!(run.failure(run.grow(&[1], &run.with(|o| o.tree.top_k = 2))), @r#"
     `FOLDER/trees.jsonl` has trees that were grown with other options
-    hint: move it away to go on with `FOLDER/trees.jsonl.partial`, or choose another `output_path`
+    hint: move it away to resume with `FOLDER/trees.jsonl.partial`, or choose another `output_path`
     "#);
     assert!(run.text() == finished && std::fs::read(run.partial()).unwrap() == left);
     // As the hint says.
@@ -321,7 +321,7 @@ fn a_file_of_other_options_is_left_alone() {
     let text = run.text();
     insta::assert_snapshot!(run.failure(run.grow(&[624], &run.with(|o| o.tree.top_k = 2))), @r#"
     `FOLDER/trees.jsonl` has trees that were grown with other options
-    hint: choose another `output_path`, or begin anew with `resume: false`
+    hint: choose another `output_path`, or start over with `resume: false`
     "#);
     let steer = Steer { hook: "blocks.1.hook_resid_pre".to_owned(), coefficient: 1.0, direction: None };
     let changes: [&dyn Fn(&mut TreesOptions); 12] = [
@@ -455,7 +455,7 @@ fn what_cannot_be_run_says_why() {
     hint: the folder `FOLDER/nowhere` does not exist: create it first
 
     `cutoff`: expected a probability above 0 and at most 1, got 0
-    hint: nodes that are less likely are left out; 5e-5 is usual, and without a limit the tree would not end
+    hint: less likely nodes are left out; the default is 5e-5, and without a cutoff the tree would not end
 
     `scale`: expected at least one number, got an empty list
     hint:

@@ -168,7 +168,7 @@ fn what_a_tree_says_of_itself() {
 
     let plain = grow(&model, &vector, &options());
     insta::assert_snapshot!(failure(plain.contrast()), @r#"
-    the tree has nothing to be contrasted with
+    the tree was not compared with random directions
     hint: grow it with the option `null_directions`, such as `null_directions: 8`
     "#);
 }
@@ -380,23 +380,23 @@ fn scales_that_cannot_be_say_why() {
     `scale`: expected finite numbers, got NaN
     hint:
 
-    the vector: expected finite numbers, got some that are not
-    hint: make it anew; a scale may have been too large
+    the vector: expected finite values, got NaN or infinity
+    hint: make it again; a scale may have been too large
 
     scales make no difference to the injection "norm_matched"
     hint: leave out the scales, or inject with "replace" or "add"
 
     `inject_at`: expected one hook of the residual stream, got `blocks.*.hook_resid_pre`
-    hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` will do as well
+    hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` also work
 
     the prompt: expected at most n_ctx = 256 tokens, the model's context, got 603
-    hint: shorten it
+    hint: shorten the prompt
 
     `top_k`: expected at least 1, got 0
     hint:
 
     `inject_at`: expected one hook of the residual stream, got `blocks.*.hook_resid_pre`
-    hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` will do as well
+    hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` also work
     "#);
     assert!(serde_json::from_str::<Scales>("\"usual\"").is_err());
     for scales in [Scales::Auto, Scales::These(vec![0.1, 2.0])] {

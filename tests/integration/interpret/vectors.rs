@@ -468,7 +468,7 @@ fn what_cannot_be_a_vector_says_why() {
     hint:
     "#);
     insta::assert_snapshot!(failed(&|o| o.scale = Some(1e300)), @r#"
-    `scale` times the weights: expected a vector whose numbers f32 can hold, got scale 1e300
+    `scale` times the weights: expected a vector whose values f32 can hold, got scale 1e300
     hint:
     "#);
     insta::assert_snapshot!(failed(&|o| o.pca_weights = vec![0.0; 193]), @r#"
@@ -476,46 +476,46 @@ fn what_cannot_be_a_vector_says_why() {
     hint:
     "#);
     insta::assert_snapshot!(failed(&|o| o.weights.encoder = 0.0), @r#"
-    what the weights add up to: expected a vector that has a direction, got zeros
-    hint: give some weight to the encoder, the decoder or a principal component; parts that point opposite ways cancel
+    the sum of the weighted directions: expected a non-zero vector, got zeros
+    hint: give some weight to the encoder, the decoder or a principal component; opposite parts cancel
     "#);
     let (narrow, wide_sae) = (text_model("gpt2_text").0, &sae);
     insta::assert_snapshot!(failure(feature_vector(&narrow, wide_sae, 1, &default)), @r#"
-    the encoder weights of `demo/blocks.0.hook_resid_pre` (d_in = 192 at `blocks.0.hook_resid_pre`) are no directions of the residual stream of `models/gpt2_text` (d_model = 32)
-    hint: a ghost token lives where token embeddings do: take an SAE on the residual stream, or on what attention or an MLP adds to it, of the same model; those on hook_z, on hook_q, k, v or inside an MLP read another space
+    the encoder weights of `demo/blocks.0.hook_resid_pre` (d_in = 192 at `blocks.0.hook_resid_pre`) are not directions of the residual stream of `models/gpt2_text` (d_model = 32)
+    hint: a ghost token lives where token embeddings do: use an SAE of the same model on the residual stream, or on what attention or an MLP adds to it; SAEs on hook_z, hook_q, hook_k, hook_v or inside an MLP read another space
     "#);
     let options = SaeOptions { hook_name: Some("blocks.0.attn.hook_z".to_owned()), ..Default::default() };
     let z = Sae::load("demo", None, &options).unwrap();
     insta::assert_snapshot!(failure(feature_vector(&model, &z, 1, &default)), @r#"
-    the encoder weights of `demo/blocks.4.hook_resid_pre` (d_in = 192 at `blocks.0.attn.hook_z`) are no directions of the residual stream of `demo` (d_model = 192)
-    hint: a ghost token lives where token embeddings do: take an SAE on the residual stream, or on what attention or an MLP adds to it, of the same model; those on hook_z, on hook_q, k, v or inside an MLP read another space
+    the encoder weights of `demo/blocks.4.hook_resid_pre` (d_in = 192 at `blocks.0.attn.hook_z`) are not directions of the residual stream of `demo` (d_model = 192)
+    hint: a ghost token lives where token embeddings do: use an SAE of the same model on the residual stream, or on what attention or an MLP adds to it; SAEs on hook_z, hook_q, hook_k, hook_v or inside an MLP read another space
     "#);
     insta::assert_snapshot!(failure(decoder_logit_lens(&model, &z, 1, &LogitLensOptions::default())), @r#"
-    the decoder weights of `demo/blocks.4.hook_resid_pre` (d_out = 192 at `blocks.0.attn.hook_z`) are no directions of the residual stream of `demo` (d_model = 192)
-    hint: a ghost token lives where token embeddings do: take an SAE on the residual stream, or on what attention or an MLP adds to it, of the same model; those on hook_z, on hook_q, k, v or inside an MLP read another space
+    the decoder weights of `demo/blocks.4.hook_resid_pre` (d_out = 192 at `blocks.0.attn.hook_z`) are not directions of the residual stream of `demo` (d_model = 192)
+    hint: a ghost token lives where token embeddings do: use an SAE of the same model on the residual stream, or on what attention or an MLP adds to it; SAEs on hook_z, hook_q, hook_k, hook_v or inside an MLP read another space
     "#);
 
     let ghost =
         |numbers: &[f32], options: &VectorOptions| failure(ghost_token(&model, &vector(numbers), options));
     insta::assert_snapshot!(ghost(&[1.0; 3], &default), @r#"
-    ghost_token: expected a vector of d_model = 192 numbers of `demo`, got [3]
+    ghost_token: expected a vector of d_model = 192 values for `demo`, got shape [3]
     hint: give one direction of the residual stream; a row of a matrix is matrix[i]
     "#);
     insta::assert_snapshot!(ghost(&[0.0; 192], &default), @r#"
-    the tensor: expected a vector that has a direction, got zeros
-    hint: a vector of zeros points nowhere; a feature may have such weights when it died in training
+    the tensor: expected a non-zero vector, got zeros
+    hint: a zero vector has no direction; a feature that died in training may have such weights
     "#);
     insta::assert_snapshot!(ghost(&[f32::INFINITY; 192], &default), @r#"
-    ghost_token: number 0: expected a finite number, got inf
+    ghost_token: value 0: expected a finite number, got inf
     hint:
     "#);
     let weights = FeatureWeights { encoder: 0.0, decoder: 1.0 };
     insta::assert_snapshot!(ghost(&[1.0; 192], &VectorOptions { weights, ..default.clone() }), @r#"
-    `weights` is for the vector of a feature, this is the ghost token of a direction
+    `weights` applies to the vector of a feature, not to the ghost token of a direction
     hint: leave `weights` out
     "#);
     insta::assert_snapshot!(failure(FeatureVector::of_embedding(&model, &vector(&[1.0]))), @r#"
-    of_embedding: expected a vector of d_model = 192 numbers of `demo`, got [1]
+    of_embedding: expected a vector of d_model = 192 values for `demo`, got shape [1]
     hint: give one direction of the residual stream; a row of a matrix is matrix[i]
     "#);
 }
@@ -541,24 +541,24 @@ fn what_cannot_be_listed_says_why() {
     let bare = VectorOptions { use_token_centroid: false, scale: Some(0.0), ..Default::default() };
     let nothing = feature_vector(&model, &sae, 624, &bare).unwrap();
     insta::assert_snapshot!(failed(&nothing, &|_| ()), @r#"
-    the vector: expected one that is not zeros, got zeros
-    hint: a scale of 0 without the token centroid leaves nothing, and the centroid itself has no direction
+    the vector: expected a non-zero vector, got zeros
+    hint: a scale of 0 without the token centroid gives zeros, and the centroid itself has no direction
     "#);
     let centroid = vector(&model.embedding_stats().unwrap().centroid);
     let nowhere = FeatureVector::of_embedding(&model, &centroid).unwrap();
     insta::assert_snapshot!(failed(&nowhere, &|o| o.method = TokenMethod::CenteredCosine), @r#"
-    the direction: expected one that is not zeros, got zeros
-    hint: a scale of 0 without the token centroid leaves nothing, and the centroid itself has no direction
+    the direction: expected a non-zero vector, got zeros
+    hint: a scale of 0 without the token centroid gives zeros, and the centroid itself has no direction
     "#);
     // The centroid alone, and a vector that is a token, have lists all the same.
     assert_eq!(token_list(&model, &nowhere, &TokenListOptions::default()).unwrap().tokens.len(), 100);
     let broken = FeatureVector { vector: vec![f32::NAN; 192], ..ghost.clone() };
     insta::assert_snapshot!(failed(&broken, &|_| ()), @r#"
-    the vector: expected finite numbers, got some that are not
-    hint: make it anew; a scale may have been too large
+    the vector: expected finite values, got NaN or infinity
+    hint: make it again; a scale may have been too large
     "#);
     insta::assert_snapshot!(failure(token_list(&text_model("gpt2_text").0, &ghost, &TokenListOptions::default())), @r#"
-    the vector has 192 numbers, `models/gpt2_text` has d_model = 32
+    the vector has 192 values, `models/gpt2_text` has d_model = 32
     hint: use a vector with the model that it was made for
     "#);
     let no_tokenizer = Model::load(&fixture("models/gpt2")).unwrap();
@@ -576,8 +576,8 @@ fn what_cannot_be_listed_says_why() {
     );
     let other = text_model("gpt2_text").1;
     insta::assert_snapshot!(failure(similar_features(&sae, 1, Some(&other), 5)), @r#"
-    `demo/blocks.0.hook_resid_pre` writes d_out = 192 numbers, `models/gpt2_text/sae` writes 32
-    hint: compare SAEs of one model that write to the same place, or both to the residual stream
+    `demo/blocks.0.hook_resid_pre` writes d_out = 192 values, `models/gpt2_text/sae` writes 32
+    hint: compare SAEs of one model that write to the same hook point, or both to the residual stream
     "#);
     assert!(failure(similar_features(&sae, 2048, None, 5)).contains("d_sae = 2048"));
     assert!(failure(similar_features(&sae, 0, None, 0)).contains("`top`"));

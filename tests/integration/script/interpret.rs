@@ -160,7 +160,7 @@ fn values_show_themselves_wherever_they_are() {
 #[test]
 fn bad_options_are_explained() {
     let tree = |options: &str, parts: &[&str]| fails(&format!("definition_tree(model, v, {options})"), parts);
-    tree("#{ prompt: \"no place\" }", &["a text with {} where the ghost token is", "\"meaning\""]);
+    tree("#{ prompt: \"no place\" }", &["a string with {} for the ghost token", "\"meaning\""]);
     tree("#{ cutoff: 0 }", &["`cutoff`: expected a probability above 0"]);
     tree("#{ cutof: 0.1 }", &["unknown option `cutof`", "did you mean `cutoff`?"]);
     tree("#{ cutoff: 0.0 / 0.0 }", &["option `cutoff`: expected a finite number, got NaN"]);
@@ -185,13 +185,13 @@ fn bad_options_are_explained() {
     let long = "let s = \"{}\"; for i in 0..300 { s += \" a\"; }";
     fails(
         &format!("{long} definition_tree(model, v, #{{ prompt: s }})"),
-        &["at most n_ctx = 256 tokens", "shorten it"],
+        &["at most n_ctx = 256 tokens", "shorten the prompt"],
     );
     fails(
         "definition_tree(model, sae.feature(3))",
         &["the vector: expected a value of feature_vector", "feature_vector(model, sae, index)"],
     );
-    fails("definition_tree(model, ones([3]))", &["expected a vector of d_model = 192 numbers"]);
+    fails("definition_tree(model, ones([3]))", &["expected a vector of d_model = 192 values"]);
 
     let vector =
         |arguments: &str, parts: &[&str]| fails(&format!("feature_vector(model, sae, {arguments})"), parts);
