@@ -95,7 +95,7 @@ impl Axis {
         let is_plain = decimals <= 6 && largest < 1e8 || digits >= 5 && decimals <= 15 && largest < 1e15;
         let power = if is_plain { 0 } else { power as i32 };
         let text = |x: &f64| {
-            // Without a sign, and without the rest that rounding leaves.
+            // Zero, without a sign or a rounding error.
             let x = if x.abs() < step / 1e6 { 0.0 } else { *x };
             if power == 0 {
                 return format!("{x:.decimals$}");

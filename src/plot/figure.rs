@@ -24,7 +24,7 @@ impl Figure {
 
     /// The width and height of the SVG, in screen pixels.
     pub fn size(&self) -> (u32, u32) {
-        // The small number absorbs what rounding adds.
+        // Rounding may have moved an end slightly outward.
         let side = |x: f64| (x + 2.0 * MARGIN - 1e-6).ceil().clamp(1.0, 1e8) as u32;
         (side(self.page.width), side(self.page.height))
     }

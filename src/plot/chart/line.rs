@@ -7,7 +7,7 @@ use super::{Across, Frame, Legend, PlotOptions, check_some, is_held, roomy, show
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
-/// The points of a line, or a set of dots of one color.
+/// A named set of points: one line, or the dots of one color.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series {
     /// The name in the legend; empty for no entry.

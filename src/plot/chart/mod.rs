@@ -254,7 +254,7 @@ fn check_some(what: &str, (least, most): (f64, f64), is_log: bool) -> Result<()>
     Err(Error::invalid(what, format!("at least one finite value{above}"), "none"))
 }
 
-/// The paler color of an area that lets grid lines or outlines show.
+/// A paler color, for areas on which outlines stay visible.
 fn pale(colour: Colour) -> Colour {
     super::page::mix(colour, super::page::WHITE, 0.35)
 }

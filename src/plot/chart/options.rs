@@ -145,7 +145,7 @@ pub struct PlotOptions {
     pub width: Option<u32>,
     /// The height of the picture in screen pixels. Default: 360, for a heatmap what its cells need.
     pub height: Option<u32>,
-    /// The color, or the colors of series or bars, in their order or by their names. Default: a palette of eight.
+    /// The color, or the colors of series or bars, in their order or by their names. Default: a palette.
     pub color: Option<Colors>,
     /// Whether the names of series are shown. Default: true.
     pub legend: bool,
