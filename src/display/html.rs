@@ -1,5 +1,4 @@
-//! Values as HTML, for notebooks and pages: no script, styles that hold for their own class only, colours that go with a
-//! light and with a dark background.
+//! Values as HTML: no scripts, styles for its own class only, colors for light and for dark backgrounds.
 
 use super::text::chain;
 use super::{Part, Shown};
@@ -9,7 +8,7 @@ use crate::memory;
 use crate::plot::{Figure, number, percent, ratio, spaced_label, visible_line};
 use std::fmt::Write;
 
-/// The styles of every piece.
+/// The style sheet of every fragment.
 const STYLE: &str = "<style>\
 .saescope{font-family:ui-sans-serif,system-ui,'DejaVu Sans',sans-serif;font-size:14px;line-height:1.5}\
 .saescope details{margin-left:1.1em}.saescope summary{cursor:pointer;margin-left:-1.1em}\
@@ -26,7 +25,7 @@ max-width:60em;white-space:pre-wrap;vertical-align:top}.saescope.saescope tr{bac
 .saescope pre{font-size:13px;background:none;color:inherit}\
 </style>";
 
-/// A branch is open at first if it is at least so likely.
+/// The least probability at which a branch is unfolded at first.
 const OPEN: f64 = 0.02;
 
 pub(super) fn piece(body: &str) -> String {
@@ -41,7 +40,7 @@ pub(super) fn preformatted(text: &str) -> String {
     piece(&format!("<pre>{}</pre>", escape(text)))
 }
 
-/// Rows of cells that are HTML already, under a header if there is one. `is_number` says which columns are numbers.
+/// A table of cells of HTML, without a header row if `header` is empty. `is_number` columns are aligned to the right.
 pub(super) fn grid(header: &[&str], rows: &[Vec<String>], is_number: impl Fn(usize) -> bool) -> String {
     let class = |i: usize| if is_number(i) { " class=\"n\"" } else { "" };
     let mut table = "<table>".to_owned();
@@ -61,14 +60,14 @@ pub(super) fn grid(header: &[&str], rows: &[Vec<String>], is_number: impl Fn(usi
     table + "</table>"
 }
 
-/// A line that unfolds to names and values.
+/// A line that unfolds to a table of names and values.
 pub(super) fn folded(line: &str, rows: &[(String, String)]) -> String {
     let rows: Vec<_> = rows.iter().map(|(name, value)| vec![escape(name), escape(value)]).collect();
     let table = grid(&[], &rows, |_| false);
     piece(&format!("<details><summary>{}</summary>{table}</details>", escape(line)))
 }
 
-/// A text whose lines are names and values, with spaces between them, as a table.
+/// A table of the lines of `text`, each a name and a value with at least two spaces in between.
 pub(super) fn lines(text: &str) -> String {
     let cells = |line: &str| {
         let (name, value) = line.split_once("  ").unwrap_or((line, ""));
@@ -77,7 +76,7 @@ pub(super) fn lines(text: &str) -> String {
     piece(&grid(&[], &text.lines().map(cells).collect::<Vec<_>>(), |_| false))
 }
 
-/// What is said below a table that does not show everything.
+/// The note below a table that shows `shown` of `n` rows; empty if it shows all.
 pub(super) fn more(n: usize, shown: usize, what: &str) -> String {
     if n <= shown {
         String::new()
@@ -86,7 +85,7 @@ pub(super) fn more(n: usize, shown: usize, what: &str) -> String {
     }
 }
 
-/// A tree whose branches fold, or the part of it that is `shown`.
+/// A tree with branches that fold; only the nodes of `shown`, which is `tree` or a part of it, are listed.
 pub(super) fn tree(tree: &DefinitionTree, shown: &DefinitionTree) -> String {
     let mut body = format!(
         "<div><b>{}</b></div><div style=\"opacity:.6\">{} &nbsp; {}</div>",
@@ -122,7 +121,7 @@ fn branches(node: &TreeNode, body: &mut String) {
     }
 }
 
-/// Tokens with their ranks and scores.
+/// A table of tokens with their ranks and scores.
 pub(super) fn tokens(tokens: &[ScoredToken]) -> String {
     piece(&token_table(tokens))
 }
@@ -134,7 +133,7 @@ fn token_table(tokens: &[ScoredToken]) -> String {
     table(["rank", "token", "score"], &rows.collect::<Vec<_>>())
 }
 
-/// Rows of a number, a name and a score, with a bar as long as the score is far from zero.
+/// A table of ranks, names and scores, with a bar for the size of each score.
 fn table([first, second, third]: [&str; 3], rows: &[(String, String, f64)]) -> String {
     let longest = rows.iter().map(|row| row.2.abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
     let mut table = format!(
@@ -172,7 +171,7 @@ pub(super) fn features(similar: &SimilarFeatures) -> String {
     piece(&table(["", "feature", "cosine"], &rows.collect::<Vec<_>>()))
 }
 
-/// The scores of scales, and the trees side by side.
+/// The scores of the scales, and their trees side by side.
 pub(super) fn sweep(sweep: &ScaleSweep) -> String {
     let mut body = format!("<pre>{}</pre><div class=\"row\">", escape(&sweep.to_string()));
     for (i, tree) in sweep.trees.iter().enumerate() {
@@ -184,9 +183,9 @@ pub(super) fn sweep(sweep: &ScaleSweep) -> String {
     piece(&(body + "</div>"))
 }
 
-/// Parts one below another.
+/// The parts of a page, one below the other.
 pub(super) fn parts(parts: &[Part]) -> Result<String> {
-    /// The bytes that one of a text can become: six of an escape, twice for growth, and once more on the whole page.
+    /// The most bytes for one byte of text: 6 if escaped, twice that for growth, twice again in the finished page.
     const EACH: usize = 24;
     let bytes = parts.iter().map(|part| match part {
         Part::Heading(text) | Part::Text(text) => text.len(),
@@ -208,7 +207,7 @@ pub(super) fn parts(parts: &[Part]) -> Result<String> {
     Ok(body)
 }
 
-/// A whole page.
+/// A complete page.
 pub(super) fn page(title: &str, parts: &[Part]) -> Result<String> {
     Ok(format!(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>\
@@ -221,12 +220,12 @@ pub(super) fn page(title: &str, parts: &[Part]) -> Result<String> {
     ))
 }
 
-/// A value among other things: its picture, if it has one, and what else there is to see of it.
+/// A value inside other HTML: its picture, if there is one, and its own HTML.
 pub(super) fn inline(value: &dyn Shown) -> Result<Option<String>> {
     with_picture(value.preview().as_ref(), value.html())
 }
 
-/// A picture, and below it what unfolds to the HTML of the same value.
+/// A picture, with the HTML of the same value folded below it; only the HTML if there is no picture.
 pub(super) fn with_picture(figure: Option<&Figure>, html: Option<String>) -> Result<Option<String>> {
     let Some(figure) = figure else { return Ok(html) };
     let svg = figure.svg()?;

@@ -1,4 +1,4 @@
-//! What features mean, in its forms: trees, lists, lenses.
+//! The forms of definition trees, token lists, logit lenses, similar features, feature vectors and scale sweeps.
 
 use super::{Shown, html, text, to_json};
 use crate::error::Result;
@@ -6,9 +6,9 @@ use crate::interpret::{DefinitionTree, FeatureVector, LogitLens, ScaleSweep, Sim
 use crate::plot::{Figure, features_figure, lens_figure, tokens_figure, tree_dot, tree_figure};
 use std::io::Write;
 
-/// How many nodes of a tree are shown in one picture among other things.
+/// The most nodes of a tree in a preview picture.
 const NODES: usize = 100;
-/// And how many as HTML.
+/// The most nodes of a tree in HTML.
 const LISTED: usize = 2000;
 
 impl Shown for DefinitionTree {
@@ -47,7 +47,7 @@ impl Shown for DefinitionTree {
 }
 
 impl std::fmt::Display for DefinitionTree {
-    /// As much as fits a screen or two: the likeliest nodes.
+    /// Writes the likeliest nodes, as many as fit on a screen or two.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const NODES: usize = 120;
         f.write_str(&text::tree(self, Some(NODES)))

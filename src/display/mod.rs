@@ -1,8 +1,7 @@
-//! Every shown value in the forms that it has: text for a terminal, HTML for a notebook, pictures, JSON and others for
-//! files.
+//! The forms in which values are shown and saved: text for a terminal, HTML for a notebook, pictures, data for files.
 //!
-//! Each form is made when it is asked for, and no sooner: the bitmap of a large tree takes a second. What a face shows at
-//! once is a [`Bundle`], whose forms are short.
+//! A form is made only when it is requested: the bitmap of a large tree takes a second. A front end shows a [`Bundle`],
+//! whose forms are short.
 
 mod html;
 mod meaning;
@@ -20,66 +19,66 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
 
-/// The most bytes of JSON in a bundle.
+/// The largest JSON in a bundle, in bytes.
 const MOST_JSON: usize = 1 << 18;
 
 /// A value that can be shown: in a terminal, a notebook, a picture, a file.
 pub trait Shown: std::fmt::Debug {
-    /// What it is, in a few words.
+    /// What the value is, in a few words: "the model demo".
     fn title(&self) -> String;
 
-    /// For a terminal, whole.
+    /// The complete value as text for a terminal.
     fn text(&self) -> String;
 
-    /// For a terminal, as much as fits a screen or two.
+    /// The value as text that fits on a screen or two. Default: [`Shown::text`].
     fn brief(&self) -> String {
         self.text()
     }
 
-    /// [`Shown::brief`] with the colours of a terminal, if it has any.
+    /// [`Shown::brief`] with color codes for a terminal. Default: `None`, no colors.
     fn ansi(&self) -> Option<String> {
         None
     }
 
-    /// A piece of HTML that needs nothing else: no script, no files, and its style touches nothing around it. None where
-    /// the text says it as well.
+    /// A self-contained HTML fragment: no scripts, no files, and styles that affect nothing around it. `None` if the
+    /// text says everything.
     fn html(&self) -> Option<String> {
         None
     }
 
-    /// Writes all that it is as JSON, to be read back.
+    /// Writes the complete value as JSON, so that it can be read back.
     ///
     /// # Errors
-    /// A value that JSON has not; what the writer returns.
+    /// A value that JSON cannot represent; an error of the writer.
     fn write_json(&self, out: &mut dyn Write) -> Result<()>;
 
-    /// As a picture, if it is one.
+    /// The value as a picture. Default: `None`, no picture.
     fn figure(&self) -> Option<Figure> {
         None
     }
 
-    /// As a picture among other things: of something large the part that matters most.
+    /// The picture to show beside other forms: for a large value, only its most important part.
     fn preview(&self) -> Option<Figure> {
         self.figure()
     }
 
-    /// As a graph in Graphviz' language, if it is one.
+    /// The value as a graph in Graphviz' language, DOT. Default: `None`, not a graph.
     fn dot(&self) -> Option<String> {
         None
     }
 
-    /// As a table, comma-separated, if it is one.
+    /// The value as comma-separated values. Default: `None`, not a table.
     ///
     /// # Errors
-    /// A text that cannot be written.
+    /// A table that cannot be written as CSV.
     fn csv(&self) -> Result<Option<String>> {
         Ok(None)
     }
 
-    /// All that it is as JSON, to be read back.
+    /// Returns the JSON that [`Shown::write_json`] writes.
     ///
     /// # Errors
-    /// A value that JSON has not.
+    /// A value that JSON cannot represent.
     fn json(&self) -> Result<String> {
         let mut bytes = Vec::new();
         self.write_json(&mut bytes)?;
@@ -100,29 +99,29 @@ pub trait Shown: std::fmt::Debug {
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Bundle {
-    /// For a terminal without colours, and for everything that knows nothing else.
+    /// Text without colors, which every front end can show.
     pub text: String,
-    /// For a terminal with colours, where these say something.
+    /// Text with color codes for a terminal; `None` if the value does not use colors.
     pub ansi: Option<String>,
-    /// For a notebook, with the picture in it if there is one; none of what is nothing but a picture, and where the text
-    /// says it as well.
+    /// HTML for a notebook, picture included. `None` if the value is only a picture, or if `text` already says
+    /// everything.
     pub html: Option<String>,
-    /// The picture.
+    /// The picture, if there is one: of a large value, only its most important part.
     pub figure: Option<Figure>,
-    /// Whether the value is nothing but its picture, which the text only names.
+    /// Whether the value is only a picture, so that `text` merely names it.
     pub is_picture: bool,
-    /// The value as data, where that is at most 256 KiB; [`save`] writes any.
+    /// The value as JSON, if that is at most 256 KiB; [`save`] writes any size.
     pub json: Option<String>,
 }
 
 impl Bundle {
-    /// The forms of a value.
+    /// Makes the forms of a value.
     ///
     /// # Errors
     /// A picture that cannot be drawn.
     pub fn of(value: &dyn Shown) -> Result<Bundle> {
         let mut json = AtMost { bytes: Vec::new() };
-        let whole = value.write_json(&mut json).is_ok();
+        let is_complete = value.write_json(&mut json).is_ok();
         let (figure, html) = (value.preview(), value.html());
         let is_picture = figure.is_some() && html.is_none();
         Ok(Bundle {
@@ -131,17 +130,17 @@ impl Bundle {
             html: if is_picture { None } else { html::with_picture(figure.as_ref(), html)? },
             is_picture,
             figure,
-            json: whole.then(|| String::from_utf8_lossy(&json.bytes).into_owned()),
+            json: is_complete.then(|| String::from_utf8_lossy(&json.bytes).into_owned()),
         })
     }
 
-    /// A text as it is.
+    /// A bundle with only a text.
     pub fn of_text(text: impl Into<String>) -> Bundle {
         Bundle { text: text.into(), ..Default::default() }
     }
 
-    /// The forms that a notebook can choose from, each under its MIME type: text, and HTML with the picture in it; or, of
-    /// what is nothing but a picture, SVG, and PNG (in base64) for where SVG is not trusted. A very long SVG is left out.
+    /// The forms that a notebook can choose from, with their MIME types: text and, if there is any, HTML. For a value
+    /// that is only a picture: text, SVG (if at most 1 MiB), and PNG in base64 for notebooks that do not trust SVG.
     ///
     /// # Errors
     /// A picture that cannot be drawn.
@@ -162,7 +161,7 @@ impl Bundle {
     }
 }
 
-/// What takes so many bytes and no more.
+/// A writer that fails after [`MOST_JSON`] bytes.
 struct AtMost {
     bytes: Vec<u8>,
 }
@@ -181,11 +180,11 @@ impl Write for AtMost {
     }
 }
 
-/// Writes a value to a file, in the form that the extension names: .json, .txt and .html for every value; .svg and .png for
-/// what has a picture, .dot for trees, .csv for token lists.
+/// Writes a value to a file; the extension selects the format: .json, .txt and .html for every value, .svg and .png for
+/// values with a picture, .dot for trees, .csv for token lists.
 ///
 /// # Errors
-/// An extension that the value has no form for; a file that cannot be written.
+/// An extension that does not fit the value; a file that cannot be written.
 pub fn save(value: &dyn Shown, path: &Path) -> Result<()> {
     let bytes = match extension(path).as_str() {
         "json" => value.json()?.into_bytes(),
@@ -200,15 +199,15 @@ pub fn save(value: &dyn Shown, path: &Path) -> Result<()> {
     files::write_whole(path, &bytes)
 }
 
-/// The extension of a name in lower case, empty if it has none.
+/// The extension of a file name in lower case; empty if there is no extension.
 fn extension(path: &Path) -> String {
     path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
-/// Checks that a name ends in a form that [`save`] knows, before there is a value.
+/// Checks that [`save`] knows the extension, before there is a value to save.
 ///
 /// # Errors
-/// Another extension, or none.
+/// An unknown extension, or a name without one.
 #[cfg(feature = "cli")]
 pub(crate) fn check_extension(path: &Path) -> Result<()> {
     const FORMS: [&str; 7] = ["json", "txt", "html", "svg", "png", "dot", "csv"];
@@ -217,7 +216,7 @@ pub(crate) fn check_extension(path: &Path) -> Result<()> {
     }
     let expected = format!("a name that ends in .{}", FORMS.join(", ."));
     let error = Error::invalid("the output", expected, format!("`{}`", path.display()));
-    Err(error.with_hint("the ending says what is written"))
+    Err(error.with_hint("the extension selects the format"))
 }
 
 /// A part of a page.
@@ -231,7 +230,7 @@ pub enum Part<'a> {
     Value(&'a dyn Shown),
 }
 
-/// A whole HTML page, in one file.
+/// Returns a complete HTML page that needs no other files.
 ///
 /// # Errors
 /// A picture that cannot be drawn.
@@ -239,14 +238,14 @@ pub fn page(title: &str, parts: &[Part]) -> Result<String> {
     html::page(title, parts)
 }
 
-/// Writes a whole HTML page to a file.
+/// Writes a complete HTML page to a file.
 ///
 /// # Errors
-/// A file that does not end in .html, or that cannot be written; and as [`page`].
+/// A name that does not end in .html, a file that cannot be written, and the errors of [`page`].
 pub fn save_page(title: &str, parts: &[Part], path: &Path) -> Result<()> {
     if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("html")) {
         let got = format!("`{}`", path.display());
-        return Err(Error::invalid("the file of a page", "a name that ends in .html", got));
+        return Err(Error::invalid("the file of the page", "a name that ends in .html", got));
     }
     files::write_whole(path, page(title, parts)?.as_bytes())
 }
@@ -272,16 +271,16 @@ fn no_form(value: &dyn Shown, path: &Path) -> Error {
         format!("a name that ends in {}", known.join(", ")),
         format!("`{name}`"),
     )
-    .with_hint(format!("the extension says what to write: this is {}", value.title()))
+    .with_hint(format!("the extension selects the format; the value is {}", value.title()))
 }
 
-/// A text inside of HTML.
+/// Escapes text for use in HTML.
 #[cfg(feature = "cli")]
 pub(crate) fn escape(text: &str) -> String {
     html::escape(text)
 }
 
-/// A value among other things, as HTML; none where the text says it as well.
+/// A value as HTML inside other HTML; `None` if the text says everything.
 ///
 /// # Errors
 /// A picture that cannot be drawn.
@@ -289,17 +288,17 @@ pub(crate) fn inline(value: &dyn Shown) -> Result<Option<String>> {
     html::inline(value)
 }
 
-/// A text as HTML, in its lines.
+/// Text as HTML that keeps its line breaks.
 pub(crate) fn preformatted(text: &str) -> String {
     html::preformatted(text)
 }
 
-/// How many of `n` elements are not among the first `shown`, as HTML; empty if all are.
+/// An HTML note of how many of `n` elements come after the first `shown`; empty if all are shown.
 pub(crate) fn more(n: usize, shown: usize) -> String {
     html::more(n, shown, "elements")
 }
 
-/// Parts one below another, as HTML.
+/// The parts of a page as HTML, one below the other.
 ///
 /// # Errors
 /// A picture that cannot be drawn.
@@ -307,17 +306,17 @@ pub(crate) fn inline_parts(parts: &[Part]) -> Result<String> {
     html::parts(parts)
 }
 
-/// What stands in a table.
+/// A cell of a table.
 pub(crate) enum Cell {
-    /// As it is.
+    /// Text, shown as it is.
     Text(String),
-    /// Of about four digits.
+    /// A number: a whole one in full, others with about four digits.
     Number(f64),
     /// HTML, such as a picture.
     Html(String),
 }
 
-/// A table as HTML, the first of `n` rows.
+/// A table as HTML; `rows` are the first of `n` rows.
 pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>], n: usize) -> String {
     let cell = |cell: &Cell| match cell {
         Cell::Text(text) => html::escape(text),
@@ -332,21 +331,21 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>], n: usize) -> String {
     html::piece(&format!("{}{}", html::grid(&header, &cells, is_number), html::more(n, rows.len(), "rows")))
 }
 
-/// Writes what serde makes of a value.
+/// Writes a value as indented JSON.
 pub(crate) fn to_json(value: &(impl Serialize + ?Sized), mut out: &mut dyn Write) -> Result<()> {
     let written = serde_json::to_writer_pretty(&mut out, value);
-    written.map_err(|e| Error::invalid("a value", "one that can be written as JSON", e))?;
-    out.write_all(b"\n").map_err(|e| Error::invalid("JSON", "room to write it to", e))
+    written.map_err(Error::failed("write JSON"))?;
+    out.write_all(b"\n").map_err(Error::failed("write JSON"))
 }
 
 /// Reads a tree that [`save`] has written as JSON.
 ///
 /// # Errors
-/// A file that is not there, or is no definition tree.
+/// A file that is missing, or that does not hold a definition tree.
 pub fn load_tree(path: &Path) -> Result<DefinitionTree> {
     let bytes = files::read(path)?;
     serde_json::from_slice(&bytes).map_err(|error| {
         Error::malformed(path, format!("not a definition tree: {error}"))
-            .with_hint("`tree.save(\"tree.json\")` writes one; a .jsonl file of many is read by `read_trees`")
+            .with_hint("`tree.save(\"tree.json\")` writes one; `read_trees` reads a .jsonl file of several")
     })
 }

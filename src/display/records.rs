@@ -1,4 +1,4 @@
-//! Feature datasets in their forms: records, summaries, examples, densities.
+//! The forms of feature datasets: records, summaries, examples, densities.
 
 use super::{Shown, html, to_json, tokens};
 use crate::error::Result;
@@ -11,7 +11,7 @@ use std::io::Write;
 
 impl Shown for ColoredTokens {
     fn title(&self) -> String {
-        format!("tokens with {}", if self.title.is_empty() { "numbers" } else { &self.title })
+        format!("tokens with {}", if self.title.is_empty() { "values" } else { &self.title })
     }
 
     fn text(&self) -> String {
@@ -82,7 +82,7 @@ impl Shown for FeatureRecord {
         self.to_string()
     }
 
-    /// The text, every token the darker the more features are active there, and the strongest for the pointer.
+    /// The text: the more features are active on a token, the darker it is. Its tooltip lists the strongest.
     fn html(&self) -> Option<String> {
         const STRONGEST: usize = 5;
         let active = self.active_features.iter().map(|active| active.len() as f32);
@@ -96,7 +96,7 @@ impl Shown for FeatureRecord {
             format!("{} active: {}", features.len(), strongest.collect::<Vec<_>>().join(", "))
         };
         let notes: Vec<_> = self.active_features.iter().zip(&self.activations).map(note).collect();
-        // Twice as dark as the most: this is a hint, not what one looks for.
+        // Half as dark as usual: the counts are only a hint.
         let spans = tokens::spans(&counts, 2.0 * counts.largest(), Some(&notes));
         Some(html::piece(&format!("{spans}<div style=\"opacity:.6\">{}</div>", html::escape(&self.counts()))))
     }

@@ -1,9 +1,9 @@
-//! Trees for a terminal: a line for each branch, with the probability of its end in front.
+//! Trees as text for a terminal: each line is a branch, after the probability of its end.
 
 use crate::interpret::{DefinitionTree, TreeNode};
 use crate::plot::{percent, ratio, visible_line};
 
-/// A tree as indented text. With `most`, only so many of the likeliest nodes, and a note about the others.
+/// A tree as indented text; with `most`, only the `most` likeliest nodes and a note about the others.
 pub(super) fn tree(tree: &DefinitionTree, most: Option<usize>) -> String {
     let likeliest = most.and_then(|most| likeliest(tree, most));
     let shown = likeliest.as_ref().map_or(tree, |(likeliest, _)| likeliest);
@@ -13,12 +13,12 @@ pub(super) fn tree(tree: &DefinitionTree, most: Option<usize>) -> String {
     ];
     branches(&shown.root, "", &mut lines);
     if let Some((_, cutoff)) = likeliest {
-        lines.push(format!("(what is less likely than {} is not shown)", percent(cutoff)));
+        lines.push(format!("(nodes less likely than {} are not shown)", percent(cutoff)));
     }
     lines.join("\n")
 }
 
-/// The tree of so many of the likeliest nodes, and how likely these are at the least; nothing if there are no others.
+/// The tree of the `most` likeliest nodes, and the probability of the first one left out; `None` if all nodes fit.
 pub(super) fn likeliest(tree: &DefinitionTree, most: usize) -> Option<(DefinitionTree, f64)> {
     let mut probabilities = Vec::with_capacity(tree.len());
     collect(&tree.root, &mut probabilities);
@@ -34,7 +34,7 @@ fn collect(node: &TreeNode, probabilities: &mut Vec<f64>) {
     }
 }
 
-/// The branches behind a node. What has one way to go on does so on its line.
+/// Adds a line for each branch of a node. A chain of single children shares one line.
 fn branches(node: &TreeNode, indent: &str, lines: &mut Vec<String>) {
     for (i, child) in node.children.iter().enumerate() {
         let is_last = i + 1 == node.children.len();
@@ -46,7 +46,7 @@ fn branches(node: &TreeNode, indent: &str, lines: &mut Vec<String>) {
     }
 }
 
-/// The text from a node to the next fork or end, and the node that is there.
+/// The text from a node to the next fork or leaf, and the node there.
 pub(super) fn chain(node: &TreeNode) -> (String, &TreeNode) {
     let (mut text, mut end) = (node.token.clone(), node);
     while let [only] = end.children.as_slice() {

@@ -1,31 +1,30 @@
-//! Tokens on a coloured ground, in HTML and in a terminal: blue where the number is above zero, red where it is below, the
-//! darker the further.
+//! Tokens with colored backgrounds, in HTML and in a terminal: blue above zero, red below, darker farther from zero.
 
 use super::html::{escape, piece};
 use crate::extract::ColoredTokens;
 use crate::plot::{number, visible_line};
 use std::fmt::Write;
 
-/// The colours of what is above and below zero.
+/// The colors of values above and below zero.
 const ABOVE: (u8, u8, u8) = (0x2a, 0x3f, 0xb5);
 const BELOW: (u8, u8, u8) = (0xd0, 0x39, 0x2b);
-/// From here on a ground is so dark that the text on it is white.
+/// The shade from which the text on a background is white.
 const DARK: f32 = 0.5;
 
-/// How far a number is from zero, from 0 to 1, where `largest` is 1; and its colour.
+/// The shade `|value| / largest`, from 0 to 1, and the color.
 fn shade(value: f32, largest: f32) -> (f32, (u8, u8, u8)) {
     let part = if value.is_finite() && largest > 0.0 { (value.abs() / largest).min(1.0) } else { 0.0 };
     (part, if value < 0.0 { BELOW } else { ABOVE })
 }
 
-/// The spans of tokens, each with its number for the pointer; `notes` take its place.
+/// The tokens as spans, each with its value as the tooltip, or its note if there are `notes`.
 pub(super) fn spans(tokens: &ColoredTokens, largest: f32, notes: Option<&[String]>) -> String {
     let mut html = String::new();
     for (i, (token, value)) in tokens.tokens.iter().zip(&tokens.values).enumerate() {
         let (part, (red, green, blue)) = shade(*value, largest);
         let note = notes.and_then(|notes| notes.get(i)).cloned();
         let note = escape(&note.unwrap_or_else(|| format!("token {i}: {}", number(f64::from(*value)))));
-        // A token without a text can be pointed at if something happens there.
+        // An empty token with a value gets a dot, so that it can be pointed at.
         let text = if token.is_empty() && part > 0.0 { "·" } else { token };
         let (visible, breaks) = (escape(&visible_line(text)), "<br>".repeat(text.matches('\n').count()));
         if part == 0.0 {
@@ -33,7 +32,7 @@ pub(super) fn spans(tokens: &ColoredTokens, largest: f32, notes: Option<&[String
             continue;
         }
         let ink = if part >= DARK { ";color:#fff" } else { "" };
-        // The faintest is still seen.
+        // Even the smallest value stays visible.
         let alpha = 0.08 + 0.92 * part;
         let _ = write!(
             html,
@@ -54,7 +53,7 @@ pub(super) fn html(tokens: &ColoredTokens) -> String {
     piece(&format!("<div><b>{title}</b> <span style=\"opacity:.6\">at most {most}</span></div>{spans}"))
 }
 
-/// The tokens in a terminal, with 24-bit colours.
+/// The tokens as text with 24-bit color codes for a terminal.
 pub(super) fn ansi(tokens: &ColoredTokens, largest: f32) -> String {
     let mut text = String::new();
     for (token, value) in tokens.tokens.iter().zip(&tokens.values) {
@@ -76,7 +75,7 @@ pub(super) fn ansi(tokens: &ColoredTokens, largest: f32) -> String {
 }
 
 impl std::fmt::Display for ColoredTokens {
-    /// The text, and the numbers of the tokens that have one, behind them.
+    /// Writes the text, with each value other than zero in brackets after its token.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if !self.title.is_empty() {
             write!(f, "{}, at most {:.3}\n  ", visible_line(&self.title), self.largest())?;
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_far_from_zero_is_dark_and_nothing_in_a_token_is_markup() {
+    fn values_far_from_zero_are_dark_and_tokens_are_escaped() {
         let tokens = ["", "<b>", " a\nb", "\u{1b}[31m"].map(str::to_owned).to_vec();
         let colored = ColoredTokens { title: "f".to_owned(), tokens, values: vec![1.0, 0.0, -2.0, 0.5] };
         let html = html(&colored);

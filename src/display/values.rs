@@ -1,4 +1,4 @@
-//! Models, SAEs, tensors and what is made of them, in their forms.
+//! The forms of figures, models, SAEs, features, tensors, activation caches, lists of SAEs and datasets.
 
 use super::{Shown, html, to_json};
 use crate::dataset::Dataset;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::io::Write;
 
-/// How many rows a table of something long has.
+/// The most rows in a table of a long value; four times as many for a list of SAEs.
 const ROWS: usize = 50;
 
 impl Shown for Figure {
@@ -90,12 +90,12 @@ impl Shown for Feature {
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {
         let (encoder, decoder) = (floats(&self.encoder)?, floats(&self.decoder)?);
         #[derive(Serialize)]
-        struct Whole {
+        struct Json {
             index: usize,
             encoder: Vec<f32>,
             decoder: Vec<f32>,
         }
-        to_json(&Whole { index: self.index, encoder, decoder }, out)
+        to_json(&Json { index: self.index, encoder, decoder }, out)
     }
 }
 
@@ -129,13 +129,13 @@ impl Shown for Features {
 
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {
         #[derive(Serialize)]
-        struct Whole<'a> {
+        struct Json<'a> {
             d_sae: usize,
             active_features: Vec<&'a [u32]>,
             activations: Vec<&'a [f32]>,
         }
         let (active_features, activations) = (0..self.len()).map(|pos| self.at(pos)).unzip();
-        to_json(&Whole { d_sae: self.d_sae(), active_features, activations }, out)
+        to_json(&Json { d_sae: self.d_sae(), active_features, activations }, out)
     }
 }
 
@@ -156,7 +156,7 @@ impl Shown for ActivationCache {
         Some(html::piece(&html::grid(&["activation", "shape"], &rows, |_| false)))
     }
 
-    /// The shapes; the numbers are written by [`ActivationCache::save`].
+    /// Writes only the shapes; [`ActivationCache::save`] writes the values.
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {
         let shapes: Map<_, _> = self.iter().map(|(name, t)| (name.to_string(), json!(t.dims()))).collect();
         to_json(&shapes, out)
@@ -172,29 +172,29 @@ impl Shown for Tensor {
         tensors::describe(self).unwrap_or_else(|_| format!("Tensor {:?}", self.dims()))
     }
 
-    /// Shape, type, and all numbers in one row.
+    /// Writes the dtype, the shape, and all elements as one flat array.
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {
         let (dtype, shape) = (self.dtype().as_str(), self.dims());
         put(out, &format!("{{ \"dtype\": \"{dtype}\", \"shape\": {shape:?}, \"values\": ["))?;
         match self.dtype() {
-            DType::U8 | DType::U32 | DType::I64 => put_numbers::<i64>(self, out)?,
-            DType::F64 => put_numbers::<f64>(self, out)?,
-            _ => put_numbers::<f32>(self, out)?,
+            DType::U8 | DType::U32 | DType::I64 => put_elements::<i64>(self, out)?,
+            DType::F64 => put_elements::<f64>(self, out)?,
+            _ => put_elements::<f32>(self, out)?,
         }
         put(out, "] }\n")
     }
 }
 
 fn put(out: &mut dyn Write, text: &str) -> Result<()> {
-    out.write_all(text.as_bytes()).map_err(|e| Error::invalid("JSON", "room to write it to", e))
+    out.write_all(text.as_bytes()).map_err(Error::failed("write JSON"))
 }
 
-fn put_numbers<T: WithDType + Serialize>(tensor: &Tensor, out: &mut dyn Write) -> Result<()> {
+fn put_elements<T: WithDType + Serialize>(tensor: &Tensor, out: &mut dyn Write) -> Result<()> {
     let mut is_first = true;
-    tensors::blocks::<T>(tensor, |numbers| {
-        let numbers: Vec<_> = numbers.iter().map(|x| json!(x).to_string()).collect();
+    tensors::blocks::<T>(tensor, |elements| {
+        let elements: Vec<_> = elements.iter().map(|x| json!(x).to_string()).collect();
         put(out, if std::mem::take(&mut is_first) { "" } else { ", " })?;
-        put(out, &numbers.join(", "))
+        put(out, &elements.join(", "))
     })
 }
 
@@ -240,18 +240,18 @@ impl Shown for Dataset {
     }
 }
 
-/// The numbers of a vector.
+/// The elements of a tensor in one row.
 fn floats(x: &Tensor) -> Result<Vec<f32>> {
     Ok(x.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?)
 }
 
-/// The plain fields of a configuration.
+/// The names and values of a configuration's fields, without those that are null.
 fn facts(cfg: &impl Serialize) -> Vec<(String, String)> {
     let Ok(Value::Object(fields)) = serde_json::to_value(cfg) else { return Vec::new() };
-    let plain = |value: Value| match value {
+    let text = |value: Value| match value {
         Value::Null => None,
         Value::String(text) => Some(text),
         other => Some(other.to_string()),
     };
-    fields.into_iter().filter_map(|(name, value)| Some((name, plain(value)?))).collect()
+    fields.into_iter().filter_map(|(name, value)| Some((name, text(value)?))).collect()
 }

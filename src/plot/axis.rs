@@ -1,9 +1,9 @@
-//! Round numbers along an axis.
+//! Linear and logarithmic axes, with round numbers as ticks.
 
-/// A range of numbers along a line of pixels.
+/// A range of values, mapped to a range of pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Axis {
-    /// The ends of the range; of a logarithmic axis their decimal logarithms.
+    /// The ends of the range; on a logarithmic axis, their decimal logarithms.
     least: f64,
     most: f64,
     start: f64,
@@ -12,7 +12,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// From `least` to `most` between `start` and `start + length`. A range that is empty or none is widened.
+    /// A linear axis from `least` to `most`, between `start` and `start + length`. An empty range is widened.
     pub(super) fn new((least, most): (f64, f64), start: f64, length: f64) -> Self {
         let (least, most) = match (least.is_finite(), most.is_finite()) {
             (true, true) if least < most => (least, most),
@@ -22,42 +22,42 @@ impl Axis {
         Axis { least, most, start, length, is_log: false }
     }
 
-    /// The same with distances that are ratios of numbers. What is not above zero has no place on it.
+    /// A logarithmic axis. Only values above zero are on it.
     pub(super) fn log((least, most): (f64, f64), start: f64, length: f64) -> Self {
         let least = if least > 0.0 { least } else { most / 1000.0 };
         Axis { is_log: true, ..Axis::new((least.log10(), most.log10()), start, length) }
     }
 
-    /// Where a number is, at one end if it is beyond it; at the start for what is no number.
+    /// The pixel of `x`: an end of the axis if `x` is beyond it, the start if `x` is NaN.
     pub(super) fn at(&self, x: f64) -> f64 {
         self.start + self.part(x).clamp(0.0, 1.0) * self.length
     }
 
-    /// Where a number is, beyond the ends too, as far as any line that is seen leads there.
+    /// The pixel of `x`, also beyond the ends, up to 10,000 lengths: visible parts of lines keep their slope.
     pub(super) fn beyond(&self, x: f64) -> f64 {
         const FAR: f64 = 1e4;
         self.start + self.part(x).clamp(-FAR, FAR) * self.length
     }
 
-    /// Which part of the way from one end to the other a number is at.
+    /// Where `x` is in the range: 0 at its start, 1 at its end.
     fn part(&self, x: f64) -> f64 {
         let x = if self.is_log { x.log10() } else { x };
         let part = (x / 2.0 - self.least / 2.0) / (self.most / 2.0 - self.least / 2.0);
         if part.is_nan() { 0.0 } else { part }
     }
 
-    /// Whether a number is in the range.
+    /// Whether `x` is in the range.
     pub(super) fn holds(&self, x: f64) -> bool {
         let x = if self.is_log { x.log10() } else { x };
         x >= self.least && x <= self.most
     }
 
-    /// About `count` round numbers in the range, with their texts.
+    /// Returns about `count` round numbers in the range, with their labels.
     pub(super) fn ticks(&self, count: usize) -> Vec<(f64, String)> {
         if self.is_log { self.powers(count) } else { self.steps(count) }
     }
 
-    /// Powers of ten, and where these are few, their double and fivefold too.
+    /// Powers of ten, times 1, 2 and 5 if there are few; linear steps if the range is less than a power of ten.
     fn powers(&self, count: usize) -> Vec<(f64, String)> {
         if self.most - self.least < 1.0 {
             let ends = (10f64.powf(self.least), 10f64.powf(self.most));
@@ -71,13 +71,13 @@ impl Axis {
         let is_short = PLAIN_POWERS.contains(&first) && PLAIN_POWERS.contains(&last);
         let ticks =
             numbers.map(|(factor, power)| (factor * 10f64.powi(power), power_text(*factor, power, is_short)));
-        // A little beyond the ends, for what rounding has moved.
+        // Slightly beyond the ends, for numbers moved by rounding.
         let holds = |x: f64| x.log10() >= self.least - 1e-9 && x.log10() <= self.most + 1e-9;
         ticks.filter(|(x, _)| holds(*x)).collect()
     }
 
     fn steps(&self, count: usize) -> Vec<(f64, String)> {
-        // By halves, since the difference may be too large for a number.
+        // In halves, since the difference could overflow.
         let rough = (self.most / 2.0 - self.least / 2.0) / (count.max(1) as f64 / 2.0);
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].into_iter().find(|m| m * power >= rough).unwrap_or(10.0) * power;
@@ -86,16 +86,16 @@ impl Axis {
         }
         let decimals = (-step.log10().floor()).clamp(0.0, 300.0) as usize;
         let first = (self.least / step).ceil();
-        let places = (0..=count * 3).map(|i| (first + i as f64) * step).filter(|x| x.is_finite());
-        let places: Vec<_> = places.take_while(|x| *x <= self.most + step * 1e-6).collect();
-        // All with the exponent of the longest, or none: where many digits tell one from the next, it makes none shorter.
-        let largest = places.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+        let multiples = (0..=count * 3).map(|i| (first + i as f64) * step).filter(|x| x.is_finite());
+        let multiples: Vec<_> = multiples.take_while(|x| *x <= self.most + step * 1e-6).collect();
+        // All share the exponent of the largest, or are written without one if they need many digits even with it.
+        let largest = multiples.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
         let power = largest.log10().floor();
         let digits = (power - step.log10().floor()).clamp(0.0, 15.0) as usize;
         let is_plain = decimals <= 6 && largest < 1e8 || digits >= 5 && decimals <= 15 && largest < 1e15;
         let power = if is_plain { 0 } else { power as i32 };
         let text = |x: &f64| {
-            // Zero has no sign.
+            // Zero, without a sign or a rounding error.
             let x = if x.abs() < step / 1e6 { 0.0 } else { *x };
             if power == 0 {
                 return format!("{x:.decimals$}");
@@ -104,17 +104,17 @@ impl Axis {
                 if power < -300 { x * 1e300 / 10f64.powi(power + 300) } else { x / 10f64.powi(power) };
             if x == 0.0 { "0".to_owned() } else { format!("{factor:.digits$}·{}", raised_power(power)) }
         };
-        let mut ticks: Vec<_> = places.iter().map(|x| (*x, text(x))).collect();
-        // Numbers that differ beyond their fifteenth digit read the same.
+        let mut ticks: Vec<_> = multiples.iter().map(|x| (*x, text(x))).collect();
+        // Numbers that differ only after the fifteenth digit have the same label.
         ticks.dedup_by(|next, tick| next.1 == tick.1);
         ticks
     }
 }
 
-/// The powers of ten that are short as plain numbers.
+/// The exponents of the powers of ten that are short when written out.
 const PLAIN_POWERS: std::ops::RangeInclusive<i32> = -4..=5;
 
-/// A factor times a power of ten, as a plain number or with an exponent.
+/// `factor · 10^power`, written out or with an exponent.
 fn power_text(factor: f64, power: i32, is_plain: bool) -> String {
     match power {
         _ if !is_plain && factor == 1.0 => raised_power(power),
@@ -124,7 +124,7 @@ fn power_text(factor: f64, power: i32, is_plain: bool) -> String {
     }
 }
 
-/// "10⁻⁷"
+/// A power of ten with a raised exponent: "10⁻⁷".
 fn raised_power(power: i32) -> String {
     let raised = |c: char| match c {
         '-' => '⁻',
@@ -133,13 +133,13 @@ fn raised_power(power: i32) -> String {
     format!("10{}", power.to_string().chars().map(raised).collect::<String>())
 }
 
-/// A range around a number that is all there is.
+/// A range around a single value.
 pub(super) fn widened(x: f64) -> (f64, f64) {
     let half = x.abs().max(1.0) / 2.0;
     ((x - half).max(f64::MIN), (x + half).min(f64::MAX))
 }
 
-/// The least and the greatest of the numbers that are finite; an empty range where there are none.
+/// The least and the greatest of the finite values; `(inf, -inf)` if there are no finite values.
 pub(super) fn range(numbers: impl Iterator<Item = f64>) -> (f64, f64) {
     let finite = numbers.filter(|x| x.is_finite());
     finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), x| (least.min(x), most.max(x)))

@@ -1,4 +1,4 @@
-//! Lists with scores as pictures: bars from zero, or dots where the smallest score is the best.
+//! Pictures of lists with scores: bars from zero, or dots if the smallest score is the best.
 
 use super::axis::{Axis, range};
 use super::figure::Figure;
@@ -7,26 +7,26 @@ use super::label::{number, spaced_label, visible_line};
 use super::page::{Anchor, BLUE, Colour, FAINT, INK, Page, RULE, WHITE};
 use crate::interpret::{SimilarFeatures, TokenList, TokenMethod, TokenOrder};
 
-/// The size of labels and of the numbers beside the bars, and the height of a row.
+/// The font sizes of labels and of the numbers beside the bars, and the height of a row.
 const EM: f64 = 12.0;
 const SMALL: f64 = 9.0;
 const ROW: f64 = 19.0;
-/// How long the longest bar is.
+/// The length of the longest bar.
 const LENGTH: f64 = 340.0;
-/// How many rows a picture has at most.
+/// The most rows in a picture.
 const MOST_ROWS: usize = 200;
-/// The spaces that stand for themselves.
+/// The color of the `␣` before a word, and of the lines to dots.
 const SPACE: Colour = (0xb4, 0xb9, 0xc2);
-/// What is below zero.
+/// The color of values below zero.
 pub(super) const RED: Colour = (0xb3, 0x2d, 0x24);
 
-/// One of a list.
+/// An entry of a list.
 struct Row {
     label: String,
     score: f64,
 }
 
-/// A token list, best first: dots on the scale of the score where a small one is good ("ratio"), else bars from zero.
+/// A token list, best first: dots if small scores are good ("ratio"), bars from zero for the other methods.
 pub fn tokens_figure(list: &TokenList) -> Figure {
     let params = &list.params;
     let rows: Vec<_> =
@@ -35,7 +35,7 @@ pub fn tokens_figure(list: &TokenList) -> Figure {
         TokenMethod::Ratio => {
             ("distance from the vector over distance from the centroid; less is nearer", false)
         }
-        TokenMethod::CenteredCosine => ("cosine with the direction, centred", true),
+        TokenMethod::CenteredCosine => ("cosine with the direction, centered", true),
         TokenMethod::LogitLens => ("logit, through the final norm's gain", true),
         TokenMethod::LogitLensRaw => ("logit", true),
     };
@@ -94,7 +94,7 @@ fn list_figure(title: &str, what: &str, all: &[Row], bars: bool) -> Figure {
             page.dot(end, y, 4.0, BLUE);
         }
         let (number, left) = (number(row.score), axis.at(row.score).max(axis.at(0.0)) + 9.0);
-        // Numbers stand on white, not on the lines of the axis.
+        // A white background keeps the lines of the axis out of the number.
         page.fill(left - 2.0, y - SMALL / 2.0, font::width(&number, SMALL) + 4.0, SMALL, WHITE);
         page.text(left, y, SMALL, FAINT, number);
     }
@@ -108,7 +108,7 @@ fn list_figure(title: &str, what: &str, all: &[Row], bars: bool) -> Figure {
     Figure::new(page)
 }
 
-/// A token that ends at `right`; the space in front of it is faint.
+/// Draws a token that ends at `right`, with a faint `␣` for a leading space.
 pub(super) fn token(page: &mut Page, right: f64, y: f64, label: &str) {
     let (space, word) = match label.strip_prefix('␣') {
         Some(word) if !word.is_empty() => (true, word),

@@ -1,4 +1,4 @@
-//! A page as a bitmap.
+//! Draws a page as a bitmap.
 
 use super::figure::{MARGIN, drawn, not_drawn, not_encoded, rgb, stroke};
 use super::font;
@@ -7,15 +7,15 @@ use crate::error::Result;
 use plotters::backend::{BitMapBackend, DrawingBackend};
 use plotters::style::Color;
 
-/// The longest side of a bitmap, and the most pixels.
+/// The longest side of a bitmap and the most pixels in it.
 const LONGEST_SIDE: f64 = 16_000.0;
 const MOST_PIXELS: f64 = 100e6;
-/// Lines are drawn this many times larger and made smaller again, so that their borders are smooth.
+/// Shapes are drawn this many times larger and then scaled down, so that their edges are smooth.
 const SMOOTH: usize = 2;
-/// How many rows of a bitmap are drawn at a time: it bounds the memory.
+/// The number of rows that are drawn at a time, to limit the memory.
 const BAND: usize = 128;
 
-/// A page and how many pixels it gets.
+/// A page and the size of its bitmap in pixels.
 pub(super) struct Bitmap<'a> {
     page: &'a Page,
     columns: usize,
@@ -24,8 +24,8 @@ pub(super) struct Bitmap<'a> {
 }
 
 impl<'a> Bitmap<'a> {
-    /// A page of a width and a height in pixels of a screen, with `density` pixels for one of these, or fewer where it
-    /// would be too large.
+    /// A bitmap of a page whose width and height are in screen pixels, with `density` pixels for each of these, or
+    /// fewer if it would be too large.
     pub(super) fn new(page: &'a Page, (width, height): (u32, u32), density: f64) -> Self {
         let (width, height) = (f64::from(width), f64::from(height));
         let density =
@@ -34,7 +34,7 @@ impl<'a> Bitmap<'a> {
         Bitmap { page, columns: pixels(width), rows: pixels(height), density }
     }
 
-    /// The pixels, three bytes each, some rows at a time.
+    /// Draws the RGB pixels, three bytes each, a band of rows at a time.
     fn bands(&self) -> impl Iterator<Item = Result<Vec<u8>>> {
         (0..self.rows).step_by(BAND).map(|top| {
             let rows = BAND.min(self.rows - top);
@@ -47,7 +47,7 @@ impl<'a> Bitmap<'a> {
         let mut encoder = png::Encoder::new(&mut bytes, self.columns as u32, self.rows as u32);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
-        // 96 pixels of a screen are an inch.
+        // An inch has 96 screen pixels.
         let per_meter = (self.density * 96.0 / 0.0254).round() as u32;
         let unit = png::Unit::Meter;
         encoder.set_pixel_dims(Some(png::PixelDimensions { xppu: per_meter, yppu: per_meter, unit }));
@@ -70,7 +70,7 @@ impl<'a> Bitmap<'a> {
     }
 }
 
-/// Some rows of a bitmap.
+/// A band of rows of a bitmap.
 struct Band {
     top: usize,
     rows: usize,
@@ -79,7 +79,7 @@ struct Band {
 }
 
 impl Band {
-    /// Its pixels, three bytes each.
+    /// Draws the RGB pixels of the band, three bytes each.
     fn draw(&self, page: &Page) -> Result<Vec<u8>> {
         let mut large = vec![255; self.columns * self.rows * SMOOTH * SMOOTH * 3];
         let size = ((self.columns * SMOOTH) as u32, (self.rows * SMOOTH) as u32);
@@ -127,13 +127,13 @@ impl Band {
                 let points: Vec<_> = points.iter().map(|(x, y)| (across(*x), down(*y))).collect();
                 let pixel = |(x, y): (f64, f64)| (x.round() as i32, y.round() as i32);
                 for (i, pair) in points.windows(2).enumerate() {
-                    // Only what crosses the band: a long line is drawn once in all, not once for every band.
+                    // Only segments that cross the band: otherwise each band would draw the entire line again.
                     let (low, high) = (pair[0].1.min(pair[1].1), pair[0].1.max(pair[1].1));
                     if high + width < 0.0 || low - width > bottom {
                         continue;
                     }
-                    // One by one: plotters takes a whole path for the border of an area, with holes where it crosses
-                    // itself.
+                    // Segment by segment: plotters treats a path as the border of an area, with holes where it
+                    // crosses itself.
                     drawn(backend.draw_path([pixel(pair[0]), pixel(pair[1])], &style))?;
                     if i > 0 && width > 2.0 {
                         let radius = (width / 2.0) as u32;
@@ -149,7 +149,7 @@ impl Band {
                 }
             }
             Mark::Box { left, top, width, height, colour } => {
-                // A little beyond the band, whose last row would stay white otherwise.
+                // Slightly beyond the band, whose last row would stay white otherwise.
                 let edge = SMOOTH as f64;
                 let (from, to) = (down(*top).max(-edge), down(top + height).min(bottom + edge));
                 if to > from {
@@ -165,7 +165,7 @@ impl Band {
         Ok(())
     }
 
-    /// Every pixel the mean of those that it was drawn from.
+    /// Scales down: each pixel is the mean of the `SMOOTH × SMOOTH` pixels that were drawn for it.
     fn smaller(&self, large: &[u8]) -> Vec<u8> {
         let wide = self.columns * SMOOTH;
         let mut pixels = Vec::with_capacity(self.columns * self.rows * 3);
@@ -183,7 +183,7 @@ impl Band {
         pixels
     }
 
-    /// Every pixel has the colour of the cell that it is in.
+    /// Gives each pixel the color of the cell that it is in.
     fn draw_cells(
         &self,
         (left, top): (f64, f64),
@@ -192,7 +192,7 @@ impl Band {
         pixels: &mut [u8],
     ) {
         let rows = colours.len() / columns.max(1);
-        // Which cell the middle of a pixel is in.
+        // The index of the cell that contains the center of a pixel.
         let cell = |pixel: usize, start: f64, length: f64, n: usize| {
             let part = ((pixel as f64 + 0.5) / self.density - MARGIN - start) / length;
             (0.0..1.0).contains(&part).then(|| ((part * n as f64) as usize).min(n - 1))
@@ -220,7 +220,7 @@ impl Band {
         });
     }
 
-    /// A text that ends at `y`, above: what a line of text has to its right is upwards here.
+    /// Draws text that runs upward and ends at `y`.
     fn draw_upright(&self, text: &str, em: f64, (x, y): (f64, f64), colour: Colour, pixels: &mut [u8]) {
         let size = em * self.density;
         let middle = ((x + MARGIN) * self.density).round() as i64;
@@ -233,7 +233,7 @@ impl Band {
         });
     }
 
-    /// Covers a part of one pixel.
+    /// Mixes a color into one pixel, by the part of the pixel that it covers.
     fn ink(&self, column: i64, row: i64, colour: Colour, coverage: f32, pixels: &mut [u8]) {
         if !(0..self.columns as i64).contains(&column) || !(0..self.rows as i64).contains(&row) {
             return;

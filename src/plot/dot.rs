@@ -1,4 +1,4 @@
-//! A definition tree as Graphviz text.
+//! Definition trees in Graphviz' language, DOT.
 
 use super::label::label;
 use super::layout::walk;
@@ -6,7 +6,7 @@ use super::tree::{edge_width, probability_range};
 use crate::interpret::DefinitionTree;
 use std::fmt::Write;
 
-/// A definition tree in the language of Graphviz, left to right, edges as wide as in the picture: `dot -Tpdf tree.dot`.
+/// A definition tree in DOT, left to right, with edges as wide as in the picture; `dot -Tpdf tree.dot` draws it.
 pub fn tree_dot(tree: &DefinitionTree) -> String {
     let steps = walk(&tree.root);
     let (least, most) = probability_range(tree, &steps);
@@ -30,7 +30,7 @@ pub fn tree_dot(tree: &DefinitionTree) -> String {
     dot
 }
 
-/// In quotation marks; a backslash would begin one of Graphviz' own signs, an ampersand an entity of HTML.
+/// Quotes and escapes text: a backslash would start an escape of Graphviz, an ampersand an HTML entity.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('&', "&amp;"))
 }

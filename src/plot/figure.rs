@@ -1,4 +1,4 @@
-//! A page as a picture: SVG and PNG.
+//! A picture that is laid out and can be drawn as SVG or PNG.
 
 use super::bitmap::Bitmap;
 use super::page::{Colour, Page};
@@ -6,12 +6,12 @@ use super::svg;
 use crate::error::{Error, Result};
 use plotters::style::{Color, RGBColor, ShapeStyle};
 
-/// White around the picture.
+/// The white margin around the picture, in screen pixels.
 pub(super) const MARGIN: f64 = 16.0;
-/// Pixels of a bitmap for one of a screen.
+/// Pixels of a PNG for each screen pixel.
 pub(super) const DENSITY: f64 = 2.0;
 
-/// A picture that is laid out, to be had as SVG or PNG.
+/// A picture that is laid out and can be drawn as SVG or PNG.
 #[derive(Clone, PartialEq)]
 pub struct Figure {
     page: Page,
@@ -22,9 +22,9 @@ impl Figure {
         Figure { page }
     }
 
-    /// Its width and height in pixels of a screen, which are those of the SVG.
+    /// The width and height of the SVG, in screen pixels.
     pub fn size(&self) -> (u32, u32) {
-        // Rounding may have put an end a little beyond where it is to be.
+        // Rounding may have moved an end slightly outward.
         let side = |x: f64| (x + 2.0 * MARGIN - 1e-6).ceil().clamp(1.0, 1e8) as u32;
         (side(self.page.width), side(self.page.height))
     }
@@ -37,8 +37,8 @@ impl Figure {
         svg::draw(&self.page, self.size())
     }
 
-    /// The picture as PNG, two pixels for one of the SVG, or fewer where it would be more than 16,000 pixels long or
-    /// 100 million in all.
+    /// The picture as PNG, with two pixels for each of the SVG, or fewer so that no side is longer than 16,000 pixels
+    /// and there are at most 100 million in total.
     ///
     /// # Errors
     /// A picture that cannot be drawn.
@@ -46,7 +46,7 @@ impl Figure {
         Bitmap::new(&self.page, self.size(), DENSITY).png()
     }
 
-    /// The pixels, as many as the SVG has, row by row, `[height][width][red, green, blue, alpha]`.
+    /// The width, the height and the RGBA pixels in the size of the SVG, `[height, width, 4]`.
     ///
     /// # Errors
     /// A picture that cannot be drawn.
@@ -75,7 +75,7 @@ pub(super) fn drawn<T>(result: std::result::Result<T, impl std::error::Error>) -
 }
 
 pub(super) fn not_drawn(error: &dyn std::error::Error) -> Error {
-    Error::invalid("a picture", "one that can be drawn", error)
+    Error::failed("draw the picture")(error.to_string())
 }
 
 pub(super) fn not_encoded(error: png::EncodingError) -> Error {

@@ -1,25 +1,25 @@
-//! DejaVu Sans, in the program itself: how wide a text is, and what it looks like in a bitmap.
+//! DejaVu Sans, which is part of the program: the width of text, and its pixels in a bitmap.
 
 use ab_glyph::{Font, FontRef, GlyphId, ScaleFont, point};
 use std::sync::OnceLock;
 
-/// The height of a small letter, in ems.
+/// The height of a lowercase letter such as x, in ems.
 const X_HEIGHT: f64 = 0.547;
-/// What a character takes that the font has not, in ems: Chinese and emoji are about square.
+/// The width of a character that is missing from the font, in ems: Chinese and emoji are about square.
 const UNKNOWN_WIDTH: f64 = 1.1;
 
-/// The font, if it can be read: it is part of the program.
+/// The font, which is part of the program; `None` if it cannot be read.
 fn font() -> Option<&'static FontRef<'static>> {
     static FONT: OnceLock<Option<FontRef<'static>>> = OnceLock::new();
     FONT.get_or_init(|| FontRef::try_from_slice(dejavu::sans::regular()).ok()).as_ref()
 }
 
-/// How wide a text is at a size of `em`, with the little more that another sans-serif font may take.
+/// The width of text at font size `em`, plus 3% because another sans-serif font may be wider.
 pub(super) fn width(text: &str, em: f64) -> f64 {
     pen_steps(text, em).map(|(_, step)| step).sum::<f64>() * 1.03
 }
 
-/// Every character and how far it moves the pen.
+/// Each character and the distance that it moves the pen.
 fn pen_steps(text: &str, em: f64) -> impl Iterator<Item = (char, f64)> {
     let scaled = font().map(|font| font.as_scaled(scale(font, em)));
     text.chars().map(move |c| {
@@ -32,14 +32,14 @@ fn pen_steps(text: &str, em: f64) -> impl Iterator<Item = (char, f64)> {
     })
 }
 
-/// The size that ab_glyph takes: the height of a line, not an em.
+/// The font size that ab_glyph expects: the height of a line, not an em.
 fn scale(font: &FontRef<'_>, em: f64) -> f32 {
     let units = font.units_per_em().unwrap_or(2048.0);
     em as f32 * font.height_unscaled() / units
 }
 
-/// Draws a text that begins at `x` and whose small letters are centred on `y`: calls `ink` with each pixel and how
-/// much of it is covered. A character that the font has not is a box with its number.
+/// Draws text that begins at `x`, with lowercase letters centered on `y`: calls `ink` with the column, the row and the
+/// coverage of each pixel. A character that is missing from the font becomes a box with its code point.
 pub(super) fn draw(text: &str, em: f64, (x, y): (f64, f64), ink: &mut impl FnMut(i64, i64, f32)) {
     let Some(font) = font() else { return };
     let baseline = y + em * X_HEIGHT / 2.0;
@@ -61,7 +61,7 @@ pub(super) fn draw(text: &str, em: f64, (x, y): (f64, f64), ink: &mut impl FnMut
     }
 }
 
-/// A box with the number of a character in it, in two lines.
+/// Draws a box with the code point of a character in it, in two lines.
 fn draw_unknown(c: char, em: f64, (pen, baseline): (f64, f64), ink: &mut impl FnMut(i64, i64, f32)) {
     let line = (em / 16.0).max(1.0).round() as i64;
     let (left, right) = ((pen + 0.06 * em).round() as i64, (pen + 1.04 * em).round() as i64);

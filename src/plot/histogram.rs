@@ -1,4 +1,4 @@
-//! A logit lens as a picture: how the logits lie, and which tokens are at either end.
+//! The picture of a logit lens: a histogram of the logits, and the tokens at both ends.
 
 use super::axis::Axis;
 use super::bars::{RED, token};
@@ -8,18 +8,18 @@ use super::label::{number, spaced_label, visible_line};
 use super::page::{Anchor, BLUE, Colour, FAINT, INK, Page, RULE, mix};
 use crate::interpret::{LogitLens, ScoredToken};
 
-/// The plot's size.
+/// The size of the histogram.
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 240.0;
-/// Where it begins, below the titles.
+/// The top and left of the histogram, below the titles.
 const TOP: f64 = 74.0;
 const LEFT: f64 = 44.0;
-/// Of the tokens beside it.
+/// The height of a token's row beside it, and the length of the longest bar.
 const ROW: f64 = 19.0;
 const BAR: f64 = 90.0;
 
-/// A logit lens: the histogram of the logits, counts on a logarithmic scale so that a single token shows, and the tokens
-/// that the direction raises and lowers most.
+/// A logit lens: a histogram of the logits, with counts on a logarithmic scale so that a single token is visible, and
+/// the tokens that the direction raises and lowers most.
 pub fn lens_figure(lens: &LogitLens) -> Figure {
     let mut page = Page::default();
     let title = format!("logit lens: {}", lens.params.title());
@@ -42,7 +42,7 @@ pub fn lens_figure(lens: &LogitLens) -> Figure {
 fn histogram(lens: &LogitLens, page: &mut Page) {
     let axis = Axis::new((lens.min, lens.max), LEFT, WIDTH);
     let most = lens.histogram.iter().copied().max().unwrap_or(0).max(1);
-    // One count has a height; none has none.
+    // A count of 1 is visible, a count of 0 is not.
     let height = |count: u64| HEIGHT * (1.0 + count as f64).ln() / (1.0 + most as f64).ln();
     let bottom = TOP + HEIGHT;
     let mut count = 1u64;
@@ -69,7 +69,7 @@ fn histogram(lens: &LogitLens, page: &mut Page) {
     page.height = bottom + 36.0;
 }
 
-/// A column of tokens with bars; gives where it ends.
+/// Draws a column of tokens with bars; returns its right end.
 fn tokens(page: &mut Page, left: f64, title: &str, tokens: &[ScoredToken], colour: Colour) -> f64 {
     let labels: Vec<_> = tokens.iter().map(|t| spaced_label(&t.token)).collect();
     let widest = labels.iter().map(|label| font::width(label, 12.0)).fold(40.0, f64::max);

@@ -1,11 +1,11 @@
-//! Tokens and numbers as people read them.
+//! Tokens and numbers as short, visible text.
 
 use super::font;
 
 /// The longest label, in characters.
 const LONGEST: usize = 40;
 
-/// A token in a text: without the space in front of it, everything else visible; of at most forty characters.
+/// A token within text: without its leading space, every other character visible, at most 40 characters.
 pub(crate) fn label(token: &str) -> String {
     match token.strip_prefix(' ') {
         Some(rest) if !rest.trim().is_empty() => visible(rest),
@@ -13,7 +13,7 @@ pub(crate) fn label(token: &str) -> String {
     }
 }
 
-/// A token by itself: `␣` for the space in front of it, everything else visible; of at most forty characters.
+/// A token by itself: `␣` for its leading space, every other character visible, at most 40 characters.
 pub(crate) fn spaced_label(token: &str) -> String {
     match token.strip_prefix(' ') {
         Some(rest) if !rest.trim().is_empty() => format!("␣{}", visible(rest)),
@@ -29,7 +29,7 @@ fn visible(token: &str) -> String {
     }
 }
 
-/// Shows what does not show by itself, and shortens what is too long.
+/// Replaces invisible characters by visible signs, and cuts after `longest` characters.
 fn shorten(token: &str, longest: usize) -> String {
     let mut shown = String::new();
     for (i, c) in token.chars().enumerate() {
@@ -43,8 +43,8 @@ fn shorten(token: &str, longest: usize) -> String {
             '\t' => shown.push('⇥'),
             '\u{0}'..='\u{1f}' => shown.extend(char::from_u32(0x2400 + c as u32)),
             '\u{7f}' => shown.push('␡'),
-            _ if unseen(c) => shown.push_str(&format!("⟨{:x}⟩", c as u32)),
-            // A picture would join spaces that follow one another, and leave out those at the ends.
+            _ if is_invisible(c) => shown.push_str(&format!("⟨{:x}⟩", c as u32)),
+            // SVG would merge neighboring spaces, and drop those at the ends.
             _ if c.is_whitespace() => shown.push('\u{a0}'),
             _ => shown.push(c),
         }
@@ -52,12 +52,12 @@ fn shorten(token: &str, longest: usize) -> String {
     shown
 }
 
-/// A title in one line: every character visible, of at most two hundred; with spaces that can be searched for.
+/// Text in one line: every character visible, at most 200 of them, with ordinary spaces that can be searched for.
 pub(crate) fn visible_line(text: &str) -> String {
     shorten(text, 200).replace('\u{a0}', " ")
 }
 
-/// As much of a text as there is room for.
+/// Cuts text to a width of `room` pixels.
 pub(super) fn fitted(text: &str, em: f64, room: f64) -> String {
     if font::width(text, em) <= room {
         return text.to_owned();
@@ -72,9 +72,9 @@ pub(super) fn fitted(text: &str, em: f64, room: f64) -> String {
     shorter + "…"
 }
 
-/// Control and format characters, which no font draws and which may turn the text around them; and those that XML has
-/// not.
-fn unseen(c: char) -> bool {
+/// Whether `c` is a control or format character, which fonts do not draw and which may reverse the text around it, or
+/// is not allowed in XML.
+fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
         || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}' | '\u{e0000}'..='\u{e007f}')
@@ -95,7 +95,7 @@ pub(crate) fn percent(probability: f64) -> String {
     }
 }
 
-/// How many times likelier: "×12", "×0.5", of a natural logarithm.
+/// A probability ratio, from its natural logarithm: "×12", "×0.5".
 pub(crate) fn ratio(log_ratio: f64) -> String {
     let times = log_ratio.exp();
     match times {
@@ -106,7 +106,7 @@ pub(crate) fn ratio(log_ratio: f64) -> String {
     }
 }
 
-/// A number of about four digits.
+/// A number with about four digits.
 pub(crate) fn number(x: f64) -> String {
     match x.abs() {
         0.0 => "0".to_owned(),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_cut_to_its_room() {
+    fn text_is_cut_to_the_room() {
         assert_eq!(fitted("a boat", 10.0, 100.0), "a boat");
         let cut = fitted("a boat on the lake", 10.0, 50.0);
         assert!(cut.starts_with("a boa") && cut.ends_with('…') && font::width(&cut, 10.0) <= 50.0, "{cut}");

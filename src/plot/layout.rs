@@ -1,7 +1,7 @@
-//! Where the tokens of a tree stand: every leaf has a row of its own, every depth a column as wide as its widest label.
+//! The layout of a tree: each leaf has its own row, each depth a column as wide as its widest label.
 //!
-//! A node stands in the row of its first child, the likeliest: the likeliest definition is the first row, read like a
-//! line of text, and no two labels can overlap.
+//! A node is in the row of its first child, the likeliest: the first row reads as the likeliest definition, and no two
+//! labels can overlap.
 
 use crate::interpret::TreeNode;
 
@@ -10,38 +10,38 @@ use crate::interpret::TreeNode;
 pub(crate) struct Step<'a> {
     /// The node.
     pub(crate) node: &'a TreeNode,
-    /// Which step its parent is; none for the root.
+    /// The index of the parent's step; `None` for the root.
     pub(crate) parent: Option<usize>,
-    /// How many tokens lead to it.
+    /// The number of tokens from the root to it.
     pub(crate) depth: usize,
 }
 
-/// Where a node stands.
+/// The position of a node.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Place {
-    /// Its row, from 0.
+    /// The row, from 0.
     pub(super) row: usize,
-    /// Where its label begins.
+    /// The left end of the label, in pixels.
     pub(super) left: f64,
 }
 
-/// All the nodes of a tree; a tree of any depth, since nothing here calls itself.
+/// Returns all nodes of a tree, which may be of any depth: the walk is not recursive.
 pub(crate) fn walk(root: &TreeNode) -> Vec<Step<'_>> {
     let mut steps: Vec<Step<'_>> = Vec::new();
     let mut waiting = vec![Step { node: root, parent: None, depth: 0 }];
     while let Some(step) = waiting.pop() {
-        let place = steps.len();
+        let index = steps.len();
         steps.push(step);
         for child in step.node.children.iter().rev() {
-            waiting.push(Step { node: child, parent: Some(place), depth: step.depth + 1 });
+            waiting.push(Step { node: child, parent: Some(index), depth: step.depth + 1 });
         }
     }
     steps
 }
 
-/// The rows of the steps: how many there are, and which each stands in.
+/// Returns the number of rows, and the row of each step.
 pub(super) fn rows(steps: &[Step<'_>]) -> (usize, Vec<usize>) {
-    // A node shares its row with its first child: a row begins wherever a step does not follow its own parent.
+    // A node shares its row with its first child: a step that does not follow its own parent begins a row.
     let mut row = 0;
     let mut rows = Vec::with_capacity(steps.len());
     for (i, step) in steps.iter().enumerate() {
@@ -53,8 +53,8 @@ pub(super) fn rows(steps: &[Step<'_>]) -> (usize, Vec<usize>) {
     (row + 1, rows)
 }
 
-/// The places of the steps, of labels that are `widths` wide. Between two columns there is the more room the further
-/// the edges between them go up and down, in rows of `row_height`.
+/// Returns the position of each step. `widths` are the widths of the labels. The more rows, each `row_height` high, the
+/// edges between two columns span, the larger is the gap between the columns.
 pub(super) fn places(steps: &[Step<'_>], widths: &[f64], row_height: f64) -> Vec<Place> {
     let (_, rows) = rows(steps);
     let columns = steps.iter().map(|step| step.depth + 1).max().unwrap_or(1);
@@ -89,7 +89,7 @@ mod tests {
         }
     }
 
-    /// A tree of about `n` nodes without pattern.
+    /// An irregular tree of about `n` nodes.
     fn bush(n: usize, state: &mut u32) -> TreeNode {
         *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let forks = 1 + (*state >> 24) as usize % 4;
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn no_two_labels_overlap_and_no_edge_goes_back() {
-        let chain = (0..60).fold(node("end", vec![]), |behind, _| node("on", vec![behind]));
+        let chain = (0..60).fold(node("end", vec![]), |next, _| node("on", vec![next]));
         let golden =
             std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tree_encoder_624.json"));
         let golden: serde_json::Value = serde_json::from_slice(&golden.unwrap()).unwrap();

@@ -1,6 +1,6 @@
-//! Pictures of plain data: charts, definition trees, token lists, logit lenses, similar features, as SVG and PNG.
+//! Pictures as SVG and PNG: charts, definition trees, token lists, logit lenses, similar features.
 //!
-//! A picture is laid out once, as marks on a page ([`Figure`]), and becomes SVG or PNG only when it is asked for: the
+//! A picture is laid out once, as marks on a page ([`Figure`]), and becomes SVG or PNG only when it is requested: the
 //! layout of a thousand nodes takes a millisecond, their bitmap a second.
 
 mod axis;

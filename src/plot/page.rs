@@ -1,22 +1,22 @@
-//! A page with marks on it: texts, lines and boxes, in pixels of a screen, before anything is drawn.
+//! A page of marks (text, lines and boxes) in screen pixels, laid out but not yet drawn.
 
 use super::font;
 
 /// Red, green, blue.
 pub(super) type Colour = (u8, u8, u8);
 
-/// Texts.
+/// The color of text.
 pub(super) const INK: Colour = (0x1a, 0x1a, 0x1a);
-/// What matters less.
+/// The color of less important text.
 pub(super) const FAINT: Colour = (0x76, 0x7b, 0x85);
-/// Lines behind the picture.
+/// The color of grid lines.
 pub(super) const RULE: Colour = (0xd9, 0xdc, 0xe1);
-/// The paper.
+/// The color of the background.
 pub(super) const WHITE: Colour = (0xff, 0xff, 0xff);
-/// What the picture is about.
+/// The color of the data.
 pub(super) const BLUE: Colour = (0x10, 0x1c, 0x8c);
 
-/// From which side of a text its place is counted.
+/// The point of a text that is at its `x`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Anchor {
     Start,
@@ -24,24 +24,24 @@ pub(super) enum Anchor {
     End,
 }
 
-/// One thing on a page.
+/// An element of a page.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Mark {
-    /// Small letters are centred on `y`; `em` is the size.
+    /// Text with lowercase letters centered on `y`; `em` is the font size.
     Text { x: f64, y: f64, em: f64, anchor: Anchor, colour: Colour, text: String },
-    /// A text that is read from below: small letters are centred on `x`, and it ends at `y`, above.
+    /// Text that runs upward and ends at `y`, with lowercase letters centered on `x`.
     Upright { x: f64, y: f64, em: f64, colour: Colour, text: String },
-    /// A line through points.
+    /// A line through points; `width` is its thickness.
     Line { points: Vec<(f64, f64)>, width: f64, colour: Colour },
     /// A filled circle.
     Dot { x: f64, y: f64, radius: f64, colour: Colour },
     /// A filled box.
     Box { left: f64, top: f64, width: f64, height: f64, colour: Colour },
-    /// Filled boxes of one size, row by row, that fill a box.
+    /// A box divided into filled cells of equal size, row by row.
     Cells { left: f64, top: f64, width: f64, height: f64, columns: usize, colours: Vec<Colour> },
 }
 
-/// Marks, and how large the page is.
+/// A page: its size and its marks.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Page {
     pub(super) width: f64,
@@ -50,7 +50,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// A text that begins at `x`; the page grows to hold it.
+    /// Adds text that begins at `x`, widens the page to hold it, and returns its right end.
     pub(super) fn text(&mut self, x: f64, y: f64, em: f64, colour: Colour, text: impl Into<String>) -> f64 {
         let text = text.into();
         let end = x + font::width(&text, em);
@@ -59,7 +59,7 @@ impl Page {
         end
     }
 
-    /// A text at one side of, or around, `x`.
+    /// Adds text that begins at, ends at, or is centered on `x`; the page keeps its size.
     pub(super) fn text_at(
         &mut self,
         anchor: Anchor,
@@ -72,28 +72,28 @@ impl Page {
         self.marks.push(Mark::Text { x, y, em, anchor, colour, text: text.into() });
     }
 
-    /// A text that is read from below and ends at `y`, above.
+    /// Adds text that runs upward and ends at `y`.
     pub(super) fn upright(&mut self, x: f64, y: f64, em: f64, colour: Colour, text: impl Into<String>) {
         self.marks.push(Mark::Upright { x, y, em, colour, text: text.into() });
     }
 
-    /// A line.
+    /// Adds a line through points.
     pub(super) fn line(&mut self, points: Vec<(f64, f64)>, width: f64, colour: Colour) {
         self.marks.push(Mark::Line { points, width, colour });
     }
 
-    /// A filled circle.
+    /// Adds a filled circle.
     pub(super) fn dot(&mut self, x: f64, y: f64, radius: f64, colour: Colour) {
         self.marks.push(Mark::Dot { x, y, radius, colour });
     }
 
-    /// A filled box.
+    /// Adds a filled box.
     pub(super) fn fill(&mut self, left: f64, top: f64, width: f64, height: f64, colour: Colour) {
         self.marks.push(Mark::Box { left, top, width, height, colour });
     }
 }
 
-/// The colour a part of the way from one to another.
+/// Mixes two colors: `from` at part 0, `to` at part 1.
 pub(super) fn mix(from: Colour, to: Colour, part: f64) -> Colour {
     let part = if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 };
     let mix = |from: u8, to: u8| (f64::from(from) + (f64::from(to) - f64::from(from)) * part).round() as u8;

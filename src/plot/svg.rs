@@ -1,4 +1,4 @@
-//! A page as SVG.
+//! Draws a page as SVG.
 
 use super::figure::{DENSITY, MARGIN, drawn, not_encoded, rgb, stroke};
 use super::page::{Anchor, Mark, Page};
@@ -8,14 +8,14 @@ use plotters::backend::{DrawingBackend, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, FontTransform, IntoFont, RGBColor, TextStyle};
 
-/// SVG is drawn in tenths of a pixel, since plotters counts in whole numbers.
+/// SVG is drawn in tenths of a pixel, since plotters' coordinates are integers.
 const FINE: f64 = 10.0;
 /// plotters divides the size of a font by this.
 const PLOTTERS_EM: f64 = 1.24;
-/// The fonts of an SVG: that which measured it, one as wide, whatever there is.
+/// The fonts of an SVG: the one that the text was measured in, one of equal width, any sans-serif font.
 const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
 
-/// Draws a page that is so many pixels of a screen wide and high.
+/// Draws a page of `width` by `height` screen pixels.
 pub(super) fn draw(page: &Page, (width, height): (u32, u32)) -> Result<String> {
     let fine = |x: f64| (x * FINE).round() as i32;
     let at = |x: f64, y: f64| (fine(x + MARGIN), fine(y + MARGIN));
@@ -56,7 +56,7 @@ pub(super) fn draw(page: &Page, (width, height): (u32, u32)) -> Result<String> {
                 let (from, to) = (at(*left, *top), at(left + width, top + height));
                 drawn(backend.draw_rect(from, to, &style, true))?;
             }
-            // plotters has no bitmaps in an SVG: they come below.
+            // plotters cannot put bitmaps into an SVG: they are added below.
             Mark::Cells { .. } => {}
         }
     }
@@ -65,13 +65,13 @@ pub(super) fn draw(page: &Page, (width, height): (u32, u32)) -> Result<String> {
     let end = svg.rfind("</svg>").unwrap_or(svg.len());
     let cells: Vec<_> = page.marks.iter().filter_map(|mark| cells_image(mark, at)).collect();
     svg.insert_str(end, &cells.into_iter().collect::<Result<String>>()?);
-    // The size on a screen; the view box keeps the tenths.
+    // The size in screen pixels; the view box stays in tenths.
     let header = |width: u32, height: u32| format!("<svg width=\"{width}\" height=\"{height}\"");
     Ok(svg.replacen(&header(size.0, size.1), &header(width, height), 1))
 }
 
-/// Cells as a bitmap in an SVG, at `at` of the page: every cell so many pixels that they have borders everywhere,
-/// whatever a viewer does with bitmaps.
+/// Cells as a bitmap in an SVG; `at` converts page coordinates. A cell has several pixels, so that its edges stay sharp
+/// however a viewer scales bitmaps.
 fn cells_image(mark: &Mark, at: impl Fn(f64, f64) -> (i32, i32)) -> Option<Result<String>> {
     let Mark::Cells { left, top, width, height, columns, colours } = mark else { return None };
     let rows = colours.len() / (*columns).max(1);

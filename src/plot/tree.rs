@@ -1,4 +1,4 @@
-//! A definition tree as a picture, left to right: an edge is the thicker the likelier the text up to its end.
+//! The picture of a definition tree, left to right: the likelier the text up to its end, the thicker an edge.
 
 use super::figure::Figure;
 use super::font;
@@ -7,35 +7,35 @@ use super::layout::{Place, Step, places, walk};
 use super::page::{BLUE, Colour, FAINT, INK, Page, mix};
 use crate::interpret::DefinitionTree;
 
-/// The size of labels, of the probabilities beside them, and the height of a row.
+/// The font sizes of labels and of the probabilities beside them, and the height of a row.
 const EM: f64 = 13.0;
 const SMALL: f64 = 8.5;
 const ROW: f64 = 20.0;
-/// The widths of edges are those of labels of this size.
+/// The font size of labels to which [`edge_width`] belongs.
 const EDGE_EM: f64 = 48.0;
-/// White between a label and its edges.
+/// The space between a label and its edges.
 const GAP: f64 = 5.0;
-/// And between a label and its probability.
+/// The space between a label and its probability.
 const PROB_GAP: f64 = 4.0;
-/// How many pieces a curve has.
+/// The number of straight pieces in a curve.
 const PIECES: usize = 20;
-/// As likely as under the null, and this many times likelier, as a decimal logarithm.
+/// The colors of a token as likely as under the null, and of one `10^MOST` times likelier.
 const SAME: Colour = (0xb4, 0xb9, 0xc2);
 const LIKELIER: Colour = (0xc2, 0x25, 0x1c);
 const MOST: f64 = 3.0;
 
-/// The width of an edge, of labels of size 48: `1 + 32 · ((log P − log Pmin) / (log Pmax − log Pmin))^2.5`, and so
-/// between 1 and 33, whatever the probabilities.
+/// The width of an edge between labels of size 48: `1 + 32 · ((log P − log Pmin) / (log Pmax − log Pmin))^2.5`, always
+/// between 1 and 33.
 pub(super) fn edge_width(probability: f64, least: f64, most: f64) -> f64 {
     let range = most.ln() - least.ln();
     let part = if range > 0.0 { (probability.ln() - least.ln()) / range } else { 1.0 };
-    // Without a probability, NaN: the thinnest.
-    let is_none = part.is_nan() || probability.is_nan() || probability <= 0.0;
-    let part = if is_none { 0.0 } else { part.clamp(0.0, 1.0) };
+    // The thinnest if the probability is NaN or not above zero.
+    let is_invalid = part.is_nan() || probability.is_nan() || probability <= 0.0;
+    let part = if is_invalid { 0.0 } else { part.clamp(0.0, 1.0) };
     1.0 + 32.0 * part.powf(2.5)
 }
 
-/// The least and the greatest probability of a tree, trimmed or not: its cutoff, or that of its least likely node.
+/// The least and the greatest probability, trimmed or not: the tree's cutoff, or its least likely node, and its root.
 pub(super) fn probability_range(tree: &DefinitionTree, steps: &[Step<'_>]) -> (f64, f64) {
     let probabilities =
         steps.iter().map(|step| step.node.cumulative_prob).filter(|p| *p > 0.0 && p.is_finite());
@@ -46,8 +46,8 @@ pub(super) fn probability_range(tree: &DefinitionTree, steps: &[Step<'_>]) -> (f
     (least, most)
 }
 
-/// A definition tree, left to right. The root is `*` under the vector's title and the prompt; where there was a
-/// comparison, what is likelier than under the null is red and what is not is grey.
+/// A definition tree, left to right, below the vector's title and the prompt. The root is `*`. If the tree was compared
+/// with a null, tokens likelier than under it are red, the others gray.
 pub fn tree_figure(tree: &DefinitionTree) -> Figure {
     let steps = walk(&tree.root);
     let (least, most) = probability_range(tree, &steps);
@@ -60,7 +60,7 @@ pub fn tree_figure(tree: &DefinitionTree) -> Figure {
     let mut page = Page::default();
     let top = heading(tree, compared, &mut page) + ROW / 2.0;
     let y = |place: &Place| top + place.row as f64 * ROW;
-    // Thin edges first: a thick one is not cut by those that leave the same label.
+    // Thin edges first, so that they do not cut a thick one that leaves the same label.
     let ends = column_ends(&steps, &places, &widths);
     let mut edges: Vec<_> =
         steps.iter().enumerate().filter_map(|(i, step)| Some((i, step.parent?))).collect();
@@ -90,7 +90,7 @@ pub fn tree_figure(tree: &DefinitionTree) -> Figure {
     Figure::new(page)
 }
 
-/// What a node is called, and its probability where it is one of several or the last.
+/// The label of a node, and its probability, which is empty unless the node has siblings or is a leaf.
 fn shown(step: &Step<'_>, siblings: usize) -> (String, String) {
     let node = step.node;
     if step.parent.is_none() {
@@ -106,7 +106,7 @@ fn prob_width(prob: &str) -> f64 {
     if prob.is_empty() { 0.0 } else { PROB_GAP + font::width(prob, SMALL) }
 }
 
-/// Where the widest label of each column ends.
+/// The right end of the widest label in each column.
 fn column_ends(steps: &[Step<'_>], places: &[Place], widths: &[f64]) -> Vec<f64> {
     let mut ends: Vec<f64> = Vec::new();
     for ((step, place), width) in steps.iter().zip(places).zip(widths) {
@@ -118,7 +118,7 @@ fn column_ends(steps: &[Step<'_>], places: &[Place], widths: &[f64]) -> Vec<f64>
     ends
 }
 
-/// Straight on to the end of the column, then in an S to the label.
+/// A line that is straight up to the end of the column, `bend`, and then an S to the label.
 fn curve(from: (f64, f64), bend: f64, to: (f64, f64)) -> Vec<(f64, f64)> {
     if from.1 == to.1 {
         return vec![from, to];
@@ -135,13 +135,13 @@ fn curve(from: (f64, f64), bend: f64, to: (f64, f64)) -> Vec<(f64, f64)> {
     points
 }
 
-/// From the one colour, as likely as under the null or less, to the other, a thousand times likelier or more.
+/// The color of a log ratio: `same` if at most as likely as under the null, `likelier` from 1000 times as likely.
 fn ratio_colour(log_ratio: Option<f64>, same: Colour, likelier: Colour) -> Colour {
     let decades = log_ratio.unwrap_or(0.0) / std::f64::consts::LN_10;
     mix(same, likelier, decades / MOST)
 }
 
-/// The title, the prompt and what the colours mean; gives the height that they take.
+/// Draws the title, the prompt and the legend; returns their height.
 fn heading(tree: &DefinitionTree, compared: bool, page: &mut Page) -> f64 {
     let mut y = 0.0;
     let vector = &tree.params.vector;
@@ -164,7 +164,7 @@ fn heading(tree: &DefinitionTree, compared: bool, page: &mut Page) -> f64 {
     y + 12.0
 }
 
-/// What the colours mean.
+/// Draws the legend of the colors.
 fn legend(y: f64, page: &mut Page) {
     let mut x = page.text(0.0, y, 10.0, FAINT, "likelier than under the null:") + 10.0;
     for (decade, times) in ["×1", "×10", "×100", "×1000"].into_iter().enumerate() {
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edge_widths_are_those_of_the_formula() {
+    fn edge_widths_follow_the_formula() {
         let cases = [
             (1.0, 33.0),
             (0.5, 27.691_242),
@@ -192,7 +192,7 @@ mod tests {
             let got = edge_width(probability, 5e-5, 1.0);
             assert!((got - expected).abs() < 1e-6, "{probability}: {got}, expected {expected}");
         }
-        // What cannot be drawn to scale has the least or the greatest width.
+        // Probabilities that are invalid or out of range have the least or the greatest width.
         assert_eq!(edge_width(f64::NAN, 5e-5, 1.0), 1.0);
         assert_eq!(edge_width(0.0, 5e-5, 1.0), 1.0);
         assert_eq!(edge_width(-1.0, 5e-5, 1.0), 1.0);

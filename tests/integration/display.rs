@@ -171,6 +171,6 @@ fn a_tree_in_a_terminal_shows_the_likeliest() {
         })
         .collect();
     let shown = large.to_string();
-    assert!(shown.lines().count() < 130 && shown.ends_with("is not shown)"), "{shown}");
+    assert!(shown.lines().count() < 130 && shown.ends_with("are not shown)"), "{shown}");
     assert_eq!(large.text().lines().count(), 502);
 }

@@ -110,7 +110,7 @@ fn a_line_ends_at_the_frame_and_breaks_where_there_is_no_number() {
     let (right, _) = parts[2][2];
     assert!(((x1 - x0) / (right - x0) * 6.0 - 0.04).abs() < 0.01 && y1 < y0, "{parts:?}");
     assert!((parts[2][1].1 - (y0 + y1) / 2.0).abs() < 0.2, "{parts:?}");
-    assert!(svg.contains("1 of 7 have no place here"), "{svg}");
+    assert!(svg.contains("1 of 7 not shown"), "{svg}");
 }
 
 #[test]
@@ -246,25 +246,25 @@ fn a_chart_knows_its_features() {
     let svg = assert_drawn(plot_activations(&record, &[3, 8], &PlotOptions::default()));
     assert!(svg.contains("2 features") && svg.contains("data:image/png;base64,"), "{svg}");
     assert_drawn(plot_activations(&FeatureRecord::default(), &[3], &PlotOptions::default()).or_else(|e| {
-        assert!(e.to_string().contains("at least one finite number"), "{e}");
+        assert!(e.to_string().contains("at least one finite value"), "{e}");
         plot_activations(&record, &[70], &PlotOptions::default())
     }));
     let density = FeatureDensity { tokens: 1000, active: vec![0, 1, 10, 100, 1000], note: None };
     let svg = assert_drawn(plot_density(&density, &HistogramOptions::default(), &PlotOptions::default()));
     assert!(svg.contains("densities of 4 features over 1000 tokens, 1 never active"), "{svg}");
-    assert!(!svg.contains("no place"), "the title says it: {svg}");
+    assert!(!svg.contains("not shown"), "the title says it: {svg}");
 }
 
 #[test]
 fn what_cannot_be_drawn_says_why() {
     let options = PlotOptions::default();
     let line = |y: &[f64], options: &PlotOptions| plot_line(&[Series::of("loss", y.to_vec())], options);
-    fails(line(&[], &options), "the numbers y: expected at least one finite number, got none");
-    fails(line(&[f64::NAN], &options), "the numbers y: expected at least one finite number, got none");
+    fails(line(&[], &options), "the y values: expected at least one finite value, got none");
+    fails(line(&[f64::NAN], &options), "the y values: expected at least one finite value, got none");
     let log = PlotOptions { log_y: true, ..Default::default() };
-    fails(line(&[-1.0, 0.0], &log), "at least one finite number above 0, which a logarithmic axis needs");
+    fails(line(&[-1.0, 0.0], &log), "at least one finite value above 0, which a logarithmic axis needs");
     let uneven = Series { name: "loss".to_owned(), x: vec![1.0], y: vec![1.0, 2.0] };
-    fails(plot_scatter(&[uneven], &options), "there are 1 numbers x and 2 numbers y of `loss`");
+    fails(plot_scatter(&[uneven], &options), "there are 1 x values and 2 y values of `loss`");
     fails(
         line(&[1.0], &PlotOptions { width: Some(20), ..Default::default() }),
         "option `width`: expected 200 to 10000",
@@ -274,7 +274,7 @@ fn what_cannot_be_drawn_says_why() {
     let range = PlotOptions { log_x: true, x_range: Some([0.0, 1.0]), ..Default::default() };
     fails(line(&[1.0], &range), "above 0 on a logarithmic axis");
     let none = PlotOptions { color: Some(Colors::Each(Vec::new())), ..Default::default() };
-    fails(line(&[1.0], &none), "option `color`: expected at least one colour");
+    fails(line(&[1.0], &none), "option `color`: expected at least one color");
     let log = PlotOptions { log_x: true, ..Default::default() };
     fails(plot_bars(&["a".to_owned()], &[1.0], &log), "unknown option `log_x`");
     let heat = plot_heatmap(&[vec![vec![1.0]]], &HeatmapOptions::default(), &log);
@@ -284,8 +284,8 @@ fn what_cannot_be_drawn_says_why() {
     fails(line(&[1.0], &named), "unknown series `los` in option `color`");
     let never = FeatureDensity { tokens: 3, active: vec![0, 0], note: None };
     let never = plot_density(&never, &HistogramOptions::default(), &options);
-    fails(never, "the densities: expected a feature that is active somewhere");
-    fails(plot_bars(&[], &[1.0], &options), "there are 0 labels and 1 numbers");
+    fails(never, "the densities: expected at least one feature that is active somewhere");
+    fails(plot_bars(&[], &[1.0], &options), "there are 0 labels and 1 values");
     let many = vec![1.0; 2001];
     fails(
         plot_bars(&vec![String::new(); 2001], &many, &options),
@@ -294,8 +294,8 @@ fn what_cannot_be_drawn_says_why() {
     fails(histogram(&[("", &[1.0])], Some(0), &options), "option `bins`: expected 1 to 1000, got 0");
     let heat =
         |matrices: &[Vec<Vec<f64>>], heatmap: HeatmapOptions| plot_heatmap(matrices, &heatmap, &options);
-    fails(heat(&[], HeatmapOptions::default()), "the matrix: expected at least one number");
-    fails(heat(&[vec![vec![1.0], vec![1.0, 2.0]]], HeatmapOptions::default()), "rows of one length");
+    fails(heat(&[], HeatmapOptions::default()), "the matrix: expected at least one value");
+    fails(heat(&[vec![vec![1.0], vec![1.0, 2.0]]], HeatmapOptions::default()), "rows of equal length");
     let labels = HeatmapOptions { x_labels: Some(vec!["a".to_owned()]), ..Default::default() };
     fails(
         heat(&[vec![vec![1.0, 2.0]]], labels),

@@ -1,4 +1,4 @@
-//! A number for each of several things.
+//! Bar charts.
 
 use super::super::axis::range;
 use super::super::figure::Figure;
@@ -7,25 +7,25 @@ use super::super::page::{FAINT, Page};
 use super::{Across, Colors, Frame, Legend, PlotOptions, check_some, roomy, shown};
 use crate::error::{Error, Result};
 
-/// The most bars that can be told from one another.
+/// The most bars in a chart: more could not be distinguished.
 const MOST: usize = 2000;
 
-/// A bar for each label, from zero.
+/// A bar chart: a bar from zero for each label.
 ///
 /// # Errors
-/// As many labels as there are numbers are needed, and a finite number; options that are out of range.
+/// Labels and values of different counts, no finite value, too many bars; options that are out of range.
 pub fn plot_bars(labels: &[String], values: &[f64], options: &PlotOptions) -> Result<Figure> {
     options.check("plot_bars", &labels.iter().map(String::as_str).collect::<Vec<_>>())?;
     if labels.len() != values.len() {
-        let message = format!("there are {} labels and {} numbers", labels.len(), values.len());
-        return Err(Error::mismatch(message, "every bar needs both"));
+        let message = format!("there are {} labels and {} values", labels.len(), values.len());
+        return Err(Error::mismatch(message, "give one label for each value"));
     }
     if values.len() > MOST {
-        let hint = "plot_line draws as many as you like, plot_histogram counts them";
+        let hint = "`plot_line` draws any number of values, `plot_histogram` counts them";
         return Err(Error::invalid("the bars", format!("at most {MOST}"), values.len()).with_hint(hint));
     }
     let found = range(shown(values.iter().copied(), options.log_y));
-    check_some("the numbers", found, options.log_y)?;
+    check_some("the values", found, options.log_y)?;
     let (least, most) = found;
     let y_range = if options.log_y {
         (least / 2.0, (most * 1.3).min(f64::MAX))
@@ -43,7 +43,7 @@ pub fn plot_bars(labels: &[String], values: &[f64], options: &PlotOptions) -> Re
     let frame = Frame::draw(&mut page, options, &Across::Things(&names), y_range, &legend);
     let zero = if options.log_y { frame.bottom } else { frame.y.at(0.0) };
     let step = (frame.right - frame.left) / values.len().max(1) as f64;
-    // What is narrower than a pixel would not be seen.
+    // A bar narrower than a pixel would be invisible.
     let width = if step > 3.0 { (step * 0.8).min(60.0) } else { step.max(1.0) };
     let colour = |i: usize| match &options.color {
         Some(Colors::Each(_)) => options.colour(i, ""),

@@ -1,4 +1,4 @@
-//! Matrices: a cell for each number.
+//! Heatmaps: matrices with a cell for each value.
 
 use super::super::axis::{Axis, range};
 use super::super::figure::{DENSITY, Figure};
@@ -10,40 +10,40 @@ use super::{NAME, PlotOptions, TICK, UPRIGHT, title};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The darkest of what is above and below zero.
+/// The darkest colors of values above and below zero.
 const ABOVE: Colour = (0x12, 0x1f, 0x8f);
 const BELOW: Colour = (0xb3, 0x2d, 0x24);
-/// What is no number.
+/// The color of values that are not finite.
 const NONE: Colour = (0xc8, 0xcc, 0xd2);
 /// The most matrices in one picture.
 const MOST_PANELS: usize = 64;
-/// The scale of colours: how far from the cells it is, how wide, and how far its numbers are from it.
+/// The color scale: its distance from the cells, its width, and the distance of its labels from it.
 const SCALE: (f64, f64, f64) = (20.0, 10.0, 5.0);
-/// Cells are at most so wide and high, unless the picture is to be as large as somebody says.
+/// The largest width and height of a cell, unless the options set the size of the picture.
 const CELL: f64 = 40.0;
 
-/// What stands along a heatmap, and its colours.
+/// Options of a heatmap: its labels and the range of its colors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeatmapOptions {
-    /// The names of the columns, such as tokens; their numbers.
+    /// The names of the columns, such as tokens. Default: their indices.
     pub x_labels: Option<Vec<String>>,
-    /// The names of the rows; their numbers.
+    /// The names of the rows. Default: their indices.
     pub y_labels: Option<Vec<String>>,
-    /// The names of several matrices; their numbers.
+    /// The names of several matrices. Default: their indices.
     pub names: Option<Vec<String>>,
-    /// The numbers that have the first and the last colour; those of the matrices.
+    /// The values of the first and the last color. Default: the range of the values and zero.
     pub color_range: Option<[f64; 2]>,
 }
 
-/// Matrices of the same shape, each a cell for each number, side by side: `matrices` are rows of columns, the first row
-/// on top. From white to blue; where some are below zero, these are red; what is not finite is gray. Cells are as high
-/// as they are wide, as far as labels and pages let them; where the options say how wide and high the picture is they
-/// fill it, and it is larger only where they would be too small to be seen. Where there are more numbers than pixels, a
-/// pixel shows that of its numbers which is furthest from zero.
+/// Heatmaps of matrices of the same shape, side by side. Each matrix is a list of rows, the first row on top.
+/// Colors go from white to blue, or to red for values below zero; values that are not finite are gray. Cells are square
+/// if labels and page allow it. If the options set the size of the picture, the cells fill it, and it is larger only if
+/// they would be too small to see. If there are more values than pixels, a pixel shows the one of its values that is
+/// farthest from zero.
 ///
 /// # Errors
-/// Rows of several lengths, labels that are too many or too few; options that are out of range.
+/// Rows of different lengths, too many or too few labels; options that are out of range.
 pub fn plot_heatmap(
     matrices: &[Vec<Vec<f64>>],
     heatmap: &HeatmapOptions,
@@ -93,7 +93,7 @@ pub fn plot_heatmap(
     let column_names = ThingNames::of(&x_labels, grid.width, height * UPRIGHT);
     let room = options.height.map(|_| height - top - column_names.height() - x_name);
     let high = grid.height((rows, columns), name, room);
-    // From one matrix to the next.
+    // The distance from one matrix to the next.
     let step = (grid.width + Grid::GAP, name + high + Grid::GAP);
     let mut bottom = top;
     for (i, (matrix, heading)) in matrices.iter().zip(&names).enumerate() {
@@ -108,7 +108,7 @@ pub fn plot_heatmap(
         if column == 0 {
             side_labels(&mut page, &y_labels, place.0 - 6.0, cells_top, high);
         }
-        // Below the lowest of each column.
+        // Names only below the lowest matrix of each column.
         if i + grid.across >= matrices.len() {
             let x = Axis::new((-0.5, columns as f64 - 0.5), place.0, grid.width);
             column_names.draw(&mut page, &x, ends);
@@ -121,7 +121,7 @@ pub fn plot_heatmap(
     colours.draw_scale(&mut page, (right + SCALE.0, top), scale_height, ticks);
     if !options.x_label.is_empty() {
         let label = fitted(&visible_line(&options.x_label), NAME, width);
-        // Below the cells, as far as it is not longer than these.
+        // Centered below the cells, unless it is wider than they are.
         let half = font::width(&label, NAME) / 2.0;
         let middle = ((left + right) / 2.0).min(width - half).max(half);
         page.text_at(Anchor::Middle, middle, bottom + 12.0, NAME, FAINT, label);
@@ -134,7 +134,7 @@ pub fn plot_heatmap(
     Ok(Figure::new(page))
 }
 
-/// The rows and columns of every matrix.
+/// The number of rows and of columns, which all matrices share.
 fn shape(matrices: &[Vec<Vec<f64>>]) -> Result<(usize, usize)> {
     if matrices.len() > MOST_PANELS {
         return Err(Error::invalid("the matrices", format!("at most {MOST_PANELS}"), matrices.len()));
@@ -142,13 +142,13 @@ fn shape(matrices: &[Vec<Vec<f64>>]) -> Result<(usize, usize)> {
     let rows = matrices.first().map_or(0, Vec::len);
     let columns = matrices.first().and_then(|matrix| matrix.first()).map_or(0, Vec::len);
     if rows == 0 || columns == 0 {
-        return Err(Error::invalid("the matrix", "at least one number", "none"));
+        return Err(Error::invalid("the matrix", "at least one value", "none"));
     }
     let same = |matrix: &Vec<Vec<f64>>| matrix.len() == rows && matrix.iter().all(|row| row.len() == columns);
     if matrices.iter().all(same) {
         Ok((rows, columns))
     } else {
-        Err(Error::invalid("the matrix", "rows of one length", "rows of several"))
+        Err(Error::invalid("the matrix", "rows of equal length", "rows of different lengths"))
     }
 }
 
@@ -163,21 +163,21 @@ fn labels(labels: Option<&[String]>, n: usize, option: &str, of: &str) -> Result
     }
 }
 
-/// How several matrices are arranged.
+/// The arrangement of several matrices.
 struct Grid {
     across: usize,
     down: usize,
-    /// Of one matrix.
+    /// The width of one matrix, in pixels.
     width: f64,
 }
 
 impl Grid {
-    /// White between two.
+    /// The space between two matrices.
     const GAP: f64 = 14.0;
-    /// How high the name above one is.
+    /// The height of the name above a matrix.
     const NAME: f64 = 14.0;
 
-    /// `n` matrices in a width.
+    /// Arranges `n` matrices in a width of `room` pixels.
     fn new(n: usize, columns: usize, room: f64, options: &PlotOptions) -> Grid {
         let across = if n < 4 { n } else { (n as f64).sqrt().ceil() as usize };
         let width = ((room - (across - 1) as f64 * Self::GAP) / across as f64).max(10.0);
@@ -186,7 +186,7 @@ impl Grid {
         Grid { across, down: n.div_ceil(across), width }
     }
 
-    /// How high a matrix is: so that all, with a name of a height above each, fill a room, if there is one to be filled.
+    /// The height of a matrix. With a `room`, all matrices, each below a name of height `name`, fill it.
     fn height(&self, (rows, columns): (usize, usize), name: f64, room: Option<f64>) -> f64 {
         let least = if self.across == 1 { 12.0 } else { 2.0 };
         let usual = ((self.width / columns as f64).clamp(least, CELL) * rows as f64).min(600.0);
@@ -203,7 +203,7 @@ fn cells(
     (width, height): (f64, f64),
     colours: &Colours,
 ) {
-    // Not more cells than pixels.
+    // No more cells than pixels.
     let size = |length: f64, n: usize| n.div_ceil(((length * DENSITY) as usize).max(1));
     let (row_size, column_size) = (size(height, matrix.len()), size(width, matrix[0].len()));
     let columns = matrix[0].len().div_ceil(column_size);
@@ -217,13 +217,13 @@ fn cells(
         }
     }
     page.marks.push(Mark::Cells { left, top, width, height, columns, colours: drawn });
-    // Where the matrix ends is to be seen of white cells too. Cells cover what is below them.
+    // The border shows where white cells end. It is outside, since cells would cover it.
     let (left, top, right, bottom) = (left - 0.5, top - 0.5, left + width + 0.5, top + height + 0.5);
     let border = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)];
     page.line(border.to_vec(), 1.0, RULE);
 }
 
-/// The names of rows, as many as there is room for.
+/// Draws the names of rows, as many as fit.
 fn side_labels(page: &mut Page, labels: &[String], right: f64, top: f64, height: f64) {
     let axis = Axis::new((-0.5, labels.len() as f64 - 0.5), top, height);
     let stride = (TICK * 1.15 * labels.len() as f64 / height).ceil().max(1.0) as usize;
@@ -233,7 +233,7 @@ fn side_labels(page: &mut Page, labels: &[String], right: f64, top: f64, height:
     }
 }
 
-/// The colours of numbers: white at zero, or at the least where all are above.
+/// The colors of values: white at zero, or at the least value if all are above zero.
 struct Colours {
     least: f64,
     most: f64,
@@ -250,14 +250,14 @@ impl Colours {
             return NONE;
         }
         if self.least < 0.0 {
-            // Above and below are as dark as they are far from zero.
+            // Values above and below zero share one scale: the distance from zero.
             let far = self.most.max(-self.least);
             return mix(WHITE, if x < 0.0 { BELOW } else { ABOVE }, x.abs() / far);
         }
         mix(WHITE, ABOVE, (x / 2.0 - self.least / 2.0) / (self.most / 2.0 - self.least / 2.0))
     }
 
-    /// The numbers beside the scale.
+    /// The labels beside the color scale.
     fn ticks(&self) -> Vec<(f64, String)> {
         let ticks = Axis::new((self.least, self.most), 0.0, 1.0).ticks(4);
         if ticks.len() < 2 { [self.least, self.most].map(|x| (x, number(x))).into() } else { ticks }

@@ -1,4 +1,4 @@
-//! How numbers are distributed.
+//! Histograms.
 
 use super::super::axis::{range, widened};
 use super::super::figure::Figure;
@@ -10,19 +10,19 @@ use serde::{Deserialize, Serialize};
 /// The most bins.
 const MOST: usize = 1000;
 
-/// How a histogram counts.
+/// Options of a histogram.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HistogramOptions {
-    /// How many bins there are; the square root of how many numbers there are, from 10 to 60.
+    /// The number of bins, 1 to 1000. Default: the square root of the number of values, from 10 to 60.
     pub bins: Option<usize>,
 }
 
-/// How many of the numbers are in each of the bins, which are as wide as one another (on a logarithmic axis, as far apart
-/// in ratio). Several sets, each with a name, share their bins; the second and those after it are outlines.
+/// A histogram with bins of equal width (on a logarithmic axis, of equal ratio). Several named sets share their bins;
+/// the first is filled, the others are outlines.
 ///
 /// # Errors
-/// No finite number; options that are out of range.
+/// No finite value; options that are out of range.
 pub fn plot_histogram(
     sets: &[(String, Vec<f64>)],
     histogram: &HistogramOptions,
@@ -32,7 +32,7 @@ pub fn plot_histogram(
     options.check("plot_histogram", &names)?;
     let all = || shown(sets.iter().flat_map(|(_, numbers)| numbers.iter().copied()), options.log_x);
     let found = range(all());
-    check_some("the numbers", found, options.log_x)?;
+    check_some("the values", found, options.log_x)?;
     let ends = options.x_range.map_or(found, |[least, most]| (least, most));
     let ends = match ends {
         (least, most) if least < most => ends,
@@ -48,7 +48,7 @@ pub fn plot_histogram(
     let edges = edges(ends, n, options.log_x);
     let counts: Vec<_> = sets.iter().map(|(_, numbers)| counts(numbers, &edges, options.log_x)).collect();
     let highest = counts.iter().flatten().copied().max().unwrap_or(0).max(1) as f64;
-    // On a logarithmic axis a single one has a height.
+    // On a logarithmic axis, a count of 1 needs a height too.
     let y_range = if options.log_y { (0.7, highest * 1.3) } else { (0.0, highest * 1.04) };
     let mut page = Page::default();
     let marks = sets.iter().map(|(_, numbers)| numbers.len()).sum();
@@ -82,10 +82,10 @@ pub fn plot_histogram(
     Ok(Figure::new(page))
 }
 
-/// The edges of `n` bins, `[n + 1]`, as numpy has them.
+/// The edges of `n` bins, `[n + 1]`, as in numpy.
 fn edges((least, most): (f64, f64), n: usize, is_log: bool) -> Vec<f64> {
     let scale = |x: f64| if is_log { x.ln() } else { x };
-    // By halves, since the difference may be too large for a number.
+    // In halves, since the difference could overflow.
     let step = (scale(most) / 2.0 - scale(least) / 2.0) / n as f64 * 2.0;
     let edge = |i: usize| match i {
         0 => least,
@@ -96,8 +96,8 @@ fn edges((least, most): (f64, f64), n: usize, is_log: bool) -> Vec<f64> {
     (0..=n).map(edge).collect()
 }
 
-/// How many of the numbers are in each bin, `[n]`: from its lower edge up to, but without, the upper one, which only the
-/// last bin has. As numpy counts: no rounding puts a number on the wrong side of an edge.
+/// The counts of the bins, `[n]`. A bin includes its lower edge; only the last one includes its upper edge. As in
+/// numpy, rounding never puts a value on the wrong side of an edge.
 fn counts(numbers: &[f64], edges: &[f64], is_log: bool) -> Vec<u64> {
     let n = edges.len() - 1;
     let scale = |x: f64| if is_log { x.ln() } else { x };
@@ -121,8 +121,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_on_an_edge_is_counted_above_it() {
-        // numpy.histogram of the same, with the same edges: a bin of 0.1 has what begins with it.
+    fn a_value_on_an_edge_is_counted_above_it() {
+        // As numpy.histogram does with the same edges: the value 0.1 is in the bin that begins at 0.1.
         let tenths: Vec<f64> = (0..10).map(|i| f64::from(i) / 10.0).collect();
         let bins = edges((0.0, 1.0), 10, false);
         assert_eq!(counts(&tenths, &bins, false), numpy(&tenths, &bins));
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(counts(&[f64::MIN, 0.0, f64::MAX], &edges((f64::MIN, f64::MAX), 2, false), false), [1, 2]);
     }
 
-    /// What the bins mean.
+    /// Counts by the definition of the bins.
     fn numpy(numbers: &[f64], edges: &[f64]) -> Vec<u64> {
         let n = edges.len() - 1;
         let is_in =

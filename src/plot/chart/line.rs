@@ -1,4 +1,4 @@
-//! Numbers over numbers: lines and points.
+//! Line charts and scatter plots.
 
 use super::super::axis::range;
 use super::super::figure::Figure;
@@ -7,19 +7,19 @@ use super::{Across, Frame, Legend, PlotOptions, check_some, is_held, roomy, show
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
-/// Points that belong together.
+/// A named set of points: one line, or the dots of one color.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series {
-    /// For the legend; none if it is empty.
+    /// The name in the legend; empty for no entry.
     pub name: String,
-    /// `[n]`
+    /// The x values, `[n]`.
     pub x: Vec<f64>,
-    /// `[n]`
+    /// The y values, `[n]`.
     pub y: Vec<f64>,
 }
 
 impl Series {
-    /// Numbers over 0, 1, 2, …
+    /// A series of `y` over x = 0, 1, 2, …
     pub fn of(name: impl Into<String>, y: Vec<f64>) -> Self {
         Series { name: name.into(), x: (0..y.len()).map(|x| x as f64).collect(), y }
     }
@@ -29,10 +29,10 @@ impl Series {
     }
 }
 
-/// Lines through the points of each series, in their order. A number that is not finite breaks its line.
+/// A line chart: a line through the points of each series, in their order. A value that is not finite breaks the line.
 ///
 /// # Errors
-/// Series without a finite number; options that are out of range.
+/// No finite value, x and y of different lengths; options that are out of range.
 pub fn plot_line(series: &[Series], options: &PlotOptions) -> Result<Figure> {
     let mut page = Page::default();
     let frame = frame(&mut page, series, options, "plot_line")?;
@@ -56,10 +56,10 @@ pub fn plot_line(series: &[Series], options: &PlotOptions) -> Result<Figure> {
     Ok(Figure::new(page))
 }
 
-/// A point for each pair of numbers.
+/// A scatter plot: a dot for each point.
 ///
 /// # Errors
-/// As [`plot_line`].
+/// The same as for [`plot_line`].
 pub fn plot_scatter(series: &[Series], options: &PlotOptions) -> Result<Figure> {
     let mut page = Page::default();
     let frame = frame(&mut page, series, options, "plot_scatter")?;
@@ -70,7 +70,7 @@ pub fn plot_scatter(series: &[Series], options: &PlotOptions) -> Result<Figure> 
         _ => 1.5,
     };
     for (i, series) in series.iter().enumerate() {
-        // Of many points on one spot a single one is seen.
+        // Only the first of several dots on the same spot is visible.
         let spot = |x: f64| (x * if n > 20_000 { 0.5 } else { 2.0 }).round() as i64;
         let mut taken = BTreeSet::new();
         for (x, y) in series.points().filter_map(|(x, y)| frame.place(x, y)) {
@@ -82,21 +82,21 @@ pub fn plot_scatter(series: &[Series], options: &PlotOptions) -> Result<Figure> 
     Ok(Figure::new(page))
 }
 
-/// The axes of series; those of lines begin and end with them.
+/// Draws the axes of a chart. The horizontal axis of a line chart begins and ends with the data.
 fn frame(page: &mut Page, series: &[Series], options: &PlotOptions, function: &str) -> Result<Frame> {
     let names: Vec<_> = series.iter().map(|series| series.name.as_str()).collect();
     options.check(function, &names)?;
     for Series { x, y, name } in series {
         if x.len() != y.len() {
             let of = if name.is_empty() { String::new() } else { format!(" of `{name}`") };
-            let message = format!("there are {} numbers x and {} numbers y{of}", x.len(), y.len());
-            return Err(Error::mismatch(message, "every point needs both"));
+            let message = format!("there are {} x values and {} y values{of}", x.len(), y.len());
+            return Err(Error::mismatch(message, "give one y value for each x value"));
         }
     }
     let x_range = range(shown(series.iter().flat_map(|s| s.x.iter().copied()), options.log_x));
     let y_range = range(shown(series.iter().flat_map(|s| s.y.iter().copied()), options.log_y));
-    check_some("the numbers y", y_range, options.log_y)?;
-    check_some("the numbers x", x_range, options.log_x)?;
+    check_some("the y values", y_range, options.log_y)?;
+    check_some("the x values", x_range, options.log_x)?;
     let x_range = if function == "plot_line" { x_range } else { roomy(x_range, options.log_x) };
     let points = || series.iter().flat_map(Series::points);
     let held = points().filter(|(x, y)| is_held(*x, options.log_x) && is_held(*y, options.log_y)).count();
@@ -117,8 +117,8 @@ fn inside(frame: &Frame, points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
     parts
 }
 
-/// Of many points that follow one another in a column of half a pixel, the first, the lowest, the highest and the last: it
-/// looks the same.
+/// Reduces a run of points in the same column of half a pixel to the first, the lowest, the highest and the last: the
+/// line looks the same.
 fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     let columns = points.chunk_by(|a, b| (a.0 * 2.0).floor() == (b.0 * 2.0).floor());
     let ends = |column: &[(f64, f64)]| {

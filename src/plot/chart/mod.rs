@@ -1,7 +1,7 @@
-//! Charts of plain numbers: lines, points, bars, histograms, heatmaps.
+//! Charts: lines, points, bars, histograms, heatmaps.
 //!
 //! A chart is laid out on a page like every picture here, so that SVG and PNG agree to the pixel and no label is cut:
-//! plotters' own charts take the room for labels as a number that is given in advance.
+//! plotters' own charts need the size of the labels in advance.
 
 mod bars;
 mod heatmap;
@@ -26,19 +26,19 @@ use super::page::{Anchor, Colour, FAINT, INK, Page, RULE};
 use crate::error::{Error, Result};
 use names::{ThingNames, widest};
 
-/// The sizes of titles, of names, and of the numbers along an axis.
+/// The font sizes of titles, of names, and of tick labels.
 const TITLE: f64 = 15.0;
 const NAME: f64 = 10.5;
 const TICK: f64 = 9.5;
-/// How much of a range is left free at either end.
+/// The part of a range that is added as free space at each end.
 const ROOM: f64 = 0.04;
-/// How high the marks are at least, and which part of the height upright names take at most.
+/// The least height of the plot area, and the largest part of the height that upright names take.
 const LEAST_HEIGHT: f64 = 60.0;
 const UPRIGHT: f64 = 0.35;
-/// The margins that a figure has around its page, both together.
+/// The two margins of a figure together, in pixels.
 const MARGINS: f64 = 32.0;
 
-/// The part of a page that marks are put on, and its axes.
+/// The plot area of a page, and its axes.
 struct Frame {
     x: Axis,
     y: Axis,
@@ -48,27 +48,27 @@ struct Frame {
     bottom: f64,
 }
 
-/// What the horizontal axis counts.
+/// The horizontal axis: values or named things.
 enum Across<'a> {
-    /// Numbers, from one end to the other.
+    /// Values, with the least and the greatest.
     Numbers((f64, f64)),
-    /// Things, each with a name and a place of the same width.
+    /// Things at equal distances, with their names.
     Things(&'a [String]),
 }
 
-/// What is said of the marks of a chart.
+/// The facts about the marks of a chart that are written above it.
 struct Legend<'a> {
-    /// The names of series; none of those that are empty.
+    /// The names of the series; empty ones are not listed.
     names: &'a [&'a str],
-    /// How many marks there are to be, and how many of them have no place: what is not finite, and on a logarithmic axis
-    /// what is not above zero.
+    /// The number of marks, and how many of them are not shown, since they are not finite or, on a logarithmic axis,
+    /// not above zero.
     marks: usize,
     left_out: usize,
 }
 
 impl Frame {
-    /// Draws everything around the marks: title, legend, how many marks have no place, axes with their numbers, names.
-    /// The page is as large as the options say, and higher where there would be no room for the marks.
+    /// Draws everything around the marks: title, legend, the number of marks not shown, axes with tick labels, names.
+    /// The page has the size in the options; it is higher if that leaves too little room for the marks.
     fn draw(
         page: &mut Page,
         options: &PlotOptions,
@@ -81,18 +81,18 @@ impl Frame {
         let x_name = if options.x_label.is_empty() { 0.0 } else { 18.0 };
         let y_range = options.y_range.map_or(y_range, |[least, most]| (least, most));
         let axis = |is_log: bool| if is_log { Axis::log } else { Axis::new };
-        // How many numbers there are, and so how wide they are, depends on the height alone.
+        // The number of ticks, and so the width of their labels, depends only on the height.
         let scale = axis(options.log_y)(y_range, 0.0, 1.0);
         let count = ((height - top) / 50.0).clamp(2.0, 10.0) as usize;
-        let numbers = scale.ticks(count);
-        let left = 8.0 + widest(numbers.iter().map(|(_, text)| text.as_str()), TICK);
+        let ticks = scale.ticks(count);
+        let left = 8.0 + widest(ticks.iter().map(|(_, text)| text.as_str()), TICK);
         let thing_names = match across {
             Across::Things(names) => ThingNames::of(names, width - left, height * UPRIGHT),
             Across::Numbers(_) => ThingNames::default(),
         };
         let bottom = (height - x_name - thing_names.height()).max(top + LEAST_HEIGHT);
         let y = axis(options.log_y)(y_range, bottom, top - bottom);
-        for (number, text) in numbers {
+        for (number, text) in ticks {
             page.line(vec![(left, y.at(number)), (width, y.at(number))], 1.0, RULE);
             page.text_at(Anchor::End, left - 6.0, y.at(number), TICK, FAINT, text);
         }
@@ -102,7 +102,7 @@ impl Frame {
                 let x = axis(options.log_x)(range, left, width - left);
                 for (number, text) in spaced_ticks(&x, width - left) {
                     page.line(vec![(x.at(number), bottom), (x.at(number), bottom + 4.0)], 1.0, FAINT);
-                    // The first and the last may be wider than the margins.
+                    // Half of the first or the last label may be wider than the margin.
                     let half = font::width(&text, TICK) / 2.0 - MARGINS / 2.0;
                     let middle = x.at(number).min(width - half).max(half);
                     page.text_at(Anchor::Middle, middle, bottom + 13.0, TICK, FAINT, text);
@@ -126,12 +126,12 @@ impl Frame {
         Frame { x, y, left, right: width, top, bottom }
     }
 
-    /// Where a pair of numbers is, if both are in their ranges.
+    /// The position of a point in pixels; `None` if it is out of range.
     fn place(&self, x: f64, y: f64) -> Option<(f64, f64)> {
         (self.x.holds(x) && self.y.holds(y)).then(|| (self.x.at(x), self.y.at(y)))
     }
 
-    /// The part of a line between two places that is inside (the algorithm of Liang and Barsky).
+    /// The part of a line segment that is inside the plot area (the algorithm of Liang and Barsky).
     fn clip(&self, from: (f64, f64), to: (f64, f64)) -> Option<[(f64, f64); 2]> {
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let borders = [
@@ -160,7 +160,7 @@ impl Frame {
     }
 }
 
-/// Title, legend and the name of the vertical axis; gives where the chart begins.
+/// Draws the title, the legend and the name of the vertical axis; returns the top of the plot area.
 fn heading(page: &mut Page, options: &PlotOptions, legend: &Legend<'_>, width: f64) -> f64 {
     let mut y = title(page, options, width);
     if options.legend && legend.names.iter().any(|name| !name.is_empty()) {
@@ -168,7 +168,7 @@ fn heading(page: &mut Page, options: &PlotOptions, legend: &Legend<'_>, width: f
     }
     let left_out = match legend.left_out {
         0 => String::new(),
-        n => format!("{n} of {} have no place here", legend.marks),
+        n => format!("{n} of {} not shown", legend.marks),
     };
     let room = width - font::width(&left_out, TICK) - 10.0;
     let name = fitted(&visible_line(&options.y_label), NAME, room);
@@ -182,7 +182,7 @@ fn heading(page: &mut Page, options: &PlotOptions, legend: &Legend<'_>, width: f
     end + 6.0
 }
 
-/// The title, if there is one; gives where it ends.
+/// Draws the title, if there is one; returns its lower end.
 fn title(page: &mut Page, options: &PlotOptions, width: f64) -> f64 {
     if options.title.is_empty() {
         return 0.0;
@@ -191,7 +191,7 @@ fn title(page: &mut Page, options: &PlotOptions, width: f64) -> f64 {
     26.0
 }
 
-/// The names of series with their colours, in at most four rows; gives where the last row begins.
+/// Draws the names of series with their colors, in at most four rows; returns the top of the last row.
 fn series_names(page: &mut Page, options: &PlotOptions, names: &[&str], width: f64, top: f64) -> f64 {
     const ROW: f64 = 16.0;
     const ROWS: f64 = 4.0;
@@ -214,7 +214,7 @@ fn series_names(page: &mut Page, options: &PlotOptions, names: &[&str], width: f
     y
 }
 
-/// The numbers along a horizontal axis of a width: as many as do not touch one another.
+/// The ticks of a horizontal axis of `width` pixels: as many as fit without touching.
 fn spaced_ticks(axis: &Axis, width: f64) -> Vec<(f64, String)> {
     let usual = (width / 80.0).clamp(2.0, 12.0) as usize;
     let fits = |ticks: &[(f64, String)]| {
@@ -224,37 +224,37 @@ fn spaced_ticks(axis: &Axis, width: f64) -> Vec<(f64, String)> {
     (1..=usual).rev().map(|count| axis.ticks(count)).find(|ticks| fits(ticks)).unwrap_or_default()
 }
 
-/// A range with a little room at either end, unless it is of an axis that must end where it does.
+/// A range with a little room at each end, unless that would overflow.
 fn roomy((least, most): (f64, f64), is_log: bool) -> (f64, f64) {
     if is_log {
         let room = (most / least).powf(ROOM);
         return if room.is_finite() { (least / room, (most * room).min(f64::MAX)) } else { (least, most) };
     }
-    // By halves, since the difference may be too large for a number.
+    // In halves, since the difference could overflow.
     let room = (most / 2.0 - least / 2.0) * ROOM * 2.0;
     ((least - room).max(f64::MIN), (most + room).min(f64::MAX))
 }
 
-/// Whether an axis can show a number.
+/// Whether an axis can show `x`.
 fn is_held(x: f64, is_log: bool) -> bool {
     x.is_finite() && (!is_log || x > 0.0)
 }
 
-/// The numbers that an axis can show.
+/// The values that an axis can show.
 fn shown(numbers: impl Iterator<Item = f64>, is_log: bool) -> impl Iterator<Item = f64> {
     numbers.filter(move |x| is_held(*x, is_log))
 }
 
-/// Fails for a chart without a single number.
+/// Fails if a chart has no value to show.
 fn check_some(what: &str, (least, most): (f64, f64), is_log: bool) -> Result<()> {
     if least <= most {
         return Ok(());
     }
     let above = if is_log { " above 0, which a logarithmic axis needs" } else { "" };
-    Err(Error::invalid(what, format!("at least one finite number{above}"), "none"))
+    Err(Error::invalid(what, format!("at least one finite value{above}"), "none"))
 }
 
-/// The colour of something that other things are seen through.
+/// A paler color, for areas on which outlines stay visible.
 fn pale(colour: Colour) -> Colour {
     super::page::mix(colour, super::page::WHITE, 0.35)
 }

@@ -6,23 +6,23 @@ use super::super::label::fitted;
 use super::super::page::{Anchor, INK, Page};
 use super::TICK;
 
-/// How the names of things along an axis are written.
+/// The layout of the names along an axis.
 #[derive(Default)]
 pub(super) struct ThingNames {
-    /// As far as there is room for them.
+    /// The names, cut to fit.
     names: Vec<String>,
-    /// From below, because there is no room for them side by side.
+    /// Whether the names run upward, because they do not fit side by side.
     is_upright: bool,
-    /// Only each so manieth is shown.
+    /// Every `stride`-th name is shown.
     stride: usize,
 }
 
 impl ThingNames {
-    /// Names along so many pixels; upright ones may take `height`.
+    /// Lays out names along `width` pixels; upright ones are at most `height` pixels high.
     pub(super) fn of(names: &[String], width: f64, height: f64) -> ThingNames {
         let room = width / names.len().max(1) as f64;
         let needed = widest(names.iter().map(String::as_str), TICK) + 8.0;
-        // Numbers can be left out.
+        // If the names are numbers, some can be left out.
         if needed <= room || is_numbers(names) {
             let stride = round_stride((needed / room).ceil().max(1.0) as usize);
             return ThingNames { names: names.to_vec(), is_upright: false, stride };
@@ -31,7 +31,7 @@ impl ThingNames {
         ThingNames { names, is_upright: true, stride: ((TICK * 1.15) / room).ceil().max(1.0) as usize }
     }
 
-    /// How much room they take below the axis.
+    /// The height of the names below the axis, in pixels.
     pub(super) fn height(&self) -> f64 {
         let shown = self.names.iter().step_by(self.stride.max(1)).map(String::as_str);
         if self.is_upright { widest(shown, TICK) + 8.0 } else { 18.0 }
@@ -49,19 +49,19 @@ impl ThingNames {
     }
 }
 
-/// Whether all names are numbers, of which some may be left out.
+/// Whether all names are numbers, so that some can be left out.
 pub(super) fn is_numbers(names: &[String]) -> bool {
     names.iter().all(|name| name.parse::<f64>().is_ok())
 }
 
-/// The next of 1, 2, 5, 10, 20, …
+/// Rounds up to the next of 1, 2, 5, 10, 20, …
 pub(super) fn round_stride(stride: usize) -> usize {
     let powers = std::iter::successors(Some(1usize), |power| power.checked_mul(10));
     let mut round = powers.flat_map(|power| [1, 2, 5].map(|factor| power.saturating_mul(factor)));
     round.find(|round| *round >= stride).unwrap_or(stride)
 }
 
-/// How wide the widest of some texts is.
+/// The width of the widest text, in pixels.
 pub(super) fn widest<'a>(texts: impl Iterator<Item = &'a str>, em: f64) -> f64 {
     texts.map(|text| font::width(text, em)).fold(0.0, f64::max)
 }

@@ -1,4 +1,4 @@
-//! How a chart looks: the options that all charts have.
+//! The options of charts, and their colors.
 
 use super::super::page::{Colour, INK, WHITE, mix};
 use super::MARGINS;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-/// The names of colours, the first of which are those of series, in their order.
+/// The named colors; the first eight are the palette of series, in this order.
 const NAMED: [(&str, Colour); 11] = [
     ("blue", (0x2a, 0x3f, 0xb5)),
     ("red", (0xd0, 0x39, 0x2b)),
@@ -22,16 +22,16 @@ const NAMED: [(&str, Colour); 11] = [
     ("black", (0x1a, 0x1a, 0x1a)),
 ];
 
-/// A colour of a chart: a name ("blue", "red", "teal", "orange", "purple", "sky", "pink", "brown", "green", "gray",
-/// "black") or "#d0392b".
+/// A color of a chart: a name ("blue", "red", "teal", "orange", "purple", "sky", "pink", "brown", "green", "gray",
+/// "black") or hex digits ("#d0392b").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Color {
-    /// From 0 to 255.
+    /// Red, 0 to 255.
     pub red: u8,
-    /// From 0 to 255.
+    /// Green, 0 to 255.
     pub green: u8,
-    /// From 0 to 255.
+    /// Blue, 0 to 255.
     pub blue: u8,
 }
 
@@ -50,7 +50,7 @@ impl FromStr for Color {
             _ => {
                 let names: Vec<_> = NAMED.iter().map(|(name, _)| *name).collect();
                 let expected = format!("\"#rrggbb\" or one of {}", names.join(", "));
-                Err(Error::invalid("a colour", expected, format!("\"{text}\"")))
+                Err(Error::invalid("a color", expected, format!("\"{text}\"")))
             }
         }
     }
@@ -70,24 +70,24 @@ impl From<Color> for String {
     }
 }
 
-/// One colour, or one for each series or bar.
+/// One color, or several for series or bars.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, try_from = "Names")]
 pub enum Colors {
-    /// Of everything.
+    /// One color for everything.
     One(Color),
-    /// Of the series or bars in their order, and again from the first where there are more.
+    /// The colors of the series or bars in their order; they repeat if there are more series or bars.
     Each(Vec<Color>),
-    /// Of the series or bars with these names; of the others, those that they have anyway.
+    /// The colors of the series or bars with these names; the others have the palette's.
     Named(BTreeMap<String, Color>),
 }
 
-/// Colours as they are written.
+/// The form in which [`Colors`] are written.
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "expected a colour such as \"red\" or \"#d0392b\", an array of colours, or a map of them by the names \
-                 of series or bars"
+    expecting = "expected a color such as \"red\" or \"#d0392b\", an array of colors, or a map from the names of \
+                 series or bars to colors"
 )]
 enum Names {
     One(String),
@@ -112,7 +112,7 @@ impl TryFrom<Names> for Colors {
     }
 }
 
-/// The options that the chart of a function has not.
+/// The options that a chart function does not accept.
 pub(crate) fn options_without(function: &str) -> &'static [&'static str] {
     match function {
         "plot_bars" => &["log_x", "x_range", "legend"],
@@ -123,31 +123,31 @@ pub(crate) fn options_without(function: &str) -> &'static [&'static str] {
     }
 }
 
-/// How a chart looks. Every field has a default. An option that a chart has not is an error where it is set.
+/// Options of a chart. Setting an option that the chart does not have is an error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlotOptions {
-    /// Above the chart; none.
+    /// The title above the chart. Default: no title.
     pub title: String,
-    /// Below the horizontal axis; none.
+    /// The label below the horizontal axis. Default: no label.
     pub x_label: String,
-    /// Above the vertical axis; none.
+    /// The label above the vertical axis. Default: no label.
     pub y_label: String,
-    /// Whether the horizontal axis is logarithmic; false. What is not above zero is left out.
+    /// Whether the horizontal axis is logarithmic; values not above zero are left out. Default: false.
     pub log_x: bool,
-    /// Whether the vertical axis is logarithmic; false. What is not above zero is left out.
+    /// Whether the vertical axis is logarithmic; values not above zero are left out. Default: false.
     pub log_y: bool,
-    /// The ends of the horizontal axis; those of the numbers.
+    /// The ends of the horizontal axis. Default: those of the values.
     pub x_range: Option<[f64; 2]>,
-    /// The ends of the vertical axis; those of the numbers.
+    /// The ends of the vertical axis. Default: those of the values.
     pub y_range: Option<[f64; 2]>,
-    /// How wide the picture is, in pixels of a screen; 640, and of a heatmap at most that.
+    /// The width of the picture in screen pixels. Default: 640, for a heatmap at most 640.
     pub width: Option<u32>,
-    /// How high it is; 360, and of a heatmap what its cells need.
+    /// The height of the picture in screen pixels. Default: 360, for a heatmap what its cells need.
     pub height: Option<u32>,
-    /// The colour, or the colours of several series or bars, in their order or by their names; a palette.
+    /// The color, or the colors of series or bars, in their order or by their names. Default: a palette.
     pub color: Option<Colors>,
-    /// Whether the names of series are shown; true.
+    /// Whether the names of series are shown. Default: true.
     pub legend: bool,
 }
 
@@ -170,7 +170,7 @@ impl Default for PlotOptions {
 }
 
 impl PlotOptions {
-    /// Checks what no type says, for the chart of a function with series of these names.
+    /// Checks the options of the chart function `function`, whose series or bars have the names `series`.
     pub(super) fn check(&self, function: &str, series: &[&str]) -> Result<()> {
         let fields = |options: &PlotOptions| match serde_json::to_value(options) {
             Ok(serde_json::Value::Object(fields)) => fields,
@@ -200,7 +200,7 @@ impl PlotOptions {
             }
         }
         if matches!(&self.color, Some(Colors::Each(colors)) if colors.is_empty()) {
-            return Err(Error::invalid("option `color`", "at least one colour", "none"));
+            return Err(Error::invalid("option `color`", "at least one color", "none"));
         }
         if let Some(Colors::Named(colors)) = &self.color
             && let Some(name) = colors.keys().find(|name| !series.contains(&name.as_str()))
@@ -213,17 +213,17 @@ impl PlotOptions {
         Ok(())
     }
 
-    /// How much room the page of a chart has, without its margins.
+    /// The width and height of a chart's page, without margins.
     pub(super) fn room(&self) -> (f64, f64) {
         let size = |asked: Option<u32>, usual| f64::from(asked.unwrap_or(usual)) - MARGINS;
         (size(self.width, 640), size(self.height, 360))
     }
 
-    /// The colour of series number `i`, by its name where colours have names.
+    /// The color of series or bar `i`, by its name if the colors have names.
     pub(super) fn colour(&self, i: usize, name: &str) -> Colour {
         const SERIES: usize = 8;
         let usual = NAMED[i % SERIES].1;
-        // The same again, darker and then paler, where there are more series than colours.
+        // For more than eight series, the palette repeats, first darker and then paler.
         let usual = match i / SERIES % 3 {
             0 => usual,
             1 => mix(usual, INK, 0.45),
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_have_names_and_numbers() {
+    fn colors_have_names_and_hex_digits() {
         let red: Color = "#d0392b".parse().unwrap();
         assert_eq!("red".parse::<Color>().unwrap(), red);
         assert_eq!("grey".parse::<Color>().unwrap(), "gray".parse().unwrap());

@@ -6,10 +6,10 @@ use super::{HeatmapOptions, HistogramOptions, PlotOptions, plot_bars, plot_heatm
 use crate::error::{Error, Result};
 use crate::extract::{FeatureDensity, FeatureRecord};
 
-/// The activations of features along a record: of one, a bar for each token; of several, a heatmap with a row for each.
+/// The activations of features along a record: a bar for each token, or for several features a heatmap, a row for each.
 ///
 /// # Errors
-/// No feature; options that are out of range.
+/// An empty list of features; options that are out of range.
 pub fn plot_activations(record: &FeatureRecord, features: &[u32], options: &PlotOptions) -> Result<Figure> {
     let name = |text: String| if text.is_empty() { "·".to_owned() } else { text };
     let tokens: Vec<String> = record.str_tokens().into_iter().map(name).collect();
@@ -39,11 +39,11 @@ pub fn plot_activations(record: &FeatureRecord, features: &[u32], options: &Plot
     }
 }
 
-/// How many features are how often active: a histogram of their densities on a logarithmic axis. What is never active has
-/// no place on it, and is in the title.
+/// A histogram of the densities of features, on a logarithmic axis. Features that are never active cannot be shown
+/// there; the title counts them.
 ///
 /// # Errors
-/// Features that are never active, all of them; options that are out of range.
+/// No feature that is ever active; options that are out of range.
 pub fn plot_density(
     density: &FeatureDensity,
     histogram: &HistogramOptions,
@@ -52,7 +52,7 @@ pub fn plot_density(
     options.check("plot_density", &[""])?;
     let (n, dead) = (density.active.len(), density.dead());
     if dead == n {
-        return Err(Error::invalid("the densities", "a feature that is active somewhere", "none"));
+        return Err(Error::invalid("the densities", "at least one feature that is active somewhere", "none"));
     }
     let or = |given: &String, default: String| if given.is_empty() { default } else { given.clone() };
     let title =

@@ -46,7 +46,7 @@ fn wrong_numbers_and_options_say_what_is_right() {
         ("plot_line([1], #{ titel: 1 })", "unknown option `titel`"),
         ("plot_line([1], #{ title: 1 })", "option `title`: expected a text, got 1"),
         ("plot_line([1], #{ color: \"blu\" })", "option `color`: expected \"#rrggbb\" or one of blue, red"),
-        ("plot_line([1], #{ color: 3 })", "option `color`: expected a colour such as \"red\" or \"#d0392b\""),
+        ("plot_line([1], #{ color: 3 })", "option `color`: expected a color such as \"red\" or \"#d0392b\""),
         ("plot_line([1], #{ width: -1 })", "option `width`: expected a whole number from 0 up"),
         ("plot_histogram([1], #{ bin: 3 })", "did you mean `bins`?"),
         ("plot_heatmap([1])", "a row of the matrix: expected a vector"),
