@@ -368,7 +368,7 @@ fn what_is_no_sae_says_what_was_looked_for_and_what_is_there() {
     let error = error.unwrap_err();
     assert!(error.hint().unwrap().contains("did you mean `layer1.sae.pt`?"), "{error}");
     let error = load("saes/native/standard/expected.safetensors");
-    assert!(error.to_string().contains("it holds `feature_acts`, `sae_out`, `x`"), "{error}");
+    assert!(error.to_string().contains("it contains `feature_acts`, `sae_out`, `x`"), "{error}");
 }
 
 #[test]
@@ -497,5 +497,5 @@ fn a_temporal_sae_encodes_each_sequence_by_itself() {
     assert_close("first", &both.narrow(0, 0, 11).unwrap(), &first, 1e-6, 1e-6);
     assert_close("second", &both.narrow(0, 11, 5).unwrap(), &second, 1e-6, 1e-6);
     let error = sae.encode_sequences(&two, &[0..11, 12..16], 0.0, &progress).unwrap_err();
-    assert!(error.to_string().contains("not those of 16 tokens"), "{error}");
+    assert!(error.to_string().contains("do not cover the 16 tokens"), "{error}");
 }
