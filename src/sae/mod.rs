@@ -281,9 +281,8 @@ impl Sae {
         self.encode_sequences(x, &[], threshold, progress)
     }
 
-    /// Like [`Sae::encode_above`], for the tokens of several concatenated sequences, given by their ranges. Without
-    /// ranges, all tokens are one sequence. Only temporal SAEs depend on it: they encode what a token adds to those
-    /// before it.
+    /// Like [`Sae::encode_above`], for several concatenated sequences, given by their ranges; without any, all tokens
+    /// are one sequence. Only temporal SAEs depend on it: they encode what a token adds to those before it.
     ///
     /// # Errors
     /// The errors of [`Sae::encode_above`]; ranges that do not match the tokens.
