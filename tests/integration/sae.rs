@@ -173,7 +173,7 @@ fn bad_saes_and_inputs_are_clear_errors() {
     let error = Sae::load("demo", Some("blocks.3.hook_resid_pre"), &SaeOptions::default()).unwrap_err();
     assert!(error.hint().unwrap().contains("blocks.4.hook_resid_pre"), "{error}");
     let error = load(&fixture("saes/native")).unwrap_err();
-    assert!(error.to_string().contains("a folder of 16"), "{error}");
+    assert!(error.to_string().contains("a folder of SAEs (16)"), "{error}");
     assert!(error.hint().unwrap().contains("`gated`, `jumprelu`"), "{error} {:?}", error.hint());
 
     let sae = load("demo").unwrap();

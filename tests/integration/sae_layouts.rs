@@ -358,7 +358,7 @@ fn a_conversion_is_taken_at_its_word() {
 fn what_is_no_sae_says_what_was_looked_for_and_what_is_there() {
     let load = |name: &str| Sae::load(&fixture(name), None, &SaeOptions::default()).unwrap_err();
     let error = load("saes/dictionary_learning");
-    assert!(error.to_string().contains("a folder of 6"), "{error}");
+    assert!(error.to_string().contains("a folder of SAEs (6)"), "{error}");
     assert!(error.hint().unwrap().contains("`autoencoder`, `batch_topk`"), "{error}");
     let error = load("saes/llama_scope");
     assert!(error.hint().unwrap().contains("`Llama3_1-8B-Base-L1R-8x`"), "{error}");

@@ -143,7 +143,7 @@ fn not_an_sae(place: &Place, names: &[String]) -> Result<Error> {
         let shown = below.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("`, `");
         let more = if below.len() > SHOWN { ", …" } else { "" };
         return Ok(Error::mismatch(
-            format!("`{}` is not an SAE, but a folder of {} SAEs", place.whole_name(), below.len()),
+            format!("`{}` is not an SAE, but a folder of SAEs ({})", place.whole_name(), below.len()),
             format!("give the id of one of them as well: `{shown}`{more}"),
         ));
     }
