@@ -174,7 +174,8 @@ impl Snapshot {
                     return Err(self.error(text, None));
                 }
                 Err(Trouble::Passing(why)) if here => {
-                    let text = format!("{}: {why}; continuing with the files in the cache", self.inner.what());
+                    let text =
+                        format!("{}: {why}; continuing with the files in the cache", self.inner.what());
                     progress.report(Report::Warning(text));
                     None
                 }

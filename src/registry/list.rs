@@ -40,9 +40,9 @@ pub struct SaeListing {
     pub model: String,
     /// The repository on the hub.
     pub repo_id: String,
-    /// The hook point that the SAE reads, if its names tell.
+    /// The hook point that the SAE reads, if its names say so.
     pub hook: Option<String>,
-    /// The number of features, if the SAE's names tell.
+    /// The number of features, if the SAE's names say so.
     pub width: Option<usize>,
     /// The mean number of active features per token, as the authors measured it.
     pub l0: Option<f64>,

@@ -176,7 +176,7 @@ impl Registry {
 }
 
 impl Release {
-    /// Returns the hook point that one of the SAEs reads, if its names tell.
+    /// Returns the hook point that one of the SAEs reads, if its names say so.
     pub fn hook_of(&self, sae: &RegistrySae) -> Option<String> {
         site::hook(self, sae)
     }

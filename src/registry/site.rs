@@ -5,7 +5,7 @@
 use super::{RegistrySae, Release};
 use crate::hooks::HookName;
 
-/// Returns the hook point that an SAE reads, if its names tell.
+/// Returns the hook point that an SAE reads, if its names say so.
 pub(super) fn hook(release: &Release, sae: &RegistrySae) -> Option<String> {
     native(&sae.id).or_else(|| {
         let (id, path) = (sae.id.to_lowercase(), sae.path.to_lowercase());
@@ -31,7 +31,7 @@ pub(super) fn hook(release: &Release, sae: &RegistrySae) -> Option<String> {
     })
 }
 
-/// Returns the number of features of an SAE, if its names tell.
+/// Returns the number of features of an SAE, if its names say so.
 pub(super) fn width(release: &Release, sae: &RegistrySae) -> Option<usize> {
     let neuronpedia = sae.neuronpedia.as_deref().unwrap_or_default();
     // The page's name ends in the width, before any suffix that distinguishes SAEs of equal width.

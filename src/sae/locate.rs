@@ -51,9 +51,7 @@ pub(super) fn open(
     let names = registry.releases().iter().map(|release| release.name.as_str());
     let meant = one_of(&nearest(name, names, 3));
     Err(Error::mismatch(
-        format!(
-            "unknown SAE `{name}`: not \"demo\", a folder, a file or a release in SAELens' list"
-        ),
+        format!("unknown SAE `{name}`: not \"demo\", a folder, a file or a release in SAELens' list"),
         format!("{meant}`saescope saes` lists the releases; or give a hub repository as `owner/name`"),
     ))
 }

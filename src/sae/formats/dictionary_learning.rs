@@ -73,7 +73,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
 }
 
 /// Infers the class of a dictionary whose `config.json` does not name it from the trainer, or from the tensors. `None`
-/// if these do not tell.
+/// if these leave it open.
 fn class_of(trainer: Option<&str>, checkpoint: &Checkpoint) -> Option<&'static str> {
     let trainer = trainer.unwrap_or_default();
     let has = |name: &str| checkpoint.shape(name).is_some() || checkpoint.value(name).is_some();
