@@ -228,7 +228,7 @@ fn walk(folder: &Path, prefix: &str, names: &mut Vec<String>, progress: &Progres
             let what = format!("the folder `{}`", folder.display());
             let got = format!("more than {MOST_FILES} files");
             return Err(Error::invalid(what, "a folder with the files of one repository", got)
-                .with_hint("give a folder below it"));
+                .with_hint("give one of its subfolders"));
         }
     }
     Ok(())

@@ -174,8 +174,7 @@ impl Snapshot {
                     return Err(self.error(text, None));
                 }
                 Err(Trouble::Passing(why)) if here => {
-                    let text =
-                        format!("{}: {why}; continuing with the files in the cache", self.inner.what());
+                    let text = format!("{}: {why}; continuing with the cached files", self.inner.what());
                     progress.report(Report::Warning(text));
                     None
                 }

@@ -12,8 +12,8 @@ pub struct HubSettings {
     pub endpoint: String,
     /// The folder of downloaded files. Default: `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`.
     pub cache: PathBuf,
-    /// The access token. It is sent only to the endpoint and never shown. Default: `HF_TOKEN`, else the file that `hf
-    /// auth login` writes.
+    /// The access token, sent only to the endpoint and never shown. Default: `HF_TOKEN`, else the file written by
+    /// `hf auth login`.
     pub token: Option<String>,
     /// Whether to use only what is in the cache. Default: `HF_HUB_OFFLINE`.
     pub offline: bool,

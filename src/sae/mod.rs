@@ -336,10 +336,7 @@ impl Sae {
         let SaeConfig { d_out, d_sae, architecture, .. } = *self.cfg();
         if features.d_sae() != d_sae {
             return Err(Error::mismatch(
-                format!(
-                    "decode: expected features of an SAE with d_sae = {d_sae}, got d_sae = {}",
-                    features.d_sae()
-                ),
+                format!("decode: expected features with d_sae = {d_sae}, got {}", features.d_sae()),
                 "decode with the SAE that encoded them",
             ));
         }
