@@ -1,4 +1,4 @@
-//! A folder whose files are asked for by name, wherever it lies.
+//! A folder of files that are requested by name, local or on the hub.
 
 use crate::error::{Error, Result, did_you_mean};
 use crate::hub::{HubSettings, RepoKind, Snapshot, check_path};
@@ -7,15 +7,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The most files that are listed of one folder.
+/// The maximum number of files listed below one folder.
 const MOST_FILES: usize = 200_000;
 
-/// A folder whose files are asked for by name: their paths below it, with `/` between the parts. It is on this machine,
-/// or in a repository on the Hugging Face hub at one commit, whose files are downloaded when they are asked for.
+/// A folder of files that are requested by name: their paths in it, with `/` between the parts. It is a local folder,
+/// or a repository on the Hugging Face hub at one commit, whose files are downloaded when they are requested.
 #[derive(Debug, Clone)]
 pub struct Repo {
     place: Place,
-    asked: Arc<Mutex<BTreeSet<PathBuf>>>,
+    requested: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -25,52 +25,52 @@ enum Place {
 }
 
 impl Repo {
-    /// A folder on this machine.
+    /// Opens a local folder.
     pub fn local(folder: impl Into<PathBuf>) -> Self {
         Repo::at(Place::Local(folder.into()))
     }
 
-    /// A local folder of that name if there is one, else the repository on the hub: `owner/name`, or a bare name of the
-    /// early days such as `gpt2`. The revision, a branch, tag or commit, is `main` unless it is given; which commit that
-    /// is now is asked once, here.
+    /// Opens the local folder of this name if there is one, else the repository on the hub: `owner/name`, or an old
+    /// bare name such as `gpt2`. `revision` is a branch, tag or commit, by default `main`; it is resolved to a commit
+    /// once, here.
     ///
     /// # Errors
-    /// A name that neither a folder nor a repository has; a revision of a local folder; see [`Repo::hub`].
+    /// A name that is neither a folder nor a repository; a revision of a local folder; see [`Repo::hub`].
     pub fn open(kind: RepoKind, name: &str, revision: Option<&str>, progress: &Progress) -> Result<Self> {
         if Path::new(name).is_dir() {
             return match revision {
                 None => Ok(Repo::local(name)),
                 Some(revision) => {
                     let what = format!("the revision of `{name}`");
-                    Err(Error::invalid(what, "none, as it is a local folder", format!("`{revision}`")))
+                    Err(Error::invalid(what, "none for a local folder", format!("`{revision}`")))
                 }
             };
         }
         if Path::new(name).exists() {
-            return Err(Error::invalid(format!("`{name}`"), "a folder", "something else of that name"));
+            return Err(Error::invalid(format!("`{name}`"), "a folder", "a file or a device"));
         }
         if !Snapshot::can_be_called(name) {
             let expected = "a folder, or the name of a repository on the hub such as `owner/name`";
             let what = format!("`{}`", name.escape_debug());
             return Err(Error::invalid(what, expected, "neither")
-                .with_hint("check the path; it is relative to the folder you are in"));
+                .with_hint("check the path; it is relative to the current folder"));
         }
         Repo::hub(kind, name, revision, progress)
     }
 
-    /// A repository on the hub, even where a folder has that name.
+    /// Opens a repository on the hub, even if a folder has that name.
     ///
     /// # Errors
-    /// A name or revision that the hub does not know, or that needs a token; a hub that cannot be reached, and nothing
-    /// in the cache.
+    /// A name or revision that the hub does not know, or that requires a token; a hub that cannot be reached, with
+    /// nothing in the cache.
     pub fn hub(kind: RepoKind, id: &str, revision: Option<&str>, progress: &Progress) -> Result<Self> {
         Repo::hub_with(&HubSettings::from_env(), kind, id, revision, progress)
     }
 
-    /// As [`Repo::hub`], with settings other than those of the environment.
+    /// Like [`Repo::hub`], with settings other than those of the environment.
     ///
     /// # Errors
-    /// As [`Repo::hub`].
+    /// The errors of [`Repo::hub`].
     pub fn hub_with(
         settings: &HubSettings,
         kind: RepoKind,
@@ -83,10 +83,10 @@ impl Repo {
     }
 
     fn at(place: Place) -> Self {
-        Repo { place, asked: Arc::default() }
+        Repo { place, requested: Arc::default() }
     }
 
-    /// What it is called in messages: the folder's path, or the name of the repository.
+    /// Returns the name for messages: the path of the folder, or the name of the repository.
     pub fn name(&self) -> String {
         match &self.place {
             Place::Local(folder) => folder.display().to_string().trim_end_matches('/').to_owned(),
@@ -94,7 +94,7 @@ impl Repo {
         }
     }
 
-    /// The commit that the files are of, where that is known.
+    /// Returns the commit that the files belong to, `None` for a local folder.
     pub fn revision(&self) -> Option<&str> {
         match &self.place {
             Place::Local(_) => None,
@@ -102,13 +102,13 @@ impl Repo {
         }
     }
 
-    /// Whether it is a folder on this machine, not a repository on the hub.
+    /// Whether this is a local folder, not a repository on the hub.
     pub fn is_local(&self) -> bool {
         matches!(self.place, Place::Local(_))
     }
 
-    /// The names of all files in it and below, sorted. Of a repository that cannot be asked, they are those of the files
-    /// that were downloaded.
+    /// Returns the names of all files in the folder and below, sorted. If the hub cannot be reached, only the names of
+    /// the downloaded files.
     ///
     /// # Errors
     /// A folder that cannot be read; see [`Repo::hub`].
@@ -126,10 +126,10 @@ impl Repo {
         Ok(names)
     }
 
-    /// Whether it has a file of this name.
+    /// Whether there is a file of this name.
     ///
     /// # Errors
-    /// As [`Repo::names`]; a name that is no path below it.
+    /// The errors of [`Repo::names`]; a name that is not a path below the folder.
     pub fn has(&self, name: &str, progress: &Progress) -> Result<bool> {
         progress.check()?;
         self.check(name)?;
@@ -144,17 +144,17 @@ impl Repo {
         }
     }
 
-    /// The path of a file on this machine; it is downloaded if that is needed.
+    /// Returns the local path of a file, downloading the file if necessary.
     ///
     /// # Errors
-    /// It has no such file; a name that is no path below it; see [`Repo::hub`].
+    /// A file that does not exist; a name that is not a path below the folder; see [`Repo::hub`].
     pub fn file(&self, name: &str, progress: &Progress) -> Result<PathBuf> {
         let path = self.find(name, progress)?;
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        self.requested.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
         Ok(path)
     }
 
-    /// The path of a file that need not be downloaded.
+    /// Returns the local path of a file, or `None` if it would have to be downloaded.
     pub(crate) fn here(&self, name: &str) -> Option<PathBuf> {
         match &self.place {
             Place::Local(folder) => Some(folder.join(name)),
@@ -162,9 +162,9 @@ impl Repo {
         }
     }
 
-    /// The files that were asked for so far, by this or one of its clones.
+    /// Returns the files requested so far, through this value or its clones.
     pub fn files(&self) -> Vec<PathBuf> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.requested.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     fn find(&self, name: &str, progress: &Progress) -> Result<PathBuf> {
@@ -187,7 +187,7 @@ impl Repo {
         ))
     }
 
-    /// Whether it may have more files than are known: those in the cache of a repository that cannot be asked.
+    /// Whether there may be more files than are known: the hub cannot be reached, and only the cached ones are known.
     pub(crate) fn is_partial(&self) -> bool {
         match &self.place {
             Place::Local(_) => false,
@@ -195,8 +195,8 @@ impl Repo {
         }
     }
 
-    /// The error for a file that is needed and not there: `error`, or where the repository cannot be asked whether it has
-    /// the file, that it is not in the cache.
+    /// Returns the error for a missing file: `error`, or, if the hub cannot be asked whether it has the file, that the
+    /// file is not in the cache.
     pub(crate) fn lacking(&self, name: &str, error: Error, progress: &Progress) -> Error {
         match self.is_partial() {
             true => self.file(name, progress).err().unwrap_or(error),
@@ -204,7 +204,7 @@ impl Repo {
         }
     }
 
-    /// Checks that a name does not lead out of the place.
+    /// Checks that a name does not lead out of the folder.
     fn check(&self, name: &str) -> Result<()> {
         check_path(&format!("a file of `{}`", self.name()), name)
     }
@@ -217,7 +217,7 @@ fn walk(folder: &Path, prefix: &str, names: &mut Vec<String>, progress: &Progres
         let entry = entry.map_err(Error::file("read", folder))?;
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         let path = entry.path();
-        // A link to a folder could lead back to where it lies.
+        // Links to folders are not followed: they could lead back to a parent.
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         if is_folder {
             walk(&path, &format!("{name}/"), names, progress)?;
@@ -226,9 +226,9 @@ fn walk(folder: &Path, prefix: &str, names: &mut Vec<String>, progress: &Progres
         }
         if names.len() > MOST_FILES {
             let what = format!("the folder `{}`", folder.display());
-            let got = format!("more than {MOST_FILES}");
+            let got = format!("more than {MOST_FILES} files");
             return Err(Error::invalid(what, "a folder with the files of one repository", got)
-                .with_hint("give a folder further down"));
+                .with_hint("give one of its subfolders"));
         }
     }
     Ok(())

@@ -1,9 +1,9 @@
-//! The folder of one repository in the cache, laid out as Python's huggingface_hub does: a file that either has
-//! downloaded is there for the other.
+//! The folder of one repository in the cache, laid out as by Python's huggingface_hub: each finds the files that the
+//! other has downloaded.
 //!
 //! ```text
 //! models--owner--name/
-//!   blobs/<etag>                 what the files hold, each once
+//!   blobs/<etag>                 the contents of the files, each once
 //!   snapshots/<commit>/a/b.txt   the files of a commit: links into blobs/
 //!   refs/<revision>              the commit of a branch or tag
 //! .locks/models--owner--name/<etag>.lock
@@ -18,10 +18,10 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often a lock that another holds is looked at.
+/// The interval between two attempts to take a lock that is held elsewhere.
 const STEP: Duration = Duration::from_millis(50);
 
-/// The folder of one repository.
+/// The folder of one repository in the cache.
 #[derive(Debug, Clone)]
 pub(super) struct Folder {
     root: PathBuf,
@@ -29,7 +29,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// The folder of a repository below `root`; `id` has been checked.
+    /// Returns the folder of a repository below `root`; `id` has been checked.
     pub(super) fn new(root: &Path, kind: RepoKind, id: &str) -> Self {
         let kind = match kind {
             RepoKind::Model => hf_hub::RepoType::Model,
@@ -38,28 +38,28 @@ impl Folder {
         Folder { root: root.to_owned(), repo: hf_hub::Repo::new(id.to_owned(), kind) }
     }
 
-    /// The folder of everything, for messages.
+    /// Returns the folder of the cache, for messages.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The folder with the files of a commit.
+    /// Returns the folder with the files of a commit.
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         hf_hub::Cache::new(self.root.clone()).repo(self.repo.clone()).pointer_path(commit)
     }
 
-    /// What a file holds, by its etag.
+    /// Returns the path of a file's contents, by its etag.
     pub(super) fn blob(&self, etag: &str) -> PathBuf {
         self.root.join(self.repo.folder_name()).join("blobs").join(etag)
     }
 
-    /// The commit that a branch or tag was seen at last.
+    /// Returns the commit that a branch or tag was at when the hub was last asked.
     pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
         let text = String::from_utf8(files::read(&self.reference(revision)).ok()?).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
-    /// Remembers the commit of a branch or tag.
+    /// Stores the commit of a branch or tag.
     pub(super) fn remember(&self, revision: &str, commit: &str) -> Result<()> {
         if revision == commit || self.commit_of(revision).as_deref() == Some(commit) {
             return Ok(());
@@ -69,7 +69,7 @@ impl Folder {
         files::write_whole(&path, commit.as_bytes())
     }
 
-    /// Takes the lock of a file, waiting for whoever has it. It is given back when the value is dropped.
+    /// Locks a file, waiting for other processes. The lock is released when the value is dropped.
     pub(super) fn lock(&self, etag: &str, progress: &Progress) -> Result<File> {
         let path = self.root.join(".locks").join(self.repo.folder_name()).join(format!("{etag}.lock"));
         create_parent(&path)?;
@@ -80,7 +80,7 @@ impl Folder {
             progress.check()?;
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => std::thread::sleep(STEP),
-                // Some network disks have no locks: two downloads at once then cost time, and no more.
+                // Some network disks have no locks: simultaneous downloads then only cost time.
                 Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {
                     return Ok(file);
                 }
@@ -90,20 +90,20 @@ impl Folder {
         }
     }
 
-    /// Puts a blob into the snapshot of a commit under the name of the file, and gives its path there.
+    /// Links a blob into the snapshot of a commit under the name of the file, and returns its path there.
     pub(super) fn link(&self, etag: &str, commit: &str, name: &str) -> Result<PathBuf> {
         let path = self.snapshot(commit).join(name);
         if path.is_file() {
             return Ok(path);
         }
         create_parent(&path)?;
-        // A link that leads nowhere; nothing else can be in the way.
+        // A dangling link; nothing else can have this name.
         if path.is_symlink() {
             std::fs::remove_file(&path).map_err(Error::file("replace", &path))?;
         }
         let up = "../".repeat(1 + name.split('/').count());
         if symlink(&format!("{up}blobs/{etag}"), &path).is_err() && !path.is_file() {
-            // Where links are not to be had, a copy takes room but works as well.
+            // Without links, a copy works as well, but takes space.
             let mut copy = files::WholeFile::create(&path)?;
             let blob = self.blob(etag);
             let mut from = files::open(&blob)?;
@@ -118,7 +118,7 @@ impl Folder {
     }
 }
 
-/// Creates the folder that `path` lies in.
+/// Creates the parent folder of `path`.
 pub(super) fn create_parent(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
     std::fs::create_dir_all(parent).map_err(Error::file("create", parent))

@@ -1,4 +1,4 @@
-//! A file of a repository, from the hub into the cache: continued where it broke off, and checked before it counts.
+//! Downloads a file of a repository into the cache: resumes after an interruption, and verifies the hash.
 
 use super::names::{etag, is_commit, is_hex};
 use super::request::{Question, Tries, Trouble};
@@ -13,22 +13,22 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The shortest time between two reports.
+/// The minimum time between two reports.
 const REPORTS: Duration = Duration::from_millis(100);
 
-/// What the hub says of a file.
+/// The hub's metadata of a file.
 struct About {
     etag: String,
     size: Option<u64>,
 }
 
-/// Brings a file of a snapshot into the cache and gives its path there. `name` has been checked.
+/// Downloads a file of a snapshot into the cache and returns its path there. `name` has been checked.
 pub(super) fn download(repo: &Snapshot, name: &str, progress: &Progress) -> Result<PathBuf> {
     let about = ask_about(repo, name, progress)?;
     let blob = repo.cache().blob(&about.etag);
     cache::create_parent(&blob)?;
     let _lock = repo.cache().lock(&about.etag, progress)?;
-    // Somebody else may have brought it while we waited, or another commit may have the same file.
+    // Another process may have downloaded it while we waited, or another commit may have the same file.
     if !blob.is_file() {
         let partial = blob.with_file_name(format!("{}.incomplete", about.etag));
         Download { repo, name, about: &about, partial: &partial, progress }.to(&blob)?;
@@ -63,30 +63,30 @@ fn ask_about(repo: &Snapshot, name: &str, progress: &Progress) -> Result<About> 
     })
 }
 
-/// A download under way.
+/// A download in progress.
 struct Download<'a> {
     repo: &'a Snapshot,
     name: &'a str,
     about: &'a About,
-    /// Where the bytes go until all are here and have been checked.
+    /// The file that receives the bytes, until all are there and have been verified.
     partial: &'a Path,
     progress: &'a Progress,
 }
 
 impl Download<'_> {
-    /// Downloads to `blob`. What has another hash than it should have is thrown away, and fetched again once.
+    /// Downloads to `blob`. A file with the wrong hash is discarded and downloaded again, once.
     fn to(&self, blob: &Path) -> Result<()> {
         let (partial, name) = (self.partial, self.name);
         for last in [false, true] {
             self.receive()?;
-            if self.is_whole()? {
+            if self.is_intact()? {
                 break;
             }
             self.discard()?;
             if last {
                 let hint =
-                    "nothing was kept; try again, and if it stays so, tell the owner of the repository";
-                let text = format!("`{name}` arrived damaged twice: it is not what its hash says");
+                    "nothing was kept; try again, and if it fails again, tell the owner of the repository";
+                let text = format!("`{name}` arrived damaged twice: its hash is wrong");
                 return Err(self.repo.error(text, Some(hint.to_owned())));
             }
             self.progress.report(Report::Warning(format!("`{name}` arrived damaged; downloading it again")));
@@ -96,7 +96,7 @@ impl Download<'_> {
         std::fs::rename(partial, blob).map_err(Error::file("create", blob))
     }
 
-    /// Downloads until all bytes are here, over as many connections as it takes.
+    /// Downloads until all bytes are there, over several connections if necessary.
     fn receive(&self) -> Result<()> {
         let client = self.repo.client();
         let mut tries = client.tries(false);
@@ -104,14 +104,14 @@ impl Download<'_> {
         let mut most = self.length();
         loop {
             let have = self.length();
-            // More than there should be is noticed when it is checked.
+            // Excess bytes are noticed when the file is verified.
             if have > 0 && self.about.size.is_some_and(|size| have >= size) {
                 break;
             }
             match self.receive_from(have, &mut tries, &mut meter) {
                 Ok(()) => break,
                 Err(Trouble::Passing(why)) => {
-                    // A server that starts from the beginning each time gets no nearer.
+                    // A server that starts from the beginning each time makes no progress.
                     if self.length() > most {
                         most = self.length();
                         tries.reset();
@@ -125,7 +125,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// Downloads what comes after the first `have` bytes, over one connection.
+    /// Downloads the bytes from `have` on, over one connection.
     fn receive_from(&self, have: u64, tries: &mut Tries<'_>, meter: &mut Meter<'_>) -> Result<(), Trouble> {
         let question = Question { url: self.repo.file_url(self.name), head: false, from: have };
         let answer = self.repo.client().ask(&question, tries, self.progress)?;
@@ -160,9 +160,9 @@ impl Download<'_> {
         }
     }
 
-    /// Whether what is here has the size and the hash that the hub states. Large files are named by the sha256 of what
-    /// they hold, others as git names them.
-    fn is_whole(&self) -> Result<bool> {
+    /// Whether the file has the size and the hash that the hub states. Large files are named by the sha256 of their
+    /// contents, others by their git hash.
+    fn is_intact(&self) -> Result<bool> {
         let length = self.length();
         if self.about.size.is_some_and(|size| size != length) {
             return Ok(false);
@@ -205,7 +205,7 @@ impl Download<'_> {
     }
 }
 
-/// Reports how far a download has come, now and then.
+/// Reports the progress of a download, at most every `REPORTS`.
 struct Meter<'a> {
     download: &'a Download<'a>,
     last: Option<Instant>,

@@ -1,7 +1,7 @@
-//! The Hugging Face hub, and the cache of what came from it: the only code that uses the network.
+//! The Hugging Face hub and the cache of its files: the only code that uses the network.
 //!
-//! A [`Snapshot`] is a repository at one commit. Its files are downloaded when they are asked for, into the folders that
-//! Python's huggingface_hub uses, and the network is asked only for what is not there.
+//! A [`Snapshot`] is a repository at one commit. Its files are downloaded when they are requested, into the folders of
+//! Python's huggingface_hub. The network is used only for files that are not there.
 
 mod cache;
 mod download;
@@ -21,12 +21,12 @@ use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-/// The largest listing of a repository that is read, in bytes.
+/// The size limit of a repository's listing, in bytes.
 const MOST_LISTED: usize = 64 << 20;
-/// The hub lists no more files than this with certainty.
+/// A listing with this many files or more may be incomplete.
 const SURE_LISTING: usize = 50_000;
 
-/// What a repository on the hub holds.
+/// The kind of a repository on the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RepoKind {
     /// A model, or SAEs.
@@ -56,14 +56,14 @@ struct Inner {
     offline: bool,
     kind: RepoKind,
     id: String,
-    /// The branch, tag or commit that was asked for.
+    /// The branch, tag or commit that was requested.
     revision: String,
     commit: String,
-    /// The names of all files; none where only the cache can tell.
+    /// The names of all files; `None` if only the cached ones are known.
     listing: OnceLock<Option<Arc<[String]>>>,
 }
 
-/// What the hub says of a repository, as far as it matters here.
+/// The hub's description of a repository; other keys are ignored.
 #[derive(Deserialize)]
 struct Description {
     sha: String,
@@ -77,17 +77,17 @@ struct Sibling {
 }
 
 impl Snapshot {
-    /// Whether `id` can be the name of a repository.
+    /// Whether `id` is a valid name of a repository.
     pub(crate) fn can_be_called(id: &str) -> bool {
         names::is_repo_id(id)
     }
 
-    /// The repository `id`, at the commit that `revision` is now. Where the hub cannot be reached, it is the commit that
-    /// it was when it was last asked.
+    /// Opens the repository `id` at the commit that `revision` is now. If the hub cannot be reached, this is the commit
+    /// that the cache knows from the last time.
     ///
     /// # Errors
-    /// A name or revision that is none, or that the hub does not know; a hub that cannot be reached and a revision that
-    /// is not in the cache.
+    /// A name or revision that is invalid or that the hub does not know; a hub that cannot be reached and a revision
+    /// that is not in the cache.
     pub(crate) fn open(
         settings: &HubSettings,
         kind: RepoKind,
@@ -119,13 +119,13 @@ impl Snapshot {
         let described = if inner.offline { None } else { Some(inner.describe(cached.is_some(), progress)) };
         match (described, cached) {
             (Some(Ok((commit, names))), _) => {
-                // A cache that cannot be written to may still have everything.
+                // A read-only cache may still have all files.
                 let _ = inner.cache.remember(revision, &commit);
                 inner.commit = commit;
                 inner.listing = OnceLock::from(Some(names));
             }
             (Some(Err(Trouble::Passing(why))), Some(commit)) => {
-                let text = format!("{}: {why}; going on with the commit {commit} in the cache", inner.what());
+                let text = format!("{}: {why}; continuing with commit {commit} from the cache", inner.what());
                 progress.report(Report::Warning(text));
                 inner.commit = commit;
                 inner.listing = OnceLock::from(None);
@@ -137,26 +137,26 @@ impl Snapshot {
         Ok(Snapshot { inner: Arc::new(inner) })
     }
 
-    /// The name of the repository.
+    /// Returns the name of the repository.
     pub(crate) fn id(&self) -> &str {
         &self.inner.id
     }
 
-    /// Its commit.
+    /// Returns the commit.
     pub(crate) fn commit(&self) -> &str {
         &self.inner.commit
     }
 
-    /// The folder with those of its files that are here.
+    /// Returns the folder of the files that have been downloaded.
     pub(crate) fn folder(&self) -> PathBuf {
         self.inner.cache.snapshot(&self.inner.commit)
     }
 
-    /// The names of all its files, asked for once; none where the hub cannot be asked and [`Snapshot::folder`] has what
-    /// there is.
+    /// Returns the names of all files, requested once. `None` if the hub cannot be reached: then [`Snapshot::folder`]
+    /// has all that is known.
     ///
     /// # Errors
-    /// A hub that does not answer, and nothing in the cache.
+    /// A hub that does not answer, with nothing in the cache.
     pub(crate) fn listing(&self, progress: &Progress) -> Result<Option<Arc<[String]>>> {
         if let Some(names) = self.inner.listing.get() {
             return Ok(names.clone());
@@ -174,7 +174,7 @@ impl Snapshot {
                     return Err(self.error(text, None));
                 }
                 Err(Trouble::Passing(why)) if here => {
-                    let text = format!("{}: {why}; going on with the files in the cache", self.inner.what());
+                    let text = format!("{}: {why}; continuing with the cached files", self.inner.what());
                     progress.report(Report::Warning(text));
                     None
                 }
@@ -184,24 +184,24 @@ impl Snapshot {
         Ok(self.inner.listing.get_or_init(|| names).clone())
     }
 
-    /// Whether the hub could not be asked for the names of its files, so that only those in the cache are known.
+    /// Whether the hub could not be asked for the names of the files, so that only those in the cache are known.
     pub(crate) fn is_partial(&self) -> bool {
         self.inner.offline || self.inner.listing.get().is_some_and(Option::is_none)
     }
 
-    /// The path of a file in the cache, if it is there.
+    /// Returns the path of a file in the cache, if it is there.
     ///
     /// # Errors
-    /// A name that is no path below the repository.
+    /// A name that is not a path below the repository.
     pub(crate) fn cached(&self, name: &str) -> Result<Option<PathBuf>> {
         check_path("a file of the repository", name)?;
         Ok(Some(self.folder().join(name)).filter(|path| path.is_file()))
     }
 
-    /// The path of a file on this machine; it is downloaded if it is not in the cache.
+    /// Returns the local path of a file, downloading it if it is not in the cache.
     ///
     /// # Errors
-    /// A name that is no path below the repository, or that it does not have; a hub that does not give it.
+    /// A name that is not a path below the repository, or not that of a file in it; a hub that refuses the file.
     pub(crate) fn file(&self, name: &str, progress: &Progress) -> Result<PathBuf> {
         if let Some(path) = self.cached(name)? {
             return Ok(path);
@@ -275,7 +275,7 @@ impl Inner {
         }
         let not_a_hub = |why: String| {
             let check = "check HF_ENDPOINT, and any proxy in between";
-            Trouble::Passing(format!("the answer is not what a hub says ({why}): {check}"))
+            Trouble::Passing(format!("the answer is not that of a hub ({why}): {check}"))
         };
         let body = answer.body(MOST_LISTED, progress)?;
         let description: Description =
@@ -289,19 +289,19 @@ impl Inner {
         if files.len() < listed {
             let count = listed - files.len();
             let text =
-                format!("{}: {count} names in its listing are no paths below it: left out", self.what());
+                format!("{}: ignored {count} names in its listing that are not paths below it", self.what());
             progress.report(Report::Warning(text));
         }
         files.sort();
         Ok((description.sha, files.into()))
     }
 
-    /// What messages call it.
+    /// Returns the name for messages.
     fn what(&self) -> String {
         format!("{} `{}`", self.kind.word(), self.id)
     }
 
-    /// Its page.
+    /// Returns the address of the repository's page.
     fn page(&self) -> String {
         let folder = match self.kind {
             RepoKind::Model => "",
@@ -327,22 +327,22 @@ impl Inner {
         match trouble {
             Trouble::Final(error) => error,
             Trouble::Passing(why) => {
-                let hint = "check the connection, and HF_ENDPOINT if it is set; with HF_HUB_OFFLINE=1 only what is in \
-                            the cache is used";
+                let hint = "check the connection, and HF_ENDPOINT if it is set; HF_HUB_OFFLINE=1 uses only what is in the \
+                            cache";
                 self.error(
-                    format!("cannot be had from {}: {why}", self.client.endpoint()),
+                    format!("cannot download from {}: {why}", self.client.endpoint()),
                     Some(hint.to_owned()),
                 )
             }
         }
     }
 
-    /// The error for an answer that says no.
+    /// Returns the error for an answer that refuses the request.
     fn refused(&self, answer: &Answer) -> Error {
         let code = answer.header("x-error-code").unwrap_or_default();
         let says = answer.header("x-error-message").unwrap_or_default();
         let page = self.page();
-        let log_in = "set HF_TOKEN to a token of yours, or run `hf auth login`";
+        let log_in = "set HF_TOKEN to your token, or run `hf auth login`";
         let (message, hint) = match (answer.status, code) {
             (_, "GatedRepo") if self.client.has_token() => (
                 "it is gated, and the account of the token has no access".to_owned(),
@@ -379,7 +379,7 @@ impl Inner {
     }
 }
 
-/// What the hub says, cut short and on one line.
+/// Formats the hub's own message, shortened and on one line.
 fn quoted(says: &str) -> String {
     let says: String = says.chars().filter(|c| !c.is_control()).take(200).collect();
     if says.is_empty() { says } else { format!(": {says}") }

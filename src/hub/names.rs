@@ -1,16 +1,16 @@
-//! Names that come from outside and become parts of paths and addresses: whatever would leave its folder is refused
-//! here, before any path is built.
+//! Names from outside that become parts of paths and addresses: any that would lead out of a folder is refused here,
+//! before a path is built.
 
 use crate::error::{Error, Result};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What may stand in a part of an address as it is.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The characters to escape in a part of an address.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The longest name of a repository on the hub.
+/// The maximum length of a repository's name on the hub.
 const LONGEST_ID: usize = 96;
 
-/// Checks that `name` is a path below the folder that it is looked up in; `what` is what it names.
+/// Checks that `name` is a path below its folder; errors call it `what`.
 ///
 /// # Errors
 /// `..`, an absolute path, a backslash, a drive letter, a control character, an empty part.
@@ -21,11 +21,11 @@ pub(crate) fn check_path(what: &str, name: &str) -> Result<()> {
     if !drive && !name.contains(bad_char) && !name.split('/').any(bad_part) {
         return Ok(());
     }
-    let expected = "a path below its folder: no part of it empty, `.` or `..`, no backslash, no drive";
+    let expected = "a path below its folder, without empty parts, `.`, `..`, backslash or drive letter";
     Err(Error::invalid(what, expected, format!("`{}`", name.escape_debug())))
 }
 
-/// Whether `id` can be the name of a repository: `owner/name`, or a bare name of the early days such as `gpt2`.
+/// Whether `id` is a valid repository name: `owner/name`, or an old bare name such as `gpt2`.
 pub(super) fn is_repo_id(id: &str) -> bool {
     let part = |part: &str| {
         let known = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
@@ -39,7 +39,7 @@ pub(super) fn is_repo_id(id: &str) -> bool {
         && !id.ends_with(".git")
 }
 
-/// Checks the name of a branch or tag, or a commit. It becomes a path in the cache.
+/// Checks a branch, tag or commit, which becomes a path in the cache.
 pub(super) fn check_revision(revision: &str) -> Result<()> {
     check_path("the revision", revision)?;
     if revision.contains(|c: char| c.is_whitespace() || "~^:?*[".contains(c)) {
@@ -49,17 +49,17 @@ pub(super) fn check_revision(revision: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether this is the whole hash of a commit, as it names a snapshot.
+/// Whether this is the full hash of a commit, as in the name of a snapshot.
 pub(super) fn is_commit(text: &str) -> bool {
     is_hex(text, 40)
 }
 
-/// Whether this is `length` hexadecimal digits, lower-case.
+/// Whether this is `length` lower-case hexadecimal digits.
 pub(super) fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// The name that a file has in the cache, from the header that tells it.
+/// Returns the name of a file in the cache from the header with its etag; `None` if it is not a file name.
 pub(super) fn etag(header: &str) -> Option<&str> {
     let etag = header.strip_prefix("W/").unwrap_or(header).trim_matches('"');
     let fits = (1..=128).contains(&etag.len())
@@ -67,12 +67,12 @@ pub(super) fn etag(header: &str) -> Option<&str> {
     fits.then_some(etag)
 }
 
-/// One part of an address.
+/// Escapes one part of an address.
 pub(super) fn escape(part: &str) -> String {
-    utf8_percent_encode(part, PLAIN).to_string()
+    utf8_percent_encode(part, ESCAPED).to_string()
 }
 
-/// A path of an address: its slashes stay.
+/// Escapes a path in an address, except for its slashes.
 pub(super) fn escape_path(path: &str) -> String {
     path.split('/').map(escape).collect::<Vec<_>>().join("/")
 }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_leaves_its_folder_is_refused() {
+    fn paths_out_of_their_folder_are_refused() {
         for good in ["a", "a/b.txt", "a b/ü.json", "..a", "a..", "%2e%2e/a", "layer_0/width_16k/params.npz"]
         {
             assert!(check_path("x", good).is_ok(), "{good}");
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_revisions_and_etags() {
+    fn bad_ids_revisions_and_etags_are_refused() {
         for good in ["gpt2", "google/gemma-2b", "a/b_c.d", "EleutherAI/pythia-70m"] {
             assert!(is_repo_id(good), "{good}");
         }

@@ -1,4 +1,4 @@
-//! One question to the hub: redirects, retries, who sees the token, and a wait that can be cancelled.
+//! Requests to the hub: redirects, retries, the token, and waits that can be canceled.
 
 use super::settings::{HubSettings, Patience};
 use crate::error::{Error, Result};
@@ -11,19 +11,19 @@ use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderValue, Response, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
-/// How often a wait looks at the cancel flag.
+/// The interval at which a wait checks the cancel flag.
 const STEP: Duration = Duration::from_millis(50);
-/// A body comes in pieces of at most this many bytes.
+/// The maximum size of a piece of a body, in bytes.
 const PIECE: usize = 1 << 16;
-/// The pieces that may wait to be written.
+/// The maximum number of pieces that wait to be written.
 const QUEUE: usize = 16;
 const MOST_REDIRECTS: usize = 8;
-/// What the hub says of a file on the way to where it lies.
+/// The headers in which the hub describes a file before it redirects to where the file is stored.
 const ABOUT_THE_FILE: [&str; 3] = ["x-repo-commit", "x-linked-etag", "x-linked-size"];
 
-/// What can go wrong with a question.
+/// The reasons why a request fails.
 pub(super) enum Trouble {
-    /// The hub could not be reached, or was not able to answer: it may be another time.
+    /// The hub could not be reached or could not answer; a later attempt may succeed.
     Passing(String),
     /// Asking again would not help.
     Final(Error),
@@ -35,18 +35,18 @@ impl From<Error> for Trouble {
     }
 }
 
-/// A question.
+/// A request to the hub.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     /// The address.
     pub(super) url: String,
-    /// Whether only the headers are wanted, and only those of the hub itself, not of another host it points to.
+    /// Whether only headers are wanted, and only those of the hub itself, not of a host that it redirects to.
     pub(super) head: bool,
-    /// The first byte that is wanted.
+    /// The first byte that is wanted, 0 for the entire file.
     pub(super) from: u64,
 }
 
-/// An answer: the body is still on its way.
+/// A response whose body is still arriving.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
@@ -54,12 +54,12 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// A header's text.
+    /// Returns the value of a header, if it is text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The next piece of the body; none after the last.
+    /// Returns the next piece of the body, `None` after the last.
     pub(super) fn piece(&self, progress: &Progress) -> Result<Option<Vec<u8>>, Trouble> {
         match wait_for(&self.pieces, progress)? {
             None => Ok(None),
@@ -68,7 +68,7 @@ impl Answer {
         }
     }
 
-    /// The whole body, if it is not larger than `most`.
+    /// Returns the complete body, of at most `most` bytes.
     pub(super) fn body(&self, most: usize, progress: &Progress) -> Result<Vec<u8>, Trouble> {
         let mut body = Vec::new();
         while let Some(piece) = self.piece(progress)? {
@@ -81,19 +81,19 @@ impl Answer {
     }
 }
 
-/// Asks one hub.
+/// A client for one hub.
 #[derive(Clone)]
 pub(super) struct Client {
     agent: ureq::Agent,
     endpoint: String,
-    /// The scheme, host and port that alone see the token.
+    /// The scheme, host and port that the token is sent to.
     origin: String,
     token: Option<HeaderValue>,
     patience: Patience,
 }
 
 impl Client {
-    /// A client; nothing is asked yet.
+    /// Creates a client without sending anything.
     pub(super) fn new(settings: &HubSettings) -> Result<Self> {
         let endpoint = settings.endpoint.clone();
         let uri = endpoint.parse::<Uri>().ok().filter(|_| !endpoint.contains(['@', '?', '#']));
@@ -102,9 +102,9 @@ impl Client {
             return Err(Error::invalid("HF_ENDPOINT", expected, "something else"));
         };
         let token = settings.token.as_ref().map(|token| {
-            // A header takes bytes beyond ASCII, and whoever sends it does not.
-            let is_plain = token.bytes().all(|byte| byte.is_ascii_graphic());
-            let value = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| is_plain);
+            // `HeaderValue` accepts bytes beyond ASCII, but sending them fails.
+            let is_ascii = token.bytes().all(|byte| byte.is_ascii_graphic());
+            let value = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| is_ascii);
             let mut value = value.ok_or_else(|| {
                 Error::invalid("the token for the hub", "letters, digits and `_`", "other characters")
                     .with_hint("check HF_TOKEN, or log in again with `hf auth login`")
@@ -138,23 +138,23 @@ impl Client {
         })
     }
 
-    /// The address of the hub, without a slash at its end.
+    /// Returns the address of the hub, without a trailing slash.
     pub(super) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Whether the hub is told who asks.
+    /// Whether a token is sent to the hub.
     pub(super) fn has_token(&self) -> bool {
         self.token.is_some()
     }
 
-    /// The tries of one undertaking; `hasty` where there is something to fall back to.
+    /// Starts to count attempts: at most two if `hasty`, for a request with a fallback.
     pub(super) fn tries(&self, hasty: bool) -> Tries<'_> {
         let most = if hasty { self.patience.tries.min(2) } else { self.patience.tries };
         Tries { patience: &self.patience, most, made: 0 }
     }
 
-    /// Asks until there is an answer other than "not now".
+    /// Repeats a request until the answer is other than "not now", or the attempts are used up.
     pub(super) fn ask(
         &self,
         question: &Question,
@@ -173,7 +173,7 @@ impl Client {
         }
     }
 
-    /// Asks on a thread of its own, so that a wait for the network does not keep a cancel waiting.
+    /// Sends a request on its own thread, so that waiting for the network does not delay a cancel.
     fn ask_once(&self, question: &Question, progress: &Progress) -> Result<Answer, Trouble> {
         progress.check()?;
         let (to_head, head) = sync_channel(1);
@@ -191,11 +191,11 @@ impl Client {
             }
         };
         let thread = std::thread::Builder::new().name("hub".to_owned()).spawn(work);
-        thread.map_err(|e| Error::invalid("the hub", "a thread to ask it on", e))?;
+        thread.map_err(Error::failed("start a thread"))?;
         wait_for(&head, progress)?.unwrap_or_else(|| Err(Trouble::Passing("no answer".to_owned())))
     }
 
-    /// Asks, and follows where the answer points. Only the hub itself sees the token.
+    /// Sends a request and follows redirects. Only the hub itself sees the token.
     fn follow(&self, question: &Question) -> Result<Response<ureq::Body>, Trouble> {
         let mut url = question.url.clone();
         let mut about = HeaderMap::new();
@@ -203,7 +203,7 @@ impl Client {
             let uri = url.parse::<Uri>().map_err(|_| bad_address())?;
             let at_hub = origin(&uri).as_deref() == Some(self.origin.as_str());
             let request = if question.head { self.agent.head(&url) } else { self.agent.get(&url) };
-            // What is packed on the way has neither the size nor the hash of the file.
+            // A compressed body would have neither the size nor the hash of the file.
             let mut request = request.header("accept-encoding", "identity");
             if question.from > 0 {
                 request = request.header(RANGE, format!("bytes={}-", question.from));
@@ -240,7 +240,7 @@ impl Client {
         let host = uri.host().unwrap_or_default();
         Trouble::Passing(match error {
             ureq::Error::Timeout(_) => {
-                format!("`{host}` said nothing for {} s", self.patience.silence.as_secs_f64())
+                format!("no data from `{host}` for {} s", self.patience.silence.as_secs_f64())
             }
             ureq::Error::HostNotFound => format!("`{host}` was not found"),
             ureq::Error::RequireHttpsOnly(_) | ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
@@ -248,14 +248,14 @@ impl Client {
             }
             other => {
                 let text = other.to_string();
-                let advice = "; if a proxy reads along, SSL_CERT_FILE must name its certificates";
+                let advice = "; if a proxy reads the traffic, SSL_CERT_FILE must name its certificates";
                 format!("`{host}`: {text}{}", if text.contains("certificate") { advice } else { "" })
             }
         })
     }
 }
 
-/// The certificates in a PEM file.
+/// Reads the certificates of a PEM file.
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
     let bytes = files::read(path)?;
     let items = ureq::tls::parse_pem(&bytes);
@@ -265,13 +265,13 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
     });
     let found: Vec<_> = found.collect();
     if found.is_empty() {
-        let hint = "SSL_CERT_FILE names it; unset that to trust what browsers trust";
+        let hint = "SSL_CERT_FILE names it; unset that to trust the certificates that browsers trust";
         return Err(Error::malformed(path, "expected certificates in PEM, found none").with_hint(hint));
     }
     Ok(found)
 }
 
-/// How often something has been tried.
+/// The attempts made for a request.
 pub(super) struct Tries<'a> {
     patience: &'a Patience,
     most: u32,
@@ -279,12 +279,12 @@ pub(super) struct Tries<'a> {
 }
 
 impl Tries<'_> {
-    /// Counts from the start again, as something has come of the last try.
+    /// Counts from the start again, after an attempt that made progress.
     pub(super) fn reset(&mut self) {
         self.made = 0;
     }
 
-    /// Waits before the next try; fails when there have been enough of them.
+    /// Waits before the next attempt; fails if there are none left.
     pub(super) fn again(
         &mut self,
         why: String,
@@ -315,7 +315,7 @@ impl Tries<'_> {
     }
 }
 
-/// Sends a body piece by piece until it ends, or until nobody wants it any more.
+/// Sends a body in pieces until it ends, or until the receiver is gone.
 fn pass_on(mut body: impl std::io::Read, pieces: &SyncSender<std::io::Result<Vec<u8>>>) {
     loop {
         let mut piece = vec![0; PIECE];
@@ -336,7 +336,7 @@ fn pass_on(mut body: impl std::io::Read, pieces: &SyncSender<std::io::Result<Vec
     }
 }
 
-/// What comes next through a channel, none when it is closed; looks at the cancel flag meanwhile.
+/// Returns the next value of a channel, `None` if it is closed; checks the cancel flag while it waits.
 fn wait_for<T>(channel: &Receiver<T>, progress: &Progress) -> Result<Option<T>> {
     loop {
         progress.check()?;
@@ -348,7 +348,7 @@ fn wait_for<T>(channel: &Receiver<T>, progress: &Progress) -> Result<Option<T>> 
     }
 }
 
-/// The scheme, host and port of an address.
+/// Returns the scheme, host and port of an address.
 fn origin(uri: &Uri) -> Option<String> {
     let scheme = uri.scheme_str()?;
     let default = match scheme {
@@ -359,7 +359,7 @@ fn origin(uri: &Uri) -> Option<String> {
     Some(format!("{scheme}://{}:{}", uri.host()?.to_lowercase(), uri.port_u16().unwrap_or(default)))
 }
 
-/// Where a redirect leads.
+/// Returns the address that a redirect leads to.
 fn target(from: &Uri, location: Option<&HeaderValue>) -> Result<String, Trouble> {
     let location = location.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (scheme, authority) = (from.scheme_str().unwrap_or_default(), from.authority());
@@ -379,7 +379,7 @@ fn bad_address() -> Trouble {
     Trouble::Passing("the hub points to an address that cannot be followed".to_owned())
 }
 
-/// How long the hub asks to wait, if it does.
+/// Returns how long the hub asks to wait, if it does.
 fn asked_wait(answer: &Answer) -> Option<Duration> {
     let after = answer.header(RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok());
     // `RateLimit: "api";r=0;t=55`: no requests remain in this window, which ends in 55 s.
@@ -393,7 +393,7 @@ fn asked_wait(answer: &Answer) -> Option<Duration> {
     after.or_else(limit).map(Duration::from_secs)
 }
 
-/// A status in words where it has any.
+/// Formats a status code with its reason, if it has one.
 pub(super) fn status(code: u16) -> String {
     let status = ureq::http::StatusCode::from_u16(code).ok();
     match status.and_then(|status| status.canonical_reason()) {

@@ -1,40 +1,39 @@
-//! Where the hub is, where its files are kept, and who asks: the variables that Python's huggingface_hub reads.
+//! Settings of the hub: address, cache, token and retries, from the variables that Python's huggingface_hub reads.
 
 use crate::files;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the hub is, where its files are kept, and who asks.
+/// The hub's address, the cache, the token, and retries.
 #[derive(Clone, PartialEq)]
 pub struct HubSettings {
     /// The address of the hub. Default: `HF_ENDPOINT`, else `https://huggingface.co`.
     pub endpoint: String,
-    /// The folder with everything that was downloaded. Default: `HF_HUB_CACHE`, else `HF_HOME/hub`, else
-    /// `~/.cache/huggingface/hub`.
+    /// The folder of downloaded files. Default: `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`.
     pub cache: PathBuf,
-    /// Who asks. It is sent to the endpoint alone and never shown. Default: `HF_TOKEN`, else the file that
-    /// `hf auth login` writes.
+    /// The access token, sent only to the endpoint and never shown. Default: `HF_TOKEN`, else the file written by
+    /// `hf auth login`.
     pub token: Option<String>,
     /// Whether to use only what is in the cache. Default: `HF_HUB_OFFLINE`.
     pub offline: bool,
-    /// The certificates to trust, in a PEM file, where a company's proxy reads along. Default: `SSL_CERT_FILE`, else
-    /// `REQUESTS_CA_BUNDLE`, else those that browsers trust.
+    /// The certificates to trust, in a PEM file, for a company's proxy that reads the traffic. Default:
+    /// `SSL_CERT_FILE`, else `REQUESTS_CA_BUNDLE`, else those that browsers trust.
     pub certificates: Option<PathBuf>,
-    /// How long to wait, and how often to try.
+    /// Timeouts and retries.
     pub patience: Patience,
 }
 
-/// How long to wait for the hub, and how often to try.
+/// Timeouts and retries of requests to the hub.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Patience {
-    /// How often something is tried before it counts as failed.
+    /// The number of attempts before a request fails. Default: 5.
     pub tries: u32,
-    /// The pause after the first try that failed; each one after it is twice as long.
+    /// The pause after the first failed attempt, doubled after each further one. Default: 0.5 s.
     pub pause: Duration,
-    /// The longest pause that the hub can ask for.
+    /// The longest pause that the hub can ask for. Default: 310 s.
     pub longest_pause: Duration,
-    /// How long a connection may say nothing before it counts as broken.
+    /// The time without data after which a connection counts as broken. Default: 15 s.
     pub silence: Duration,
 }
 
@@ -51,13 +50,13 @@ impl Default for Patience {
 }
 
 impl HubSettings {
-    /// The settings that the environment asks for.
+    /// Returns the settings of the environment.
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var_os(name))
     }
 
-    /// The settings that these variables ask for. An empty variable counts as one that is not there. In paths, `~` and
-    /// other variables (`$VAR`, `${VAR}`) are replaced, as huggingface_hub does.
+    /// Returns the settings of these variables. An empty variable counts as unset. In paths, `~` and other variables
+    /// (`$VAR`, `${VAR}`) are replaced, as in huggingface_hub.
     pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let get = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| get(name).map(|value| value.to_string_lossy().into_owned());
@@ -80,7 +79,7 @@ impl HubSettings {
             let caches = raw("XDG_CACHE_HOME").unwrap_or_else(|| user().join(".cache"));
             caches.join("huggingface")
         }));
-        // What is derived is expanded once more.
+        // A derived path is expanded again.
         let cache = raw("HF_HUB_CACHE").or_else(|| raw("HUGGINGFACE_HUB_CACHE"));
         let cache = expanded(cache.unwrap_or_else(|| home.join("hub")));
         let clean = |token: String| Some(token.trim().to_owned()).filter(|token| !token.is_empty());
@@ -106,8 +105,8 @@ impl HubSettings {
     }
 }
 
-/// A path with the home folder in the place of a `~` at its beginning, or another user's in that of `~name`. As in Python, an
-/// unknown name stays.
+/// Replaces a `~` at the start of a path with the home folder, and `~name` with that user's. As in Python, an unknown
+/// name stays.
 fn with_home(path: PathBuf, own: impl Fn() -> PathBuf) -> PathBuf {
     let first = path.components().next().and_then(|first| first.as_os_str().to_str());
     let Some(name) = first.and_then(|first| first.strip_prefix('~')) else { return path };
@@ -127,7 +126,7 @@ fn with_home(path: PathBuf, own: impl Fn() -> PathBuf) -> PathBuf {
     )
 }
 
-/// A text with the values of variables in the places of `$name` and `${name}`. Unknown ones stay, as in Python.
+/// Replaces `$name` and `${name}` in a string with the values of variables. As in Python, unknown ones stay.
 fn with_variables(text: &str, variable: impl Fn(&str) -> Option<OsString>) -> String {
     let mut expanded = String::new();
     let mut rest = text;
@@ -142,10 +141,10 @@ fn with_variables(text: &str, variable: impl Fn(&str) -> Option<OsString>) -> St
                 (name, name.len() + 1)
             }
         };
-        let (whole, after) = from.split_at(length);
+        let (reference, after) = from.split_at(length);
         match variable(name).filter(|_| !name.is_empty()) {
             Some(value) => expanded += &value.to_string_lossy(),
-            None => expanded += whole,
+            None => expanded += reference,
         }
         rest = after;
     }
@@ -153,7 +152,7 @@ fn with_variables(text: &str, variable: impl Fn(&str) -> Option<OsString>) -> St
 }
 
 impl std::fmt::Debug for HubSettings {
-    /// Everything but the token.
+    /// Formats everything but the token.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HubSettings")
             .field("endpoint", &self.endpoint)

@@ -1,4 +1,4 @@
-//! Looking through the list: what there is for a model, in a release, by words.
+//! Lists of published SAEs: by model, by release, by words in their names.
 
 use super::{Registry, RegistrySae, Release, site};
 use crate::aliases::resolve_model;
@@ -9,94 +9,94 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
-/// How many lines of a list are shown; the list itself has them all.
+/// The maximum number of SAEs that a table shows; the list itself has all of them.
 const SHOWN: usize = 1000;
 
-/// Which SAEs to list. The same names serve Rust, scripts and the command line.
+/// Which SAEs to list. Rust, scripts and the command line use the same names.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SaeFilter {
-    /// Those on this model: an alias or an id on the hub. Default: on any.
+    /// Only SAEs for this model: an alias or an id on the hub. Default: any model.
     pub model: Option<String>,
-    /// Those whose names (release, id, model, hook, repository, Neuronpedia) have all these words in them, in any
-    /// case. Default: all.
+    /// Only SAEs whose names (release, id, model, hook, repository, Neuronpedia) contain all these words, ignoring
+    /// case. Default: no words.
     pub search: Option<String>,
-    /// Those of this release. Default: of any.
+    /// Only SAEs of this release. Default: any release.
     pub release: Option<String>,
-    /// A newer list, SAELens' `pretrained_saes.yaml`. Default: the list of the program.
+    /// A newer list: SAELens' `pretrained_saes.yaml`. Default: the embedded list.
     pub registry: Option<String>,
-    /// The most to list. Default: all.
+    /// The maximum number of entries to list. Default: no limit.
     pub limit: Option<usize>,
 }
 
 /// An SAE in a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SaeListing {
-    /// The release; with `sae_id` it is what `load_sae` takes.
+    /// The release; `load_sae` takes it together with `sae_id`.
     pub release: String,
     /// The id in the release.
     pub sae_id: String,
-    /// The model, as the list has it.
+    /// The model, as the list names it.
     pub model: String,
     /// The repository on the hub.
     pub repo_id: String,
-    /// The hook that it reads, where its names tell.
+    /// The hook point that the SAE reads, if its names say so.
     pub hook: Option<String>,
-    /// How many features it has, where its names tell.
+    /// The number of features, if the SAE's names say so.
     pub width: Option<usize>,
-    /// The mean number of active features at a token, as its authors measured it.
+    /// The mean number of active features per token, as the authors measured it.
     pub l0: Option<f64>,
-    /// Its page on Neuronpedia.
+    /// The SAE's page on Neuronpedia.
     pub neuronpedia: Option<String>,
 }
 
 /// A release in a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReleaseListing {
-    /// Its name.
+    /// The name of the release.
     pub release: String,
-    /// The model, as the list has it.
+    /// The model, as the list names it.
     pub model: String,
     /// The repository on the hub.
     pub repo_id: String,
-    /// How many SAEs it has.
+    /// The number of SAEs.
     pub saes: usize,
-    /// The points that they read, without the blocks: `hook_resid_pre`.
+    /// The hook points that the SAEs read, without the block: `hook_resid_pre`.
     pub hooks: Vec<String>,
-    /// The blocks whose points they read.
+    /// The blocks of these hook points, ascending.
     pub layers: Vec<usize>,
-    /// How many features they have.
+    /// The SAEs' numbers of features, ascending.
     pub widths: Vec<usize>,
 }
 
-/// A list of SAEs, which shows as a table.
+/// A list of SAEs, displayed as a table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Saes {
-    /// The SAEs, by release, in the order of their ids.
+    /// The SAEs, sorted by release and id.
     pub saes: Vec<SaeListing>,
 }
 
-/// A list of releases, which shows as a table.
+/// A list of releases, displayed as a table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Releases {
-    /// The releases, by model, in the order of their names.
+    /// The releases, sorted by model and name.
     pub releases: Vec<ReleaseListing>,
 }
 
-/// The published SAEs that a filter lets through.
+/// Returns the published SAEs that match a filter.
 ///
 /// # Errors
-/// A release that is not in the list, a model without any SAEs, a list that cannot be read.
+/// An unknown release; a model without SAEs; a list that cannot be read.
 pub fn list_saes(filter: &SaeFilter) -> Result<Saes> {
     with_registry(filter, |registry| registry.list(filter))
 }
 
-/// The releases of those SAEs, each with its SAEs that the filter lets through counted.
+/// Returns the releases of the SAEs that match a filter, each with the number of its matching SAEs.
 ///
 /// # Errors
-/// As [`list_saes`].
+/// The errors of [`list_saes`].
 pub fn list_releases(filter: &SaeFilter) -> Result<Releases> {
     let all = SaeFilter { limit: None, ..filter.clone() };
     let saes = with_registry(filter, |registry| registry.list(&all))?.saes;
@@ -115,10 +115,10 @@ fn with_registry<T>(filter: &SaeFilter, work: impl FnOnce(&Registry) -> Result<T
 }
 
 impl Registry {
-    /// The SAEs that a filter lets through; its `registry` is not looked at.
+    /// Returns the SAEs that match a filter; its `registry` is ignored.
     ///
     /// # Errors
-    /// A release that is not in the list, a model without any SAEs.
+    /// An unknown release; a model without SAEs.
     pub fn list(&self, filter: &SaeFilter) -> Result<Saes> {
         let release = filter.release.as_deref().map(|name| self.known(name)).transpose()?;
         let mut releases: Vec<_> = match (release, &filter.model) {
@@ -134,19 +134,19 @@ impl Registry {
         let words: Vec<_> = search.split_whitespace().collect();
         let mut saes = Vec::new();
         for release in releases {
-            let from = saes.len();
+            let start = saes.len();
             let found = release.saes.iter().map(|sae| SaeListing::of(release, sae));
             saes.extend(found.filter(|sae| words.is_empty() || sae.has(&words)));
-            saes[from..].sort_by(|a, b| natural(&a.sae_id, &b.sae_id));
+            saes[start..].sort_by(|a, b| natural(&a.sae_id, &b.sae_id));
         }
         saes.truncate(filter.limit.unwrap_or(usize::MAX));
         Ok(Saes { saes })
     }
 
     fn of_model(&self, model: &str) -> Result<Vec<&Release>> {
-        let wanted = plain_model(model);
+        let wanted = model_key(model);
         let found: Vec<_> =
-            self.releases().iter().filter(|release| plain_model(&release.model) == wanted).collect();
+            self.releases().iter().filter(|release| model_key(&release.model) == wanted).collect();
         if found.is_empty() {
             let models: BTreeSet<_> = self.releases().iter().map(|release| release.model.as_str()).collect();
             let place = "the list of published SAEs".to_owned();
@@ -157,12 +157,12 @@ impl Registry {
     }
 }
 
-/// A model's name without its owner, whichever of its names is given: aliases, and copies that others keep.
-fn plain_model(name: &str) -> String {
-    let owned = resolve_model(name).unwrap_or(name);
-    let plain = owned.rsplit('/').next().unwrap_or_default();
-    // A copy of a model that goes by its alias, as openai-community/gpt2-small would.
-    resolve_model(plain).unwrap_or(plain).rsplit('/').next().unwrap_or_default().to_lowercase()
+/// Returns a model's name without its owner, the same for aliases and for copies under other owners.
+fn model_key(name: &str) -> String {
+    let id = resolve_model(name).unwrap_or(name);
+    let name = id.rsplit('/').next().unwrap_or_default();
+    // A copy of a model may be named by its alias, as openai-community/gpt2-small would be.
+    resolve_model(name).unwrap_or(name).rsplit('/').next().unwrap_or_default().to_lowercase()
 }
 
 impl SaeListing {
@@ -179,7 +179,7 @@ impl SaeListing {
         }
     }
 
-    /// Whether all words are in its names; they are in lower case.
+    /// Whether the SAE's names contain all words; these are in lower case.
     fn has(&self, words: &[&str]) -> bool {
         let SaeListing { release, sae_id, model, repo_id, hook, neuronpedia, .. } = self;
         let (hook, neuronpedia) = (hook.as_deref().unwrap_or(""), neuronpedia.as_deref().unwrap_or(""));
@@ -189,7 +189,7 @@ impl SaeListing {
 }
 
 impl ReleaseListing {
-    /// What SAEs of one release have together.
+    /// Summarizes SAEs of one release; `None` for an empty list.
     fn of(saes: &[SaeListing]) -> Option<Self> {
         let first = saes.first()?;
         let hooks = saes.iter().filter_map(|sae| sae.hook.as_deref());
@@ -212,7 +212,7 @@ impl ReleaseListing {
     }
 }
 
-/// The order of names in which numbers count as numbers: `layer_2` before `layer_10`.
+/// Compares names with their numbers in numeric order: `layer_2` before `layer_10`.
 pub(super) fn natural(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
@@ -286,7 +286,7 @@ impl fmt::Display for Releases {
     }
 }
 
-/// Lines of aligned columns, each line after a line break and indented; columns of numbers end together.
+/// Writes indented lines of aligned columns, each after a line break; `right` columns are aligned to the right.
 fn table<const N: usize>(
     f: &mut fmt::Formatter<'_>,
     rows: Vec<[String; N]>,
@@ -313,7 +313,7 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Numbers in rising order, runs of them joined: `0-11`, `5,12,19`.
+/// Formats ascending numbers, with runs joined: `0-11`, `5,12,19`.
 fn ranges(numbers: &[usize]) -> String {
     let runs = numbers.chunk_by(|a, b| a + 1 == *b).filter_map(|run| match (run.first()?, run.last()?) {
         (first, last) if first == last => Some(first.to_string()),
@@ -322,7 +322,7 @@ fn ranges(numbers: &[usize]) -> String {
     runs.collect::<Vec<_>>().join(",")
 }
 
-/// A width as people say it: `16k`, `1m`; 24576 has no such name.
+/// Abbreviates a width: `16k`, `1m`; 24576 has no such name.
 fn short(width: usize) -> String {
     match width {
         _ if !width.is_power_of_two() || width < 1000 => width.to_string(),
@@ -336,14 +336,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_in_names_count_as_numbers() {
+    fn numbers_in_names_are_in_numeric_order() {
         let mut names = vec!["layer_10/a", "layer_2/b", "layer_2/a", "layer_02", "layer", "layers"];
         names.sort_by(|a, b| natural(a, b));
         assert_eq!(names, ["layer", "layer_02", "layer_2/a", "layer_2/b", "layer_10/a", "layers"]);
     }
 
     #[test]
-    fn ranges_and_widths_read_well() {
+    fn ranges_and_widths_are_abbreviated() {
         assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
         assert_eq!(
             [768, 4096, 16384, 24576, 131_072, 1 << 20].map(short),
@@ -354,10 +354,10 @@ mod tests {
     #[test]
     fn a_model_has_several_names() {
         for name in ["gpt2", "gpt2-small", "GPT2-small", "openai-community/gpt2"] {
-            assert_eq!(plain_model(name), "gpt2");
+            assert_eq!(model_key(name), "gpt2");
         }
         for name in ["google/gemma-2-2b", "gemma-2-2b"] {
-            assert_eq!(plain_model(name), "gemma-2-2b");
+            assert_eq!(model_key(name), "gemma-2-2b");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The SAEs that others have published, by the names that SAELens gives them: a release and an id.
+//! Published SAEs by SAELens' names: a release and an id.
 //!
-//! The list is that of SAELens, part of the program (assets/registry/README.md) and read when it is first asked for; a
-//! newer one can be read from a file. It says where an SAE lies and what has to be known beyond its checkpoint.
+//! The list is SAELens', embedded in the program (assets/registry/README.md) and parsed on first use; a newer one can
+//! be read from a file. It says where an SAE is stored, and what must be known besides its checkpoint.
 
 mod list;
 mod site;
@@ -18,10 +18,10 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// The most that a list may hold, in bytes; SAELens' own has 1.5 MB.
+/// The size limit of a list, in bytes; SAELens' list has 1.5 MB.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// The list of the program.
+/// The embedded list, compressed.
 const EMBEDDED: &[u8] = include_bytes!("../../assets/registry/pretrained_saes.json.gz");
 
 /// The releases of published SAEs.
@@ -30,41 +30,41 @@ pub struct Registry {
     releases: Vec<Release>,
 }
 
-/// SAEs that were published together, on one model.
+/// SAEs that were published together, for one model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Release {
-    /// Its name: `gpt2-small-res-jb`.
+    /// The name: `gpt2-small-res-jb`.
     pub name: String,
     /// The repository on the hub.
     pub repo_id: String,
-    /// The model, by its id on the hub or an alias, as the list has it.
+    /// The model: an id on the hub or an alias, as in the list.
     pub model: String,
-    /// SAELens' name for the layout of the checkpoints; none for its own.
+    /// SAELens' name of the loader; `None` for SAELens' own layout.
     pub conversion_func: Option<String>,
-    /// What to believe rather than the checkpoints' `cfg.json`, merged into it before anything is made of it.
+    /// Values that replace those of the checkpoints' `cfg.json`, merged before it is interpreted.
     pub config_overrides: Map<String, Value>,
-    /// The SAEs.
+    /// The SAEs, in the order of the list.
     pub saes: Vec<RegistrySae>,
 }
 
 /// One SAE of a [`Release`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegistrySae {
-    /// Its name within the release.
+    /// The id within the release.
     pub id: String,
     /// The folder or file in the repository.
     pub path: String,
-    /// The mean number of active features at a token, as its authors measured it.
+    /// The mean number of active features per token, as the authors measured it.
     pub l0: Option<f64>,
-    /// How much of the activations' variance it explains, as its authors measured it; old ones by a wrong formula.
+    /// The explained variance of the activations, as the authors measured it; old values have a wrong formula.
     pub variance_explained: Option<f64>,
-    /// Its page on Neuronpedia: `gpt2-small/8-res-jb`.
+    /// The SAE's page on Neuronpedia: `gpt2-small/8-res-jb`.
     pub neuronpedia: Option<String>,
-    /// The factor of an SAE whose checkpoint asks for one and does not hold it.
+    /// The factor of an SAE whose checkpoint needs one but does not contain it.
     pub norm_scaling_factor: Option<f64>,
 }
 
-/// A release as it is written: SAELens' keys. Those that are not here mean nothing to us.
+/// A release as written in the file, with SAELens' keys. Other keys are ignored.
 #[derive(Deserialize)]
 struct WrittenRelease {
     repo_id: String,
@@ -74,7 +74,7 @@ struct WrittenRelease {
     saes: Vec<WrittenSae>,
 }
 
-/// An SAE as it is written. `saes`: a release of SAELens 6.54 is nested inside one of its own SAEs.
+/// An SAE as written in the file. `saes`: in SAELens 6.54, a release is nested inside one of its own SAEs.
 #[derive(Deserialize)]
 struct WrittenSae {
     id: String,
@@ -88,9 +88,9 @@ struct WrittenSae {
 }
 
 impl Registry {
-    /// The list that is part of the program.
+    /// Returns the embedded list.
     pub fn embedded() -> &'static Registry {
-        // It is read by the tests, so that there is nothing here that could fail.
+        // The tests parse it, so that nothing can fail here.
         static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
             let text = decompressed(EMBEDDED).unwrap_or_default();
             Registry::of(serde_json::from_slice(&text).unwrap_or_default())
@@ -101,7 +101,7 @@ impl Registry {
     /// Reads a list from a file: SAELens' `pretrained_saes.yaml`, or the same as JSON (`.json` or `.json.gz`).
     ///
     /// # Errors
-    /// A file that cannot be read, is larger than 64 MiB or no such list.
+    /// A file that cannot be read, is larger than 64 MiB or is not such a list.
     pub fn open(path: &Path) -> Result<Registry> {
         let bytes = read(path)?;
         let name = path.to_string_lossy().to_lowercase();
@@ -112,7 +112,7 @@ impl Registry {
             let text = text.map_err(|_| Error::malformed(path, "expected YAML in UTF-8"))?;
             yaml::parse(path, text)
         };
-        let hint = "expected a list of releases as in SAELens' `pretrained_saes.yaml`";
+        let hint = "give a list of releases such as SAELens' `pretrained_saes.yaml`";
         Ok(Registry::of(written.map_err(|error| error.with_hint(hint))?))
     }
 
@@ -132,21 +132,21 @@ impl Registry {
         Registry { releases: releases.collect() }
     }
 
-    /// All releases, sorted by name.
+    /// Returns all releases, sorted by name.
     pub fn releases(&self) -> &[Release] {
         &self.releases
     }
 
-    /// The release of this name, in any case.
+    /// Returns the release of this name, ignoring case.
     pub fn release(&self, name: &str) -> Option<&Release> {
         self.releases.iter().find(|release| release.name.eq_ignore_ascii_case(name))
     }
 
-    /// The release of this name and its SAE of this id, both in any case. A release that has just one SAE does
-    /// without an id.
+    /// Returns the release of this name and its SAE of this id, both ignoring case. The id is optional if the release
+    /// has only one SAE.
     ///
     /// # Errors
-    /// A release or an id that is not in the list; a release of several SAEs without an id.
+    /// An unknown release or id; a release with several SAEs, without an id.
     pub fn find(&self, release: &str, sae_id: Option<&str>) -> Result<(&Release, &RegistrySae)> {
         let release = self.known(release)?;
         match (sae_id, release.saes.as_slice()) {
@@ -159,14 +159,14 @@ impl Registry {
         }
     }
 
-    /// The release and the SAE that lie at a path of a repository on the hub; of several, the first.
+    /// Returns the release and the SAE at a path of a repository on the hub; the first if there are several.
     pub fn at(&self, repo_id: &str, path: &str) -> Option<(&Release, &RegistrySae)> {
         let mut releases =
             self.releases.iter().filter(|release| release.repo_id.eq_ignore_ascii_case(repo_id));
         releases.find_map(|release| Some((release, release.saes.iter().find(|sae| sae.path == path)?)))
     }
 
-    /// As [`Registry::release`], with an error that names the nearest.
+    /// Like [`Registry::release`], with an error that suggests the nearest names.
     fn known(&self, name: &str) -> Result<&Release> {
         self.release(name).ok_or_else(|| {
             let names = self.releases.iter().map(|release| release.name.as_str());
@@ -176,7 +176,7 @@ impl Registry {
 }
 
 impl Release {
-    /// The hook that one of its SAEs reads, where the names of the SAE tell.
+    /// Returns the hook point that one of the SAEs reads, if its names say so.
     pub fn hook_of(&self, sae: &RegistrySae) -> Option<String> {
         site::hook(self, sae)
     }
@@ -195,7 +195,7 @@ impl Release {
         Error::invalid(what, "the id of one of its SAEs", "none").with_hint(self.some_ids())
     }
 
-    /// The first few ids, and how to see the others.
+    /// Lists the first few ids, and says how to see the others.
     fn some_ids(&self) -> String {
         let mut ids: Vec<_> = self.saes.iter().map(|sae| sae.id.as_str()).collect();
         ids.sort_by(|a, b| list::natural(a, b));
@@ -208,7 +208,7 @@ impl Release {
     }
 }
 
-/// Adds SAEs and those nested inside them; the first of an id counts. One without a path lies where its id says.
+/// Adds SAEs and those nested inside them; the first of equal ids counts. A missing path is the same as the id.
 fn add(written: Vec<WrittenSae>, ids: &mut HashSet<String>, saes: &mut Vec<RegistrySae>) {
     for sae in written {
         if ids.insert(sae.id.to_lowercase()) {
@@ -238,9 +238,9 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a gzip file holds, as far as just beyond the most that is taken.
+/// Decompresses up to `MOST_BYTES + 1`, so that the caller can tell "too large" from "just fits".
 fn decompressed(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    GzDecoder::new(bytes).take(MOST_BYTES + 1).read_to_end(&mut text)?;
-    Ok(text)
+    let mut contents = Vec::new();
+    GzDecoder::new(bytes).take(MOST_BYTES + 1).read_to_end(&mut contents)?;
+    Ok(contents)
 }

@@ -1,11 +1,11 @@
-//! What the names of a published SAE tell of it: the hook that it reads and how many features it has.
+//! The hook point and the number of features of a published SAE, inferred from its names.
 //!
-//! For lists, and for checkpoints that do not say it themselves.
+//! Used for lists, and for checkpoints that do not say it themselves.
 
 use super::{RegistrySae, Release};
 use crate::hooks::HookName;
 
-/// The hook that an SAE reads, where its names tell.
+/// Returns the hook point that an SAE reads, if its names say so.
 pub(super) fn hook(release: &Release, sae: &RegistrySae) -> Option<String> {
     native(&sae.id).or_else(|| {
         let (id, path) = (sae.id.to_lowercase(), sae.path.to_lowercase());
@@ -14,7 +14,7 @@ pub(super) fn hook(release: &Release, sae: &RegistrySae) -> Option<String> {
             "gemma_2" => of_kind(release.repo_id.rsplit('-').next()?)?,
             "gemma_2_transcoder" => "ln2.hook_normalized",
             "gemma_3" => of_kind(path.split('/').next()?.trim_end_matches("_all"))?,
-            "llama_scope" | "llama_scope_r1_distill" => match letter_behind_layer(&id)? {
+            "llama_scope" | "llama_scope_r1_distill" => match letter_after_layer(&id)? {
                 'r' => "hook_resid_post",
                 'a' => "hook_attn_out",
                 'm' => "hook_mlp_out",
@@ -31,10 +31,10 @@ pub(super) fn hook(release: &Release, sae: &RegistrySae) -> Option<String> {
     })
 }
 
-/// How many features an SAE has, where its names tell.
+/// Returns the number of features of an SAE, if its names say so.
 pub(super) fn width(release: &Release, sae: &RegistrySae) -> Option<usize> {
     let neuronpedia = sae.neuronpedia.as_deref().unwrap_or_default();
-    // The page's name ends in the width, but for what tells several of one width apart.
+    // The page's name ends in the width, before any suffix that distinguishes SAEs of equal width.
     let of_page = || short(neuronpedia.split("__").next()?.rsplit('-').next()?);
     match release.conversion_func.as_deref() {
         Some("gemma_2" | "gemma_2_transcoder" | "gemma_3") => {
@@ -61,7 +61,7 @@ pub(super) fn width(release: &Release, sae: &RegistrySae) -> Option<usize> {
     }
 }
 
-/// The hook at the start of an id in SAELens' own style, `blocks.3.hook_resid_post__trainer_0`.
+/// Returns the hook point at the start of an id in SAELens' own style, `blocks.3.hook_resid_post__trainer_0`.
 fn native(id: &str) -> Option<String> {
     if !id.starts_with("blocks.") && !id.starts_with("hook_") {
         return None;
@@ -71,7 +71,7 @@ fn native(id: &str) -> Option<String> {
     ends.filter_map(|end| id.get(..end)?.parse::<HookName>().ok()).next().map(|hook| hook.to_string())
 }
 
-/// The hook of a kind of SAE in the names of Gemma Scope, both generations.
+/// Returns the hook point of a kind of SAE, by the names of both generations of Gemma Scope.
 fn of_kind(kind: &str) -> Option<&'static str> {
     Some(match kind {
         "res" | "resid_post" => "hook_resid_post",
@@ -82,7 +82,7 @@ fn of_kind(kind: &str) -> Option<&'static str> {
     })
 }
 
-/// The number behind `layer_`, `layer` or a bare `l`.
+/// Returns the number after `layer_`, `layer` or a leading `l`.
 fn layer(id: &str) -> Option<usize> {
     let rest = match id.split("layer").nth(1) {
         Some(rest) => rest.trim_start_matches('_'),
@@ -91,18 +91,18 @@ fn layer(id: &str) -> Option<usize> {
     number(rest)
 }
 
-/// The `r` of `l5r_8x`.
-fn letter_behind_layer(id: &str) -> Option<char> {
+/// Returns the `r` of `l5r_8x`.
+fn letter_after_layer(id: &str) -> Option<char> {
     id.strip_prefix('l')?.trim_start_matches(|c: char| c.is_ascii_digit()).chars().next()
 }
 
-/// The number at the start of a text.
+/// Returns the number at the start of a string.
 fn number(text: &str) -> Option<usize> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.get(..digits)?.parse().ok()
 }
 
-/// A width that is written short: 16384 of `16k`, 1048576 of `1m`. All of them are powers of two.
+/// Parses an abbreviated width: 16384 from `16k`, 1048576 from `1m`. All of them are powers of two.
 fn short(text: &str) -> Option<usize> {
     let text = text.to_lowercase();
     let (digits, unit) = match (text.strip_suffix('k'), text.strip_suffix('m')) {

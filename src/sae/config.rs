@@ -1,72 +1,72 @@
-//! What an SAE is and what it expects of the model, in SAELens' names.
+//! The configuration of an SAE: what it is and what it expects of the model, with SAELens' names.
 
 use serde::Serialize;
 
-/// The sizes and choices of an SAE, whatever its checkpoint's layout.
+/// The configuration of an SAE, independent of its checkpoint's layout.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct SaeConfig {
-    /// What the SAE was loaded as.
+    /// The name that the SAE was loaded by.
     pub sae_id: String,
-    /// The layout of its checkpoint: "saelens", "gemma_scope", "sparsify", …
+    /// The layout of the checkpoint: "saelens", "gemma_scope", "sparsify", …
     pub layout: &'static str,
     /// How pre-activations become feature activations.
     #[serde(flatten)]
     pub architecture: Architecture,
-    /// The width of the activation that it reads.
+    /// The width of the activation that the SAE reads.
     pub d_in: usize,
     /// The number of features.
     pub d_sae: usize,
-    /// The width of what it writes: `d_in` but for a transcoder.
+    /// The width of the output: `d_in`, except for transcoders.
     pub d_out: usize,
-    /// The type of its numbers on disk.
+    /// The type of the weights on disk.
     pub dtype: String,
-    /// The hook point that it reads, if the checkpoint says so.
+    /// The hook point that the SAE reads, if the checkpoint says so.
     pub hook_name: Option<String>,
-    /// The hook point that a transcoder stands for the output of, if the checkpoint says so.
+    /// The hook point whose activation a transcoder predicts, if the checkpoint says so.
     pub hook_name_out: Option<String>,
-    /// The one attention head that it reads at its hook, if it does not read all.
+    /// The attention head that the SAE reads at its hook; `None` for all heads.
     pub hook_head_index: Option<usize>,
-    /// Whether the decoder's bias is taken off the (normalised) input.
+    /// Whether the decoder's bias is subtracted from the (normalized) input.
     pub apply_b_dec_to_input: bool,
-    /// What is done to the activation first.
+    /// How the activation is normalized before it is encoded.
     pub normalize_activations: Normalization,
-    /// The factor folded into the weights of an `expected_average_only_in` SAE, if one is known.
+    /// The factor folded into the weights of an `expected_average_only_in` SAE, if known.
     pub norm_scaling_factor: Option<f64>,
     /// The factor of a `constant_scalar_rescale` SAE.
     pub activation_normalization_factor: Option<f64>,
-    /// Whether the norms of the decoder's rows are folded into the encoder: activations are then what they add to the
-    /// output, and decoder rows have length 1.
+    /// Whether the norms of the decoder's rows are folded into the encoder: decoder rows then have norm 1, and an
+    /// activation is the norm of what the feature adds to the output.
     pub fold_decoder_norm: bool,
     /// Whether `[n_heads, d_head]` is read as one vector, as at `hook_z`.
     pub reshape_hook_z: bool,
-    /// Whether it was trained on a model whose writing weights were centred: it then reads the residual stream less its
-    /// mean over `d_model`, which is the same thing for a LayerNorm model. `None` where the checkpoint does not say, as
-    /// those of 2024 do not; activations are then taken as they are.
+    /// Whether the SAE was trained on a model with centered writing weights: it then reads the residual stream minus
+    /// its mean over `d_model`, which is equivalent for a LayerNorm model. `None` if the checkpoint does not say, as
+    /// those of 2024 do not; activations are then not centered.
     pub center_writing_weights: Option<bool>,
-    /// Whether it was trained on a model whose value biases were folded away: it then reads `hook_z` and `hook_v` less
-    /// the value bias.
+    /// Whether the SAE was trained on a model whose value biases were folded away: it then reads `hook_z` and `hook_v`
+    /// minus the value bias.
     pub fold_value_biases: bool,
-    /// Whether the norms were folded into the weights as well, which puts the norm's bias into the value bias.
+    /// Whether the norms were folded into the weights as well: the norm's bias is then part of the value bias.
     pub fold_ln: bool,
-    /// Whether it was trained on contexts that begin with a BOS token.
+    /// Whether the training contexts begin with a BOS token.
     pub prepend_bos: bool,
-    /// The length of the contexts that it was trained on, BOS included.
+    /// The length of the training contexts, BOS included.
     pub context_size: Option<usize>,
-    /// The model that it was trained on.
+    /// The model that the SAE was trained on.
     pub model_name: Option<String>,
-    /// The dataset that it was trained on.
+    /// The dataset that the SAE was trained on.
     pub dataset_path: Option<String>,
-    /// The mean number of active features at a token, as its authors measured it; of an SAE of the registry.
+    /// The mean number of active features per token, as the authors measured it. Registry SAEs only.
     pub published_l0: Option<f64>,
-    /// Its page on Neuronpedia, of an SAE of the registry.
+    /// The SAE's page on Neuronpedia. Registry SAEs only.
     pub neuronpedia_id: Option<String>,
 }
 
 /// How pre-activations become feature activations, and what the output is.
 ///
-/// A transcoder stands for a part of the model: it reads what goes into an MLP and writes what comes out. One with a skip
-/// adds a linear map of its input to that.
+/// A transcoder replaces a part of the model: it reads the input of an MLP and predicts the output. A skip adds a
+/// linear map of the transcoder's input to that.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "architecture", rename_all = "snake_case")]
 pub enum Architecture {
@@ -77,43 +77,43 @@ pub enum Architecture {
     /// `relu(h) · 1[h > threshold]` of `h = x · W_enc + b_enc`.
     #[serde(rename = "jumprelu")]
     JumpRelu,
-    /// The positive ones among the `k` largest.
+    /// The positive ones among the `k` largest pre-activations.
     #[serde(rename = "topk")]
     TopK {
-        /// How many.
+        /// The number of features kept per token.
         k: usize,
-        /// Whether pre-activations count by what they add to the output: times the norm of their decoder row, which
-        /// decoding divides out again.
+        /// Whether pre-activations are multiplied by the norm of their decoder row before the selection; decoding
+        /// divides by it again.
         rescale_acts_by_decoder_norm: bool,
     },
-    /// The `k` of largest magnitude, with their signs: activations may be negative.
+    /// The `k` pre-activations of largest magnitude, with their signs: activations may be negative.
     #[serde(rename = "abstopk")]
     AbsTopK {
-        /// How many.
+        /// The number of features kept per token.
         k: usize,
-        /// As of [`Architecture::TopK`].
+        /// See [`Architecture::TopK`].
         rescale_acts_by_decoder_norm: bool,
     },
-    /// One feature after the other: the one whose decoder row goes best with what is left, which is then taken off.
+    /// One feature at a time: the one whose decoder row fits the residual best, which is then subtracted from it.
     MatchingPursuit {
-        /// A rest whose norm is below this is left alone; 0 for none.
+        /// Stops when the norm of the residual is below this; 0 for no limit.
         residual_threshold: f64,
-        /// The most steps; `d_in` if not given.
+        /// The maximum number of steps; `d_in` if not given.
         max_iterations: Option<usize>,
-        /// Whether to stop at a feature that was taken before.
+        /// Whether to stop when a feature is selected again.
         stop_on_duplicate_support: bool,
     },
-    /// What attention over the earlier tokens of the sequence does not predict: features of what is new at a token.
+    /// Features of the part of a token that attention over the earlier tokens of the sequence does not predict.
     Temporal {
-        /// The attention heads.
+        /// The number of attention heads.
         n_heads: usize,
-        /// The attention layers, each predicting what the ones before left.
+        /// The number of attention layers; each predicts from what the ones before left.
         n_attn_layers: usize,
-        /// How many times narrower queries and keys are than `d_sae`.
+        /// The factor by which queries and keys are narrower than `d_sae`.
         bottleneck_factor: usize,
-        /// How many features are kept at most, the largest.
+        /// The maximum number of features kept per token, the largest; `None` for no limit.
         kval_topk: Option<usize>,
-        /// Whether the encoder is the decoder, transposed.
+        /// Whether the encoder is the transposed decoder.
         tied_weights: bool,
     },
     /// A standard transcoder.
@@ -129,19 +129,19 @@ pub enum Architecture {
     /// A top-k transcoder.
     #[serde(rename = "topk_transcoder")]
     TopKTranscoder {
-        /// How many.
+        /// The number of features kept per token.
         k: usize,
     },
     /// A top-k transcoder with a skip.
     #[serde(rename = "topk_skip_transcoder")]
     TopKSkipTranscoder {
-        /// How many.
+        /// The number of features kept per token.
         k: usize,
     },
 }
 
 impl Architecture {
-    /// The names of all, SAELens' where it has one.
+    /// The names of all architectures, SAELens' if it has one.
     pub const NAMES: [&'static str; 13] = [
         "standard",
         "gated",
@@ -158,7 +158,7 @@ impl Architecture {
         "topk_skip_transcoder",
     ];
 
-    /// SAELens' name.
+    /// Returns SAELens' name.
     pub fn name(&self) -> &'static str {
         match self {
             Architecture::Standard => "standard",
@@ -177,7 +177,7 @@ impl Architecture {
         }
     }
 
-    /// Whether it writes at another place than it reads.
+    /// Whether the output hook differs from the input hook.
     pub fn is_transcoder(&self) -> bool {
         use Architecture::{JumpReluTranscoder, TopKTranscoder, Transcoder};
         self.has_skip() || matches!(self, Transcoder | JumpReluTranscoder | TopKTranscoder { .. })
@@ -195,7 +195,7 @@ impl Architecture {
         matches!(self, JumpRelu | JumpReluTranscoder | JumpReluSkipTranscoder)
     }
 
-    /// The most features that can be active at a token, where that is bounded.
+    /// The maximum number of active features per token, if there is one.
     pub fn k(&self) -> Option<usize> {
         match *self {
             Architecture::TopK { k, .. }
@@ -207,7 +207,7 @@ impl Architecture {
         }
     }
 
-    /// Whether activations count by the norm of their decoder row.
+    /// Whether pre-activations are multiplied by the norm of their decoder row.
     pub fn rescales(&self) -> bool {
         matches!(
             self,
@@ -216,7 +216,7 @@ impl Architecture {
         )
     }
 
-    /// Whether folding the decoder's norms leaves the active features and the output as they are.
+    /// Whether folding the decoder's norms keeps the active features and the output unchanged.
     pub fn can_fold_decoder_norm(&self) -> bool {
         let is_other = matches!(self, Architecture::MatchingPursuit { .. } | Architecture::Temporal { .. });
         !is_other && (self.k().is_none() || self.rescales())
@@ -227,20 +227,20 @@ impl Architecture {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalization {
-    /// Nothing.
+    /// No normalization.
     None,
     /// Activations were scaled to a mean norm of `sqrt(d_in)` in training; the factor is folded into the weights.
     ExpectedAverageOnlyIn,
     /// Each activation is scaled to a norm of `sqrt(d_in)`, and the output back.
     ConstantNormRescale,
-    /// Each activation is centred and divided by its standard deviation, and the output scaled and shifted back.
+    /// Each activation is centered and divided by its standard deviation, and the output scaled and shifted back.
     LayerNorm,
     /// Activations are multiplied by a factor, and the output divided by it.
     ConstantScalarRescale,
 }
 
 impl Normalization {
-    /// Every one with SAELens' name for it.
+    /// Every normalization with SAELens' name for it.
     pub const NAMES: [(&'static str, Normalization); 5] = [
         ("none", Normalization::None),
         ("expected_average_only_in", Normalization::ExpectedAverageOnlyIn),
@@ -249,7 +249,7 @@ impl Normalization {
         ("constant_scalar_rescale", Normalization::ConstantScalarRescale),
     ];
 
-    /// SAELens' name.
+    /// Returns SAELens' name.
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(_, n)| *n == self).map_or("none", |(name, _)| name)
     }

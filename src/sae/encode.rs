@@ -1,15 +1,15 @@
 //! Encoding: activations in, sparse features out. The dense `[tokens, d_sae]` matrix never exists: pre-activations are
-//! computed for some hundred features at a time and thresholded while they are in cache.
+//! computed for `TILE` features at a time and thresholded while they are in cache.
 //!
 //! ```text
-//! sae_in = normalised(centred(x)) − b_dec
+//! sae_in = normalized(centered(x)) − b_dec
 //! standard  acts = relu(h),                 h = sae_in · W_enc + b_enc
 //! jumprelu  acts = relu(h) · 1[h > threshold]
 //! gated     acts = 1[p + b_gate > 0] · relu(p · exp(r_mag) + b_mag),   p = sae_in · W_enc
 //! topk      acts = relu(the k largest h),   h · ‖W_dec‖ if rescaled
 //! abstopk   acts = the k of largest |h|
 //! ```
-//! From SAELens' `saes/*_sae.py`.
+//! See SAELens' `saes/*_sae.py`.
 
 use super::config::{Architecture, Normalization, SaeConfig};
 use super::features::Features;
@@ -22,31 +22,31 @@ use candle_core::{D, Device, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
 
-/// Features whose pre-activations are computed at a time.
+/// The number of features whose pre-activations are computed at a time.
 const TILE: usize = 1024;
-/// Tokens that are encoded at a time.
+/// The number of tokens encoded at a time.
 const TOKENS: usize = 1 << 13;
-/// Features that are looked at together: if none of them is active, none is looked at alone.
-const LOOK: usize = 16;
+/// The number of features that are compared at once: only a group with a candidate is searched one by one.
+const GROUP: usize = 16;
 
-/// Activations as the encoder wants them, and how to take the normalisation back from an output.
+/// Activations ready for the encoder, and how to undo the normalization of an output.
 pub(super) struct Prepared {
-    /// What the encoder reads, `[pos, d_in]`.
+    /// The encoder's input, `[pos, d_in]`.
     pub(super) sae_in: Tensor,
-    /// What a skip reads, `[pos, d_in]`: the activation before any of this.
+    /// The skip's input, `[pos, d_in]`: the activation before centering, normalization and shift.
     pub(super) x: Tensor,
-    /// Per token the factor and the shift that undo the normalisation; empty where there was none.
+    /// For each token the factor and the shift that undo the normalization; empty without one.
     pub(super) undo: Vec<(f32, f32)>,
 }
 
-/// Centres, normalises and shifts activations `[pos, d_in]`.
+/// Centers, normalizes and shifts activations `[pos, d_in]`.
 pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weights) -> Result<Prepared> {
     memory::check("the activation", 3 * (x.elem_count() * size_of::<f32>()) as u64)?;
     let x = x.to_dtype(candle_core::DType::F32)?.contiguous()?;
     check_finite(&x, cfg, "the activation")?;
     let normalization = cfg.normalize_activations;
-    let plain = matches!(normalization, Normalization::None | Normalization::ExpectedAverageOnlyIn);
-    if plain && !center && !cfg.apply_b_dec_to_input {
+    let unnormalized = matches!(normalization, Normalization::None | Normalization::ExpectedAverageOnlyIn);
+    if unnormalized && !center && !cfg.apply_b_dec_to_input {
         return Ok(Prepared { sae_in: x.clone(), x, undo: Vec::new() });
     }
     let b_dec = if cfg.apply_b_dec_to_input { weights.b_dec(cfg)? } else { &[] };
@@ -65,13 +65,13 @@ pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weigh
         })
         .collect();
     let sae_in = Tensor::from_vec(rows, (n, d_in), &Device::Cpu)?;
-    if !plain {
-        check_finite(&sae_in, cfg, "the normalised activation")?;
+    if !unnormalized {
+        check_finite(&sae_in, cfg, "the normalized activation")?;
     }
-    Ok(Prepared { sae_in, x, undo: if plain { Vec::new() } else { undo } })
+    Ok(Prepared { sae_in, x, undo: if unnormalized { Vec::new() } else { undo } })
 }
 
-/// Normalises one activation; returns the factor and the shift that undo it.
+/// Normalizes one activation; returns the factor and the shift that undo it.
 fn normalize(row: &mut [f32], normalization: Normalization, factor: f32) -> (f32, f32) {
     let d = row.len() as f32;
     match normalization {
@@ -85,7 +85,7 @@ fn normalize(row: &mut [f32], normalization: Normalization, factor: f32) -> (f32
         Normalization::LayerNorm => {
             const EPS: f32 = 1e-5;
             let mean = subtract_mean(row);
-            // torch.std: divided by d − 1.
+            // Like torch.std, this divides by d − 1.
             let std = (row.iter().map(|x| x * x).sum::<f32>() / (d - 1.0)).sqrt();
             row.iter_mut().for_each(|x| *x /= std + EPS);
             (std, mean)
@@ -105,7 +105,7 @@ fn subtract_mean(row: &mut [f32]) -> f32 {
 
 fn check_finite(x: &Tensor, cfg: &SaeConfig, what: &str) -> Result<()> {
     let d = x.dim(D::Minus1)?;
-    let bad = with_floats(x, |numbers| numbers.par_iter().position_first(|x| !x.is_finite()))?;
+    let bad = with_floats(x, |values| values.par_iter().position_first(|x| !x.is_finite()))?;
     match bad {
         None => Ok(()),
         Some(at) => {
@@ -117,7 +117,7 @@ fn check_finite(x: &Tensor, cfg: &SaeConfig, what: &str) -> Result<()> {
     }
 }
 
-/// The features of `[pos, d_in]`, as the encoder reads it, whose activation is further from 0 than `threshold` (0 or more).
+/// Returns the features of `sae_in` `[pos, d_in]` with `|activation| > threshold` (0 or more).
 pub(super) fn encode(
     sae_in: &Tensor,
     cfg: &SaeConfig,
@@ -130,14 +130,14 @@ pub(super) fn encode(
     let n = sae_in.dim(0)?;
     let mut features = Features::new(cfg.d_sae);
     for first in (0..n).step_by(TOKENS) {
-        let some = sae_in.narrow(0, first, TOKENS.min(n - first))?; // [pos, d_in]
+        let chunk = sae_in.narrow(0, first, TOKENS.min(n - first))?; // [pos, d_in]
         let mut rows: Vec<Row> = Vec::new();
-        rows.resize_with(some.dim(0)?, Row::default);
+        rows.resize_with(chunk.dim(0)?, Row::default);
         for start in (0..cfg.d_sae).step_by(TILE) {
             progress.check()?;
             let width = TILE.min(cfg.d_sae - start);
             let tile = encoder.w_enc.narrow(1, start, width)?; // [d_in, width]
-            let pre = some.matmul(&tile)?; // [pos, width]
+            let pre = chunk.matmul(&tile)?; // [pos, width]
             with_floats(&pre, |pre| {
                 rows.par_iter_mut().zip(pre.par_chunks_exact(width)).for_each(|(row, pre)| {
                     Arch::new().dispatch(|| rule.select(row, pre, start));
@@ -150,7 +150,7 @@ pub(super) fn encode(
     Ok(features)
 }
 
-/// Adds the features of tokens that were encoded one by one, each ascending.
+/// Appends the features of tokens that were encoded separately, in ascending order for each token.
 pub(super) fn gather(features: &mut Features, rows: impl Iterator<Item = Vec<(u32, f32)>>) -> Result<()> {
     for active in rows {
         if let Some((feature, _)) = active.iter().find(|(_, value)| !value.is_finite()) {
@@ -163,26 +163,26 @@ pub(super) fn gather(features: &mut Features, rows: impl Iterator<Item = Vec<(u3
     Ok(())
 }
 
-/// The features of one token that have been found so far, in ascending order.
+/// The features of one token found so far, in ascending order.
 #[derive(Default)]
 struct Row {
     active: Vec<(u32, f32)>,
-    /// For top-k: nothing that is not above this can be among the k largest any more.
+    /// Top-k only: a candidate whose magnitude is not above this cannot be among the `k` largest.
     floor: f32,
 }
 
-/// Which pre-activations make a feature active, and how active.
+/// How pre-activations become feature activations.
 struct Rule<'a> {
     bias: &'a [f32],
     /// Feature `j` is a candidate if `pre[j] + bias[j] > cut[j]`.
     cut: Vec<f32>,
-    /// The least that an activation must exceed.
+    /// An activation must be above this.
     threshold: f32,
     kind: Kind<'a>,
 }
 
 enum Kind<'a> {
-    /// The candidate's sum is its activation.
+    /// The activation is `pre + bias`.
     Plain,
     Gated {
         factor: &'a [f32],
@@ -191,7 +191,7 @@ enum Kind<'a> {
     TopK {
         k: usize,
         norms: Option<&'a [f32]>,
-        /// Whether negative ones count as well.
+        /// Whether negative values count as well (`abstopk`).
         signed: bool,
     },
 }
@@ -212,12 +212,12 @@ impl<'a> Rule<'a> {
         Ok(Rule { bias: &encoder.b_enc, cut, threshold: least, kind })
     }
 
-    /// Takes from the pre-activations of the features from `start` on what may be active.
+    /// Adds the candidates among the pre-activations of features `start` and up.
     #[inline(always)]
     fn select(&self, row: &mut Row, pre: &[f32], start: usize) {
         match self.kind {
-            Kind::TopK { signed: true, .. } => self.look(row, pre, start, f32::abs),
-            _ => self.look(row, pre, start, |sum| sum),
+            Kind::TopK { signed: true, .. } => self.scan(row, pre, start, f32::abs),
+            _ => self.scan(row, pre, start, |sum| sum),
         }
         if let Kind::TopK { k, .. } = self.kind
             && row.active.len() / 4 > k.max(64)
@@ -226,26 +226,29 @@ impl<'a> Rule<'a> {
         }
     }
 
-    /// A sum is looked at as `size` sees it.
+    /// Adds the features with `size(pre + bias) > cut`; `size` is the identity, or `abs` for `abstopk`.
     #[inline(always)]
-    fn look(&self, row: &mut Row, pre: &[f32], start: usize, size: impl Fn(f32) -> f32) {
+    fn scan(&self, row: &mut Row, pre: &[f32], start: usize, size: impl Fn(f32) -> f32) {
         let bias = &self.bias[start..start + pre.len()];
         let cut = &self.cut[start..start + pre.len()];
-        let looks = pre.chunks(LOOK).zip(bias.chunks(LOOK)).zip(cut.chunks(LOOK));
-        for (i, ((pre, bias), cut)) in looks.enumerate() {
+        let groups = pre.chunks(GROUP).zip(bias.chunks(GROUP)).zip(cut.chunks(GROUP));
+        // One row with GROUP = 4, no bias, and the thresholds of a JumpReLU SAE as cut:
+        //   pre  0.2  1.5  1.7  0.1 |  0.3 -1.0  0.9  0.0     group 0: 1.5 > 1.0, so it is searched: feature start + 1
+        //   cut  1.0  1.0  2.0  1.0 |  1.0  1.0  1.0  1.0     group 1: all are at most 1.0, so it is skipped
+        for (i, ((pre, bias), cut)) in groups.enumerate() {
             let each = || pre.iter().zip(bias).zip(cut).map(|((p, b), c)| (p, p + b, c));
             if !each().fold(false, |any, (_, sum, cut)| any | (size(sum) > *cut)) {
                 continue;
             }
             for (j, (pre, sum, cut)) in each().enumerate() {
                 if size(sum) > *cut {
-                    self.take(row, start + i * LOOK + j, *pre, sum);
+                    self.add(row, start + i * GROUP + j, *pre, sum);
                 }
             }
         }
     }
 
-    fn take(&self, row: &mut Row, feature: usize, pre: f32, sum: f32) {
+    fn add(&self, row: &mut Row, feature: usize, pre: f32, sum: f32) {
         let value = match self.kind {
             Kind::Plain => sum,
             Kind::Gated { factor, bias } => pre * factor[feature] + bias[feature],
@@ -268,7 +271,7 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// Keeps the `k` candidates of largest magnitude, of equal ones the lower index; the order stays ascending by index.
+/// Keeps the `k` candidates of largest magnitude, in ascending order of index. Ties go to the lower index.
 fn keep_largest(row: &mut Row, k: usize) {
     if row.active.len() <= k {
         return;

@@ -1,38 +1,38 @@
-//! Feature activations as they are: sparse.
+//! Sparse feature activations.
 
 use crate::error::{Error, Result};
 use crate::large;
 use crate::linalg::top_k;
 use candle_core::{Device, Tensor};
 
-/// The active features of each token, ascending, with their activations.
+/// The active features of each token, in ascending order, with their activations.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Features {
     d_sae: usize,
-    /// Where each token's features end.
+    /// For each token, the end of its features in `indices` and `values`.
     ends: Vec<usize>,
     indices: Vec<u32>,
     values: Vec<f32>,
 }
 
-/// One feature that is active at one token.
+/// The activation of one feature at one token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FeatureActivation {
-    /// The position of the token.
+    /// The token's position.
     pub pos: usize,
-    /// The index of the feature.
+    /// The feature's index.
     pub feature: u32,
-    /// How active it is.
+    /// The activation.
     pub value: f32,
 }
 
 impl Features {
-    /// No tokens yet, of an SAE with so many features.
+    /// Creates an empty list for an SAE with `d_sae` features.
     pub(super) fn new(d_sae: usize) -> Self {
         Features { d_sae, ..Default::default() }
     }
 
-    /// Adds a token with its features, ascending.
+    /// Appends a token with its features, in ascending order.
     pub(super) fn push(&mut self, active: impl IntoIterator<Item = (u32, f32)>) {
         for (index, value) in active {
             self.indices.push(index);
@@ -41,7 +41,7 @@ impl Features {
         self.ends.push(self.indices.len());
     }
 
-    /// The number of tokens.
+    /// Returns the number of tokens.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -51,24 +51,24 @@ impl Features {
         self.ends.is_empty()
     }
 
-    /// The number of features of the SAE.
+    /// Returns the number of features of the SAE.
     pub fn d_sae(&self) -> usize {
         self.d_sae
     }
 
-    /// The features that are active at a token, ascending, and their activations; empty beyond the last token.
+    /// Returns the active features of a token, in ascending order, and their activations; empty after the last token.
     pub fn at(&self, pos: usize) -> (&[u32], &[f32]) {
         let Some(&end) = self.ends.get(pos) else { return (&[], &[]) };
         let start = if pos == 0 { 0 } else { self.ends[pos - 1] };
         (&self.indices[start..end], &self.values[start..end])
     }
 
-    /// The mean number of active features at a token.
+    /// Returns the mean number of active features per token.
     pub fn l0(&self) -> f64 {
         if self.is_empty() { 0.0 } else { self.indices.len() as f64 / self.len() as f64 }
     }
 
-    /// The `k` activations of largest magnitude, largest first; of equal ones the earliest token's lowest feature comes first.
+    /// Returns the `k` activations of largest magnitude, largest first. Ties: earlier token, then lower feature.
     pub fn top(&self, k: usize) -> Vec<FeatureActivation> {
         let activation = |(at, _): (usize, f32)| {
             let value = self.values[at];
@@ -79,10 +79,10 @@ impl Features {
         top_k(&magnitudes, k).into_iter().map(activation).collect()
     }
 
-    /// The activation of one feature at every token, `[pos]`.
+    /// Returns the activation of one feature at every token, `[pos]`.
     ///
     /// # Errors
-    /// An index out of range.
+    /// `feature` is out of range.
     pub fn of(&self, feature: usize) -> Result<Vec<f32>> {
         check_feature(feature, self.d_sae)?;
         let one = |pos| {
@@ -92,10 +92,10 @@ impl Features {
         Ok((0..self.len()).map(one).collect())
     }
 
-    /// The dense matrix `[pos, d_sae]`: for looking at a few tokens.
+    /// Returns the dense matrix `[pos, d_sae]`. Meant for a few tokens.
     ///
     /// # Errors
-    /// A matrix of more than 2^30 numbers, or than there is memory for.
+    /// A matrix of more than 2^30 elements, or too large for the memory.
     pub fn to_tensor(&self) -> Result<Tensor> {
         large::check("the matrix of features", &[self.len(), self.d_sae])?;
         let mut dense = vec![0f32; self.len() * self.d_sae];
@@ -109,10 +109,10 @@ impl Features {
     }
 }
 
-/// Checks that an SAE with `d_sae` features has one of this index.
+/// Checks that `index` is below `d_sae`.
 ///
 /// # Errors
-/// Names the last index.
+/// `index` is out of range; the message names the last one.
 pub(super) fn check_feature(index: usize, d_sae: usize) -> Result<()> {
     if index < d_sae {
         return Ok(());

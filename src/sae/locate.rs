@@ -1,4 +1,4 @@
-//! What the name of an SAE means: where its files are, and what is known of it besides.
+//! Resolves the name of an SAE: where its files are, and what the registry knows about it.
 
 use super::SaeOptions;
 use super::formats::{self, Found, Hints};
@@ -10,8 +10,8 @@ use crate::registry::{Registry, RegistrySae, Release};
 use crate::repo::Repo;
 use std::path::Path;
 
-/// Opens the SAE that a name and an id mean: "demo", something on this machine, a release of the registry, or a
-/// repository on the hub.
+/// Opens the SAE with this name and id: "demo", a local folder or file, a release of the registry, or a repository on
+/// the hub.
 pub(super) fn open(
     name: &str,
     sae_id: Option<&str>,
@@ -24,12 +24,12 @@ pub(super) fn open(
         if let Some(revision) = revision {
             let what = format!("the revision of `{name}`");
             let got = format!("`{revision}`");
-            return Err(Error::invalid(what, "none, as it lies on this machine", got));
+            return Err(Error::invalid(what, "none for a local SAE", got));
         }
         if name == "demo" {
             return formats::open_demo(sae_id);
         }
-        let (repo, path) = on_this_machine(local, sae_id)?;
+        let (repo, path) = local_repo(local, sae_id)?;
         return formats::open(&repo, &path, &hints(options), progress);
     }
     let given = options.registry.as_deref().map(|path| Registry::open(Path::new(path))).transpose()?;
@@ -42,7 +42,7 @@ pub(super) fn open(
     if name.contains('/') && Snapshot::can_be_called(name) {
         let repo = Repo::hub(RepoKind::Model, name, revision, progress)?;
         let path = sae_id.unwrap_or_default().trim_matches('/');
-        // What is known of it as part of a release holds wherever its name comes from.
+        // A repository that is also in the registry gets what the registry knows about it.
         return match registry.at(name, path) {
             Some((release, sae)) => published(release, sae, &repo, options, progress),
             None => formats::open(&repo, path, &hints(options), progress),
@@ -51,9 +51,7 @@ pub(super) fn open(
     let names = registry.releases().iter().map(|release| release.name.as_str());
     let meant = one_of(&nearest(name, names, 3));
     Err(Error::mismatch(
-        format!(
-            "unknown SAE `{name}`: neither \"demo\", a folder or a file, nor a release that SAELens knows"
-        ),
+        format!("unknown SAE `{name}`: not \"demo\", a folder, a file or a release in SAELens' list"),
         format!("{meant}`saescope saes` lists the releases; or give a hub repository as `owner/name`"),
     ))
 }
@@ -62,21 +60,21 @@ fn hints(options: &SaeOptions) -> Hints {
     Hints { conversion: options.conversion.clone(), ..Hints::default() }
 }
 
-/// A folder, a file, or an id in a folder.
-fn on_this_machine(place: &Path, sae_id: Option<&str>) -> Result<(Repo, String)> {
-    if place.is_dir() {
-        return Ok((Repo::local(place), sae_id.unwrap_or_default().to_owned()));
+/// Returns the repository and the path in it of a local folder, a file, or an id in a folder.
+fn local_repo(path: &Path, sae_id: Option<&str>) -> Result<(Repo, String)> {
+    if path.is_dir() {
+        return Ok((Repo::local(path), sae_id.unwrap_or_default().to_owned()));
     }
-    match (sae_id, place.file_name().and_then(|file| file.to_str())) {
-        (None, Some(file)) => Ok((Repo::local(files::folder_of(place)), file.to_owned())),
+    match (sae_id, path.file_name().and_then(|file| file.to_str())) {
+        (None, Some(file)) => Ok((Repo::local(files::folder_of(path)), file.to_owned())),
         _ => Err(Error::mismatch(
-            format!("`{}` is a file, in which no SAE has an id", place.display()),
+            format!("`{}` is a file and takes no SAE id", path.display()),
             "leave the id out, or give the folder",
         )),
     }
 }
 
-/// An SAE of the registry, with what the registry knows of it.
+/// Opens an SAE of the registry, with what the registry knows about it.
 fn published(
     release: &Release,
     sae: &RegistrySae,
@@ -97,7 +95,7 @@ fn published(
     config.sae_id = format!("{}/{}", release.name, sae.id);
     config.published_l0 = sae.l0;
     config.neuronpedia_id.clone_from(&sae.neuronpedia);
-    // Of a release that says nothing about the model's weights, the model was not processed.
+    // If a release says nothing about the model's weights, the model was not processed.
     config.center_writing_weights = config.center_writing_weights.or(Some(false));
     Ok(found)
 }

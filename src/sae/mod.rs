@@ -1,7 +1,7 @@
 //! Sparse autoencoders: activations to features and back.
 //!
-//! An [`Sae`] takes the raw activation of its hook, as the unprocessed model gives it: what it expects beyond that
-//! (a centred residual stream, a normalisation, a factor) is applied here, from its configuration.
+//! An [`Sae`] takes the raw activation of its hook, as the unprocessed model computes it. Any preprocessing that the
+//! SAE expects (a centered residual stream, a normalization, a factor) is applied here, as its configuration says.
 
 mod config;
 mod encode;
@@ -33,38 +33,38 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weights::Weights;
 
-/// What to believe about an SAE rather than its checkpoint.
+/// Overrides for what an SAE's checkpoint says.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SaeOptions {
-    /// The branch, tag or commit of its repository on the hub. Default: `main`.
+    /// The branch, tag or commit of the SAE's repository on the hub. Default: `main`.
     pub revision: Option<String>,
-    /// A list of releases to look the name up in, a newer `pretrained_saes.yaml` of SAELens. Default: the list in this
-    /// program.
+    /// The list of releases to look the name up in, such as a newer `pretrained_saes.yaml` of SAELens. Default: the
+    /// embedded list.
     pub registry: Option<String>,
-    /// The hook that it reads, in TransformerLens' words or those of another library (`model.layers.5.output`).
-    /// Default: as the checkpoint says.
+    /// The hook point that the SAE reads, by TransformerLens' name or another library's (`model.layers.5.output`).
+    /// Default: as in the checkpoint.
     pub hook_name: Option<String>,
-    /// The hook that a transcoder stands for the output of. Default: as the checkpoint says.
+    /// The hook point whose activation a transcoder predicts. Default: as in the checkpoint.
     pub hook_name_out: Option<String>,
-    /// The layout of the checkpoint, by SAELens' name for the way to read it ("gemma_2", "dictionary_learning_1", …) or
-    /// by ours. Default: told by the files.
+    /// The checkpoint's layout: SAELens' name of the loader ("gemma_2", "dictionary_learning_1", …) or saescope's name
+    /// of the layout. Default: detected from the files.
     pub conversion: Option<String>,
-    /// Whether the norms of the decoder's rows are folded into the encoder, as Neuronpedia does: activations are then
-    /// what they add to the output. Default: as the layout's own project does, which for most is no.
+    /// Whether to fold the norms of the decoder's rows into the encoder, as Neuronpedia does: an activation is then the
+    /// norm of what the feature adds to the output. Default: as the layout's own project does, which for most is no.
     pub fold_decoder_norm: Option<bool>,
-    /// The factor of an `expected_average_only_in` SAE, `sqrt(d_in)` over the mean norm of its activations. Default:
-    /// as the checkpoint says; without one the activations are taken as they are.
+    /// The factor of an `expected_average_only_in` SAE: `sqrt(d_in)` over the mean norm of its training activations.
+    /// Default: as in the checkpoint; without one, activations are not scaled.
     pub norm_scaling_factor: Option<f64>,
-    /// Whether it reads the residual stream less its mean. Default: as the checkpoint says.
+    /// Whether the SAE reads the residual stream minus its mean. Default: as in the checkpoint.
     pub center_writing_weights: Option<bool>,
-    /// Whether it reads `hook_z` and `hook_v` less the value bias. Default: as the checkpoint says.
+    /// Whether the SAE reads `hook_z` and `hook_v` minus the value bias. Default: as in the checkpoint.
     pub fold_value_biases: Option<bool>,
-    /// Whether the norm's bias counts as part of the value bias. Default: as the checkpoint says.
+    /// Whether the norm's bias counts as part of the value bias. Default: as in the checkpoint.
     pub fold_ln: Option<bool>,
 }
 
-/// A sparse autoencoder. Clones share the weights, which are read when they are first used and never changed.
+/// A sparse autoencoder. Clones share the weights, which are read on first use and never change.
 #[derive(Clone)]
 pub struct Sae {
     inner: Arc<Inner>,
@@ -72,7 +72,7 @@ pub struct Sae {
 
 struct Inner {
     cfg: SaeConfig,
-    /// The hook that it reads, where that is one that models here have.
+    /// The parsed `hook_name`; `None` if it is missing, unknown or depends on the model.
     hook: Option<HookName>,
     weights: Weights,
     revision: Option<String>,
@@ -80,37 +80,37 @@ struct Inner {
     notes: Vec<String>,
 }
 
-/// One feature of an SAE, by its weights.
+/// The weights of one feature of an SAE.
 #[derive(Debug, Clone)]
 pub struct Feature {
-    /// Its index.
+    /// The feature's index, from 0.
     pub index: usize,
-    /// The direction that it reads, a column of `W_enc`: `[d_in]`.
+    /// The direction that the feature reads, a column of `W_enc`: `[d_in]`.
     pub encoder: Tensor,
-    /// The direction that it writes, a row of `W_dec`: `[d_out]`.
+    /// The direction that the feature writes, a row of `W_dec`: `[d_out]`.
     pub decoder: Tensor,
 }
 
 impl Sae {
-    /// Loads an SAE: "demo" for the one in this program; a local folder or file in one of the layouts in which SAEs are
-    /// published; a release and an id that SAELens knows (`gpt2-small-res-jb`, `blocks.8.hook_resid_pre`); or a repository
-    /// on the hub and the folder or file in it. With a `sae_id`, a local `name` is the folder in which the SAE's folder or
-    /// file lies.
+    /// Loads an SAE. `name` is "demo" for the embedded SAE; a local folder or file in a layout in which SAEs are
+    /// published; a release of SAELens (`gpt2-small-res-jb`), with the id `sae_id` (`blocks.8.hook_resid_pre`); or a
+    /// repository on the hub, with the folder or file `sae_id` in it. With a local folder `name`, `sae_id` is the SAE's
+    /// folder or file in it.
     ///
-    /// The layouts: SAELens', Gemma Scope, Gemma Scope 2, dictionary_learning, sparsify, Llama Scope, OpenAI, Qwen Scope,
-    /// Goodfire, circuit-tracer's transcoders and others; which it is, the files tell.
+    /// Layouts: SAELens, Gemma Scope, Gemma Scope 2, dictionary_learning, sparsify, Llama Scope, OpenAI, Qwen Scope,
+    /// Goodfire, circuit-tracer's transcoders and others. The layout is detected from the files.
     ///
     /// # Errors
-    /// No such folder, release or id; a hub that cannot be reached or asks for a token; a layout or an architecture that is not supported; a file that is missing, cut short or
-    /// contradicts another.
+    /// An unknown folder, release or id; a hub that cannot be reached or requires a token; an unsupported layout or
+    /// architecture; a file that is missing, truncated or contradicts another.
     pub fn load(name: &str, sae_id: Option<&str>, options: &SaeOptions) -> Result<Self> {
         Sae::load_with(name, sae_id, options, &Progress::default())
     }
 
-    /// As [`Sae::load`], under a cancel flag.
+    /// Like [`Sae::load`], with a cancel flag.
     ///
     /// # Errors
-    /// As [`Sae::load`], and [`Error::Interrupted`].
+    /// The errors of [`Sae::load`], and [`Error::Interrupted`].
     pub fn load_with(
         name: &str,
         sae_id: Option<&str>,
@@ -120,23 +120,23 @@ impl Sae {
         let found = locate::open(name, sae_id, options, progress)?;
         let cfg = options.over(found.config)?;
         let weights = Weights::new(found.checkpoint, found.parts, &cfg)?;
-        // A name that no model here has, or that means a point only with a model, is an error only for who needs it.
+        // An unknown name, or one that depends on the model, is an error only where the hook is needed.
         let hook = cfg.hook_name.as_deref().and_then(|name| name.parse().ok());
         let (revision, notes) = (found.revision, found.notes);
         let files = found.files.into_iter().chain(options.registry.as_ref().map(PathBuf::from)).collect();
         Ok(Sae { inner: Arc::new(Inner { cfg, hook, weights, revision, files, notes }) })
     }
 
-    /// The SAE's sizes and choices.
+    /// Returns the SAE's configuration.
     pub fn cfg(&self) -> &SaeConfig {
         &self.inner.cfg
     }
 
-    /// The hook point that it reads.
+    /// Returns the hook point that the SAE reads.
     ///
     /// # Errors
-    /// The checkpoint does not say, or names a point that is not known, or one that depends on the model, for which there
-    /// is [`Sae::hook_in`].
+    /// The checkpoint does not name a hook, or names one that is unknown or that depends on the model: see
+    /// [`Sae::hook_in`].
     pub fn hook(&self) -> Result<HookName> {
         match self.inner.hook {
             Some(hook) => Ok(hook),
@@ -144,10 +144,10 @@ impl Sae {
         }
     }
 
-    /// The hook point that it reads in a model with these points.
+    /// Returns the hook point that the SAE reads in a model with these points.
     ///
     /// # Errors
-    /// The checkpoint does not say, or names a point that is not known or that the model does not have.
+    /// The checkpoint does not name a hook, or names one that is unknown or that the model does not have.
     pub fn hook_in(&self, points: &HookPoints) -> Result<HookName> {
         points.find(self.hook_name()?)
     }
@@ -161,18 +161,18 @@ impl Sae {
         })
     }
 
-    /// The files that the weights come from.
+    /// Returns the files that hold the weights.
     pub fn weight_files(&self) -> impl Iterator<Item = &Path> {
         self.inner.weights.checkpoint().paths()
     }
 
-    /// All files that it was read from.
+    /// Returns all files that the SAE was loaded from.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.inner.files.iter().map(PathBuf::as_path)
     }
 
-    /// A hash of its configuration and its weights, in hexadecimal, whatever it is called: two SAEs with the same fingerprint
-    /// compute the same. Reads all weights.
+    /// Returns a hash of the configuration and the weights, in hexadecimal. Names do not count: two SAEs with the same
+    /// fingerprint compute the same. Reads all weights.
     ///
     /// # Errors
     /// A file that cannot be read; [`Error::Interrupted`].
@@ -186,34 +186,34 @@ impl Sae {
             neuronpedia_id: None,
             ..self.cfg().clone()
         };
-        let cfg = serde_json::to_vec(&cfg).map_err(|e| Error::invalid("the SAE's cfg", "JSON", e))?;
+        let cfg = serde_json::to_vec(&cfg).map_err(Error::failed("write the SAE's configuration as JSON"))?;
         Ok(files::sha256(&[&cfg, weights.as_bytes()]))
     }
 
-    /// The commit that the files are of, where that is known.
+    /// Returns the commit that the files belong to, if known.
     pub fn revision(&self) -> Option<&str> {
         self.inner.revision.as_deref()
     }
 
-    /// The encoder `[d_in, d_sae]`.
+    /// Returns the encoder `[d_in, d_sae]`.
     ///
     /// # Errors
     /// A file that cannot be read.
-    #[expect(non_snake_case, reason = "the field's name")]
+    #[expect(non_snake_case, reason = "the name in SAELens")]
     pub fn W_enc(&self) -> Result<Tensor> {
         Ok(self.inner.weights.encoder(self.cfg())?.w_enc.clone())
     }
 
-    /// The decoder `[d_sae, d_out]`.
+    /// Returns the decoder `[d_sae, d_out]`.
     ///
     /// # Errors
     /// A file that cannot be read.
-    #[expect(non_snake_case, reason = "the field's name")]
+    #[expect(non_snake_case, reason = "the name in SAELens")]
     pub fn W_dec(&self) -> Result<Tensor> {
         Ok(self.inner.weights.w_dec(self.cfg())?.clone())
     }
 
-    /// The encoder's bias `[d_sae]`; of a gated SAE, the gate's.
+    /// Returns the encoder's bias `[d_sae]`; for a gated SAE, the gate's bias.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -221,7 +221,7 @@ impl Sae {
         Ok(Tensor::new(self.inner.weights.encoder(self.cfg())?.b_enc.as_slice(), &Device::Cpu)?)
     }
 
-    /// The decoder's bias `[d_out]`.
+    /// Returns the decoder's bias `[d_out]`.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -229,10 +229,10 @@ impl Sae {
         Ok(Tensor::new(self.inner.weights.b_dec(self.cfg())?, &Device::Cpu)?)
     }
 
-    /// One feature.
+    /// Returns the weights of one feature.
     ///
     /// # Errors
-    /// An index out of range; a file that cannot be read.
+    /// `index` is out of range; a file that cannot be read.
     pub fn feature(&self, index: usize) -> Result<Feature> {
         self.check_feature(index)?;
         let w_enc = &self.inner.weights.encoder(self.cfg())?.w_enc;
@@ -241,16 +241,16 @@ impl Sae {
         Ok(Feature { index, encoder, decoder })
     }
 
-    /// Checks that there is such a feature.
+    /// Checks that `index` is a feature of this SAE.
     ///
     /// # Errors
-    /// An index out of range.
+    /// `index` is out of range.
     pub(crate) fn check_feature(&self, index: usize) -> Result<()> {
         features::check_feature(index, self.cfg().d_sae)
     }
 
-    /// The active features of each token of `x`, the raw activation at the SAE's hook: `[pos, d_in]`, for a hook with
-    /// heads `[pos, n_heads, d_head]`, or one vector `[d_in]`.
+    /// Returns the active features of each token of `x`, the raw activation at the SAE's hook: `[pos, d_in]`, for a
+    /// hook with heads `[pos, n_heads, d_head]`, or one vector `[d_in]`.
     ///
     /// ```
     /// # fn main() -> saescope::Result<()> {
@@ -267,25 +267,25 @@ impl Sae {
     /// ```
     ///
     /// # Errors
-    /// Another shape; numbers that are not finite; a file that cannot be read.
+    /// A wrong shape; values that are not finite; a file that cannot be read.
     pub fn encode(&self, x: &Tensor) -> Result<Features> {
         self.encode_above(x, 0.0, &Progress::default())
     }
 
-    /// As [`Sae::encode`], keeping only features whose activation is further from 0 than `threshold`. (Only `abstopk` SAEs
-    /// have negative activations.)
+    /// Like [`Sae::encode`], but keeps only features with `|activation| > threshold`. (Only `abstopk` SAEs have
+    /// negative activations.)
     ///
     /// # Errors
-    /// As [`Sae::encode`], and [`Error::Interrupted`].
+    /// The errors of [`Sae::encode`], and [`Error::Interrupted`].
     pub fn encode_above(&self, x: &Tensor, threshold: f32, progress: &Progress) -> Result<Features> {
         self.encode_sequences(x, &[], threshold, progress)
     }
 
-    /// As [`Sae::encode_above`], for tokens of several sequences end to end, given by their ranges; without any, all tokens
-    /// are one sequence. It matters to temporal SAEs, to which a token means what it adds to those before it.
+    /// Like [`Sae::encode_above`], for several concatenated sequences, given by their ranges; without any, all tokens
+    /// are one sequence. Only temporal SAEs depend on it: they encode what a token adds to those before it.
     ///
     /// # Errors
-    /// As [`Sae::encode_above`]; ranges that are not those of the tokens.
+    /// The errors of [`Sae::encode_above`]; ranges that do not match the tokens.
     pub fn encode_sequences(
         &self,
         x: &Tensor,
@@ -296,7 +296,7 @@ impl Sae {
         Ok(self.encode_prepared(&self.prepare(x)?, sequences, threshold, progress)?.0)
     }
 
-    /// The features, and of a temporal SAE what it predicts and does not encode, `[pos, d_in]`.
+    /// Returns the features and, for a temporal SAE, the predicted part that is not encoded, `[pos, d_in]`.
     fn encode_prepared(
         &self,
         Prepared { sae_in, .. }: &Prepared,
@@ -307,8 +307,8 @@ impl Sae {
         let (cfg, weights) = (self.cfg(), &self.inner.weights);
         match cfg.architecture {
             Architecture::Temporal { n_heads, .. } => {
-                let whole = 0..sae_in.dim(0)?;
-                let sequences = if sequences.is_empty() { std::slice::from_ref(&whole) } else { sequences };
+                let all = 0..sae_in.dim(0)?;
+                let sequences = if sequences.is_empty() { std::slice::from_ref(&all) } else { sequences };
                 check_sequences(sequences, sae_in.dim(0)?)?;
                 let novel = temporal::novel(sae_in, sequences, cfg, n_heads, weights, progress)?;
                 let scaled = (&novel * temporal::lambda(cfg))?;
@@ -327,8 +327,8 @@ impl Sae {
         }
     }
 
-    /// What features stand for, `[pos, d_out]`, before any normalisation is undone: the decoder rows of the active
-    /// features, weighted by their activations, and the bias. What a skip or a prediction adds is not in it.
+    /// Decodes features to `[pos, d_out]`, without undoing the normalization: the sum of the active features' decoder
+    /// rows, weighted by their activations, plus the bias. A skip or a temporal SAE's prediction is not included.
     ///
     /// # Errors
     /// Features of another SAE; a file that cannot be read.
@@ -336,13 +336,13 @@ impl Sae {
         let SaeConfig { d_out, d_sae, architecture, .. } = *self.cfg();
         if features.d_sae() != d_sae {
             return Err(Error::mismatch(
-                format!("decode: expected features of {d_sae}, got {}", features.d_sae()),
-                "decode with the SAE that encoded",
+                format!("decode: expected features with d_sae = {d_sae}, got {}", features.d_sae()),
+                "decode with the SAE that encoded them",
             ));
         }
         let weights = &self.inner.weights;
         let norms = architecture.rescales().then(|| weights.decoder_norms(self.cfg())).transpose()?;
-        // Of a tied SAE that did not take the bias off, it is not added either.
+        // A tied SAE adds the bias only if it subtracts it from its input.
         let adds_bias = match architecture {
             Architecture::MatchingPursuit { .. } | Architecture::Temporal { tied_weights: true, .. } => {
                 self.cfg().apply_b_dec_to_input
@@ -350,7 +350,7 @@ impl Sae {
             _ => true,
         };
         let b_dec = if adds_bias { weights.b_dec(self.cfg())? } else { &vec![0.0; d_out] };
-        large::check("what the features stand for", &[features.len(), d_out])?;
+        large::check("the decoded features", &[features.len(), d_out])?;
         let mut out = vec![0f32; features.len() * d_out];
         with_floats(weights.w_dec(self.cfg())?, |w_dec| {
             out.par_chunks_exact_mut(d_out).enumerate().for_each(|(pos, out)| {
@@ -367,17 +367,17 @@ impl Sae {
         Ok(Tensor::from_vec(out, (features.len(), d_out), &Device::Cpu)?)
     }
 
-    /// The SAE's reconstruction of `x`, in the shape of `x`: encodes, decodes and undoes the normalisation; `x` is one
-    /// sequence. Of an SAE that reads a centred residual stream, this is centred. Of a transcoder it is what stands for its
-    /// output hook, `[pos, d_out]`, skip included.
+    /// Returns the SAE's reconstruction of `x`, in the shape of `x`: encodes, decodes and undoes the normalization. `x`
+    /// is one sequence. An SAE that reads a centered residual stream reconstructs the centered one. A transcoder
+    /// returns its prediction for the output hook, `[pos, d_out]`, skip included.
     ///
     /// # Errors
-    /// As [`Sae::encode`].
+    /// The errors of [`Sae::encode`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(self.encode_and_reconstruct(x, &Progress::default())?.1)
     }
 
-    /// What [`Sae::encode`] and [`Sae::forward`] give, at once.
+    /// Returns the results of both [`Sae::encode`] and [`Sae::forward`].
     pub(crate) fn encode_and_reconstruct(
         &self,
         x: &Tensor,
@@ -396,28 +396,28 @@ impl Sae {
         if !prepared.undo.is_empty() && !is_transcoder {
             let n = prepared.undo.len();
             let (factors, shifts): (Vec<f32>, Vec<f32>) = prepared.undo.into_iter().unzip();
-            let column = |numbers| Tensor::from_vec(numbers, (n, 1), &Device::Cpu);
+            let column = |values| Tensor::from_vec(values, (n, 1), &Device::Cpu);
             out = out.broadcast_mul(&column(factors)?)?.broadcast_add(&column(shifts)?)?;
         }
         if x.rank() == 1 {
             return Ok((features, out.squeeze(0)?));
         }
-        // Of one head of several, and of a transcoder, there is no shape of `x` to give back.
+        // One head of several, or a transcoder's output, does not have the shape of `x`.
         let same = out.elem_count() == x.elem_count() && !is_transcoder;
         Ok((features, if same { out.reshape(x.dims())? } else { out }))
     }
 
-    /// The part of an activation that the SAE reads and, but for a transcoder, [`Sae::forward`] gives back: one head of
-    /// several, less its mean where it reads a centred stream. `[pos, d_in]`.
+    /// Returns the part of an activation that the SAE reads and, unless it is a transcoder, reconstructs: one head of
+    /// several, minus its mean if the SAE reads a centered stream. `[pos, d_in]`.
     ///
     /// # Errors
-    /// Another shape; numbers that are not finite.
+    /// A wrong shape; values that are not finite.
     pub(crate) fn reads(&self, x: &Tensor) -> Result<Tensor> {
         let x = self.prepare(x)?.x;
         Ok(if self.reads_centred() { x.broadcast_sub(&x.mean_keepdim(1)?)? } else { x })
     }
 
-    /// Whether the mean is taken off what it reads.
+    /// Whether the mean is subtracted from the input.
     pub(crate) fn reads_centred(&self) -> bool {
         self.cfg().center_writing_weights == Some(true) && self.reads_residual()
     }
@@ -434,12 +434,12 @@ impl Sae {
         &self.inner.notes
     }
 
-    /// What the layout scales activations by, apart from any norm factor.
+    /// The factor by which the layout scales activations, without `norm_scaling_factor`.
     fn layout_scale(&self) -> f64 {
         self.inner.weights.layout_scale()
     }
 
-    /// Checks the shape of `x` and makes it `[pos, d_in]` as the encoder wants it.
+    /// Checks the shape of `x` and turns it into the encoder's input, `[pos, d_in]`.
     fn prepare(&self, x: &Tensor) -> Result<Prepared> {
         let cfg = self.cfg();
         let rows = match *x.dims() {
@@ -477,15 +477,15 @@ impl std::fmt::Debug for Sae {
 }
 
 impl SaeOptions {
-    /// A configuration with these options in place of what it says.
+    /// Applies these options to a configuration.
     fn over(&self, mut cfg: SaeConfig) -> Result<SaeConfig> {
         let translated = |name: &Option<String>| {
-            let told = |name: &String| match name.parse::<HookName>() {
+            let parse = |name: &String| match name.parse::<HookName>() {
                 Ok(hook) => Ok(hook.to_string()),
                 Err(_) if usual_point(name).is_some() => Ok(name.clone()),
                 Err(error) => Err(error),
             };
-            name.as_ref().map(told).transpose()
+            name.as_ref().map(parse).transpose()
         };
         cfg.hook_name = translated(&self.hook_name)?.or(cfg.hook_name);
         cfg.hook_name_out = translated(&self.hook_name_out)?.or(cfg.hook_name_out);
@@ -511,7 +511,7 @@ impl SaeOptions {
         {
             return Err(Error::mismatch(
                 format!("`norm_scaling_factor` cannot be folded into a {} SAE", architecture.name()),
-                "its encoder is its decoder: scale the activations before they are encoded",
+                "its encoder is its decoder, transposed: scale the activations before you encode them",
             ));
         }
         cfg.fold_decoder_norm = self.fold_decoder_norm.unwrap_or(cfg.fold_decoder_norm);
@@ -531,7 +531,7 @@ impl SaeOptions {
     }
 }
 
-/// Checks that sequences lie end to end and are all of `n` tokens.
+/// Checks that the sequences follow each other without gaps and cover all `n` tokens.
 fn check_sequences(sequences: &[Range<usize>], n: usize) -> Result<()> {
     let mut end = 0;
     for sequence in sequences {
@@ -545,7 +545,7 @@ fn check_sequences(sequences: &[Range<usize>], n: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::mismatch(
-        format!("the sequences are not those of {n} tokens, end to end"),
-        "give the ranges of the batch that the activations are of",
+        format!("the sequences do not cover the {n} tokens without gaps"),
+        "give the ranges of the batch that the activations come from",
     ))
 }

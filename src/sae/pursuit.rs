@@ -1,9 +1,9 @@
-//! Matching pursuit: features are taken one after the other, each from what the ones before left.
+//! Matching pursuit: selects one feature at a time, each from the residual that the ones before leave.
 //!
 //! ```text
 //! r = sae_in;  at each step  i = argmax r · W_decᵀ,  v = relu(r · W_dec_i),  acts_i += v,  r −= v · W_dec_i
 //! ```
-//! From SAELens' `saes/matching_pursuit_sae.py`.
+//! See SAELens' `saes/matching_pursuit_sae.py`.
 
 use super::config::SaeConfig;
 use super::encode::gather;
@@ -15,27 +15,27 @@ use crate::progress::Progress;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-/// Features whose fit is computed at a time.
+/// The number of features whose fit is computed at a time.
 const TILE: usize = 1024;
 
-/// When to stop.
+/// The stopping criteria.
 pub(super) struct Pursuit {
-    /// A rest whose norm is below this is left alone; 0 for none.
+    /// Stops when the norm of the residual is below this; 0 for no limit.
     pub(super) residual_threshold: f64,
-    /// The most steps; `d_in` if not given.
+    /// The maximum number of steps; `d_in` if not given.
     pub(super) max_iterations: Option<usize>,
-    /// Whether to stop at a feature that was taken before.
+    /// Whether to stop when a feature is selected again.
     pub(super) stop_on_duplicate_support: bool,
 }
 
-/// One token.
+/// The state of one token.
 struct Token {
     residual: Vec<f32>,
     active: Vec<(u32, f32)>,
     done: bool,
 }
 
-/// The features of `[pos, d_in]` whose activation is above `threshold` (0 or more).
+/// Returns the features of `[pos, d_in]` with an activation above `threshold` (0 or more).
 pub(super) fn encode(
     sae_in: &Tensor,
     cfg: &SaeConfig,
@@ -57,8 +57,8 @@ pub(super) fn encode(
         with_floats(w_dec, |w_dec| {
             live.par_iter_mut().zip(best).for_each(|(token, best)| {
                 let row = |i: u32| &w_dec[i as usize * cfg.d_in..(i as usize + 1) * cfg.d_in];
-                // Where nothing fits, no later step would find anything either.
-                token.done = best.is_none_or(|feature| token.take(feature, row(feature), pursuit));
+                // If no feature fits, no later step finds one either.
+                token.done = best.is_none_or(|feature| token.select(feature, row(feature), pursuit));
             });
         })?;
     }
@@ -76,7 +76,7 @@ pub(super) fn encode(
     Ok(features)
 }
 
-/// For each token the feature that goes best with what is left of it, of equal ones the first, if any goes with it at all.
+/// Returns for each token the feature that fits its residual best (ties: the first), `None` if no fit is above 0.
 fn best_features(
     tokens: &[&mut Token],
     cfg: &SaeConfig,
@@ -104,8 +104,8 @@ fn best_features(
 }
 
 impl Token {
-    /// Takes a feature; returns whether that was the last step.
-    fn take(&mut self, feature: u32, row: &[f32], pursuit: &Pursuit) -> bool {
+    /// Adds a feature and subtracts it from the residual; returns whether that was the last step.
+    fn select(&mut self, feature: u32, row: &[f32], pursuit: &Pursuit) -> bool {
         let value = self.residual.iter().zip(row).map(|(r, w)| r * w).sum::<f32>().max(0.0);
         let known = self.active.iter_mut().find(|(known, _)| *known == feature);
         let is_known = known.is_some() || value == 0.0;

@@ -1,57 +1,57 @@
-//! What an SAE is, what is done to the activation that it is given, and what its checkpoint leaves open.
+//! The report on a loaded SAE: its configuration, the preprocessing of its input, and warnings.
 
 use super::Sae;
 use super::config::{Architecture, Normalization};
 use crate::hooks::HookPoint;
 use serde::Serialize;
 
-/// What was loaded, as plain data.
+/// The report on a loaded SAE, as plain data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LoadReport {
-    /// What the SAE was loaded as.
+    /// The name that the SAE was loaded by.
     pub sae_id: String,
-    /// The layout of its checkpoint: "saelens", "gemma_scope", …
+    /// The layout of the checkpoint: "saelens", "gemma_scope", …
     pub layout: String,
-    /// How pre-activations become feature activations, SAELens' name.
+    /// How pre-activations become feature activations, by SAELens' name.
     pub architecture: String,
-    /// The most features that can be active at a token, where that is bounded.
+    /// The maximum number of active features per token, if there is one.
     pub k: Option<usize>,
-    /// The width of the activation that it reads.
+    /// The width of the activation that the SAE reads.
     pub d_in: usize,
     /// The number of features.
     pub d_sae: usize,
-    /// The width of what it writes.
+    /// The width of the output.
     pub d_out: usize,
-    /// The type of its numbers on disk.
+    /// The type of the weights on disk.
     pub dtype: String,
-    /// The hook point that it reads.
+    /// The hook point that the SAE reads.
     pub hook_name: Option<String>,
-    /// The hook point that a transcoder stands for the output of.
+    /// The hook point whose activation a transcoder predicts.
     pub hook_name_out: Option<String>,
-    /// What is done to the raw activation before it is encoded, in words and in this order.
+    /// The preprocessing of the raw activation before it is encoded: descriptions in the order of application.
     pub at_the_tap: Vec<String>,
-    /// The factor that is folded into the weights, if there is one.
+    /// The factor folded into the weights, if any.
     pub norm_scaling_factor: Option<f64>,
     /// Whether the norms of the decoder's rows are folded into the encoder.
     pub fold_decoder_norm: bool,
-    /// The model that it was trained on.
+    /// The model that the SAE was trained on.
     pub model_name: Option<String>,
-    /// The length of the contexts that it was trained on.
+    /// The length of the training contexts, BOS included.
     pub context_size: Option<usize>,
-    /// Whether these began with a BOS token.
+    /// Whether the training contexts begin with a BOS token.
     pub prepend_bos: bool,
-    /// The files that the weights come from.
+    /// The files that hold the weights.
     pub files: Vec<String>,
-    /// The commit that they are of, where that is known.
+    /// The commit that the files belong to, if known.
     pub revision: Option<String>,
-    /// The mean number of active features at a token, as its authors measured it.
+    /// The mean number of active features per token, as the authors measured it.
     pub published_l0: Option<f64>,
-    /// What the user should know before believing the numbers.
+    /// What the user should know before trusting the results.
     pub warnings: Vec<String>,
 }
 
 impl Sae {
-    /// What was loaded and how it is used; `print(sae)` shows it.
+    /// Returns the report that `print(sae)` shows.
     pub fn report(&self) -> LoadReport {
         let cfg = self.cfg();
         LoadReport {
@@ -65,7 +65,7 @@ impl Sae {
             dtype: cfg.dtype.clone(),
             hook_name: cfg.hook_name.clone(),
             hook_name_out: cfg.hook_name_out.clone(),
-            at_the_tap: self.at_the_tap(),
+            at_the_tap: self.preprocessing(),
             norm_scaling_factor: cfg.norm_scaling_factor,
             fold_decoder_norm: cfg.fold_decoder_norm,
             model_name: cfg.model_name.clone(),
@@ -78,41 +78,41 @@ impl Sae {
         }
     }
 
-    /// What the checkpoint leaves open and the numbers depend on, for the user to decide.
+    /// Returns warnings about what the checkpoint leaves open, for the user to decide: the results depend on it.
     pub fn doubts(&self) -> Vec<String> {
         let cfg = self.cfg();
-        let mut doubts = self.notes().to_vec();
+        let mut warnings = self.notes().to_vec();
         let normalized = cfg.normalize_activations == Normalization::LayerNorm;
         if cfg.center_writing_weights.is_none() && self.reads_residual() && !normalized {
-            doubts.push(format!(
-                "the SAE `{}` does not say whether it reads a centred residual stream; it is given the stream as it is. \
-                 SAEs of early 2024 on GPT-2, such as gpt2-small-res-jb, want center_writing_weights: true",
+            warnings.push(format!(
+                "the SAE `{}` does not say whether it reads a centered residual stream; the stream is not centered. SAEs \
+                 of early 2024 on GPT-2, such as gpt2-small-res-jb, need center_writing_weights: true",
                 cfg.sae_id
             ));
         }
         let at_values = self.point().is_some_and(|point| matches!(point, HookPoint::Z | HookPoint::V));
         if cfg.center_writing_weights.is_none() && at_values && !cfg.fold_value_biases {
-            doubts.push(format!(
-                "the SAE `{}` does not say whether it reads values without their bias; it is given them with it. SAEs \
-                 that were trained on a model as TransformerLens processes it by default want fold_value_biases: true \
-                 and fold_ln: true",
+            warnings.push(format!(
+                "the SAE `{}` does not say whether it reads values without their bias; the bias is kept. SAEs that were \
+                 trained on a model with TransformerLens' default processing need fold_value_biases: true and fold_ln: \
+                 true",
                 cfg.sae_id
             ));
         }
         if cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn
             && cfg.norm_scaling_factor.is_none()
         {
-            doubts.push(format!(
-                "the SAE `{}` was trained on scaled activations and does not say by how much; it is given them as they \
-                 are. Set norm_scaling_factor if you know it",
+            warnings.push(format!(
+                "the SAE `{}` was trained on scaled activations but does not say by which factor; activations are not \
+                 scaled. Set norm_scaling_factor if you know it",
                 cfg.sae_id
             ));
         }
-        doubts
+        warnings
     }
 
-    /// What is done to the raw activation before it is encoded, in words.
-    fn at_the_tap(&self) -> Vec<String> {
+    /// Describes the preprocessing of the raw activation before it is encoded.
+    fn preprocessing(&self) -> Vec<String> {
         let cfg = self.cfg();
         let mut steps = Vec::new();
         let mut step = |wanted: bool, text: &str| {
@@ -120,7 +120,7 @@ impl Sae {
                 steps.push(text.to_owned());
             }
         };
-        step(self.reads_centred(), "minus its mean (centred)");
+        step(self.reads_centred(), "minus its mean (centered)");
         step(cfg.fold_value_biases, "minus the value bias");
         step(cfg.reshape_hook_z && cfg.hook_head_index.is_none(), "heads joined");
         let scale = self.layout_scale();
@@ -136,12 +136,12 @@ impl Sae {
                 step(true, &format!("times {factor} (folded into the weights)"));
             }
             (Normalization::ExpectedAverageOnlyIn, None) => {
-                step(true, "nothing for expected_average_only_in: no norm_scaling_factor is known");
+                step(true, "no scaling for expected_average_only_in: norm_scaling_factor is not known");
             }
         }
         step(cfg.apply_b_dec_to_input, "minus b_dec");
         if steps.is_empty() {
-            steps.push("as it is".to_owned());
+            steps.push("unchanged".to_owned());
         }
         steps
     }
@@ -167,12 +167,12 @@ impl std::fmt::Display for Sae {
         if cfg.architecture.is_transcoder() {
             write!(f, ", writes {}", report.hook_name_out.as_deref().unwrap_or("not known"))?;
         }
-        write!(f, "\n  at the tap: {}", report.at_the_tap.join(", "))?;
+        write!(f, "\n  input: {}", report.at_the_tap.join(", "))?;
         if report.fold_decoder_norm {
             write!(f, "\n  activations: times the norm of their decoder row (fold_decoder_norm)")?;
         }
         if let Architecture::Temporal { .. } = cfg.architecture {
-            write!(f, "\n  activations: what is new at a token; its features depend on those before it")?;
+            write!(f, "\n  activations: what is new at a token, given the tokens before it")?;
         }
         write!(f, "\n  trained on: {}", report.model_name.as_deref().unwrap_or("an unnamed model"))?;
         let context = report.context_size.map_or_else(|| "unknown".to_owned(), |n| n.to_string());

@@ -1,12 +1,12 @@
-//! Temporal SAEs: what attention over the earlier tokens of a sequence predicts of an activation is taken off, and only
-//! what is new is encoded.
+//! Temporal SAEs: attention over the earlier tokens of a sequence predicts a part of each activation; only the rest is
+//! encoded.
 //!
 //! ```text
 //! z = relu(λ · r · W_enc),  p = relu(attention from z to z one token earlier),  D = p · W_dec
-//! r −= ⟨D, r⟩ / (‖D‖ + ε)² · D       in each layer, from r = sae_in on;  λ = 1 / (4 · d_in)
-//! acts = relu(λ · r · W_enc), its largest k if it has one
+//! r −= ⟨D, r⟩ / (‖D‖ + ε)² · D       in each layer, starting with r = sae_in;  λ = 1 / (4 · d_in)
+//! acts = relu(λ · r · W_enc), only the k largest if kval_topk is set
 //! ```
-//! From SAELens' `saes/temporal_sae.py`.
+//! See SAELens' `saes/temporal_sae.py`.
 
 use super::config::SaeConfig;
 use super::weights::{Attention, Weights};
@@ -17,15 +17,15 @@ use candle_core::{D, Device, Tensor};
 use std::ops::Range;
 
 const EPS: f64 = 1e-6;
-/// Tokens that look back at a time: their scores alone are held.
+/// The number of query tokens at a time: only their scores are in memory.
 const BLOCK: usize = 256;
 
-/// What inputs are multiplied by before they are encoded.
+/// Returns λ, by which inputs are multiplied before they are encoded.
 pub(super) fn lambda(cfg: &SaeConfig) -> f64 {
     1.0 / (4.0 * cfg.d_in as f64)
 }
 
-/// What is new at each token of `[pos, d_in]`, which holds sequences end to end.
+/// Returns the unpredicted part of each token of `[pos, d_in]`, which holds concatenated sequences.
 pub(super) fn novel(
     sae_in: &Tensor,
     sequences: &[Range<usize>],
@@ -46,7 +46,7 @@ pub(super) fn novel(
     Ok(Tensor::cat(&parts, 0)?)
 }
 
-/// What one layer leaves of a sequence, `[pos, d_in]`.
+/// Subtracts one layer's prediction from a sequence, `[pos, d_in]`.
 fn step(
     residual: &Tensor,
     layer: &Attention,
@@ -79,7 +79,7 @@ fn step(
     Ok((residual - predicted.broadcast_mul(&share)?)?)
 }
 
-/// For the tokens `start..end` what they see of the tokens `0..end`: 0 where a token may look, −∞ at later ones.
+/// Returns the mask of tokens `start..end` over tokens `0..end`: 0 where a token may look, −∞ at later ones.
 fn causal_mask(start: usize, end: usize) -> Result<Tensor> {
     let row = |i: usize| (0..end).map(move |j| if j <= i { 0f32 } else { f32::NEG_INFINITY });
     let mask: Vec<f32> = (start..end).flat_map(row).collect();

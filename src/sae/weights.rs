@@ -1,4 +1,4 @@
-//! The weights of an SAE, read from its checkpoint when they are first used: encoding reads `W_dec` only where it must.
+//! The weights of an SAE, read from its checkpoint on first use: encoding reads `W_dec` only if it must.
 
 use super::config::{Architecture, SaeConfig};
 use crate::checkpoint::{Checkpoint, Lazy};
@@ -6,32 +6,32 @@ use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-/// The least norm of a decoder row, SAELens'.
+/// The minimum norm of a decoder row, as in SAELens.
 const LEAST_NORM: f32 = 1e-8;
 
-/// Where in a checkpoint the weights of an SAE are, and how they are kept there.
+/// Where the weights of an SAE are in a checkpoint, and how they are stored.
 #[derive(Debug)]
 pub(super) struct Parts {
-    /// `[d_in, d_sae]`; without one the decoder, transposed, is the encoder.
+    /// `[d_in, d_sae]`; `None` if the encoder is the transposed decoder.
     pub(super) w_enc: Option<Matrix>,
     /// `[d_sae, d_out]`.
     pub(super) w_dec: Matrix,
-    /// The bias of the pre-activations, `[d_sae]`: `b_enc`, for a gated SAE `b_gate`. Without one it is 0.
+    /// The bias of the pre-activations, `[d_sae]`: `b_enc`, or `b_gate` of a gated SAE. `None` means 0.
     pub(super) b_enc: Option<String>,
     /// `[d_out]`.
     pub(super) b_dec: String,
-    /// Of a JumpReLU SAE.
+    /// JumpReLU only.
     pub(super) threshold: Option<Threshold>,
-    /// `r_mag` and `b_mag` of a gated SAE, `[d_sae]` each.
+    /// `r_mag` and `b_mag`, `[d_sae]` each. Gated SAEs only.
     pub(super) magnitude: Option<[String; 2]>,
-    /// `[d_in, d_out]`, of a transcoder with a skip.
+    /// `[d_in, d_out]`. Transcoders with a skip only.
     pub(super) w_skip: Option<Matrix>,
-    /// What the activation is multiplied by before it is as the weights expect it, and the output divided by.
+    /// The factor from activations to the scale of the weights; outputs are divided by it.
     pub(super) scale: f64,
 }
 
 impl Parts {
-    /// The parts of an SAE that has only the usual ones.
+    /// The parts of an SAE with only encoder, decoder and their biases.
     pub(super) fn new(
         w_enc: Matrix,
         w_dec: Matrix,
@@ -58,22 +58,22 @@ pub(super) struct Matrix {
     pub(super) stored: Stored,
 }
 
-/// How a matrix `[rows, columns]` is kept.
+/// How a matrix `[rows, columns]` is stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Stored {
     /// As `[rows, columns]`.
     Plainly,
     /// As `[columns, rows]`.
     Transposed,
-    /// As several, `[rows, n, columns]`, of which it is the sum.
+    /// As `[rows, n, columns]`, summed over `n` when it is read.
     InLayers(usize),
 }
 
-/// Where the thresholds of a JumpReLU SAE are.
+/// How the thresholds of a JumpReLU SAE are stored.
 #[derive(Debug)]
 pub(super) struct Threshold {
     pub(super) kept: KeptThreshold,
-    /// Whether the pre-activation is compared times the norm of its decoder row.
+    /// Whether the threshold applies to the pre-activation times the norm of its decoder row.
     pub(super) times_decoder_norm: bool,
 }
 
@@ -83,7 +83,7 @@ pub(super) enum KeptThreshold {
     Each(String),
     /// A tensor `[d_sae]` of logarithms.
     Logarithm(String),
-    /// One for all features.
+    /// One value for all features.
     Same(f64),
 }
 
@@ -105,7 +105,7 @@ impl Matrix {
     }
 
     fn read(&self, checkpoint: &Checkpoint, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
-        let numbers = match self.stored {
+        let values = match self.stored {
             Stored::Plainly => checkpoint.read(&self.name, &[rows, columns])?,
             Stored::Transposed => checkpoint.read_transposed(&self.name, [columns, rows])?,
             Stored::InLayers(n) => {
@@ -114,7 +114,7 @@ impl Matrix {
                 rows.flat_map(|row| (0..columns).map(|c| row.iter().skip(c).step_by(columns).sum())).collect()
             }
         };
-        finite(&self.name, numbers)
+        finite(&self.name, values)
     }
 }
 
@@ -128,23 +128,23 @@ impl Threshold {
     }
 }
 
-/// With NaN in its weights a feature would never be active, and nobody would know why.
-fn finite(name: &str, numbers: Vec<f32>) -> Result<Vec<f32>> {
-    if numbers.iter().all(|x| x.is_finite()) {
-        return Ok(numbers);
+/// Refuses weights that are not finite: a feature with NaN would never be active, without any message.
+fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
+    if values.iter().all(|x| x.is_finite()) {
+        return Ok(values);
     }
-    Err(Error::NotFinite { message: format!("`{name}` of the SAE has NaN or infinity in it") })
+    Err(Error::NotFinite { message: format!("`{name}` of the SAE contains NaN or infinity") })
 }
 
-/// What encoding needs.
+/// The weights that encoding needs.
 pub(super) struct Encoder {
     /// `[d_in, d_sae]`, the layout in which `x · W_enc` is fastest.
     pub(super) w_enc: Tensor,
     /// `[d_sae]`.
     pub(super) b_enc: Vec<f32>,
-    /// `[d_sae]`, of a JumpReLU SAE.
+    /// `[d_sae]`. JumpReLU only.
     pub(super) threshold: Option<Vec<f32>>,
-    /// `exp(r_mag)` and `b_mag`, `[d_sae]` each, of a gated SAE.
+    /// `exp(r_mag)` and `b_mag`, `[d_sae]` each. Gated SAEs only.
     pub(super) magnitude: Option<(Vec<f32>, Vec<f32>)>,
 }
 
@@ -173,7 +173,7 @@ impl Linear {
 pub(super) struct Weights {
     checkpoint: Checkpoint,
     parts: Parts,
-    /// What the checkpoint's layout and the norm factor scale by, together.
+    /// The product of the layout's scale and `norm_scaling_factor`.
     scale: f32,
     encoder: Lazy<Encoder>,
     b_dec: Lazy<Vec<f32>>,
@@ -182,18 +182,18 @@ pub(super) struct Weights {
     attention: Lazy<Vec<Attention>>,
 }
 
-/// The decoder as it is used.
+/// The decoder, scaled and folded.
 struct Decoder {
     /// `[d_sae, d_out]`.
     w_dec: Tensor,
     /// The norms of its rows, `[d_sae]`.
     norms: Vec<f32>,
-    /// The norms that were divided out of its rows, if they were.
+    /// The norms that its rows were divided by, if `fold_decoder_norm`.
     folded: Option<Vec<f32>>,
 }
 
 impl Weights {
-    /// Checks that a checkpoint has every weight of such an SAE, in the right shape, without reading any.
+    /// Checks that the checkpoint has every weight in the right shape, without reading any.
     pub(super) fn new(checkpoint: Checkpoint, parts: Parts, cfg: &SaeConfig) -> Result<Self> {
         let SaeConfig { d_in, d_sae, d_out, .. } = *cfg;
         if let Some(w_enc) = &parts.w_enc {
@@ -232,7 +232,7 @@ impl Weights {
         &self.checkpoint
     }
 
-    /// What the layout scales activations by, apart from any norm factor.
+    /// The factor by which the layout scales activations, without `norm_scaling_factor`.
     pub(super) fn layout_scale(&self) -> f64 {
         self.parts.scale
     }
@@ -240,15 +240,15 @@ impl Weights {
     pub(super) fn encoder(&self, cfg: &SaeConfig) -> Result<&Encoder> {
         self.encoder.get(|| {
             let SaeConfig { d_in, d_sae, .. } = *cfg;
-            // The norms that are folded in; feature `i` then counts so many times as much.
+            // The norms to fold in: feature `i` is then `folded[i]` times as active.
             let folded = if cfg.fold_decoder_norm { self.decoder(cfg)?.folded.as_deref() } else { None };
-            let fold = |mut numbers: Vec<f32>| {
-                numbers.iter_mut().zip(folded.unwrap_or_default()).for_each(|(x, norm)| *x *= norm);
-                numbers
+            let fold = |mut values: Vec<f32>| {
+                values.iter_mut().zip(folded.unwrap_or_default()).for_each(|(x, norm)| *x *= norm);
+                values
             };
             let vector = |name: &str| finite(name, self.checkpoint.read(name, &[d_sae])?);
             let w_enc = match &self.parts.w_enc {
-                // Copied, so that a product does not depend on how many rows it has.
+                // Copied, so that a row of the product does not depend on the number of rows.
                 None => self.w_dec(cfg)?.t()?.contiguous()?,
                 Some(matrix) => {
                     let mut w_enc = matrix.read(&self.checkpoint, [d_in, d_sae])?;
@@ -266,17 +266,17 @@ impl Weights {
                 None => vec![0.0; d_sae],
             };
             let threshold = self.parts.threshold.as_ref().map(|threshold| {
-                let mut numbers = match &threshold.kept {
+                let mut values = match &threshold.kept {
                     KeptThreshold::Each(name) => vector(name)?,
                     KeptThreshold::Logarithm(name) => vector(name)?.into_iter().map(f32::exp).collect(),
                     KeptThreshold::Same(value) => vec![*value as f32; d_sae],
                 };
                 if threshold.times_decoder_norm {
-                    // The norms in the checkpoint, where the decoder is not scaled.
+                    // The decoder has been divided by the scale: its norms in the checkpoint are `norm * scale`.
                     let norms = folded.unwrap_or(&self.decoder(cfg)?.norms);
-                    numbers.iter_mut().zip(norms).for_each(|(t, norm)| *t /= norm * self.scale);
+                    values.iter_mut().zip(norms).for_each(|(t, norm)| *t /= norm * self.scale);
                 }
-                Ok::<_, Error>(fold(numbers))
+                Ok::<_, Error>(fold(values))
             });
             let magnitude = self.parts.magnitude.as_ref().map(|[r_mag, b_mag]| {
                 let factors = vector(r_mag)?.into_iter().map(f32::exp).collect();
@@ -286,7 +286,7 @@ impl Weights {
         })
     }
 
-    /// The decoder's bias `[d_out]`.
+    /// Returns the decoder's bias `[d_out]`.
     pub(super) fn b_dec(&self, cfg: &SaeConfig) -> Result<&[f32]> {
         let b_dec = self.b_dec.get(|| {
             let name = &self.parts.b_dec;
@@ -296,12 +296,12 @@ impl Weights {
         b_dec.map(Vec::as_slice)
     }
 
-    /// The decoder `[d_sae, d_out]`.
+    /// Returns the decoder `[d_sae, d_out]`.
     pub(super) fn w_dec(&self, cfg: &SaeConfig) -> Result<&Tensor> {
         self.decoder(cfg).map(|decoder| &decoder.w_dec)
     }
 
-    /// The norm of each decoder row, `[d_sae]`.
+    /// Returns the norm of each decoder row, `[d_sae]`.
     pub(super) fn decoder_norms(&self, cfg: &SaeConfig) -> Result<&[f32]> {
         self.decoder(cfg).map(|decoder| decoder.norms.as_slice())
     }
@@ -332,7 +332,7 @@ impl Weights {
         })
     }
 
-    /// The skip `[d_in, d_out]`, if there is one.
+    /// Returns the skip `[d_in, d_out]`, if there is one.
     pub(super) fn w_skip(&self, cfg: &SaeConfig) -> Result<Option<&Tensor>> {
         let SaeConfig { d_in, d_out, .. } = *cfg;
         let Some(matrix) = self.parts.w_skip.as_ref().filter(|_| cfg.architecture.has_skip()) else {
@@ -342,13 +342,13 @@ impl Weights {
         self.w_skip.get(|| Ok(Tensor::from_vec(read()?, (d_in, d_out), &Device::Cpu)?)).map(Some)
     }
 
-    /// The attention layers of a temporal SAE.
+    /// Returns the attention layers of a temporal SAE.
     pub(super) fn attention(&self, cfg: &SaeConfig) -> Result<&[Attention]> {
         let linear = |layer: usize, name: &str, [rows, columns]: [usize; 2]| {
             let read = |part: &str, shape: &[usize]| {
                 let name = linear_name(layer, name, part);
-                let numbers = finite(&name, self.checkpoint.read(&name, shape)?)?;
-                Ok::<_, Error>(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+                let values = finite(&name, self.checkpoint.read(&name, shape)?)?;
+                Ok::<_, Error>(Tensor::from_vec(values, shape, &Device::Cpu)?)
             };
             Ok::<_, Error>(Linear { weight: read("weight", &[rows, columns])?, bias: read("bias", &[rows])? })
         };
@@ -368,7 +368,7 @@ impl Weights {
     }
 }
 
-/// The linear maps of a temporal SAE's attention, four a layer, with their shapes.
+/// Returns the linear maps of a temporal SAE's attention, four per layer, with their shapes.
 fn linear_layers(cfg: &SaeConfig) -> Vec<(usize, &'static str, [usize; 2])> {
     let Architecture::Temporal { n_attn_layers, bottleneck_factor, .. } = cfg.architecture else {
         return Vec::new();

@@ -129,7 +129,7 @@ fn what_is_not_finite_is_an_error_not_an_inactive_feature() {
     let sae = Sae::load(&fixture("saes/native/standard_constant_norm_rescale"), None, &SaeOptions::default());
     let zeros = Tensor::zeros((2, 16), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
     let error = sae.unwrap().encode(&zeros).unwrap_err().to_string();
-    assert!(error.contains("the normalised activation"), "{error}");
+    assert!(error.contains("the normalized activation"), "{error}");
     let folder = changed("standard", "{", "{");
     let file = folder.path().join("sae_weights.safetensors");
     let mut weights = candle_core::safetensors::load(&file, &candle_core::Device::Cpu).unwrap();
@@ -137,7 +137,7 @@ fn what_is_not_finite_is_an_error_not_an_inactive_feature() {
     weights.insert("b_enc".to_owned(), Tensor::new(b_enc, &candle_core::Device::Cpu).unwrap());
     candle_core::safetensors::save(&weights, &file).unwrap();
     let error = load(&folder).unwrap().encode(&zeros).unwrap_err().to_string();
-    assert!(error.contains("`b_enc` of the SAE has NaN"), "{error}");
+    assert!(error.contains("`b_enc` of the SAE contains NaN"), "{error}");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn bad_saes_and_inputs_are_clear_errors() {
     let error = Sae::load("demo", Some("blocks.3.hook_resid_pre"), &SaeOptions::default()).unwrap_err();
     assert!(error.hint().unwrap().contains("blocks.4.hook_resid_pre"), "{error}");
     let error = load(&fixture("saes/native")).unwrap_err();
-    assert!(error.to_string().contains("a folder of 16"), "{error}");
+    assert!(error.to_string().contains("a folder of SAEs (16)"), "{error}");
     assert!(error.hint().unwrap().contains("`gated`, `jumprelu`"), "{error} {:?}", error.hint());
 
     let sae = load("demo").unwrap();
@@ -210,7 +210,7 @@ fn bad_saes_and_inputs_are_clear_errors() {
     assert!(boolean.contains("expected true or false, got 0"), "{boolean}");
     let context = with("\"context_size\": 64", "\"context_size\": -1");
     assert!(context.contains("expected a positive whole number, got -1"), "{context}");
-    assert!(with("\"topk\"", "0").contains("`architecture`: expected a text, got 0"));
+    assert!(with("\"topk\"", "0").contains("`architecture`: expected a string, got 0"));
     // A hook that is not known is for whoever needs it.
     std::fs::write(folder.path().join("cfg.json"), cfg.replace("hook_resid_pre", "hook_residual")).unwrap();
     assert!(load(&name).unwrap().hook().unwrap_err().to_string().contains("unknown hook"));

@@ -358,7 +358,7 @@ fn a_conversion_is_taken_at_its_word() {
 fn what_is_no_sae_says_what_was_looked_for_and_what_is_there() {
     let load = |name: &str| Sae::load(&fixture(name), None, &SaeOptions::default()).unwrap_err();
     let error = load("saes/dictionary_learning");
-    assert!(error.to_string().contains("a folder of 6"), "{error}");
+    assert!(error.to_string().contains("a folder of SAEs (6)"), "{error}");
     assert!(error.hint().unwrap().contains("`autoencoder`, `batch_topk`"), "{error}");
     let error = load("saes/llama_scope");
     assert!(error.hint().unwrap().contains("`Llama3_1-8B-Base-L1R-8x`"), "{error}");
@@ -368,7 +368,7 @@ fn what_is_no_sae_says_what_was_looked_for_and_what_is_there() {
     let error = error.unwrap_err();
     assert!(error.hint().unwrap().contains("did you mean `layer1.sae.pt`?"), "{error}");
     let error = load("saes/native/standard/expected.safetensors");
-    assert!(error.to_string().contains("it holds `feature_acts`, `sae_out`, `x`"), "{error}");
+    assert!(error.to_string().contains("it contains `feature_acts`, `sae_out`, `x`"), "{error}");
 }
 
 #[test]
@@ -497,5 +497,5 @@ fn a_temporal_sae_encodes_each_sequence_by_itself() {
     assert_close("first", &both.narrow(0, 0, 11).unwrap(), &first, 1e-6, 1e-6);
     assert_close("second", &both.narrow(0, 11, 5).unwrap(), &second, 1e-6, 1e-6);
     let error = sae.encode_sequences(&two, &[0..11, 12..16], 0.0, &progress).unwrap_err();
-    assert!(error.to_string().contains("not those of 16 tokens"), "{error}");
+    assert!(error.to_string().contains("do not cover the 16 tokens"), "{error}");
 }

@@ -1,8 +1,8 @@
-//! An SAE's configuration in SAELens' names: what a `cfg.json` says, or what another layout comes to in the same words.
+//! Reads an SAE's configuration from SAELens' keys: a `cfg.json`, or another layout translated to the same keys.
 //!
-//! There are three generations of `cfg.json`: of early 2024 (`hook_point`, no `architecture`), of versions 3 to 5
-//! (`hook_name`, `activation_fn_str`), and of version 6 (what concerns the model is below `metadata`). Each key is read
-//! under all its names, with the defaults that SAELens' `handle_pre_6_0_config` gives to what is not there.
+//! There are three generations of `cfg.json`: early 2024 (`hook_point`, no `architecture`), versions 3 to 5
+//! (`hook_name`, `activation_fn_str`), and version 6 (keys about the model are below `metadata`). Each key is read
+//! under all its names. Missing keys get the defaults of SAELens' `handle_pre_6_0_config`.
 
 use crate::error::{Error, Result};
 use crate::hooks::hook_name_of;
@@ -10,11 +10,10 @@ use crate::sae::config::{Architecture, Normalization, SaeConfig};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// The most attention layers that a temporal SAE may have.
+/// The maximum number of attention layers of a temporal SAE.
 const MOST_LAYERS: usize = 64;
 
-/// The configuration that `values` describe; `path` is the file that they come from. The type of
-/// the numbers is left open.
+/// Returns the configuration that `values` describe; `path` is the file that they come from. `dtype` is left empty.
 pub(super) fn config(
     sae_id: &str,
     layout: &'static str,
@@ -25,7 +24,7 @@ pub(super) fn config(
     let (d_in, d_sae) = (cfg.size("d_in")?, cfg.size("d_sae")?);
     let architecture = architecture(&cfg, d_sae)?;
     if let Some(k) = architecture.k().filter(|k| *k > d_sae) {
-        let message = format!("expected at most d_sae = {d_sae} active features a token, got k = {k}");
+        let message = format!("expected at most d_sae = {d_sae} active features per token, got k = {k}");
         return Err(Error::malformed(path, message));
     }
     let is_transcoder = architecture.is_transcoder();
@@ -45,7 +44,7 @@ pub(super) fn config(
             Err(Error::malformed(path, message))
         }
     };
-    // Since version 6 what is not there is false; before, the model could have been processed and nobody wrote it down.
+    // Since version 6 a missing key means false. Before, the model may have been processed without a record of it.
     let says_how = kwargs.is_some() || cfg.values.contains_key("metadata");
     let config = SaeConfig {
         sae_id: sae_id.to_owned(),
@@ -136,7 +135,7 @@ fn temporal(cfg: &Cfg, d_sae: usize) -> Result<Architecture> {
         return Err(cfg.wrong(&["n_attn_layers"], "at most 64"));
     }
     if n_heads.checked_mul(bottleneck_factor).is_none_or(|parts| !d_sae.is_multiple_of(parts)) {
-        return Err(cfg.wrong(&["n_heads"], "with `bottleneck_factor` a divisor of `d_sae`"));
+        return Err(cfg.wrong(&["n_heads"], "`n_heads * bottleneck_factor` to be a divisor of `d_sae`"));
     }
     let is_topk = match cfg.text(&["sae_diff_type"])?.unwrap_or("topk") {
         "topk" => true,
@@ -157,7 +156,7 @@ fn normalization(cfg: &Cfg) -> Result<Normalization> {
         None | Some(Value::Bool(false)) => Ok(Normalization::None),
         Some(Value::Bool(true)) => Ok(Normalization::ExpectedAverageOnlyIn),
         Some(value) => {
-            let name = value.as_str().ok_or_else(|| cfg.wrong(&["normalize_activations"], "a text"))?;
+            let name = value.as_str().ok_or_else(|| cfg.wrong(&["normalize_activations"], "a string"))?;
             let found = Normalization::NAMES.iter().find(|(known, _)| *known == name);
             let known = Normalization::NAMES.map(|(known, _)| known);
             found
@@ -167,14 +166,14 @@ fn normalization(cfg: &Cfg) -> Result<Normalization> {
     }
 }
 
-/// A `cfg.json` with its `metadata` in reach.
+/// A `cfg.json`; keys are also looked up below `metadata`.
 struct Cfg<'a> {
     path: &'a Path,
     values: &'a Map<String, Value>,
 }
 
 impl Cfg<'_> {
-    /// The value under the first of these names that has one, at the top or below `metadata`.
+    /// Returns the value of the first of these names that has one, at the top level or below `metadata`.
     fn get(&self, names: &[&str]) -> Option<&Value> {
         let metadata = self.values.get("metadata");
         names
@@ -182,7 +181,7 @@ impl Cfg<'_> {
             .find_map(|name| self.values.get(*name).or_else(|| metadata?.get(name)).filter(|v| !v.is_null()))
     }
 
-    /// The value under one of these names as `read` reads it, if there is one.
+    /// Reads the value under one of these names with `read`, if there is one.
     fn read<'v, T>(
         &'v self,
         names: &[&str],
@@ -194,14 +193,14 @@ impl Cfg<'_> {
     }
 
     fn text(&self, names: &[&str]) -> Result<Option<&str>> {
-        self.read(names, "a text", Value::as_str)
+        self.read(names, "a string", Value::as_str)
     }
 
     fn flag(&self, name: &str) -> Result<Option<bool>> {
         self.read(&[name], "true or false", Value::as_bool)
     }
 
-    /// A positive whole number.
+    /// Reads a positive whole number.
     fn count(&self, names: &[&str]) -> Result<Option<usize>> {
         self.read(names, "a positive whole number", |value| index(value).filter(|n| *n > 0))
     }

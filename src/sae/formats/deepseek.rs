@@ -1,4 +1,4 @@
-//! qresearch's SAE of DeepSeek-R1-Distill-Llama-8B, and others that are two linear layers: a state dict with `encoder`
+//! qresearch's SAE for DeepSeek-R1-Distill-Llama-8B, and other SAEs of two linear layers: a state dict with `encoder`
 //! and `decoder`.
 
 use super::Found;
@@ -20,7 +20,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     linear_sae(place, "deepseek", ["encoder", "decoder"], cfg)
 }
 
-/// A standard SAE of two linear layers of these names, with what else is known of it.
+/// Opens a standard SAE of two linear layers with these names; `known` adds to its configuration.
 pub(super) fn linear_sae(
     place: &Place,
     layout: &'static str,

@@ -1,5 +1,5 @@
 //! dictionary_learning: `config.json` and `ae.pt`, a state dict of one of its classes.
-//! From `dictionary_learning/dictionary.py`.
+//! See `dictionary_learning/dictionary.py`.
 
 use super::Found;
 use super::place::{Place, sizes, values};
@@ -60,7 +60,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
         "hook_name": hook(&path, place, &trainer, &buffer)?,
         "model_name": text("lm_name"),
         "apply_b_dec_to_input": !matches!(class, "AutoEncoderNew" | "JumpReluAutoEncoder"),
-        // What its `from_pretrained` does unasked.
+        // As its `from_pretrained` does by default.
         "fold_decoder_norm": class == "AutoEncoder",
         "prepend_bos": true,
         "context_size": buffer.get("ctx_len"),
@@ -72,8 +72,8 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     Ok(place.found(config, checkpoint, parts))
 }
 
-/// The class of a dictionary whose `config.json` does not name it: by its trainer, or by its tensors. `None` where these
-/// leave it open.
+/// Infers the class of a dictionary whose `config.json` does not name it from the trainer, or from the tensors. `None`
+/// if these leave it open.
 fn class_of(trainer: Option<&str>, checkpoint: &Checkpoint) -> Option<&'static str> {
     let trainer = trainer.unwrap_or_default();
     let has = |name: &str| checkpoint.shape(name).is_some() || checkpoint.value(name).is_some();
@@ -85,14 +85,14 @@ fn class_of(trainer: Option<&str>, checkpoint: &Checkpoint) -> Option<&'static s
         _ if !has("encoder.weight") => return None,
         _ if has("bias") => "AutoEncoder",
         _ if has("decoder.bias") => "AutoEncoderNew",
-        // Both have the same tensors.
+        // `BatchTopKSAE` and `AutoEncoderTopK` have the same tensors.
         _ if trainer.contains("BatchTopK") => "BatchTopKSAE",
         _ if trainer.contains("TopK") || !has_threshold => "AutoEncoderTopK",
         _ => return None,
     })
 }
 
-/// The hook point: that of the submodule that the config names, else of the folder, else of the layer.
+/// Returns the hook point: of the submodule in the config, else of the folder's name, else of the layer.
 fn hook(
     path: &Path,
     place: &Place,
@@ -102,13 +102,13 @@ fn hook(
     let known = |name: &str| usual_point(name).is_some();
     let submodule = trainer.get("submodule_name").and_then(Value::as_str).filter(|name| known(name));
     let whole_name = place.whole_name();
-    // The first dictionaries lie in folders such as `pythia-70m-deduped/mlp_out_layer3`.
+    // The first dictionaries are in folders such as `pythia-70m-deduped/mlp_out_layer3`.
     let folder = whole_name.rsplit(['/', '\\']).find(|part| part.contains("_layer") && known(part));
     let layer = trainer.get("layer").and_then(Value::as_u64).map(|layer| format!("layers.{layer}"));
     let name = submodule.or(folder).map(str::to_owned).or(layer);
     match buffer.get("io").and_then(Value::as_str).unwrap_or("out") {
         "out" => Ok(name),
-        // What a module reads, by the name of the module or of its output.
+        // The input of a module, from the name of the module or of its output.
         "in" => Ok(name.map(|name| match name.parse::<HookName>() {
             Ok(output) if name.contains("_layer") => {
                 let module = match output.point() {
@@ -121,7 +121,7 @@ fn hook(
             _ => format!("{name}.input"),
         })),
         other => Err(Error::malformed(path, format!("`io`: expected in or out, got {other}")).with_hint(
-            "a dictionary that reads one activation and writes another is not read in this layout",
+            "a dictionary that reads one activation and writes another is not supported in this layout",
         )),
     }
 }

@@ -1,5 +1,5 @@
-//! Gemma Scope: `layer_20/width_16k/average_l0_71/params.npz`; which site, the repository's name says. Its transcoders
-//! have the same files.
+//! Gemma Scope: `layer_20/width_16k/average_l0_71/params.npz`; the repository's name gives the hook point. Its
+//! transcoders have the same files.
 
 use super::Found;
 use super::place::{Place, sizes, values};
@@ -11,7 +11,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let file = if place.file.is_empty() { "params.npz" } else { &place.file };
     let path = place.local(file)?;
     let checkpoint = place.checkpoint(file)?;
-    // The names vary in case.
+    // Tensor names vary in case.
     let named = |name: &str| {
         let found = checkpoint.names().find(|known| known.eq_ignore_ascii_case(name));
         found.unwrap_or(name).to_owned()
@@ -21,7 +21,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
 
     let name = place.whole_name();
     let parts: Vec<_> = name.split(['/', '\\']).collect();
-    // Folders further up can be called anything.
+    // Parent folders can have any name, so the last match counts.
     let at = parts.iter().rposition(|part| part.contains("gemma-scope-"));
     let (repository, below) = at.map_or(("", &parts[..0]), |at| (parts[at], &parts[at + 1..]));
     let says = |word: &str| repository.split('-').any(|part| part == word);
@@ -42,7 +42,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     } else {
         (None, None)
     };
-    // The first that fits: "gemma-scope-2b-it-…" has "2b" in it as well.
+    // The first match counts: "gemma-scope-2b-it-…" also contains "2b".
     let models = ["27b-it", "27b", "9b-it", "9b", "2b-it", "2b"];
     let model = models.into_iter().find(|model| repository.contains(&format!("gemma-scope-{model}")));
     let cfg = json!({
@@ -62,7 +62,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let config = place.config("gemma_scope", &path, values(cfg))?;
     let parts = Parts {
         threshold: Some(Threshold::each(named("threshold"))),
-        // Trained on what `hook_embed` is before Gemma multiplies it by sqrt(d_model).
+        // Trained on `hook_embed` before Gemma multiplies it by sqrt(d_model).
         scale: if is_embedding { 1.0 / (d_in as f64).sqrt() } else { 1.0 },
         ..Parts::new(
             Matrix::plain(named("W_enc")),

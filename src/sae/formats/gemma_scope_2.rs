@@ -13,7 +13,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     if let Some(kind) =
         folder.split('/').find(|part| part.starts_with("clt") || part.starts_with("crosscoder"))
     {
-        return Err(of_several_layers(Path::new(&place.whole_name()), kind));
+        return Err(several_layers_error(Path::new(&place.whole_name()), kind));
     }
     let path = place.local("params.safetensors")?;
     let checkpoint = place.checkpoint("params.safetensors")?;
@@ -24,7 +24,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let text = |name: &str| said.get(name).and_then(Value::as_str);
     let kind = text("type").unwrap_or(if place.mentions("transcoder") { "transcoder" } else { "sae" });
     if !matches!(kind, "sae" | "transcoder") {
-        return Err(of_several_layers(&cfg_path, kind));
+        return Err(several_layers_error(&cfg_path, kind));
     }
     if let Some(other) = text("architecture").filter(|name| *name != "jump_relu") {
         return Err(Error::malformed(&cfg_path, format!("`architecture`: expected jump_relu, got {other}")));
@@ -72,12 +72,12 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     Ok(place.found(config, checkpoint, parts))
 }
 
-fn of_several_layers(path: &Path, kind: &str) -> Error {
+fn several_layers_error(path: &Path, kind: &str) -> Error {
     Error::malformed(path, format!("a `{kind}` reads or writes several layers at once"))
-        .with_hint("SAEs and transcoders of one layer are read: take one of those")
+        .with_hint("only SAEs and transcoders of one layer are supported")
 }
 
-/// The hub's name of a model: the configs leave out who published it, and write `v3`; the smallest has no `-pt`.
+/// Returns the hub's name of a model: the configs omit the owner and write `v3`, and the smallest has no `-pt`.
 fn model_name(said: &str) -> String {
     let mut name = said.replace("-v3", "-3");
     if !name.contains("google") {

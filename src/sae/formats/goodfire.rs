@@ -7,7 +7,7 @@ use crate::error::Result;
 use serde_json::json;
 
 pub(super) fn open(place: &Place) -> Result<Found> {
-    // The file's name is the model's, then the layer.
+    // The file's name consists of the model and the layer.
     let named = place.file.split_once("-SAE-l");
     let layer = place.number_behind("-SAE-l");
     let model = named.map(|(model, _)| match model.starts_with("Llama-") {

@@ -1,6 +1,6 @@
 //! The attention SAEs of Kissane, Krzyzanowski and others on GPT-2 small: `<name>.pt` and `<name>_cfg.json`.
 //!
-//! They were trained on a model as TransformerLens processes it unasked, where `hook_z` has no value bias.
+//! They were trained on a model with TransformerLens' default processing, where `hook_z` has no value bias.
 
 use super::Found;
 use super::place::{Place, values};
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::sae::weights::{Matrix, Parts};
 use serde_json::json;
 
-/// The name of the configuration beside a file of this layout.
+/// Returns the name of the configuration beside a file in this layout.
 pub(super) fn config_name(file: &str) -> String {
     format!("{}_cfg.json", file.strip_suffix(".pt").unwrap_or(file))
 }

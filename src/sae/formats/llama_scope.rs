@@ -1,8 +1,8 @@
-//! Llama Scope: `hyperparams.json` and `checkpoints/final.safetensors`; and what came after it, the SAEs of the
-//! R1-Distill model, with `config.json` and `sae_weights.safetensors`.
+//! Llama Scope: `hyperparams.json` and `checkpoints/final.safetensors`. Its successors, the SAEs of the R1-Distill
+//! model, have `config.json` and `sae_weights.safetensors`.
 //!
-//! Weights and thresholds are those of activations that were scaled to a mean norm of `sqrt(d_model)`; the threshold is
-//! compared with the pre-activation of the scaled input, as the project does itself.
+//! Weights and thresholds belong to activations scaled to a mean norm of `sqrt(d_model)`. The threshold is compared
+//! with the pre-activation of the scaled input, as in the project's own code.
 
 use super::Found;
 use super::place::{Place, sizes, values};
@@ -43,7 +43,7 @@ fn read(
     let flag = |name: &str| said.get(name).and_then(Value::as_bool).unwrap_or(false);
     let mean_norm = said.get("dataset_average_activation_norm").and_then(|norms| norms.get("in")?.as_f64());
     let factor = mean_norm.map(|norm| (d_in as f64).sqrt() / norm);
-    // "inference": the factor is in the weights already.
+    // With "inference" the factor is in the weights already.
     let is_scaled = text("norm_activation") != Some("inference");
     let model = if place.mentions("Llama-Scope-R1") {
         Some("deepseek-ai/DeepSeek-R1-Distill-Llama-8B")
@@ -76,8 +76,8 @@ fn read(
     };
     let mut found = place.found(config, checkpoint, parts);
     if factor.is_some() && is_scaled && layout == "llama_scope" {
-        let text = "its threshold is compared with what the scaled activation gives, as by its authors' program; SAELens \
-                    multiplies the threshold by the norm factor, and its features differ a little";
+        let text = "its threshold is compared with the pre-activation of the scaled input, as in its authors' program; \
+                    SAELens multiplies the threshold by the norm factor, so its features differ a little";
         found.notes.push(text.to_owned());
     }
     Ok(found)

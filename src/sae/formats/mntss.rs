@@ -1,4 +1,4 @@
-//! One layer of a cross-layer transcoder, such as mntss': `W_enc_5.safetensors` and `W_dec_5.safetensors`, and one
+//! One layer of a cross-layer transcoder, such as mntss': `W_enc_5.safetensors` and `W_dec_5.safetensors`, with one
 //! `config.yaml` for all layers.
 
 use super::Found;
@@ -11,12 +11,12 @@ use serde_json::{Map, Value, json};
 pub(super) fn open(place: &Place) -> Result<Found> {
     let layer = match place.file.is_empty() {
         false => number_behind(&place.file, "W_enc_").map(|layer| (place.clone(), layer)),
-        // Without a file the layer's number is the last part of the path.
+        // Without a file, the layer's number is the last part of the path.
         true => place.folder.rsplit('/').next().and_then(|n| n.parse().ok()).map(|n| (place.parent(), n)),
     };
     let Some((place, layer)) = layer else {
         return Err(Error::mismatch(
-            format!("`{}` is no layer of a cross-layer transcoder", place.whole_name()),
+            format!("`{}` is not a layer of a cross-layer transcoder", place.whole_name()),
             "give the number of the layer as the id, such as \"5\"",
         ));
     };
@@ -65,7 +65,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let mut found = place.found(config, checkpoint, parts);
     found.notes.push(format!(
         "this is layer {layer} of a cross-layer transcoder, with its decoders for {n_layers} layers summed: its features \
-         are right, its output stands for no one layer's"
+         are right, but its output is not that of any one layer"
     ));
     Ok(found)
 }

@@ -1,7 +1,7 @@
-//! Checkpoint layouts: each file reads one, and tells where an SAE's weights are and what the SAE expects.
+//! Checkpoint layouts. Each file reads one: where the weights are, and what the SAE expects of its input.
 //!
-//! Which layout a folder or a file has is told by what is there. A layout puts what it knows into SAELens' words, so that
-//! there is one way from there to an [`SaeConfig`].
+//! The layout is detected from the files. Each layout translates its configuration to SAELens' keys, so that there is
+//! one way from those to an [`SaeConfig`].
 
 mod cfg;
 mod deepseek;
@@ -33,38 +33,38 @@ use place::Place;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
-/// An SAE whose weights have not been read.
+/// An opened SAE; its weights are not read yet.
 pub(super) struct Found {
     pub(super) config: SaeConfig,
     pub(super) checkpoint: Checkpoint,
     pub(super) parts: Parts,
-    /// The commit that the files are of, where that is known.
+    /// The commit that the files belong to, if known.
     pub(super) revision: Option<String>,
-    /// The files that were read for it.
+    /// The files that the SAE was loaded from.
     pub(super) files: Vec<PathBuf>,
     /// What a user of this SAE should know.
     pub(super) notes: Vec<String>,
 }
 
-/// What is known of an SAE besides its files.
+/// What is known about an SAE besides its files.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Hints {
-    /// SAELens' name for the way to read the files, or ours for the layout.
+    /// SAELens' name of the loader, or saescope's name of the layout.
     pub(super) conversion: Option<String>,
-    /// What to put over the configuration in the files, in SAELens' names.
+    /// Values that replace those of the configuration in the files, under SAELens' keys.
     pub(super) overrides: Map<String, Value>,
     /// The factor of an `expected_average_only_in` SAE.
     pub(super) norm_scaling_factor: Option<f64>,
-    /// The hook that it reads, if its files do not say.
+    /// The hook point that the SAE reads, if its files do not say.
     pub(super) hook_name: Option<String>,
-    /// The model that it was trained on, if its files do not say.
+    /// The model that the SAE was trained on, if its files do not say.
     pub(super) model_name: Option<String>,
 }
 
-/// Reads an SAE at a place.
+/// Opens the SAE at a place.
 type Open = fn(&Place) -> Result<Found>;
 
-/// Every layout: our name for it, SAELens' for reading it, and how.
+/// Every layout: saescope's name, SAELens' name of the loader, and the function that opens it.
 const LAYOUTS: [(&str, &str, Open); 16] = [
     ("saelens", "sae_lens", saelens::open),
     ("gemma_scope", "gemma_2", gemma_scope::open),
@@ -84,7 +84,7 @@ const LAYOUTS: [(&str, &str, Open); 16] = [
     ("temporal", "temporal", temporal::open),
 ];
 
-/// Opens the SAE in a folder or a file of a repository; `path` is "" for the repository itself.
+/// Opens the SAE in a folder or file of a repository; `path` is "" for the repository itself.
 pub(super) fn open(repo: &Repo, path: &str, hints: &Hints, progress: &Progress) -> Result<Found> {
     let place = Place::new(repo, path, hints, progress)?;
     let Some(conversion) = &hints.conversion else {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_add_to_what_the_files_say() {
+    fn hints_add_to_the_configuration_in_the_files() {
         let overrides = json!({
             "model_from_pretrained_kwargs": { "center_writing_weights": true },
             "normalize_activations": "constant_norm_rescale",
@@ -160,22 +160,22 @@ mod tests {
             ("mntss_clt_layer_transcoder", "circuit_tracer/clt", "1"),
             ("temporal", "temporal", "layer_12/temporal"),
         ] {
-            let told = Hints { conversion: Some(conversion.to_owned()), ..Hints::default() };
-            let told = open_with(folder, path, &told).map(|found| found.config);
+            let named = Hints { conversion: Some(conversion.to_owned()), ..Hints::default() };
+            let named = open_with(folder, path, &named).map(|found| found.config);
             let sniffed = open_with(folder, path, &Hints::default()).map(|found| found.config);
-            match (told, sniffed) {
+            match (named, sniffed) {
                 // The files of a transcoder and of an SAE are the same.
-                (Ok(told), Ok(_)) if conversion == "gemma_2_transcoder" => {
-                    assert!(told.architecture.is_transcoder());
+                (Ok(named), Ok(_)) if conversion == "gemma_2_transcoder" => {
+                    assert!(named.architecture.is_transcoder());
                 }
-                (Ok(told), Ok(sniffed)) => assert_eq!(told, sniffed),
-                (told, sniffed) => panic!("{conversion}: {told:?} {sniffed:?}"),
+                (Ok(named), Ok(sniffed)) => assert_eq!(named, sniffed),
+                (named, sniffed) => panic!("{conversion}: {named:?} {sniffed:?}"),
             }
         }
     }
 
     #[test]
-    fn what_a_place_lacks_is_an_error_not_a_panic() {
+    fn a_missing_file_is_an_error_not_a_panic() {
         for (_, conversion, _) in LAYOUTS {
             let hints = Hints { conversion: Some(conversion.to_owned()), ..Hints::default() };
             for path in ["", "nothing", "standard", "standard/expected.safetensors", "standard/cfg.json"] {

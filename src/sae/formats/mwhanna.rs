@@ -1,5 +1,5 @@
-//! Transcoder sets as circuit-tracer reads them, such as mwhanna's: `layer_5.safetensors` for each layer and one
-//! `config.yaml`, which may be missing. From `circuit_tracer/transcoder/single_layer_transcoder.py`.
+//! Transcoder sets in circuit-tracer's layout, such as mwhanna's: `layer_5.safetensors` for each layer and one
+//! `config.yaml`, which may be missing. See `circuit_tracer/transcoder/single_layer_transcoder.py`.
 
 use super::Found;
 use super::place::{Place, number_behind, sizes, values};
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::sae::weights::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
 
-/// The thresholds, of those that have some.
+/// The thresholds, `[d_sae]`; JumpReLU transcoders only.
 const THRESHOLD: &str = "activation_function.threshold";
 
 pub(super) fn open(place: &Place) -> Result<Found> {

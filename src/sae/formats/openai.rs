@@ -1,5 +1,5 @@
-//! OpenAI's SAEs of GPT-2 small: `resid_post_mlp_v5_32k/autoencoders/8.pt`, a state dict with `pre_bias` and
-//! `latent_bias`. From `openai/sparse_autoencoder`.
+//! OpenAI's SAEs for GPT-2 small: `resid_post_mlp_v5_32k/autoencoders/8.pt`, a state dict with `pre_bias` and
+//! `latent_bias`. See `openai/sparse_autoencoder`.
 
 use super::Found;
 use super::place::{Place, sizes, values};
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::sae::weights::{Matrix, Parts};
 use serde_json::{Value, json};
 
-/// Its names for places in a block, and ours.
+/// OpenAI's names of hook points in a block, and TransformerLens'.
 const LOCATIONS: [(&str, &str); 5] = [
     ("mlp_post_act", "mlp.hook_post"),
     ("resid_delta_attn", "hook_attn_out"),

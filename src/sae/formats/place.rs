@@ -1,4 +1,4 @@
-//! Where an SAE lies, and what every layout asks of that place.
+//! The folder or file of an SAE, and what every layout needs from it.
 
 use super::{Found, Hints, cfg};
 use crate::checkpoint::Checkpoint;
@@ -16,16 +16,16 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub(super) struct Place<'a> {
     pub(super) repo: &'a Repo,
-    /// The folder below the repository, "" for the repository itself.
+    /// The path of the folder in the repository, "" for the repository itself.
     pub(super) folder: String,
-    /// The file in the folder, "" for the folder itself.
+    /// The name of the file in the folder, "" for the folder itself.
     pub(super) file: String,
     pub(super) hints: &'a Hints,
     pub(super) progress: &'a Progress,
 }
 
 impl<'a> Place<'a> {
-    /// The place that a path means, a file where there is one of that name.
+    /// Resolves `path`: a file if there is one of that name, else a folder.
     pub(super) fn new(repo: &'a Repo, path: &str, hints: &'a Hints, progress: &'a Progress) -> Result<Self> {
         let folder = path.trim_matches('/').to_owned();
         let place = Place { repo, folder, file: String::new(), hints, progress };
@@ -36,23 +36,23 @@ impl<'a> Place<'a> {
         Ok(place)
     }
 
-    /// A file in the same folder.
+    /// Returns the place of a file in the same folder.
     pub(super) fn with_file(&self, file: impl Into<String>) -> Self {
         Place { file: file.into(), ..self.clone() }
     }
 
-    /// The folder that this one lies in.
+    /// Returns the parent folder.
     pub(super) fn parent(&self) -> Self {
         let folder = self.folder.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
         Place { folder, file: String::new(), ..self.clone() }
     }
 
-    /// The name in the repository of a file in the folder.
+    /// Returns the path in the repository of a file in the folder.
     pub(super) fn name(&self, file: &str) -> String {
         if self.folder.is_empty() { file.to_owned() } else { format!("{}/{file}", self.folder) }
     }
 
-    /// Folder and file, as the repository calls them.
+    /// Returns the path of the folder or file in the repository.
     pub(super) fn path(&self) -> String {
         match self.file.as_str() {
             "" => self.folder.clone(),
@@ -60,7 +60,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The whole name, the repository's included: what the SAE is called, and what layouts look for hints in.
+    /// Returns the full name, repository included: the SAE's id, in which layouts also look for hints.
     pub(super) fn whole_name(&self) -> String {
         match self.path().as_str() {
             "" => self.repo.name(),
@@ -72,7 +72,7 @@ impl<'a> Place<'a> {
         self.repo.has(&self.name(file), self.progress)
     }
 
-    /// The files in the folder and below, without the folder's own path.
+    /// Returns the paths of all files below the folder, relative to it.
     pub(super) fn names(&self) -> Result<Vec<String>> {
         if self.folder.is_empty() {
             return self.repo.names(self.progress);
@@ -82,19 +82,19 @@ impl<'a> Place<'a> {
         Ok(names.iter().filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned).collect())
     }
 
-    /// The path on this machine of a file in the folder.
+    /// Returns the local path of a file in the folder.
     pub(super) fn local(&self, file: &str) -> Result<PathBuf> {
         self.repo.file(&self.name(file), self.progress)
     }
 
-    /// A JSON object in the folder, and where it is.
+    /// Reads a JSON object in the folder; returns its path as well.
     pub(super) fn object(&self, file: &str) -> Result<(PathBuf, Map<String, Value>)> {
         let path = self.local(file)?;
         let values = object(&path, &files::read(&path)?)?;
         Ok((path, values))
     }
 
-    /// A YAML mapping in the folder, and where it is.
+    /// Reads a YAML mapping in the folder; returns its path as well.
     pub(super) fn yaml(&self, file: &str) -> Result<(PathBuf, Map<String, Value>)> {
         let path = self.local(file)?;
         let bytes = files::read(&path)?;
@@ -109,8 +109,7 @@ impl<'a> Place<'a> {
         Checkpoint::open(&[self.local(file)?])
     }
 
-    /// The configuration that a layout's `values` come to, with what the hints know better or besides; `path` is the file
-    /// that the values come from.
+    /// Returns the configuration from a layout's `values` and the hints; `path` is the file that the values come from.
     pub(super) fn config(
         &self,
         layout: &'static str,
@@ -128,7 +127,7 @@ impl<'a> Place<'a> {
         Ok(config)
     }
 
-    /// The SAE of this place.
+    /// Returns the opened SAE of this place.
     pub(super) fn found(&self, mut config: SaeConfig, checkpoint: Checkpoint, parts: Parts) -> Found {
         let main = parts.w_enc.as_ref().unwrap_or(&parts.w_dec);
         config.dtype = checkpoint.dtype(&main.name).unwrap_or_default();
@@ -137,18 +136,18 @@ impl<'a> Place<'a> {
         Found { config, checkpoint, parts, revision, files, notes: Vec::new() }
     }
 
-    /// The number behind the last `word` in the whole name, such as that of a layer.
+    /// Returns the number after the last `word` in the full name, such as a layer's.
     pub(super) fn number_behind(&self, word: &str) -> Option<usize> {
         number_behind(&self.whole_name(), word)
     }
 
-    /// Whether a part of the whole name contains `word`.
+    /// Whether the full name contains `word`.
     pub(super) fn mentions(&self, word: &str) -> bool {
         self.whole_name().contains(word)
     }
 }
 
-/// A JSON object, or an error about the file.
+/// Parses a JSON object; errors name the file.
 pub(super) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(values)) => Ok(values),
@@ -157,7 +156,7 @@ pub(super) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
     }
 }
 
-/// The number behind the last `word` that has one: folders further up can be called anything.
+/// Returns the number after the last `word` that has one: parent folders can have any name.
 pub(super) fn number_behind(text: &str, word: &str) -> Option<usize> {
     text.rmatch_indices(word).find_map(|(at, _)| {
         let rest = &text[at + word.len()..];
@@ -166,7 +165,7 @@ pub(super) fn number_behind(text: &str, word: &str) -> Option<usize> {
     })
 }
 
-/// The values of a JSON object that was written out here.
+/// Returns the values of a JSON object literal.
 pub(super) fn values(json: Value) -> Map<String, Value> {
     match json {
         Value::Object(values) => values,
@@ -174,7 +173,7 @@ pub(super) fn values(json: Value) -> Map<String, Value> {
     }
 }
 
-/// The two sizes of a matrix in a checkpoint.
+/// Returns the two sizes of a matrix in a checkpoint.
 pub(super) fn sizes(checkpoint: &Checkpoint, name: &str, path: &Path) -> Result<[usize; 2]> {
     match checkpoint.shape(name) {
         Some([rows, columns]) => Ok([*rows, *columns]),
@@ -182,6 +181,6 @@ pub(super) fn sizes(checkpoint: &Checkpoint, name: &str, path: &Path) -> Result<
             Err(Error::malformed(path, format!("tensor `{name}`: expected a matrix, got shape {other:?}")))
         }
         None => Err(Error::malformed(path, format!("there is no tensor `{name}`"))
-            .with_hint(format!("there is: {}", checkpoint.names().collect::<Vec<_>>().join(", ")))),
+            .with_hint(format!("its tensors: {}", checkpoint.names().collect::<Vec<_>>().join(", ")))),
     }
 }

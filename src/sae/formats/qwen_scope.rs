@@ -14,7 +14,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
         false => (path.clone(), Map::new()),
     };
     let [d_sae, d_in] = sizes(&checkpoint, "W_enc", &path)?;
-    // Repositories are called `SAE-Res-Qwen3-1.7B-Base-W32K-L0_50`.
+    // Repositories are named `SAE-Res-Qwen3-1.7B-Base-W32K-L0_50`.
     let k = said.get("k").and_then(Value::as_u64).or(place.number_behind("-L0_").map(|k| k as u64));
     let name = place.whole_name();
     let in_name = name.split_once("SAE-Res-").and_then(|(_, rest)| rest.split_once("-W"));

@@ -12,14 +12,14 @@ use crate::sae::weights::{KeptThreshold, Matrix, Parts, Threshold};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// What a training run keeps of its activations beside a checkpoint.
+/// The file beside a training run's checkpoint with the factor of the activations.
 const SCALER: &str = "activation_scaler.json";
 
-/// Opens a folder of this layout.
+/// Opens a folder in this layout.
 pub(super) fn open(place: &Place) -> Result<Found> {
     let (path, mut values) = place.object("cfg.json")?;
     let checkpoint = place.checkpoint("sae_weights.safetensors")?;
-    // In the middle of a training run the factor of the activations is not yet in the weights.
+    // In the middle of a training run, the factor of the activations is not folded into the weights yet.
     if place.has(SCALER)?
         && let Some(factor) = place.object(SCALER)?.1.get("scaling_factor").filter(|factor| !factor.is_null())
     {
@@ -28,7 +28,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     read(place, &path, values, checkpoint)
 }
 
-/// Opens an SAE that is part of this program.
+/// Opens an embedded SAE.
 pub(in crate::sae) fn open_demo(sae_id: Option<&str>) -> Result<Found> {
     let wanted = sae_id.unwrap_or(demo::SAES[0].sae_id);
     let sae = demo::SAES.iter().find(|sae| sae.sae_id == wanted).ok_or_else(|| Error::Unknown {
@@ -55,22 +55,22 @@ fn read(place: &Place, path: &Path, mut values: Map<String, Value>, checkpoint: 
     let mut found = place.found(config, checkpoint, parts);
     if is_batch_topk {
         found.notes.push(
-            "this is a checkpoint from a training run; it is read as the jumprelu SAE that SAELens saves of it at the end"
+            "this is a checkpoint from a training run; it is loaded as the jumprelu SAE that SAELens saves at the end"
                 .to_owned(),
         );
     }
     Ok(found)
 }
 
-/// The threshold of a batchtopk SAE that is still in training, and the words for the jumprelu SAE that it is in use; see
-/// `process_state_dict_for_saving_inference` in SAELens.
+/// Returns the threshold of a batchtopk SAE that is still in training, and changes `values` to the jumprelu SAE that it
+/// becomes; see `process_state_dict_for_saving_inference` in SAELens.
 fn batch_topk(values: &mut Map<String, Value>, checkpoint: &Checkpoint) -> Result<Option<Threshold>> {
     let architecture = values.get("architecture").and_then(Value::as_str).unwrap_or_default();
     if !matches!(architecture, "batchtopk" | "matryoshka_batchtopk") {
         return Ok(None);
     }
     let Some(threshold) = checkpoint.scalar("topk_threshold")? else { return Ok(None) };
-    // Pre-activations count by the norm of their decoder row, which the final SAE has folded into its encoder.
+    // Pre-activations are multiplied by the norm of their decoder row, which the final SAE folds into its encoder.
     let rescales = values.get("rescale_acts_by_decoder_norm").and_then(Value::as_bool).unwrap_or(true);
     values.insert("architecture".to_owned(), Value::from("jumprelu"));
     values.insert("fold_decoder_norm".to_owned(), Value::from(rescales));
@@ -107,7 +107,7 @@ fn parts(cfg: &SaeConfig, checkpoint: &Checkpoint) -> Parts {
     }
 }
 
-/// Versions up to 5 could scale features after training; SAELens gave that up, and so it is here unless it does nothing.
+/// Refuses the feature scaling of versions up to 5, which SAELens dropped, unless all factors are 1.
 fn check_scaling_factor(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let Some(shape) = checkpoint.shape("scaling_factor") else { return Ok(()) };
     let factors = checkpoint.read("scaling_factor", shape)?;

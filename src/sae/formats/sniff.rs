@@ -1,4 +1,4 @@
-//! Which layout a place has, by the files that are there.
+//! Detects the layout of a place from its files.
 
 use super::place::{Place, number_behind};
 use super::{
@@ -8,7 +8,7 @@ use super::{
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
-/// Layouts that are a folder, by files in it; the last is the one with the weights.
+/// The layouts of folders, by files in them; the last file has the weights.
 const FOLDERS: [(&[&str], Open); 8] = [
     (&["cfg.json", "sae.safetensors"], sparsify::open),
     (&["cfg.json", "sae_weights.safetensors"], saelens::open),
@@ -20,10 +20,10 @@ const FOLDERS: [(&[&str], Open); 8] = [
     (&["conf.yaml", "latest_ckpt.safetensors"], temporal::open),
 ];
 
-/// How many names a message lists.
+/// The maximum number of names in a message.
 const SHOWN: usize = 12;
 
-/// The place of the SAE that is meant, and how to read it.
+/// Returns the place of the SAE, and the function that opens it.
 pub(super) fn sniff<'a>(place: &Place<'a>) -> Result<(Place<'a>, Open)> {
     if let Some(open) = folder_layout(place)? {
         return Ok((place.clone(), open));
@@ -31,7 +31,7 @@ pub(super) fn sniff<'a>(place: &Place<'a>) -> Result<(Place<'a>, Open)> {
     if !place.file.is_empty() {
         return Ok((place.clone(), file_layout(place)?));
     }
-    // A layer of a cross-layer transcoder goes by its number alone.
+    // A layer of a cross-layer transcoder is named by its number only.
     let (parent, last) = place.folder.rsplit_once('/').unwrap_or(("", &place.folder));
     if let Ok(layer) = last.parse::<usize>() {
         let above = Place { folder: parent.to_owned(), ..place.clone() };
@@ -47,10 +47,10 @@ pub(super) fn sniff<'a>(place: &Place<'a>) -> Result<(Place<'a>, Open)> {
         let open = file_layout(&place)?;
         return Ok((place, open));
     }
-    Err(none_here(place, &names)?)
+    Err(not_an_sae(place, &names)?)
 }
 
-/// The layout of the folder, if it is one that is a folder. A file that is named must be one of the layout's.
+/// Returns the layout whose files are all in the folder. If the place names a file, it must be one of them.
 fn folder_layout(place: &Place) -> Result<Option<Open>> {
     for (files, open) in FOLDERS {
         if !place.file.is_empty() && !files.contains(&place.file.as_str()) {
@@ -67,7 +67,7 @@ fn folder_layout(place: &Place) -> Result<Option<Open>> {
     Ok(None)
 }
 
-/// The layout of one file, by its name and what it holds.
+/// Returns the layout of one file, by its name and its tensors.
 fn file_layout(place: &Place) -> Result<Open> {
     let file = place.file.as_str();
     if file.ends_with(".npz") {
@@ -93,18 +93,18 @@ fn file_layout(place: &Place) -> Result<Open> {
     if has("encoder.weight") && has("decoder.weight") && has("decoder.bias") {
         return Ok(deepseek::open);
     }
-    // Both [f, d]: only these keep the encoder like that.
+    // Both are [f, d]: only this layout stores the encoder like that.
     if has("W_enc") && checkpoint.shape("W_enc") == checkpoint.shape("W_dec") {
         return Ok(mwhanna::open);
     }
     let there = checkpoint.names().take(SHOWN).collect::<Vec<_>>().join("`, `");
     Err(Error::mismatch(
-        format!("`{}` is not an SAE in a layout that is known: it holds `{there}`", place.whole_name()),
+        format!("`{}` is not an SAE in a known layout: it contains `{there}`", place.whole_name()),
         "if you know the layout, give its name as the option `conversion`; otherwise convert the SAE to SAELens' layout",
     ))
 }
 
-/// Whether a file is an SAE by itself, by its name.
+/// Whether this is the name of a file that is an SAE without other files.
 fn is_weights(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
     let numbered = |start: &str| file.starts_with(start) && number_behind(file, start).is_some();
@@ -113,7 +113,7 @@ fn is_weights(name: &str) -> bool {
         || safetensors && (numbered("layer_") || numbered("W_enc_"))
 }
 
-/// The ids of the SAEs below a folder, sorted.
+/// Returns the ids of the SAEs below a folder, sorted.
 fn ids(names: &[String]) -> BTreeSet<String> {
     let id = |name: &String| {
         let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
@@ -136,14 +136,14 @@ fn ids(names: &[String]) -> BTreeSet<String> {
     names.iter().filter_map(id).filter(|id| !id.is_empty()).collect()
 }
 
-/// The error for a folder that is no SAE.
-fn none_here(place: &Place, names: &[String]) -> Result<Error> {
+/// Returns the error for a folder that is not an SAE.
+fn not_an_sae(place: &Place, names: &[String]) -> Result<Error> {
     let below = ids(names);
     if !below.is_empty() {
         let shown = below.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("`, `");
         let more = if below.len() > SHOWN { ", …" } else { "" };
         return Ok(Error::mismatch(
-            format!("`{}` is not an SAE, but a folder of {}", place.whole_name(), below.len()),
+            format!("`{}` is not an SAE, but a folder of SAEs ({})", place.whole_name(), below.len()),
             format!("give the id of one of them as well: `{shown}`{more}"),
         ));
     }
@@ -157,16 +157,16 @@ fn none_here(place: &Place, names: &[String]) -> Result<Error> {
         });
     }
     let there = match names.len() {
-        0 => "there is nothing".to_owned(),
-        n if n > SHOWN => format!("there is `{}`, …", names[..SHOWN].join("`, `")),
-        _ => format!("there is `{}`", names.join("`, `")),
+        0 => "there are no files".to_owned(),
+        n if n > SHOWN => format!("it contains `{}`, …", names[..SHOWN].join("`, `")),
+        _ => format!("it contains `{}`", names.join("`, `")),
     };
     let looked_for = FOLDERS.map(|(files, _)| format!("`{}`", files.join("` with `")));
     let error = Error::mismatch(
-        format!("unknown SAE `{}`: in no layout that is known; {there}", place.whole_name()),
-        format!("looked for {}, or one `.pt` or `layer_0.safetensors`", looked_for.join(", ")),
+        format!("unknown SAE `{}`: not in a known layout; {there}", place.whole_name()),
+        format!("looked for {}, or a single `.pt` or `layer_0.safetensors` file", looked_for.join(", ")),
     );
-    // Of the layouts that have a file here, a file that is missing: the cache may have a part only.
+    // A missing file of a layout that has other files here: the cache may be incomplete.
     let is_here = |file: &&&str| names.iter().any(|name| name == **file);
     let begun = FOLDERS.iter().rev().find(|(files, _)| files.iter().any(|file| is_here(&file)));
     let missing = begun.and_then(|(files, _)| files.iter().find(|file| !is_here(file)));

@@ -1,5 +1,5 @@
 //! sparsify: `layers.3/cfg.json` and `sae.safetensors`; the folder's name is the hook point.
-//! From `sparsify/sparse_coder.py`.
+//! See `sparsify/sparse_coder.py`.
 
 use super::Found;
 use super::place::{Place, sizes, values};
@@ -15,9 +15,9 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let flag = |name: &str| said.get(name).and_then(Value::as_bool).unwrap_or(false);
     if let Some(other) = said.get("activation").and_then(Value::as_str).filter(|name| *name != "topk") {
         return Err(Error::malformed(&path, format!("`activation`: expected topk, got {other}"))
-            .with_hint("SAEs with another activation function are not read"));
+            .with_hint("SAEs with another activation function are not supported"));
     }
-    // The folder is named after a module; of several random seeds, each has a folder in that one.
+    // The folder is named after a module. With several random seeds, each seed has a folder inside that one.
     let name = place.whole_name();
     let mut parts = name.rsplit(['/', '\\']);
     let mut module = parts.next();
@@ -28,23 +28,23 @@ pub(super) fn open(place: &Place) -> Result<Found> {
         above = above.parent();
     }
     let module = module.filter(|module| usual_point(module).is_some());
-    // Of the run: which model, which data, which side of the module.
+    // The run's configuration: model, dataset, side of the module.
     let run = if above.has("config.json")? { above.object("config.json")?.1 } else { Map::new() };
     let mode = run.get("hook_mode").and_then(Value::as_str).unwrap_or("output");
     let transcode = flag("transcode") || mode == "transcode";
     let has_skip = checkpoint.shape("W_skip").is_some();
     let architecture = match (transcode, flag("signed"), has_skip) {
         (false, false, false) => "topk",
-        // Early versions could keep the sign: the largest by magnitude.
+        // Early versions could keep the sign and select by magnitude.
         (false, true, false) => "abstopk",
         (true, false, false) => "topk_transcoder",
         (true, false, true) => "topk_skip_transcoder",
         _ => {
             return Err(Error::malformed(
                 &path,
-                "`signed`, `transcode` and `skip_connection` in this combination",
+                "`signed`, `transcode` and `skip_connection`: this combination is not supported",
             )
-            .with_hint("a skip is read of transcoders, and signs are read of SAEs"));
+            .with_hint("only transcoders can have a skip, and only SAEs can be signed"));
         }
     };
     let input = module.map(|module| format!("{module}.input"));
@@ -74,7 +74,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let config = place.config("sparsify", &path, values(cfg))?;
     let parts = Parts {
         w_enc: Some(Matrix::transposed("encoder.weight")),
-        // [d_sae, d_out], as it is used: SAELens' reader turns it round, which is wrong.
+        // Stored as [d_sae, d_out], as needed. SAELens' reader transposes it, which is wrong.
         w_dec: Matrix::plain("W_dec"),
         b_enc: checkpoint.shape("encoder.bias").map(|_| "encoder.bias".to_owned()),
         b_dec: "b_dec".to_owned(),

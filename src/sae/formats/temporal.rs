@@ -1,4 +1,4 @@
-//! Temporal SAEs as they were published: `layer_12/temporal/conf.yaml` and `latest_ckpt.safetensors`.
+//! Temporal SAEs as published: `layer_12/temporal/conf.yaml` and `latest_ckpt.safetensors`.
 
 use super::Found;
 use super::place::{Place, values};

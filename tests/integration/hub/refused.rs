@@ -127,7 +127,7 @@ fn listed_names_that_lead_out_are_left_out() {
     assert_eq!(repo.names(&progress).unwrap(), FILES.map(|(name, _)| name));
     assert_eq!(
         warnings(&reports),
-        ["model `owner/name`: 4 names in its listing are no paths below it: left out"]
+        ["model `owner/name`: ignored 4 names in its listing that are not paths below it"]
     );
 }
 
@@ -161,7 +161,7 @@ fn a_page_that_is_no_answer_of_a_hub_is_said_to_be_none() {
     for body in bodies {
         hub.fault("/api/", 1, Fault::Body(body.as_bytes().to_vec()));
         let error = text(open(&settings).unwrap_err());
-        assert!(error.contains("not what a hub says") && error.contains("HF_ENDPOINT"), "{body}: {error}");
+        assert!(error.contains("not that of a hub") && error.contains("HF_ENDPOINT"), "{body}: {error}");
     }
     hub.fault("/api/", 1, Fault::Body(vec![b' '; (64 << 20) + 1]));
     let error = text(open(&settings).unwrap_err());
