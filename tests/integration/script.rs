@@ -208,9 +208,9 @@ fn what_closures_and_tensors_cannot_do_is_said() {
         failure(&format!("{MODEL} {call}\"a\", #{{ \"hook_embed\": {closure} }})"))
     };
     let text = hooked("model.run_with_hooks(", "|x, hook| x");
-    assert!(text.contains("the closure does not take what it is called with: expected 1 argument"), "{text}");
+    assert!(text.contains("the closure takes the wrong number of arguments: it is called with 1"), "{text}");
     let text = hooked("model.run_with_hooks(", "|x| x * model.cfg.n_layers");
-    assert!(text.contains("a closure uses the variable that its method is called on"), "{text}");
+    assert!(text.contains("a closure captures the variable that its method is called on"), "{text}");
     let function = "run_with_hooks(model, \"a\", #{ \"hook_embed\": |x| x * model.cfg.n_layers }).shape";
     check(&format!("{MODEL} {function}"), "[2, 8192]");
     let text = failure("let x = tensor([1, 2]);\nx[0] = 3.0;");
