@@ -162,7 +162,7 @@ mod functions {
     #[rhai_fn(return_raw, volatile)]
     pub fn input(context: NativeCallContext, prompt: &str) -> ScriptResult<String> {
         let host = Surroundings::of(&context).map(|surroundings| surroundings.host);
-        let host = host.ok_or_else(|| Error::invalid("input", "a user who can answer", "none"));
+        let host = host.ok_or_else(|| Error::internal("`input` was called outside of a session"));
         script(script(host)?.input(prompt))
     }
 

@@ -41,8 +41,8 @@ pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
     Box::new(EvalAltResult::ErrorRuntime(map.into(), Position::NONE))
 }
 
-/// Turns an error during the import of a module into one of the `import`: a thrown value keeps its message and hint, with
-/// its line in the module; an error that cannot be caught stays uncatchable.
+/// Turns an error during an import into an error of the `import` statement: a thrown value keeps its message and hint,
+/// with its line in the module; an error that cannot be caught stays uncatchable.
 pub(super) fn of_module(error: Box<EvalAltResult>, module: &str, position: Position) -> Box<EvalAltResult> {
     let EvalAltResult::ErrorInModule(_, inner, _) = &*error else { return error };
     let thrown = inner.unwrap_inner();
@@ -209,7 +209,7 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
         let message = format!("the closure takes the wrong number of arguments: it is called with {n}");
         return (
             message,
-            Some("the closure of a hook takes one argument, |x| …; the closure of `sort` takes two, |a, b| …".to_owned()),
+            Some("the closure of a hook takes one argument, |x| …; that of `sort` takes two, |a, b| …".to_owned()),
         );
     }
     let mut forms = help.signatures_of(name);
@@ -233,7 +233,7 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
 fn parse_hint(kind: &ParseErrorType) -> Option<String> {
     match kind {
         ParseErrorType::UnexpectedEOF => {
-            Some("the script ends too early: a value, a closing bracket or a closing quotation mark is missing".to_owned())
+            Some("the script ends too early: a value, a closing bracket or a quotation mark is missing".to_owned())
         }
         ParseErrorType::MissingToken(token, _) => Some(format!("is a `{token}` missing before this?")),
         ParseErrorType::Reserved(word) => Some(format!("`{word}` is reserved: choose another name")),

@@ -1,5 +1,5 @@
-//! Replacements for built-in functions that can produce very large values; these check a limit first. (What doubles a value
-//! is noticed in `limits.rs`; these can multiply its size by a hundred in one step.)
+//! Replacements for built-in functions that can produce very large values: they check a limit first. (What doubles a
+//! value is noticed in `limits.rs`; these can multiply its size by a hundred in one step.)
 
 use super::limits::{bytes_of, check_bytes, most_bytes};
 use super::{ScriptResult, changing, script};

@@ -242,7 +242,7 @@ impl Help {
             types.iter().map(|(name, ..)| format!("[`{name}`](#type-{})", name.to_lowercase())).collect();
         let _ = write!(page, "\nTypes: {}.\n\n## Functions\n", names.join(", "));
         functions.iter().for_each(|entry| entry.describe(&mut page));
-        page += "\n## Values that can be saved\n\nEach of these is a method of several types, which its signatures name.\n";
+        page += "\n## Values that can be saved\n\nEach of these is a method of several types: see its signatures.\n";
         let mut shared = BTreeMap::<&str, HelpEntry>::new();
         for entry in self.entries().filter(is_shared) {
             let all = shared
@@ -277,8 +277,8 @@ impl Help {
         self.members_of(Some(type_name)).into_iter().map(|member| member.text).collect()
     }
 
-    /// Returns the properties and methods of a type, or of all types; without what every value has and what is called as
-    /// a function, such as `print`.
+    /// Returns the properties and methods of a type, or of all types, without those of every value, such as `print`,
+    /// which are called as functions.
     pub(super) fn members_of(&self, type_name: Option<&str>) -> Vec<Completion> {
         // `to_debug` is called by the language, not by the user.
         let members = self.entries.values().filter(|entry| {

@@ -21,8 +21,8 @@ pub trait Host {
     /// # Errors
     /// No user can answer, or [`Error::Interrupted`].
     fn input(&self, prompt: &str) -> Result<String> {
-        let got = format!("none to answer \"{prompt}\"");
-        Err(Error::invalid("input", "a terminal, or a notebook that allows input", got))
+        let reason = "input needs a terminal, or a notebook that allows it";
+        Err(Error::failed(format!("ask \"{prompt}\""))(reason))
     }
 }
 
