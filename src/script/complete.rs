@@ -280,7 +280,7 @@ impl Place<'_> {
         keys.chain(self.help.members_of(Some(&type_name))).collect()
     }
 
-    /// Returns the value or the type of what these pieces end with: `name`, `name.property`, `name["key"]`, `call(…)`.
+    /// Returns the value or type of what these pieces end with: `name`, `name.property`, `name["key"]`, `call(…)`.
     fn known(&self, script: &str, pieces: &[Piece]) -> Option<Known> {
         let text = |piece: &Piece| &script[piece.range.clone()];
         let (last, before) = pieces.split_last()?;

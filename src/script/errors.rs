@@ -165,13 +165,13 @@ fn explain(
         }
         EvalAltResult::ErrorDataRace(..) => {
             let message = "a closure captures the variable that its method is called on";
-            let hint = "call the method as a function, f(model, …) instead of model.f(…), or let the closure capture \
-                        a copy: let m = model;";
+            let hint = "call the method as a function, f(model, …) instead of model.f(…), or let the closure \
+                        capture a copy: let m = model;";
             (message.to_owned(), Some(hint.to_owned()))
         }
         EvalAltResult::ErrorIndexingType(text, _) if text.contains("Tensor") => {
-            let hint = "index a tensor by a number, a range or an array of these; it is not changed in place, so join a \
-                        new one: cat([x[0..2], v.unsqueeze(0), x[3..x.len()]], 0)";
+            let hint = "index a tensor by a number, a range or an array of these; it is not changed in place, so \
+                        join a new one: cat([x[0..2], v.unsqueeze(0), x[3..x.len()]], 0)";
             (format!("unsupported index: {text}"), Some(hint.to_owned()))
         }
         EvalAltResult::ErrorParsing(kind, _) => (first_lower(&kind.to_string()), parse_hint(kind)),
@@ -209,7 +209,7 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
         let message = format!("the closure takes the wrong number of arguments: it is called with {n}");
         return (
             message,
-            Some("the closure of a hook takes one argument, |x| …; that of `sort` takes two, |a, b| …".to_owned()),
+            Some("a hook's closure takes one argument, |x| …; that of `sort` takes two, |a, b| …".to_owned()),
         );
     }
     let mut forms = help.signatures_of(name);
@@ -233,7 +233,7 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
 fn parse_hint(kind: &ParseErrorType) -> Option<String> {
     match kind {
         ParseErrorType::UnexpectedEOF => {
-            Some("the script ends too early: a value, a closing bracket or a quotation mark is missing".to_owned())
+            Some("a value, a closing bracket or a closing quotation mark is missing at the end".to_owned())
         }
         ParseErrorType::MissingToken(token, _) => Some(format!("is a `{token}` missing before this?")),
         ParseErrorType::Reserved(word) => Some(format!("`{word}` is reserved: choose another name")),

@@ -105,9 +105,9 @@ fn register_parts(engine: &mut Engine) {
     });
     for (name, is_from_end) in [("split", false), ("split_rev", true)] {
         let split = move |text: &ImmutableString, at: &str, most: INT| -> ScriptResult<Array> {
-            let is_whole = most <= 1 || text.is_empty() || !at.is_empty() && !text.contains(at);
+            let is_unsplit = most <= 1 || text.is_empty() || !at.is_empty() && !text.contains(at);
             let most = usize::try_from(most).unwrap_or(usize::MAX);
-            match (is_whole, is_from_end) {
+            match (is_unsplit, is_from_end) {
                 (true, _) => Ok(vec![text.clone().into()]),
                 (_, false) => collected(text.splitn(most, at)),
                 (_, true) => collected(text.rsplitn(most, at)),

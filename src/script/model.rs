@@ -201,8 +201,8 @@ mod functions {
     #[rhai_fn(global, pure, return_raw)]
     pub fn to_str_tokens(model: &mut Model, input: Dynamic) -> ScriptResult<Array> {
         let tokens = tokens_of(model, &input, None)?;
-        let texts = script(model.to_str_tokens(&tokens))?;
-        Ok(texts.into_iter().map(Dynamic::from).collect())
+        let strings = script(model.to_str_tokens(&tokens))?;
+        Ok(strings.into_iter().map(Dynamic::from).collect())
     }
 
     /// Decodes an array of token ids, or a single id, to a string.

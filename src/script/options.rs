@@ -28,8 +28,8 @@ pub(super) fn parse<T: DeserializeOwned>(map: Map) -> ScriptResult<T> {
         let json = script(to_json(&name, &value))?;
         object.insert(name.to_string(), json);
     }
-    let whole = serde_json::from_value(Value::Object(object.clone()));
-    script(whole.map_err(|error| {
+    let parsed = serde_json::from_value(Value::Object(object.clone()));
+    script(parsed.map_err(|error| {
         let unknown = unknown_field(&error.to_string());
         unknown.unwrap_or_else(|| wrong_value::<T>(&object, &error))
     }))
@@ -158,8 +158,8 @@ fn wrong_value<T: DeserializeOwned>(
     error: &serde_json::Error,
 ) -> Error {
     for (name, value) in object {
-        let alone = Value::Object([(name.clone(), value.clone())].into_iter().collect());
-        if let Err(error) = serde_json::from_value::<T>(alone) {
+        let single = Value::Object([(name.clone(), value.clone())].into_iter().collect());
+        if let Err(error) = serde_json::from_value::<T>(single) {
             let message = error.to_string();
             let missing = message.strip_prefix("missing field ").map(|field| format!("a map with {field}"));
             // An error of this crate has a `got` about the value; serde's names only its type.

@@ -107,7 +107,7 @@ fn compare(a: &Dynamic, b: &Dynamic) -> Result<Ordering> {
     };
     order.ok_or_else(|| {
         let got = format!("{} and {}", type_of(a), type_of(b));
-        Error::invalid("the items to sort", "only numbers, only strings, only characters or only booleans", got)
+        Error::invalid("the items to sort", "numbers, strings, characters or booleans, not mixed", got)
             .with_hint("pass a function that compares two items: items.sort(|a, b| a.score - b.score)")
     })
 }

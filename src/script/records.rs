@@ -43,7 +43,7 @@ fn records_of(
 /// Returns the index of a feature in the type that records use.
 pub(super) fn feature_index(feature: INT) -> Result<u32, Error> {
     let feature = index("the feature index", feature)?;
-    u32::try_from(feature).map_err(|_| Error::invalid("the feature index", format!("at most {}", u32::MAX), feature))
+    u32::try_from(feature).map_err(|_| Error::invalid("the feature index", "at most 2^32 - 1", feature))
 }
 
 #[export_module]

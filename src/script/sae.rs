@@ -303,7 +303,7 @@ mod functions {
         feature.decoder.clone()
     }
 
-    /// What was loaded and how it is used, as a map: `hook_name`, `at_the_tap` (preprocessing), `files`, `warnings`, ….
+    /// What was loaded and how it is used, as a map: `hook_name`, `at_the_tap` (preprocessing), `files`, `warnings`, …
     ///
     /// ```rhai
     /// print(load_sae("demo").report().at_the_tap);

@@ -342,7 +342,7 @@ mod functions {
         script(x.unsqueeze(axis))
     }
 
-    /// The index of the largest element of the flattened tensor, or a tensor of indices along an axis; the first of ties.
+    /// The index of the largest element of the flattened tensor, or a tensor of indices along an axis; ties: the first.
     ///
     /// ```rhai
     /// print(tensor([[1, 5], [7, 2]]).argmax());

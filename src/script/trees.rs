@@ -54,7 +54,7 @@ fn features_of(sae: &Sae, features: &Dynamic) -> Result<Vec<usize>, Error> {
     let d_sae = sae.cfg().d_sae;
     let wrong = || {
         let got = show::text(features);
-        Error::invalid("the features", "\"all\", a range such as 0..10, or an array of feature indices, 0 or more", got)
+        Error::invalid("the features", "\"all\", a range 0..10, or an array of indices, 0 or more", got)
     };
     if features.clone().into_string().is_ok_and(|text| text == "all") {
         return Ok((0..d_sae).collect());

@@ -332,7 +332,10 @@ fn options_are_checked_by_name_and_by_kind() {
     let text = run("#{ dataset_path: \"demo\", output_path: \"x\", long_documents: \"cut\" }");
     assert!(text.contains("option `long_documents`") && text.contains("`split` or `truncate`"), "{text}");
     let text = run("#{ dataset_path: model }");
-    assert!(text.contains("option `dataset_path`: expected a number, a string, true or false, got "), "{text}");
+    assert!(
+        text.contains("option `dataset_path`: expected a number, a string, true or false, got "),
+        "{text}"
+    );
     let text = run("#{ dataset_path: \"demo\" }");
     assert!(text.contains("`output_path`: expected a path, got none"), "{text}");
     let text = failure(&format!("{MODEL} model.generate(\"a\", #{{ temprature: 1 }})"));
@@ -453,7 +456,7 @@ fn no_error_is_lost() {
         ("[2, 1].sort(|x, y| nosuch(x))", "unknown function `nosuch`"),
         ("[2, 1].sort_by(|x, y| ())", "expected a number or a boolean, got"),
         ("[2, 1].sort(|x, y| 0.0 / 0.0)", "expected a number or a boolean, got NaN"),
-        ("[2, `a`].sort()", "expected only numbers, only strings, only characters or only booleans, got"),
+        ("[2, `a`].sort()", "expected numbers, strings, characters or booleans, not mixed, got"),
         ("[2, 2].dedup(|x, y| throw 3)", "3"),
         ("[2, 2].dedup(|x, y| 3)", "expected a boolean, got int"),
         ("if true { nosuch }", "unknown variable `nosuch`"),
