@@ -37,13 +37,13 @@ pub struct Completions {
 pub struct Completion {
     /// The text to insert.
     pub text: String,
-    /// What the text names.
+    /// The kind of thing that the text names.
     pub kind: CompletionKind,
     /// The signature, the type, the default of an option or a category; may be empty.
     pub detail: String,
 }
 
-/// What a completion names.
+/// The kind of thing that a completion names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CompletionKind {
     /// An option in an options map.
@@ -79,7 +79,7 @@ impl CompletionKind {
     }
 }
 
-/// What is known about a name.
+/// The information about a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inspection {
     /// The help of a function, a property or a method.

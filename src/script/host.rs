@@ -32,7 +32,7 @@ impl<F: Fn(&str)> Host for F {
     }
 }
 
-/// What native functions find in the tag of their call context.
+/// The data that native functions find in the tag of their call context.
 #[derive(Clone)]
 pub(super) struct Surroundings {
     pub(super) progress: Progress,

@@ -1,4 +1,4 @@
-//! How script values are shown: values of this crate, and arrays and maps of them.
+//! The text, HTML and JSON of script values: values of this crate, and arrays and maps of them.
 
 use super::display::Page;
 use super::extract::RecordFile;
