@@ -1,4 +1,4 @@
-//! Arithmetic of tensors: whole-array operations under numpy's names.
+//! Tensor arithmetic: operators, elementwise functions and reductions, named as in numpy.
 
 use super::tensor::{axis_of, floats, not_empty};
 use super::{ScriptResult, script};
@@ -22,8 +22,8 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress) {
     engine.register_global_module(module.into());
 }
 
-/// `+ - * /` between tensors, with numpy's broadcasting, and between tensors and numbers; comparisons, which give 1 where
-/// they hold and 0 elsewhere.
+/// Registers `+ - * /` and comparisons, between tensors (with numpy's broadcasting) and between tensors and numbers.
+/// A comparison gives 1 where it holds and 0 elsewhere.
 fn register_operators(engine: &mut Engine, progress: &Progress) {
     let operators: [(&str, Binary); 10] = [
         ("+", Tensor::broadcast_add),
@@ -61,11 +61,11 @@ fn register_operators(engine: &mut Engine, progress: &Progress) {
 
 fn register_elementwise(module: &mut Module, progress: &Progress) {
     let functions: [(&str, &str, Unary); 5] = [
-        ("relu", "The positive part of each number.", Tensor::relu),
-        ("exp", "e to the power of each number.", Tensor::exp),
-        ("log", "The natural logarithm of each number.", Tensor::log),
-        ("abs", "Each number without its sign.", Tensor::abs),
-        ("sqrt", "The square root of each number.", Tensor::sqrt),
+        ("relu", "The positive part of each element: `max(x, 0)`.", Tensor::relu),
+        ("exp", "The exponential of each element.", Tensor::exp),
+        ("log", "The natural logarithm of each element.", Tensor::log),
+        ("abs", "The absolute value of each element.", Tensor::abs),
+        ("sqrt", "The square root of each element.", Tensor::sqrt),
     ];
     for (name, doc, f) in functions {
         let progress = progress.clone();
@@ -98,29 +98,29 @@ fn register_elementwise(module: &mut Module, progress: &Progress) {
 
 fn register_reductions(module: &mut Module, progress: &Progress) {
     let functions: [(&str, &str, AlongAxis, Total); 6] = [
-        ("sum", "The sum of all numbers, or along an axis.", |x, axis| x.sum(axis), sum),
-        ("mean", "The mean of all numbers, or along an axis.", |x, axis| x.mean(axis), mean),
+        ("sum", "The sum of all elements, or along an axis.", |x, axis| x.sum(axis), sum),
+        ("mean", "The mean of all elements, or along an axis.", |x, axis| x.mean(axis), mean),
         (
             "max",
-            "The largest of all numbers, or along an axis.",
+            "The largest element, or the largest along an axis.",
             |x, axis| x.max(axis),
             |x, progress| large::total(x, progress, &|x| x.max(0), &|x| x.max(0)),
         ),
         (
             "min",
-            "The smallest of all numbers, or along an axis.",
+            "The smallest element, or the smallest along an axis.",
             |x, axis| x.min(axis),
             |x, progress| large::total(x, progress, &|x| x.min(0), &|x| x.min(0)),
         ),
         (
             "norm",
-            "The square root of the sum of squares of all numbers, or along an axis.",
+            "The L2 norm of all elements, or along an axis: the square root of the sum of squares.",
             linalg::norm,
             norm,
         ),
         (
             "std",
-            "The standard deviation (numpy's: divided by n) of all numbers, or along an axis.",
+            "The standard deviation of all elements, or along an axis; like numpy's, it divides by n.",
             linalg::std,
             std,
         ),
@@ -131,7 +131,7 @@ fn register_reductions(module: &mut Module, progress: &Progress) {
             module,
             move |x: &mut Tensor| {
                 script(not_empty(x, name))?;
-                // All numbers at once are summed in f64: a float of a script holds what that gives.
+                // The total is summed in f64, the type of a script's floats.
                 script(total(x, &for_all))
             },
         );

@@ -1,4 +1,4 @@
-//! Completion and inspection: what may stand at a place in a script, and what is known of the name there.
+//! Completion and inspection: what can be typed at the cursor, and what is known about the name there.
 
 use super::help::{Help, HelpText, is_word, plain_comment, plain_types};
 use super::lexer::{self, Piece, PieceKind};
@@ -11,61 +11,61 @@ use crate::registry::Registry;
 use rhai::{Dynamic, Engine, Map, Scope, ScriptFnMetadata};
 use std::path::Path;
 
-/// The words of the language.
+/// The keywords of the language.
 const KEYWORDS: [&str; 24] = [
     "let", "const", "if", "else", "switch", "do", "while", "until", "loop", "for", "in", "fn", "return",
     "break", "continue", "throw", "try", "catch", "import", "export", "as", "private", "true", "false",
 ];
-/// Properties that are looked at for what they hold: maps that are small. Another is only looked up by its type.
-const LOOKED_AT: [&str; 2] = ["cfg", "params"];
-/// The most completions that are given.
-const MOST: usize = 500;
+/// Properties that are evaluated to complete their keys: small maps. Of other properties only the type is looked up.
+const EVALUATED: [&str; 2] = ["cfg", "params"];
+/// The maximum number of completions.
+const MAX_COMPLETIONS: usize = 500;
 
-/// What may stand at a place.
+/// The completions at a cursor, and the range of the text that they replace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Completions {
-    /// Where the text begins that they take the place of, in bytes.
+    /// The byte offset where the replaced text starts.
     pub start: usize,
-    /// Where it ends: at the cursor.
+    /// The byte offset where it ends: the cursor.
     pub end: usize,
-    /// What may stand there, by name.
+    /// The completions, sorted by kind and then by text.
     pub completions: Vec<Completion>,
 }
 
-/// One thing that may stand at a place.
+/// One completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
-    /// The text.
+    /// The text to insert.
     pub text: String,
-    /// What it is.
+    /// The kind of thing that the text names.
     pub kind: CompletionKind,
-    /// Its signature, its type or a little more; may be empty.
+    /// The signature, the type, the default of an option or a category; may be empty.
     pub detail: String,
 }
 
-/// What a completion is.
+/// The kind of thing that a completion names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CompletionKind {
-    /// An option in a map.
+    /// An option in an options map.
     Option,
     /// A variable.
     Variable,
-    /// A property or a key of a map.
+    /// A property of a value, or a key of a map.
     Property,
-    /// A function that is called on a value.
+    /// A method: a function that is called on a value.
     Method,
     /// A function.
     Function,
-    /// A name in a text: of a hook, a model, an SAE.
+    /// A name inside a string: of a hook, a model or an SAE.
     Name,
     /// A file or a folder.
     Path,
-    /// A word of the language.
+    /// A keyword of the language.
     Keyword,
 }
 
 impl CompletionKind {
-    /// Its name, as Jupyter's front ends know it.
+    /// Returns the name of this kind that Jupyter's front ends know.
     pub fn name(self) -> &'static str {
         match self {
             CompletionKind::Option => "param",
@@ -79,12 +79,12 @@ impl CompletionKind {
     }
 }
 
-/// What is known of a name.
+/// The information about a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inspection {
-    /// The help of a function, or of properties and methods.
+    /// The help of a function, a property or a method.
     Help(HelpText),
-    /// The type and the value of a variable.
+    /// The name, the type and the value of a variable.
     Variable(String),
 }
 
@@ -97,7 +97,7 @@ impl std::fmt::Display for Inspection {
     }
 }
 
-/// A function that was written in the session.
+/// A function that was defined in the session.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Written {
     name: String,
@@ -112,12 +112,12 @@ impl Written {
     }
 }
 
-/// How a function that was written in a script is called.
+/// Formats how a function defined in a script is called: `name(parameter, …)`.
 pub(super) fn form(function: &ScriptFnMetadata) -> String {
     format!("{}({})", function.name, function.params.join(", "))
 }
 
-/// A session, as far as completion looks at it.
+/// The parts of a session that completion reads.
 pub(super) struct Place<'a> {
     pub(super) engine: &'a Engine,
     pub(super) scope: &'a Scope<'static>,
@@ -126,7 +126,7 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// What may stand at the place `cursor`, in bytes.
+    /// Returns the completions at `cursor`, a byte offset.
     pub(super) fn complete(&self, script: &str, cursor: usize) -> Completions {
         let cursor = floor(script, cursor);
         let before = &script[..cursor];
@@ -147,11 +147,11 @@ impl Place<'_> {
         found.retain(|completion| completion.text.starts_with(typed) && completion.text != typed);
         found.sort_by(|a, b| (a.kind, &a.text).cmp(&(b.kind, &b.text)));
         found.dedup_by(|a, b| a.text == b.text);
-        found.truncate(MOST);
+        found.truncate(MAX_COMPLETIONS);
         Completions { start, end: cursor, completions: found }
     }
 
-    /// What is known of the name at, or before, the place `cursor`.
+    /// Returns what is known about the name at `cursor`, a byte offset, or about the function called there.
     pub(super) fn inspect(&self, script: &str, cursor: usize) -> Option<Inspection> {
         let cursor = floor(script, cursor);
         let pieces = lexer::pieces(self.engine, script);
@@ -160,18 +160,18 @@ impl Place<'_> {
             .iter()
             .filter(is_name)
             .find(|piece| piece.range.contains(&cursor) || piece.range.end == cursor);
-        // In the arguments of a call it is the function that one wants to know about, in a map too; behind a call it is that
-        // one's.
+        // Inside the arguments of a call, or of a map in them, the user wants to know about the function; after a call,
+        // about the function just called.
         let is_call = |piece: &&Piece| piece.kind == PieceKind::Call && piece.range.end <= cursor;
         let called = || self.called(script, &pieces, cursor).or_else(|| pieces.iter().rfind(is_call));
         at.and_then(|piece| self.explain(script, &pieces, piece))
             .or_else(|| called().and_then(|piece| self.explain(script, &pieces, piece)))
     }
 
-    /// The name of the function whose arguments a place is in.
+    /// Returns the name of the function whose arguments contain `cursor`.
     fn called<'a>(&self, script: &str, pieces: &'a [Piece], cursor: usize) -> Option<&'a Piece> {
         let text = |piece: &Piece| &script[piece.range.clone()];
-        // Brackets with nothing between them are one piece.
+        // Empty parentheses are one piece.
         let is_in = |piece: &Piece| piece.range.start < cursor && cursor < piece.range.end;
         if let Some(empty) = pieces.iter().position(|piece| is_in(piece) && text(piece) == "()") {
             return pieces[..empty].last();
@@ -184,7 +184,7 @@ impl Place<'_> {
         before[..open].last().filter(|piece| piece.kind == PieceKind::Call)
     }
 
-    /// What is known of the name that a piece is.
+    /// Returns what is known about the name in a piece.
     fn explain(&self, script: &str, pieces: &[Piece], piece: &Piece) -> Option<Inspection> {
         let name = &script[piece.range.clone()];
         let before = &pieces[..pieces.iter().position(|p| p == piece)?];
@@ -221,7 +221,7 @@ impl Place<'_> {
         Some(Inspection::Help(help))
     }
 
-    /// Names that may stand behind these pieces.
+    /// Returns the names that can follow these pieces.
     fn names(&self, script: &str, before: &[Piece]) -> Vec<Completion> {
         if let Some(last) = before.last()
             && is_point(&script[last.range.clone()])
@@ -256,11 +256,11 @@ impl Place<'_> {
         found
     }
 
-    /// What a value has, of which these pieces are the end.
+    /// Returns the members of the value that these pieces end with.
     fn members(&self, script: &str, before: &[Piece]) -> Vec<Completion> {
         let (type_name, keys) = match self.known(script, before) {
             Some(Known::Value(value)) => {
-                // Others are reached by `map["a key"]` only.
+                // Other keys can only be written as `map["a key"]`.
                 let is_name = |key: &str| {
                     let is_plain =
                         key.is_ascii() && is_word(key) && !key.starts_with(|c: char| c.is_numeric());
@@ -280,7 +280,7 @@ impl Place<'_> {
         keys.chain(self.help.members_of(Some(&type_name))).collect()
     }
 
-    /// What is known of the value that these pieces end with: `name`, `name.property`, `name["key"]`, `call(…)`.
+    /// Returns the value or type of what these pieces end with: `name`, `name.property`, `name["key"]`, `call(…)`.
     fn known(&self, script: &str, pieces: &[Piece]) -> Option<Known> {
         let text = |piece: &Piece| &script[piece.range.clone()];
         let (last, before) = pieces.split_last()?;
@@ -296,7 +296,7 @@ impl Place<'_> {
                             return map.get(name).cloned().map(Known::Value);
                         }
                         let type_name = type_of(self.engine, &value);
-                        if LOOKED_AT.contains(&name) {
+                        if EVALUATED.contains(&name) {
                             let mut scope = Scope::new();
                             scope.push_dynamic("x", value.clone());
                             let held = self
@@ -337,7 +337,7 @@ impl Place<'_> {
         }
     }
 
-    /// The options of the function in whose map `#{` these pieces end.
+    /// Returns the options of the function in whose `#{ … }` argument these pieces end.
     fn options(&self, script: &str, before: &[Piece]) -> Vec<Completion> {
         let text = |piece: &Piece| &script[piece.range.clone()];
         let expects_key = before.last().is_some_and(|last| ["#{", ","].contains(&text(last)));
@@ -352,8 +352,8 @@ impl Place<'_> {
         options::of_function(function).into_iter().map(option).collect()
     }
 
-    /// What may stand in a text that begins at `start`, behind these pieces: names where the function is known, else
-    /// files.
+    /// Returns what can be typed in a string that starts at `start`, after these pieces (names if the function is
+    /// known, else files), and the offset where the replaced text starts.
     fn in_text(&self, script: &str, before: &[Piece], start: usize) -> (usize, Vec<Completion>) {
         let typed = &script[start..];
         let text = |piece: &Piece| &script[piece.range.clone()];
@@ -399,21 +399,21 @@ impl Place<'_> {
         (start + folder, paths(&typed[..folder]))
     }
 
-    /// Whether a text behind these pieces is the name of a hook: behind the text that a model is run on, alone, in an array
-    /// or as the key of a map.
+    /// Whether a string after these pieces names a hook: an argument after the text that the model runs on, either by
+    /// itself, in an array or as the key of a map.
     fn takes_hooks(&self, script: &str, before: &[Piece]) -> bool {
         let text = |piece: &Piece| &script[piece.range.clone()];
         let inner = enclosing(script, before, "[").or_else(|| enclosing(script, before, "#{"));
         let before = inner.map_or(before, |inner| &before[..inner]);
         let Some(call) = enclosing(script, before, "(") else { return false };
         let Some((function, owner)) = before[..call].split_last() else { return false };
-        // `run_with_cache(model, text, hooks)` has an argument more than `model.run_with_cache(text, hooks)`.
+        // `run_with_cache(model, text, hooks)` has one argument more than `model.run_with_cache(text, hooks)`.
         let is_method = owner.last().is_some_and(|point| is_point(text(point)));
         let commas = before[call..].iter().filter(|piece| text(piece) == ",").count();
         ["run_with_cache", "run_with_hooks"].contains(&text(function)) && commas > usize::from(!is_method)
     }
 
-    /// Releases, or the ids of the release that is the first argument.
+    /// Returns the releases, or the SAE ids of the release in the first argument.
     fn saes(&self, script: &str, before: &[Piece], call: Option<usize>, arguments: usize) -> Vec<Completion> {
         let name = |text: &str, detail: &str| Completion {
             text: text.to_owned(),
@@ -433,7 +433,7 @@ impl Place<'_> {
     }
 }
 
-/// The type of a value, as signatures have it.
+/// Returns the type of a value as signatures spell it.
 pub(super) fn type_of(engine: &Engine, value: &Dynamic) -> String {
     match value.type_name() {
         "array" => "Array".to_owned(),
@@ -443,7 +443,7 @@ pub(super) fn type_of(engine: &Engine, value: &Dynamic) -> String {
     }
 }
 
-/// What is known of a value without computing it.
+/// A value, or only its type if the value would have to be computed.
 enum Known {
     Value(Dynamic),
     Type(String),
@@ -453,7 +453,7 @@ fn is_point(text: &str) -> bool {
     text == "." || text == "?."
 }
 
-/// Whether a text, quotation mark included, has no end yet.
+/// Whether a string, opening quotation mark included, is still unterminated.
 fn is_open(text: &str) -> bool {
     let Some(quote) = text.chars().next().filter(|quote| ['"', '`'].contains(quote)) else { return false };
     let mut escaped = false;
@@ -468,14 +468,14 @@ fn is_path(text: &str) -> bool {
     text.starts_with(['/', '.', '~'])
 }
 
-/// The piece that the last one, a bracket that closes, belongs to.
+/// Returns the index of the bracket that the last piece, a closing bracket, matches.
 fn opening(script: &str, pieces: &[Piece]) -> Option<usize> {
     let (last, before) = pieces.split_last()?;
     let open = if &script[last.range.clone()] == ")" { "(" } else { "[" };
     enclosing(script, before, open)
 }
 
-/// The last piece that opens a bracket which is not closed, if it is this one.
+/// Returns the index of the innermost bracket that is still open, if it is `open`.
 fn enclosing(script: &str, pieces: &[Piece], open: &str) -> Option<usize> {
     let mut depth = 0usize;
     for (i, piece) in pieces.iter().enumerate().rev() {
@@ -489,14 +489,14 @@ fn enclosing(script: &str, pieces: &[Piece], open: &str) -> Option<usize> {
     None
 }
 
-/// The files and folders in a folder, the latter with a slash behind them.
+/// Returns the files and folders in a folder; names of folders end with a slash.
 fn paths(folder: &str) -> Vec<Completion> {
     let at = if folder.is_empty() { Path::new(".") } else { Path::new(folder) };
     let Ok(entries) = std::fs::read_dir(at) else { return Vec::new() };
     let entries = entries.flatten().filter_map(|entry| {
         let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
         let is_folder = entry.path().is_dir();
-        // As it stands in a text.
+        // Escaped as in a string.
         let name = name.replace('\\', "\\\\").replace('"', "\\\"");
         let text = if is_folder { name + "/" } else { name };
         Some(Completion { text, kind: CompletionKind::Path, detail: String::new() })
@@ -504,7 +504,7 @@ fn paths(folder: &str) -> Vec<Completion> {
     entries.collect()
 }
 
-/// The last place of a script that is not behind `at`, and between two characters.
+/// Returns the last character boundary of a script at or before `at`.
 fn floor(script: &str, at: usize) -> usize {
     script.floor_char_boundary(at)
 }

@@ -1,4 +1,4 @@
-//! Datasets: `open_dataset`, and walking through one.
+//! Datasets: `open_dataset` and loops over documents.
 
 use super::items::{self, PassedOver};
 use super::{ScriptResult, options, progress_of, script};
@@ -16,15 +16,15 @@ pub(super) fn register(engine: &mut Engine, passed_over: &PassedOver) {
 
 #[export_module]
 mod functions {
-    /// Documents in files.
+    /// A set of documents: files, a dataset on the hub, or the demo.
     pub type Dataset = crate::dataset::Dataset;
 
-    /// Finds documents: a file, a folder or a glob of files (.parquet .arrow .jsonl .json .csv .tsv .txt, the last five also
-    /// compressed with gzip, zstd, bzip2 or xz), a dataset on the hub as `owner/name`, or "demo". Of a dataset on the hub, and
-    /// of a folder that is laid out like one or that Python's `save_to_disk` has written, it is one split. Options:
-    /// `text_column` ("text"), `split` ("train"), `config` (the repository's default), `revision`, `sep` (of a CSV file, as
-    /// its card says or ","), `max_bad_rows` (0: a damaged row is an error; a row without a text is an empty document).
-    /// `for text in dataset { … }` walks through the documents, one at a time.
+    /// Opens a dataset: a file, a folder or a glob of files (.parquet .arrow .jsonl .json .csv .tsv .txt, the last five
+    /// also compressed with gzip, zstd, bzip2 or xz), a hub dataset as `owner/name`, or "demo". A hub dataset, a folder
+    /// laid out like one or one written by Python's `save_to_disk` is read as one split. Options: `text_column`
+    /// ("text"), `split` ("train"), `config` (the repository's default), `revision` (the main branch), `sep` (of CSV
+    /// files: from the dataset card, else ","), `max_bad_rows` (0: a damaged row is an error; a row without text is an
+    /// empty document). `for text in dataset { … }` reads the documents one at a time.
     ///
     /// ```rhai
     /// let dataset = open_dataset("demo");
@@ -43,14 +43,14 @@ mod functions {
         script(Dataset::open_with(path, &options::parse(options)?, &progress_of(&context)))
     }
 
-    /// The first documents of a dataset, an array of texts.
+    /// The first `n` documents of a dataset, as an array of strings.
     ///
     /// ```rhai
     /// print(open_dataset("demo").take(2));
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn take(dataset: &mut Dataset, n: INT) -> ScriptResult<Array> {
-        let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "a whole number from 0 up", n));
+        let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n));
         let texts = dataset.documents().take(script(n)?).map(|text| text.map(Dynamic::from));
         script(texts.collect::<crate::Result<_>>())
     }

@@ -1,4 +1,4 @@
-//! The forms of values that are shown: `display`, files, HTML, JSON, and pages of several; and `input`.
+//! Showing and saving values: `display`, files, HTML, JSON, pages of several values; and `input`.
 
 use super::host::Surroundings;
 use super::{ScriptResult, script, show};
@@ -29,15 +29,15 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(module.into());
 }
 
-/// `save`, `to_html` and `to_json` of a type.
+/// Registers `save`, `to_html` and `to_json` for a type.
 fn register_forms<T: Shown + Variant + Clone>(module: &mut Module, name: &str) {
     let value = format!("value: &mut {name}");
     let describe = |function: &str, params: &[&str], doc: &str| {
         let registration = FuncRegistration::new(function).in_global_namespace().with_purity(true);
         registration.with_params_info(params).with_comments([doc])
     };
-    let doc = "/// Writes a value to a file; the ending says how: .json, .txt, .html; .svg and .png for what has a picture,\n\
-               /// .dot for trees, .csv for token lists.\n\
+    let doc = "/// Writes a value to a file, in the format of its extension: .json, .txt or .html; .svg or .png for\n\
+               /// values that are drawn; .dot for trees; .csv for token lists.\n\
                ///\n\
                /// ```rhai\n\
                /// plot_line([1, 4, 9]).save(\"squares.svg\");\n\
@@ -48,14 +48,14 @@ fn register_forms<T: Shown + Variant + Clone>(module: &mut Module, name: &str) {
             script(display::save(value, Path::new(path.as_str())))
         },
     );
-    let doc = "/// A value as a piece of HTML, as a notebook shows it.\n\
+    let doc = "/// An HTML fragment of a value, as a notebook shows it.\n\
                ///\n\
                /// ```rhai\n\
                /// print(colored_tokens([\"a\", \" boat\"], [0.0, 2.5]).to_html().contains(\"<span\"));\n\
                /// ```";
     describe("to_html", &[&value, "String"], doc)
         .set_into_module(module, |value: &mut T| -> ScriptResult<String> { script(html(value)) });
-    let doc = "/// A value as JSON.\n\
+    let doc = "/// A value as a JSON string.\n\
                ///\n\
                /// ```rhai\n\
                /// print(parse_json(colored_tokens([\"a\", \" boat\"], [0.0, 2.5]).to_json()).values);\n\
@@ -69,7 +69,7 @@ fn html(value: &dyn Shown) -> Result<String> {
     html.map_or_else(|| display::inline_parts(&[Part::Value(value)]), Ok)
 }
 
-/// What is on a page.
+/// One item of a page.
 #[derive(Debug, Clone)]
 enum Content {
     Heading(String),
@@ -101,7 +101,7 @@ impl Content {
     }
 }
 
-/// A page that a script has put together.
+/// A page that a script has composed.
 #[derive(Debug, Clone)]
 pub(super) struct Page {
     title: String,
@@ -138,7 +138,7 @@ mod functions {
     /// Several values on one HTML page.
     pub type Page = super::Page;
 
-    /// Shows a value where it is called: in a notebook with its picture, in a terminal as text.
+    /// Shows a value at this point of the script: with its picture in a notebook, as text in a terminal.
     ///
     /// ```rhai
     /// for i in 1..3 { display(plot_line([1, i, i * i])); }
@@ -152,8 +152,8 @@ mod functions {
         Ok(())
     }
 
-    /// Asks whoever runs the script for a line of text, and waits for it. Where there is nobody to ask, as in a notebook
-    /// that runs by itself, it is an error.
+    /// Asks the user for a line of text and waits for it. It is an error if no user can answer, as in a notebook that
+    /// runs non-interactively.
     ///
     /// ```rhai
     /// let name = "demo";
@@ -162,12 +162,12 @@ mod functions {
     #[rhai_fn(return_raw, volatile)]
     pub fn input(context: NativeCallContext, prompt: &str) -> ScriptResult<String> {
         let host = Surroundings::of(&context).map(|surroundings| surroundings.host);
-        let host = host.ok_or_else(|| Error::invalid("input", "somebody to ask", "nobody"));
+        let host = host.ok_or_else(|| Error::internal("`input` was called outside of a session"));
         script(script(host)?.input(prompt))
     }
 
-    /// An HTML page, whole in one file, of an array of texts and values in their order; a text that begins with `# ` is a
-    /// heading. Values come with their pictures.
+    /// A self-contained HTML page from an array of strings and values, in this order. A string that begins with `# ` is
+    /// a heading; values are shown with their pictures.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -175,14 +175,14 @@ mod functions {
     /// page("Feature 624", [
     ///     v,
     ///     "# What the model says", definition_tree(model, v, #{ cutoff: 1e-3 }),
-    ///     "# What lies near", "The ten nearest tokens.", token_list(model, v, #{ top: 10 }),
+    ///     "# Nearest tokens", "The ten nearest tokens.", token_list(model, v, #{ top: 10 }),
     /// ]).save("feature.html");
     /// ```
     pub fn page(title: &str, parts: Array) -> Page {
         super::Page { title: title.to_owned(), contents: parts.iter().map(super::Content::of).collect() }
     }
 
-    /// Writes a page to a file that ends in .html.
+    /// Writes a page to a file; the name must end in .html.
     ///
     /// ```rhai
     /// page("Squares", ["# A line", plot_line([1, 4, 9])]).save("squares.html");
@@ -192,7 +192,7 @@ mod functions {
         script(display::save_page(&page.title, &page.parts(), Path::new(path)))
     }
 
-    /// A whole page as HTML.
+    /// A page as a complete HTML document.
     ///
     /// ```rhai
     /// print(page("Squares", [plot_line([1, 4, 9])]).to_html().len());
@@ -202,7 +202,7 @@ mod functions {
         script(display::page(&page.title, &page.parts()))
     }
 
-    /// A definition tree in the language of Graphviz.
+    /// A definition tree in Graphviz's DOT language.
     ///
     /// ```rhai
     /// let model = load_model("demo");

@@ -1,5 +1,5 @@
 //! Errors in both directions: an error of this crate as one that a script can catch, and an error of a script with its
-//! place, its line underlined, and a hint.
+//! position, its line with the word underlined, and a hint.
 
 use super::help::Help;
 use super::limits::Ending;
@@ -8,29 +8,29 @@ use rhai::{Dynamic, EvalAltResult, Map, ParseErrorType, Position, Scope};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// The text of a script and what it is called.
+/// The source text of a script and its name.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
-    /// A file, a cell, or "input".
+    /// A file, a cell, or "input", as errors print it.
     pub(super) name: String,
     pub(super) text: String,
-    /// The number of its first line, from 1.
+    /// The line number of the first line, from 1.
     pub(super) first_line: usize,
 }
 
-/// The functions that were written in scripts, by their names.
+/// The functions defined in scripts, by name.
 pub(super) type Origins = BTreeMap<String, Origin>;
 
-/// Where the functions of one name come from.
+/// Where the functions with one name come from.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
-    /// None if it is not known which of several is called.
+    /// The script; `None` if different scripts define the name, so that it is unknown which function is called.
     pub(super) source: Option<Rc<Source>>,
-    /// How they are called, `name(parameter, …)`.
+    /// Their signatures: `name(parameter, …)`.
     pub(super) forms: Vec<String>,
 }
 
-/// An error of this crate for a script: `catch (e)` sees a map with `message` and `hint`; an interrupt cannot be caught.
+/// Converts an error for a script: `catch (e)` sees a map with `message` and `hint`. An interrupt cannot be caught.
 pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
     if error.is_interrupted() {
         return Box::new(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE));
@@ -41,8 +41,8 @@ pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
     Box::new(EvalAltResult::ErrorRuntime(map.into(), Position::NONE))
 }
 
-/// An error of a module while it is imported, as one of the import: what was thrown keeps its message and its hint, with its
-/// place in the module; what nothing can catch stays so.
+/// Turns an error during an import into an error of the `import` statement: a thrown value keeps its message and hint,
+/// with its line in the module; an error that cannot be caught stays uncatchable.
 pub(super) fn of_module(error: Box<EvalAltResult>, module: &str, position: Position) -> Box<EvalAltResult> {
     let EvalAltResult::ErrorInModule(_, inner, _) = &*error else { return error };
     let thrown = inner.unwrap_inner();
@@ -68,7 +68,7 @@ pub(super) fn of_module(error: Box<EvalAltResult>, module: &str, position: Posit
     }
 }
 
-/// Where in a module something is wrong: the end of a message.
+/// Returns the end of a message: the line in a module.
 fn place_in(module: &str, position: Position) -> String {
     match position.line() {
         Some(line) => format!(", in line {line} of the module `{module}`"),
@@ -76,7 +76,7 @@ fn place_in(module: &str, position: Position) -> String {
     }
 }
 
-/// An error of a script for the user. `origins` has the functions of the script and of those before it.
+/// Converts an error of a script for the user. `origins` has the functions of this script and of earlier ones.
 pub(super) fn describe(
     error: &EvalAltResult,
     source: &Source,
@@ -84,14 +84,14 @@ pub(super) fn describe(
     help: &Help,
     scope: &Scope,
 ) -> Error {
-    // The place inside the function is what the user wants to see, not the call of the function.
+    // The user wants to see the position inside the function, not the call of the function.
     let (mut place, mut position) = (source, error.position());
     let mut inner = error;
     let mut inside_function = false;
     let mut in_module = String::new();
     loop {
         inner = match inner {
-            // The text of the module is not here.
+            // The source of the module is not available.
             EvalAltResult::ErrorInModule(module, next, _) => {
                 in_module = place_in(module, next.position());
                 next
@@ -99,8 +99,8 @@ pub(super) fn describe(
             EvalAltResult::ErrorInFunctionCall(_, _, next, _) if !in_module.is_empty() => next,
             EvalAltResult::ErrorInFunctionCall(name, module, next, _) => {
                 let origin = origins.get(name).and_then(|origin| origin.source.as_deref());
-                // Functions of an imported module have its path with them, and their text is not here; nor is that of the
-                // language's own.
+                // The source is not available for functions of an imported module, which carry its path, nor for the
+                // language's own functions.
                 let is_here = |origin: &&Source| {
                     module.is_empty() || *module == source.name || *module == origin.name || is_closure(name)
                 };
@@ -118,7 +118,7 @@ pub(super) fn describe(
     Error::Script { message, excerpt: excerpt(place, position), hint }
 }
 
-/// What happened, and what to do about it.
+/// Returns what happened (the message) and what to do about it (the hint).
 fn explain(
     error: &EvalAltResult,
     origins: &Origins,
@@ -138,7 +138,7 @@ fn explain(
                     format!("did you mean `{nearest}`?")
                 }
             } else if inside_function {
-                "a function sees its arguments only: pass the variable as one".to_owned()
+                "a function sees only its arguments: pass the variable as one".to_owned()
             } else {
                 "define it first with `let`".to_owned()
             };
@@ -164,15 +164,15 @@ fn explain(
             }
         }
         EvalAltResult::ErrorDataRace(..) => {
-            let message = "a closure uses the variable that its method is called on";
-            let hint = "call the method as a function, f(model, …) for model.f(…), or give the closure another name \
-                        for the value: let m = model;";
+            let message = "a closure captures the variable that its method is called on";
+            let hint = "call the method as a function, f(model, …) instead of model.f(…), or let the closure \
+                        capture a copy: let m = model;";
             (message.to_owned(), Some(hint.to_owned()))
         }
         EvalAltResult::ErrorIndexingType(text, _) if text.contains("Tensor") => {
-            let hint = "a tensor is read by a number, a range or an array of these, and not changed in place: join a new \
-                        one, as in cat([x[0..2], v.unsqueeze(0), x[3..x.len()]], 0)";
-            (format!("no such index: {text}"), Some(hint.to_owned()))
+            let hint = "index a tensor by a number, a range or an array of these; it is not changed in place, so \
+                        join a new one: cat([x[0..2], v.unsqueeze(0), x[3..x.len()]], 0)";
+            (format!("unsupported index: {text}"), Some(hint.to_owned()))
         }
         EvalAltResult::ErrorParsing(kind, _) => (first_lower(&kind.to_string()), parse_hint(kind)),
         EvalAltResult::ErrorMismatchDataType(expected, got, _) if !expected.is_empty() => {
@@ -187,7 +187,7 @@ fn explain(
     }
 }
 
-/// A value that was thrown: by this crate a map with a message and a hint, by a script anything.
+/// Returns the message and hint of a thrown value: a map with both if this crate threw it, any value if a script did.
 fn runtime_error(value: &Dynamic) -> (String, Option<String>) {
     let map = value.read_lock::<Map>();
     let text = |key: &str| map.as_ref()?.get(key)?.clone().into_string().ok();
@@ -197,7 +197,7 @@ fn runtime_error(value: &Dynamic) -> (String, Option<String>) {
     }
 }
 
-/// `name (type, type)` matched nothing: either no function has the name, or none takes these types.
+/// Explains that `name (type, type)` matched no function: the name is unknown, or no form takes these types.
 fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String, Option<String>) {
     let (name, types) = signature.split_once(" (").unwrap_or((signature, ""));
     let types = types.trim_end_matches(')');
@@ -206,10 +206,10 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
     }
     if is_closure(name) {
         let n = if types.is_empty() { 0 } else { types.split(", ").count() };
-        let message = format!("the closure does not take what it is called with: expected {n} arguments");
+        let message = format!("the closure takes the wrong number of arguments: it is called with {n}");
         return (
             message,
-            Some("a hook's closure takes one argument, |x| …, and that of `sort` two, |a, b| …".to_owned()),
+            Some("a hook's closure takes one argument, |x| …; that of `sort` takes two, |a, b| …".to_owned()),
         );
     }
     let mut forms = help.signatures_of(name);
@@ -233,7 +233,7 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
 fn parse_hint(kind: &ParseErrorType) -> Option<String> {
     match kind {
         ParseErrorType::UnexpectedEOF => {
-            Some("something is missing at the end: a value, or what closes a bracket or a text".to_owned())
+            Some("a value, a closing bracket or a closing quotation mark is missing at the end".to_owned())
         }
         ParseErrorType::MissingToken(token, _) => Some(format!("is a `{token}` missing before this?")),
         ParseErrorType::Reserved(word) => Some(format!("`{word}` is reserved: choose another name")),
@@ -241,7 +241,7 @@ fn parse_hint(kind: &ParseErrorType) -> Option<String> {
     }
 }
 
-/// The line of `position`, with what is there underlined.
+/// Returns the line at `position`, with the word there underlined.
 ///
 /// ```text
 ///  --> scripts/x.rhai:6:1
@@ -253,17 +253,17 @@ fn excerpt(source: &Source, position: Position) -> String {
     let (Some(line), column) = (position.line(), position.position().unwrap_or(1)) else {
         return String::new();
     };
-    // The language counts in 16 bits: what is beyond has no place.
-    const BEYOND: usize = u16::MAX as usize;
-    if line >= BEYOND || column >= BEYOND {
+    // The language counts lines and columns in 16 bits: beyond that the position is unknown.
+    const LIMIT: usize = u16::MAX as usize;
+    if line >= LIMIT || column >= LIMIT {
         return String::new();
     }
     let Some(text) = source.text.lines().nth(line - 1) else { return String::new() };
     let (place, line) = (&source.name, source.first_line + line - 1);
-    // Of a long line, what is around the place.
-    const AROUND: usize = 80;
-    let first = if text.chars().count() > 2 * AROUND { column.saturating_sub(AROUND) } else { 0 };
-    let text: String = text.chars().skip(first).take(2 * AROUND).collect();
+    // Of a long line only the part around the position is shown.
+    const CONTEXT: usize = 80;
+    let first = if text.chars().count() > 2 * CONTEXT { column.saturating_sub(CONTEXT) } else { 0 };
+    let text: String = text.chars().skip(first).take(2 * CONTEXT).collect();
     let shown = column - first;
     let before: String = text.chars().take(shown - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
     let word = text.chars().skip(shown - 1).take_while(|c| c.is_alphanumeric() || *c == '_').count();
@@ -274,12 +274,12 @@ fn excerpt(source: &Source, position: Position) -> String {
     )
 }
 
-/// Whether a function is a closure, whose name is the language's own.
+/// Whether a function is a closure; the language names these `anon$…`.
 pub(super) fn is_closure(name: &str) -> bool {
     name.starts_with("anon$")
 }
 
-/// A text with its first letter small.
+/// Returns a string with its first letter in lower case.
 pub(super) fn first_lower(text: &str) -> String {
     let mut chars = text.chars();
     match chars.next() {

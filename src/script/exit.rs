@@ -1,11 +1,11 @@
-//! `exit`, which ends a script wherever it is called: the language loses it in a module, and in the closures of its own functions.
+//! `exit`: ends a script from anywhere. rhai's own `exit` gets lost in modules and in closures passed to its functions.
 
 use super::ScriptResult;
 use rhai::{Dynamic, Engine, EvalAltResult, Position};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// The value that a script has ended with by `exit`, until it is taken.
+/// The value that a script passed to `exit`, until it is taken.
 #[derive(Clone, Default)]
 pub(super) struct Exit(Rc<RefCell<Option<Dynamic>>>);
 
@@ -24,7 +24,7 @@ impl Exit {
         self.0.take()
     }
 
-    /// Whether what still runs is to end.
+    /// Whether the code that still runs must end.
     pub(super) fn is_set(&self) -> bool {
         self.0.borrow().is_some()
     }

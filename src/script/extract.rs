@@ -1,4 +1,4 @@
-//! Feature datasets: `create_feature_dataset` and `read_records`.
+//! Feature datasets: `create_feature_dataset`, `read_records` and `check_sae`.
 
 use super::help::type_name;
 use super::items::{self, PassedOver};
@@ -24,7 +24,7 @@ pub(super) fn register(engine: &mut Engine, passed_over: &PassedOver) {
     register_properties::<crate::extract::SaeCheck>(engine);
 }
 
-/// Makes every field of a type a property.
+/// Registers every field of a type as a property.
 pub(super) fn register_properties<T: Serialize + Default + Variant + Clone>(engine: &mut Engine) {
     let fields = serde_json::to_value(T::default()).unwrap_or_default();
     for name in fields.as_object().into_iter().flat_map(|fields| fields.keys().cloned()) {
@@ -37,7 +37,7 @@ pub(super) fn register_properties<T: Serialize + Default + Variant + Clone>(engi
     }
 }
 
-/// Checks an SAE on a dataset or a path.
+/// Measures an SAE on a dataset, given as a path or as a value of `open_dataset`.
 fn check(
     context: &NativeCallContext,
     model: &Model,
@@ -57,7 +57,7 @@ fn check(
     script(check_sae(model, sae, &dataset, options, &progress))
 }
 
-/// A feature dataset that a script walks through: `for record in read_records(path) { … }`.
+/// A feature dataset file, to iterate over: `for record in read_records(path) { … }`.
 #[derive(Debug, Clone)]
 pub(super) struct RecordFile(PathBuf);
 
@@ -76,12 +76,12 @@ impl Shown for RecordFile {
 }
 
 impl RecordFile {
-    /// The records from the first, or the error of a file that cannot be opened.
+    /// Returns the records, or the error of a file that cannot be opened.
     pub(super) fn records(&self) -> Box<dyn Iterator<Item = crate::Result<crate::extract::FeatureRecord>>> {
         self.records_of(None)
     }
 
-    /// The same, of a model with this name.
+    /// Like [`RecordFile::records`], for records of the model `model_name`.
     pub(super) fn records_of(
         &self,
         model_name: Option<&str>,
@@ -99,22 +99,22 @@ fn integers(numbers: impl IntoIterator<Item = INT>) -> Array {
 
 #[export_module]
 mod functions {
-    /// One line of a feature dataset.
+    /// One line of a feature dataset: a text, its tokens and their active features.
     pub type FeatureRecord = crate::extract::FeatureRecord;
     /// The records of a feature dataset.
     pub type Records = super::RecordFile;
-    /// How an SAE does on real tokens.
+    /// The result of `check_sae`: how well an SAE reconstructs real activations.
     pub type SaeCheck = crate::extract::SaeCheck;
     /// The counts of a finished extraction.
     pub type ExtractSummary = crate::extract::ExtractSummary;
 
-    /// Writes the active features of every token of a dataset to a JSONL file, and gives a summary. The dataset is the
-    /// option `dataset_path`, or a value of `open_dataset` as the third argument.
+    /// Writes the active features of every token of a dataset to a JSON lines file and returns a summary. The dataset
+    /// is the option `dataset_path`, or a value of `open_dataset` as the third argument.
     ///
-    /// Options: `output_path` and `dataset_path` (no defaults), `text_column` ("text"), `split` ("train"), `config`,
-    /// `dataset_revision`, `sep` (of a CSV file, as its card says or ","), `max_bad_rows` (0: a damaged row is an error),
-    /// `max_examples` (all documents), `activation_threshold` (0), `batch_size` (64),
-    /// `context_size` (the SAE's, 1024 where it does not say), `prepend_bos` (as the SAE was
+    /// Options: `output_path` and `dataset_path` (no defaults), `text_column` ("text"), `split` ("train"), `config`
+    /// (the repository's default), `dataset_revision` (the main branch), `sep` (of CSV files: from the dataset card,
+    /// else ","), `max_bad_rows` (0: a damaged row is an error), `max_examples` (all documents), `activation_threshold`
+    /// (0), `batch_size` (64 contexts), `context_size` (the SAE's, or 1024 tokens), `prepend_bos` (as the SAE was
     /// trained), `long_documents` ("split" or "truncate"), `packing` ("documents" or "concatenate").
     ///
     /// ```rhai
@@ -150,10 +150,10 @@ mod functions {
         script(crate::extract::create_feature_dataset(&model, &sae, Some(&dataset), &options, &progress))
     }
 
-    /// Measures an SAE on the first tokens of a dataset, a path or a value of `open_dataset`: `l0` (the mean number of
-    /// active features at a token), `published_l0` (as its authors measured it, for an SAE of the registry),
-    /// `explained_variance`, `tokens`, and `warnings` with the likely cause where these are far off. Options: `max_tokens`
-    /// (1000), `prepend_bos` (as the SAE was trained), `context_size` (the SAE's).
+    /// Measures an SAE on the first tokens of a dataset, given as a path or a value of `open_dataset`: `l0` (the mean
+    /// number of active features per token), `published_l0` (as its authors measured it, for an SAE in the registry),
+    /// `explained_variance`, `tokens` (their number), and `warnings` with the likely cause if these are far off.
+    /// Options: `max_tokens` (1000), `prepend_bos` (as the SAE was trained), `context_size` (the SAE's).
     ///
     /// ```rhai
     /// let check = check_sae(load_model("demo"), load_sae("demo"), "demo", #{ max_tokens: 500 });
@@ -181,7 +181,7 @@ mod functions {
         super::check(&context, &model, &sae, dataset, &options::parse(options)?)
     }
 
-    /// All figures of a check, as a map.
+    /// All results of a check, as a map.
     ///
     /// ```rhai
     /// let check = check_sae(load_model("demo"), load_sae("demo"), "demo", #{ max_tokens: 200 });
@@ -197,8 +197,8 @@ mod functions {
         check.to_string()
     }
 
-    /// The records of a feature dataset, to walk through with `for`; they are read one at a time. A record has `text`,
-    /// `tokens`, `offsets`, `active_features` and `activations`.
+    /// The records of a feature dataset file, to iterate over with `for`; they are read one at a time. A record has
+    /// `text`, `tokens`, `offsets`, `active_features` and `activations`.
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
@@ -211,12 +211,12 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn read_records(path: &str) -> ScriptResult<Records> {
-        // A file that is not there is an error here, not at the first record.
+        // A missing file is an error here, not at the first record.
         script(crate::extract::read_records(Path::new(path)))?;
         Ok(super::RecordFile(PathBuf::from(path)))
     }
 
-    /// The first records of a feature dataset, an array.
+    /// The first `n` records of a feature dataset, as an array.
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
@@ -226,7 +226,7 @@ mod functions {
     /// ```
     #[rhai_fn(global, name = "take", pure, return_raw, volatile)]
     pub fn take_records(records: &mut Records, n: INT) -> ScriptResult<Array> {
-        let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "a whole number from 0 up", n));
+        let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n));
         let records = records.records().take(script(n)?).map(|record| record.map(Dynamic::from));
         script(records.collect::<crate::Result<_>>())
     }
@@ -236,7 +236,7 @@ mod functions {
         records.text()
     }
 
-    /// The text of a record.
+    /// The text of a record: the part of the document that the model ran on.
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
@@ -264,7 +264,7 @@ mod functions {
         integers(record.tokens.iter().map(|token| INT::from(*token)))
     }
 
-    /// The character at which each token of a record starts in its text, [pos].
+    /// The character offset in the text at which each token of a record starts, [pos]; 0 for a BOS.
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
@@ -278,7 +278,7 @@ mod functions {
         integers(record.offsets.iter().map(|offset| *offset as INT))
     }
 
-    /// The active features at each token of a record, [pos][active].
+    /// The indices of the active features at each token of a record, ascending, [pos][active].
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
@@ -315,7 +315,7 @@ mod functions {
         record.to_string()
     }
 
-    /// The counts of an extraction as a map.
+    /// The counts of an extraction, as a map.
     ///
     /// ```rhai
     /// let summary = create_feature_dataset(load_model("demo"), load_sae("demo"), #{

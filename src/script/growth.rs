@@ -1,14 +1,14 @@
-//! Built-in functions that can produce very large values: the same, with a limit that is checked first. (What doubles values is
-//! noticed in `limits.rs`; these can make a hundred times as much in one step.)
+//! Replacements for built-in functions that can produce very large values: they check a limit first. (What doubles a
+//! value is noticed in `limits.rs`; these can multiply its size by a hundred in one step.)
 
 use super::limits::{bytes_of, check_bytes, most_bytes};
 use super::{ScriptResult, changing, script};
 use crate::error::Error;
 use rhai::{Array, Blob, Dynamic, Engine, INT, ImmutableString};
 
-/// The most elements that a script may ask for at once.
-const MOST: INT = 100_000_000;
-/// About what a part of a text takes beside its bytes: the value, and what an allocation costs.
+/// The maximum number of elements that a script may request at once.
+const MAX_ELEMENTS: INT = 100_000_000;
+/// The approximate bytes that a part of a string takes besides its text: the value and its allocation.
 const PART: usize = 64;
 
 pub(super) fn register(engine: &mut Engine) {
@@ -16,9 +16,9 @@ pub(super) fn register(engine: &mut Engine) {
     register_replacements(engine);
     register_parts(engine);
     engine.register_fn("parse_json", |json: &str| -> ScriptResult<Dynamic> {
-        // Two brackets and a comma can stand for an array.
-        script(check_bytes("a value of JSON", json.len().saturating_mul(PART / 2)))?;
-        script(serde_json::from_str(json).map_err(|error| Error::invalid("the text", "JSON", error)))
+        // Two brackets and a comma are enough for an array.
+        script(check_bytes("the JSON value", json.len().saturating_mul(PART / 2)))?;
+        script(serde_json::from_str(json).map_err(|error| Error::invalid("the string", "JSON", error)))
     });
 }
 
@@ -79,7 +79,7 @@ fn register_replacements(engine: &mut Engine) {
         let grows = to.len().saturating_sub(from.len());
         if grows > 0 {
             let more = text.matches(from).count().saturating_mul(grows);
-            script(check_bytes("the text", text.len().saturating_add(more)))?;
+            script(check_bytes("the string", text.len().saturating_add(more)))?;
         }
         *text = text.replace(from, to).into();
         Ok(())
@@ -105,9 +105,9 @@ fn register_parts(engine: &mut Engine) {
     });
     for (name, is_from_end) in [("split", false), ("split_rev", true)] {
         let split = move |text: &ImmutableString, at: &str, most: INT| -> ScriptResult<Array> {
-            let is_whole = most <= 1 || text.is_empty() || !at.is_empty() && !text.contains(at);
+            let is_unsplit = most <= 1 || text.is_empty() || !at.is_empty() && !text.contains(at);
             let most = usize::try_from(most).unwrap_or(usize::MAX);
-            match (is_whole, is_from_end) {
+            match (is_unsplit, is_from_end) {
                 (true, _) => Ok(vec![text.clone().into()]),
                 (_, false) => collected(text.splitn(most, at)),
                 (_, true) => collected(text.rsplitn(most, at)),
@@ -125,14 +125,14 @@ fn register_parts(engine: &mut Engine) {
     }
 }
 
-/// Parts of a text as an array.
+/// Collects parts of a string into an array.
 fn collected<'a>(parts: impl Iterator<Item = &'a str>) -> ScriptResult<Array> {
     let (mut bytes, most) = (0usize, most_bytes());
     let mut array = Array::new();
     for part in parts {
         bytes = bytes.saturating_add(PART + part.len());
         if bytes > most {
-            script(check_bytes("the parts of the text", bytes))?;
+            script(check_bytes("the parts of the string", bytes))?;
         }
         array.push(part.into());
     }
@@ -140,6 +140,6 @@ fn collected<'a>(parts: impl Iterator<Item = &'a str>) -> ScriptResult<Array> {
 }
 
 fn size(len: INT) -> Result<usize, Error> {
-    let size = usize::try_from(len.max(0)).ok().filter(|_| len <= MOST);
-    size.ok_or_else(|| Error::invalid("the length", format!("at most {MOST}"), len))
+    let size = usize::try_from(len.max(0)).ok().filter(|_| len <= MAX_ELEMENTS);
+    size.ok_or_else(|| Error::invalid("the length", format!("at most {MAX_ELEMENTS}"), len))
 }

@@ -1,4 +1,4 @@
-//! Help: what functions do, from their doc comments; for `help`, for completion, for error hints and for the reference page.
+//! Help texts from the doc comments of script functions: for `help`, completion, error hints and the reference page.
 
 use super::complete::{Completion, CompletionKind};
 use crate::error::{Error, did_you_mean};
@@ -7,34 +7,34 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-/// What every function, property and method does.
+/// The help of every function, property and method.
 #[derive(Debug, Clone, Default)]
 pub struct Help {
     entries: BTreeMap<Key, HelpEntry>,
-    /// What the types of values are.
+    /// The types of values, each with its doc comment.
     types: BTreeMap<String, String>,
 }
 
-/// A name, of a property with a point in front; and the type that it belongs to, none for a function.
+/// A name (a property's starts with a dot), and the type that it belongs to; `None` for a function.
 type Key = (String, Option<String>);
 
-/// A function, or a property or a method of a type, in all its forms.
+/// A function, a property or a method, with all its signatures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HelpEntry {
-    /// Its name, of a property with a point in front: `load_model`, `.cfg`.
+    /// The name; a property starts with a dot: `load_model`, `.cfg`.
     pub name: String,
-    /// The type that it is a property or a method of.
+    /// The type that the property or method belongs to; `None` for a function.
     pub owner: Option<String>,
-    /// How it is called: `sum(tensor: Tensor, axis: int) -> Tensor`.
+    /// The signatures: `sum(tensor: Tensor, axis: int) -> Tensor`.
     pub signatures: Vec<String>,
-    /// Its doc comment.
+    /// The doc comment, in Markdown.
     pub text: String,
 }
 
-/// How something is called, and what it does; of several types each.
+/// The help of a name: signatures and a text, once for each type that has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HelpText {
-    /// Signatures, a line each, and a text in Markdown.
+    /// For each type, the signatures, one per line, and the text in Markdown.
     parts: Vec<(String, String)>,
 }
 
@@ -43,12 +43,12 @@ impl HelpText {
         HelpText { parts: parts.collect() }
     }
 
-    /// The signatures, a line each, and the text, in Markdown, of each type.
+    /// Returns, for each type, the signatures, one per line, and the text in Markdown.
     pub fn parts(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parts.iter().map(|(signatures, text)| (signatures.as_str(), text.as_str()))
     }
 
-    /// In Markdown.
+    /// Returns the help in Markdown, signatures as code blocks.
     pub fn markdown(&self) -> String {
         let part = |(signatures, text): &(String, String)| format!("```text\n{signatures}\n```\n\n{text}");
         self.parts.iter().map(part).collect::<Vec<_>>().join("\n\n")
@@ -64,20 +64,20 @@ impl std::fmt::Display for HelpText {
 }
 
 impl HelpEntry {
-    /// The first sentence.
+    /// Returns the first sentence of the text, without its full stop.
     pub fn summary(&self) -> String {
         let paragraph = self.text.split("\n\n").next().unwrap_or_default().replace('\n', " ");
         let sentence = paragraph.split_once(". ").map_or(paragraph.as_str(), |(sentence, _)| sentence);
         sentence.trim_end_matches('.').to_owned()
     }
 
-    /// The examples in the doc comment.
+    /// Returns the ```` ```rhai ```` examples in the doc comment.
     pub fn examples(&self) -> impl Iterator<Item = &str> {
         self.text.split("```rhai\n").skip(1).filter_map(|rest| rest.split_once("```").map(|(block, _)| block))
     }
 }
 
-/// The engine's own description of its functions.
+/// The engine's description of its functions, from its JSON.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Metadata {
@@ -108,13 +108,13 @@ impl Help {
         Help::collect(engine, None)
     }
 
-    /// The same with those of the language, of which every function is a method of its first argument too. (What is a method
-    /// of this crate takes its value by reference.)
+    /// Adds the functions of the language. Each of these is also a method of its first argument, whereas the methods of
+    /// this crate are the functions that take their first argument by reference.
     pub(super) fn with_language(&self, engine: &Engine) -> Self {
         Help::collect(engine, Some(self))
     }
 
-    /// With those of the language if there is the help of this crate's `own`.
+    /// Collects doc comments; with those of the language if `own`, the help of this crate, is given.
     fn collect(engine: &Engine, own: Option<&Help>) -> Self {
         let json = engine.gen_fn_metadata_to_json(own.is_some()).unwrap_or_default();
         let metadata: Metadata = serde_json::from_str(&json).unwrap_or_default();
@@ -126,7 +126,7 @@ impl Help {
                 Some(property) => format!(".{property}"),
                 None => function.name,
             };
-            // What is called on a value takes it by reference.
+            // A method takes its value by reference.
             let first = function.signature.split(['(', ',', ')']).nth(1).unwrap_or_default();
             let of_value = first.contains("&mut ");
             let owner = of_value.then(|| plain_types(first.rsplit(": ").next().unwrap_or_default()));
@@ -154,25 +154,25 @@ impl Help {
         Help { entries, types: types.filter(|(_, text)| !text.is_empty()).collect() }
     }
 
-    /// The functions, and the properties and methods of each type, without operators and what has no doc comment.
+    /// Returns the documented functions, properties and methods, without operators.
     pub fn entries(&self) -> impl Iterator<Item = &HelpEntry> {
         let is_documented =
             |entry: &&HelpEntry| is_word(entry.name.trim_start_matches('.')) && !entry.text.is_empty();
         self.entries.values().filter(is_documented)
     }
 
-    /// The types of values, with what each is.
+    /// Returns the types of values, each with its doc comment.
     pub fn types(&self) -> impl Iterator<Item = (&str, &str)> {
         self.types.iter().map(|(name, text)| (name.as_str(), text.as_str()))
     }
 
-    /// What a function does, or a property or a method of any type: how it is called, and its doc comment.
+    /// Returns the help of a function, or of a property or method of any type; `Tensor.sum` asks for that of one type.
     ///
     /// # Errors
-    /// A name that nothing has.
+    /// The name is unknown.
     pub fn get(&self, name: &str) -> Result<HelpText, Error> {
         let bare = name.trim_start_matches('.');
-        // `Tensor.sum` asks about one of several.
+        // `Tensor.sum` names the type.
         let (owner, bare) = bare.split_once('.').map_or((None, bare), |(owner, bare)| (Some(owner), bare));
         let of_name = |entry: &&HelpEntry| {
             entry.name.trim_start_matches('.') == bare && (owner.is_none() || entry.owner.as_deref() == owner)
@@ -180,7 +180,7 @@ impl Help {
         let mut found: Vec<(String, &str)> = Vec::new();
         for entry in self.entries().filter(of_name) {
             let signatures = entry.signatures.join("\n");
-            // What several types have is told once.
+            // A text that several types share is shown once.
             match found.iter_mut().find(|(_, text)| *text == entry.text) {
                 Some((all, _)) if all.contains(&signatures) => {}
                 Some((all, _)) => *all += &format!("\n{signatures}"),
@@ -188,7 +188,7 @@ impl Help {
             }
         }
         if found.is_empty() {
-            // A few near ones are more use than all.
+            // A few similar names help more than all names.
             let near = did_you_mean(bare, self.names());
             let known = near.map_or_else(|| self.containing(bare), |near| vec![near.to_owned()]);
             return Err(Error::unknown("function", name, known));
@@ -196,7 +196,7 @@ impl Help {
         Ok(HelpText::of(found.into_iter().map(|(signatures, text)| (signatures, text.to_owned()))))
     }
 
-    /// Functions, and below each type its properties and methods, with the beginning of what each does, a line each.
+    /// Returns an overview: the functions, then the properties and methods of each type, one line each.
     pub fn list(&self) -> String {
         const LONGEST: usize = 92;
         let mut text = String::new();
@@ -219,18 +219,18 @@ impl Help {
                 part(&format!("{name}: {}", super::errors::first_lower(what)), &entries);
             }
         }
-        text + "help(\"name\") tells more of one."
+        text + "help(\"name\") shows the help of one name."
     }
 
-    /// The reference page, in Markdown.
+    /// Returns the reference page, in Markdown.
     pub fn reference(&self) -> String {
         let mut page = String::from(
             "# Reference\n\nThe functions of scripts, of the prompt and of notebooks; then each type of value with its \
-             properties and methods. This page is made from the doc comments of the code, and its examples run in the \
-             tests. The language itself is in [rhai's book](https://rhai.rs/book/language).\n",
+             properties and methods. This page is generated from the doc comments in the code, and the tests run its \
+             examples. The language itself is described in [rhai's book](https://rhai.rs/book/language).\n",
         );
         let functions = self.of_owner(None);
-        // What many types have is told once.
+        // A text that many types share is shown once.
         let owners = |entry: &HelpEntry| self.entries().filter(|other| other.text == entry.text).count();
         let is_shared = |entry: &&HelpEntry| entry.owner.is_some() && owners(entry) > 2;
         let of_type = |name| {
@@ -244,7 +244,7 @@ impl Help {
             types.iter().map(|(name, ..)| format!("[`{name}`](#type-{})", name.to_lowercase())).collect();
         let _ = write!(page, "\nTypes: {}.\n\n## Functions\n", names.join(", "));
         functions.iter().for_each(|entry| entry.describe(&mut page));
-        page += "\n## Values that can be saved\n\nWhat follows is a method of many types; the first line says of which.\n";
+        page += "\n## Values that can be saved\n\nEach of these is a method of several types: see its signatures.\n";
         let mut shared = BTreeMap::<&str, HelpEntry>::new();
         for entry in self.entries().filter(is_shared) {
             let all = shared
@@ -260,7 +260,7 @@ impl Help {
         page
     }
 
-    /// The functions, or what a type has.
+    /// Returns the functions, or the properties and methods of a type.
     fn of_owner(&self, owner: Option<&str>) -> Vec<&HelpEntry> {
         self.entries().filter(|entry| entry.owner.as_deref() == owner).collect()
     }
@@ -274,15 +274,15 @@ impl Help {
         of_name.flat_map(|entry| entry.signatures.iter().cloned()).collect()
     }
 
-    /// The names of the properties and methods of a type.
+    /// Returns the names of the properties and methods of a type.
     pub(super) fn properties_of(&self, type_name: &str) -> Vec<String> {
         self.members_of(Some(type_name)).into_iter().map(|member| member.text).collect()
     }
 
-    /// The properties and methods of a type, or of all; without what every value has, such as `print`, which is called as a
-    /// function.
+    /// Returns the properties and methods of a type, or of all types, without those of every value, such as `print`,
+    /// which are called as functions.
     pub(super) fn members_of(&self, type_name: Option<&str>) -> Vec<Completion> {
-        // What is called for a text in a text is not for those who write.
+        // `to_debug` is called by the language, not by the user.
         let members = self.entries.values().filter(|entry| {
             let is_own = entry.owner.as_deref().is_some_and(|owner| owner != "any");
             is_own && entry.name != "to_debug" && is_word(entry.name.trim_start_matches('.'))
@@ -295,20 +295,20 @@ impl Help {
             Completion { text: property.unwrap_or(&entry.name).to_owned(), kind, detail }
         };
         let mut found: Vec<Completion> = members.filter(fits).map(member).collect();
-        // What is a property is not called.
+        // A name that is also a property is completed as one, not as a call.
         let properties: BTreeSet<String> =
             found.iter().filter(|c| c.kind == CompletionKind::Property).map(|c| c.text.clone()).collect();
         found.retain(|c| c.kind == CompletionKind::Property || !properties.contains(&c.text));
         found
     }
 
-    /// The functions that are called by their name alone, with a signature each.
+    /// Returns the functions that are not methods, each with its shortest signature.
     pub(super) fn functions(&self) -> impl Iterator<Item = (&str, &str)> {
         let functions = self.entries().filter(|entry| entry.owner.is_none() && is_word(&entry.name));
         functions.map(|entry| (entry.name.as_str(), entry.signatures.first().map_or("", String::as_str)))
     }
 
-    /// The type of what a function gives, or a property or a method of a type.
+    /// Returns the type of the result of a function, or of a property or method of `owner`.
     pub(super) fn type_of(&self, owner: Option<&str>, name: &str) -> Option<String> {
         let owner = owner.map(str::to_owned);
         let keys = [(format!(".{name}"), owner.clone()), (name.to_owned(), owner), (name.to_owned(), None)];
@@ -323,7 +323,7 @@ impl Help {
 }
 
 impl HelpEntry {
-    /// Its part of the reference page.
+    /// Appends the section of this entry to the reference page.
     fn describe(&self, page: &mut String) {
         let signatures = self.signatures.join("\n");
         let _ = write!(page, "\n### {}\n\n```text\n{signatures}\n```\n\n{}\n", self.name, self.text);
@@ -341,7 +341,7 @@ pub(super) fn is_word(name: &str) -> bool {
     name.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
-/// rhai's signature with the types as a script names them.
+/// Rewrites rhai's signature with the type names of scripts.
 fn plain_signature(signature: &str) -> String {
     let text = match signature.rsplit_once("-> ") {
         Some((call, result)) => {
@@ -362,7 +362,7 @@ fn plain_signature(signature: &str) -> String {
     }
 }
 
-/// The type of a value as a script knows it, for messages.
+/// Returns the type name of a value in scripts, for messages.
 pub(super) fn type_name(value: &Dynamic) -> String {
     match value.type_name() {
         "array" => "Array".to_owned(),
@@ -372,7 +372,7 @@ pub(super) fn type_name(value: &Dynamic) -> String {
     }
 }
 
-/// Names of Rust types as a script knows them.
+/// Replaces Rust type names by those of scripts.
 pub(super) fn plain_types(text: &str) -> String {
     let types = [
         ("(&str | ImmutableString | String)", "String"),
@@ -392,7 +392,7 @@ pub(super) fn plain_types(text: &str) -> String {
     types.iter().fold(text.to_owned(), |text, (rust, script)| text.replace(rust, script))
 }
 
-/// A doc comment without its slashes.
+/// Strips the slashes of a doc comment.
 pub(super) fn plain_comment(lines: &[impl AsRef<str>]) -> String {
     let lines = lines.iter().flat_map(|block| block.as_ref().lines());
     let lines = lines.map(|line| line.trim_start().trim_start_matches("///"));

@@ -1,4 +1,4 @@
-//! What is around a session: where what a script prints and shows goes, and where what it asks for comes from.
+//! The host of a session: where a script's output goes, and where its input comes from.
 
 use crate::display::Bundle;
 use crate::error::{Error, Result};
@@ -6,23 +6,23 @@ use crate::progress::Progress;
 use rhai::NativeCallContext;
 use std::rc::Rc;
 
-/// What is around a session. A function of a line is one that only prints.
+/// The host of a session: it prints, shows values and reads input. A `Fn(&str)` is a host that only prints.
 pub trait Host {
-    /// A line that a script prints.
+    /// Prints a line.
     fn print(&self, line: &str);
 
-    /// A value that a script shows with `display`.
+    /// Shows a value that a script passes to `display`. Default: prints its text.
     fn display(&self, bundle: Bundle) {
         self.print(&bundle.text);
     }
 
-    /// A line that a script asks for with `input`.
+    /// Reads a line that a script requests with `input`. Default: an error.
     ///
     /// # Errors
-    /// Nobody to ask; an interrupt.
+    /// No user can answer, or [`Error::Interrupted`].
     fn input(&self, prompt: &str) -> Result<String> {
-        let got = format!("nobody who could answer \"{prompt}\"");
-        Err(Error::invalid("input", "a terminal or a notebook that lets it ask", got))
+        let reason = "input needs a terminal, or a notebook that allows it";
+        Err(Error::failed(format!("ask \"{prompt}\""))(reason))
     }
 }
 
@@ -32,7 +32,7 @@ impl<F: Fn(&str)> Host for F {
     }
 }
 
-/// What native functions find in their context.
+/// The data that native functions find in the tag of their call context.
 #[derive(Clone)]
 pub(super) struct Surroundings {
     pub(super) progress: Progress,
@@ -40,7 +40,7 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    /// Those of the session that called a native function.
+    /// Returns the surroundings of the session that called a native function.
     pub(super) fn of(context: &NativeCallContext) -> Option<Surroundings> {
         context.tag().and_then(|tag| tag.read_lock::<Surroundings>().map(|surroundings| surroundings.clone()))
     }

@@ -1,4 +1,4 @@
-//! What features mean: `feature_vector`, `definition_tree`, `token_list`, `logit_lens`, `similar_features`.
+//! The meaning of features: `feature_vector`, `definition_tree`, `token_list`, `logit_lens`, `similar_features`.
 
 use super::extract::register_properties;
 use super::help::type_name;
@@ -34,7 +34,7 @@ impl Default for SimilarOptions {
     }
 }
 
-/// A feature vector, or the one that a tensor is as a token embedding.
+/// Returns a feature vector: `vector` itself, or a tensor used as a token embedding.
 fn vector_of(model: &Model, vector: &Dynamic) -> Result<interpret::FeatureVector, Error> {
     if let Some(vector) = vector.read_lock::<interpret::FeatureVector>() {
         return Ok(vector.clone());
@@ -45,7 +45,7 @@ fn vector_of(model: &Model, vector: &Dynamic) -> Result<interpret::FeatureVector
     }
 }
 
-/// A feature vector, or a tensor or a feature's decoder weights as they are.
+/// Like [`vector_of`], but a tensor, or the decoder weights of a feature, is used as a direction, unchanged.
 fn direction_of(model: &Model, vector: &Dynamic) -> Result<interpret::FeatureVector, Error> {
     if let Some(feature) = vector.read_lock::<Feature>() {
         let mut vector = interpret::FeatureVector::of_direction(model, &feature.decoder)?;
@@ -60,11 +60,11 @@ fn direction_of(model: &Model, vector: &Dynamic) -> Result<interpret::FeatureVec
 
 fn no_vector(got: &Dynamic) -> Error {
     Error::invalid("the vector", "a value of feature_vector or ghost_token, or a tensor", type_name(got))
-        .with_hint("a feature's vector is feature_vector(model, sae, index)")
+        .with_hint("the vector of a feature is feature_vector(model, sae, index)")
 }
 
-fn tensor(numbers: &[f32]) -> ScriptResult<Tensor> {
-    script(Tensor::new(numbers, &Device::Cpu))
+fn tensor(values: &[f32]) -> ScriptResult<Tensor> {
+    script(Tensor::new(values, &Device::Cpu))
 }
 
 fn similar(
@@ -78,8 +78,8 @@ fn similar(
     script(interpret::similar_features(sae, feature, other, top))
 }
 
-/// The tree of a vector; with a number as `scale` among the options, of the same vector at that scale; with several or
-/// "auto", the trees of several scales.
+/// Returns the definition tree of a vector. The option `scale` changes the vector's scale; if it is an array or "auto",
+/// returns a sweep with the trees of several scales.
 fn grow(
     context: &NativeCallContext,
     model: &Model,
@@ -107,22 +107,22 @@ fn grow(
 mod functions {
     /// A ghost token: the embedding of a token that does not exist.
     pub type FeatureVector = interpret::FeatureVector;
-    /// What a model says that a ghost token means.
+    /// The definitions that a model gives for a ghost token, as a tree of tokens.
     pub type DefinitionTree = interpret::DefinitionTree;
-    /// Tokens with their scores.
+    /// A list of tokens with their scores.
     pub type TokenList = interpret::TokenList;
     /// The next tokens that a direction raises and lowers.
     pub type LogitLens = interpret::LogitLens;
-    /// The features that are most like one.
+    /// The features that are most similar to a feature.
     pub type SimilarFeatures = interpret::SimilarFeatures;
 
-    /// The vector of a feature: a ghost token, which means what the feature's weights say. It starts at the mean of the
-    /// token embeddings and goes `scale` far in the direction of the weights.
+    /// The vector of a feature: a ghost token, whose embedding is made from the feature's weights. It is the mean of
+    /// the token embeddings plus `scale` times the direction of the weights.
     ///
     /// Options: `weights` ("encoder", "decoder" or both, `#{ encoder: 0.5, decoder: 0.5 }`; default "encoder"),
     /// `use_token_centroid` (true; false starts at zero), `scale` (the mean distance of the token embeddings from their
-    /// mean), `pca_weights` (none; how much of each principal component of the token embeddings, the first first),
-    /// `renormalize` (false; whether the direction is brought to unit length after its parts have been added up).
+    /// mean), `pca_weights` (none; an array of coefficients of the principal components of the token embeddings, in
+    /// order), `renormalize` (false; whether the sum of these directions is normalized to unit length).
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -148,8 +148,8 @@ mod functions {
         script(interpret::feature_vector(&model, &sae, index, &options::parse(options)?))
     }
 
-    /// The ghost token of any direction [d_model]: it is brought to unit length and then treated like a feature's
-    /// weights. Options: those of `feature_vector` but `weights`.
+    /// The ghost token of any direction [d_model], which is normalized to unit length and then treated like the weights
+    /// of a feature. Options: those of `feature_vector` except `weights`.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -167,7 +167,7 @@ mod functions {
         script(interpret::ghost_token(&model, &direction, &options::parse(options)?))
     }
 
-    /// A ghost token's embedding, [d_model].
+    /// The embedding of a ghost token, [d_model]: `origin + scale · direction`.
     ///
     /// ```rhai
     /// let v = feature_vector(load_model("demo"), load_sae("demo", "blocks.0.hook_resid_pre"), 624);
@@ -189,7 +189,7 @@ mod functions {
         tensor(&vector.direction)
     }
 
-    /// Where a feature vector starts, [d_model]: the token centroid, or zeros.
+    /// The starting point of a feature vector, [d_model]: the token centroid, or zeros.
     ///
     /// ```rhai
     /// let v = feature_vector(load_model("demo"), load_sae("demo", "blocks.0.hook_resid_pre"), 624);
@@ -200,7 +200,7 @@ mod functions {
         tensor(&vector.origin)
     }
 
-    /// How far a feature vector goes from where it starts.
+    /// The factor of the direction of a feature vector: `vector = origin + scale · direction`.
     ///
     /// ```rhai
     /// let v = feature_vector(load_model("demo"), load_sae("demo", "blocks.0.hook_resid_pre"), 624);
@@ -211,7 +211,7 @@ mod functions {
         vector.params.scale
     }
 
-    /// What a feature vector was made of, a map: `model`, `sae`, `feature`, `weights`, `scale`, …
+    /// How a feature vector was made, as a map: `model`, `sae`, `feature`, `weights`, `scale`, …
     ///
     /// ```rhai
     /// let v = feature_vector(load_model("demo"), load_sae("demo", "blocks.0.hook_resid_pre"), 624);
@@ -222,7 +222,7 @@ mod functions {
         rhai::serde::to_dynamic(&vector.params)
     }
 
-    /// The feature vector of the same direction that goes another distance.
+    /// The feature vector with the same direction and another scale.
     ///
     /// ```rhai
     /// let v = feature_vector(load_model("demo"), load_sae("demo", "blocks.0.hook_resid_pre"), 624);
@@ -234,7 +234,7 @@ mod functions {
     }
 
     #[rhai_fn(global, name = "at_scale", pure)]
-    pub fn at_whole_scale(vector: &mut FeatureVector, scale: INT) -> FeatureVector {
+    pub fn at_int_scale(vector: &mut FeatureVector, scale: INT) -> FeatureVector {
         vector.at_scale(scale as FLOAT)
     }
 
@@ -243,19 +243,19 @@ mod functions {
         vector.to_string()
     }
 
-    /// The definition tree of a feature vector: what the model says that the ghost token means, every likely way of saying
-    /// it. A tensor [d_model] is taken as the token embedding itself, so that `model.W_E[id]` asks about a real token.
+    /// The definition tree of a feature vector: every likely definition that the model gives for the ghost token. A
+    /// tensor [d_model] is used as the token embedding itself, so that `model.W_E[id]` asks about a real token.
     ///
     /// Options: `prompt` ("definition", which is `A typical definition of "{}" would be "`; "meaning", "repeat",
-    /// "patchscope", or a text of your own with `{}` where the ghost token is), `top_k` (5, the most children of a node),
-    /// `cutoff` (5e-5, the least probability of a node), `max_depth` (25 tokens), `stop` (an array of texts that end a
-    /// definition; the quotation mark that the prompt opens), `prepend_bos` (as the model has it), `scale` (another than
-    /// the vector's; with several, `[0.5, 1.0, 2.0]`, or "auto" the value has the `trees` of several scales, the `best`
-    /// of them and the `scores` of all), `steer` (none; `#{ hook: "blocks.6.hook_resid_post", coefficient: 8.0 }` adds the feature's
-    /// decoder direction there, or `direction`, a tensor), `inject_at` (the hook at which the vector goes in, the
-    /// embedding), `inject` ("replace", "add" or "norm_matched"), `placeholder` (the token that is in the ghost's place
-    /// before), `null_directions` (none; with a number every node is compared with the centroid alone and with so many
-    /// random directions), `seed` (0, of these), `max_memory` (1024 MiB).
+    /// "patchscope", or your own with `{}` for the ghost token), `top_k` (5, the maximum number of children of a node),
+    /// `cutoff` (5e-5, the minimum cumulative probability of a node), `max_depth` (25 tokens), `stop` (an array of
+    /// strings that end a definition; the quotation mark that the prompt opens), `prepend_bos` (the model's default),
+    /// `scale` (the vector's; with an array, `[0.5, 1.0, 2.0]`, or "auto" the result has the `trees` of several scales,
+    /// the `best` of them and all `scores`), `steer` (none; `#{ hook: "blocks.6.hook_resid_post", coefficient: 8.0 }`
+    /// adds the decoder direction of the feature there, or `direction`, a tensor), `inject_at` (the embedding; the hook
+    /// where the vector is inserted), `inject` ("replace", "add" or "norm_matched"), `placeholder` (the token at the
+    /// ghost's position before the insertion), `null_directions` (none; a number compares every node with the centroid
+    /// by itself and with that many random directions), `seed` (0, of these directions), `max_memory` (1024 MiB).
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -285,7 +285,7 @@ mod functions {
         grow(&context, &model, &vector, options)
     }
 
-    /// Reads a definition tree from a JSON file that `tree.save` has written.
+    /// Reads a definition tree from a JSON file written by `tree.save`.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -298,7 +298,7 @@ mod functions {
         script(crate::display::load_tree(Path::new(path)))
     }
 
-    /// How a definition tree came about, a map: the parameters of the vector and the options.
+    /// How a definition tree was made, as a map: the parameters of the vector and the options.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -311,8 +311,8 @@ mod functions {
         rhai::serde::to_dynamic(&tree.params)
     }
 
-    /// The ghost token of a definition tree, a map: `token`, `token_id`, `prob`, `cumulative_prob` and `children`, an
-    /// array of such maps by falling probability.
+    /// The root of a definition tree, the ghost token, as a map: `token`, `token_id`, `prob`, `cumulative_prob` and
+    /// `children`, an array of such maps, most probable first.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -338,7 +338,7 @@ mod functions {
         tree.len() as INT
     }
 
-    /// The longest definition of a tree, in tokens.
+    /// The length of the longest definition of a tree, in tokens.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -351,7 +351,7 @@ mod functions {
         tree.depth() as INT
     }
 
-    /// A definition tree without the nodes whose probability is below a cutoff.
+    /// A definition tree without the nodes whose cumulative probability is below `cutoff`.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -363,8 +363,8 @@ mod functions {
         tree.trim(cutoff)
     }
 
-    /// A definition tree with the branches first that most set it apart from the null: it must have been grown with
-    /// `null_directions`.
+    /// A definition tree with the branches first that differ most from the null, by log ratio. It must have been grown
+    /// with `null_directions`.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -376,9 +376,9 @@ mod functions {
         script(tree.contrast())
     }
 
-    /// What a definition tree says, an array of maps: `text`, `cumulative_prob`, `finished` (whether it came to its end
-    /// rather than to the cutoff), and `log_ratio` (how much likelier than under the null, a natural logarithm) where
-    /// there was a comparison. The finished ones come first, each by falling probability.
+    /// The definitions in a tree, an array of maps: `text`, `cumulative_prob`, `finished` (whether the definition
+    /// reached its end rather than the cutoff) and, if grown with `null_directions`, `log_ratio` (the natural logarithm
+    /// of how much likelier it is than under the null). Finished ones come first, each group by falling probability.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -391,7 +391,7 @@ mod functions {
         rhai::serde::to_dynamic(tree.definitions())
     }
 
-    /// The probability that a definition begins with a text, as far as the tree knows.
+    /// The probability that a definition begins with `text`: a sum over the tree's nodes, 0 if none of them match.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -408,13 +408,13 @@ mod functions {
         tree.to_string()
     }
 
-    /// The tokens that a feature vector lies near to, with their scores; no forward pass is made. A tensor [d_model] is
-    /// taken as a token embedding. The list has `tokens`, an array of maps (`token`, `token_id`, `score`, `rank`), and
+    /// The tokens nearest to a feature vector, with their scores; no forward pass is needed. A tensor [d_model] is used
+    /// as a token embedding. The list has `tokens`, an array of maps (`token`, `token_id`, `score`, `rank`), and
     /// `params`.
     ///
-    /// Options: `method` ("ratio": near to the vector and far from the mean of all tokens; "centered_cosine",
-    /// "logit_lens", "logit_lens_raw"), `exponent` (1.4, of "ratio"), `top` (100), `filter` ("none", "no_special",
-    /// "word_like"), `order` ("nearest" or "farthest").
+    /// Options: `method` ("ratio": near the vector and far from the mean of all tokens; "centered_cosine",
+    /// "logit_lens", "logit_lens_raw"), `exponent` (1.4, of "ratio"), `top` (100 tokens), `filter` ("none",
+    /// "no_special", "word_like"), `order` ("nearest" or "farthest").
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -433,7 +433,7 @@ mod functions {
         script(interpret::token_list(&model, &vector, &options::parse(options)?))
     }
 
-    /// A token list as comma-separated values.
+    /// A token list as comma-separated values (CSV).
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -450,12 +450,12 @@ mod functions {
         list.to_string()
     }
 
-    /// The next tokens that a direction raises and lowers: of a feature vector its direction without its scale, of a
-    /// tensor [d_model] the tensor as it is, of a feature (`sae.feature(624)`) its decoder weights as they are. It has
-    /// `top` and `bottom`, arrays of maps (`token`, `token_id`, `score`, `rank`), and of all logits `mean`, `std`,
-    /// `skewness`, `kurtosis`, `histogram` (from `min` to `max`).
+    /// The next tokens that a direction promotes and suppresses. The direction is that of a feature vector, without its
+    /// scale; a tensor [d_model], unchanged; or the decoder weights of a feature (`sae.feature(624)`), unchanged. The
+    /// result has `top` and `bottom`, arrays of maps (`token`, `token_id`, `score`, `rank`), and the `mean`, `std`,
+    /// `skewness`, `kurtosis` and `histogram` (from `min` to `max`) of all logits.
     ///
-    /// Options: `top` (10), `final_norm_gain` (true; without it the logits of a feature are those that Neuronpedia shows).
+    /// Options: `top` (10 at each end), `final_norm_gain` (true; false shows a feature's logits as Neuronpedia does).
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -474,8 +474,8 @@ mod functions {
         script(interpret::logit_lens(&model, &vector, &options::parse(options)?))
     }
 
-    /// The logit lens of a feature's decoder weights as they are, as `logit_lens(model, sae.feature(index))`, with the
-    /// names of the SAE and the feature. An SAE that does not write to the residual stream is an error.
+    /// The logit lens of a feature's decoder weights: `logit_lens(model, sae.feature(index))`, labeled with the names
+    /// of the SAE and the feature. It is an error if the SAE does not write to the residual stream.
     ///
     /// ```rhai
     /// print(decoder_logit_lens(load_model("demo"), load_sae("demo"), 700));
@@ -501,8 +501,8 @@ mod functions {
         lens.to_string()
     }
 
-    /// The features whose decoder directions are most like that of a feature: in its own SAE, or in another that writes to
-    /// the same place. `features` is an array of maps, `feature` and `cosine`. Options: `top` (10).
+    /// The features whose decoder directions are most similar to that of a feature, in its own SAE or in another that
+    /// writes to the same space. `features` is an array of maps, `feature` and `cosine`. Options: `top` (10).
     ///
     /// ```rhai
     /// let sae = load_sae("demo");

@@ -1,4 +1,4 @@
-//! Values that scripts walk through: their items, and the errors among them.
+//! Values that a script iterates over with `for`: their items, and errors among the items.
 
 use super::limits::Ending;
 use super::script;
@@ -8,8 +8,8 @@ use std::any::TypeId;
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// The error of an item that was passed over. The language drops the items of a loop whose body is empty, and the errors
-/// with them: it is the only loop that asks for more after one.
+/// The error of an item that a loop skipped. A loop with an empty body drops its items and the errors among them; no
+/// other loop requests an item after an error.
 #[derive(Clone, Default)]
 pub(super) struct PassedOver(Rc<Cell<Option<Ending>>>);
 
@@ -19,7 +19,7 @@ impl PassedOver {
     }
 }
 
-/// Makes a type one that `for` walks through.
+/// Registers a type that `for` can iterate over.
 pub(super) fn register<T: Variant + Clone, I: Iterator<Item = Result<Dynamic>> + 'static>(
     engine: &mut Engine,
     passed_over: &PassedOver,

@@ -1,59 +1,59 @@
-//! The language's own lexer, for what a line editor asks: which pieces have which colour, and whether a statement is
-//! whole.
+//! The language's own lexer, used for what a line editor needs: pieces to color, and whether a statement is
+//! complete.
 
 use crate::error::{Error, Result};
 use rhai::{Engine, LexError, ParseErrorType, Position, Token};
 use std::ops::Range;
 
-/// Whether statements are whole.
+/// Whether statements are complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completeness {
     /// They can be evaluated.
     Complete,
-    /// More lines are needed; so many brackets are open.
+    /// More lines are needed.
     Incomplete {
-        /// How deep the next line stands.
+        /// The number of open brackets, for the indentation of the next line.
         depth: usize,
     },
-    /// No further line makes them right.
+    /// No further line can make them valid.
     Invalid,
 }
 
 /// A piece of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// Its place, in bytes.
+    /// The byte range in the script.
     pub range: Range<usize>,
-    /// What it is.
+    /// The kind of piece, for its color.
     pub kind: PieceKind,
 }
 
-/// What a piece of a script is.
+/// The kind of a piece of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PieceKind {
     /// `let`, `for`, `if`, …
     Keyword,
     /// A number, `true` or `false`.
     Number,
-    /// A text or a character, quotation marks included.
+    /// A string or a character, quotation marks included.
     Text,
     /// A comment.
     Comment,
-    /// The name of something.
+    /// A name that is not called.
     Name,
     /// A name that is called.
     Call,
-    /// A bracket that opens.
+    /// An opening bracket.
     Open,
-    /// A bracket that closes.
+    /// A closing bracket.
     Close,
-    /// Everything else: operators, commas, points.
+    /// Everything else: operators, commas, dots.
     Symbol,
-    /// What is no piece of the language.
+    /// Text that is not part of the language.
     Wrong,
 }
 
-/// A kind of brackets.
+/// A kind of bracket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bracket {
     Round,
@@ -61,19 +61,19 @@ enum Bracket {
     Curly,
 }
 
-/// What is open at a place of a script, for what comes after it.
+/// What is still open at the end of some lines: the state in which the next line is read.
 #[derive(Debug, Clone, Default)]
 pub struct Unfinished {
     open: Vec<Bracket>,
-    /// The texts that an expression `${…}` interrupts, by how many brackets were open before it.
+    /// For each string that an expression `${…}` interrupts, the number of brackets open before the expression.
     interrupted: Vec<usize>,
-    /// How many comments of several lines lie in one another.
+    /// The nesting depth of `/* … */` comments.
     comments: usize,
-    /// The end is in a text of several lines.
+    /// The end is inside a multi-line string.
     is_in_text: bool,
-    /// The end is in a text of one line that a backslash continues.
+    /// The end is inside a one-line string that a backslash continues.
     is_continued: bool,
-    /// A bracket that closes none, or another.
+    /// A closing bracket does not match an open one.
     is_unbalanced: bool,
 }
 
@@ -84,61 +84,61 @@ impl Unfinished {
     }
 }
 
-/// What the lexer says of a script.
+/// The result of lexing a script: its pieces, and what is open at its end.
 struct Lexed {
     pieces: Vec<Piece>,
     end: Unfinished,
 }
 
-/// The pieces of a script, in order, without the white between them.
+/// Returns the pieces of a script in order, without the white space between them.
 pub(super) fn pieces(engine: &Engine, script: &str) -> Vec<Piece> {
     lex(engine, script, Unfinished::default()).pieces
 }
 
-/// Whether a statement may be whole with this further line; the lines before it are not read again. [`completeness`] says
-/// whether it is.
+/// Whether a statement may be complete with this further line; earlier lines are not read again. If so,
+/// [`completeness`] decides.
 pub(super) fn may_end(engine: &Engine, before: &mut Unfinished, line: &str) -> bool {
     if before.is_continued {
-        // The text began on a line that is not here.
+        // The string began on a line that is not available.
         return true;
     }
     let lexed = lex(engine, line, std::mem::take(before));
     *before = lexed.end;
     let text = |piece: &Piece| &line[piece.range.clone()];
     let last = lexed.pieces.iter().rfind(|piece| piece.kind != PieceKind::Comment);
-    // An operator or a comma wants something after it, and so does the help of a function.
-    let goes_on = match last {
+    // An operator, a comma or a doc comment needs something after it.
+    let continues = match last {
         Some(last) => last.kind == PieceKind::Symbol && !matches!(text(last), ";" | "()"),
         None => lexed.pieces.last().is_some_and(|last| is_help(text(last))),
     };
-    before.is_unbalanced || !before.is_open() && !goes_on
+    before.is_unbalanced || !before.is_open() && !continues
 }
 
-/// Whether a comment is the help of what comes after it.
+/// Whether a comment is a doc comment of what follows it.
 fn is_help(comment: &str) -> bool {
     let is_line = comment.starts_with("///") && !comment.starts_with("////");
     is_line || comment.starts_with("/**") && !comment.starts_with("/***")
 }
 
-/// Checks that a script does not end inside of a comment: the language takes the end of the script for that of the comment.
+/// Checks that a script does not end inside a comment: the language accepts the end of the script as its end.
 ///
 /// # Errors
-/// A comment without an end.
+/// A comment is not closed.
 pub(super) fn check_comments(engine: &Engine, name: &str, script: &str) -> Result<()> {
     let is_open = || lex(engine, script, Unfinished::default()).end.comments > 0;
     if !script.contains("/*") || !is_open() {
         return Ok(());
     }
     let hint = match script.contains("/**/") {
-        true => "close it with `*/`; an empty comment is `/* */`, as `/**` begins the help of a function",
+        true => "close it with `*/`; an empty comment is `/* */`, because `/**` begins a doc comment",
         false => "close it with `*/`",
     };
-    Err(Error::mismatch(format!("{name}: a comment is open at the end"), hint))
+    Err(Error::mismatch(format!("{name}: a comment is not closed"), hint))
 }
 
-/// Whether a script is whole.
+/// Returns whether a script is complete.
 pub(super) fn completeness(engine: &Engine, script: &str) -> Completeness {
-    // The lexer counts columns in 16 bits: of a longer line it tells nothing.
+    // The lexer counts columns in 16 bits: it cannot read a longer line.
     if script.lines().any(|line| line.len() > usize::from(u16::MAX)) {
         let is_right = engine.compile(script).is_ok();
         return if is_right { Completeness::Complete } else { Completeness::Invalid };
@@ -156,26 +156,26 @@ pub(super) fn completeness(engine: &Engine, script: &str) -> Completeness {
     if matches!(*error.0, ParseErrorType::WrongDocComment) && pieces.iter().all(is_comment) {
         return more;
     }
-    // What is missing at the end can still come.
+    // What is missing at the end can still follow.
     let end = script.trim_end().len();
-    let at_end = Places::of(script).byte(error.1).is_none_or(|at| at >= end);
+    let at_end = Offsets::of(script).byte(error.1).is_none_or(|at| at >= end);
     let is_eof = matches!(*error.0, ParseErrorType::UnexpectedEOF);
     if is_eof || at_end && !script.trim().is_empty() { more } else { Completeness::Invalid }
 }
 
-/// The functions that a script defines, each as `name/number of parameters`, with its place in bytes, comments that are its
-/// help included.
+/// Returns the functions that a script defines, each as `name/number of parameters` with its byte range, which includes
+/// its doc comments.
 pub(super) fn functions(engine: &Engine, script: &str) -> Vec<(String, Range<usize>)> {
     let pieces = pieces(engine, script);
     let text = |piece: &Piece| &script[piece.range.clone()];
     let mut functions = Vec::new();
     for (i, _) in pieces.iter().enumerate().filter(|(_, piece)| text(piece) == "fn") {
-        // The brackets of the parameters and of the body.
+        // The brackets of the parameters come first, then those of the body.
         let Some(start) = pieces[i..].iter().position(|p| p.kind == PieceKind::Open || text(p) == "()")
         else {
             break;
         };
-        // Without any the brackets are one piece.
+        // Without parameters, the brackets are one piece.
         let parameters = match text(&pieces[i + start]) {
             "()" => start..start + 1,
             _ => brackets(&pieces[i..]).unwrap_or(start..start),
@@ -193,7 +193,7 @@ pub(super) fn functions(engine: &Engine, script: &str) -> Vec<(String, Range<usi
     functions
 }
 
-/// The first bracket that opens and what is behind the one that closes it.
+/// Returns the range of pieces from the first opening bracket to its closing bracket, inclusive.
 fn brackets(pieces: &[Piece]) -> Option<Range<usize>> {
     let start = pieces.iter().position(|piece| piece.kind == PieceKind::Open)?;
     let mut depth = 0usize;
@@ -205,10 +205,10 @@ fn brackets(pieces: &[Piece]) -> Option<Range<usize>> {
     Some(start..start + end + 1)
 }
 
-/// The pieces of what comes after `before`.
+/// Lexes what comes after `before`.
 fn lex(engine: &Engine, script: &str, before: Unfinished) -> Lexed {
     let inputs = [script];
-    // As they are: what stops a parser in the middle does not concern colours.
+    // Tokens are left unchanged: a limit that stops the parser has no effect here.
     let same = |token, _, _: &_| token;
     let (mut tokens, control) = engine.lex_with_map(&inputs, &same);
     tokens.state.include_comments = true;
@@ -216,21 +216,21 @@ fn lex(engine: &Engine, script: &str, before: Unfinished) -> Lexed {
     let mut is_within = before.is_in_text;
     control.borrow_mut().is_within_text = is_within;
     let mut lexed = Lexed { pieces: Vec::new(), end: Unfinished { is_in_text: false, ..before } };
-    let mut places = Places::of(script);
+    let mut offsets = Offsets::of(script);
     for (token, position) in tokens.by_ref() {
-        // An empty end of a text has no place of its own: it is behind the bracket.
-        let behind = lexed.pieces.last().map_or(0, |last| last.range.start + 1);
+        // The empty end of a string has no position of its own: it follows the bracket.
+        let after_last = lexed.pieces.last().map_or(0, |last| last.range.start + 1);
         let was_within = std::mem::take(&mut is_within);
         let is_left_open =
             matches!(&token, Token::LexError(error) if matches!(**error, LexError::UnterminatedString));
-        let start = places.byte(position).unwrap_or_else(|| script.ceil_char_boundary(behind));
-        // Of texts, those in backticks have several lines.
+        let start = offsets.byte(position).unwrap_or_else(|| script.ceil_char_boundary(after_last));
+        // Only strings in backticks can have several lines.
         let is_of_one_line = || script.get(start..).is_some_and(|rest| rest.starts_with(['"', '\'']));
         let is_of_several = is_left_open && (was_within || !is_of_one_line());
         lexed.end.is_in_text |= is_of_several;
         lexed.end.is_continued |= is_left_open && !is_of_several && is_continued(script);
-        // Where something is left open the lexer may say the same for ever.
-        if matches!(token, Token::EOF) || start >= script.len() || start < behind {
+        // After an unterminated string the lexer may return the same token forever.
+        if matches!(token, Token::EOF) || start >= script.len() || start < after_last {
             break;
         }
         if matches!(token, Token::InterpolatedString(_)) {
@@ -242,7 +242,7 @@ fn lex(engine: &Engine, script: &str, before: Unfinished) -> Lexed {
                 lexed.end.is_unbalanced |= lexed.end.open.pop() != Some(bracket);
                 if lexed.end.interrupted.last() == Some(&lexed.end.open.len()) {
                     lexed.end.interrupted.pop();
-                    // The text goes on.
+                    // The string continues.
                     control.borrow_mut().is_within_text = true;
                     is_within = true;
                 }
@@ -250,7 +250,7 @@ fn lex(engine: &Engine, script: &str, before: Unfinished) -> Lexed {
             None => {}
         }
         let kind = kind_of(&token);
-        // A piece ends where the next one begins; the white in between is cut off below.
+        // A piece ends where the next one begins; the white space between them is trimmed below.
         if let Some(last) = lexed.pieces.last_mut() {
             last.range.end = start.max(last.range.start);
         }
@@ -272,14 +272,14 @@ fn lex(engine: &Engine, script: &str, before: Unfinished) -> Lexed {
     lexed
 }
 
-/// Whether the last line ends with an odd number of backslashes, so that the last one continues the text.
+/// Whether the last line ends with an odd number of backslashes, so that the last one continues the string.
 fn is_continued(script: &str) -> bool {
     let line = script.strip_suffix('\n').unwrap_or(script);
     let line = line.strip_suffix('\r').unwrap_or(line);
     (line.len() - line.trim_end_matches('\\').len()) % 2 == 1
 }
 
-/// The kind of a bracket, and whether it opens.
+/// Returns the kind of a bracket, and whether it opens.
 fn bracket(token: &Token) -> Option<(Bracket, bool)> {
     Some(match token {
         Token::LeftParen => (Bracket::Round, true),
@@ -297,7 +297,7 @@ fn kind_of(token: &Token) -> PieceKind {
         Token::IntegerConstant(_) | Token::FloatConstant(_) | Token::True | Token::False => PieceKind::Number,
         Token::StringConstant(_) | Token::InterpolatedString(_) | Token::CharConstant(_) => PieceKind::Text,
         Token::Identifier(_) | Token::Custom(_) => PieceKind::Name,
-        // `print`, `type_of` and the like are functions to those who call them.
+        // `print`, `type_of` and the like are reserved, but they are called like functions.
         Token::Reserved(name) if !name.starts_with(|c: char| c.is_alphabetic()) => PieceKind::Symbol,
         Token::Reserved(_) => PieceKind::Name,
         Token::Comment(_) => PieceKind::Comment,
@@ -310,31 +310,31 @@ fn kind_of(token: &Token) -> PieceKind {
     }
 }
 
-/// The bytes at places of a script that follow one another.
-struct Places<'a> {
+/// Converts positions to byte offsets, fastest if each position follows the last one.
+struct Offsets<'a> {
     script: &'a str,
-    /// The line and the column, in characters from 1, of the last place.
-    place: (usize, usize),
+    /// The line and the column of the last position, in characters from 1.
+    last: (usize, usize),
     at: usize,
 }
 
-impl<'a> Places<'a> {
+impl<'a> Offsets<'a> {
     fn of(script: &'a str) -> Self {
-        Places { script, place: (1, 1), at: 0 }
+        Offsets { script, last: (1, 1), at: 0 }
     }
 
-    /// The byte at a place; none for no place.
+    /// Returns the byte offset of a position; `None` if the position is unknown.
     fn byte(&mut self, position: Position) -> Option<usize> {
         let wanted = (position.line()?, position.position().unwrap_or(1));
-        if wanted < self.place {
-            *self = Places::of(self.script);
+        if wanted < self.last {
+            *self = Offsets::of(self.script);
         }
         for c in self.script[self.at..].chars() {
-            if self.place >= wanted {
+            if self.last >= wanted {
                 break;
             }
             self.at += c.len_utf8();
-            self.place = if c == '\n' { (self.place.0 + 1, 1) } else { (self.place.0, self.place.1 + 1) };
+            self.last = if c == '\n' { (self.last.0 + 1, 1) } else { (self.last.0, self.last.1 + 1) };
         }
         Some(self.at)
     }
@@ -345,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_statement_is_whole_or_waits_for_more() {
+    fn a_statement_is_complete_or_needs_more_lines() {
         let engine = Engine::new();
         let cases = [
             ("", Completeness::Complete),
@@ -379,14 +379,14 @@ mod tests {
             ("/// Twice.\nfn f(x) { 2 * x }", Completeness::Complete),
             ("/// Twice.\nlet x = 2;", Completeness::Invalid),
             ("//// A line.", Completeness::Complete),
-            // To the language the help of a function, which goes on.
+            // The language reads this as the beginning of a doc comment.
             ("/**/", Completeness::Incomplete { depth: 0 }),
             ("let s = \"one \\\n", Completeness::Incomplete { depth: 0 }),
             ("let s = \"one \\\n  two \\\r\n", Completeness::Incomplete { depth: 0 }),
             ("let s = \"one \\\n  two\";", Completeness::Complete),
             ("let s = \"one \\\\\n", Completeness::Invalid),
         ];
-        // Longer than the lexer can count: it is evaluated, and says itself what is wrong.
+        // A line too long for the lexer: only the parser decides.
         let long = "1, ".repeat(30_000);
         let long =
             [(format!("[{long}]"), Completeness::Complete), (format!("[{long}"), Completeness::Invalid)];
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn many_lines_take_no_long_time() {
+    fn many_lines_are_read_in_linear_time() {
         let engine = Engine::new();
         let script = "let x = f(\"é\", 1);\n".repeat(20_000);
         let start = std::time::Instant::now();
@@ -406,9 +406,9 @@ mod tests {
         assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
     }
 
-    /// Line by line, what may be whole is what is whole, and no line is read twice.
+    /// `may_end`, which reads no line twice, agrees with `completeness` after every line.
     #[test]
-    fn lines_add_up_to_statements() {
+    fn statements_are_recognized_line_by_line() {
         let engine = Engine::new();
         for script in [
             "let a = [\n1,\n2\n];",
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_found_where_they_are() {
+    fn pieces_have_the_right_ranges() {
         let engine = Engine::new();
         let script = "let e = f(\"é // b\"); // nöte\n`x ${e + 1} y` // end";
         let pieces = pieces(&engine, script);
@@ -462,7 +462,7 @@ mod tests {
             ("// end", Comment),
         ];
         assert_eq!(pieces, expected);
-        // Whatever is typed has places inside of it.
+        // Every piece of any input is in range and at character boundaries.
         for script in ["\"", "`", "'", "/*", "#\"", "0x", "é$", "\u{0}", "a\n\n\tb`${", "🙂🙂", "1..", "#{"]
         {
             for piece in self::pieces(&engine, script) {

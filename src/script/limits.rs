@@ -1,9 +1,9 @@
-//! Limits: what would end the program rather than the script.
+//! Limits on memory, nesting and recursion, which would otherwise end the program rather than the script.
 //!
-//! Texts, arrays and maps grow by operations of the language, of which each can double what there is, down to nested ones.
-//! rhai's own limits on their sizes walk through all values at every step. Here the variables in reach are measured when one
-//! of them is read, and the pauses in between are longer than a measurement takes. What grows past that, in values of this
-//! crate or in a method of a text that reads no variable, is noticed by the memory that is left.
+//! A single operation of the language can double a string, an array or a map, also a nested one. rhai's own size limits
+//! visit all values at every step. Here the variables in scope are measured when one of them is read, with pauses that
+//! are longer than a measurement takes. Other growth (in values of this crate, or in a string method that reads no
+//! variable) is noticed by the memory that is left.
 
 use super::exit::Exit;
 use super::items::PassedOver;
@@ -20,16 +20,16 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// The most bytes in the texts, arrays and maps that a script has in reach: at least these, and a part of the memory that there
-/// is at the beginning. A statement can make several copies of them before anything is measured again.
-const LEAST_BYTES: usize = 1 << 28;
+/// The limit on bytes in the strings, arrays and maps in scope: `1 / PART` of the memory available at the start, at
+/// least `MIN_BYTES`. A statement can make several copies of them before they are measured again.
+const MIN_BYTES: usize = 1 << 28;
 const PART: u64 = 8;
-/// How deeply arrays, maps and closures may be nested: they are copied and dropped level by level.
-const MOST_DEPTH: usize = 1_000;
-/// Growth that is looked at, in bytes.
+/// The maximum nesting of arrays, maps and closures, because copying and dropping them is recursive.
+const MAX_DEPTH: usize = 1_000;
+/// The growth that counts, in bytes.
 const GROWTH: u64 = 1 << 25;
 
-/// Sets the depths of expressions and calls, and watches what a script takes of memory.
+/// Limits the depth of expressions and calls, and watches the memory that a script uses.
 pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, passed_over: &PassedOver) {
     let watch = Rc::new(Watch::default());
     let measuring = watch.clone();
@@ -40,20 +40,20 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, pa
         }
         Ok(None)
     });
-    let cancelled = progress.clone();
+    let canceled = progress.clone();
     #[expect(deprecated, reason = "rhai's mark for what may change")]
-    engine.on_parse_token(move |token, _, _| match cancelled.is_cancelled() {
-        true => Token::LexError(Box::new(LexError::Runtime("cancelled".to_owned()))),
+    engine.on_parse_token(move |token, _, _| match canceled.is_cancelled() {
+        true => Token::LexError(Box::new(LexError::Runtime("canceled".to_owned()))),
         false => token,
     });
-    let (cancelled, exit, passed_over) = (progress.clone(), exit.clone(), passed_over.clone());
-    engine.on_progress(move |_| match cancelled.is_cancelled() || exit.is_set() {
+    let (canceled, exit, passed_over) = (progress.clone(), exit.clone(), passed_over.clone());
+    engine.on_progress(move |_| match canceled.is_cancelled() || exit.is_set() {
         true => Some(Dynamic::UNIT),
         false => passed_over.take().or_else(|| watch.is_short().then(Ending::of_memory)).map(Dynamic::from),
     });
-    // The same in debug and release builds; rhai's defaults differ between them.
+    // The same limits in debug and release builds, for which rhai's defaults differ.
     engine.set_max_expr_depths(256, 256).set_max_call_levels(64);
-    // A text that evaluates itself is no call, and has no depth that could be limited.
+    // A string that evaluates itself is not a call, so its depth could not be limited.
     engine.disable_symbol("eval");
     let waiting = progress.clone();
     engine.register_fn("sleep", move |seconds: INT| script(sleep(seconds as f64, &waiting)));
@@ -61,7 +61,7 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, pa
     engine.register_fn("sleep", move |seconds: FLOAT| script(sleep(seconds, &waiting)));
 }
 
-/// What a script is ended with that nothing in it can catch, where an interrupt carries `()`.
+/// The error that ends a script and that the script cannot catch; an interrupt carries `()` in its place.
 #[derive(Debug, Clone)]
 pub(super) struct Ending {
     pub(super) message: String,
@@ -75,29 +75,29 @@ impl Ending {
     }
 }
 
-/// What is done about too little memory.
+/// The hint about too little memory.
 const ABOUT_MEMORY: &str =
-    "keep numbers in tensors and many records in files, and set what is not needed any more to `()`";
+    "keep numbers in tensors and many records in files, and set variables that are no longer needed to `()`";
 
-/// What a script takes of memory: the variables in reach, measured now and then, and what is left.
+/// The memory that a script uses: the size of the variables in scope, measured from time to time, and what is left.
 #[derive(Default)]
 struct Watch {
-    /// When variables are measured next.
+    /// When the variables are measured next, on the clock of [`now`].
     measure_at: Cell<Duration>,
-    /// What they took then, in bytes, and what memory was left.
+    /// The bytes of the variables at the last measurement, and the memory that was left then.
     measured: Cell<u64>,
     left_then: Cell<u64>,
-    /// When the memory that is left is looked at next.
+    /// When the remaining memory is read next.
     look_at: Cell<Duration>,
     left: Cell<Option<u64>>,
-    /// What was left at the last look.
+    /// The remaining memory at the last reading, in bytes.
     seen: Cell<u64>,
-    /// How much the last steps took of it, the last one first.
+    /// The bytes that the last three steps took, the latest first.
     taken: Cell<[u64; 3]>,
 }
 
 impl Watch {
-    /// Measures variables, and says when that is to be done again: it takes a sixth of the time.
+    /// Measures variables and schedules the next measurement, so that measuring takes a sixth of the time.
     fn measured(&self, measure: impl FnOnce() -> ScriptResult<usize>) -> ScriptResult<()> {
         let start = worked();
         self.measured.set(measure()? as u64);
@@ -106,7 +106,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Whether steps like the last ones would take more than there is.
+    /// Whether steps like the last ones would need more memory than is left.
     fn is_short(&self) -> bool {
         if now() <= self.look_at.get() {
             return false;
@@ -115,8 +115,8 @@ impl Watch {
         let left = memory::available();
         self.look_at.set(now() + 10 * (worked() - start));
         let Some(left) = left else { return false };
-        // What has grown by half since it was measured, or in the last step, is measured again: what was freed since then may
-        // hide what has grown.
+        // Variables that may have grown by half since the last measurement, or in the last step, are measured again:
+        // memory freed since then can hide growth.
         let before = self.seen.replace(left).max(self.left_then.get());
         if before.saturating_sub(left) > (self.measured.get() / 2).max(2 * GROWTH) {
             self.measure_at.set(Duration::ZERO);
@@ -139,7 +139,7 @@ impl Watch {
     }
 }
 
-/// A clock that moves on every few milliseconds, and costs almost nothing to read.
+/// Returns the time of a clock that advances every few milliseconds and costs almost nothing to read.
 fn now() -> Duration {
     #[cfg(target_os = "linux")]
     let now = read_clock(rustix::time::ClockId::MonotonicCoarse);
@@ -148,7 +148,7 @@ fn now() -> Duration {
     now
 }
 
-/// How long this thread has worked: the time in which others had the processor would make the pauses too long.
+/// Returns the CPU time of this thread: time given to other threads would make the pauses too long.
 fn worked() -> Duration {
     #[cfg(target_os = "linux")]
     let worked = read_clock(rustix::time::ClockId::ThreadCPUTime);
@@ -169,16 +169,16 @@ fn since_start() -> Duration {
     START.elapsed()
 }
 
-/// The most bytes in the texts, arrays and maps of a script.
+/// Returns the limit on bytes in the strings, arrays and maps of a script.
 pub(super) fn most_bytes() -> usize {
     static MOST: LazyLock<usize> = LazyLock::new(|| {
         let part = memory::available().and_then(|there| usize::try_from(there / PART).ok());
-        part.unwrap_or_default().max(LEAST_BYTES)
+        part.unwrap_or_default().max(MIN_BYTES)
     });
     *MOST
 }
 
-/// Checks that a value of the language may take that many bytes.
+/// Checks that a value of the language may take `bytes` bytes.
 pub(super) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
     if bytes <= most_bytes() {
         return Ok(());
@@ -186,17 +186,17 @@ pub(super) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
     Err(Error::invalid(what, allowed(), format!("{} MiB", bytes >> 20)).with_hint(ABOUT_MEMORY))
 }
 
-/// The bytes of a value, as the limit counts them.
+/// Returns the bytes of a value, as the limit counts them.
 pub(super) fn bytes_of(value: &Dynamic) -> usize {
     let mut size = Size { left: most_bytes(), seen: HashSet::new() };
     size.take(value, 0).map_or(usize::MAX, |()| most_bytes() - size.left)
 }
 
 fn allowed() -> String {
-    format!("at most {} MiB in texts, arrays and maps", most_bytes() >> 20)
+    format!("at most {} MiB in strings, arrays and maps", most_bytes() >> 20)
 }
 
-/// The bytes of the variables in reach, unless they are too many or nested too deeply.
+/// Returns the bytes of the variables in scope; an error if they exceed the limit or are nested too deeply.
 fn measure(context: &EvalContext) -> ScriptResult<usize> {
     let mut size = Size { left: most_bytes(), seen: HashSet::new() };
     let variables = context.scope().iter_raw().map(|(_, _, value)| value);
@@ -209,18 +209,18 @@ fn measure(context: &EvalContext) -> ScriptResult<usize> {
     }
 }
 
-/// How many bytes may still come, and which texts and shared values were counted.
+/// A count of bytes: how many are left below the limit, and which strings and shared values are already counted.
 struct Size {
     left: usize,
     seen: HashSet<*const u8>,
 }
 
 impl Size {
-    /// Counts a value; the error is what is allowed.
+    /// Counts a value. The error says what is allowed.
     fn take(&mut self, value: &Dynamic, depth: usize) -> Result<(), String> {
         const LONG: usize = 256;
-        if depth > MOST_DEPTH {
-            return Err(format!("values that are nested at most {MOST_DEPTH} deep"));
+        if depth > MAX_DEPTH {
+            return Err(format!("values nested at most {MAX_DEPTH} deep"));
         }
         self.count(size_of::<Dynamic>())?;
         if value.is_shared() {
@@ -230,7 +230,7 @@ impl Size {
             return if is_new { self.take(&shared, depth + 1) } else { Ok(()) };
         }
         if let Some(text) = value.read_lock::<ImmutableString>() {
-            // Values share their texts.
+            // Copies share a string.
             if text.len() < LONG || self.seen.insert(text.as_ptr()) {
                 self.count(text.len())?;
             }
@@ -255,7 +255,7 @@ impl Size {
     }
 }
 
-/// Waits, unless a stop is asked for.
+/// Waits; an interrupt ends it with an error.
 fn sleep(seconds: f64, progress: &Progress) -> Result<(), Error> {
     let start = Instant::now();
     while start.elapsed().as_secs_f64() < seconds {

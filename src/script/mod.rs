@@ -1,7 +1,7 @@
-//! Scripts: a rhai engine with the functions of this crate, as a [`Session`] that every face shares.
+//! Scripts: a rhai engine with the functions of this crate, in a [`Session`] that every front end shares.
 //!
-//! The functions convert their arguments, call one library function and convert back; there is one file for each layer.
-//! What `help`, completion and the error hints know comes from the doc comments of those functions.
+//! Each function converts its arguments, calls one library function and converts the result back; there is one file per
+//! layer. `help`, completion and the error hints read the doc comments of these functions.
 
 mod session;
 
@@ -45,10 +45,10 @@ use crate::progress::Progress;
 use host::Surroundings;
 use rhai::{Engine, EvalAltResult, FuncRegistration};
 
-/// What a native function gives to a script.
+/// The result of a native function, as a script receives it.
 type ScriptResult<T> = std::result::Result<T, Box<EvalAltResult>>;
 
-/// Registers everything but `help`.
+/// Registers everything except `help`.
 fn register(engine: &mut Engine, progress: &Progress, exit: &exit::Exit) {
     let passed_over = items::PassedOver::default();
     limits::register(engine, progress, exit, &passed_over);
@@ -70,17 +70,17 @@ fn register(engine: &mut Engine, progress: &Progress, exit: &exit::Exit) {
     display::register(engine);
 }
 
-/// A function that changes the value that it is called on, which must not be a constant.
+/// A function that changes the value it is called on, so that calling it on a constant is an error.
 fn changing(name: &str) -> FuncRegistration {
     FuncRegistration::new(name).with_purity(false)
 }
 
-/// A result of this crate as a result that a script understands.
+/// Converts a result of this crate to one that a script understands.
 fn script<T>(result: Result<T, impl Into<Error>>) -> ScriptResult<T> {
     result.map_err(|error| errors::to_script(&error.into()))
 }
 
-/// The session's progress, for a native function that was called with this context.
+/// Returns the progress of the session that called a native function.
 fn progress_of(context: &rhai::NativeCallContext) -> Progress {
     Surroundings::of(context).map(|surroundings| surroundings.progress).unwrap_or_default()
 }

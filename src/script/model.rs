@@ -1,4 +1,4 @@
-//! Models: `load_model`, tokens, activations, hooks, generation.
+//! Models: `load_model`, tokenization, activations, hooks and generation.
 
 use super::help::type_name;
 use super::{ScriptResult, options, progress_of, script};
@@ -23,7 +23,7 @@ pub(super) struct TokenOptions {
     prepend_bos: Option<bool>,
 }
 
-/// A text or an array of token ids as token ids.
+/// Returns the token ids of a string, or of an array of token ids.
 pub(super) fn tokens_of(model: &Model, input: &Dynamic, prepend_bos: Option<bool>) -> ScriptResult<Vec<u32>> {
     if let Ok(text) = input.clone().into_immutable_string() {
         return script(model.to_tokens(&text, prepend_bos));
@@ -31,7 +31,7 @@ pub(super) fn tokens_of(model: &Model, input: &Dynamic, prepend_bos: Option<bool
     script(ids_of(input))
 }
 
-/// An array of token ids, or one.
+/// Returns the token ids of an array of token ids, or of a single one.
 fn ids_of(input: &Dynamic) -> Result<Vec<u32>, Error> {
     let id = |value: &Dynamic| value.as_int().ok().and_then(|id| u32::try_from(id).ok());
     if let Some(id) = id(input) {
@@ -39,21 +39,21 @@ fn ids_of(input: &Dynamic) -> Result<Vec<u32>, Error> {
     }
     let ids = input.read_lock::<Array>().map(|array| array.iter().map(id).collect::<Option<Vec<_>>>());
     ids.flatten()
-        .ok_or_else(|| Error::invalid("the input", "a text or an array of token ids", what_is(input)))
+        .ok_or_else(|| Error::invalid("the input", "a string or an array of token ids", what_is(input)))
 }
 
-/// What a value that is no tokens is.
+/// Describes a value that cannot be used as tokens.
 fn what_is(input: &Dynamic) -> String {
-    if input.is_array() { "an array with something else in it".to_owned() } else { type_name(input) }
+    if input.is_array() { "an array with other elements".to_owned() } else { type_name(input) }
 }
 
 fn to_array(tokens: &[u32]) -> Array {
     tokens.iter().map(|token| Dynamic::from(INT::from(*token))).collect()
 }
 
-/// The names in a text or an array of texts.
+/// Returns the names in a string or an array of strings.
 fn names_of(names: &Dynamic) -> Result<Vec<String>, Error> {
-    let wrong = || Error::invalid("hook names", "a text or an array of texts", type_name(names));
+    let wrong = || Error::invalid("hook names", "a string or an array of strings", type_name(names));
     if let Ok(name) = names.clone().into_string() {
         return Ok(vec![name]);
     }
@@ -61,7 +61,7 @@ fn names_of(names: &Dynamic) -> Result<Vec<String>, Error> {
     array.iter().map(|name| name.clone().into_string().map_err(|_| wrong())).collect()
 }
 
-/// Runs `call` with a map of closures as edits. An error in a closure comes out as it was.
+/// Runs `call` with a map of closures as edits. An error in a closure is returned unchanged.
 fn with_edits<T>(
     context: &NativeCallContext,
     model: &Model,
@@ -83,10 +83,10 @@ fn with_edits<T>(
                 Ok(Ok(tensor)) => Ok(tensor),
                 Ok(Err(other)) => Err(Error::invalid(
                     format!("the closure at `{hook}`"),
-                    "a Tensor as its value",
+                    "a Tensor as its result",
                     type_name(&other),
                 )
-                .with_hint("the last line of a closure is its value")),
+                .with_hint("the result of a closure is the value of its last statement")),
                 Err(error) => {
                     *failed.borrow_mut() = Some(error);
                     Err(Error::Interrupted)
@@ -105,13 +105,13 @@ fn with_edits<T>(
 mod functions {
     /// A language model.
     pub type Model = crate::model::Model;
-    /// The activations of one pass, by hook name.
+    /// The activations of one forward pass, by hook name.
     pub type ActivationCache = crate::hooks::ActivationCache;
 
-    /// Loads a language model: "demo"; a local folder in the Hugging Face layout (`config.json`, `model.safetensors` or
-    /// its shards, `tokenizer.json`); one of TransformerLens' names, or a repository on the hub, whose files are
-    /// downloaded once. Weights are read when they are first used. Options: `revision`, a branch, tag or commit on the
-    /// hub (default "main").
+    /// Loads a language model: "demo", a local folder in the Hugging Face layout (`config.json`, `model.safetensors` or
+    /// its shards, `tokenizer.json`), a TransformerLens name, or a repository on the hub, whose files are downloaded
+    /// once. Weights are read when they are first used. Options: `revision`, a branch, tag or commit on the hub
+    /// (default "main").
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -127,7 +127,7 @@ mod functions {
         script(Model::load_with(name, &options::parse(options)?, &progress_of(&context)))
     }
 
-    /// The sizes and choices of a model, a map in TransformerLens' names.
+    /// The configuration of a model, a map with TransformerLens' names.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -138,7 +138,7 @@ mod functions {
         rhai::serde::to_dynamic(model.cfg())
     }
 
-    /// The token embeddings, [d_vocab, d_model].
+    /// The token embedding matrix, [d_vocab, d_model].
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -150,7 +150,7 @@ mod functions {
         script(model.W_E())
     }
 
-    /// The unembedding, [d_model, d_vocab].
+    /// The unembedding matrix, [d_model, d_vocab].
     ///
     /// ```rhai
     /// print(load_model("demo").W_U.shape);
@@ -160,9 +160,9 @@ mod functions {
         script(model.W_U())
     }
 
-    /// The names of all hook points, in the order of a pass. Those that TransformerLens computes only on request
-    /// (`hook_attn_in`, `hook_q_input`, `hook_k_input`, `hook_v_input`, `attn.hook_result`, `hook_mlp_in`) are given
-    /// when asked for by their whole name, and left out of patterns.
+    /// The names of all hook points, in the order of a forward pass. Hooks that TransformerLens computes only on
+    /// request (`hook_attn_in`, `hook_q_input`, `hook_k_input`, `hook_v_input`, `attn.hook_result`, `hook_mlp_in`) are
+    /// computed if requested by their full name; patterns do not match them.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -174,7 +174,7 @@ mod functions {
         names.into_iter().map(|name| Dynamic::from(name.to_string())).collect()
     }
 
-    /// The token ids of a text, behind a BOS unless the model does without. Options: `prepend_bos` (true or false).
+    /// The token ids of a string, after a BOS if the model uses one. Options: `prepend_bos` (the model's default).
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -192,7 +192,7 @@ mod functions {
         Ok(to_array(&script(model.to_tokens(text, options.prepend_bos))?))
     }
 
-    /// The text of each token by itself, of a text or an array of token ids.
+    /// The text of each token of a string or of an array of token ids, an array of strings.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -201,11 +201,11 @@ mod functions {
     #[rhai_fn(global, pure, return_raw)]
     pub fn to_str_tokens(model: &mut Model, input: Dynamic) -> ScriptResult<Array> {
         let tokens = tokens_of(model, &input, None)?;
-        let texts = script(model.to_str_tokens(&tokens))?;
-        Ok(texts.into_iter().map(Dynamic::from).collect())
+        let strings = script(model.to_str_tokens(&tokens))?;
+        Ok(strings.into_iter().map(Dynamic::from).collect())
     }
 
-    /// The text that an array of token ids, or one id, stands for.
+    /// Decodes an array of token ids, or a single id, to a string.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -216,7 +216,7 @@ mod functions {
         script(Model::to_string(model, &script(ids_of(&tokens))?))
     }
 
-    /// The logits of a text or an array of token ids, [pos, d_vocab].
+    /// The logits for a string or an array of token ids, [pos, d_vocab].
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -230,8 +230,8 @@ mod functions {
         script(model.logits(&tokens, &progress_of(&context)))
     }
 
-    /// The activations of a text or an array of token ids at hook points: names, or patterns in which `*` stands for
-    /// anything. Nothing beyond the deepest one is computed. `cache["name"]` is a tensor [pos, …].
+    /// The activations at hook points for a string or an array of token ids: hook names, or patterns in which `*`
+    /// matches anything. The pass stops after the last of them. `cache["name"]` is a tensor [pos, …].
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -250,8 +250,8 @@ mod functions {
         script(model.run_with_cache(&tokens, &names, &progress_of(&context)))
     }
 
-    /// The logits of a text or an array of token ids when activations are changed on the way: a map from hook names to
-    /// closures that take the activation and give back the one to go on with.
+    /// Runs the model on a string or an array of token ids with hooks and returns the logits, [pos, d_vocab]. `hooks`
+    /// is a map from hook names to closures, which take the activation and return the one to continue with.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -275,10 +275,10 @@ mod functions {
         })
     }
 
-    /// Goes on behind a text and gives the whole text; behind an array of token ids it gives an array. Options:
-    /// `max_new_tokens` (40), `temperature` (0.8; 0 takes the likeliest), `top_k` (0: all), `top_p` (1.0: all), `seed`
-    /// (0), `stop_at_eos` (true), `prepend_bos` (as the model has it), `hooks` (a map as of `run_with_hooks`, which sees
-    /// the prompt first and then one position at a time).
+    /// Generates a continuation of a string, or of an array of token ids, and returns the prompt with the continuation
+    /// in the same form. Options: `max_new_tokens` (40), `temperature` (0.8; 0 picks the likeliest token), `top_k` (0:
+    /// all), `top_p` (1.0: all), `seed` (0), `stop_at_eos` (true), `prepend_bos` (the model's default), `hooks` (a map
+    /// as for `run_with_hooks`; the closures see the prompt first and then one position at a time).
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -323,7 +323,7 @@ mod functions {
         script(cache.get(name).cloned())
     }
 
-    /// The names of the activations in a cache, in the order of the pass.
+    /// The hook names of the activations in a cache, in the order of the forward pass.
     ///
     /// ```rhai
     /// let cache = load_model("demo").run_with_cache("a small boat", "blocks.*.hook_resid_post");
@@ -334,7 +334,7 @@ mod functions {
         cache.names().map(|name| Dynamic::from(name.to_string())).collect()
     }
 
-    /// Writes the activations of a cache to a safetensors file, each under its name.
+    /// Writes the activations of a cache to a safetensors file, each under its hook name.
     ///
     /// ```rhai
     /// let cache = load_model("demo").run_with_cache("a small boat", "blocks.*.hook_resid_post");

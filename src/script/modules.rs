@@ -1,4 +1,4 @@
-//! Modules: script files that others import.
+//! Modules: script files that other scripts import.
 
 use super::{ScriptResult, errors, lexer, script};
 use crate::error::{Error, Result};
@@ -8,21 +8,21 @@ use rhai::{Engine, GlobalRuntimeState, Module, ModuleResolver, Position, Scope, 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-/// How many modules may be loading, each for the one before it.
-const MOST: usize = 32;
-/// The most bytes of a module.
-const MOST_BYTES: u64 = 1 << 24;
+/// The maximum depth of nested imports.
+const MAX_NESTED: usize = 32;
+/// The maximum size of a module, in bytes.
+const MAX_BYTES: u64 = 1 << 24;
 
-/// The modules of a session: files beside the script that imports them, each read once.
+/// The modules of a session: files found relative to the script that imports them, each read once.
 #[derive(Default)]
 pub(super) struct Modules {
     files: FileModuleResolver,
-    /// Those that are being loaded.
+    /// The files that are being loaded, each imported by the one before it.
     loading: RefCell<Vec<PathBuf>>,
 }
 
 impl Modules {
-    /// Loads a module, unless it is being loaded already.
+    /// Loads a module; a circular or too deeply nested import is an error.
     fn guarded(
         &self,
         engine: &Engine,
@@ -57,23 +57,23 @@ impl Modules {
             return Err(Error::invalid(what, "a module that does not import itself", circle)
                 .with_hint("put what both need into a third module"));
         }
-        if loading.len() >= MOST {
-            return Err(Error::invalid(what, format!("at most {MOST} nested modules"), "more"));
+        if loading.len() >= MAX_NESTED {
+            return Err(Error::invalid(what, format!("at most {MAX_NESTED} nested modules"), "more"));
         }
-        // One that is not there is the language's own error.
+        // The language reports a missing file.
         if !file.exists() {
             return Ok(());
         }
         files::check_is_file(file)?;
         let bytes = std::fs::metadata(file).map_err(Error::file("read", file))?.len();
-        if bytes > MOST_BYTES {
-            return Err(Error::invalid(what, format!("at most {MOST_BYTES} bytes"), bytes));
+        if bytes > MAX_BYTES {
+            return Err(Error::invalid(what, format!("at most {MAX_BYTES} bytes"), bytes));
         }
         Ok(())
     }
 }
 
-/// Checks the comments of a module. If it is missing or not text, the language says so.
+/// Checks the comments of a module. If it is missing or not text, the language reports that.
 fn check_text(file: &Path, engine: &Engine, path: &str) -> Result<()> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     lexer::check_comments(engine, &format!("the module `{path}`"), &text)

@@ -1,4 +1,4 @@
-//! Object maps as option structs: `#{ max_examples: 10 }`.
+//! Options: the conversion of object maps such as `#{ max_examples: 10 }` to option structs.
 
 use super::help::type_name;
 use super::interpret::SimilarOptions;
@@ -19,23 +19,23 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::Display;
 
-/// The options in a map, with defaults for those that are not in it.
+/// Parses the options in a map; missing ones get their defaults.
 ///
-/// Goes through serde_json, which takes a whole number where a float is wanted; rhai's own conversion does not.
+/// Uses serde_json, which accepts a whole number for a float; rhai's own conversion does not.
 pub(super) fn parse<T: DeserializeOwned>(map: Map) -> ScriptResult<T> {
     let mut object = serde_json::Map::new();
     for (name, value) in map {
         let json = script(to_json(&name, &value))?;
         object.insert(name.to_string(), json);
     }
-    let whole = serde_json::from_value(Value::Object(object.clone()));
-    script(whole.map_err(|error| {
+    let parsed = serde_json::from_value(Value::Object(object.clone()));
+    script(parsed.map_err(|error| {
         let unknown = unknown_field(&error.to_string());
         unknown.unwrap_or_else(|| wrong_value::<T>(&object, &error))
     }))
 }
 
-/// The options of the chart of a function.
+/// Parses the options of a chart function.
 pub(super) fn parse_chart(function: &str, map: Map) -> ScriptResult<PlotOptions> {
     let known = of_function(function);
     match map.keys().find(|name| !known.iter().any(|(known, _)| known == name.as_str())) {
@@ -47,7 +47,7 @@ pub(super) fn parse_chart(function: &str, map: Map) -> ScriptResult<PlotOptions>
     }
 }
 
-/// The same of a chart with options of its own.
+/// Parses the options of a chart function that has additional options, of type `T`.
 pub(super) fn parse_both<T>(function: &str, map: Map) -> ScriptResult<(T, PlotOptions)>
 where
     T: DeserializeOwned + Serialize + Default,
@@ -57,13 +57,13 @@ where
     Ok((parse(own)?, parse_chart(function, chart)?))
 }
 
-/// The names of the options in a struct.
+/// Returns the names of the options in a struct.
 pub(super) fn names_of(options: &impl Serialize) -> Vec<String> {
     let json = serde_json::to_value(options).unwrap_or_default();
     json.as_object().into_iter().flat_map(|options| options.keys().cloned()).collect()
 }
 
-/// The options of a function, with their defaults; none of a function without any.
+/// Returns the options of a function with their defaults; empty if it has none.
 pub(super) fn of_function(function: &str) -> Vec<(String, String)> {
     fn of<T: Serialize + Default>() -> Vec<(String, String)> {
         let json = serde_json::to_value(T::default()).unwrap_or_default();
@@ -108,10 +108,10 @@ pub(super) fn of_function(function: &str) -> Vec<(String, String)> {
     }
 }
 
-/// The options of `definition_trees` that are those of no vector and no tree.
+/// The options that `definition_trees` adds to those of the vector and the tree.
 pub(super) const TREES: [&str; 3] = ["output_path", "batch_size", "resume"];
 
-/// Takes an option that is a map of what is not plain data, such as closures, out of a map; an empty one if it is absent.
+/// Removes an option whose value is a map, such as one of closures, and returns it; an empty map if it is missing.
 pub(super) fn take_map(map: &mut Map, name: &str) -> ScriptResult<Map> {
     let Some(value) = map.remove(name) else { return Ok(Map::new()) };
     let got = type_name(&value);
@@ -119,7 +119,7 @@ pub(super) fn take_map(map: &mut Map, name: &str) -> ScriptResult<Map> {
     script(taken.ok_or_else(|| Error::invalid(format!("option `{name}`"), "a map #{ … }", got)))
 }
 
-/// An option's value as JSON; a vector is an array of its numbers.
+/// Converts the value of an option to JSON; a tensor [n] becomes an array of numbers.
 fn to_json(name: &str, value: &Dynamic) -> Result<Value, Error> {
     let wrong = |expected: &str, got: &dyn Display| Error::invalid(format!("option `{name}`"), expected, got);
     if let Some(map) = value.read_lock::<Map>() {
@@ -131,18 +131,18 @@ fn to_json(name: &str, value: &Dynamic) -> Result<Value, Error> {
     }
     if let Some(tensor) = value.read_lock::<Tensor>() {
         if tensor.rank() != 1 {
-            return Err(wrong("a vector", &format!("a tensor {:?}", tensor.dims())));
+            return Err(wrong("a tensor [n]", &format!("a tensor {:?}", tensor.dims())));
         }
         return Ok(tensor.to_dtype(DType::F32)?.to_vec1::<f32>()?.into());
     }
     if value.as_float().is_ok_and(|x| !x.is_finite()) {
         return Err(wrong("a finite number", value));
     }
-    // Another value of our own would become the name of its type.
-    let is_plain =
+    // serde would turn other types of this crate into their type names.
+    let is_json =
         value.is_unit() || value.is_bool() || value.is_int() || value.is_float() || value.is_string();
-    let json = serde_json::to_value(value).ok().filter(|_| is_plain);
-    json.ok_or_else(|| wrong("a number, a text, true or false", &type_name(value)))
+    let json = serde_json::to_value(value).ok().filter(|_| is_json);
+    json.ok_or_else(|| wrong("a number, a string, true or false", &type_name(value)))
 }
 
 /// serde says "unknown field `a`, expected one of `b`, `c`": the names are between the backticks.
@@ -152,22 +152,22 @@ fn unknown_field(message: &str) -> Option<Error> {
     Some(Error::unknown("option", name, names))
 }
 
-/// serde does not say which option has the wrong value: the one that fails alone.
+/// Finds the option with the wrong value, which serde does not name, by parsing each option by itself.
 fn wrong_value<T: DeserializeOwned>(
     object: &serde_json::Map<String, Value>,
     error: &serde_json::Error,
 ) -> Error {
     for (name, value) in object {
-        let alone = Value::Object([(name.clone(), value.clone())].into_iter().collect());
-        if let Err(error) = serde_json::from_value::<T>(alone) {
+        let single = Value::Object([(name.clone(), value.clone())].into_iter().collect());
+        if let Err(error) = serde_json::from_value::<T>(single) {
             let message = error.to_string();
             let missing = message.strip_prefix("missing field ").map(|field| format!("a map with {field}"));
-            // An error of our own says what is wrong of the value; serde's says what kind it is of.
+            // An error of this crate has a `got` about the value; serde's names only its type.
             let own = message.strip_prefix("expected ");
             let own = own.or_else(|| message.split_once(": expected ").map(|(_, own)| own));
             let own = own.and_then(|own| own.split_once(", got "));
             let expected = message.rsplit_once("expected ").map(|(_, expected)| expected);
-            let expected = own.map(|(expected, _)| expected).or(expected).map(plain);
+            let expected = own.map(|(expected, _)| expected).or(expected).map(type_words);
             let expected = missing.or(expected).unwrap_or_else(|| "another value".to_owned());
             let got = own.map_or_else(|| value.to_string(), |(_, got)| got.to_owned());
             return Error::invalid(format!("option `{name}`"), expected, shortened(&got));
@@ -176,12 +176,11 @@ fn wrong_value<T: DeserializeOwned>(
     Error::invalid("the options", "other values", error)
 }
 
-/// serde's words for types, for a person.
-fn plain(expected: &str) -> String {
+/// Rewrites serde's names of types for users.
+fn type_words(expected: &str) -> String {
     match expected {
-        "usize" | "u64" | "u32" => "a whole number from 0 up".to_owned(),
+        "usize" | "u64" | "u32" => "a whole number, 0 or more".to_owned(),
         "f32" | "f64" => "a number".to_owned(),
-        "a string" => "a text".to_owned(),
         "a boolean" => "true or false".to_owned(),
         "a sequence" => "an array".to_owned(),
         "an array of length 2" | "fewer elements in array" => "two numbers".to_owned(),
@@ -190,7 +189,7 @@ fn plain(expected: &str) -> String {
     }
 }
 
-/// The beginning of a text that may be long.
+/// Returns the beginning of a string that may be long.
 fn shortened(text: &str) -> String {
     const SHOWN: usize = 100;
     match text.char_indices().nth(SHOWN) {
@@ -207,7 +206,7 @@ mod tests {
     use rhai::Engine;
 
     #[test]
-    fn the_options_of_every_function_that_takes_some_are_known() {
+    fn every_function_that_takes_options_is_listed() {
         let mut engine = Engine::new();
         crate::script::register(&mut engine, &Progress::default(), &Default::default());
         let help = Help::of(&engine);

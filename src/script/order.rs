@@ -1,5 +1,5 @@
-//! Arrays in order. The language's own functions take an error of the closure that compares, or a value that is no order,
-//! for an order by types: here each is an error. NaN comes last.
+//! Sorting of arrays: replacements for built-in functions that silently order by type if the comparing closure fails or
+//! returns no order. Here both are errors. NaN comes last.
 
 use super::help::plain_types;
 use super::{ScriptResult, changing, script};
@@ -33,7 +33,7 @@ pub(super) fn register(engine: &mut Engine) {
         });
 }
 
-/// Sorts by what a function says of two items.
+/// Sorts by the result of a function of two items.
 fn sort_by(context: NativeCallContext, array: &mut Array, function: FnPtr) -> ScriptResult<()> {
     sort(array, |a, b| {
         let order = function.call_within_context(&context, (a.clone(), b.clone()))?;
@@ -41,7 +41,7 @@ fn sort_by(context: NativeCallContext, array: &mut Array, function: FnPtr) -> Sc
     })
 }
 
-/// Takes away each item of which a function says that it is the same as the one before it.
+/// Removes each item that a function says is the same as the one before it.
 fn dedup(context: NativeCallContext, array: &mut Array, function: FnPtr) -> ScriptResult<()> {
     let mut kept = Array::new();
     for item in array.iter() {
@@ -49,7 +49,7 @@ fn dedup(context: NativeCallContext, array: &mut Array, function: FnPtr) -> Scri
             Some(last) => {
                 let same: Dynamic = function.call_within_context(&context, (last.clone(), item.clone()))?;
                 script(same.as_bool().map_err(|_| {
-                    Error::invalid("what the function of `dedup` gives", "a boolean", type_of(&same))
+                    Error::invalid("the result of the function of `dedup`", "a boolean", type_of(&same))
                 }))?
             }
             None => false,
@@ -62,7 +62,7 @@ fn dedup(context: NativeCallContext, array: &mut Array, function: FnPtr) -> Scri
     Ok(())
 }
 
-/// Sorts an array, equal items in the order that they had; after an error it is as it was.
+/// Sorts an array; equal items keep their order, and an error leaves the array unchanged.
 fn sort(
     array: &mut Array,
     mut order: impl FnMut(&Dynamic, &Dynamic) -> ScriptResult<Ordering>,
@@ -90,7 +90,7 @@ fn sorted(
     Ok(merged)
 }
 
-/// The natural order of two numbers, texts, characters or booleans.
+/// Returns the natural order of two numbers, strings, characters or booleans.
 fn compare(a: &Dynamic, b: &Dynamic) -> Result<Ordering> {
     if let (Ok(a), Ok(b)) = (a.as_int(), b.as_int()) {
         return Ok(a.cmp(&b));
@@ -107,8 +107,8 @@ fn compare(a: &Dynamic, b: &Dynamic) -> Result<Ordering> {
     };
     order.ok_or_else(|| {
         let got = format!("{} and {}", type_of(a), type_of(b));
-        Error::invalid("the items to sort", "numbers, texts, characters or booleans alone", got)
-            .with_hint("say how two of them are compared, as in items.sort(|a, b| a.score - b.score)")
+        Error::invalid("the items to sort", "numbers, strings, characters or booleans, not mixed", got)
+            .with_hint("pass a function that compares two items: items.sort(|a, b| a.score - b.score)")
     })
 }
 
@@ -120,14 +120,14 @@ fn number(value: &Dynamic) -> Option<FLOAT> {
     value.as_float().ok().or_else(|| value.as_int().ok().map(|int| int as FLOAT))
 }
 
-/// What a closure says of two items: a number below, at or above 0, or whether the first comes first.
-fn order_of(said: &Dynamic) -> Result<Ordering> {
-    if let Ok(is_first) = said.as_bool() {
+/// Converts the result of a comparison: a number below, at or above 0, or whether the first item comes first.
+fn order_of(result: &Dynamic) -> Result<Ordering> {
+    if let Ok(is_first) = result.as_bool() {
         return Ok(if is_first { Ordering::Less } else { Ordering::Greater });
     }
-    number(said).and_then(|number| number.partial_cmp(&0.0)).ok_or_else(|| {
-        let got = if number(said).is_some() { "NaN".to_owned() } else { type_of(said) };
-        Error::invalid("what the function of `sort` gives", "a number or a boolean", got)
-            .with_hint("below 0 or true: the first of the two comes first")
+    number(result).and_then(|number| number.partial_cmp(&0.0)).ok_or_else(|| {
+        let got = if number(result).is_some() { "NaN".to_owned() } else { type_of(result) };
+        Error::invalid("the result of the function of `sort`", "a number or a boolean", got)
+            .with_hint("below 0 or true means that the first of the two comes first")
     })
 }

@@ -1,4 +1,4 @@
-//! Charts: `plot_line`, `plot_scatter`, `plot_bars`, `plot_histogram`, `plot_heatmap`, `plot_activations`, `plot_density`.
+//! Charts: the functions `plot_…`.
 
 use super::help::type_name;
 use super::records::feature_index;
@@ -16,17 +16,17 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
-/// Checks that there is memory to draw a tensor: `each` bytes for a number, as f64 and where it goes.
+/// Checks that there is memory to draw a tensor: `each` bytes per element, for its f64 value and its position.
 fn check_memory(tensor: &Tensor, each: usize) -> Result<(), Error> {
-    memory::check("numbers to draw", tensor.elem_count().saturating_mul(each) as u64)
+    memory::check("values to draw", tensor.elem_count().saturating_mul(each) as u64)
 }
 
-/// The numbers of a vector: a tensor [n] or an array.
+/// Returns the values of a tensor [n] or of an array of numbers.
 pub(super) fn numbers_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error> {
-    let wrong = |got: String| Error::invalid(what, "a vector: a tensor [n] or an array of numbers", got);
+    let wrong = |got: String| Error::invalid(what, "a tensor [n] or an array of numbers", got);
     if let Some(tensor) = value.read_lock::<Tensor>() {
         if tensor.rank() != 1 {
-            let hint = "take one row, as x[0], or all numbers, as x.reshape([-1])";
+            let hint = "take one row, x[0], or all elements, x.reshape([-1])";
             return Err(wrong(format!("a tensor {:?}", tensor.dims())).with_hint(hint));
         }
         check_memory(&tensor, 64)?;
@@ -39,7 +39,7 @@ pub(super) fn numbers_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error>
     numbers.collect()
 }
 
-/// All numbers of a tensor of any shape, or of an array, or of the arrays in it.
+/// Returns all values of a tensor of any shape, or of an array of numbers, arrays or tensors.
 fn all_numbers(value: &Dynamic) -> Result<Vec<f64>, Error> {
     if let Some(tensor) = value.read_lock::<Tensor>() {
         check_memory(&tensor, 32)?;
@@ -50,11 +50,11 @@ fn all_numbers(value: &Dynamic) -> Result<Vec<f64>, Error> {
             let rows = rows.iter().map(all_numbers).collect::<Result<Vec<_>, _>>()?;
             Ok(rows.concat())
         }
-        _ => numbers_of("the numbers", value),
+        _ => numbers_of("the values", value),
     }
 }
 
-/// One series, or a map of series by their names, each made by `one`.
+/// Converts one value, or a map of named values, each by `one`; the name of a single value is empty.
 fn named<T>(value: &Dynamic, one: impl Fn(&str, &Dynamic) -> Result<T, Error>) -> Result<Vec<T>, Error> {
     match value.read_lock::<Map>() {
         Some(map) => map.iter().map(|(name, value)| one(name, value)).collect(),
@@ -62,12 +62,12 @@ fn named<T>(value: &Dynamic, one: impl Fn(&str, &Dynamic) -> Result<T, Error>) -
     }
 }
 
-/// Series over 0, 1, 2, …, or over `x`.
+/// Returns one or several series over `x`, or over 0, 1, 2, …
 fn series_of(x: Option<&Dynamic>, y: &Dynamic) -> Result<Vec<Series>, Error> {
-    let x = x.map(|x| numbers_of("the numbers x", x)).transpose()?;
+    let x = x.map(|x| numbers_of("the x values", x)).transpose()?;
     named(y, |name, y| {
         let what =
-            if name.is_empty() { "the numbers y".to_owned() } else { format!("the numbers of `{name}`") };
+            if name.is_empty() { "the y values".to_owned() } else { format!("the values of `{name}`") };
         let y = numbers_of(&what, y)?;
         Ok(match &x {
             Some(x) => Series { name: name.to_owned(), x: x.clone(), y },
@@ -76,7 +76,7 @@ fn series_of(x: Option<&Dynamic>, y: &Dynamic) -> Result<Vec<Series>, Error> {
     })
 }
 
-/// A matrix, or several, of a tensor [rows, columns] or [n, rows, columns], or of nested arrays.
+/// Returns one or several matrices from a tensor [rows, columns] or [n, rows, columns], or from an array of rows.
 fn matrices_of(value: &Dynamic) -> Result<Vec<Vec<Vec<f64>>>, Error> {
     let wrong = |got: String| {
         Error::invalid(
@@ -98,9 +98,10 @@ fn matrices_of(value: &Dynamic) -> Result<Vec<Vec<Vec<f64>>>, Error> {
     Ok(vec![rows.iter().map(|row| numbers_of("a row of the matrix", row)).collect::<Result<_, _>>()?])
 }
 
-/// One feature or an array of some.
+/// Returns the indices of one feature or of an array of features.
 fn features_of(features: &Dynamic) -> Result<Vec<u32>, Error> {
-    let wrong = || Error::invalid("the features", "a whole number or an array of some", type_name(features));
+    let wrong =
+        || Error::invalid("the features", "a whole number or an array of whole numbers", type_name(features));
     let one = |feature: &Dynamic| feature_index(feature.as_int().map_err(|_| wrong())?);
     match features.read_lock::<Array>() {
         Some(array) => array.iter().map(one).collect(),
@@ -108,22 +109,22 @@ fn features_of(features: &Dynamic) -> Result<Vec<u32>, Error> {
     }
 }
 
-/// The labels of bars, in whatever form they come.
+/// Returns the labels of bars, which can be values of any type.
 fn labels_of(labels: &Array) -> Vec<String> {
     labels.iter().map(super::show::text).collect()
 }
 
 #[export_module]
 mod functions {
-    /// A picture.
+    /// A chart, which is saved as a picture or shown in a notebook.
     pub type Figure = crate::plot::Figure;
 
-    /// A line through numbers (an array or a tensor [n]) over 0, 1, 2, …, or over others: `plot_line(y)`,
-    /// `plot_line(x, y)`. Several lines are a map of their names: `plot_line(#{ train: a, test: b })`.
+    /// A line chart of values y (an array or a tensor [n]) over values x, or over 0, 1, 2, …: `plot_line(y)`,
+    /// `plot_line(x, y)`. A map draws several named lines: `plot_line(#{ train: a, test: b })`.
     ///
-    /// Options: `title`, `x_label`, `y_label` (none), `log_x`, `log_y` (false), `x_range`, `y_range` (those of the
-    /// numbers), `width` (640), `height` (360), `color` (a name or "#d0392b", an array of them in the order of names, or a
-    /// map of them by name), `legend` (true).
+    /// Options: `title`, `x_label`, `y_label` (none), `log_x`, `log_y` (false), `x_range`, `y_range` (from the values),
+    /// `width` (640 pixels), `height` (360 pixels), `color` (a palette; a name or "#d0392b", an array of these in the
+    /// order of names, or a map of these by name), `legend` (true).
     ///
     /// ```rhai
     /// plot_line([1, 4, 9, 16]).save("squares.svg");
@@ -155,10 +156,10 @@ mod functions {
         ))
     }
 
-    /// Points: numbers y over numbers x (arrays or tensors [n]); several sets over the same x are a map of their names.
+    /// A scatter plot of values y over values x (arrays or tensors [n]). A map as y draws several named sets over x.
     ///
-    /// Options: `title`, `x_label`, `y_label`, `log_x`, `log_y`, `x_range`, `y_range`, `width`, `height`, `color`, `legend`,
-    /// as those of `plot_line`.
+    /// Options: `title`, `x_label`, `y_label`, `log_x`, `log_y`, `x_range`, `y_range`, `width`, `height`, `color`,
+    /// `legend`, as for `plot_line`.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");
@@ -178,10 +179,10 @@ mod functions {
         ))
     }
 
-    /// A bar from zero for each label: labels and numbers, or a map of numbers by their labels.
+    /// A bar chart, with bars from zero: labels and values, or a map from labels to values.
     ///
-    /// Options: `title`, `x_label`, `y_label`, `log_y`, `y_range`, `width`, `height`, as those of `plot_line`, and `color`:
-    /// one, an array with one for each bar, or a map of them by label.
+    /// Options: `title`, `x_label`, `y_label`, `log_y`, `y_range`, `width`, `height`, as for `plot_line`, and `color`
+    /// (one color, an array with one per bar, or a map of them by label).
     ///
     /// ```rhai
     /// plot_bars(["a", "b", "c"], [3.0, -1.0, 2.0], #{ title: "three", color: "teal" });
@@ -194,7 +195,7 @@ mod functions {
 
     #[rhai_fn(name = "plot_bars", return_raw)]
     pub fn plot_bars_with(labels: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
-        let values = script(numbers_of("the numbers", &values))?;
+        let values = script(numbers_of("the values", &values))?;
         script(plot::plot_bars(&labels_of(&labels), &values, &options::parse_chart("plot_bars", options)?))
     }
 
@@ -209,12 +210,12 @@ mod functions {
         plot_bars_with(labels, bars.into_values().collect::<Array>().into(), options)
     }
 
-    /// How numbers are distributed: all those of a tensor or of arrays, in bins. Several sets are a map of their names.
+    /// A histogram of all values of a tensor of any shape, or of arrays. A map draws several named sets.
     ///
-    /// Options: `bins` (the square root of how many there are, from 10 to 60), and `title`, `x_label`, `y_label`, `log_x`,
-    /// `log_y`, `x_range`, `y_range`, `width`, `height`, `color`, `legend`, as those of `plot_line`; with `log_x` the bins
-    /// are as far apart in ratio, with `log_y` a single one can be seen. A bin has its lower edge, and the last its upper
-    /// one too.
+    /// Options: `bins` (the square root of the number of values, from 10 to 60), and `title`, `x_label`, `y_label`,
+    /// `log_x`, `log_y`, `x_range`, `y_range`, `width`, `height`, `color`, `legend`, as for `plot_line`. With `log_x`
+    /// bin edges have equal ratios; with `log_y` a bin with a single value is visible. A bin contains its lower edge,
+    /// the last one also its upper edge.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");
@@ -235,12 +236,12 @@ mod functions {
         script(plot::plot_histogram(&sets, &histogram, &options))
     }
 
-    /// A matrix as cells, the first row on top: a tensor [rows, columns] or an array of rows. A tensor [n, rows, columns],
-    /// such as the attention pattern of a block, is n matrices side by side.
+    /// A heatmap of a matrix, the first row on top: a tensor [rows, columns] or an array of rows. A tensor
+    /// [n, rows, columns], such as the attention patterns of a block, is drawn as n matrices side by side.
     ///
-    /// Options: `x_labels`, `y_labels` (names of columns and rows; their numbers), `names` (of several matrices; their
-    /// numbers), `color_range` (the numbers of the first and the last colour; those of the matrix), `width` (at most
-    /// 640), `height` (what square cells need), and `title`, `x_label`, `y_label`, as those of `plot_line`.
+    /// Options: `x_labels`, `y_labels` (names of columns and rows; their indices), `names` (of several matrices; their
+    /// indices), `color_range` (the values of the first and the last color; the range of the matrix), `width` (at most
+    /// 640), `height` (for square cells), and `title`, `x_label`, `y_label`, as for `plot_line`.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -261,11 +262,11 @@ mod functions {
         script(plot::plot_heatmap(&script(matrices_of(&matrix))?, &heatmap, &options))
     }
 
-    /// The activations of a feature along a record, a bar for each token; of several features, an array, a heatmap with a
-    /// row for each.
+    /// A chart of the activations in a record: for one feature, a bar per token; for an array of features, a heatmap
+    /// with a row per feature.
     ///
-    /// Options: `title`, `x_label`, `y_label`, `width`, `height`, and of one feature `log_y`, `y_range`, `color`, as those
-    /// of `plot_bars`.
+    /// Options: `title`, `x_label`, `y_label`, `width`, `height`, and for one feature `log_y`, `y_range`, `color`, as
+    /// for `plot_bars`.
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
@@ -293,10 +294,10 @@ mod functions {
         ))
     }
 
-    /// How many features are how often active, on a logarithmic axis: a value of `feature_density`.
+    /// A histogram, on a logarithmic axis, of how often features are active: of a value of `feature_density`.
     ///
-    /// Options: `bins`, `title`, `x_label`, `y_label`, `log_y`, `x_range`, `y_range`, `width`, `height`, `color`, as those
-    /// of `plot_histogram`.
+    /// Options: `bins`, `title`, `x_label`, `y_label`, `log_y`, `x_range`, `y_range`, `width`, `height`, `color`, as
+    /// for `plot_histogram`.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");

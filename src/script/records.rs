@@ -1,4 +1,4 @@
-//! What the records of a feature dataset say of features: `max_activating_examples`, `feature_density`, `colored_tokens`.
+//! Features in a feature dataset: `max_activating_examples`, `feature_density`, `colored_tokens`.
 
 use super::extract::RecordFile;
 use super::help::type_name;
@@ -16,7 +16,7 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
-/// Records of a file, by its path or as a value of `read_records`, or an array of some.
+/// Returns the records of a file (its path, or a value of `read_records`), or of an array of records.
 fn records_of(
     records: &Dynamic,
     model_name: Option<&str>,
@@ -40,24 +40,24 @@ fn records_of(
     Ok(Box::new(array.ok_or_else(wrong)?.into_iter().map(Ok)))
 }
 
-/// The index of a feature as records have it.
+/// Returns the index of a feature in the type that records use.
 pub(super) fn feature_index(feature: INT) -> Result<u32, Error> {
     let feature = index("the feature index", feature)?;
-    u32::try_from(feature).map_err(|_| Error::invalid("the feature index", "one that an SAE has", feature))
+    u32::try_from(feature).map_err(|_| Error::invalid("the feature index", "at most 2^32 - 1", feature))
 }
 
 #[export_module]
 mod functions {
-    /// Where a feature is most active.
+    /// The strongest activations of a feature, each with the text around it.
     pub type MaxActivatingExamples = crate::extract::MaxActivatingExamples;
-    /// How often each feature is active.
+    /// The fraction of tokens at which each feature is active.
     pub type FeatureDensity = crate::extract::FeatureDensity;
-    /// Tokens with a number each, on a coloured ground.
+    /// Tokens with a value each, shown on a colored background.
     pub type ColoredTokens = crate::extract::ColoredTokens;
 
-    /// Where a feature is most active in the records of a feature dataset (a path, a value of `read_records`, or an array of
-    /// records): the text around it, the largest activation first. One example comes from each record, none is a BOS. Options: `top`
-    /// (10 examples), `buffer` (12 tokens to either side).
+    /// The strongest activations of a feature in a feature dataset (a path, a value of `read_records`, or an array of
+    /// records), each with the text around it, the largest first. Each record gives at most one; BOS tokens are
+    /// skipped. Options: `top` (10 examples), `buffer` (12 tokens on each side).
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
@@ -89,7 +89,7 @@ mod functions {
         script(crate::extract::max_activating_examples(records, feature, &options, &progress))
     }
 
-    /// The examples, an array of maps: `record` and `pos` (where), `value` (the activation), `tokens` (the text around it).
+    /// The examples, an array of maps: `record` (its index), `pos`, `value` (the activation), `tokens` (with context).
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
@@ -110,7 +110,7 @@ mod functions {
         found.examples.iter().map(map).collect()
     }
 
-    /// At how many tokens of the records a feature is active.
+    /// The number of tokens in the records at which the feature is active.
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
@@ -128,8 +128,8 @@ mod functions {
         found.to_string()
     }
 
-    /// How often each feature of an SAE is active in the records of a feature dataset (a path, a value of `read_records`, or
-    /// an array of records), without the BOS.
+    /// How often each feature of an SAE is active in a feature dataset (a path, a value of `read_records`, or an array
+    /// of records). BOS tokens are not counted.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");
@@ -165,7 +165,7 @@ mod functions {
         script(Tensor::new(densities, &Device::Cpu))
     }
 
-    /// How many features are never active.
+    /// The number of features that are never active.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");
@@ -184,8 +184,8 @@ mod functions {
         density.to_string()
     }
 
-    /// Tokens on a coloured ground, the darker the larger the number that each has: an array of texts, and an array or a
-    /// tensor [pos] of numbers. Or those of a record, with the activations of a feature.
+    /// Tokens on a colored background, darker for larger values: an array of strings, and a tensor [pos] or an array of
+    /// numbers. Or the tokens of a record, with the activations of a feature.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -197,10 +197,10 @@ mod functions {
     pub fn colored_tokens(tokens: Array, values: Dynamic) -> ScriptResult<ColoredTokens> {
         let text = |token: Dynamic| {
             let got = type_name(&token);
-            token.into_string().map_err(|_| Error::invalid("the tokens", "an array of texts", got))
+            token.into_string().map_err(|_| Error::invalid("the tokens", "an array of strings", got))
         };
         let tokens = script(tokens.into_iter().map(text).collect::<Result<_, _>>())?;
-        let values = script(numbers_of("the numbers", &values))?;
+        let values = script(numbers_of("the values", &values))?;
         script(ColoredTokens::new("", tokens, values.into_iter().map(|x| x as f32).collect()))
     }
 
@@ -214,7 +214,7 @@ mod functions {
         tokens.to_string()
     }
 
-    /// The text of each token of a record, an array; a BOS has none.
+    /// The text of each token of a record, an array of strings; empty for a BOS.
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{

@@ -19,13 +19,13 @@ pub(super) fn register(engine: &mut Engine) {
 
 #[export_module]
 mod functions {
-    /// A list of published SAEs.
+    /// A list of published SAEs, as `list_saes` returns it.
     pub type Saes = crate::registry::Saes;
 
-    /// The SAEs that others have published, by the names of SAELens. Options: `model` (an alias or an id on the hub),
-    /// `search` (words that are in the names), `release`, `limit`, and `registry`, SAELens' `pretrained_saes.yaml`
-    /// where a newer list is wanted than that of the program. `for sae in list { … }` walks through maps with `release`,
-    /// `sae_id`, `model`, `repo_id`, `hook`, `width`, `l0` and `neuronpedia`; what the names do not tell is `()`.
+    /// The published SAEs that SAELens lists, with its names. Options: `model` (an alias or a hub id; any), `search`
+    /// (words that must be in the names), `release` (any), `limit` (all), and `registry` (the program's own list; the
+    /// path of a newer `pretrained_saes.yaml` of SAELens). `for sae in list { … }` iterates over maps with `release`,
+    /// `sae_id`, `model`, `repo_id`, `hook`, `width`, `l0` and `neuronpedia`; a field is `()` if it is unknown.
     ///
     /// ```rhai
     /// let saes = list_saes(#{ model: "gpt2-small", search: "res-jb" });
@@ -44,7 +44,7 @@ mod functions {
         script(list(&options::parse(options)?))
     }
 
-    /// How many there are.
+    /// The number of SAEs in the list.
     ///
     /// ```rhai
     /// print(list_saes(#{ model: "gpt2-small" }).len());
@@ -54,11 +54,11 @@ mod functions {
         saes.saes.len() as INT
     }
 
-    /// One of the list, a map.
+    /// The SAE at an index of the list, as a map.
     #[rhai_fn(global, index_get, pure, return_raw)]
     pub fn saes_at(saes: &mut Saes, index: INT) -> ScriptResult<Dynamic> {
         let found = usize::try_from(index).ok().and_then(|index| saes.saes.get(index));
-        let expected = format!("a whole number from 0 to {}", saes.saes.len().saturating_sub(1));
+        let expected = format!("0 to {}", saes.saes.len().saturating_sub(1));
         rhai::serde::to_dynamic(script(found.ok_or_else(|| Error::invalid("the index", expected, index)))?)
     }
 

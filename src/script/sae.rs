@@ -1,4 +1,4 @@
-//! SAEs: `load_sae`, features, encoding and decoding.
+//! SAEs: `load_sae`, weights, features, encoding and decoding.
 
 use super::model::tokens_of;
 use super::{ScriptResult, options, progress_of, script};
@@ -14,9 +14,9 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
-/// An index as a script gives it; a negative one is out of range, not the last.
+/// Converts an index from a script. A negative index is an error; it does not count from the end.
 pub(super) fn index(what: &str, index: INT) -> Result<usize, Error> {
-    usize::try_from(index).map_err(|_| Error::invalid(what, "a whole number from 0 up", index))
+    usize::try_from(index).map_err(|_| Error::invalid(what, "0 or more", index))
 }
 
 fn activation_map(activation: FeatureActivation) -> Dynamic {
@@ -31,18 +31,18 @@ fn activation_map(activation: FeatureActivation) -> Dynamic {
 mod functions {
     /// A sparse autoencoder.
     pub type Sae = crate::sae::Sae;
-    /// One feature of an SAE, by its weights.
+    /// One feature of an SAE: its index and its weights.
     pub type Feature = crate::sae::Feature;
-    /// The active features of each token.
+    /// The active features of each token of a sequence, with their activations.
     pub type Features = crate::sae::Features;
 
-    /// Loads an SAE: a release and an id that SAELens knows (`list_saes` finds them); a hub repository and a folder or file
-    /// in it; a local folder or file in one of the layouts in which SAEs are published (SAELens', Gemma Scope,
-    /// dictionary_learning, sparsify, Llama Scope, …; the files tell which), or a folder of such and the id of one; or
-    /// "demo". Options: `revision`, a branch, tag or commit on the hub; `registry`, a newer `pretrained_saes.yaml`; where
-    /// the checkpoint is not to be believed `hook_name`, `hook_name_out`, `norm_scaling_factor`, `center_writing_weights`,
-    /// `fold_value_biases`, `fold_ln`; and `fold_decoder_norm` (activations times the norm of their decoder row, as
-    /// Neuronpedia shows them) and `conversion` (the layout, by SAELens' name).
+    /// Loads an SAE: a release and an id of SAELens (`list_saes` finds them); a hub repository and a folder or file in
+    /// it; a local folder or file in one of the published layouts (SAELens, Gemma Scope, dictionary_learning, sparsify,
+    /// Llama Scope, …; detected from the files), or a folder of several SAEs and the id of one; or "demo". Options:
+    /// `revision` (a branch, tag or commit on the hub; "main"), `registry` (a newer `pretrained_saes.yaml`); to
+    /// override the checkpoint, `hook_name`, `hook_name_out`, `norm_scaling_factor`, `center_writing_weights`,
+    /// `fold_value_biases`, `fold_ln`; and `fold_decoder_norm` (multiplies activations by the norms of their decoder
+    /// rows, as Neuronpedia does) and `conversion` (the layout, by SAELens' name; detected).
     ///
     /// ```rhai
     /// let sae = load_sae("demo");
@@ -74,7 +74,7 @@ mod functions {
         script(Sae::load_with(name, Some(sae_id), &options::parse(options)?, &progress_of(&context)))
     }
 
-    /// The sizes and choices of an SAE, a map in SAELens' names.
+    /// The configuration of an SAE, a map with SAELens' names.
     ///
     /// ```rhai
     /// print(load_sae("demo").cfg.hook_name);
@@ -84,7 +84,7 @@ mod functions {
         rhai::serde::to_dynamic(sae.cfg())
     }
 
-    /// The encoder, [d_in, d_sae].
+    /// The encoder weights, [d_in, d_sae].
     ///
     /// ```rhai
     /// print(load_sae("demo").W_enc.shape);
@@ -94,7 +94,7 @@ mod functions {
         script(sae.W_enc())
     }
 
-    /// The decoder, [d_sae, d_out]; d_out is d_in but for a transcoder.
+    /// The decoder weights, [d_sae, d_out]; d_out equals d_in except in a transcoder.
     ///
     /// ```rhai
     /// print(load_sae("demo").W_dec.shape);
@@ -104,7 +104,7 @@ mod functions {
         script(sae.W_dec())
     }
 
-    /// The encoder's bias, [d_sae]; of a gated SAE, the gate's.
+    /// The encoder bias, [d_sae]; for a gated SAE, the bias of the gate.
     ///
     /// ```rhai
     /// print(load_sae("demo").b_enc.shape);
@@ -114,7 +114,7 @@ mod functions {
         script(sae.b_enc())
     }
 
-    /// The decoder's bias, [d_out].
+    /// The decoder bias, [d_out].
     ///
     /// ```rhai
     /// print(load_sae("demo").b_dec.shape);
@@ -135,8 +135,8 @@ mod functions {
         script(sae.feature(script(self::index("the feature index", index))?))
     }
 
-    /// The active features of each token of a tensor, the raw activation at the SAE's hook: [pos, d_in], or
-    /// [pos, n_heads, d_head] at a hook with heads. To a temporal SAE the tokens are one sequence.
+    /// The active features of each token of a tensor of activations at the SAE's hook: [pos, d_in], or
+    /// [pos, n_heads, d_head] at a hook with heads. A temporal SAE reads the tokens as one sequence.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -149,7 +149,7 @@ mod functions {
         script(sae.encode_above(&x, 0.0, &progress_of(&context)))
     }
 
-    /// What features stand for, [pos, d_out]: decoder rows weighted by activations, and the bias.
+    /// The reconstruction from feature activations, [pos, d_out]: decoder rows weighted by activations, plus the bias.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");
@@ -161,8 +161,8 @@ mod functions {
         script(sae.decode(&features))
     }
 
-    /// The SAE's reconstruction of a tensor, in its shape: encodes, decodes and undoes the normalisation. Of a transcoder
-    /// what stands for its output hook, [pos, d_out], skip included.
+    /// The SAE's reconstruction of a tensor, in the same shape: encodes, decodes and undoes the normalization. For a
+    /// transcoder, its prediction of the output hook, [pos, d_out], including the skip connection.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -175,8 +175,8 @@ mod functions {
         script(sae.forward(&x))
     }
 
-    /// The active features of each token of a text or an array of token ids: runs the model as far as the SAE's hook
-    /// and encodes. A text gets a BOS in front if the SAE was trained with one.
+    /// The active features of each token of a string or an array of token ids: runs the model up to the SAE's hook and
+    /// encodes. A string gets a BOS before it if the SAE was trained with one.
     ///
     /// ```rhai
     /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
@@ -195,7 +195,7 @@ mod functions {
         script(crate::extract::feature_acts(&model, &sae, &batch, 0.0, &progress_of(&context)))
     }
 
-    /// The mean number of active features at a token.
+    /// The mean number of active features per token.
     ///
     /// ```rhai
     /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
@@ -206,7 +206,7 @@ mod functions {
         features.l0()
     }
 
-    /// The number of tokens.
+    /// The number of tokens (positions).
     ///
     /// ```rhai
     /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
@@ -217,7 +217,7 @@ mod functions {
         features.len() as INT
     }
 
-    /// The features that are active at a token, ascending: an array of maps with `pos`, `feature` and `value`.
+    /// The active features at a position, by ascending index: an array of maps with `pos`, `feature` and `value`.
     ///
     /// ```rhai
     /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
@@ -237,7 +237,7 @@ mod functions {
             .collect())
     }
 
-    /// The largest activations, by magnitude, largest first: an array of maps with `pos`, `feature` and `value`.
+    /// The `k` largest activations by magnitude, largest first: an array of maps with `pos`, `feature` and `value`.
     ///
     /// ```rhai
     /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
@@ -261,7 +261,7 @@ mod functions {
         script(Tensor::new(values, &candle_core::Device::Cpu))
     }
 
-    /// The dense matrix of activations, [pos, d_sae].
+    /// The activations as a dense tensor, [pos, d_sae].
     ///
     /// ```rhai
     /// let acts = feature_acts(load_model("demo"), load_sae("demo"), "a small boat");
@@ -272,7 +272,7 @@ mod functions {
         script(features.to_tensor())
     }
 
-    /// The index of a feature.
+    /// The index of a feature in its SAE.
     ///
     /// ```rhai
     /// print(load_sae("demo").feature(624).index);
@@ -282,7 +282,7 @@ mod functions {
         feature.index as INT
     }
 
-    /// The direction that a feature reads, [d_in].
+    /// The encoder direction of a feature, which it reads, [d_in].
     ///
     /// ```rhai
     /// let feature = load_sae("demo").feature(624);
@@ -293,7 +293,7 @@ mod functions {
         feature.encoder.clone()
     }
 
-    /// The direction that a feature writes, [d_out].
+    /// The decoder direction of a feature, which it writes, [d_out].
     ///
     /// ```rhai
     /// print(load_sae("demo").feature(624).decoder.norm());
@@ -303,7 +303,7 @@ mod functions {
         feature.decoder.clone()
     }
 
-    /// What was loaded and how it is used, a map: `hook_name`, `at_the_tap`, `files`, `warnings` and more.
+    /// What was loaded and how it is used, as a map: `hook_name`, `at_the_tap` (preprocessing), `files`, `warnings`, …
     ///
     /// ```rhai
     /// print(load_sae("demo").report().at_the_tap);

@@ -1,4 +1,4 @@
-//! The session: an engine and the variables so far, with the calls that every face needs.
+//! The session: an engine with its variables, and the calls that every front end needs.
 
 use super::complete::{self, Completions, Inspection, Place, Written};
 use super::errors::{self, Origin, Origins, Source};
@@ -21,8 +21,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
-/// The most bytes of a script from a pipe.
-const MOST_FROM_PIPE: u64 = 1 << 26;
+/// The maximum size of a script from a pipe, in bytes.
+const MAX_PIPE_BYTES: u64 = 1 << 26;
 
 /// A scripting session: an engine and the variables that have been defined so far.
 ///
@@ -40,39 +40,39 @@ pub struct Session {
     scope: Scope<'static>,
     /// The functions that have been defined so far, and the modules that have been imported.
     earlier: AST,
-    /// Where these come from.
+    /// Where these functions come from.
     origins: Origins,
     progress: Progress,
     exit: Exit,
     /// Whether the last evaluation called `exit`.
     has_exited: bool,
     help: Help,
-    /// With the functions of the language, once somebody asks for them.
+    /// The help including the functions of the language, made when first needed.
     all_help: OnceCell<Help>,
 }
 
 /// A variable of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variable {
-    /// Its name.
+    /// The name of the variable.
     pub name: String,
-    /// Its type, as a script knows it.
+    /// The type, as scripts name it.
     pub type_name: String,
-    /// The first line of what it shows.
+    /// The first line of the value's text.
     pub text: String,
 }
 
 impl Session {
-    /// A session without variables. What scripts print goes to `print`, line by line; `progress` can stop a script and
-    /// is told how far long calls have come.
+    /// Creates a session without variables. `print` receives what scripts print, line by line; `progress` can interrupt
+    /// a script and receives the progress of long calls.
     pub fn new(progress: Progress, print: impl Fn(&str) + 'static) -> Self {
         Session::with_host(progress, print)
     }
 
-    /// The same with a host that shows values and can be asked.
+    /// Creates a session with a host that also shows values and answers `input`.
     pub fn with_host(progress: Progress, host: impl Host + 'static) -> Self {
         let mut engine = Engine::new();
-        // What looks as if it did nothing, such as an import that fails, is not left out.
+        // The optimizer would remove statements that seem to have no effect, such as a failing import.
         engine.set_optimization_level(OptimizationLevel::None);
         let exit = Exit::default();
         super::register(&mut engine, &progress, &exit);
@@ -99,22 +99,22 @@ impl Session {
         }
     }
 
-    /// What the functions of this crate do.
+    /// Returns the help of the functions of this crate.
     pub fn help(&self) -> &Help {
         &self.help
     }
 
-    /// Evaluates statements; their value, if they have one. Variables, functions and imports stay for the next call;
-    /// after a failure they are as they were before, but for what a closure has changed in a variable that it captured.
+    /// Evaluates statements and returns their value, `None` for `()`. Variables, functions and imports stay for the
+    /// next call. A failure restores them, except for what a closure has changed in a variable that it captured.
     ///
     /// # Errors
-    /// [`Error::Script`] with the line underlined, or [`Error::Interrupted`].
+    /// [`Error::Script`] with the underlined line, or [`Error::Interrupted`].
     pub fn eval(&mut self, script: &str) -> Result<Option<Bundle>> {
         self.eval_named("input", 1, script)
     }
 
-    /// The same, with what errors show of the statements: their name, such as that of a cell, and the number of their
-    /// first line, from 1.
+    /// Like [`Session::eval`], with the name (such as that of a cell) and the number of the first line, from 1, that
+    /// errors show.
     ///
     /// # Errors
     /// As [`Session::eval`].
@@ -122,10 +122,10 @@ impl Session {
         self.eval_source(Source { name: name.to_owned(), text: script.to_owned(), first_line }, None)
     }
 
-    /// Runs a script file; `arguments` are its `ARGS`, which only it sees. Its last value, if it has one.
+    /// Runs a script file and returns its last value, `None` for `()`. Only this file sees `arguments`, as `ARGS`.
     ///
     /// # Errors
-    /// As [`Session::eval`]; a file that cannot be read.
+    /// As [`Session::eval`], or the file cannot be read.
     pub fn run_file(&mut self, path: &Path, arguments: &[String]) -> Result<Option<Bundle>> {
         let bytes = read_script(path, &self.progress)?;
         let text = String::from_utf8(bytes).map_err(|_| {
@@ -136,37 +136,37 @@ impl Session {
         self.eval_source(Source { name, text, first_line: 1 }, Some(arguments))
     }
 
-    /// Whether statements are whole, or more lines are needed.
+    /// Returns whether statements are complete, or more lines are needed.
     pub fn completeness(&self, script: &str) -> Completeness {
         lexer::completeness(&self.engine, script)
     }
 
-    /// Whether statements may be whole with this further line, where `before` is what the lines before it have left open;
-    /// if so, [`Session::completeness`] says whether they are. The time is proportional to the line.
+    /// Whether statements may be complete with this further line, where `before` is what earlier lines left open. If
+    /// so, [`Session::completeness`] decides. The time is proportional to the length of the line.
     pub fn may_end(&self, before: &mut Unfinished, line: &str) -> bool {
         lexer::may_end(&self.engine, before, line)
     }
 
-    /// The pieces of a script, for colours: their places in bytes, and what they are.
+    /// Returns the pieces of a script, for coloring: their byte ranges and kinds.
     pub fn pieces(&self, script: &str) -> Vec<Piece> {
         lexer::pieces(&self.engine, script)
     }
 
-    /// What may stand at the place `cursor` of a script, in bytes.
+    /// Returns the completions at `cursor`, a byte offset in a script.
     pub fn complete(&self, script: &str, cursor: usize) -> Completions {
         self.place().complete(script, cursor)
     }
 
-    /// What is known of the name at the place `cursor` of a script, in bytes: the help of a function, the value of a
-    /// variable.
+    /// Returns what is known about the name at `cursor`, a byte offset in a script: the help of a function, or the
+    /// value of a variable.
     pub fn inspect(&self, script: &str, cursor: usize) -> Option<Inspection> {
         self.place().inspect(script, cursor)
     }
 
-    /// What is known of a name.
+    /// Returns what is known about a name.
     ///
     /// # Errors
-    /// A name that nothing has.
+    /// The name is unknown.
     pub fn about(&self, name: &str) -> Result<Inspection> {
         self.inspect(name, name.len()).map_or_else(|| self.help.get(name).map(Inspection::Help), Ok)
     }
@@ -179,12 +179,12 @@ impl Session {
         Place { engine: &self.engine, scope: &self.scope, help, written }
     }
 
-    /// The functions that a script defines, in their order, each as `name/number of parameters`, with its place in bytes.
+    /// Returns the functions that a script defines, in order, each as `name/number of parameters` with its byte range.
     pub fn functions(&self, script: &str) -> Vec<(String, Range<usize>)> {
         lexer::functions(&self.engine, script)
     }
 
-    /// The variables, in the order in which they were defined.
+    /// Returns the variables in the order of their definition.
     pub fn variables(&self) -> Vec<Variable> {
         let variable = |(name, _, value): (&str, bool, Dynamic)| {
             let text = show::text(&value).lines().next().unwrap_or_default().to_owned();
@@ -193,7 +193,7 @@ impl Session {
         self.scope.iter().map(variable).collect()
     }
 
-    /// Whether the last evaluation called `exit`, which ends a script.
+    /// Returns whether the last evaluation called `exit`, which ends a script.
     pub fn has_exited(&self) -> bool {
         self.has_exited
     }
@@ -205,7 +205,7 @@ impl Session {
         self.origins.clear();
     }
 
-    /// Evaluates on a copy of the variables, which takes their place if nothing fails.
+    /// Evaluates on a copy of the variables, which replaces them if nothing fails.
     fn eval_source(&mut self, source: Source, arguments: Option<Array>) -> Result<Option<Bundle>> {
         const ARGS: &str = "ARGS";
         let mut scope = self.scope.clone();
@@ -222,22 +222,22 @@ impl Session {
         let evaluated: ScriptResult<_> = compiled.map_err(Into::into).and_then(|mut ast| {
             let mut folder = Path::new("");
             if is_file {
-                // What it imports lies beside it.
+                // Its imports are relative to its folder.
                 ast.set_source(&source.name);
                 folder = Path::new(&source.name).parent().unwrap_or(folder);
             }
-            let whole = self.earlier.merge(&ast);
-            add_origins(&ast, &whole, &source, &mut origins);
-            let value = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &whole);
-            // What it came to afterwards does not count.
+            let merged = self.earlier.merge(&ast);
+            add_origins(&ast, &merged, &source, &mut origins);
+            let value = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &merged);
+            // After `exit`, the result of the evaluation does not count.
             let exit = self.exit.take();
             self.has_exited = exit.is_some();
             let value = exit.map_or(value, Ok)?;
-            // What the next evaluation is to know of this one.
-            Ok((value, AST::new(imports(&whole, folder), whole.shared_lib().clone())))
+            // The next evaluation sees the imports and the functions.
+            Ok((value, AST::new(imports(&merged, folder), merged.shared_lib().clone())))
         });
         match evaluated {
-            // A call that did not look at the flag has come to its end; the user wished it had not.
+            // A call that does not check for interrupts has finished, although the user asked to stop.
             _ if self.progress.is_cancelled() => Err(Error::Interrupted),
             Err(error) => Err(errors::describe(&error, &source, &origins, &self.help, &scope)),
             Ok((value, earlier)) => {
@@ -246,7 +246,7 @@ impl Session {
                     let _ = scope.remove::<Dynamic>(ARGS);
                 }
                 let names: HashSet<&str> = scope.iter_raw().map(|(name, ..)| name).collect();
-                // What was defined again hides what it was before for ever.
+                // Variables that are hidden by later ones of the same name can never be used again.
                 let is_hiding = names.len() < scope.len();
                 self.scope = if is_hiding { scope.clone_visible() } else { scope };
                 (self.earlier, self.origins) = (earlier, origins);
@@ -256,15 +256,15 @@ impl Session {
     }
 }
 
-/// Notes where the functions of a script come from; `whole` has those of the scripts before it too. Of a name that different
-/// functions of several scripts have, it is not known which one is called.
-fn add_origins(ast: &AST, whole: &AST, source: &Rc<Source>, origins: &mut Origins) {
+/// Records where the functions of a script come from; `merged` also has those of earlier scripts. If scripts define
+/// different functions with one name, it is unknown which one is called.
+fn add_origins(ast: &AST, merged: &AST, source: &Rc<Source>, origins: &mut Origins) {
     let key = |function: ScriptFnMetadata| {
         (function.name.to_owned(), function.params.len(), function.this_type.map(str::to_owned))
     };
     let new: BTreeSet<_> = ast.iter_functions().map(key).collect();
     let mut of_name: HashMap<&str, Vec<_>> = HashMap::new();
-    whole.iter_functions().for_each(|function| of_name.entry(function.name).or_default().push(function));
+    merged.iter_functions().for_each(|function| of_name.entry(function.name).or_default().push(function));
     let names: BTreeSet<&str> = new.iter().map(|(name, ..)| name.as_str()).collect();
     for name in names {
         let functions = of_name.remove(name).unwrap_or_default();
@@ -275,7 +275,7 @@ fn add_origins(ast: &AST, whole: &AST, source: &Rc<Source>, origins: &mut Origin
     }
 }
 
-/// Reads a script. It may come from a pipe, whose end can be long in coming.
+/// Reads a script. It may come from a pipe that stays open for long, so an interrupt ends the wait.
 fn read_script(path: &Path, progress: &Progress) -> Result<Vec<u8>> {
     if path.is_file() {
         return files::read(path);
@@ -283,26 +283,26 @@ fn read_script(path: &Path, progress: &Progress) -> Result<Vec<u8>> {
     let from = path.to_owned();
     let read = threads::waiting_for(progress, move || {
         let mut bytes = Vec::new();
-        std::fs::File::open(&from)?.take(MOST_FROM_PIPE + 1).read_to_end(&mut bytes)?;
+        std::fs::File::open(&from)?.take(MAX_PIPE_BYTES + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     })?;
     match read.map_err(Error::file("read", path))? {
-        bytes if bytes.len() as u64 > MOST_FROM_PIPE => {
-            Err(Error::malformed(path, format!("expected at most {MOST_FROM_PIPE} bytes, got more")))
+        bytes if bytes.len() as u64 > MAX_PIPE_BYTES => {
+            Err(Error::malformed(path, format!("expected at most {MAX_PIPE_BYTES} bytes, got more")))
         }
         bytes => Ok(bytes),
     }
 }
 
-/// A script without what is none: a byte order mark, and a first line for the shell, which becomes a comment.
+/// Strips a byte order mark and turns a `#!` line into a comment.
 pub(crate) fn plain(text: &str) -> String {
     let text = text.trim_start_matches('\u{feff}');
-    // With a space: three slashes would be the help of a function.
+    // The space matters: three slashes would begin a doc comment.
     if text.starts_with("#!") { text.replacen("#!", "// ", 1) } else { text.to_owned() }
 }
 
-/// The imports of a script in a folder, the last of each name: the engine forgets modules from one evaluation to the next.
-/// Their paths lead there from everywhere.
+/// Returns the imports of a script in `folder`, the last of each name, because the engine forgets modules between
+/// evaluations. Their paths are made absolute.
 fn imports(ast: &AST, folder: &Path) -> Vec<Stmt> {
     let name = |statement: &Stmt| match statement {
         Stmt::Import(import, _) => Some(import.1.name.clone()),
@@ -315,10 +315,10 @@ fn imports(ast: &AST, folder: &Path) -> Vec<Stmt> {
             let mut statement = statement.clone();
             if let Stmt::Import(import, _) = &mut statement
                 && let Expr::StringConstant(path, _) = &mut import.0
-                && let Ok(whole) = std::path::absolute(folder.join(path.as_str()))
-                && let Some(whole) = whole.to_str()
+                && let Ok(absolute) = std::path::absolute(folder.join(path.as_str()))
+                && let Some(absolute) = absolute.to_str()
             {
-                *path = whole.into();
+                *path = absolute.into();
             }
             imports.push(statement);
         }

@@ -1,4 +1,4 @@
-//! Script values as they are shown: what this crate gives, and arrays and maps of it.
+//! The text, HTML and JSON of script values: values of this crate, and arrays and maps of them.
 
 use super::display::Page;
 use super::extract::RecordFile;
@@ -23,12 +23,12 @@ use rhai::{Array, Dynamic, Engine, FLOAT, Map};
 use std::io::Write;
 use std::rc::Rc;
 
-/// How many elements of an array or a map are shown.
+/// The maximum number of elements shown of one array or map.
 const SHOWN: usize = 100;
-/// How many of all that are in one another.
+/// The maximum number of elements shown of all nested arrays and maps together.
 const ALL_SHOWN: usize = 1000;
 
-/// Arrays and maps look the same in `print`, in interpolated texts and as the value of a line.
+/// Makes arrays and maps look the same in `print`, in interpolated strings and as the value of a line.
 pub(super) fn register(engine: &mut Engine) {
     for name in ["print", "to_string", "debug", "to_debug"] {
         engine.register_fn(name, |array: Array| text(&array.into()));
@@ -36,7 +36,7 @@ pub(super) fn register(engine: &mut Engine) {
     }
 }
 
-/// The value, if it is one of those that this crate gives.
+/// Returns the value as a [`Shown`] if its type belongs to this crate.
 pub(super) fn shown(value: &Dynamic) -> Option<Rc<dyn Shown>> {
     fn of<T: Shown + Clone + 'static>(value: &Dynamic) -> Option<Rc<dyn Shown>> {
         value.read_lock::<T>().map(|value| Rc::new(value.clone()) as Rc<dyn Shown>)
@@ -71,7 +71,7 @@ pub(super) fn shown(value: &Dynamic) -> Option<Rc<dyn Shown>> {
     types.into_iter().find_map(|of| of(value))
 }
 
-/// The forms of a value; nothing for the unit value.
+/// Returns the forms in which a value is shown; `None` for `()`.
 pub(super) fn bundle(value: &Dynamic) -> Result<Option<Bundle>> {
     if value.is_unit() {
         return Ok(None);
@@ -83,12 +83,12 @@ pub(super) fn bundle(value: &Dynamic) -> Result<Option<Bundle>> {
     .map(Some)
 }
 
-/// The text of a value.
+/// Returns the text of a value.
 pub(super) fn text(value: &Dynamic) -> String {
     nested(value, false, &mut ALL_SHOWN.clone())
 }
 
-/// The text of a value, in quotation marks if it is a text; `left` is how many elements may still be shown.
+/// Returns the text of a value; a string is put in quotation marks if `quoted`. `left` elements may still be shown.
 fn nested(value: &Dynamic, quoted: bool, left: &mut usize) -> String {
     if let Some(value) = shown(value) {
         return value.brief();
@@ -111,7 +111,7 @@ fn nested(value: &Dynamic, quoted: bool, left: &mut usize) -> String {
     }
 }
 
-/// Elements with commas between them, and how many more there are.
+/// Joins elements with commas, and appends how many more there are.
 fn joined<T>(
     items: impl ExactSizeIterator<Item = T>,
     left: &mut usize,
@@ -145,11 +145,11 @@ impl Shown for Plain {
         text(&self.0)
     }
 
-    /// An array of maps with the same keys and a map are tables; an array of what has a form of its own is these, one
-    /// below another.
+    /// A map, or an array of maps with the same keys, becomes a table; an array of values with their own HTML becomes
+    /// these, one below the other.
     fn html(&self) -> Option<String> {
         if let Some(map) = self.0.read_lock::<Map>() {
-            // A table without rows could not be seen.
+            // A table without rows would be invisible.
             if map.is_empty() {
                 return None;
             }
@@ -177,12 +177,12 @@ impl Shown for Plain {
     }
 }
 
-/// The HTML of a value that has a form of its own.
+/// Returns the HTML of a value of this crate, if it has any.
 fn own_html(value: &Dynamic) -> Option<String> {
     display::inline(shown(value)?.as_ref()).ok().flatten()
 }
 
-/// A value in a table; of what has a form of its own only a picture is one that fits.
+/// Returns the table cell of a value. Of the HTML of values only pictures fit in a cell; other values become text.
 fn cell(value: &Dynamic) -> Cell {
     if let Ok(number) = value.as_float().or_else(|_| value.as_int().map(|n| n as FLOAT)) {
         return Cell::Number(number);
@@ -191,7 +191,7 @@ fn cell(value: &Dynamic) -> Cell {
     picture.map_or_else(|| Cell::Text(text(value)), Cell::Html)
 }
 
-/// An array of maps with the same keys as a table.
+/// Returns an array of maps with the same keys as an HTML table.
 fn rows(array: &Array) -> Option<String> {
     let first = array.first()?;
     let first = first.read_lock::<Map>().filter(|first| !first.is_empty())?;

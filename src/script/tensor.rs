@@ -1,4 +1,4 @@
-//! Tensors: making them, their shapes, parts of them, and files.
+//! Tensors: creation, shapes, indexing, and files.
 
 use super::help::type_name;
 use super::limits::check_bytes;
@@ -19,7 +19,7 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
-/// The numbers as f32, which is what all arithmetic is done in.
+/// Converts a tensor to f32, the type of all arithmetic in scripts.
 pub(super) fn floats(x: &Tensor) -> candle_core::Result<Tensor> {
     x.to_dtype(DType::F32)
 }
@@ -28,11 +28,11 @@ pub(super) fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
     if x.elem_count() > 0 {
         Ok(())
     } else {
-        Err(Error::invalid(name, "a tensor with numbers in it", "an empty one"))
+        Err(Error::invalid(name, "a tensor with elements", "an empty one"))
     }
 }
 
-/// An axis as a script counts it: from 0, or from −1 backwards.
+/// Converts an axis from a script, counted from 0, or from −1 backwards.
 pub(super) fn axis_of(x: &Tensor, axis: INT) -> Result<usize, Error> {
     wrap(axis, x.rank()).ok_or_else(|| {
         let expected = format!("-{} to {} for a tensor {:?}", x.rank(), x.rank() as INT - 1, x.dims());
@@ -40,13 +40,13 @@ pub(super) fn axis_of(x: &Tensor, axis: INT) -> Result<usize, Error> {
     })
 }
 
-/// An index from 0, or from −1 backwards, of `len` things.
+/// Converts an index into `len` items, counted from 0, or from −1 backwards; `None` if it is out of range.
 fn wrap(index: INT, len: usize) -> Option<usize> {
     let index = if index < 0 { index.checked_add(len as INT)? } else { index };
     usize::try_from(index).ok().filter(|index| *index < len)
 }
 
-/// Takes one index, or a range, of an axis of `x`.
+/// Selects one index, or a range of indices, of an axis of `x`.
 fn take(x: &Tensor, axis: usize, index: &Dynamic) -> Result<Tensor, Error> {
     let len = x.dims().get(axis).copied().ok_or_else(|| {
         Error::invalid("the indices", format!("at most {} for a tensor {:?}", x.rank(), x.dims()), "more")
@@ -72,7 +72,7 @@ fn take(x: &Tensor, axis: usize, index: &Dynamic) -> Result<Tensor, Error> {
     Err(Error::invalid("an index", "a whole number, a range, or \":\"", type_name(index)))
 }
 
-/// Numpy's indexing: one index for each of the first axes; a number takes its axis away, a range keeps it.
+/// Indexes as numpy does: one index for each of the first axes; a number removes its axis, a range keeps it.
 fn index(x: &Tensor, indices: &[Dynamic]) -> Result<Dynamic, Error> {
     let mut result = x.clone();
     let mut axis = 0;
@@ -87,7 +87,7 @@ fn index(x: &Tensor, indices: &[Dynamic]) -> Result<Dynamic, Error> {
     if result.rank() == 0 { scalar(&result) } else { Ok(Dynamic::from(result)) }
 }
 
-/// A tensor without axes as a number.
+/// Returns the element of a tensor without axes, as a number.
 fn scalar(x: &Tensor) -> Result<Dynamic, Error> {
     Ok(if x.dtype().is_float() {
         Dynamic::from(x.to_dtype(DType::F64)?.to_scalar::<f64>()?)
@@ -96,10 +96,10 @@ fn scalar(x: &Tensor) -> Result<Dynamic, Error> {
     })
 }
 
-/// A shape as a script gives it.
+/// Converts a shape from a script.
 fn shape_of(shape: &Array) -> Result<Vec<usize>, Error> {
     let wrong =
-        || Error::invalid("a shape", "an array of whole numbers from 0 up", Dynamic::from(shape.clone()));
+        || Error::invalid("a shape", "an array of whole numbers, 0 or more", Dynamic::from(shape.clone()));
     let sizes: Option<Vec<usize>> =
         shape.iter().map(|n| n.as_int().ok().and_then(|n| usize::try_from(n).ok())).collect();
     let sizes = sizes.ok_or_else(wrong)?;
@@ -107,68 +107,68 @@ fn shape_of(shape: &Array) -> Result<Vec<usize>, Error> {
     Ok(sizes)
 }
 
-/// Checks that tensors joined are not too large.
+/// Checks that the result of joining tensors is not too large.
 fn check_joined(tensors: &[Tensor]) -> Result<(), Error> {
     large::check("the result", &[tensors.iter().map(Tensor::elem_count).fold(0, usize::saturating_add)])
 }
 
-/// The numbers of nested arrays and their shape.
+/// Appends the elements of nested arrays to `elements`, and finds their shape.
 fn flatten(
     value: &Dynamic,
     depth: usize,
     shape: &mut Vec<usize>,
-    numbers: &mut Vec<f32>,
+    elements: &mut Vec<f32>,
 ) -> Result<(), Error> {
-    let ragged = || Error::invalid("the array", "rows of one length", "rows of several");
+    let ragged = || Error::invalid("the array", "rows of equal length", "rows of different lengths");
     if let Some(array) = value.read_lock::<Array>() {
         match shape.get(depth) {
-            None if numbers.is_empty() => shape.push(array.len()),
+            None if elements.is_empty() => shape.push(array.len()),
             Some(len) if *len == array.len() => {}
             _ => return Err(ragged()),
         }
-        return array.iter().try_for_each(|item| flatten(item, depth + 1, shape, numbers));
+        return array.iter().try_for_each(|item| flatten(item, depth + 1, shape, elements));
     }
     let number = value.as_float().ok().or_else(|| value.as_int().ok().map(|n| n as FLOAT));
-    let number = number.ok_or_else(|| Error::invalid("the array", "numbers", type_name(value)))?;
+    let number = number.ok_or_else(|| Error::invalid("the array", "only numbers", type_name(value)))?;
     if depth != shape.len() {
         return Err(ragged());
     }
-    numbers.push(number as f32);
+    elements.push(number as f32);
     Ok(())
 }
 
-/// A tensor as nested arrays.
+/// Converts a tensor to nested arrays of numbers.
 fn nest(x: &Tensor) -> Result<Dynamic, Error> {
-    // Beside the arrays, there are the numbers as f64 for a while.
+    // Temporarily the elements also exist as f64.
     check_bytes("nested arrays", x.elem_count().saturating_mul(size_of::<Dynamic>() + size_of::<f64>()))?;
     if x.rank() == 0 {
         return scalar(x);
     }
     if x.rank() == 1 {
-        let numbers = x.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-        let whole = !x.dtype().is_float();
-        let number = |n: f64| if whole { Dynamic::from(n as INT) } else { Dynamic::from(n) };
-        return Ok(numbers.into_iter().map(number).collect::<Array>().into());
+        let elements = x.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let is_int = !x.dtype().is_float();
+        let number = |n: f64| if is_int { Dynamic::from(n as INT) } else { Dynamic::from(n) };
+        return Ok(elements.into_iter().map(number).collect::<Array>().into());
     }
     let rows = (0..x.dim(0)?).map(|i| nest(&x.get(i)?)).collect::<Result<Array, Error>>()?;
     Ok(rows.into())
 }
 
-/// Tensors in an array.
+/// Converts an array of tensors.
 fn tensors_of(array: Array) -> Result<Vec<Tensor>, Error> {
     let tensor = |value: Dynamic| {
         let got = type_name(&value);
-        value.try_cast::<Tensor>().ok_or_else(|| Error::invalid("the array", "tensors", got))
+        value.try_cast::<Tensor>().ok_or_else(|| Error::invalid("the array", "only tensors", got))
     };
     array.into_iter().map(tensor).collect()
 }
 
 #[export_module]
 mod functions {
-    /// An array of numbers with a shape.
+    /// A multi-dimensional array of numbers.
     pub type Tensor = candle_core::Tensor;
 
-    /// A tensor of nested arrays of numbers.
+    /// Creates a tensor from nested arrays of numbers, f32.
     ///
     /// ```rhai
     /// let x = tensor([[1, 2, 3], [4, 5, 6]]);
@@ -182,7 +182,7 @@ mod functions {
         script(Tensor::from_vec(flat, shape, &Device::Cpu))
     }
 
-    /// A tensor of zeros, of a shape: `zeros([2, 3])`.
+    /// A tensor of zeros with the given shape: `zeros([2, 3])`.
     ///
     /// ```rhai
     /// print(zeros([2, 3]));
@@ -192,7 +192,7 @@ mod functions {
         script(Tensor::zeros(script(shape_of(&shape))?, DType::F32, &Device::Cpu))
     }
 
-    /// A tensor of ones, of a shape: `ones([2, 3])`.
+    /// A tensor of ones with the given shape: `ones([2, 3])`.
     ///
     /// ```rhai
     /// print(ones([2, 3]) * 0.5);
@@ -200,10 +200,10 @@ mod functions {
     #[rhai_fn(return_raw)]
     pub fn ones(context: NativeCallContext, shape: Array) -> ScriptResult<Tensor> {
         let shape = script(shape_of(&shape))?;
-        script(large::filled(&shape, &progress_of(&context), |_, numbers| numbers.fill(1.0)))
+        script(large::filled(&shape, &progress_of(&context), |_, part| part.fill(1.0)))
     }
 
-    /// The whole numbers from 0 up to `n`, without it.
+    /// A tensor [n] of the numbers 0, 1, 2, … below `n`.
     ///
     /// ```rhai
     /// print(arange(5));
@@ -211,12 +211,12 @@ mod functions {
     #[rhai_fn(return_raw)]
     pub fn arange(context: NativeCallContext, n: INT) -> ScriptResult<Tensor> {
         let shape = script(shape_of(&vec![n.into()]))?;
-        script(large::filled(&shape, &progress_of(&context), |first, numbers| {
-            numbers.iter_mut().enumerate().for_each(|(i, number)| *number = (first + i) as f32);
+        script(large::filled(&shape, &progress_of(&context), |first, part| {
+            part.iter_mut().enumerate().for_each(|(i, element)| *element = (first + i) as f32);
         }))
     }
 
-    /// Normally distributed random numbers of a shape; the same seed gives the same numbers: `randn([2, 3], 0)`.
+    /// A tensor of normally distributed random numbers; the same seed gives the same numbers: `randn([2, 3], 0)`.
     ///
     /// ```rhai
     /// print(randn([2, 3], 0));
@@ -227,7 +227,7 @@ mod functions {
         script(tensors::randn(&shape, seed as u64, &progress_of(&context)))
     }
 
-    /// The sizes of the axes.
+    /// The sizes of the axes of a tensor, an array.
     ///
     /// ```rhai
     /// print(zeros([2, 3]).shape);
@@ -237,7 +237,7 @@ mod functions {
         x.dims().iter().map(|n| Dynamic::from(*n as INT)).collect()
     }
 
-    /// The type of the numbers: "f32", "u32", …
+    /// The type of the elements of a tensor: "f32", "u32", …
     ///
     /// ```rhai
     /// print(zeros([2, 3]).dtype);
@@ -247,7 +247,7 @@ mod functions {
         x.dtype().as_str().to_owned()
     }
 
-    /// The size of the first axis.
+    /// The size of the first axis of a tensor; 1 if it has no axes.
     ///
     /// ```rhai
     /// print(zeros([2, 3]).len());
@@ -277,7 +277,7 @@ mod functions {
         script(index(x, &indices))
     }
 
-    /// The product of two matrices, of a matrix and a vector, or of stacks of matrices.
+    /// The product of two matrices, of a matrix and a vector, or of batches of matrices.
     ///
     /// ```rhai
     /// let a = tensor([[1, 2], [3, 4]]);
@@ -289,7 +289,7 @@ mod functions {
         script(large::matmul(a, &b, &progress_of(&context)))
     }
 
-    /// The transpose: the last two axes change places.
+    /// The transpose of a tensor: swaps the last two axes.
     ///
     /// ```rhai
     /// print(tensor([[1, 2, 3], [4, 5, 6]]).t());
@@ -299,7 +299,7 @@ mod functions {
         script(if x.rank() < 2 { Ok(x.clone()) } else { x.t() })
     }
 
-    /// The same numbers in another shape; one size may be -1.
+    /// The same elements in another shape; one size may be -1, which means the rest.
     ///
     /// ```rhai
     /// print(arange(6).reshape([2, -1]));
@@ -315,13 +315,13 @@ mod functions {
         }
         let shape = script(shape_of(&shape))?;
         if shape.iter().product::<usize>() != x.elem_count() {
-            let expected = format!("a shape of {} numbers, as {:?} has", x.elem_count(), x.dims());
+            let expected = format!("a shape of {} elements, like {:?}", x.elem_count(), x.dims());
             return script(Err(Error::invalid("reshape", expected, format!("{shape:?}"))));
         }
         script(x.reshape(shape))
     }
 
-    /// Without an axis of size 1.
+    /// The tensor without `axis`, which must have size 1.
     ///
     /// ```rhai
     /// print(zeros([1, 3]).squeeze(0).shape);
@@ -331,7 +331,7 @@ mod functions {
         script(x.squeeze(script(axis_of(x, axis))?))
     }
 
-    /// With an axis of size 1 in front of an axis.
+    /// The tensor with a new axis of size 1 before `axis`.
     ///
     /// ```rhai
     /// print(zeros([3]).unsqueeze(0).shape);
@@ -342,7 +342,7 @@ mod functions {
         script(x.unsqueeze(axis))
     }
 
-    /// Where the largest number is: of a vector a whole number, along an axis a tensor. Of equal ones the first counts.
+    /// The index of the largest element of the flattened tensor, or a tensor of indices along an axis; ties: the first.
     ///
     /// ```rhai
     /// print(tensor([[1, 5], [7, 2]]).argmax());
@@ -352,8 +352,8 @@ mod functions {
     pub fn argmax(x: &mut Tensor) -> ScriptResult<INT> {
         script(not_empty(x, "argmax"))?;
         script(memory::check("argmax", (2 * x.elem_count() * size_of::<f32>()) as u64))?;
-        let numbers = script(x.flatten_all().and_then(|x| floats(&x)?.to_vec1::<f32>()))?;
-        Ok(linalg::top_k(&numbers, 1).first().map_or(0, |(at, _)| *at as INT))
+        let elements = script(x.flatten_all().and_then(|x| floats(&x)?.to_vec1::<f32>()))?;
+        Ok(linalg::top_k(&elements, 1).first().map_or(0, |(at, _)| *at as INT))
     }
 
     #[rhai_fn(global, name = "argmax", pure, return_raw)]
@@ -363,7 +363,7 @@ mod functions {
         script(floats(x).and_then(|x| x.argmax(axis)))
     }
 
-    /// The largest numbers of a vector, largest first: an array of maps with `index` and `value`.
+    /// The `k` largest elements of a tensor [n], largest first: an array of maps with `index` and `value`.
     ///
     /// ```rhai
     /// print(tensor([0.5, 3, 1, 3]).topk(3));
@@ -373,25 +373,25 @@ mod functions {
         if x.rank() != 1 {
             let got = format!("{:?}", x.dims());
             return script(Err(
-                Error::invalid("topk", "a vector", got).with_hint("take one row first: x[0].topk(5)")
+                Error::invalid("topk", "a tensor [n]", got).with_hint("take one row first: x[0].topk(5)")
             ));
         }
-        /// About what a map of two numbers takes, in bytes.
+        /// The approximate size of a map of two numbers, in bytes.
         const ENTRY: usize = 1 << 9;
-        let k = usize::try_from(k).map_err(|_| Error::invalid("`k`", "a whole number from 0 up", k));
+        let k = usize::try_from(k).map_err(|_| Error::invalid("`k`", "0 or more", k));
         let k = script(k)?.min(x.elem_count());
-        script(check_bytes("the largest numbers", k.saturating_mul(ENTRY)))?;
-        let numbers = script(floats(x).and_then(|x| x.to_vec1::<f32>()))?;
+        script(check_bytes("the largest elements", k.saturating_mul(ENTRY)))?;
+        let elements = script(floats(x).and_then(|x| x.to_vec1::<f32>()))?;
         let entry = |(index, value): (usize, f32)| {
             let mut map = Map::new();
             map.insert("index".into(), (index as INT).into());
             map.insert("value".into(), FLOAT::from(value).into());
             map.into()
         };
-        Ok(linalg::top_k(&numbers, k).into_iter().map(entry).collect())
+        Ok(linalg::top_k(&elements, k).into_iter().map(entry).collect())
     }
 
-    /// The cosine of the angle between vectors, along the last axis; a vector is compared with each row of a matrix.
+    /// The cosine similarity along the last axis; a tensor [n] is compared with each row of a tensor [rows, n].
     ///
     /// ```rhai
     /// let sae = load_sae("demo");
@@ -403,7 +403,7 @@ mod functions {
         if cosine.rank() == 0 { script(scalar(&cosine)) } else { Ok(Dynamic::from(cosine)) }
     }
 
-    /// Tensors joined along an axis that they have: `cat([a, b], 0)`.
+    /// Tensors concatenated along an existing axis: `cat([a, b], 0)`.
     ///
     /// ```rhai
     /// print(cat([tensor([1, 2]), tensor([3])], 0));
@@ -416,7 +416,7 @@ mod functions {
         script(Tensor::cat(&tensors, script(axis)?))
     }
 
-    /// Tensors of one shape joined along a new axis: `stack([a, b], 0)`.
+    /// Tensors of equal shape, joined along a new axis: `stack([a, b], 0)`.
     ///
     /// ```rhai
     /// print(stack([tensor([1, 2]), tensor([3, 4])], 0));
@@ -431,7 +431,7 @@ mod functions {
         script(Tensor::stack(&tensors, axis))
     }
 
-    /// The numbers as nested arrays, for a few of them.
+    /// The elements as nested arrays, which suits small tensors.
     ///
     /// ```rhai
     /// print(tensor([[1, 2], [3, 4]]).to_array());

@@ -1,4 +1,4 @@
-//! Several definition trees: of one vector at several scales, and of many features.
+//! Several definition trees: of one vector at several scales, or of many features.
 
 use super::extract::register_properties;
 use super::items::{self, PassedOver};
@@ -21,7 +21,7 @@ pub(super) fn register(engine: &mut Engine, passed_over: &PassedOver) {
     register_properties::<interpret::TreesSummary>(engine);
 }
 
-/// A file of trees that a script walks through: `for tree in read_trees(path) { … }`.
+/// A file of definition trees, to iterate over: `for tree in read_trees(path) { … }`.
 #[derive(Debug, Clone)]
 pub(super) struct TreeFile(PathBuf);
 
@@ -40,7 +40,7 @@ impl Shown for TreeFile {
 }
 
 impl TreeFile {
-    /// The trees from the first, or the error of a file that cannot be opened.
+    /// Returns the trees, or the error of a file that cannot be opened.
     fn trees(&self) -> Box<dyn Iterator<Item = crate::Result<interpret::DefinitionTree>>> {
         match interpret::read_trees(&self.0) {
             Ok(trees) => Box::new(trees),
@@ -49,12 +49,12 @@ impl TreeFile {
     }
 }
 
-/// "all", a range, or an array of feature indices.
+/// Converts "all", a range, or an array of feature indices to indices.
 fn features_of(sae: &Sae, features: &Dynamic) -> Result<Vec<usize>, Error> {
     let d_sae = sae.cfg().d_sae;
     let wrong = || {
         let got = show::text(features);
-        Error::invalid("the features", "\"all\", a range 0..10, or an array of whole numbers from 0 up", got)
+        Error::invalid("the features", "\"all\", a range 0..10, or an array of indices, 0 or more", got)
     };
     if features.clone().into_string().is_ok_and(|text| text == "all") {
         return Ok((0..d_sae).collect());
@@ -65,15 +65,15 @@ fn features_of(sae: &Sae, features: &Dynamic) -> Result<Vec<usize>, Error> {
         range.or_else(|| inclusive.map(|range| (*range.start(), range.end().saturating_add(1))))
     {
         let bound = |i: INT| usize::try_from(i).map_err(|_| wrong());
-        // So many that one is out of range, which is an error later.
+        // One more than there are, so that a range that is too long is an error later.
         return Ok((bound(start)?..bound(end)?).take(d_sae + 1).collect());
     }
     let index = |i: &Dynamic| i.as_int().ok().and_then(|i| usize::try_from(i).ok()).ok_or_else(wrong);
     features.read_lock::<Array>().ok_or_else(wrong)?.iter().map(index).collect()
 }
 
-/// Options of vectors, trees and the run in one map; `scale` is the vectors' if it is a number, else those that are
-/// tried.
+/// Splits a map into options of the vectors, of the trees and of the run. `scale` belongs to the vectors if it is a
+/// number; else it lists the scales to try.
 fn trees_options(map: Map) -> ScriptResult<interpret::TreesOptions> {
     let (of_vector, of_tree) =
         (options::names_of(&VectorOptions::default()), options::names_of(&TreeOptions::default()));
@@ -98,29 +98,29 @@ fn trees_options(map: Map) -> ScriptResult<interpret::TreesOptions> {
     Ok(interpret::TreesOptions { vector, tree, scales, ..options::parse(run)? })
 }
 
-/// The option `scale` of trees, where it is more than one number.
+/// The option `scale` of trees, if it is not a number.
 #[derive(Deserialize)]
 struct ScaleOptions {
     scale: interpret::Scales,
 }
 
-/// The scales that are tried: an array or "auto".
+/// Parses the scales to try: an array or "auto".
 pub(super) fn scales_of(scale: Dynamic) -> ScriptResult<interpret::Scales> {
     Ok(options::parse::<ScaleOptions>([("scale".into(), scale)].into())?.scale)
 }
 
 #[export_module]
 mod functions {
-    /// Trees of one vector at several scales.
+    /// The definition trees of one vector at several scales, with a score for each scale.
     pub type ScaleSweep = interpret::ScaleSweep;
-    /// The counts of a finished run over features.
+    /// The counts of a finished run of `definition_trees`.
     pub type TreesSummary = interpret::TreesSummary;
     /// The definition trees in a file.
     pub type Trees = super::TreeFile;
 
-    /// The scores of all scales that were tried, an array of maps by rising scale: `scale`, `self_similarity` (how much of
-    /// the direction is left at the end of the prompt), `cross_entropy` (how unlikely the answer is), `composite` (both
-    /// in one; the best scale has the greatest).
+    /// The scores of all scales that were tried, an array of maps by ascending scale: `scale`, `self_similarity` (how
+    /// much of the direction remains at the end of the prompt), `cross_entropy` (how unlikely the answer is) and
+    /// `composite` (a combination of both; the best scale has the largest).
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -133,7 +133,7 @@ mod functions {
         rhai::serde::to_dynamic(&sweep.scores)
     }
 
-    /// The definition trees of several scales, an array by rising scale.
+    /// The definition trees of a sweep, an array by ascending scale.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -146,7 +146,7 @@ mod functions {
         sweep.trees.iter().cloned().map(Dynamic::from).collect()
     }
 
-    /// The definition tree of the scale with the best score.
+    /// The definition tree of the scale with the best composite score.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -164,12 +164,12 @@ mod functions {
         sweep.to_string()
     }
 
-    /// Writes the definition trees of many features to a JSON lines file, a tree a line, and gives a summary. The
-    /// features are an array, a range, or "all". They grow together, which is faster than one after the other; a run that
-    /// was stopped goes on where it was.
+    /// Writes the definition trees of many features to a JSON lines file, one tree per line, and returns a summary. The
+    /// features are an array, a range, or "all". Growing them together is faster than one after the other. An
+    /// interrupted run continues where it stopped.
     ///
     /// Options: `output_path` (no default), `batch_size` (32 features at a time), `resume` (true), and those of
-    /// `feature_vector` and `definition_tree`; with `scale: "auto"` or an array each feature gets its best scale.
+    /// `feature_vector` and `definition_tree`; with `scale: "auto"` or an array, each feature gets its best scale.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -197,7 +197,7 @@ mod functions {
         summary.to_string()
     }
 
-    /// The definition trees that `definition_trees` has written, to walk through with `for`; they are read one at a time.
+    /// The trees in a file written by `definition_trees`, to iterate over with `for`; they are read one at a time.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -207,7 +207,7 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn read_trees(path: &str) -> ScriptResult<Trees> {
-        // A file that is not there is an error here, not at the first tree.
+        // A missing file is an error here, not at the first tree.
         script(interpret::read_trees(Path::new(path)))?;
         Ok(super::TreeFile(PathBuf::from(path)))
     }

@@ -57,7 +57,7 @@ fn statements_come_from_a_pipe() {
     for arguments in [&[][..], &["run", "open.rhai"]] {
         let output = piped(folder.path(), arguments, "1\n/* open\n2\n");
         let stderr = text(&output.stderr);
-        assert!(stderr.contains(": a comment is open at the end\nhint: close it with `*/`"), "{stderr}");
+        assert!(stderr.contains(": a comment is not closed\nhint: close it with `*/`"), "{stderr}");
     }
     // The first that fails is the last.
     let output = piped(folder.path(), &[], "1\nnonsense\n2\n");

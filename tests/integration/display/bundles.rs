@@ -189,7 +189,7 @@ fn a_host_shows_prints_and_answers() {
     session.eval("display([1, 2])").unwrap();
     assert_eq!(*printed.borrow(), ["[1, 2]"]);
     let error = session.eval("input(\"name? \")").unwrap_err().to_string();
-    assert!(error.contains("a terminal or a notebook that lets it ask"), "{error}");
+    assert!(error.contains("input needs a terminal, or a notebook that allows it"), "{error}");
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn bad_options_are_explained() {
         "#{ steer: #{ hook: \"hook_embed\", coefficient: 1, direction: ones([3]) } }",
         &["d_model = 192", "got 3"],
     );
-    tree("#{ stop: model }", &["option `stop`: expected a number, a text, true or false"]);
+    tree("#{ stop: model }", &["option `stop`: expected a number, a string, true or false"]);
     let long = "let s = \"{}\"; for i in 0..300 { s += \" a\"; }";
     fails(
         &format!("{long} definition_tree(model, v, #{{ prompt: s }})"),
@@ -196,7 +196,7 @@ fn bad_options_are_explained() {
     let vector =
         |arguments: &str, parts: &[&str]| fails(&format!("feature_vector(model, sae, {arguments})"), parts);
     vector("2048", &["the feature index: expected 0 to 2047", "got 2048"]);
-    vector("-1", &["the feature index: expected a whole number from 0 up, got -1"]);
+    vector("-1", &["the feature index: expected 0 or more, got -1"]);
     vector(
         "1, #{ weights: \"encodr\" }",
         &["option `weights`: expected `encoder`, `decoder`, or a map of both", "got \"encodr\""],
