@@ -74,7 +74,7 @@ fn statements_come_from_a_pipe() {
     assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("1\n", Some(1)));
     let output = piped(folder.path(), &[], "input(\"name? \")");
     assert!(
-        text(&output.stderr).contains("expected answers at the standard input, got statements"),
+        text(&output.stderr).contains("expected answers on standard input, got statements"),
         "{}",
         text(&output.stderr)
     );
@@ -162,7 +162,7 @@ fn what_cannot_be_started_says_why() {
     let output = saescope(folder.path(), &["notebook", "setup"]);
     let stderr = text(&output.stderr);
     assert!(
-        stderr.contains("expected one with an evcxr.toml") && stderr.contains("saescope notebook setup"),
+        stderr.contains("expected one that contains `evcxr.toml`") && stderr.contains("saescope notebook setup"),
         "{stderr}"
     );
 }
