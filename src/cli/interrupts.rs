@@ -29,8 +29,8 @@ struct State {
 }
 
 impl Interrupts {
-    /// Installs the handler. The first signal cancels `progress`; the second ends the program, or the third if a session
-    /// would be lost.
+    /// Installs the handler. The first signal cancels `progress`; the second ends the program, or the third if that
+    /// would lose a session.
     pub(super) fn handled(progress: Progress) -> Result<Interrupts> {
         let interrupts = Interrupts { progress, state: Arc::default() };
         let handler = interrupts.clone();

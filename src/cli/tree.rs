@@ -98,7 +98,7 @@ struct GrowArguments {
     /// mark that the prompt opens, else a line break]
     #[arg(long, value_name = "TEXT", num_args = 0..=1, action = ArgAction::Append)]
     stop: Option<Vec<String>>,
-    /// Whether the prompt starts with a BOS token [default: as the model's text does]
+    /// Whether the prompt starts with a BOS token [default: as the model does]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     prepend_bos: Option<bool>,
     /// Add the feature's decoder direction at a hook, such as blocks.3.hook_resid_post=8 [default: none]

@@ -141,7 +141,7 @@ fn a_kernel_is_installed_where_it_is_wanted() {
         spec(&data.join("jupyter"), "saescope");
     }
     for (arguments, expected) in [
-        (&["--sys-prefix"][..], "`--sys-prefix`: expected a Python environment that is active"),
+        (&["--sys-prefix"][..], "`--sys-prefix`: expected an active Python environment"),
         (&["--name", "../up"], "`--name`: expected ASCII letters"),
         (&["--user", "--sys-prefix"], "cannot be used with"),
     ] {
