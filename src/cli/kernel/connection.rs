@@ -1,5 +1,5 @@
-//! The connection file: where to listen, and the key that signs messages. Whoever has the key can run code as this user,
-//! so a file that others wrote or can write is refused, and so is an address that other machines can reach.
+//! The connection file: where to listen, and the key that signs messages. Whoever has the key can run code as this
+//! user, so a file that others wrote or can write is refused, and so is an address that other machines can reach.
 
 use super::super::terminal::to_stderr;
 use crate::error::{Error, Result};

@@ -129,8 +129,8 @@ fn is_more_here() -> bool {
     is_here
 }
 
-/// Whether the input that has arrived continues a statement that could be complete, as it would in a file: with a branch,
-/// a method or, if nothing ends the statement, an operator. White space and comments before it are skipped.
+/// Whether the input that has arrived continues a statement that could be complete, as it would in a file: with a
+/// branch, a method or, if nothing ends the statement, an operator. White space and comments before it are skipped.
 fn continues(engine: &Engine, statement: &str, input: &mut Input) -> Result<bool> {
     let next = input.code_ahead()?;
     if is_part(next) {
