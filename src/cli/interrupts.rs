@@ -34,8 +34,7 @@ impl Interrupts {
     pub(super) fn handled(progress: Progress) -> Result<Interrupts> {
         let interrupts = Interrupts { progress, state: Arc::default() };
         let handler = interrupts.clone();
-        watch(move || handler.signal())
-            .map_err(Error::failed("handle Ctrl-C"))?;
+        watch(move || handler.signal()).map_err(Error::failed("handle Ctrl-C"))?;
         Ok(interrupts)
     }
 

@@ -37,9 +37,7 @@ use terminal::{print, show};
 /// The arguments of the program.
 #[derive(Parser)]
 #[command(name = "saescope", version, about, disable_help_subcommand = true)]
-#[command(
-    after_help = "`saescope help` lists the script functions, `saescope help NAME` describes one."
-)]
+#[command(after_help = "`saescope help` lists the script functions, `saescope help NAME` describes one.")]
 struct Arguments {
     /// Without a command, the prompt starts
     #[command(subcommand)]
@@ -58,7 +56,7 @@ enum Command {
     Run {
         /// The script, a .rhai file
         file: PathBuf,
-        /// Its arguments, available to it as the array ARGS
+        /// The script's arguments, available as the array ARGS
         #[arg(last = true)]
         arguments: Vec<String>,
     },

@@ -50,8 +50,8 @@ saescope = { path = "../evcxr", package = "saescope-evcxr" }
 
 fn setup(folder: &Path) -> Result<String> {
     if !folder.join("evcxr.toml").is_file() || !folder.join("evcxr").is_dir() {
-        let got = format!("`{}`, which does not", folder.display());
-        return Err(Error::invalid("the folder", "one that contains `evcxr.toml` and the crate `evcxr`", got)
+        let got = format!("`{}`", folder.display());
+        return Err(Error::invalid("the folder", "one with `evcxr.toml` and the crate `evcxr`", got)
             .with_hint(
                 "use the folder `notebooks` of saescope's source: saescope notebook setup PATH/notebooks",
             ));
@@ -81,7 +81,7 @@ fn setup(folder: &Path) -> Result<String> {
     cargo.env("CARGO_TARGET_DIR", "target").env("CARGO_BUILD_BUILD_DIR", "target");
     let status = cargo.status().map_err(Error::file("run", Path::new("cargo")))?;
     if !status.success() {
-        return Err(Error::failed("build the dependencies")(format!("cargo: {status}, see its output above")));
+        return Err(Error::failed("build the dependencies")(format!("cargo: {status}, see above")));
     }
     if !is_there("evcxr_jupyter") {
         to_stderr(

@@ -466,5 +466,8 @@ fn a_connection_file_that_is_not_safe_is_refused() {
     let busy = ConnectionInfo { shell_port: taken.local_addr().unwrap().port(), ..connection() };
     let path = connection_file(folder.path(), &busy);
     let error = saescope::cli::serve_kernel(&path, &Progress::default()).unwrap_err();
-    assert!(error.to_string().contains("cannot listen on port") && error.to_string().contains("(shell socket)"), "{error}");
+    assert!(
+        error.to_string().contains("cannot listen on port") && error.to_string().contains("(shell socket)"),
+        "{error}"
+    );
 }

@@ -216,10 +216,7 @@ fn a_description_that_cannot_be_written_is_known_at_the_start() {
         seen.fetch_or(matches!(report, Report::Started { .. }), Ordering::Relaxed);
     });
     let error = place.extract("docs.jsonl", "o.jsonl", &progress).unwrap_err();
-    assert!(
-        error.to_string().contains("o.jsonl.meta.json`: expected a new or existing file"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("o.jsonl.meta.json`: expected a new or existing file"), "{error}");
     assert!(!started.load(Ordering::Relaxed) && !place.path("o.jsonl").exists());
     std::fs::remove_dir(place.path("o.jsonl.meta.json")).unwrap();
     place.extract("docs.jsonl", "o.jsonl", &progress).unwrap();

@@ -69,7 +69,7 @@ fn check_owner(file: &std::fs::File, path: &Path) -> Result<()> {
         let message =
             format!("expected a file owned by this user, got one owned by user id {}", metadata.uid());
         return Err(Error::malformed(path, message)
-            .with_hint("its owner knows the key, and could run code as you"));
+            .with_hint("its owner may know the key, and could run code as you"));
     }
     let insecure = std::env::var("JUPYTER_ALLOW_INSECURE_WRITES");
     let is_allowed = insecure.is_ok_and(|value| ["1", "true"].contains(&value.to_lowercase().as_str()));

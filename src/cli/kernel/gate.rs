@@ -139,9 +139,9 @@ fn own_folder() -> Result<(TempDir, File)> {
 }
 
 /// Removes the folders of killed kernels: those that are not locked.
-fn remove_orphans(place: &Path) {
+fn remove_orphans(folder: &Path) {
     let own = rustix::process::geteuid().as_raw();
-    for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with(FOLDER) {
             continue;
         }

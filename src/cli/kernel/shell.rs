@@ -80,7 +80,7 @@ impl Shell {
             if std::panic::catch_unwind(answer).is_err() {
                 self.notebook.end();
                 let kind = &message.header.msg_type;
-                if let Some(reply) = failed(kind, "internal error: please report it, with what you did before") {
+                if let Some(reply) = failed(kind, "internal error: please report what you did") {
                     self.wire.reply(reply, &message);
                 }
             }

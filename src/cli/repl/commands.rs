@@ -110,10 +110,7 @@ mod tests {
             parse(":var").unwrap_err().hint().unwrap(),
             "did you mean `:vars`? known commands: `:help`, `:load`, `:quit`, `:reset`, `:save`, `:time`, `:vars`"
         );
-        assert_eq!(
-            parse(":load").unwrap_err().to_string(),
-            "`:load`: expected a file after it, got nothing"
-        );
+        assert_eq!(parse(":load").unwrap_err().to_string(), "`:load`: expected a file after it, got nothing");
         assert_eq!(parse(":vars x").unwrap_err().to_string(), "`:vars`: expected nothing after it, got `x`");
     }
 }

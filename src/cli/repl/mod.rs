@@ -149,9 +149,9 @@ fn current(session: &Session, entered: Vec<String>) -> Vec<String> {
     let mut kept = Vec::new();
     for statement in entered.iter().rev() {
         let mut text = statement.clone();
-        for (function, place) in session.functions(statement).into_iter().rev() {
+        for (function, range) in session.functions(statement).into_iter().rev() {
             if !later.insert(function) {
-                text.replace_range(place, "");
+                text.replace_range(range, "");
             }
         }
         if !text.trim().is_empty() {

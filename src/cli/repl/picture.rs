@@ -50,9 +50,10 @@ pub(super) fn save(figure: &Figure) -> Result<PathBuf> {
     static NUMBER: AtomicUsize = AtomicUsize::new(1);
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
     let new = || Some(tempfile::Builder::new().prefix("saescope-").tempdir().ok()?.keep());
-    let folder = FOLDER.get_or_init(new).clone().ok_or_else(|| {
-        Error::failed("save the picture")("no temporary folder can be created")
-    })?;
+    let folder = FOLDER
+        .get_or_init(new)
+        .clone()
+        .ok_or_else(|| Error::failed("save the picture")("no temporary folder can be created"))?;
     let path = folder.join(format!("figure_{}.png", NUMBER.fetch_add(1, Ordering::Relaxed)));
     crate::files::write_whole(&path, &figure.png()?)?;
     Ok(path)

@@ -162,7 +162,7 @@ fn what_cannot_be_started_says_why() {
     let output = saescope(folder.path(), &["notebook", "setup"]);
     let stderr = text(&output.stderr);
     assert!(
-        stderr.contains("expected one that contains `evcxr.toml`") && stderr.contains("saescope notebook setup"),
+        stderr.contains("expected one with `evcxr.toml`") && stderr.contains("saescope notebook setup"),
         "{stderr}"
     );
 }

@@ -55,12 +55,7 @@ fn kernels_listen_at_sockets_in_the_file_system_too() {
         saescope::cli::serve_kernel(&path, &Progress::default()).unwrap_err().to_string()
     };
     let error = refused(&info);
-    assert!(
-        error.contains(
-            "kernel-ipc-5` (heartbeat socket): another program listens on it"
-        ),
-        "{error}"
-    );
+    assert!(error.contains("kernel-ipc-5` (heartbeat socket): another program listens on it"), "{error}");
     frontend.run("n + 1");
     frontend.send_control(ShutdownRequest { restart: false });
     frontend.control_reply();
@@ -70,7 +65,9 @@ fn kernels_listen_at_sockets_in_the_file_system_too() {
     std::fs::write(name(3), "a file").unwrap();
     let error = refused(&info);
     assert!(
-        error.contains("cannot listen on `") && error.contains("-3` (stdin socket)") && error.contains("not a socket"),
+        error.contains("cannot listen on `")
+            && error.contains("-3` (stdin socket)")
+            && error.contains("not a socket"),
         "{error}"
     );
     assert_eq!(std::fs::read_to_string(name(3)).unwrap(), "a file");
