@@ -68,7 +68,8 @@ impl FromStr for FeatureList {
             return Ok(FeatureList::All);
         }
         let number = |text: &str| {
-            let number = text.parse::<u32>().map_err(|_| format!("expected 0 or more, got `{text}`"));
+            let number =
+                text.parse::<u32>().map_err(|_| format!("expected an index, 0 or more, got `{text}`"));
             number.map(|number| number as usize)
         };
         let range = |part: &str| match part.split_once("..") {

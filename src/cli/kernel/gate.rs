@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 /// The maximum length of a frame in bytes.
 const LONGEST: u64 = 1 << 28;
-/// The bytes of a greeting, and the flag of a frame with an eight-byte length (<https://rfc.zeromq.org/spec/37>, 3.1).
+/// Bytes of a greeting, and the flag of an eight-byte frame length (ZMTP 3.1, <https://rfc.zeromq.org/spec/37>).
 const GREETING: usize = 64;
 const IS_LONG: u8 = 2;
 /// The name prefix of a kernel's socket folder, and the file in it that is locked while the kernel runs.

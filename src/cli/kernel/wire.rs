@@ -54,7 +54,7 @@ impl Wire {
         self.publish(Status::idle(), parent);
     }
 
-    /// Publishes what a script prints and shows. While too many messages are queued, waits until `is_over`.
+    /// Publishes what a script prints and shows. Waits while too many messages are queued, unless `is_over`.
     pub(super) fn show(
         &self,
         content: impl Into<JupyterMessageContent>,
