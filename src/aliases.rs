@@ -1,22 +1,22 @@
-//! The short names of language models, as TransformerLens has them.
+//! TransformerLens' short names of language models.
 
 /// A line for each model: its id on the hub, then its aliases. See assets/registry/README.md.
 const MODELS: &str = include_str!("../assets/registry/model_aliases.txt");
 
-/// The hub's id of the model that TransformerLens calls `name`, an alias or the id itself in any case: `gpt2` of
-/// `gpt2-small`. Nothing for a model that TransformerLens does not know, which may be on the hub all the same.
+/// The hub id of the model that TransformerLens calls `name`, an alias or the id itself in any case: `gpt2` for
+/// `gpt2-small`. `None` if TransformerLens does not know the model, which may be on the hub anyway.
 pub fn resolve_model(name: &str) -> Option<&'static str> {
     let mut lines = MODELS.lines().map(|line| line.split_whitespace());
     let mut names = lines.find(|names| names.clone().any(|known| known.eq_ignore_ascii_case(name)))?;
     names.next()
 }
 
-/// All names of models, ids and aliases.
+/// All names of models: ids and aliases.
 pub(crate) fn model_names() -> impl Iterator<Item = &'static str> {
     MODELS.split_whitespace()
 }
 
-/// The names of models, ids and aliases, that are most like `name`, the nearest first.
+/// The 5 names of models (ids and aliases) that are most similar to `name`, nearest first.
 pub fn nearest_models(name: &str) -> Vec<&'static str> {
     crate::error::nearest(name, model_names(), 5)
 }
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn aliases_and_ids_lead_to_the_hub() {
+    fn aliases_and_ids_resolve_to_hub_ids() {
         for (name, id) in [
             ("gpt2-small", Some("gpt2")),
             ("GPT2", Some("gpt2")),

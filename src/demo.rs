@@ -16,7 +16,7 @@ pub const DOCS: &[u8] = include_bytes!("../assets/demo/docs.jsonl");
 /// An embedded SAE in SAELens' layout.
 #[derive(Debug)]
 pub struct DemoSae {
-    /// Its id, which is the name of its hook.
+    /// The id of the SAE, equal to the name of its hook.
     pub sae_id: &'static str,
     /// `cfg.json`.
     pub cfg: &'static [u8],
@@ -24,7 +24,7 @@ pub struct DemoSae {
     pub weights: &'static [u8],
 }
 
-/// The embedded SAEs; the first is the one that "demo" alone means.
+/// The embedded SAEs; "demo" without an id means the first.
 pub const SAES: [DemoSae; 2] = [
     DemoSae {
         sae_id: "blocks.4.hook_resid_pre",

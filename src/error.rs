@@ -1,49 +1,49 @@
-//! The one error of this crate: what went wrong, where, what was expected and what was found, and what to do next.
+//! The error type of this crate: what went wrong, where, what was expected, what was found, and what to do next.
 //!
-//! [`Error`]'s `Display` is a single lower-case sentence for the `error:` line; [`Error::hint`] is the `hint:` line below it.
+//! [`Error`]'s `Display` is one lower-case sentence for the `error:` line; [`Error::hint`] is the `hint:` line below.
 
 use std::path::{Path, PathBuf};
 
-/// The result of everything in this crate that can fail.
+/// The result of any call in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Anything that can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A name that nothing answers to: a model, hook, column, option, …
+    /// A name that does not exist: a model, hook, column, option, …
     #[error("unknown {kind} `{name}`{}", in_place(.place))]
     Unknown {
-        /// What the name should have named: "hook", "option", "column".
+        /// The kind of name: "hook", "option", "column".
         kind: &'static str,
-        /// The name as it was given.
+        /// The name as given.
         name: String,
-        /// Where it was looked up; empty where that is plain.
+        /// Where it was looked up; empty if that is obvious.
         place: String,
-        /// The names that would have been understood.
+        /// The valid names.
         known: Vec<String>,
     },
     /// A value that cannot be used: an option, an index, a setting of a checkpoint.
     #[error("{what}: expected {expected}, got {got}")]
     Invalid {
-        /// What has the value.
+        /// The name of the value.
         what: String,
-        /// What it may be.
+        /// The allowed values.
         expected: String,
-        /// What it is.
+        /// The value found.
         got: String,
-        /// What to do about it, where that is known.
+        /// What to do about it, if known.
         hint: Option<String>,
     },
     /// Two things that do not fit together: a model and an SAE, a tokenizer and a model, two shapes.
     #[error("{message}")]
     Mismatch {
-        /// The two sides with their numbers.
+        /// The two sides and how they differ.
         message: String,
         /// What to do about it.
         hint: String,
     },
-    /// A file that the operating system would not open, read or write.
+    /// A file that the operating system refused to open, read or write.
     #[error("cannot {action} `{}`: {source}", path.display())]
     File {
         /// "open", "read", "write", "create" …
@@ -53,45 +53,45 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A file whose content is not what its format says.
+    /// A file whose contents do not fit its format.
     #[error("`{}`{}: {message}", path.display(), at_place(.at))]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// The place in it, such as "line 12"; empty for the whole file.
+        /// The position in it, such as "line 12"; empty for the entire file.
         at: String,
         /// What is wrong there.
         message: String,
-        /// What to do about it, where that is known.
+        /// What to do about it, if known.
         hint: Option<String>,
     },
-    /// The hub, or the cache of what came from it, does not give what was asked for.
+    /// A request that the hub or the local cache of the hub could not answer.
     #[error("{what}: {message}")]
     Hub {
-        /// The repository, or what else was asked for.
+        /// The repository, or whatever else was requested.
         what: String,
-        /// Why it could not be had.
+        /// Why the request failed.
         message: String,
-        /// What to do about it, where that is known.
+        /// What to do about it, if known.
         hint: Option<String>,
     },
     /// An action that the system or a library refused: starting a thread, listening on a port, encoding a picture.
     #[error("cannot {action}: {source}")]
     Failed {
-        /// What was tried: "start a thread".
+        /// The action, such as "start a thread".
         action: String,
-        /// The reason, in the words of the system or the library.
+        /// The error of the system or the library.
         source: Box<dyn std::error::Error + Send + Sync>,
-        /// What to do about it, if that is known.
+        /// What to do about it, if known.
         hint: Option<String>,
     },
     /// A state that no input should lead to: a defect of this crate.
     #[error("internal error: {message}")]
     Internal {
-        /// What was found.
+        /// What is wrong.
         message: String,
     },
-    /// Numbers that are not finite where only finite ones make sense.
+    /// Values that are not finite, where only finite ones are valid.
     #[error("{message}")]
     NotFinite {
         /// Where they were found.
@@ -106,11 +106,11 @@ pub enum Error {
     /// A script that does not parse, or that failed: in the language itself or in a function of this crate.
     #[error("{message}")]
     Script {
-        /// What the engine says.
+        /// What went wrong.
         message: String,
-        /// The line with the place underlined, ready to print below the message.
+        /// The line with the position underlined, to print below the message.
         excerpt: String,
-        /// What to do about it, where that is known.
+        /// What to do about it, if known.
         hint: Option<String>,
     },
 }
@@ -136,7 +136,7 @@ impl Error {
         Error::Mismatch { message: message.into(), hint: hint.into() }
     }
 
-    /// An [`Error::Malformed`] about a whole file.
+    /// An [`Error::Malformed`] about an entire file.
     pub fn malformed(path: &Path, message: impl Into<String>) -> Self {
         Error::Malformed { path: path.to_owned(), at: String::new(), message: message.into(), hint: None }
     }
@@ -161,7 +161,7 @@ impl Error {
         Error::Internal { message: message.into() }
     }
 
-    /// The same error with `hint` as its next step, where the error has room for one.
+    /// The same error with a hint. No effect on variants without one.
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
         match &mut self {
             Error::Invalid { hint, .. }
@@ -175,7 +175,7 @@ impl Error {
         self
     }
 
-    /// What the user can do about it, if that is known.
+    /// What the user can do about it, if known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Unknown { kind, name, known, .. } => names_hint(kind, name, known),
@@ -187,7 +187,7 @@ impl Error {
             Error::Mismatch { hint, .. } => Some(hint.clone()),
             Error::File { action, path, source } => file_hint(action, path, source),
             Error::Internal { .. } => {
-                Some("this is a defect of saescope: please report it, with what you did before".to_owned())
+                Some("this is a bug in saescope: please report it, with the steps before it".to_owned())
             }
             Error::NotFinite { .. } => Some(
                 "check the checkpoint: a weight that is not finite, or a wrong dtype, spreads to every later layer"
@@ -197,7 +197,7 @@ impl Error {
         }
     }
 
-    /// The script line with the place underlined, for an error that happened in a script.
+    /// The script line with the position underlined, for an error in a script.
     pub fn excerpt(&self) -> Option<&str> {
         match self {
             Error::Script { excerpt, .. } if !excerpt.is_empty() => Some(excerpt),
@@ -205,7 +205,7 @@ impl Error {
         }
     }
 
-    /// Whether this is the user's own wish to stop rather than a failure.
+    /// Whether the user stopped the call, as opposed to a failure.
     pub fn is_interrupted(&self) -> bool {
         matches!(self, Error::Interrupted)
     }
@@ -217,7 +217,7 @@ impl From<candle_core::Error> for Error {
     }
 }
 
-/// The one of `known` that `name` most likely meant: the same but for case, or within a third of its letters.
+/// The name in `known` that `name` most likely meant: equal except for case, or at most a third of its letters apart.
 pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
     known
@@ -231,7 +231,7 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// The `n` of `known` that are most like `name`, the nearest first.
+/// The `n` names in `known` that are most similar to `name`, nearest first.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, n: usize) -> Vec<&'a str> {
     let wanted = name.to_lowercase();
     let distance = |candidate: &str| strsim::damerau_levenshtein(&wanted, &candidate.to_lowercase());
@@ -240,7 +240,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, n: usiz
     known.into_iter().take(n).map(|(_, candidate)| candidate).collect()
 }
 
-/// The question which of these names was meant, to go before another hint; empty where there are none.
+/// `did you mean … or …? `, to put before another hint. Empty without names.
 pub fn one_of(names: &[&str]) -> String {
     let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     if names.is_empty() { String::new() } else { format!("did you mean {}? ", names.join(" or ")) }
@@ -277,8 +277,8 @@ fn file_hint(action: &str, path: &Path, source: &std::io::Error) -> Option<Strin
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.exists())?;
             Some(format!("the folder `{}` does not exist: create it first", folder.display()))
         }
-        ErrorKind::NotFound => Some("check the path; it is relative to the folder you are in".to_owned()),
-        ErrorKind::PermissionDenied => Some("check who may read and write there".to_owned()),
+        ErrorKind::NotFound => Some("check the path; it is relative to the current folder".to_owned()),
+        ErrorKind::PermissionDenied => Some("check the permissions of the file and its folder".to_owned()),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(
             "the disk is full: free some space or choose another output; nothing was left half-written"
                 .to_owned(),

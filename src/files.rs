@@ -1,5 +1,5 @@
-//! Files that are there whole or not at all: written under another name beside the final one, and renamed at the end.
-//! What many runs add up to is kept under that other name in between.
+//! Files that are written completely or not at all: under another name next to the final one, and renamed at the end.
+//! A file that grows over several runs keeps that other name in between.
 
 use crate::error::{Error, Result};
 use crate::memory;
@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// A file that is being written. Dropped, it leaves no trace; kept, it takes its name and replaces what had it.
+/// A file being written. Dropping it leaves no trace; `keep` gives it its name and replaces an existing file.
 #[derive(Debug)]
 pub struct WholeFile {
     temporary: NamedTempFile,
@@ -17,10 +17,10 @@ pub struct WholeFile {
 }
 
 impl WholeFile {
-    /// A new file that will be called `path`; a link is followed.
+    /// Creates a file that will get the name `path`. Follows a link.
     ///
     /// # Errors
-    /// A folder that does not exist or may not be written; a name that something other than a file has; a link to itself.
+    /// The folder does not exist or is not writable; `path` exists and is not a file; a link leads to itself.
     pub fn create(path: &Path) -> Result<Self> {
         check_output(path)?;
         let path = target(path)?;
@@ -28,26 +28,26 @@ impl WholeFile {
         builder.prefix(".saescope-");
         #[cfg(unix)]
         {
-            // As an ordinary new file: the process' umask takes from it what it wants.
+            // The mode of an ordinary new file, to which the umask applies.
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
         let folder = folder_of(&path);
-        // The error names the temporary file; what the user asked for is the other one.
+        // The system's error names the temporary file, but the user asked for `path`.
         let temporary =
             builder.tempfile_in(folder).map_err(|e| Error::file("create", &path)(e.kind().into()))?;
         Ok(WholeFile { temporary, path })
     }
 
-    /// What to write to.
+    /// The file to write to.
     pub fn writer(&mut self) -> &mut File {
         self.temporary.as_file_mut()
     }
 
-    /// Gives the finished file its name, once the disk has it.
+    /// Syncs the finished file to disk and gives it its name.
     ///
     /// # Errors
-    /// A disk that could not keep what was written, a name that cannot be taken.
+    /// The file cannot be synced or renamed.
     pub fn keep(self) -> Result<()> {
         self.temporary.as_file().sync_all().map_err(Error::file("write", &self.path))?;
         self.temporary.persist(&self.path).map_err(|e| Error::file("create", &self.path)(e.error))?;
@@ -61,18 +61,18 @@ pub struct PartialFile {
     file: File,
     partial: PathBuf,
     path: PathBuf,
-    /// Whether there was no such file before and nothing has been added: then nothing is lost with it.
+    /// Whether no earlier run left anything and nothing has been added. The file is then removed on drop.
     is_idle: bool,
     was_left: bool,
 }
 
 impl PartialFile {
-    /// Opens what there is: what an earlier run has left, else a copy of the complete file, or with `resume` false or
-    /// where there is neither, nothing. One run has it at a time. A link is followed.
+    /// Opens what an earlier run left, else a copy of the complete file. Empty if there is neither, or if `resume` is
+    /// false. Only one run can have the file open. Follows a link.
     ///
     /// # Errors
-    /// A folder that does not exist or may not be written; a file that another run is writing; a link to itself; a partial
-    /// file that is a link.
+    /// The folder does not exist or is not writable; another run is writing the file; a link leads to itself; the
+    /// partial file is a link.
     pub fn open(path: &Path, resume: bool) -> Result<Self> {
         check_output(path)?;
         let path = &target(path)?;
@@ -83,12 +83,12 @@ impl PartialFile {
             Err(error.with_hint("remove it, or choose another output"))
         };
         if partial.is_symlink() {
-            // Renamed, it would turn the output into a link.
+            // The rename would turn the output into a link.
             return refused("a file", "a link");
         }
         #[cfg(unix)]
         if partial.metadata().is_ok_and(|there| std::os::unix::fs::MetadataExt::nlink(&there) > 1) {
-            return refused("a file of its own", "another name of a file");
+            return refused("a file of its own", "a hard link to another file");
         }
         let open = || OpenOptions::new().read(true).append(true).create(true).open(&partial);
         let file = open().map_err(Error::file("create", &partial))?;
@@ -102,7 +102,7 @@ impl PartialFile {
                 ));
             }
         }
-        // A copy of the complete file that was not finished is nothing that an earlier run has left.
+        // An unfinished copy of the complete file does not count as left by an earlier run.
         let is_empty = is_beginning(&file, path).map_err(Error::file("read", &partial))?;
         if is_empty || !resume {
             file.set_len(0).map_err(Error::file("write", &partial))?;
@@ -114,42 +114,42 @@ impl PartialFile {
         Ok(PartialFile { file, partial, path: path.to_owned(), is_idle: is_empty, was_left: !is_empty })
     }
 
-    /// Whether there was something of an earlier run that did not finish.
+    /// Whether an earlier run left an unfinished file.
     pub fn was_left(&self) -> bool {
         self.was_left
     }
 
-    /// Where the lines are.
+    /// The path of the partial file.
     pub fn partial_path(&self) -> &Path {
         &self.partial
     }
 
-    /// Where the complete file is, if there is one.
+    /// The path of the complete file, if it exists.
     pub fn complete(&self) -> Option<&Path> {
         self.path.is_file().then_some(&self.path)
     }
 
-    /// Forgets all but the first `len` bytes.
+    /// Truncates the file to `len` bytes.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// The file cannot be written.
     pub fn truncate(&mut self, len: u64) -> Result<()> {
         self.file.set_len(len).map_err(Error::file("write", &self.partial))
     }
 
-    /// Adds bytes at the end.
+    /// Appends bytes.
     ///
     /// # Errors
-    /// A full disk.
+    /// The file cannot be written, for example to a full disk.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.is_idle = false;
         self.file.write_all(bytes).map_err(Error::file("write", &self.partial))
     }
 
-    /// Gives the finished file its name, once the disk has it.
+    /// Syncs the finished file to disk and gives it its name.
     ///
     /// # Errors
-    /// A disk that could not keep what was written, a name that cannot be taken.
+    /// The file cannot be synced or renamed.
     pub fn keep(mut self) -> Result<()> {
         self.is_idle = false;
         self.file.sync_all().map_err(Error::file("write", &self.path))?;
@@ -157,10 +157,10 @@ impl PartialFile {
     }
 }
 
-/// Where the lines of a file are until it is complete: beside the file that a link leads to.
+/// The path of the partial file of `path`. If `path` is a link, it is next to the link's target.
 ///
 /// # Errors
-/// A link to itself.
+/// A link leads to itself.
 pub fn partial_path(path: &Path) -> Result<PathBuf> {
     target(path).map(|path| with_partial(&path))
 }
@@ -171,7 +171,7 @@ fn with_partial(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The file that a path leads to, past links; it need not be there. The system refuses links that lead in a circle.
+/// Follows links to the file that a path leads to, which need not exist. The system refuses circular links.
 fn target(path: &Path) -> Result<PathBuf> {
     match path.canonicalize() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => match path.read_link() {
@@ -182,7 +182,7 @@ fn target(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Whether a file has nothing in it but what another, if it is there, begins with.
+/// Whether a file is empty, or is only the beginning of the file at `path`.
 fn is_beginning(partial: &File, path: &Path) -> std::io::Result<bool> {
     let len = partial.metadata()?.len();
     if len == 0 || !path.is_file() {
@@ -204,28 +204,28 @@ fn is_beginning(partial: &File, path: &Path) -> std::io::Result<bool> {
 impl Drop for PartialFile {
     fn drop(&mut self) {
         if self.is_idle {
-            // It would only be in the way.
+            // An unused partial file would only be in the way.
             let _ = std::fs::remove_file(&self.partial);
         }
     }
 }
 
-/// The most bytes of a file that is read whole: descriptions, tokenizers, trees.
+/// The maximum length in bytes of a file that is read at once: descriptions, tokenizers, trees.
 const MOST: u64 = 1 << 28;
 
-/// Opens a file to read it; anything else, such as a pipe that nobody writes to, is refused rather than waited for.
+/// Opens a file to read it. Refuses anything else, such as a pipe, which could block forever.
 ///
 /// # Errors
-/// A file that is not there, is no file, or may not be read.
+/// The file does not exist, is not a file, or is not readable.
 pub fn open(path: &Path) -> Result<File> {
     check_is_file(path)?;
     File::open(path).map_err(Error::file("open", path))
 }
 
-/// Reads a whole file of at most 256 MiB.
+/// Reads a file of at most 256 MiB.
 ///
 /// # Errors
-/// As [`open`]; a file that is longer.
+/// As [`open`]; the file is longer.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.take(MOST + 1).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
@@ -235,25 +235,25 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// Checks that a path is that of a file.
+/// Checks that a path leads to a file.
 ///
 /// # Errors
-/// A file that is not there, or is something else.
+/// The path does not exist or is not a file.
 pub fn check_is_file(path: &Path) -> Result<()> {
     if std::fs::metadata(path).map_err(Error::file("read", path))?.is_file() {
         return Ok(());
     }
-    Err(Error::malformed(path, "expected a file, got something else of that name"))
+    Err(Error::malformed(path, "expected a file, got a folder, pipe or device"))
 }
 
-/// Checks that nothing but a file has the name of an output.
+/// Checks that the path of an output is a file or does not exist.
 ///
 /// # Errors
-/// A folder, a pipe or a device of that name.
+/// The path is a folder, pipe or device.
 pub fn check_output(path: &Path) -> Result<()> {
     if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
         let what = format!("the output `{}`", path.display());
-        return Err(Error::invalid(what, "a new name or that of a file", "a folder or a device"));
+        return Err(Error::invalid(what, "a new or existing file", "a folder, pipe or device"));
     }
     Ok(())
 }
@@ -261,7 +261,7 @@ pub fn check_output(path: &Path) -> Result<()> {
 /// Checks that no output would overwrite a file that the run reads, or another output.
 ///
 /// # Errors
-/// Two of them that are one file, under whatever names.
+/// Two of the paths are the same file, possibly under different names.
 pub fn check_apart(outputs: &[PathBuf], read: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
     let identities = outputs.iter().map(|output| identity(output)).collect::<Result<Vec<_>>>()?;
     let same = |output: &Path, expected: &str, got: String| {
@@ -275,22 +275,22 @@ pub fn check_apart(outputs: &[PathBuf], read: impl IntoIterator<Item = impl AsRe
         }
     }
     for file in read {
-        // What cannot be looked at is said when it is read.
+        // A file that cannot be examined is reported when it is read.
         let Ok(file) = identity(file.as_ref()) else { continue };
         if let Some(i) = identities.iter().position(|output| *output == file) {
-            return Err(same(&outputs[i], "a file that is not read", "one that the run reads".to_owned()));
+            return Err(same(&outputs[i], "a file that is not an input", "an input of the run".to_owned()));
         }
     }
     Ok(())
 }
 
-/// What tells a file from every other, whatever path leads to it.
+/// The identity of a file, whatever path leads to it.
 #[derive(PartialEq)]
 enum Identity {
-    /// Its device and number: hard links to it have the same.
+    /// Device and inode of an existing file, which its hard links share.
     #[cfg(unix)]
     There(u64, u64),
-    /// Where it is, or will be.
+    /// The path of a file that may not exist yet.
     At(PathBuf),
 }
 
@@ -322,7 +322,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The most bytes of a line: 1 GiB.
+    /// The maximum length of a line: 1 GiB.
     const LONGEST: u64 = 1 << 30;
 
     /// Opens a file.
@@ -333,15 +333,15 @@ impl Lines {
         Ok(Lines { path: path.to_owned(), reader: BufReader::new(open(path)?), number: 0 })
     }
 
-    /// The number of the line that was read last; the first is 1.
+    /// The number of the last line read, from 1.
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// Reads the next line with its end, if it has one, into `line`; false at the end of the file.
+    /// Reads the next line, with its line break if any, into `line`. Returns false at the end of the file.
     ///
     /// # Errors
-    /// A line of more than 1 GiB, or of more than there is memory for; a file that cannot be read.
+    /// The line is longer than 1 GiB or than memory allows; the file cannot be read.
     pub fn read(&mut self, line: &mut Vec<u8>) -> Result<bool> {
         const STEP: u64 = 1 << 24;
         line.clear();
@@ -362,8 +362,8 @@ impl Lines {
             if line.len() as u64 > most {
                 return Err(malformed(format!("expected a line of at most {most} bytes, got a longer one")));
             }
-            // The line grows to twice its size; an empty list is three bytes of it, and 48 where lists grow to twice their size.
-            memory::check("the line with what is in it", 18 * line.len() as u64)
+            // A buffer can take twice the line's length, and each empty list in it (3 bytes) 48 bytes: 2 + 48 / 3 = 18.
+            memory::check("the line with its contents", 18 * line.len() as u64)
                 .map_err(|error| malformed(error.to_string()))?;
         }
     }
@@ -374,16 +374,16 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The sha256 of several parts, in hexadecimal; how long each is counts too.
+/// The SHA-256 of several parts and their lengths, in hexadecimal.
 pub fn sha256(parts: &[&[u8]]) -> String {
     let add = |hash: Sha256, part: &&[u8]| hash.chain_update(part.len().to_le_bytes()).chain_update(part);
     hex(&parts.iter().fold(Sha256::new(), add).finalize())
 }
 
-/// Writes a whole file.
+/// Writes a file completely or not at all.
 ///
 /// # Errors
-/// As [`WholeFile::create`] and [`WholeFile::keep`]; a full disk.
+/// As [`WholeFile::create`] and [`WholeFile::keep`]; the disk is full.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = WholeFile::create(path)?;
     file.writer().write_all(bytes).map_err(Error::file("write", path))?;

@@ -1,4 +1,4 @@
-//! Calls into libraries that can panic on input that they do not expect: the panic becomes a value, and nothing is printed.
+//! Calls into libraries that can panic on unexpected input: a panic becomes `None`, and nothing is printed.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -31,7 +31,7 @@ mod tests {
     use super::guarded;
 
     #[test]
-    fn a_panic_is_a_value() {
+    fn a_panic_becomes_none() {
         let numbers = [1, 2, 3];
         let at = |i: usize| guarded(move || numbers[i]);
         assert_eq!((at(2), at(3), at(0)), (Some(3), None, Some(1)));

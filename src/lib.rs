@@ -1,7 +1,7 @@
-//! saescope is a scripting workbench for people who ask what the features of a sparse autoencoder (SAE) mean: language
-//! models, SAEs and activation extraction as native, fast primitives, for rhai scripts and for Rust.
+//! saescope is a scripting workbench for finding out what the features of a sparse autoencoder (SAE) mean: language
+//! models, SAEs and activation extraction as fast native primitives, for rhai scripts and for Rust.
 //!
-//! The main job, a *feature dataset*: documents in, the active features of every token out.
+//! The main task is a *feature dataset*: documents in, the active features of every token out.
 //!
 //! ```
 //! # fn main() -> saescope::Result<()> {
@@ -33,13 +33,13 @@
 //! - [`Model`] turns text into tokens and tokens into activations, which [`HookName`]s name as TransformerLens does;
 //!   [`Hooks`] read and change them.
 //! - [`Sae`] turns activations into sparse [`Features`] and back, as SAELens does.
-//! - [`Registry`] knows the SAEs that others have published, [`list_saes`] looks through them.
-//! - [`Dataset`] reads documents from files, here or on the hub.
-//! - [`Repo`] is where models, SAEs and datasets come from: a folder here, or a repository on the Hugging Face hub.
-//! - [`create_feature_dataset`] brings the three together; [`FeatureRecord`] is a line of what it writes.
-//! - [`Session`] is all this for scripts.
+//! - [`Registry`] lists published SAEs, and [`list_saes`] searches them.
+//! - [`Dataset`] reads documents from local files or the hub.
+//! - [`Repo`] is where models, SAEs and datasets come from: a local folder, or a repository on the Hugging Face hub.
+//! - [`create_feature_dataset`] combines a model, an SAE and a dataset; [`FeatureRecord`] is a line of its output.
+//! - [`Session`] runs scripts that use all of this.
 //!
-//! Numbers are those of the unprocessed checkpoint, as Hugging Face computes them, in f32 on the CPU.
+//! Results are those of the unprocessed checkpoint, as Hugging Face computes them, in f32 on the CPU.
 
 mod error;
 mod files;
@@ -88,7 +88,7 @@ mod notebook;
 pub mod cli;
 
 pub use aliases::{nearest_models, resolve_model};
-/// The tensor library that activations and weights come in.
+/// The tensor library of activations and weights.
 pub use candle_core;
 pub use candle_core::Tensor;
 pub use dataset::{Dataset, DatasetOptions, Documents};

@@ -1,16 +1,16 @@
-//! How much memory there is, for what is asked for before it is taken: an allocation that fails ends the program.
+//! Checks of available memory before large allocations, since an allocation that fails ends the program.
 
 use crate::error::{Error, Result};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// So many bytes, in one request or in several, are asked for without a look at what there is, and left when one is granted.
+/// Requests of fewer bytes in total are granted without a check. A check keeps this many bytes in reserve.
 const SMALL: u64 = 1 << 26;
 
 /// Checks that `bytes` more are available for `what`.
 ///
 /// # Errors
-/// Less memory than that.
+/// Less memory is available.
 pub fn check(what: &str, bytes: u64) -> Result<()> {
     static ASKED: AtomicU64 = AtomicU64::new(0);
     let asked = ASKED.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
@@ -22,15 +22,15 @@ pub fn check(what: &str, bytes: u64) -> Result<()> {
         Some(there) if there < bytes.saturating_add(SMALL) => {
             let [bytes, there] = [bytes, there.saturating_sub(SMALL)]
                 .map(|bytes| (bytes as f64 / f64::from(1u32 << 20)).round());
-            let expected = format!("at most the {there} MiB of memory that are available");
+            let expected = format!("at most the {there} MiB of available memory");
             Err(Error::invalid(what, expected, format!("{bytes} MiB")))
         }
         _ => Ok(()),
     }
 }
 
-/// How many bytes more this process can have: what the machine has left, and what limits on the process (`ulimit -v`,
-/// `ulimit -d`) and on its control groups leave. `None` on systems without /proc.
+/// The bytes that this process can still allocate: the least that the machine, the limits of the process (`ulimit -v`,
+/// `ulimit -d`) and its control groups leave. `None` on systems without /proc.
 pub fn available() -> Option<u64> {
     let kib = |path: &str, name: &str| field(Path::new(path), name).map(|kib| kib * 1024);
     let machine = kib("/proc/meminfo", "MemAvailable:")?;
@@ -42,7 +42,7 @@ pub fn available() -> Option<u64> {
     Some(limits.into_iter().flatten().chain(groups()).fold(machine, u64::min))
 }
 
-/// What this process's control groups still allow, of either version. Memory that caches files can be given back.
+/// The bytes that this process's control groups (v1 or v2) still allow. Memory that caches files counts as free.
 fn groups() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let of = |start: &str, root: &str, [most, used, cached]: [&str; 3]| {
@@ -61,7 +61,7 @@ fn groups() -> Option<u64> {
     second.into_iter().chain(first).min()
 }
 
-/// The number that follows a name at the beginning of a line.
+/// The number after `name` at the start of a line of a file.
 fn field(path: &Path, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn there_is_memory_but_not_all_that_can_be_named() {
+    fn available_memory_is_known_and_limits_requests() {
         let there = available().unwrap();
         assert!((1 << 20..1 << 50).contains(&there), "{there}");
         assert!(check("a tensor", 1 << 20).is_ok());

@@ -1,61 +1,61 @@
-//! Whether to go on, and how far a run has come.
+//! Cancellation and progress of a run.
 //!
-//! A long call looks at the cancel flag between two pieces of work and hands in its counts; who shows them, and how,
-//! is for the caller to decide. A report never stops a run.
+//! A long call checks the cancel flag between two pieces of work and reports its counts. The caller decides how to show
+//! them. A report never stops a run.
 
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// One report of a run that is under way.
+/// A report of a running call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
     /// A run begins.
     Started {
-        /// What is being done, for a person.
+        /// A description of the run for the user.
         label: String,
     },
-    /// A run has come this far, counted from its start.
+    /// The progress of a run since its start.
     Advanced {
         /// Documents finished.
         documents: u64,
         /// Tokens finished.
         tokens: u64,
-        /// How much of the work that is, from 0 to 1.
+        /// The fraction of the work done, from 0 to 1.
         fraction: f64,
     },
-    /// A level of definition trees has been read, or a part of one.
+    /// A level of definition trees, or a part of one, has gone through the model.
     Level {
-        /// Tokens behind the prompt.
+        /// Tokens after the prompt.
         depth: usize,
-        /// Nodes that were read.
+        /// Nodes in it.
         nodes: usize,
     },
-    /// A run over features has come this far, counted from its start.
+    /// The progress of a run over features since its start.
     Grown {
         /// Features whose trees are finished.
         features: u64,
         /// Nodes in them.
         nodes: u64,
-        /// How much of the work that is, from 0 to 1.
+        /// The fraction of the work done, from 0 to 1.
         fraction: f64,
     },
-    /// A file that is being downloaded has come this far; the last report of a file has both numbers equal.
+    /// The progress of a download. In the last report of a file, `done` equals `total`.
     Downloading {
-        /// The repository and the file, for a person.
+        /// The repository and the file, as text for the user.
         file: String,
-        /// Bytes that are here.
+        /// Bytes downloaded so far.
         done: u64,
-        /// Bytes that the file has, where the hub says so.
+        /// The file's size in bytes, if the hub reports it.
         total: Option<u64>,
     },
-    /// Something that the user should know and that does not stop the run.
+    /// A warning to the user that does not stop the run.
     Warning(String),
-    /// The run is over, well or not.
+    /// The run has ended, successfully or not.
     Finished,
 }
 
-/// A cancel flag and a place for reports, shared by everything that takes part in a run. Clones share the flag.
+/// A cancel flag and a receiver of reports, shared by all parts of a run. Clones share both.
 #[derive(Clone, Default)]
 pub struct Progress {
     cancelled: Arc<AtomicBool>,
@@ -74,17 +74,17 @@ impl Progress {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Clears the flag, for the next run of a session that goes on.
+    /// Clears the flag for the next run of a session.
     pub fn reset(&self) {
         self.cancelled.store(false, Ordering::Relaxed);
     }
 
-    /// Whether a stop has been asked for.
+    /// Whether a stop has been requested.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Returns at once, or fails when a stop has been asked for.
+    /// Fails if a stop has been requested.
     ///
     /// # Errors
     /// [`Error::Interrupted`].
@@ -92,7 +92,7 @@ impl Progress {
         if self.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    /// Hands in a report.
+    /// Sends a report.
     pub fn report(&self, report: Report) {
         if let Some(reporter) = &self.reporter {
             reporter(report);

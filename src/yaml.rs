@@ -1,14 +1,14 @@
-//! YAML from others: cards of datasets, lists of releases.
+//! YAML from elsewhere: dataset cards, lists of releases.
 
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
-/// The value that a YAML document holds; `path` is where it comes from, for messages. What aliases and nesting can
-/// blow a small document up to is limited. Of a key that is there twice the last value counts.
+/// Parses a YAML document; `path` is its source, for messages. The size that aliases and nesting can give a small
+/// document is limited. The last value of a duplicate key counts.
 ///
 /// # Errors
-/// A document that is no YAML, too large, or another value than `T`.
+/// The document is not YAML, is too large, or does not fit `T`.
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_events: 4_000_000, max_nodes: 2_000_000 },
@@ -17,7 +17,7 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
     };
     let read = match serde_saphyr::from_str_with_options(text, options.clone()) {
-        // A structure does not take a field twice; a mapping does.
+        // A struct refuses a duplicate field; a mapping accepts it.
         Err(error) if error.to_string().contains("duplicate field") => {
             let value: serde_json::Value = serde_saphyr::from_str_with_options(text, options)
                 .map_err(|error| Error::malformed(path, error.without_snippet().to_string()))?;
@@ -28,9 +28,9 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     read.map_err(|error| {
         let at = error.location().map_or(String::new(), |at| format!("line {}", at.line()));
         let message = error.without_snippet().to_string();
-        // The place is said already.
+        // `at` gives the line already.
         let message = match message.split(" at line ").next().unwrap_or_default() {
-            limit if limit.contains("budget") => "it is too large or too deeply nested to be read".to_owned(),
+            limit if limit.contains("budget") => "too large or too deeply nested".to_owned(),
             message => message.to_owned(),
         };
         Error::Malformed { path: path.to_owned(), at, message, hint: None }

@@ -14,46 +14,46 @@ pub(super) struct ExtractArguments {
     /// The documents: a file, a folder, a glob, a dataset on the hub, or "demo"
     #[arg(long, visible_alias = "dataset", value_name = "PATH")]
     dataset_path: String,
-    /// The file to write, JSON lines
+    /// The JSON Lines file to write
     #[arg(long, visible_alias = "output", value_name = "FILE")]
     output_path: String,
     /// The column that holds the text
     #[arg(long, default_value = "text")]
     text_column: String,
-    /// The split of a repository, or of a folder that is laid out like one [default: train]
+    /// The split of a repository, or of a folder with the layout of one [default: train]
     #[arg(long)]
     split: Option<String>,
-    /// The configuration, where a repository has several
+    /// The configuration, if the repository has several
     #[arg(long, value_name = "NAME")]
     config: Option<String>,
     /// The branch, tag or commit of a dataset on the hub [default: its main branch]
     #[arg(long, value_name = "REVISION")]
     dataset_revision: Option<String>,
-    /// The character between the values of a .csv or .tsv file [default: as the dataset's card says, else "," and tab]
+    /// The separator of a .csv or .tsv file [default: from the dataset card, else comma or tab]
     #[arg(long, value_name = "CHAR")]
     sep: Option<String>,
-    /// How many damaged rows are passed over, with a warning each, before one is an error
+    /// The number of damaged rows to skip, with a warning each, before one is an error
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_bad_rows: u64,
-    /// The most documents to take [default: all]
+    /// The maximum number of documents [default: all]
     #[arg(long, value_name = "N")]
     max_examples: Option<u64>,
-    /// An activation is kept if it is further from 0 than this
+    /// Keep activations whose absolute value is above this
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     activation_threshold: f64,
-    /// The most contexts in one forward pass; changes the speed and the memory, not the result
+    /// The maximum number of contexts per forward pass; affects speed and memory, not the result
     #[arg(long, value_name = "N", default_value_t = ExtractOptions::default().batch_size)]
     batch_size: usize,
-    /// The length of a context in tokens, BOS included [default: the SAE's, at most the model's]
+    /// The length of a context in tokens, including BOS [default: the SAE's, at most the model's]
     #[arg(long, value_name = "N")]
     context_size: Option<usize>,
-    /// Whether each context begins with a BOS [default: as the SAE was trained]
+    /// Whether each context starts with a BOS token [default: as in the SAE's training]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     prepend_bos: Option<bool>,
-    /// What becomes of a document that is longer than a context
+    /// What to do with a document that is longer than a context
     #[arg(long, value_enum, default_value_t = Long::Split)]
     long_documents: Long,
-    /// Whether a context holds one document or a stretch of all of them
+    /// Whether a context holds one document or a part of all documents concatenated
     #[arg(long, value_enum, default_value_t = Pack::Documents)]
     packing: Pack,
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C, the end of the terminal, and a polite kill: what they mean while something runs, and while nothing does.
+//! What Ctrl-C (SIGINT), SIGTERM and SIGHUP do while a call runs, and while the program is idle.
 
 use super::terminal::to_stderr;
 use crate::error::{Error, Result};
@@ -6,10 +6,10 @@ use crate::progress::Progress;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// The exit code of a program that was interrupted: 128 and the number of SIGINT.
+/// The exit code of an interrupted program: 128 plus the number of SIGINT.
 pub(super) const INTERRUPTED: u8 = 130;
 
-/// What a signal does.
+/// The handler of signals. Clones share its state.
 #[derive(Clone)]
 pub(super) struct Interrupts {
     progress: Progress,
@@ -18,39 +18,38 @@ pub(super) struct Interrupts {
 
 #[derive(Default)]
 struct State {
-    /// Nothing runs: a prompt waits for a line, and reads Ctrl-C itself. A signal then is meant for the program.
+    /// Nothing runs: the prompt waits for a line and reads Ctrl-C itself. A signal then ends the program.
     is_idle: AtomicBool,
-    /// There is a session that would be lost.
+    /// The end of the program would lose a session.
     has_session: AtomicBool,
-    /// Somebody else ends the program.
+    /// A signal only cancels; another part of the program ends it.
     only_cancels: AtomicBool,
-    /// How many signals what runs has been sent.
+    /// The number of signals during the current call.
     sent: AtomicU32,
 }
 
 impl Interrupts {
-    /// A first signal cancels `progress`; the second ends the program at once, or where there is a session to lose, the
-    /// third.
+    /// Installs the handler. The first signal cancels `progress`; the second ends the program, or the third if that
+    /// would lose a session.
     pub(super) fn handled(progress: Progress) -> Result<Interrupts> {
         let interrupts = Interrupts { progress, state: Arc::default() };
         let handler = interrupts.clone();
-        watch(move || handler.signal())
-            .map_err(|e| Error::invalid("Ctrl-C", "a signal that can be handled", e))?;
+        watch(move || handler.signal()).map_err(Error::failed("handle Ctrl-C"))?;
         Ok(interrupts)
     }
 
-    /// The progress that is cancelled.
+    /// The progress that signals cancel.
     pub(super) fn progress(&self) -> &Progress {
         &self.progress
     }
 
-    /// Waits for a line of a session that somebody types.
+    /// Waits for a line that the user types into a session.
     pub(super) fn at_prompt<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.state.has_session.store(true, Ordering::SeqCst);
         self.idle(wait)
     }
 
-    /// Waits for input: a signal ends the program.
+    /// Waits for input; meanwhile a signal ends the program.
     pub(super) fn idle<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.state.is_idle.store(true, Ordering::SeqCst);
         let line = wait();
@@ -58,7 +57,7 @@ impl Interrupts {
         line
     }
 
-    /// Lets no signal end the program: whoever calls this does so himself.
+    /// Makes signals only cancel: the caller ends the program.
     pub(super) fn only_cancel(&self) {
         self.state.only_cancels.store(true, Ordering::SeqCst);
     }
@@ -68,7 +67,7 @@ impl Interrupts {
             return self.progress.cancel();
         }
         if self.state.is_idle.load(Ordering::SeqCst) {
-            // The line editor has the terminal in a mode of its own.
+            // The line editor puts the terminal into raw mode.
             let _ = crossterm::terminal::disable_raw_mode();
             std::process::exit(i32::from(INTERRUPTED));
         }
@@ -78,17 +77,17 @@ impl Interrupts {
         }
         let before = self.state.sent.fetch_add(1, Ordering::SeqCst);
         if before == 1 && self.state.has_session.load(Ordering::SeqCst) {
-            return to_stderr("it has not stopped yet; once more ends saescope, with its variables");
+            return to_stderr("not stopped yet; another Ctrl-C ends saescope and loses its variables");
         }
         std::process::exit(i32::from(INTERRUPTED));
     }
 }
 
-/// Calls `handler` for each signal that ends a program. A signal that the parent process set to be ignored, as nohup does
-/// with SIGHUP, stays ignored. The one exception is SIGINT: a shell without job control has all programs in the background ignore
-/// it, and whoever sends it to one of them does so on purpose.
+/// Calls `handler` for each signal that ends a program. A signal that the parent process set to be ignored, as nohup
+/// does with SIGHUP, stays ignored. SIGINT is the exception: a shell without job control makes its background programs
+/// ignore it, so a SIGINT sent to one of them is deliberate.
 ///
-/// A file that may not grow further (SIGXFSZ) is a write that fails.
+/// SIGXFSZ (file size limit) is caught, so that the write fails instead of ending the program.
 #[cfg(unix)]
 fn watch(handler: impl Fn() + Send + 'static) -> std::io::Result<()> {
     use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGXCPU, SIGXFSZ};
@@ -105,8 +104,8 @@ fn watch(handler: impl FnMut() + Send + 'static) -> std::io::Result<()> {
     ctrlc::set_handler(handler).map_err(std::io::Error::other)
 }
 
-/// Whether the program ignores a signal. Asked for at the start, before anything handles it; what cannot be read, as on
-/// systems without /proc, counts as not ignored.
+/// Whether the program ignores a signal. To be called at the start, before any handler is installed. False if unknown,
+/// as on systems without /proc.
 #[cfg(unix)]
 pub(super) fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

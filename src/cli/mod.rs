@@ -1,4 +1,4 @@
-//! The command line: what is typed, who does it, and what is printed. The only code that prints or exits.
+//! The command line: parses arguments, runs commands, prints results. The only code that prints or exits.
 
 mod interrupts;
 mod output;
@@ -34,31 +34,29 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use terminal::{print, show};
 
-/// What is typed.
+/// The arguments of the program.
 #[derive(Parser)]
 #[command(name = "saescope", version, about, disable_help_subcommand = true)]
-#[command(
-    after_help = "`saescope help` lists the functions of scripts, `saescope help NAME` tells more of one."
-)]
+#[command(after_help = "`saescope help` lists the script functions, `saescope help NAME` describes one.")]
 struct Arguments {
-    /// Without a command: the prompt
+    /// Without a command, the prompt starts
     #[command(subcommand)]
     command: Option<Command>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Read statements and show their values: from a terminal with a line editor, or from a pipe
+    /// Start the prompt, which evaluates statements from a terminal or a pipe
     Repl,
-    /// The Jupyter kernel: install it, or serve a notebook
+    /// Install or start the Jupyter kernel
     Kernel(kernel::KernelArguments),
-    /// Rust notebooks under evcxr: build ahead what they need
+    /// Prepare Rust notebooks (evcxr)
     Notebook(notebook::NotebookArguments),
     /// Run a script
     Run {
         /// The script, a .rhai file
         file: PathBuf,
-        /// Its arguments, which it sees as the array ARGS
+        /// The script's arguments, available as the array ARGS
         #[arg(last = true)]
         arguments: Vec<String>,
     },
@@ -72,23 +70,23 @@ enum Command {
     Extract(Box<extract::ExtractArguments>),
     /// Ask the model what a feature means: its definition tree
     Tree(Box<tree::TreeArguments>),
-    /// List the tokens that a feature lies near to
+    /// List the tokens nearest to a feature
     Tokens(Box<tokens::TokensArguments>),
-    /// List the SAEs that others have published
+    /// List published SAEs
     Saes(saes::SaesArguments),
-    /// Tell what the functions of scripts do
+    /// Describe script functions and commands
     Help {
-        /// A function, or a command
+        /// A script function or a command
         name: Option<String>,
     },
 }
 
-/// Does what the command line says; prints errors; the exit code.
+/// Runs the command line, prints errors and returns the exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match with_deep_stack(arguments.command.unwrap_or(Command::Repl)) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has had enough, as in `saescope … | head`.
+        // The reader of the output has closed it, as in `saescope … | head`.
         Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -99,12 +97,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs a command on a thread with room for values that are nested deeply, which scripts can build.
+/// Runs a command on a thread with a stack for the deeply nested values that scripts can build.
 fn with_deep_stack(command: Command) -> Result<()> {
     let interrupts = Interrupts::handled(progress::with_bar())?;
     let thread =
         std::thread::Builder::new().stack_size(engine::STACK).spawn(move || run(command, &interrupts));
-    let thread = thread.map_err(|e| Error::invalid("the program", "a thread to run on", e))?;
+    let thread = thread.map_err(Error::failed("start a thread"))?;
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
@@ -113,7 +111,7 @@ fn run(command: Command, interrupts: &Interrupts) -> Result<()> {
     match command {
         Command::Repl => repl::run(interrupts),
         Command::Kernel(arguments) => {
-            // A kernel is ended by a message, or by a signal that it takes itself.
+            // A message ends a kernel, or a signal that it handles itself.
             interrupts.only_cancel();
             arguments.run(progress)?.map_or(Ok(()), |text| print(&text))
         }
@@ -143,13 +141,13 @@ fn run(command: Command, interrupts: &Interrupts) -> Result<()> {
     }
 }
 
-/// A session that prints to the standard output.
+/// A session that prints to standard output, and its output.
 fn session(progress: &Progress) -> (Session, Output) {
     let output = Output::new(progress);
     (Session::with_host(progress.clone(), output.clone()), output)
 }
 
-/// Checks before the work that an output has a known form, can be written, and overwrites no input.
+/// Checks before the run that an output has a known extension, is writable and overwrites no input.
 fn check_destination(output: Option<&Path>, model: &Model, sae: &Sae) -> Result<()> {
     let Some(output) = output else { return Ok(()) };
     files::check_apart(&[output.to_owned()], model.files().chain(sae.files()))?;
@@ -157,7 +155,7 @@ fn check_destination(output: Option<&Path>, model: &Model, sae: &Sae) -> Result<
     display::check_extension(output)
 }
 
-/// Writes a value to a file and says so, or gives its text.
+/// Writes a value to a file and returns a line that says so. Without a file, returns the value's text.
 fn shown<T: Shown + std::fmt::Display>(value: &T, output: Option<&Path>) -> Result<String> {
     match output {
         None => Ok(value.to_string()),

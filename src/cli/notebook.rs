@@ -1,6 +1,6 @@
-//! `saescope notebook setup`: builds ahead what Rust notebooks link to, so that nobody's first cell takes minutes.
+//! `saescope notebook setup`: builds the dependencies of Rust notebooks, so that the first cell does not take minutes.
 //!
-//! It asks cargo for what evcxr 0.22 asks for when a cell names the library: the same crate in the same folder with the same
+//! It runs the same build as evcxr 0.22 when a cell names the library: the same crate in the same folder with the same
 //! flags (evcxr's module.rs and eval_context.rs), so that evcxr finds everything built.
 
 use super::terminal::to_stderr;
@@ -19,23 +19,23 @@ pub(super) struct NotebookArguments {
 
 #[derive(Subcommand)]
 enum NotebookCommand {
-    /// Build ahead what the Rust notebooks of a folder need: some minutes, once
+    /// Build the dependencies of a folder's Rust notebooks; takes minutes, once
     Setup {
-        /// The folder, with an evcxr.toml in it
+        /// The folder that contains evcxr.toml
         #[arg(default_value = "notebooks")]
         folder: PathBuf,
     },
 }
 
 impl NotebookArguments {
-    /// Does what was asked; what is to be printed.
+    /// Runs the command and returns the text to print.
     pub(super) fn run(&self) -> Result<String> {
         let NotebookCommand::Setup { folder } = &self.command;
         setup(folder)
     }
 }
 
-/// evcxr's crate, as it is when the library has been named: the text does not matter to cargo, the dependency does.
+/// The manifest of evcxr's crate after a cell has named the library. Its source does not matter, only its dependency.
 const CRATE: &str = r#"[package]
 name = "ctx"
 version = "1.0.0"
@@ -50,14 +50,14 @@ saescope = { path = "../evcxr", package = "saescope-evcxr" }
 
 fn setup(folder: &Path) -> Result<String> {
     if !folder.join("evcxr.toml").is_file() || !folder.join("evcxr").is_dir() {
-        let got = format!("`{}`, which is none", folder.display());
-        return Err(Error::invalid("the folder", "one with an evcxr.toml and the crate evcxr in it", got)
+        let got = format!("`{}`", folder.display());
+        return Err(Error::invalid("the folder", "one with `evcxr.toml` and the crate `evcxr`", got)
             .with_hint(
-                "it is the folder `notebooks` of saescope's source: saescope notebook setup PATH/notebooks",
+                "use the folder `notebooks` of saescope's source: saescope notebook setup PATH/notebooks",
             ));
     }
     let start = Instant::now();
-    // The versions that the program itself was built with.
+    // Use the versions that the program itself was built with.
     let lock = folder.join("../Cargo.lock");
     if lock.is_file() {
         std::fs::copy(&lock, folder.join("Cargo.lock")).map_err(Error::file("copy", &lock))?;
@@ -81,25 +81,25 @@ fn setup(folder: &Path) -> Result<String> {
     cargo.env("CARGO_TARGET_DIR", "target").env("CARGO_BUILD_BUILD_DIR", "target");
     let status = cargo.status().map_err(Error::file("run", Path::new("cargo")))?;
     if !status.success() {
-        return Err(Error::invalid("the build", "one that succeeds", format!("cargo's {status}, see above")));
+        return Err(Error::failed("build the dependencies")(format!("cargo: {status}, see above")));
     }
     if !is_there("evcxr_jupyter") {
         to_stderr(
-            "note: evcxr_jupyter is not there yet: cargo install --locked evcxr_jupyter && evcxr_jupyter --install",
+            "note: evcxr_jupyter is not installed yet: cargo install --locked evcxr_jupyter && evcxr_jupyter --install",
         );
     }
     let (folder, seconds) = (folder.display(), start.elapsed().as_secs_f64());
     Ok(format!("ready     {folder}, in {seconds:.0} s\nnext      jupyter lab {folder}/04_rust_evcxr.ipynb"))
 }
 
-/// Puts the folder that rustc writes a cell to, `debug/deps`, as deep as `debug`, which evcxr loads the cell from.
+/// Moves `debug/deps`, which rustc writes a cell to, to the depth of `debug`, which evcxr loads the cell from.
 ///
-/// The cell finds Rust's standard library by a path relative to itself, which rustc computes for where it writes the cell.
-/// One level up, it leads to nothing if the toolchain and the notebooks are both in somebody's home.
+/// A cell finds Rust's standard library by a path relative to the folder that rustc writes the cell to. One level up,
+/// this path leads nowhere if the toolchain and the notebooks are in the same home folder.
 #[cfg(unix)]
 fn level_cells(target: &Path) -> Result<()> {
     let (link, folder) = (target.join("debug").join("deps"), target.join("deps"));
-    // What evcxr built before it was set up is as good as what it builds after it.
+    // Keep what evcxr built before the setup: later builds would be the same.
     if link.is_dir() && !link.is_symlink() {
         if folder.is_dir() {
             std::fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
@@ -114,17 +114,16 @@ fn level_cells(target: &Path) -> Result<()> {
     std::os::unix::fs::symlink("../deps", &link).map_err(Error::file("create", &link))
 }
 
-/// Elsewhere evcxr tells the system where the libraries are.
+/// On other systems evcxr tells the loader where the libraries are.
 #[cfg(not(unix))]
 fn level_cells(_target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The target that rustc builds for if nobody says another.
+/// The default target of rustc.
 fn host() -> Result<String> {
-    let missing = |e| {
-        Error::invalid("Rust notebooks", "Rust, with rustc and cargo", e)
-            .with_hint("install it: https://rustup.rs")
+    let missing = |e: std::io::Error| {
+        Error::failed("run `rustc`")(e).with_hint("install Rust, with rustc and cargo: https://rustup.rs")
     };
     let output = Command::new("rustc").arg("-vV").output().map_err(missing)?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -132,7 +131,7 @@ fn host() -> Result<String> {
     host.ok_or_else(|| Error::invalid("`rustc -vV`", "a line `host: …`", "none"))
 }
 
-/// Whether a program is in one of the folders of PATH.
+/// Whether a program is in a folder of PATH.
 fn is_there(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())

@@ -1,4 +1,4 @@
-//! The standard output, and the terminal behind the standard input, as a session sees them.
+//! The host of a session on the command line: prints to standard output and reads from standard input.
 
 use super::terminal::{self, print};
 use crate::display::Bundle;
@@ -7,41 +7,41 @@ use crate::progress::Progress;
 use crate::script::Host;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where a session prints to. Clones are the same.
+/// The output of a session. Clones share the state.
 #[derive(Clone)]
 pub(super) struct Output {
     progress: Progress,
-    /// How a value is shown.
+    /// Shows a value.
     show: fn(&Bundle) -> Result<()>,
-    /// Whether a script may ask for a line.
+    /// Whether a script may read a line.
     asks: bool,
-    /// The error of the first line that could not be written.
+    /// The error of the first failed write.
     lost: Arc<Mutex<Option<Error>>>,
 }
 
 impl Output {
-    /// Shows values by their text.
+    /// An output that shows values as text.
     pub(super) fn new(progress: &Progress) -> Self {
         Output { progress: progress.clone(), show: terminal::show, asks: true, lost: Arc::default() }
     }
 
-    /// Shows values in another way.
+    /// Shows values with `show` instead.
     pub(super) fn showing(self, show: fn(&Bundle) -> Result<()>) -> Self {
         Output { show, ..self }
     }
 
-    /// The standard input is something else than answers.
+    /// Refuses `input()`, because standard input holds the statements.
     pub(super) fn without_input(self) -> Self {
         Output { asks: false, ..self }
     }
 
-    /// What came of a script: that nobody read what it wrote, if it was that which stopped it.
+    /// The result of a script, or the error of a failed write if that stopped it.
     pub(super) fn result<T>(&self, result: Result<T>) -> Result<T> {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).take();
         lost.map_or(result, Err)
     }
 
-    /// A script whose output goes nowhere is stopped, as other programs are.
+    /// Stops a script whose output cannot be written, as other programs stop.
     fn keep(&self, written: Result<()>) {
         if let Err(error) = written {
             self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -61,8 +61,8 @@ impl Host for Output {
 
     fn input(&self, prompt: &str) -> Result<String> {
         if !self.asks {
-            let got = "statements, which come from there";
-            return Err(Error::invalid("input", "answers at the standard input", got)
+            let got = "statements, which are read from there";
+            return Err(Error::invalid("input", "answers on standard input", got)
                 .with_hint("put the statements in a file: saescope run script.rhai"));
         }
         terminal::input(prompt, &self.progress)

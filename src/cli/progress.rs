@@ -1,14 +1,14 @@
-//! How far a run has come, as bars on the standard error.
+//! Progress bars on standard error.
 
 use crate::progress::{Progress, Report};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// The steps of the bar of a run: reports come as fractions.
+/// The length of a run's bar; its reports are fractions from 0 to 1.
 const STEPS: u64 = 1000;
 
-/// The bars that are shown: one of the run, and one of a file that is being downloaded.
+/// The visible bars: one for the run and one for the current download.
 #[derive(Default)]
 struct Bars {
     all: MultiProgress,
@@ -16,7 +16,7 @@ struct Bars {
     download: Option<ProgressBar>,
 }
 
-/// A progress that draws bars while something runs. Where the standard error is no terminal, nothing is drawn.
+/// A progress that draws bars while something runs. Draws nothing if standard error is not a terminal.
 pub(super) fn with_bar() -> Progress {
     let bars = Mutex::new(Bars::default());
     Progress::default().reporting_to(move |report| {
@@ -61,7 +61,7 @@ impl Bars {
     fn show_download(&mut self, file: String, done: u64, total: Option<u64>) {
         let same = self.download.take().filter(|bar| bar.prefix() == file);
         let bar = same.unwrap_or_else(|| {
-            // What was here before, from a run that failed, counts for nothing in the speed.
+            // Bytes left by an earlier run that failed do not count toward the speed.
             let bar = ProgressBar::no_length()
                 .with_style(style_of_download())
                 .with_prefix(file)
@@ -82,7 +82,7 @@ impl Bars {
     }
 }
 
-/// What a report of a run says: how much of the work is done, if it says so, and how far it has come in words.
+/// The fraction of the work done, if the report has one, and the text of its bar. `None` for reports without a text.
 pub(super) fn message(report: &Report, elapsed: Duration) -> Option<(Option<f64>, String)> {
     match report {
         Report::Advanced { documents, tokens, fraction } => {
@@ -98,7 +98,7 @@ pub(super) fn message(report: &Report, elapsed: Duration) -> Option<(Option<f64>
     }
 }
 
-/// How much of a file is there, in words.
+/// The bytes downloaded so far as text, such as `1.20 MiB of 3.00 MiB`.
 pub(super) fn of_download(done: u64, total: Option<u64>) -> String {
     match total {
         Some(total) => format!("{} of {}", HumanBytes(done), HumanBytes(total)),
@@ -110,7 +110,7 @@ fn style_of_run() -> ProgressStyle {
     style("{prefix}  {bar:30.cyan/dim} {percent:>3} %  {eta} left  {wide_msg}")
 }
 
-/// Of work of which nobody has said how much there will be.
+/// The style for work of unknown length.
 fn style_of_search() -> ProgressStyle {
     style("{prefix}  {spinner:.cyan}  {elapsed}  {wide_msg}")
 }

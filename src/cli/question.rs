@@ -1,6 +1,6 @@
-//! What is asked at the prompt or in a cell: `?name`, `name?`, `help name`, or `help` alone.
+//! Questions at the prompt or in a cell: `?name`, `name?`, `help name` or `help`.
 
-/// The name that a text asks about, empty where it asks about all; none if it is no question.
+/// The name that the input asks about, empty for plain `help`. `None` if the input is not a question.
 pub(super) fn question(text: &str) -> Option<&str> {
     let text = text.trim();
     let is_name = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
@@ -14,7 +14,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn questions_are_told_from_statements() {
+    fn questions_are_distinguished_from_statements() {
         let questions = [
             ("help", ""),
             ("?", ""),

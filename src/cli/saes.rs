@@ -1,4 +1,4 @@
-//! `saescope saes`: the SAEs that others have published.
+//! `saescope saes`: lists published SAEs.
 
 use crate::error::{Error, Result};
 use crate::registry::{SaeFilter, list_releases, list_saes};
@@ -8,19 +8,19 @@ use serde::Serialize;
 /// The flags: every option of `list_saes` under its name.
 #[derive(Args)]
 pub(super) struct SaesArguments {
-    /// Those on this model: an alias such as "gpt2-small", or an id on the hub
+    /// Only SAEs of this model: an alias such as "gpt2-small", or an id on the hub
     #[arg(long)]
     model: Option<String>,
-    /// Those whose names have all these words in them; lists SAEs rather than releases
+    /// Only SAEs whose names contain all these words; lists SAEs instead of releases
     #[arg(long, value_name = "WORDS")]
     search: Option<String>,
-    /// Those of this release; lists SAEs rather than releases
+    /// Only SAEs of this release; lists SAEs instead of releases
     #[arg(long)]
     release: Option<String>,
-    /// A newer list, SAELens' pretrained_saes.yaml
+    /// A newer pretrained_saes.yaml of SAELens [default: the built-in one]
     #[arg(long, value_name = "FILE")]
     registry: Option<String>,
-    /// The most to list [default: all]
+    /// The maximum number of entries [default: all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Print JSON
@@ -29,7 +29,7 @@ pub(super) struct SaesArguments {
 }
 
 impl SaesArguments {
-    /// The releases, or with a release or words to search for the SAEs, as text.
+    /// The text to print: releases, or SAEs if `--release` or `--search` is given.
     pub(super) fn run(self) -> Result<String> {
         let SaesArguments { model, search, release, registry, limit, json } = self;
         let by_release = search.is_none() && release.is_none();
@@ -44,5 +44,5 @@ impl SaesArguments {
 }
 
 fn as_json(list: &impl Serialize) -> Result<String> {
-    serde_json::to_string_pretty(list).map_err(|error| Error::invalid("the list", "plain data", error))
+    serde_json::to_string_pretty(list).map_err(Error::failed("write the list as JSON"))
 }

@@ -1,4 +1,4 @@
-//! The flags of the commands that take a model and an SAE.
+//! The flags of commands that load a model and an SAE.
 
 use crate::error::Result;
 use crate::model::{Model, ModelOptions};
@@ -18,46 +18,46 @@ pub(super) struct SourceArguments {
     /// The SAE: a release that `saescope saes` lists, a hub repository, a folder, a file, or "demo"
     #[arg(long)]
     sae: String,
-    /// Which SAE, where --sae names several: an id of the release, or a path in the repository or folder
+    /// Which SAE, if --sae names several: an id of the release, or a path in the repository or folder
     #[arg(long)]
     sae_id: Option<String>,
     /// The branch, tag or commit of the SAE's repository on the hub [default: main]
     #[arg(long, value_name = "REVISION")]
     sae_revision: Option<String>,
-    /// A list of releases to look --sae up in, a newer pretrained_saes.yaml of SAELens [default: the one in this program]
+    /// A newer pretrained_saes.yaml of SAELens to look --sae up in [default: the built-in one]
     #[arg(long, value_name = "FILE")]
     registry: Option<String>,
     /// The hook that the SAE reads [default: as its checkpoint says]
     #[arg(long, help_heading = CHECKPOINT)]
     hook_name: Option<String>,
-    /// The hook that a transcoder stands for the output of [default: as its checkpoint says]
+    /// The hook whose activation a transcoder predicts [default: as its checkpoint says]
     #[arg(long, help_heading = CHECKPOINT)]
     hook_name_out: Option<String>,
-    /// The layout of the SAE's checkpoint, by SAELens' name [default: told by the files]
+    /// The layout of the SAE's checkpoint, by SAELens' name [default: detected from the files]
     #[arg(long, value_name = "LAYOUT", help_heading = CHECKPOINT)]
     conversion: Option<String>,
-    /// Whether the norms of the decoder's rows count as part of activations [default: as its layout does]
+    /// Whether to fold the norms of the decoder's rows into the encoder [default: depends on the layout]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = CHECKPOINT)]
     fold_decoder_norm: Option<bool>,
-    /// The factor of an expected_average_only_in SAE [default: as its checkpoint says]
+    /// The norm scaling factor of an expected_average_only_in SAE [default: as its checkpoint says]
     #[arg(long, value_name = "X", help_heading = CHECKPOINT)]
     norm_scaling_factor: Option<f64>,
-    /// Whether the SAE reads the residual stream less its mean [default: as its checkpoint says]
+    /// Whether the SAE reads the residual stream minus its mean [default: as its checkpoint says]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = CHECKPOINT)]
     center_writing_weights: Option<bool>,
-    /// Whether the SAE reads hook_z and hook_v less the value bias [default: as its checkpoint says]
+    /// Whether the SAE reads hook_z and hook_v minus the value bias [default: as its checkpoint says]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = CHECKPOINT)]
     fold_value_biases: Option<bool>,
-    /// Whether the norm's bias counts as part of the value bias [default: as its checkpoint says]
+    /// Whether the value bias includes the norm's bias [default: as its checkpoint says]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = CHECKPOINT)]
     fold_ln: Option<bool>,
 }
 
-/// The title of the flags that most SAEs do without.
-const CHECKPOINT: &str = "Where the SAE's checkpoint is not to be believed";
+/// The heading of the flags that most SAEs do not need.
+const CHECKPOINT: &str = "Overrides for the SAE's checkpoint";
 
 impl SourceArguments {
-    /// Loads the two.
+    /// Loads the model and the SAE.
     pub(super) fn load(self, progress: &Progress) -> Result<(Model, Sae)> {
         let model_options = ModelOptions { revision: self.model_revision };
         let model = Model::load_with(&self.model, &model_options, progress)?;
@@ -95,7 +95,7 @@ pub(super) mod tests {
         serde_json::to_value(options).unwrap().as_object().unwrap().keys().cloned().collect()
     }
 
-    /// Fails unless every name is that of a flag.
+    /// Asserts that every name is a flag.
     #[track_caller]
     pub fn check_flags(command: &Command, names: &[String]) {
         for name in names {
@@ -107,7 +107,7 @@ pub(super) mod tests {
 
     #[test]
     fn every_option_of_a_model_and_an_sae_is_a_flag() {
-        // Each has a `revision`, under names that tell them apart.
+        // Both have a `revision`, so its flags have a prefix.
         let of_model = names_of(&ModelOptions::default()).into_iter().map(|name| format!("model_{name}"));
         let of_sae = names_of(&SaeOptions::default()).into_iter();
         let of_sae = of_sae.map(|name| if name == "revision" { format!("sae_{name}") } else { name });

@@ -1,4 +1,4 @@
-//! What is written to a terminal: lines, errors, and colours where they are wanted.
+//! The terminal: prints lines, values, errors and help, and reads lines.
 
 use crate::display::Bundle;
 use crate::error::{Error, Result};
@@ -10,17 +10,17 @@ use std::path::Path;
 #[cfg(unix)]
 use std::time::Duration;
 
-/// A line to the standard output.
+/// Prints a line to standard output.
 pub(super) fn print(line: &str) -> Result<()> {
     writeln!(std::io::stdout(), "{line}").map_err(Error::file("write", Path::new("standard output")))
 }
 
-/// A line to the standard error; where that is closed there is nobody to tell.
+/// Prints a line to standard error. A failure is ignored, since there is nowhere to report it.
 pub(super) fn to_stderr(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// A value to the standard output, in colours if it has any and they are wanted there.
+/// Prints a value to standard output, in color if it has colors and they are wanted there.
 pub(super) fn show(bundle: &Bundle) -> Result<()> {
     match &bundle.ansi {
         Some(ansi) if in_colours(&std::io::stdout()) => print(ansi),
@@ -29,7 +29,7 @@ pub(super) fn show(bundle: &Bundle) -> Result<()> {
     }
 }
 
-/// A text without what a terminal would obey, such as a value that came out of a file.
+/// Escapes the control characters of a string that may come from elsewhere, such as a file.
 pub(super) fn harmless(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' | '\t' => c.to_string(),
@@ -39,7 +39,7 @@ pub(super) fn harmless(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// An error with its place and what to do about it, to the standard error.
+/// Prints an error with its script excerpt and hint to standard error.
 pub(super) fn report(error: &Error) {
     let paint = |code: &str, text: &str| match in_colours(&std::io::stderr()) {
         true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
@@ -58,18 +58,18 @@ pub(super) fn report(error: &Error) {
     }
 }
 
-/// Whether colours are wanted: by a terminal, unless NO_COLOR is set (<https://no-color.org>).
+/// Whether to print colors: on a terminal, unless NO_COLOR is set (<https://no-color.org>).
 pub(super) fn in_colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Help, its paragraphs as wide as the terminal.
+/// Help text with its paragraphs wrapped to the terminal's width.
 pub(super) fn help(help: &HelpText) -> String {
     let Some(columns) = columns() else { return help.to_string() };
     let mut text = String::new();
     for (signatures, markdown) in help.parts() {
         text += &format!("{signatures}\n");
-        // What is between two fences is code.
+        // Code between two fences is not wrapped.
         for (i, part) in markdown.split("```").enumerate() {
             if i % 2 == 1 {
                 text += &format!("\n```{part}```\n");
@@ -84,7 +84,7 @@ pub(super) fn help(help: &HelpText) -> String {
     text.trim_end().to_owned()
 }
 
-/// Lines that are no longer than the terminal is wide.
+/// Cuts lines to the terminal's width.
 pub(super) fn cut(text: &str) -> String {
     let Some(columns) = columns() else { return text.to_owned() };
     let cut = |line: &str| match line.char_indices().nth(columns) {
@@ -94,13 +94,13 @@ pub(super) fn cut(text: &str) -> String {
     text.lines().map(cut).collect::<Vec<_>>().join("\n")
 }
 
-/// How wide the terminal is that the standard output is, if it is one.
+/// The terminal's width in characters, if standard output is a terminal.
 fn columns() -> Option<usize> {
     let size = std::io::stdout().is_terminal().then(crossterm::terminal::size)?;
     size.ok().map(|(columns, _)| usize::from(columns)).filter(|columns| *columns > 0)
 }
 
-/// A line from the standard input.
+/// Prints a prompt and reads a line from standard input.
 pub(super) fn input(prompt: &str, progress: &Progress) -> Result<String> {
     let mut stdout = std::io::stdout();
     let written = write!(stdout, "{prompt}").and_then(|()| stdout.flush());
@@ -110,18 +110,18 @@ pub(super) fn input(prompt: &str, progress: &Progress) -> Result<String> {
         std::io::stdin().lock().read_line(&mut line).map(|_| line)
     };
     let line = match std::io::stdin().is_terminal() {
-        // Nobody else may read from there afterwards.
+        // No thread may be left that reads from the terminal.
         true => wait_for_line(progress).map(|()| read())?,
         false => threads::waiting_for(progress, read)?,
     };
     progress.check()?;
     match line.map_err(Error::file("read", Path::new("standard input")))? {
-        line if line.is_empty() => Err(Error::invalid("input", "a line", "the end of the standard input")),
+        line if line.is_empty() => Err(Error::invalid("input", "a line", "the end of standard input")),
         line => Ok(line.trim_end_matches(['\n', '\r']).to_owned()),
     }
 }
 
-/// Waits until the terminal has a line to read, or somebody stops it.
+/// Waits until the terminal has a line to read, or `progress` is canceled.
 #[cfg(unix)]
 fn wait_for_line(progress: &Progress) -> Result<()> {
     loop {
@@ -132,7 +132,7 @@ fn wait_for_line(progress: &Progress) -> Result<()> {
     }
 }
 
-/// Whether a read of the standard input would not wait, now or within some time. If the input is broken, the read says so.
+/// Whether standard input can be read without waiting, now or in less than a second. True if a read would fail.
 #[cfg(unix)]
 pub(super) fn can_read(within: Duration) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -1,4 +1,4 @@
-//! `saescope tokens`: the tokens that a feature lies near to.
+//! `saescope tokens`: the tokens nearest to a feature.
 
 use super::source::SourceArguments;
 use super::vector::{VectorArguments, word};
@@ -14,14 +14,14 @@ use std::path::PathBuf;
 pub(super) struct TokensArguments {
     #[command(flatten)]
     source: SourceArguments,
-    /// Which feature
+    /// The feature's index
     #[arg(long, value_name = "INDEX")]
     feature: usize,
     #[command(flatten)]
     vector: VectorArguments,
     #[command(flatten)]
     list: ListArguments,
-    /// The file to write; its ending says how [default: a table in the terminal]
+    /// The file to write; its extension sets the format [default: a table in the terminal]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -32,22 +32,22 @@ struct ListArguments {
     /// How tokens are scored: ratio, centered_cosine, logit_lens or logit_lens_raw
     #[arg(long, value_parser = word::<TokenMethod>, default_value = "ratio")]
     method: TokenMethod,
-    /// How much nearness to the vector counts against distance from the mean of all tokens, of ratio
+    /// For ratio: the weight of closeness to the vector relative to distance from the mean token
     #[arg(long, value_name = "X", default_value_t = TokenListOptions::default().exponent, allow_negative_numbers = true)]
     exponent: f64,
-    /// How many tokens
+    /// The number of tokens to list
     #[arg(long, value_name = "N", default_value_t = TokenListOptions::default().top)]
     top: usize,
-    /// Which tokens: none for all, no_special or word_like
+    /// Which tokens to keep: none (no filter), no_special or word_like
     #[arg(long, value_parser = word::<TokenFilter>, default_value = "none")]
     filter: TokenFilter,
-    /// Which end of the list: nearest or farthest
+    /// Which end of the list to show: nearest or farthest
     #[arg(long, value_parser = word::<TokenOrder>, default_value = "nearest")]
     order: TokenOrder,
 }
 
 impl TokensArguments {
-    /// Lists the tokens; what to print.
+    /// Lists the tokens and returns the text to print.
     pub(super) fn run(self, progress: &Progress) -> Result<String> {
         let TokensArguments { source, feature, vector, list, output } = self;
         let (model, sae) = source.load(progress)?;

@@ -1,4 +1,4 @@
-//! `saescope tree`: what a model says that a feature means.
+//! `saescope tree`: the definition tree of a feature.
 
 use super::source::SourceArguments;
 use super::vector::{VectorArguments, word};
@@ -19,28 +19,28 @@ use std::str::FromStr;
 pub(super) struct TreeArguments {
     #[command(flatten)]
     source: SourceArguments,
-    /// Which feature; several as 1,2,3 or 10..20, or all of them with all, want an --output that ends in .jsonl
+    /// The feature's index; several (1,2,3 or 10..20 or all) need an --output that ends in .jsonl
     #[arg(long, visible_alias = "features", value_name = "INDEX")]
     feature: FeatureList,
     #[command(flatten)]
     vector: VectorArguments,
     #[command(flatten)]
     tree: GrowArguments,
-    /// Several scales, as 0.5,1,2, or auto: the best is taken [default: --scale alone]
+    /// Several scales, such as 0.5,1,2, or auto; the best one is used [default: only --scale]
     #[arg(long, value_name = "X,X", value_parser = scales, conflicts_with = "scale", allow_hyphen_values = true)]
     scales: Option<Scales>,
-    /// The file to write; its ending says how [default: text in the terminal]
+    /// The file to write; its extension sets the format [default: text in the terminal]
     #[arg(long, visible_alias = "output-path", value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How many features grow together; changes the speed and the memory, not the trees
+    /// The number of features to process together; affects speed and memory, not the trees
     #[arg(long, value_name = "N", default_value_t = TreesOptions::default().batch_size)]
     batch_size: usize,
-    /// Whether what an earlier run has written to a .jsonl file with the same options is kept
+    /// Whether to keep the trees that an earlier run with the same options wrote to the .jsonl file
     #[arg(long, value_name = "BOOL", num_args = 0..=1, action = ArgAction::Set, default_value_t = true, default_missing_value = "true")]
     resume: bool,
 }
 
-/// The features that are asked for.
+/// The requested features.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum FeatureList {
     All,
@@ -48,7 +48,7 @@ enum FeatureList {
 }
 
 impl FeatureList {
-    /// The indices in an SAE of so many features; where there are more, some that it has not.
+    /// The indices, at most `d_sae + 1` of each range: a longer range still has an invalid one, which is refused later.
     fn indices(self, d_sae: usize) -> Vec<usize> {
         match self {
             FeatureList::All => (0..d_sae).collect(),
@@ -62,13 +62,14 @@ impl FeatureList {
 impl FromStr for FeatureList {
     type Err = String;
 
-    /// `all`, `624`, or indices and ranges with commas, `1,2,10..20`.
+    /// Parses `all`, `624`, or comma-separated indices and ranges such as `1,2,10..20`.
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "all" {
             return Ok(FeatureList::All);
         }
         let number = |text: &str| {
-            let number = text.parse::<u32>().map_err(|_| format!("`{text}` is no whole number from 0 up"));
+            let number =
+                text.parse::<u32>().map_err(|_| format!("expected an index, 0 or more, got `{text}`"));
             number.map(|number| number as usize)
         };
         let range = |part: &str| match part.split_once("..") {
@@ -82,50 +83,50 @@ impl FromStr for FeatureList {
 /// Every option of `definition_tree` under its name.
 #[derive(Args)]
 struct GrowArguments {
-    /// What the model is asked: a text with {} where the feature is, or definition, meaning, repeat or patchscope
+    /// The prompt: text with {} for the feature, or definition, meaning, repeat or patchscope
     #[arg(long, value_name = "TEXT", default_value = "definition")]
     prompt: String,
-    /// The most children of a node
+    /// The maximum number of children of a node
     #[arg(long, value_name = "N", default_value_t = TreeOptions::default().top_k)]
     top_k: usize,
-    /// The least probability of a node
+    /// The minimum probability of a node
     #[arg(long, value_name = "P", default_value_t = TreeOptions::default().cutoff)]
     cutoff: f64,
-    /// The most tokens of a definition
+    /// The maximum number of tokens in a definition
     #[arg(long, value_name = "N", default_value_t = TreeOptions::default().max_depth)]
     max_depth: usize,
-    /// A text that ends a definition; several with the flag for each, none with the flag alone [default: the quotation
+    /// A string that ends a definition; repeat the flag for several, give it no value for none [default: the quotation
     /// mark that the prompt opens, else a line break]
     #[arg(long, value_name = "TEXT", num_args = 0..=1, action = ArgAction::Append)]
     stop: Option<Vec<String>>,
-    /// Whether a BOS goes in front of the prompt [default: as the model has it]
+    /// Whether the prompt starts with a BOS token [default: as the model does]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     prepend_bos: Option<bool>,
-    /// Adds the feature's decoder direction at a hook, as blocks.3.hook_resid_post=8 [default: none]
+    /// Add the feature's decoder direction at a hook, such as blocks.3.hook_resid_post=8 [default: none]
     #[arg(long, value_name = "HOOK=X", value_parser = steer)]
     steer: Option<Steer>,
-    /// The hook at which the vector goes in [default: the embedding]
+    /// The hook at which the vector is injected [default: the embedding]
     #[arg(long, value_name = "HOOK")]
     inject_at: Option<String>,
-    /// What happens to the activation there: replace, add or norm_matched
+    /// How the vector is combined with the activation there: replace, add or norm_matched
     #[arg(long, value_parser = word::<Injection>, default_value = "replace")]
     inject: Injection,
-    /// The token that is at the vector's place before [default: none, the mean of all tokens]
+    /// The token at the vector's position before the injection [default: none, the mean of all tokens]
     #[arg(long, value_name = "TOKEN")]
     placeholder: Option<String>,
-    /// With how many random directions the tree is compared, beside the mean of all tokens [default: no comparison]
+    /// Compare the tree with this many random directions and the mean of all tokens [default: no comparison]
     #[arg(long, value_name = "N")]
     null_directions: Option<usize>,
-    /// Of the random directions
+    /// The seed of the random directions
     #[arg(long, value_name = "N", default_value_t = TreeOptions::default().seed)]
     seed: u64,
-    /// The most memory for keys, values and logits, in MiB; changes the speed, not the tree
+    /// The memory limit for keys, values and logits in MiB; affects speed, not the tree
     #[arg(long, value_name = "MIB", default_value_t = TreeOptions::default().max_memory)]
     max_memory: usize,
 }
 
 impl TreeArguments {
-    /// Grows the tree, or the trees; what to print.
+    /// Grows the tree or trees and returns the text to print.
     pub(super) fn run(self, progress: &Progress) -> Result<String> {
         let TreeArguments { source, feature, vector, tree, scales, output, batch_size, resume } = self;
         let (model, sae) = source.load(progress)?;
@@ -140,8 +141,8 @@ impl TreeArguments {
         check_destination(output.as_deref(), &model, &sae)?;
         let [feature] = features[..] else {
             let got = format!("{} features", features.len());
-            let error = Error::invalid("the output", "a file that ends in .jsonl, for several features", got);
-            return Err(error.with_hint("write --output trees.jsonl, or ask for one feature"));
+            let error = Error::invalid("`--feature`", "one, or an `--output` that ends in .jsonl", got);
+            return Err(error.with_hint("add --output trees.jsonl, or request one feature"));
         };
         let vector = feature_vector(&model, &sae, feature, &vector)?;
         match scales {
@@ -174,7 +175,7 @@ impl From<GrowArguments> for TreeOptions {
     }
 }
 
-/// `auto`, or numbers with commas.
+/// Parses `auto` or comma-separated numbers.
 fn scales(text: &str) -> Result<Scales, String> {
     if text == "auto" {
         return Ok(Scales::Auto);
@@ -183,9 +184,9 @@ fn scales(text: &str) -> Result<Scales, String> {
     text.split(',').map(number).collect::<Result<_, _>>().map(Scales::These)
 }
 
-/// `blocks.3.hook_resid_post=8`.
+/// Parses `blocks.3.hook_resid_post=8`.
 fn steer(text: &str) -> Result<Steer, String> {
-    let wrong = || "expected a hook and a number, as in blocks.3.hook_resid_post=8".to_owned();
+    let wrong = || "expected a hook and a number, such as blocks.3.hook_resid_post=8".to_owned();
     let (hook, coefficient) = text.split_once('=').ok_or_else(wrong)?;
     let coefficient = coefficient.parse().map_err(|_| wrong())?;
     Ok(Steer { hook: hook.to_owned(), coefficient, direction: None })

@@ -1,4 +1,4 @@
-//! The flags of the commands that make a vector of a feature.
+//! The flags of commands that build a feature vector.
 
 use crate::interpret::{FeatureWeights, VectorOptions};
 use clap::{ArgAction, Args};
@@ -8,19 +8,19 @@ use serde_json::{Map, Value};
 /// Every option of `feature_vector` under its name.
 #[derive(Args)]
 pub(super) struct VectorArguments {
-    /// Which of the feature's weights: encoder, decoder, or both with how much of each, as encoder=0.5,decoder=0.5
+    /// The feature's weights to use: encoder, decoder, or a mix such as encoder=0.5,decoder=0.5
     #[arg(long, value_parser = weights, default_value = "encoder", allow_hyphen_values = true)]
     weights: FeatureWeights,
-    /// How much of each principal component of the token embeddings, the first first, with commas [default: none]
+    /// The weights of the token embeddings' first principal components, comma-separated [default: none]
     #[arg(long, value_name = "X,X", value_delimiter = ',', allow_hyphen_values = true)]
     pca_weights: Vec<f64>,
-    /// Whether the vector starts at the mean of the token embeddings rather than at zero
+    /// Whether the vector starts at the mean of the token embeddings instead of zero
     #[arg(long, value_name = "BOOL", num_args = 0..=1, action = ArgAction::Set, default_value_t = true, default_missing_value = "true")]
     use_token_centroid: bool,
-    /// How far the vector goes from there [default: the mean distance of the token embeddings from their mean]
+    /// The vector's distance from its start [default: the mean distance of the token embeddings from their mean]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     scale: Option<f64>,
-    /// Whether the direction is brought to unit length after its parts have been added up
+    /// Whether to normalize the direction to unit length after its parts are added
     #[arg(long, value_name = "BOOL", num_args = 0..=1, action = ArgAction::Set, default_value_t = false, default_missing_value = "true")]
     renormalize: bool,
 }
@@ -32,12 +32,12 @@ impl From<VectorArguments> for VectorOptions {
     }
 }
 
-/// An option of a few words, as scripts have it.
+/// Parses an option that is one of a few words, as spelled in scripts.
 pub(super) fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     read(Value::from(text))
 }
 
-/// `encoder`, or `encoder=0.5,decoder=0.5`.
+/// Parses `encoder`, or `encoder=0.5,decoder=0.5`.
 fn weights(text: &str) -> Result<FeatureWeights, String> {
     if !text.contains('=') {
         return word(text);
@@ -45,7 +45,7 @@ fn weights(text: &str) -> Result<FeatureWeights, String> {
     let mut map = Map::new();
     for part in text.split(',') {
         let (name, number) = part.split_once('=').ok_or_else(|| format!("`{part}` has no `=`"))?;
-        let number: f64 = number.parse().map_err(|_| format!("`{number}` is no number"))?;
+        let number: f64 = number.parse().map_err(|_| format!("`{number}` is not a number"))?;
         map.insert(name.to_owned(), number.into());
     }
     read(Value::Object(map))
@@ -90,7 +90,7 @@ mod tests {
         for wrong in ["encodr", "encodr=1", "encoder=x", "encoder=1,2"] {
             let error = weights(wrong).unwrap_err();
             assert!(
-                error.contains("encod") || error.contains("is no number") || error.contains("has no `=`"),
+                error.contains("encod") || error.contains("is not a number") || error.contains("has no `=`"),
                 "{error}"
             );
         }

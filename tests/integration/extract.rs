@@ -405,7 +405,7 @@ fn an_output_does_not_destroy_what_is_no_output() {
         ..Default::default()
     };
     let error = run(&model, &sae, &at(&path(&file))).unwrap_err().to_string();
-    assert!(error.contains("got one that the run reads"), "{error}");
+    assert!(error.contains("got an input of the run"), "{error}");
     assert!(std::fs::read_to_string(file.path()).unwrap().contains("a boat"));
     let folder = tempfile::tempdir().unwrap();
     let error = run(&model, &sae, &at(&folder.path().to_string_lossy())).unwrap_err().to_string();

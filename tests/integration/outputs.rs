@@ -88,7 +88,7 @@ impl Place {
 fn refused(place: &Place, run: impl FnOnce() -> Result<()>) {
     let before = place.contents();
     let error = run().unwrap_err().to_string();
-    assert!(error.contains("expected a file that is not read, got one that the run reads"), "{error}");
+    assert!(error.contains("expected a file that is not an input, got an input of the run"), "{error}");
     assert!(place.contents() == before);
 }
 
@@ -153,8 +153,8 @@ fn an_output_takes_the_place_of_no_other() {
             "a file of its own, got the same file as",
         ),
         (place.grow("d.jsonl").unwrap_err(), "d.jsonl.partial`: expected a file, got a link"),
-        (place.grow("e.jsonl").unwrap_err(), "one that the run reads"),
-        (place.grow("f.jsonl").unwrap_err(), "expected a file of its own, got another name of a file"),
+        (place.grow("e.jsonl").unwrap_err(), "an input of the run"),
+        (place.grow("f.jsonl").unwrap_err(), "expected a file of its own, got a hard link to another file"),
     ] {
         assert!(error.to_string().contains(expected), "{error}");
     }
@@ -188,8 +188,8 @@ fn the_program_writes_over_nothing_that_it_reads() {
     };
     let before = place.contents();
     for (command, output, expected) in [
-        ("tree", "model/config.json", "one that the run reads"),
-        ("tokens", "sae/cfg.json", "one that the run reads"),
+        ("tree", "model/config.json", "an input of the run"),
+        ("tokens", "sae/cfg.json", "an input of the run"),
         ("tree", "sae", "a folder or a device"),
         ("tokens", "nowhere/x.json", "cannot create `nowhere/x.json`"),
         ("tree", "x.jsn", "expected a name that ends in .json, .txt"),
@@ -216,10 +216,7 @@ fn a_description_that_cannot_be_written_is_known_at_the_start() {
         seen.fetch_or(matches!(report, Report::Started { .. }), Ordering::Relaxed);
     });
     let error = place.extract("docs.jsonl", "o.jsonl", &progress).unwrap_err();
-    assert!(
-        error.to_string().contains("o.jsonl.meta.json`: expected a new name or that of a file"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("o.jsonl.meta.json`: expected a new or existing file"), "{error}");
     assert!(!started.load(Ordering::Relaxed) && !place.path("o.jsonl").exists());
     std::fs::remove_dir(place.path("o.jsonl.meta.json")).unwrap();
     place.extract("docs.jsonl", "o.jsonl", &progress).unwrap();

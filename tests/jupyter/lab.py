@@ -34,7 +34,7 @@ def free_port():
 
 
 def serve(folder):
-    """Starts JupyterLab in a folder; its process and address."""
+    """Starts JupyterLab in a folder. Returns its process and address."""
     for name, settings in SETTINGS.items():
         extension, plugin = name.rsplit("/", 1)
         path = pathlib.Path(folder, "settings", extension, f"{plugin}.jupyterlab-settings")
@@ -61,10 +61,10 @@ def serve(folder):
 
 
 def run_all(page, address, name):
-    """Opens a notebook and runs its cells; waits until none is left."""
+    """Opens a notebook, runs its cells and waits for the last one."""
     page.goto(f"{address}/lab/tree/{name}?reset")
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
-    # Whatever was kept is gone, so that what is seen comes from this run.
+    # Clear saved outputs, so that every output comes from this run.
     page.get_by_role("menuitem", name="Edit", exact=True).click()
     page.get_by_role("menuitem", name="Clear Outputs of All Cells").click()
     expect(page.locator(".jp-CodeCell .jp-OutputArea-output")).to_have_count(0)

@@ -1,9 +1,9 @@
-"""How long one waits: for a kernel's first result, for a cell, and for the prompt.
+"""Measures the latency of a kernel's first result, of a cell, and of the prompt.
 
     python tests/jupyter/latency.py target/release/saescope
 
-Prints the median of several runs beside what it is to be. With --check it fails where a median is more than three times that,
-which leaves room for a busy machine.
+Prints the median of several runs next to its target. With --check, fails if a median is more than three times its target, which
+leaves room for a busy machine.
 """
 
 import argparse
@@ -22,7 +22,7 @@ AIMS = {"kernel start to first result": 300, "a cell 1+1, round trip": 5, "promp
 
 
 def first_result(program, folder):
-    """Starts a kernel as Jupyter does; the seconds to its first result, and a client."""
+    """Starts a kernel as Jupyter does. Returns the seconds to its first result, a client, and the process."""
     path, _ = write_connection_file(os.path.join(folder, "connection.json"), key=b"a key for this run")
     client = BlockingKernelClient(connection_file=path)
     client.load_connection_file()
@@ -44,7 +44,7 @@ def cell(client):
 
 
 def prompt(program, folder):
-    """The seconds from the start in a terminal to the prompt."""
+    """The seconds from the start to the prompt, in a terminal."""
     environment = os.environ | {"XDG_DATA_HOME": folder, "TERM": "xterm-256color"}
     start = time.perf_counter()
     process, terminal = pty.fork()
@@ -53,7 +53,7 @@ def prompt(program, folder):
     seen = b""
     while b"> " not in seen.split(b"this prompt.")[-1] or b"this prompt." not in seen:
         seen += os.read(terminal, 4096)
-        # Where the cursor is, which line editors ask a terminal.
+        # Answer the line editor's request for the cursor position.
         if b"\x1b[6n" in seen:
             os.write(terminal, b"\x1b[1;1R")
             seen = seen.replace(b"\x1b[6n", b"")
@@ -86,7 +86,7 @@ def main():
         print(f"{name:30} {median:8.2f} ms   (at most {aim} ms; {1000 * min(times):.2f} to {1000 * max(times):.2f})")
         failed |= median > 3 * aim
     if arguments.check and failed:
-        raise SystemExit("slower than three times what it is to be")
+        raise SystemExit("a median is more than three times its target")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Executes notebooks as a user would, in a copy of their folder.
+"""Executes notebooks as a user would, each as a copy in a temporary folder.
 
     python tests/jupyter/run_notebooks.py notebooks/01_feature_dataset.ipynb …
 
-A cell that fails fails the run, and so does a cell that shows nothing although the notebook as it is kept has an output there.
-With --write the outputs are kept in the notebooks. With --in-place they run where they are: Rust notebooks find what
-`saescope notebook setup` has built there. The time of each cell is printed.
+Fails if a cell fails, or if a cell shows nothing although the saved notebook has an output there. --write saves the outputs in
+the notebooks. --in-place runs them where they are, so that Rust notebooks find what `saescope notebook setup` built there. Prints
+the time of each cell.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 
 
 def run(path, folder):
-    """Executes a notebook with the files of a folder around it; the executed notebook and the seconds of each cell."""
+    """Executes a notebook in a folder. Returns it, the seconds until the kernel is ready, and the seconds of each cell."""
     notebook = nbformat.read(path, as_version=4)
     started, seconds = {}, []
     client = NotebookClient(
@@ -42,7 +42,7 @@ def run(path, folder):
 
 
 def kinds(notebook):
-    """Which kinds of output each cell has, and in which forms; without what is left of bars, which slow machines show."""
+    """The kinds and forms of each cell's outputs, without finished progress bars, which only slow machines show."""
 
     def forms(output):
         data = output.get("data", {})
@@ -67,12 +67,12 @@ def main():
                 shutil.copy(path, folder)
             executed, ready, seconds = run(path, folder)
         if arguments.write:
-            # What the kernel says of itself changes with its version.
+            # The kernel's own metadata changes with its version.
             executed.metadata = kept.metadata
             nbformat.write(executed, path)
         missing = [f"cell {i}: no {old - new}" for i, (new, old) in enumerate(zip(kinds(executed), kinds(kept))) if old - new]
         if missing:
-            raise SystemExit(f"{path}: less than the outputs that are kept: {'; '.join(missing)}")
+            raise SystemExit(f"{path}: missing outputs: {'; '.join(missing)}")
         cells = " ".join(f"{s:.2f}" for s in seconds)
         print(f"{path.name}: {len(seconds)} cells; kernel ready after {ready:.2f} s, cells {cells} s", flush=True)
 

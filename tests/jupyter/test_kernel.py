@@ -44,7 +44,7 @@ class SaescopeTests(jupyter_kernel_test.KernelTests):
     code_history_pattern = "1 + ?"
     supported_history_operations = ("tail", "range", "search")
 
-    # What this kernel has not: a pager, scripts that write to the standard error, and clear_output.
+    # Not supported by this kernel: a pager, scripts that write to standard error, and clear_output.
     test_pager = None
     test_execute_stderr = None
     test_clear_output = None

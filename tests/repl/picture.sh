@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A picture of the prompt in a terminal that shows pictures: xterm with sixel, on a display of its own. Needs xterm, xvfb,
-# xdotool and imagemagick.
+# Takes a picture of the prompt in a terminal that shows pictures: xterm with sixel, on a virtual display. Needs xterm,
+# xvfb, xdotool and imagemagick.
 #
 #   tests/repl/picture.sh target/release/saescope docs/prompt.png
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The prompt in a real terminal: types into a tmux session and looks at its screen. Fails at the first thing that does not
-# appear.
+# The prompt in a real terminal: types into a tmux session and checks its screen. Fails at the first expected text that
+# does not appear.
 #
 #   tests/repl/tmux.sh target/release/saescope
 set -euo pipefail
@@ -10,7 +10,7 @@ socket="saescope-$$"
 trap 'tmux -L "$socket" kill-server 2>/dev/null || true; rm -rf "$folder"' EXIT
 
 screen() { tmux -L "$socket" capture-pane -p -t prompt; }
-# A semicolon at the end would be tmux' own.
+# tmux would treat a semicolon at the end as its own.
 type() { tmux -L "$socket" send-keys -t prompt -l "${1%;}"; [[ "$1" != *';' ]] || key '\;'; }
 key() { tmux -L "$socket" send-keys -t prompt "$@"; }
 enter() { type "$1"; key Enter; }
@@ -32,7 +32,7 @@ expect() {
 start() {
     tmux -L "$socket" -f /dev/null new-session -d -s prompt -x 140 -y 40 \
         "cd '$folder' && XDG_DATA_HOME='$folder/data' '$program'"
-    expect '^saescope [0-9.]+\. `help` lists' 'it says what it is'
+    expect '^saescope [0-9.]+\. `help` lists' 'the banner'
     expect '^> ?$' 'a prompt'
 }
 
@@ -61,28 +61,28 @@ key C-c
 
 enter 'let lost = nonsense(model)'
 expect '^error: unknown function `nonsense`$' 'an error'
-expect '^ --> input:1:12$' 'its place'
+expect '^ --> input:1:12$' 'its position'
 expect '^  \|            \^{8}$' 'with its line underlined'
 
 enter 'help token_list'
 expect 'The tokens that a feature vector lies near to' 'help'
 enter '?twise'
-expect 'unknown function `twise`' 'help of what is not there'
+expect 'unknown function `twise`' 'help for an unknown name'
 key C-l
 enter ':vars'
 expect '^model +Model +Model demo' 'variables'
 enter 'plot_line([1, 4, 9])'
-expect '^saved to .*figure_1\.png$' 'a picture is saved where the terminal shows none'
+expect '^saved to .*figure_1\.png$' 'a picture is saved if the terminal cannot show it'
 
 for _ in $(seq 200000); do echo '{"text": "A small boat on a large lake, and a fox who drew it."}'; done > "$folder/many.jsonl"
 enter 'create_feature_dataset(model, sae, #{ dataset_path: "many.jsonl", output_path: "out.jsonl" })'
-expect '[0-9]+ documents, [0-9]+ tokens, [0-9]+ tokens/s' 'an extraction shows how far it is'
+expect '[0-9]+ documents, [0-9]+ tokens, [0-9]+ tokens/s' 'an extraction shows its progress'
 key C-c
 expect '^(\^C)?interrupted$' 'Ctrl-C interrupts it'
-[[ ! -e "$folder/out.jsonl" ]] || { echo 'there is half an output' >&2; exit 1; }
+[[ ! -e "$folder/out.jsonl" ]] || { echo 'an incomplete output was left' >&2; exit 1; }
 key C-l
 enter '[twice(1), model.cfg.n_layers, is_def_var("lost")]'
-expect '^\[2, 6, false\]$' 'the session is as it was'
+expect '^\[2, 6, false\]$' 'the session is unchanged'
 enter ':save statements.rhai'
 expect 'statements saved to statements\.rhai$' 'the statements are saved'
 grep -q '^fn twice(x) {$' "$folder/statements.rhai"
@@ -91,13 +91,13 @@ key C-d
 for _ in $(seq 100); do tmux -L "$socket" has-session -t prompt 2>/dev/null || break; sleep 0.05; done
 start
 key Up Up
-expect '^> \[twice\(1\), model' 'the history of the last time'
+expect '^> \[twice\(1\), model' 'the history of the last session'
 key Enter
 expect 'unknown function `twice`' 'without its functions'
 enter ':load statements.rhai'
 enter 'twice(4)'
-expect '^8$' 'which a file brings back'
+expect '^8$' 'which a file restores'
 enter ':quit'
 for _ in $(seq 100); do tmux -L "$socket" has-session -t prompt 2>/dev/null || { echo 'ok    the end'; exit 0; }; sleep 0.05; done
-echo 'the prompt has not ended' >&2
+echo 'the prompt did not end' >&2
 exit 1

@@ -1,5 +1,5 @@
-//! The connection file: where to listen, and the key that messages are signed with. Whoever has it can run anything as this
-//! user, so that a file that others have written or can write, and an address that other machines reach, are refused.
+//! The connection file: where to listen, and the key that signs messages. Whoever has the key can run code as this
+//! user, so a file that others wrote or can write is refused, and so is an address that other machines can reach.
 
 use super::super::terminal::to_stderr;
 use crate::error::{Error, Result};
@@ -9,12 +9,12 @@ use std::path::Path;
 
 /// Reads and checks a connection file.
 pub(super) fn read(path: &Path) -> Result<ConnectionInfo> {
-    // What is checked is what is read.
+    // The open file is checked, so that it cannot be replaced before it is read.
     let file = std::fs::File::open(path).map_err(Error::file("open", path))?;
     check_owner(&file, path)?;
     let info: ConnectionInfo = serde_json::from_reader(std::io::BufReader::new(file)).map_err(|e| {
         Error::malformed(path, format!("not a connection file: {e}"))
-            .with_hint("Jupyter writes these, and starts the kernel with them: `jupyter lab`")
+            .with_hint("Jupyter writes this file and starts the kernel with it: `jupyter lab`")
     })?;
     check(&info, path)?;
     Ok(info)
@@ -29,10 +29,10 @@ fn check(info: &ConnectionInfo, path: &Path) -> Result<()> {
         );
     }
     if info.transport == Transport::TCP && addresses(&info.ip).is_none() {
-        let message = format!("expected an address of this machine such as 127.0.0.1, got `{}`", info.ip);
+        let message = format!("expected a loopback address such as 127.0.0.1, got `{}`", info.ip);
         return refused(
             message,
-            "the kernel listens where only this machine can reach it; use ssh to come from another",
+            "only this machine can reach the kernel; from another machine, use an ssh tunnel",
         );
     }
     if info.signature_scheme != "hmac-sha256" {
@@ -40,14 +40,14 @@ fn check(info: &ConnectionInfo, path: &Path) -> Result<()> {
         return refused(message, "leave Jupyter's `Session.signature_scheme` as it is");
     }
     if info.key.is_empty() {
-        let message = "expected a key, got an empty one: anybody on this machine could run code".to_owned();
+        let message = "expected a key, got an empty one: any user of this machine could run code".to_owned();
         return refused(message, "leave Jupyter's `Session.key` as it is");
     }
     Ok(())
 }
 
-/// The addresses of this machine that an `ip` names; `None` if other machines may reach it. `localhost` is not looked up: by
-/// RFC 6761 it is the loopback address, which has two forms.
+/// The loopback addresses that `ip` names; `None` if other machines may reach it. `localhost` is not looked up: by
+/// RFC 6761 it is the loopback address, of which there are two.
 pub(super) fn addresses(ip: &str) -> Option<Vec<IpAddr>> {
     let name = ip.trim_end_matches('.').to_ascii_lowercase();
     if name == "localhost" || name.ends_with(".localhost") {
@@ -58,18 +58,18 @@ pub(super) fn addresses(ip: &str) -> Option<Vec<IpAddr>> {
     Some(vec![ip])
 }
 
-/// Fails for a file of somebody else, or one that others can write. One that others can read is made private: there are
-/// front ends that leave it to the user's umask. JUPYTER_ALLOW_INSECURE_WRITES, Jupyter's own variable for file systems
-/// without permissions, allows all that.
+/// Fails if another user owns the file, or if others can write it. A file that others can only read is made private,
+/// since some front ends leave its mode to the umask. JUPYTER_ALLOW_INSECURE_WRITES, Jupyter's own variable for file
+/// systems without permissions, allows any mode.
 #[cfg(unix)]
 fn check_owner(file: &std::fs::File, path: &Path) -> Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let metadata = file.metadata().map_err(Error::file("read", path))?;
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         let message =
-            format!("expected a file of this user, got one of the user with the number {}", metadata.uid());
+            format!("expected a file owned by this user, got one owned by user id {}", metadata.uid());
         return Err(Error::malformed(path, message)
-            .with_hint("whoever wrote it knows the key, and could run code as you"));
+            .with_hint("its owner may know the key, and could run code as you"));
     }
     let insecure = std::env::var("JUPYTER_ALLOW_INSECURE_WRITES");
     let is_allowed = insecure.is_ok_and(|value| ["1", "true"].contains(&value.to_lowercase().as_str()));
@@ -81,13 +81,13 @@ fn check_owner(file: &std::fs::File, path: &Path) -> Result<()> {
         && file.set_permissions(std::fs::Permissions::from_mode(0o600)).is_ok()
         && file.metadata().is_ok_and(|metadata| metadata.mode() & 0o077 == 0);
     if made_private {
-        to_stderr(&format!("warning: `{}` could be read by others; it is private now", path.display()));
+        to_stderr(&format!("warning: others could read `{}`; it is private now", path.display()));
         return Ok(());
     }
     let message =
-        format!("expected a file that only its owner can write and read, got the mode {:04o}", mode & 0o7777);
+        format!("expected a file that only its owner can read and write, got mode {:04o}", mode & 0o7777);
     let hint = "whoever can write it can choose the key, and run code as you; on a file system without permissions set \
-                JUPYTER_ALLOW_INSECURE_WRITES=1, as Jupyter itself wants it there";
+                JUPYTER_ALLOW_INSECURE_WRITES=1, as for Jupyter itself";
     Err(Error::malformed(path, message).with_hint(hint))
 }
 

@@ -1,15 +1,15 @@
-//! What is answered at once, whatever the session does: interrupts, shutdowns, and what the kernel is.
+//! The control channel: answers interrupts, shutdowns and kernel info at once, even while the session is busy.
 
 use super::shell::{Shell, kernel_info, not_understood};
 use jupyter_protocol::{
     Header, InterruptReply, JupyterMessage, JupyterMessageContent, ReplyStatus, ShutdownReply,
 };
 
-/// The control channel. Clones are the same.
+/// The control channel. Clones share the state.
 #[derive(Clone)]
 pub(super) struct Control {
     shell: Shell,
-    /// The header of what the kernel said first.
+    /// The header of the kernel's first message.
     started: Header,
 }
 
@@ -18,9 +18,9 @@ impl Control {
         Control { shell, started }
     }
 
-    /// The answer to an interrupt or a shutdown; front ends of old send these to the shell socket too.
+    /// Handles an interrupt or shutdown and returns the reply. Old front ends also send these to the shell socket.
     pub(super) fn urgent(&self, message: &JupyterMessage) -> Option<JupyterMessageContent> {
-        // Meant for a kernel that listened at these ports before and is dead: a front end that restarts it tells it to end.
+        // Meant for an earlier kernel on these ports: a front end that restarts a dead kernel first tells it to end.
         if message.header.date < self.started.date {
             return None;
         }
@@ -38,7 +38,7 @@ impl Control {
         }
     }
 
-    /// The answer to any request at the control socket.
+    /// The reply to any request on the control socket.
     pub(super) fn answer(&self, message: &JupyterMessage) -> Option<JupyterMessageContent> {
         self.urgent(message).or_else(|| match &message.content {
             JupyterMessageContent::KernelInfoRequest(_) => Some(kernel_info().into()),

@@ -1,8 +1,8 @@
-//! What stands in front of the sockets, and lets no frame through that is longer than any message.
+//! A proxy between the ports and the sockets, which refuses frames that are longer than any message.
 //!
-//! The library behind the sockets, zeromq 0.7, takes memory for as many bytes as a frame says that it has before these come,
-//! and before anybody has shown a key: nine bytes would end the kernel. So its sockets lie in a folder that others cannot
-//! enter, and this listens at the ports.
+//! The library of the sockets, zeromq 0.7, allocates the length that a frame claims before its bytes arrive and before
+//! any signature is checked: nine bytes would end the kernel. So its sockets are in a folder that others cannot enter,
+//! and the gate listens on the ports.
 
 use super::connection::addresses;
 use super::server::{REST, not_bound};
@@ -17,37 +17,37 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-/// The bytes of the longest frame.
+/// The maximum length of a frame in bytes.
 const LONGEST: u64 = 1 << 28;
-/// The bytes of a greeting, and the flag of a frame whose length has eight bytes (ZMTP 3.1, <https://rfc.zeromq.org/spec/37>).
+/// Bytes of a greeting, and the flag of an eight-byte frame length (ZMTP 3.1, <https://rfc.zeromq.org/spec/37>).
 const GREETING: usize = 64;
 const IS_LONG: u8 = 2;
-/// How the folder of a kernel's sockets begins, and the file in it that is locked while the kernel runs.
+/// The name prefix of a kernel's socket folder, and the file in it that is locked while the kernel runs.
 const FOLDER: &str = "saescope-";
 const LOCK: &str = "lock";
 
-/// Where a kernel listens, and the inner sockets that it forwards to.
+/// The listeners of a kernel, and the inner sockets that they forward to.
 pub(super) struct Gate {
     doors: Vec<(Door, PathBuf)>,
-    /// What the sockets are to be bound to.
+    /// The addresses of the inner sockets.
     pub(super) inside: ConnectionInfo,
-    /// Removed at the end.
+    /// Removed on drop.
     _names: Vec<SocketName>,
     _folder: TempDir,
     _lock: File,
 }
 
-/// What peers come to.
+/// A listener that peers connect to.
 enum Door {
     Tcp(TcpListener),
     Ipc(UnixListener),
 }
 
 impl Gate {
-    /// Listens at the ports of a connection, or at its sockets in the file system.
+    /// Listens on the ports of a connection, or on its sockets in the file system.
     ///
     /// # Errors
-    /// A port or a socket that something else listens at; no folder for the inner sockets.
+    /// A port or socket is in use; the folder for the inner sockets cannot be created.
     pub(super) async fn open(connection: &ConnectionInfo) -> Result<Gate> {
         remove_orphans(&std::env::temp_dir());
         let (folder, lock) = own_folder()?;
@@ -71,7 +71,7 @@ impl Gate {
                 names.push(name);
                 continue;
             }
-            // Where `localhost` is meant, one of its two addresses may be missing on this machine.
+            // One of the two addresses of `localhost` may be missing on this machine.
             let mut bound = Err(io::ErrorKind::AddrNotAvailable.into());
             for ip in addresses(&connection.ip).unwrap_or_default() {
                 let listener = TcpListener::bind((ip, port)).await;
@@ -90,12 +90,12 @@ impl Gate {
         Ok(Gate { doors, inside, _names: names, _folder: folder, _lock: lock })
     }
 
-    /// Begins to connect whoever comes to the sockets, which must be there.
+    /// Starts to accept peers. The inner sockets must exist.
     pub(super) fn serve(&mut self) {
         for (door, socket) in self.doors.drain(..) {
             tokio::spawn(async move {
                 loop {
-                    // A peer that fails has failed for itself alone.
+                    // An error of one peer does not affect the others.
                     let socket = socket.clone();
                     let came = match &door {
                         Door::Tcp(listener) => listener.accept().await.map(|(peer, _)| {
@@ -117,7 +117,7 @@ impl Gate {
     }
 }
 
-/// A folder for sockets that others cannot enter, and its lock, which is released when the kernel ends, for whatever reason.
+/// Creates a folder that others cannot enter, and its lock, which is released when the kernel ends for any reason.
 fn own_folder() -> Result<(TempDir, File)> {
     const TRIES: usize = 100;
     for _ in 0..TRIES {
@@ -127,21 +127,21 @@ fn own_folder() -> Result<(TempDir, File)> {
         let path = folder.path().join(LOCK);
         let lock = File::create(&path).map_err(Error::file("create", &path))?;
         match lock.try_lock() {
-            // Another kernel that looks for orphans may have been faster: it has the lock, or has removed the folder.
+            // Another kernel, looking for orphans, was faster: it has the lock, or has removed the folder.
             Err(TryLockError::WouldBlock) => {}
             Ok(()) if !path.exists() => {}
-            // Where there are no locks, nobody can take the folder for an orphan.
+            // Without file locks no other kernel removes the folder as an orphan.
             Ok(()) | Err(TryLockError::Error(_)) => return Ok((folder, lock)),
         }
     }
-    let what = format!("the folder `{}`", std::env::temp_dir().display());
-    Err(Error::invalid(what, "one in which a new folder stays", "folders that others remove"))
+    let action = format!("create a folder in `{}`", std::env::temp_dir().display());
+    Err(Error::failed(action)("another program removes it"))
 }
 
-/// Removes the folders of kernels that were killed: those whose lock nobody has.
-fn remove_orphans(place: &Path) {
+/// Removes the folders of killed kernels: those that are not locked.
+fn remove_orphans(folder: &Path) {
     let own = rustix::process::geteuid().as_raw();
-    for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with(FOLDER) {
             continue;
         }
@@ -158,7 +158,7 @@ fn remove_orphans(place: &Path) {
     }
 }
 
-/// The name of a socket in the file system, removed at the end.
+/// The path of a socket in the file system, removed on drop.
 struct SocketName(PathBuf);
 
 impl Drop for SocketName {
@@ -167,18 +167,18 @@ impl Drop for SocketName {
     }
 }
 
-/// Listens at the socket of this name, which only this user can connect to. One that nobody listens at any more is
-/// replaced.
+/// Listens on a socket of this name, which only this user can connect to. Replaces a socket that no program listens on
+/// any more.
 fn bind_ipc(name: PathBuf) -> io::Result<(UnixListener, SocketName)> {
     if let Ok(there) = std::fs::symlink_metadata(&name) {
         if !there.file_type().is_socket() {
-            return Err(io::Error::other("something that is no socket"));
+            return Err(io::Error::other("something that is not a socket has this name"));
         }
         if std::os::unix::net::UnixStream::connect(&name).is_ok() {
-            return Err(io::Error::other("one that another program listens at"));
+            return Err(io::Error::other("another program listens on it"));
         }
     }
-    // It takes its name when nobody else can connect any more.
+    // The socket gets its name after its mode excludes other users.
     let folder = files::folder_of(&name);
     let mut builder = tempfile::Builder::new();
     let private = builder.prefix(".s").rand_bytes(4).permissions(Permissions::from_mode(0o700));
@@ -186,7 +186,7 @@ fn bind_ipc(name: PathBuf) -> io::Result<(UnixListener, SocketName)> {
     let path = private.path().join("s");
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-    // A name that is too long for an address can be given, but not be connected to.
+    // A name that is too long for an address is accepted here, but peers could not connect to it.
     std::fs::rename(&path, &name)?;
     let name = SocketName(name);
     match std::os::unix::net::SocketAddr::from_pathname(&name.0) {
@@ -195,7 +195,7 @@ fn bind_ipc(name: PathBuf) -> io::Result<(UnixListener, SocketName)> {
     }
 }
 
-/// Hands on what a peer and the kernel say to one another, until one of them goes.
+/// Forwards bytes between a peer and the kernel until one of them disconnects.
 async fn pass(
     from_peer: impl AsyncRead + Unpin,
     mut to_peer: impl AsyncWrite + Unpin,
@@ -209,12 +209,12 @@ async fn pass(
     }
 }
 
-/// Hands on a greeting and frames, up to the first that is too long.
+/// Forwards a greeting and frames, up to the first frame that is too long.
 async fn checked(
     mut from: BufReader<impl AsyncRead + Unpin>,
     mut to: BufWriter<impl AsyncWrite + Unpin>,
 ) -> io::Result<()> {
-    // A peer waits for the beginning of the other's greeting before it goes on with its own.
+    // A peer waits for the start of the other's greeting before it sends the rest of its own.
     let mut greeting = [0; GREETING];
     let mut left = GREETING;
     while left > 0 {

@@ -1,14 +1,14 @@
-//! The cells that were run, for front ends that let one go back through them.
+//! The history of executed cells, for front ends that let the user browse it.
 
 use jupyter_protocol::{HistoryEntry, HistoryReply, HistoryRequest};
 use std::collections::VecDeque;
 
-/// How many cells are kept.
+/// The maximum number of cells kept.
 const KEPT: usize = 10_000;
-/// How much is kept of what a cell shows, in bytes.
+/// The maximum length of a cell's output in bytes.
 const LONGEST: usize = 10_000;
 
-/// The cells of this session: the only one that is kept, number 0.
+/// The cells of this session, which has number 0. Earlier sessions are not kept.
 #[derive(Default)]
 pub(super) struct History {
     cells: VecDeque<Cell>,
@@ -21,7 +21,7 @@ struct Cell {
 }
 
 impl History {
-    /// Adds a cell and the text of its value.
+    /// Adds a cell with the text of its value.
     pub(super) fn push(&mut self, number: usize, input: &str, output: Option<&str>) {
         let output = output.unwrap_or_default();
         let output = output[..output.floor_char_boundary(LONGEST)].to_owned();
@@ -31,7 +31,7 @@ impl History {
         }
     }
 
-    /// What a front end asks for.
+    /// Answers a front end's request.
     pub(super) fn reply(&self, request: &HistoryRequest) -> HistoryReply {
         let count = |n: i32| usize::try_from(n).unwrap_or(0);
         let (found, output) = match request {
@@ -49,7 +49,7 @@ impl History {
                 if *unique {
                     let all = found.clone();
                     let mut i = 0;
-                    // Of the same, the last.
+                    // Of equal inputs, keep the last.
                     found.retain(|cell| {
                         i += 1;
                         all[i..].iter().all(|later| later.input != cell.input)

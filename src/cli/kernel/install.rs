@@ -1,4 +1,4 @@
-//! `saescope kernel install`: writes the kernelspec, by which Jupyter finds this program
+//! `saescope kernel install`: writes the kernelspec with which Jupyter finds this program
 //! (<https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs>).
 
 use crate::error::{Error, Result};
@@ -9,33 +9,33 @@ use std::path::{Path, PathBuf};
 /// The flags of `saescope kernel install`.
 #[derive(Args)]
 pub(super) struct InstallArguments {
-    /// For this user; what is done if nothing else is said
+    /// Install for this user (the default)
     #[arg(long, conflicts_with_all = ["sys_prefix", "prefix"])]
     user: bool,
-    /// Into the Python environment that is active: a virtual one, or conda's
+    /// Install into the active Python environment (venv or conda)
     #[arg(long, conflicts_with = "prefix")]
     sys_prefix: bool,
-    /// Below a folder, in share/jupyter/kernels
+    /// Install into share/jupyter/kernels of this folder
     #[arg(long, value_name = "FOLDER")]
     prefix: Option<PathBuf>,
-    /// What Jupyter knows it by
+    /// The kernel's name in Jupyter
     #[arg(long, default_value = "saescope")]
     name: String,
 }
 
 impl InstallArguments {
-    /// Writes the kernelspec, and says where.
+    /// Writes the kernelspec and returns a text that says where.
     pub(super) fn run(&self) -> Result<String> {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if self.name.is_empty() || !self.name.chars().all(is_plain) || self.name.starts_with('.') {
-            let expected = "ASCII letters, numbers, hyphens, points and underscores";
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if self.name.is_empty() || !self.name.chars().all(is_allowed) || self.name.starts_with('.') {
+            let expected = "ASCII letters, digits, hyphens, dots and underscores";
             return Err(Error::invalid("`--name`", expected, format!("`{}`", self.name)));
         }
         let folder = self.data_folder()?.join("kernels").join(&self.name);
         std::fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
         let program = std::env::current_exe().map_err(Error::file("find", Path::new("saescope")))?;
         let spec = folder.join("kernel.json");
-        // Jupyter knows a kernel by its specification, which therefore comes last.
+        // Jupyter finds a kernel by its kernel.json, which is therefore written last.
         for (name, bytes) in LOGOS {
             crate::files::write_whole(&folder.join(name), bytes)?;
         }
@@ -55,7 +55,7 @@ impl InstallArguments {
             let prefix = variables.into_iter().flatten().find(|prefix| !prefix.is_empty());
             let missing = || {
                 let got = "neither VIRTUAL_ENV nor CONDA_PREFIX";
-                Error::invalid("`--sys-prefix`", "a Python environment that is active", got)
+                Error::invalid("`--sys-prefix`", "an active Python environment", got)
                     .with_hint("activate it first, or name its folder: --prefix FOLDER")
             };
             return prefix.map(|prefix| below(Path::new(&prefix))).ok_or_else(missing);
@@ -75,14 +75,14 @@ impl InstallArguments {
     }
 }
 
-/// The pictures that Jupyter's launcher shows.
+/// The logos for Jupyter's launcher.
 const LOGOS: [(&str, &[u8]); 3] = [
     ("logo-32x32.png", include_bytes!("../../../assets/kernel/logo-32x32.png")),
     ("logo-64x64.png", include_bytes!("../../../assets/kernel/logo-64x64.png")),
     ("logo-svg.svg", include_bytes!("../../../assets/kernel/logo-svg.svg")),
 ];
 
-/// What is in `kernel.json`.
+/// The contents of `kernel.json`.
 fn kernelspec(program: &Path, name: &str) -> Result<Vec<u8>> {
     let argv = [&program.to_string_lossy(), "kernel", "start", "-f", "{connection_file}"];
     let display_name = if name == "saescope" { "saescope".to_owned() } else { format!("saescope ({name})") };
@@ -94,8 +94,8 @@ fn kernelspec(program: &Path, name: &str) -> Result<Vec<u8>> {
         interrupt_mode: Some("message".to_owned()),
         env: None,
     };
-    // Jupyter expects no nulls: what there is not is left out.
-    let mut value = serde_json::to_value(spec).map_err(|e| Error::invalid("the kernelspec", "JSON", e))?;
+    // Jupyter expects no nulls, so empty fields are left out.
+    let mut value = serde_json::to_value(spec).map_err(Error::failed("write the kernelspec as JSON"))?;
     if let Some(fields) = value.as_object_mut() {
         fields.retain(|_, field| !field.is_null());
     }

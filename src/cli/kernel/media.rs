@@ -6,7 +6,7 @@ use crate::script::Inspection;
 use jupyter_protocol::{ErrorOutput, Media, MediaType};
 use serde_json::{Map, Value, json};
 
-/// The forms of a value, and how large its picture is to be.
+/// The forms of a value, and metadata with the display size of its picture.
 pub(super) fn media(bundle: &Bundle) -> Result<(Media, Map<String, Value>)> {
     let typed = |(mime, form)| match mime {
         "text/plain" => MediaType::Plain(form),
@@ -18,14 +18,14 @@ pub(super) fn media(bundle: &Bundle) -> Result<(Media, Map<String, Value>)> {
     let forms = bundle.forms()?.into_iter().map(typed).collect();
     let mut metadata = Map::new();
     if let (true, Some(figure)) = (bundle.is_picture, &bundle.figure) {
-        // It has more pixels than it is to take.
+        // The picture has more pixels than its display size.
         let (width, height) = figure.size();
         metadata.insert("image/png".to_owned(), json!({ "width": width, "height": height }));
     }
     Ok((Media::new(forms), metadata))
 }
 
-/// The same for a program: with the value as data.
+/// The forms of a value, with JSON for programs.
 pub(super) fn data(bundle: &Bundle) -> Result<Media> {
     let (mut media, _) = media(bundle)?;
     let json = bundle.json.as_ref().and_then(|json| serde_json::from_str(json).ok());
@@ -35,7 +35,7 @@ pub(super) fn data(bundle: &Bundle) -> Result<Media> {
     Ok(media)
 }
 
-/// What is known of a name, whose text this is: in Markdown too if it is help.
+/// The description of a name: `text`, and Markdown too if `found` is help.
 pub(super) fn about(found: Option<Inspection>, text: String) -> Media {
     let mut media = Media::new(vec![MediaType::Plain(text)]);
     if let Some(Inspection::Help(help)) = found {
@@ -44,7 +44,7 @@ pub(super) fn about(found: Option<Inspection>, text: String) -> Media {
     media
 }
 
-/// An error as a notebook shows it: what, where, and what to do, in a terminal's colours.
+/// An error as a notebook shows it: message, script excerpt and hint, in ANSI colors.
 pub(super) fn error_output(error: &Error) -> ErrorOutput {
     let (name, value) = if error.is_interrupted() {
         ("Interrupted", "the cell was stopped".to_owned())

@@ -1,8 +1,8 @@
-//! The Jupyter kernel: a session behind five sockets. The protocol is
+//! The Jupyter kernel: a session that is served over five sockets. The protocol:
 //! <https://jupyter-client.readthedocs.io/en/stable/messaging.html>.
 //!
-//! The sockets are served on the main thread, the session works on its own: a call that runs for minutes can be
-//! interrupted, and its progress seen, all the while.
+//! The sockets are served on the main thread and the session has its own, so that a call that takes minutes can be
+//! interrupted and shows its progress.
 
 mod connection;
 mod control;
@@ -31,18 +31,18 @@ pub(super) struct KernelArguments {
 
 #[derive(Subcommand)]
 enum KernelCommand {
-    /// Tell Jupyter about this kernel
+    /// Install the kernel into Jupyter
     Install(install::InstallArguments),
-    /// Serve one notebook: Jupyter calls this
+    /// Serve one notebook; Jupyter runs this
     Start {
-        /// The file with the addresses and the key, which Jupyter writes
+        /// The connection file, with addresses and key, that Jupyter writes
         #[arg(short = 'f', long)]
         connection_file: PathBuf,
     },
 }
 
 impl KernelArguments {
-    /// Does what was asked; what is to be printed, if something is.
+    /// Runs the command and returns the text to print, if any.
     pub(super) fn run(&self, progress: &Progress) -> Result<Option<String>> {
         match &self.command {
             KernelCommand::Install(arguments) => arguments.run().map(Some),
@@ -51,11 +51,11 @@ impl KernelArguments {
     }
 }
 
-/// Serves one notebook at the addresses of a connection file, until it is shut down: `saescope kernel start`. An interrupt
-/// cancels `progress`.
+/// Serves one notebook at the addresses of a connection file, until it is shut down: `saescope kernel start`. An
+/// interrupt cancels `progress`.
 ///
 /// # Errors
-/// A connection file that is refused; addresses that cannot be listened at.
+/// The connection file is refused, or the kernel cannot listen on its addresses.
 pub fn serve(connection_file: &Path, progress: &Progress) -> Result<()> {
     server::run(&connection::read(connection_file)?, progress)
 }

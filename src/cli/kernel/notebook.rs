@@ -1,4 +1,4 @@
-//! The cell that is being run, as the session sees it: where it prints and shows, and whom it asks.
+//! The host of a session in a notebook: shows output below the running cell and asks the front end for input.
 
 use super::media::media;
 use super::progress::Bars;
@@ -12,23 +12,23 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What the session is told of the notebook. Clones tell the same.
+/// The notebook as a session sees it. Clones share the state.
 #[derive(Clone)]
 pub(super) struct Notebook {
     wire: Wire,
     progress: Progress,
     cell: Arc<Mutex<Option<Cell>>>,
     bars: Arc<Mutex<Bars>>,
-    /// What the user has typed.
+    /// The lines that the user has typed.
     answers: Arc<Mutex<Receiver<String>>>,
 }
 
-/// A cell that is being run.
+/// A running cell.
 #[derive(Clone)]
 pub(super) struct Cell {
-    /// The request.
+    /// The request that runs the cell.
     pub(super) parent: Arc<JupyterMessage>,
-    /// Whether nothing is to be shown.
+    /// Whether to show nothing.
     pub(super) silent: bool,
     /// Whether the front end can be asked for a line.
     pub(super) allow_stdin: bool,
@@ -42,18 +42,18 @@ impl Notebook {
 
     /// Begins a cell.
     pub(super) fn begin(&self, cell: Cell) {
-        // A report that came late belongs to no cell.
+        // A bar from a late report of an earlier cell is dropped.
         locked(&self.bars).forget();
         *locked(&self.cell) = Some(cell);
     }
 
-    /// Ends it: what comes later belongs to none.
+    /// Ends the cell. Later output belongs to no cell.
     pub(super) fn end(&self) {
         locked(&self.bars).end(|content, cell| self.wire.publish(content, &cell.parent));
         *locked(&self.cell) = None;
     }
 
-    /// A report of a call that is under way, from whichever thread.
+    /// Shows a report of a running call, from any thread.
     pub(super) fn report(&self, report: Report) {
         let Some(cell) = self.shown() else { return };
         if let Report::Warning(text) = report {
@@ -63,7 +63,7 @@ impl Notebook {
         locked(&self.bars).report(report, &cell, |content| self.wire.publish(content, &cell.parent));
     }
 
-    /// The cell, if there is one that shows something.
+    /// The running cell, unless it is silent.
     fn shown(&self) -> Option<Cell> {
         locked(&self.cell).clone().filter(|cell| !cell.silent)
     }
@@ -95,12 +95,12 @@ impl Host for Notebook {
             Error::invalid(
                 "input",
                 "a front end that can ask",
-                "one that cannot, or that runs the notebook alone",
+                "one that cannot, or a notebook that runs without a user",
             )
-            .with_hint("set the value in the cell instead, so that the notebook runs by itself")
+            .with_hint("set the value in the cell instead, so that the notebook also runs without a user")
         })?;
         let answers = locked(&self.answers);
-        // An answer to an earlier question that nobody waits for any more.
+        // Drop late answers to earlier questions.
         while answers.try_recv().is_ok() {}
         self.wire.ask(InputRequest { prompt: prompt.to_owned(), password: false }, &cell.parent);
         loop {
@@ -114,7 +114,7 @@ impl Host for Notebook {
     }
 }
 
-/// What a lock holds, whatever has happened to another who had it.
+/// Locks a mutex, even if a thread panicked while it held the lock.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

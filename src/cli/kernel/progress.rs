@@ -1,4 +1,4 @@
-//! How far a call has come, as a bar below the cell that is redrawn in its place (`update_display_data`).
+//! Progress bars below a cell, redrawn in place (`update_display_data`).
 
 use super::super::progress::{message, of_download};
 use super::notebook::Cell;
@@ -7,26 +7,26 @@ use crate::progress::Report;
 use jupyter_protocol::{DisplayData, JupyterMessageContent, Media, MediaType, Transient, UpdateDisplayData};
 use std::time::{Duration, Instant};
 
-/// What is over before that shows no bar.
+/// A call that ends within this time shows no bar.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// How long a bar stays as it is.
+/// The minimum time between two redraws of a bar.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The bars of a cell.
 #[derive(Default)]
 pub(super) struct Bars {
-    /// How many there have been, for their ids.
+    /// The number of bars so far, for their ids.
     count: usize,
     run: Option<Bar>,
     download: Option<Bar>,
     cell: Option<Cell>,
 }
 
-/// One bar.
+/// The bar of a run or a download.
 struct Bar {
     label: String,
     message: String,
-    /// How much of the work is done, if that is known.
+    /// The fraction of the work done, if known.
     fraction: Option<f64>,
     started: Instant,
     drawn: Option<Instant>,
@@ -34,7 +34,7 @@ struct Bar {
 }
 
 impl Bars {
-    /// Takes a report, and sends what is to be drawn.
+    /// Updates the bars from a report and sends those to redraw.
     pub(super) fn report(&mut self, report: Report, cell: &Cell, send: impl Fn(JupyterMessageContent)) {
         self.cell = Some(cell.clone());
         match report {
@@ -66,7 +66,7 @@ impl Bars {
         }
     }
 
-    /// The cell is over: what a failed call has left is drawn as it was last.
+    /// Ends the cell's bars. A bar that a failed call left keeps its last state.
     pub(super) fn end(&mut self, send: impl Fn(JupyterMessageContent, &Cell)) {
         let cell = self.cell.take();
         for bar in [self.run.take(), self.download.take()].into_iter().flatten() {
@@ -76,7 +76,7 @@ impl Bars {
         }
     }
 
-    /// Drops what there is.
+    /// Drops all bars without drawing them.
     pub(super) fn forget(&mut self) {
         (self.run, self.download, self.cell) = (None, None, None);
     }
@@ -100,7 +100,7 @@ impl Bar {
         self.drawn = Some(now);
     }
 
-    /// What stays of a bar: a line.
+    /// Replaces the bar with a line of text.
     fn end(self, send: impl Fn(JupyterMessageContent)) {
         if self.drawn.is_none() {
             return;

@@ -1,4 +1,4 @@
-//! The five sockets: heartbeat, what is published, requests to the session, requests about it, and answers of the user.
+//! The five sockets: heartbeat, iopub (output), shell and control (requests), and stdin (the user's answers).
 
 use super::super::engine::Engine;
 use super::super::terminal::to_stderr;
@@ -26,21 +26,21 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use zeromq::{SocketRecv, SocketSend};
 
-/// How long a call may take to stop before the kernel ends all the same.
+/// How long a call may take to stop before the kernel ends anyway.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long the last messages have to get out.
+/// The time that the last messages get to be sent.
 const FAREWELL: Duration = Duration::from_millis(100);
-/// How long lines that a script prints are gathered, so that a loop that prints sends few messages.
+/// How long printed lines are collected, so that a loop that prints sends few messages.
 const GATHERING: Duration = Duration::from_millis(30);
-/// How long a socket rests after an error: one peer's troubles are no reason to stop, nor to be busy with.
+/// The pause of a socket after an error, so that a faulty peer neither stops the socket nor keeps it busy.
 pub(super) const REST: Duration = Duration::from_millis(10);
 
-/// Serves a notebook until it is shut down. `progress` is what an interrupt cancels.
+/// Serves a notebook until it is shut down. An interrupt cancels `progress`.
 pub(super) fn run(connection: &ConnectionInfo, progress: &Progress) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| Error::invalid("the kernel", "a runtime for its sockets", e))?;
+    let runtime = runtime.map_err(Error::failed("start the runtime of the sockets"))?;
     let served = runtime.block_on(serve(connection, progress));
-    // The engine's thread may be in a call that does not look at the flag: nothing waits for it.
+    // The engine's thread may be in a call that does not check the flag: do not wait for it.
     runtime.shutdown_background();
     served
 }
@@ -90,7 +90,7 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     let sessions =
         Sessions { requests, control: urgent, engine: engine.clone(), wire: wire.clone(), seen, end };
 
-    // The sockets are served for ever.
+    // The sockets are served forever.
     let sockets = async {
         tokio::join!(
             beat(heartbeat),
@@ -105,36 +105,36 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     };
     tokio::select! {
         _ = sockets => {}
-        // The reply is on its way.
+        // The reply has had time to be sent.
         _ = ended.recv() => {}
         () = parent_gone() => {}
         () = told_to_end() => {}
     }
-    // A call that is running gets a moment to leave things whole.
+    // A running call gets a moment to clean up.
     progress.cancel();
     let stopped = tokio::task::spawn_blocking(move || engine.ask(|_| ()));
     let _ = tokio::time::timeout(PATIENCE, stopped).await;
     Ok(())
 }
 
-/// A port that cannot be had.
+/// The error for a port or socket that cannot be opened.
 pub(super) fn not_bound(socket: &str, place: impl Display, error: impl ToString) -> Error {
-    Error::invalid(format!("the {socket} socket at {place}"), "one that can be listened at", error)
+    Error::failed(format!("listen on {place} ({socket} socket)"))(error.to_string())
 }
 
-/// Gives back whatever comes: the kernel is alive.
+/// Echoes every message, which shows that the kernel is alive.
 async fn beat(mut connection: KernelHeartbeatConnection) {
     loop {
         match connection.socket.recv().await {
-            // Who has asked may have gone.
+            // The sender may have gone.
             Ok(message) => drop(connection.socket.send(message).await),
             Err(_) => tokio::time::sleep(REST).await,
         }
     }
 }
 
-/// Sends to everybody what has been published. (A PUB socket leaves out who does not read; an XPUB socket of this library,
-/// which could say hello, waits for him and lets all others wait.)
+/// Sends published messages to all front ends. (A PUB socket skips a front end that does not read. An XPUB socket of
+/// this library, which could greet new ones, would wait for it and hold up all others.)
 async fn publish(
     mut iopub: KernelIoPubConnection,
     mut published: UnboundedReceiver<JupyterMessage>,
@@ -145,7 +145,7 @@ async fn publish(
     while let Some(message) = published.recv().await {
         let mut messages = vec![message];
         let mut taken = 1;
-        // A text waits a moment for more of it, what shows or ends something does not.
+        // Printed text waits a moment for more; other messages do not.
         while messages
             .last()
             .is_some_and(|last| matches!(last.content, JupyterMessageContent::StreamContent(_)))
@@ -157,14 +157,14 @@ async fn publish(
         waiting.fetch_sub(taken, Ordering::Relaxed);
         for message in messages {
             if let Err(error) = iopub.send(message).await {
-                to_stderr(&format!("warning: a message could not be published: {error}"));
+                to_stderr(&format!("warning: cannot publish a message: {error}"));
             }
         }
         sent = Instant::now();
     }
 }
 
-/// Adds a message; a line behind one to the same stream of the same cell becomes part of it.
+/// Adds a message. Text after text on the same stream of the same cell is appended to it.
 fn join(messages: &mut Vec<JupyterMessage>, next: JupyterMessage) {
     const MOST: usize = 1 << 16;
     if let Some(last) = messages.last_mut()
@@ -181,29 +181,29 @@ fn join(messages: &mut Vec<JupyterMessage>, next: JupyterMessage) {
     messages.push(next);
 }
 
-/// Sends messages to whom each is for.
+/// Sends each message to the peer that it is for.
 async fn send(mut connection: RouterSendConnection, mut messages: UnboundedReceiver<JupyterMessage>) {
     while let Some(message) = messages.recv().await {
-        // Who has asked may have gone.
+        // The sender may have gone.
         if let Err(error) = connection.send(message).await {
-            to_stderr(&format!("warning: a reply could not be sent: {error}"));
+            to_stderr(&format!("warning: cannot send a reply: {error}"));
         }
     }
 }
 
-/// What takes part in answering requests.
+/// Everything that answering requests needs.
 struct Sessions {
     requests: Shell,
     control: Control,
     engine: Engine,
     wire: Wire,
-    /// The messages of every socket: one that came in at the one is not new at the other.
+    /// The messages of all sockets: a message seen on one socket is not new on another.
     seen: RefCell<Seen>,
     end: UnboundedSender<()>,
 }
 
 impl Sessions {
-    /// Hands the session's requests to its thread, in their order.
+    /// Queues requests on the session's thread, in order.
     async fn take_requests(&self, mut shell: RouterRecvConnection) {
         loop {
             let message = next(&mut shell, &self.seen, "shell").await;
@@ -221,7 +221,7 @@ impl Sessions {
         }
     }
 
-    /// Answers what does not wait for the session.
+    /// Answers control requests without waiting for the session.
     async fn take_control(
         &self,
         mut control: RouterRecvConnection,
@@ -241,7 +241,7 @@ impl Sessions {
         }
     }
 
-    /// Ends the kernel if that is what has been answered, once the answer has had time to get out.
+    /// Ends the kernel if `reply` is to a shutdown, after the time that it takes to send it.
     async fn end_after(&self, reply: &JupyterMessageContent) {
         if let JupyterMessageContent::ShutdownReply(_) = reply {
             tokio::time::sleep(FAREWELL).await;
@@ -250,7 +250,7 @@ impl Sessions {
     }
 }
 
-/// Hands on what the user has typed.
+/// Forwards the lines that the user types.
 async fn take_answers(mut stdin: RouterRecvConnection, seen: &RefCell<Seen>, answers: Sender<String>) {
     loop {
         if let JupyterMessageContent::InputReply(reply) = next(&mut stdin, seen, "stdin").await.content {
@@ -259,7 +259,7 @@ async fn take_answers(mut stdin: RouterRecvConnection, seen: &RefCell<Seen>, ans
     }
 }
 
-/// The next message that may be taken.
+/// Waits for the next valid message.
 async fn next<S: SocketRecv>(
     connection: &mut Connection<S>,
     seen: &RefCell<Seen>,
@@ -269,14 +269,14 @@ async fn next<S: SocketRecv>(
         match receive(connection, seen).await {
             Incoming::Message(message) => return *message,
             Incoming::Refused(why) => {
-                to_stderr(&format!("warning: a message at the {socket} socket is ignored: {why}"));
+                to_stderr(&format!("warning: ignored a message on the {socket} socket: {why}"));
             }
             Incoming::Failed => tokio::time::sleep(REST).await,
         }
     }
 }
 
-/// Waits until whoever has started the kernel is no more, if that is known (JPY_PARENT_PID): nobody would end it then.
+/// Waits until the process that started the kernel is gone, if known (JPY_PARENT_PID): it cannot end the kernel then.
 async fn parent_gone() {
     #[cfg(unix)]
     if std::env::var_os("JPY_PARENT_PID").is_some() {
@@ -289,7 +289,7 @@ async fn parent_gone() {
     std::future::pending().await
 }
 
-/// Waits for a polite kill, or the end of the terminal.
+/// Waits for SIGTERM or SIGHUP.
 async fn told_to_end() {
     #[cfg(unix)]
     {

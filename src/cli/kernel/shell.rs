@@ -1,4 +1,4 @@
-//! What the kernel does about the messages that concern the session, one after another, on the session's thread.
+//! The shell channel: handles requests to the session, one after another on the session's thread.
 
 use super::super::question::question;
 use super::history::History;
@@ -19,14 +19,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// The shell channel. Clones are the same.
+/// The shell channel. Clones share the state.
 #[derive(Clone)]
 pub(super) struct Shell {
     wire: Wire,
     notebook: Notebook,
     progress: Progress,
     state: Arc<Mutex<State>>,
-    /// How many messages have come in.
+    /// The number of messages received.
     received: Arc<AtomicU64>,
 }
 
@@ -34,12 +34,12 @@ pub(super) struct Shell {
 struct State {
     count: usize,
     history: History,
-    /// Cells up to this message are not run: one before them failed.
+    /// Cells up to this message number do not run, after a failed cell or an interrupt.
     aborted: u64,
 }
 
 impl State {
-    /// Lets no cell run that came in up to a message.
+    /// Aborts cells up to a message number.
     fn abort(&mut self, up_to: u64) {
         self.aborted = self.aborted.max(up_to);
     }
@@ -50,29 +50,29 @@ impl Shell {
         Shell { wire, notebook, progress, state: Arc::default(), received: Arc::default() }
     }
 
-    /// Gives a message that has come in its number.
+    /// The number of the message just received, from 1.
     pub(super) fn number(&self) -> u64 {
         self.received.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Stops the cell that is running, and lets none run that has come in and not begun.
+    /// Stops the running cell and aborts the queued ones.
     pub(super) fn interrupt(&self) {
         self.stop(self.received.load(Ordering::SeqCst));
     }
 
-    /// Stops the cell that is running, and lets none run any more.
+    /// Stops the running cell and aborts all later ones.
     pub(super) fn close(&self) {
         self.stop(u64::MAX);
     }
 
-    /// Under the lock, so that a cell that begins at this moment does not take it for something of earlier.
+    /// Cancels under the lock: a cell that begins at this moment would else reset the flag.
     fn stop(&self, up_to: u64) {
         let mut state = locked(&self.state);
         state.abort(up_to);
         self.progress.cancel();
     }
 
-    /// Does what a message asks for; whatever happens, it is answered.
+    /// Handles a message. Every request gets a reply, even if its handler panics.
     pub(super) fn handle(&self, session: &mut Session, message: JupyterMessage, number: u64) {
         let message = Arc::new(message);
         self.wire.busy(&message, || {
@@ -80,7 +80,7 @@ impl Shell {
             if std::panic::catch_unwind(answer).is_err() {
                 self.notebook.end();
                 let kind = &message.header.msg_type;
-                if let Some(reply) = failed(kind, "a defect of saescope: please report what you did") {
+                if let Some(reply) = failed(kind, "internal error: please report what you did") {
                     self.wire.reply(reply, &message);
                 }
             }
@@ -104,7 +104,7 @@ impl Shell {
             }
             JupyterMessageContent::KernelInfoRequest(_) => self.wire.reply(kernel_info(), message),
             JupyterMessageContent::CommInfoRequest(_) => self.wire.reply(CommInfoReply::default(), message),
-            // There are no widgets: what a front end opens is closed again, as the protocol wants it.
+            // Widgets are not supported: what a front end opens is closed, as the protocol requires.
             JupyterMessageContent::CommOpen(open) => {
                 let close = CommClose { comm_id: open.comm_id.clone(), data: Default::default() };
                 self.wire.publish(close, message);
@@ -128,7 +128,7 @@ impl Shell {
         let count = {
             let mut state = locked(&self.state);
             if number <= state.aborted {
-                // Without a number, which front ends would give to the cell.
+                // Without an execution count, which front ends would show at the cell.
                 let (msg_type, content) = ("execute_reply".to_owned(), json!({ "status": "aborted" }));
                 return self.wire.reply(UnknownMessage { msg_type, content }, message);
             }
@@ -142,7 +142,7 @@ impl Shell {
         }
         let (silent, allow_stdin) = (request.silent, request.allow_stdin);
         self.notebook.begin(Cell { parent: message.clone(), silent, allow_stdin });
-        // What is not counted has no number.
+        // A cell that is not counted has no number.
         let name = if keeps { format!("cell [{count}]") } else { "input".to_owned() };
         let value = run(session, &request.code, &name);
         let expressions = match &value {
@@ -150,14 +150,14 @@ impl Shell {
             Err(_) => None,
         };
         self.notebook.end();
-        // What was stopped is over: what the front end asks for next is not.
+        // An interrupt ends with its cell: the front end's next request is not canceled.
         self.progress.reset();
         let mut reply = ExecuteReply { execution_count, user_expressions: expressions, ..Default::default() };
         let mut text = None;
         match value {
             Ok(Some(Answer { text: plain, data, metadata })) => {
                 if !silent {
-                    // The protocol wants it, if only empty.
+                    // The protocol requires this field, even if empty.
                     let transient = Some(Transient::default());
                     self.wire.publish(ExecuteResult { execution_count, data, metadata, transient }, message);
                 }
@@ -183,26 +183,26 @@ impl Shell {
     }
 }
 
-/// What a cell gives.
+/// The value of a cell, as text and in all forms.
 struct Answer {
     text: String,
     data: Media,
-    /// How large a picture is to be.
+    /// The display size of a picture.
     metadata: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The value of a cell. A question, `?name`, is answered.
+/// Evaluates a cell, or answers a question such as `?name`.
 fn run(session: &mut Session, code: &str, name: &str) -> Result<Option<Answer>> {
     if let Some(name) = question(code) {
         let answer = if name.is_empty() { None } else { Some(session.about(name)?) };
         let text = answer.as_ref().map_or_else(|| session.help().list(), ToString::to_string);
         return Ok(Some(Answer { data: about(answer, text.clone()), text, metadata: Default::default() }));
     }
-    // What other kernels and the prompt take, and rhai never does.
+    // Other kernels and the prompt accept these, but rhai never does.
     if code.trim_start().starts_with(['%', ':']) {
         let line = code.trim_start().lines().next().unwrap_or_default();
-        return Err(Error::invalid("the cell", "a script in rhai", format!("`{line}`")).with_hint(
-            "magics with `%` are IPython's and commands with `:` the prompt's; `?name` works here too",
+        return Err(Error::invalid("the cell", "a rhai script", format!("`{line}`")).with_hint(
+            "`%` magics are only for IPython and `:` commands only for the prompt; `?name` works here too",
         ));
     }
     let Some(bundle) = session.eval_named(name, 1, code)? else { return Ok(None) };
@@ -210,7 +210,7 @@ fn run(session: &mut Session, code: &str, name: &str) -> Result<Option<Answer>> 
     Ok(Some(Answer { text: bundle.text, data, metadata }))
 }
 
-/// The values of expressions that a front end wants beside that of the cell, as data too.
+/// The values of the `user_expressions` of a request, with JSON.
 fn expressions(session: &mut Session, all: &HashMap<String, String>) -> HashMap<String, ExpressionResult> {
     let value = |script: &String| {
         let value = session.eval(script).and_then(|value| data(&value.unwrap_or_default()));
@@ -273,7 +273,7 @@ fn is_complete(session: &Session, code: &str) -> IsCompleteReply {
     }
 }
 
-/// What this kernel is.
+/// The name, version and language of this kernel.
 pub(super) fn kernel_info() -> KernelInfoReply {
     let version = env!("CARGO_PKG_VERSION");
     KernelInfoReply {
@@ -286,7 +286,7 @@ pub(super) fn kernel_info() -> KernelInfoReply {
             version: "1".to_owned(),
             mimetype: Some("text/x-rhai".to_owned()),
             file_extension: Some(".rhai".to_owned()),
-            // Front ends that do not know rhai colour it as what it looks like.
+            // Front ends that do not know rhai highlight it as a similar language.
             pygments_lexer: Some("rust".to_owned()),
             codemirror_mode: Some(CodeMirrorMode::Simple("javascript".to_owned())),
             nbconvert_exporter: Some("script".to_owned()),
@@ -301,24 +301,24 @@ pub(super) fn kernel_info() -> KernelInfoReply {
     }
 }
 
-/// The answer to a request that is not as the protocol has it, so that nobody waits for one; none to what is no request.
+/// The error reply to a malformed or unknown request, so that its sender does not wait. `None` if it is not a request.
 pub(super) fn not_understood(msg_type: &str) -> Option<UnknownMessage> {
-    failed(msg_type, &format!("this kernel does not understand this message of type {msg_type}"))
+    failed(msg_type, &format!("this kernel cannot handle this message of type {msg_type}"))
 }
 
-/// The answer that says that a request failed.
+/// The error reply to a request. `None` if it is not a request.
 fn failed(msg_type: &str, why: &str) -> Option<UnknownMessage> {
     let kind = msg_type.strip_suffix("_request")?;
     let content = json!({ "status": "error", "ename": "Error", "evalue": why, "traceback": [] });
     Some(UnknownMessage { msg_type: format!("{kind}_reply"), content })
 }
 
-/// The byte at a number of characters, which is how Jupyter counts.
+/// The byte offset of a character offset, which is what Jupyter counts in.
 fn byte_of(text: &str, chars: usize) -> usize {
     text.char_indices().nth(chars).map_or(text.len(), |(byte, _)| byte)
 }
 
-/// The number of characters before a byte.
+/// The character offset of a byte offset.
 fn char_of(text: &str, byte: usize) -> usize {
     text.get(..byte).map_or(0, |before| before.chars().count())
 }

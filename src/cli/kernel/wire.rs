@@ -1,4 +1,4 @@
-//! Messages in and out: who may send them, and to whom an answer goes.
+//! Sending and receiving messages: signatures, duplicates, and where a reply goes.
 
 use jupyter_protocol::{Header, JupyterMessage, JupyterMessageContent, Status, UnknownMessage};
 use jupyter_zmq_client::{Connection, RawMessage, RuntimeError};
@@ -11,50 +11,50 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use zeromq::SocketRecv;
 
-/// How many messages are remembered, so that none is taken twice.
+/// The number of messages remembered to refuse duplicates.
 const REMEMBERED: usize = 1 << 16;
 
-/// How many messages may wait to be published before a script that prints waits for them.
+/// The number of unpublished messages above which a script that prints waits.
 const MOST_WAITING: usize = 10_000;
 
-/// The ways out of the kernel. Clones lead to the same sockets.
+/// The queues of outgoing messages. Clones share the queues.
 #[derive(Clone)]
 pub(super) struct Wire {
     pub(super) iopub: UnboundedSender<JupyterMessage>,
     pub(super) shell: UnboundedSender<JupyterMessage>,
     pub(super) stdin: UnboundedSender<JupyterMessage>,
-    /// How many messages wait to be published.
+    /// The number of messages waiting to be published.
     pub(super) waiting: Arc<AtomicUsize>,
 }
 
 impl Wire {
-    /// Tells every front end something that `parent` has brought about.
+    /// Publishes a message caused by `parent` to all front ends.
     pub(super) fn publish(&self, content: impl Into<JupyterMessageContent>, parent: &JupyterMessage) {
         let message = JupyterMessage::new(content, Some(parent));
         let topic = message.header.msg_type.clone().into_bytes().into();
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        // Without a socket the kernel is about to end.
+        // A closed socket means that the kernel is about to end.
         let _ = self.iopub.send(message.with_zmq_identities(vec![topic]));
     }
 
-    /// Answers who sent `parent`.
+    /// Replies to the sender of `parent`.
     pub(super) fn reply(&self, content: impl Into<JupyterMessageContent>, parent: &JupyterMessage) {
         let _ = self.shell.send(JupyterMessage::new(content, Some(parent)));
     }
 
-    /// Asks who sent `parent` for input.
+    /// Asks the sender of `parent` for input.
     pub(super) fn ask(&self, content: impl Into<JupyterMessageContent>, parent: &JupyterMessage) {
         let _ = self.stdin.send(JupyterMessage::new(content, Some(parent)));
     }
 
-    /// What the kernel does about a message, between "busy" and "idle".
+    /// Publishes "busy", does the work for `parent`, and publishes "idle".
     pub(super) fn busy(&self, parent: &JupyterMessage, work: impl FnOnce()) {
         self.publish(Status::busy(), parent);
         work();
         self.publish(Status::idle(), parent);
     }
 
-    /// The same for what a script prints and shows: one that does so faster than anybody can read waits, until `is_over`.
+    /// Publishes what a script prints and shows. Waits while too many messages are queued, unless `is_over`.
     pub(super) fn show(
         &self,
         content: impl Into<JupyterMessageContent>,
@@ -68,18 +68,18 @@ impl Wire {
     }
 }
 
-/// What came in.
+/// The result of receiving a message.
 pub(super) enum Incoming {
-    /// A message that is signed and new.
+    /// A message with a valid signature that is new.
     Message(Box<JupyterMessage>),
-    /// Something that is to be left alone, and why.
+    /// A message to ignore, with the reason.
     Refused(String),
-    /// A peer that has gone, or that speaks another language.
+    /// The peer has gone or speaks another protocol.
     Failed,
 }
 
-/// The headers of messages that were taken already. (Ids do not tell messages apart: what jupyter_client sends to the
-/// control socket has the ids of what it sends to the shell socket.)
+/// The headers of accepted messages. (Ids do not identify messages: jupyter_client uses the same ids on the control
+/// socket and on the shell socket.)
 #[derive(Default)]
 pub(super) struct Seen {
     headers: HashSet<Arc<[u8]>>,
@@ -87,7 +87,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Whether a header is new; it is not any more.
+    /// Adds a header and returns whether it was new.
     fn is_new(&mut self, header: &[u8]) -> bool {
         let header: Arc<[u8]> = header.into();
         if !self.headers.insert(header.clone()) {
@@ -103,8 +103,8 @@ impl Seen {
     }
 }
 
-/// Reads a message and checks its signature, in constant time, and that it has not come before: whoever can listen could
-/// send it again.
+/// Receives a message and checks its signature, in constant time, and that it is new: an eavesdropper could send it
+/// again.
 pub(super) async fn receive<S: SocketRecv>(connection: &mut Connection<S>, seen: &RefCell<Seen>) -> Incoming {
     let Ok(frames) = connection.socket.recv().await else { return Incoming::Failed };
     let raw = match RawMessage::from_multipart(frames, &connection.mac) {
@@ -115,22 +115,22 @@ pub(super) async fn receive<S: SocketRecv>(connection: &mut Connection<S>, seen:
         Err(error) => return Incoming::Refused(error.to_string()),
     };
     match parse(&raw) {
-        // What `parse` takes has a header.
+        // A message that `parse` accepts has a header.
         Ok(message) if !raw.jparts.first().is_some_and(|header| seen.borrow_mut().is_new(header)) => {
-            Incoming::Refused(format!("the message `{}` has come before", message.header.msg_id))
+            Incoming::Refused(format!("message `{}` was received before", message.header.msg_id))
         }
         Ok(message) => Incoming::Message(Box::new(message)),
         Err(error) => Incoming::Refused(format!("it is malformed: {error}")),
     }
 }
 
-/// A signed message. Content that is not what its type has is kept as it is, so that it can be answered.
+/// Parses a signed message. Content that does not fit its type is kept as unknown, so that it gets a reply.
 fn parse(raw: &RawMessage) -> Result<JupyterMessage, String> {
     let [header, parent, metadata, content, ..] = raw.jparts.as_slice() else {
         return Err(format!("expected 4 parts, got {}", raw.jparts.len()));
     };
     let header: Header = serde_json::from_slice(header).map_err(|e| format!("header: {e}"))?;
-    // What cannot be read is no content that a type of message has: the message is answered so.
+    // Content that is not JSON becomes null, which fits no type, so that the message gets an error reply.
     let content = serde_json::from_slice(content).unwrap_or(Value::Null);
     let content = with_defaults(&header.msg_type, content);
     let metadata = serde_json::from_slice(metadata).map_err(|e| format!("metadata: {e}"))?;
@@ -149,7 +149,7 @@ fn parse(raw: &RawMessage) -> Result<JupyterMessage, String> {
     })
 }
 
-/// Content with what front ends leave out.
+/// Adds the fields that front ends leave out.
 fn with_defaults(msg_type: &str, content: Value) -> Value {
     let defaults = match msg_type {
         "execute_request" => json!({ "silent": false, "store_history": true, "user_expressions": {} }),

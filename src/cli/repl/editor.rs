@@ -1,4 +1,4 @@
-//! The line editor: history, completion, colours, and when Enter ends a statement.
+//! The line editor: history, completion, colors, and when Enter ends a statement.
 
 use super::super::engine::Engine;
 use super::super::terminal::{in_colours, to_stderr};
@@ -14,12 +14,12 @@ use reedline::{DefaultHinter, Prompt as ReedlinePrompt};
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// How many statements the history keeps.
+/// The maximum number of statements in the history.
 const KEPT: usize = 10_000;
-/// The menu of completions.
+/// The name of the completion menu.
 const MENU: &str = "completions";
 
-/// An editor that asks the session what it needs to know.
+/// Creates an editor that asks the session for completions, colors and completeness.
 pub(super) fn new(engine: &Engine) -> Reedline {
     let mut keys = default_emacs_keybindings();
     let complete = vec![ReedlineEvent::Menu(MENU.to_owned()), ReedlineEvent::MenuNext];
@@ -52,20 +52,20 @@ pub(super) fn new(engine: &Engine) -> Reedline {
         .use_bracketed_paste(true);
     match history() {
         Ok(history) => editor = editor.with_history(Box::new(history)),
-        Err(error) => to_stderr(&format!("warning: the history is not kept: {error}")),
+        Err(error) => to_stderr(&format!("warning: cannot keep the history: {error}")),
     }
     editor
 }
 
-/// The statements of earlier times, in the user's folder for data.
+/// The statements of earlier sessions, in the user's data folder.
 fn history() -> Result<FileBackedHistory, String> {
-    let folder = dirs::data_dir().ok_or("there is no folder for data")?.join("saescope");
+    let folder = dirs::data_dir().ok_or("the user has no data folder")?.join("saescope");
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let path: PathBuf = folder.join("history.txt");
     FileBackedHistory::with_file(KEPT, path.clone()).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// The session, as the editor asks it.
+/// The session as the editor's completer, highlighter and validator.
 struct Session {
     engine: Engine,
 }
@@ -84,18 +84,18 @@ impl Completer for Session {
             };
             return CompletionResult::fresh(commands.map(suggestion).collect::<Vec<_>>());
         }
-        // A command takes a file or a script.
+        // The argument of a command is a file or a script.
         let (offset, script) = match line.strip_prefix(':') {
             Some(_) => line.find(' ').map_or((line.len(), ""), |space| (space + 1, &line[space + 1..])),
             None => (0, line),
         };
         let is_file = line.starts_with(":load ") || line.starts_with(":save ");
-        // A path completes as it does in a text.
+        // A path completes as it does in a string.
         let quote = if is_file && !script.starts_with('"') { "\"" } else { "" };
         let (text, at) = (format!("{quote}{script}"), cursor.saturating_sub(offset) + quote.len());
         let found = self.engine.ask(move |session| session.complete(&text, at)).unwrap_or_default();
-        let place = |at: usize| (at + offset).saturating_sub(quote.len()).min(line.len());
-        let span = Span::new(place(found.start), place(found.end).max(place(found.start)));
+        let in_line = |at: usize| (at + offset).saturating_sub(quote.len()).min(line.len());
+        let span = Span::new(in_line(found.start), in_line(found.end).max(in_line(found.start)));
         let suggestions: Vec<_> = found
             .completions
             .into_iter()
@@ -152,7 +152,7 @@ impl Validator for Session {
     }
 }
 
-/// What stands in front of a statement.
+/// The prompt before a statement.
 pub(super) struct Prompt;
 
 impl ReedlinePrompt for Prompt {
@@ -173,7 +173,7 @@ impl ReedlinePrompt for Prompt {
     }
 
     fn render_prompt_history_search_indicator(&self, search: PromptHistorySearch) -> Cow<'_, str> {
-        let failing = if let PromptHistorySearchStatus::Failing = search.status { "nothing: " } else { "" };
-        Cow::Owned(format!("(looking for {failing}{}) ", search.term))
+        let failing = if let PromptHistorySearchStatus::Failing = search.status { "failed " } else { "" };
+        Cow::Owned(format!("({failing}search: {}) ", search.term))
     }
 }

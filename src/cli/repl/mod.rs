@@ -1,4 +1,4 @@
-//! The prompt: statements are read, evaluated, and their values shown, until nothing more comes.
+//! The prompt: reads statements, evaluates them and shows their values, until the input ends.
 
 mod commands;
 mod editor;
@@ -19,7 +19,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Instant;
 
-/// Reads statements from the terminal, or from the standard input if that is none.
+/// Runs the prompt in the terminal, or evaluates standard input if that is not a terminal.
 pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
     if !std::io::stdin().is_terminal() {
         return piped::run(interrupts);
@@ -28,20 +28,20 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
     let engine = Engine::start(interrupts.progress(), output.clone())?;
     let mut editor = editor::new(&engine);
     print(&format!(
-        "saescope {}. `help` lists the functions, `help NAME` tells more of one, `:help` is about this prompt.",
+        "saescope {}. `help` lists the functions, `help NAME` describes one, `:help` is about this prompt.",
         env!("CARGO_PKG_VERSION")
     ))?;
     let mut repl = Repl { engine, interrupts, output, entered: Vec::new() };
     loop {
         match interrupts.at_prompt(|| editor.read_line(&editor::Prompt)) {
             Ok(Signal::Success(line)) => {
-                // What is killed later loses nothing, and other prompts see it. Without a file there is nothing to do.
+                // A later kill then loses nothing, and other prompts see the line. Does nothing without a file.
                 let _ = editor.sync_history();
                 if !repl.enter(&line)? {
                     return Ok(());
                 }
             }
-            // What was typed is forgotten; the session is not.
+            // The typed line is discarded; the session is not.
             Ok(Signal::CtrlC) => {}
             Ok(Signal::CtrlD) => return Ok(()),
             Ok(_) => {}
@@ -50,7 +50,7 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
     }
 }
 
-/// A session, and what has been entered into it.
+/// A session and the statements entered into it.
 struct Repl<'a> {
     engine: Engine,
     interrupts: &'a Interrupts,
@@ -60,7 +60,7 @@ struct Repl<'a> {
 }
 
 impl Repl<'_> {
-    /// Does what a line says, and tells what went wrong; false if it was the last one.
+    /// Runs a line and prints its error, if any. Returns false if the line ends the prompt.
     fn enter(&mut self, line: &str) -> Result<bool> {
         if line.trim().is_empty() {
             return Ok(true);
@@ -71,13 +71,13 @@ impl Repl<'_> {
             Err(error) => Err(error),
         };
         match done {
-            // Nobody reads what is written any more.
+            // The reader of the output has gone.
             Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
             Err(error) => {
                 report(&error);
                 Ok(true)
             }
-            Ok(goes_on) => Ok(goes_on),
+            Ok(continues) => Ok(continues),
         }
     }
 
@@ -104,7 +104,7 @@ impl Repl<'_> {
             Command::Vars => {
                 let variables = self.engine.ask(|session| session.variables())?;
                 let widest =
-                    |texts: &mut dyn Iterator<Item = &String>| texts.map(|t| t.chars().count()).max();
+                    |strings: &mut dyn Iterator<Item = &String>| strings.map(|t| t.chars().count()).max();
                 let names = widest(&mut variables.iter().map(|v| &v.name)).unwrap_or(0);
                 let types = widest(&mut variables.iter().map(|v| &v.type_name)).unwrap_or(0);
                 for variable in &variables {
@@ -130,7 +130,7 @@ impl Repl<'_> {
         self.eval_by(script.to_owned(), move |session| session.eval(&text))
     }
 
-    /// Evaluates what is `entered`, and shows the value.
+    /// Calls `eval` and shows the value. Records `entered` as the statements.
     fn eval_by(
         &mut self,
         entered: String,
@@ -142,16 +142,16 @@ impl Repl<'_> {
     }
 }
 
-/// The statements of a session as they stand in a file, without functions that were written again later: a script may
-/// have each once.
+/// The statements of a session, to write to a file: without functions that were redefined later, since a script may
+/// define each only once.
 fn current(session: &Session, entered: Vec<String>) -> Vec<String> {
     let mut later = HashSet::new();
     let mut kept = Vec::new();
     for statement in entered.iter().rev() {
         let mut text = statement.clone();
-        for (function, place) in session.functions(statement).into_iter().rev() {
+        for (function, range) in session.functions(statement).into_iter().rev() {
             if !later.insert(function) {
-                text.replace_range(place, "");
+                text.replace_range(range, "");
             }
         }
         if !text.trim().is_empty() {
@@ -162,17 +162,17 @@ fn current(session: &Session, entered: Vec<String>) -> Vec<String> {
     kept
 }
 
-/// Statements as they stand in a file, where others come behind them: with a semicolon at their end.
+/// Ends statements with a semicolon and a line break, so that others can follow them in a file.
 fn ended(session: &Session, statements: &str) -> String {
     let pieces = session.pieces(statements);
     let last = pieces.iter().rfind(|piece| piece.kind != PieceKind::Comment);
     let end = last.map_or(0, |piece| piece.range.end);
-    let (before, behind) = statements.split_at(end);
+    let (before, after) = statements.split_at(end);
     let semicolon = if before.is_empty() || before.ends_with(';') { "" } else { ";" };
-    format!("{before}{semicolon}{}\n", behind.trim_end())
+    format!("{before}{semicolon}{}\n", after.trim_end())
 }
 
-/// The value of statements; Ctrl-C stops them while they are being evaluated.
+/// Evaluates statements. Ctrl-C stops them.
 fn evaluated(
     engine: &Engine,
     interrupts: &Interrupts,
@@ -180,13 +180,13 @@ fn evaluated(
 ) -> Result<Option<Bundle>> {
     interrupts.progress().reset();
     let value = engine.ask(eval);
-    // What was stopped is over: what the editor asks for next is not.
+    // An interrupt ends with its statements: the editor's next request is not canceled.
     interrupts.progress().reset();
     value?
 }
 
-/// A value on the terminal: its picture where it can show one, else its text; a value that is nothing but a picture is
-/// saved, and the text says where.
+/// Shows a value in the terminal: its picture if the terminal can draw one, else its text. A value that is only a
+/// picture is then also saved, and the path printed.
 fn shown(bundle: &Bundle) -> Result<()> {
     let Some(figure) = &bundle.figure else { return show(bundle) };
     if picture::draw(figure)? {
@@ -205,7 +205,7 @@ mod tests {
     use crate::progress::Progress;
 
     #[test]
-    fn what_is_saved_has_each_function_once_and_runs() {
+    fn saved_statements_run_and_have_each_function_once() {
         let mut session = Session::new(Progress::default(), |_| {});
         let entered = [
             "fn f() { 1 } let a = f()",

@@ -1,7 +1,7 @@
-//! Pictures in the terminal itself, where it can show them, else in files.
+//! Pictures: drawn in the terminal if it can show them, else saved to files.
 //!
 //! kitty's protocol: <https://sw.kovidgoyal.net/kitty/graphics-protocol/>; iTerm2's:
-//! <https://iterm2.com/documentation-images.html>; sixel is told by the terminal's answer to DA1, which has a 4.
+//! <https://iterm2.com/documentation-images.html>; sixel: the terminal's answer to DA1 contains a 4.
 
 use crate::error::{Error, Result};
 use crate::plot::Figure;
@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The variable that says which protocol the terminal has, where it does not say so itself.
+/// The variable that names the terminal's protocol, if it is not detected.
 const VARIABLE: &str = "SAESCOPE_PICTURES";
-/// How wide a character is taken to be, in pixels of a screen.
+/// The assumed width of a character in pixels.
 const CHARACTER: u32 = 9;
 
-/// How a terminal is sent a picture.
+/// A protocol for pictures in a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     Kitty,
@@ -26,14 +26,14 @@ enum Protocol {
     None,
 }
 
-/// Draws a picture in the terminal; false if it cannot show one.
+/// Draws a picture in the terminal. Returns false if the terminal cannot show one.
 pub(super) fn draw(figure: &Figure) -> Result<bool> {
     static PROTOCOL: OnceLock<Protocol> = OnceLock::new();
     let mut stdout = std::io::stdout();
     if !stdout.is_terminal() {
         return Ok(false);
     }
-    let protocol = *PROTOCOL.get_or_init(|| told().unwrap_or_else(asked));
+    let protocol = *PROTOCOL.get_or_init(|| from_environment().unwrap_or_else(from_terminal));
     let drawn = match protocol {
         Protocol::None => return Ok(false),
         Protocol::Kitty => kitty(&figure.png()?, columns(figure)),
@@ -45,21 +45,22 @@ pub(super) fn draw(figure: &Figure) -> Result<bool> {
     Ok(true)
 }
 
-/// Saves a picture in a folder for what need not be kept, and tells where.
+/// Saves a picture in a temporary folder and returns its path.
 pub(super) fn save(figure: &Figure) -> Result<PathBuf> {
     static NUMBER: AtomicUsize = AtomicUsize::new(1);
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
     let new = || Some(tempfile::Builder::new().prefix("saescope-").tempdir().ok()?.keep());
-    let folder = FOLDER.get_or_init(new).clone().ok_or_else(|| {
-        Error::invalid("the picture", "a folder for temporary files", "none that may be written")
-    })?;
+    let folder = FOLDER
+        .get_or_init(new)
+        .clone()
+        .ok_or_else(|| Error::failed("save the picture")("no temporary folder can be created"))?;
     let path = folder.join(format!("figure_{}.png", NUMBER.fetch_add(1, Ordering::Relaxed)));
     crate::files::write_whole(&path, &figure.png()?)?;
     Ok(path)
 }
 
-/// What the user or the terminal's own variables say.
-fn told() -> Option<Protocol> {
+/// The protocol according to environment variables of the user or the terminal.
+fn from_environment() -> Option<Protocol> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     match variable(VARIABLE).as_str() {
         "kitty" => return Some(Protocol::Kitty),
@@ -68,7 +69,7 @@ fn told() -> Option<Protocol> {
         "none" => return Some(Protocol::None),
         _ => {}
     }
-    // In a multiplexer it is that which must be able to.
+    // In a multiplexer, the multiplexer must support the protocol.
     if !variable("TMUX").is_empty() || variable("TERM").starts_with("screen") {
         return None;
     }
@@ -82,9 +83,9 @@ fn told() -> Option<Protocol> {
     }
 }
 
-/// What the terminal answers to the question which attributes it has, if it does within a fifth of a second.
+/// The protocol according to the terminal's answer to DA1 (its attributes), if that comes within 0.2 s.
 #[cfg(unix)]
-fn asked() -> Protocol {
+fn from_terminal() -> Protocol {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
     const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
@@ -112,17 +113,17 @@ fn asked() -> Protocol {
             answer.push(byte[0]);
         }
     }
-    // A terminal that cannot be set back would have failed before.
+    // If this could fail, setting raw mode would have failed.
     let _ = tcsetattr(&stdin, OptionalActions::Now, &before);
     if has_sixel(&answer) { Protocol::Sixel } else { Protocol::None }
 }
 
 #[cfg(not(unix))]
-fn asked() -> Protocol {
+fn from_terminal() -> Protocol {
     Protocol::None
 }
 
-/// Whether there is a whole answer, behind what somebody has typed meanwhile.
+/// Whether there is a complete answer, after anything typed meanwhile.
 fn is_answer(read: &[u8]) -> bool {
     let start = read.windows(3).position(|bytes| bytes == b"\x1b[?");
     start.is_some_and(|start| read[start..].contains(&b'c'))
@@ -132,11 +133,11 @@ fn is_answer(read: &[u8]) -> bool {
 fn has_sixel(answer: &[u8]) -> bool {
     let answer = String::from_utf8_lossy(answer);
     let attributes = answer.rsplit('?').next().unwrap_or_default().trim_end_matches('c');
-    // The first is the kind of terminal.
+    // The first number is the kind of terminal.
     attributes.split(';').skip(1).any(|attribute| attribute == "4")
 }
 
-/// How many characters wide a picture is shown: as wide as it is, or as the terminal.
+/// The display width of a picture in characters, at most the terminal's.
 fn columns(figure: &Figure) -> u32 {
     let terminal = crossterm::terminal::size().map_or(80, |(columns, _)| u32::from(columns));
     (figure.size().0 / CHARACTER).clamp(1, terminal.max(1))
@@ -164,7 +165,7 @@ fn sixel(figure: &Figure) -> Result<String> {
     let (width, height, pixels) = figure.rgba()?;
     let options = icy_sixel::EncodeOptions { diffusion: 0.0, ..Default::default() };
     icy_sixel::sixel_encode(&pixels, width, height, &options)
-        .map_err(|e| Error::invalid("a picture", "one that sixel can show", e))
+        .map_err(Error::failed("encode the picture as sixel"))
 }
 
 #[cfg(test)]
@@ -172,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_typed_is_no_answer() {
+    fn typed_characters_are_not_an_answer() {
         for read in ["", "c", "abc", "cc\x1b[?62;4", "\x1b[c"] {
             assert!(!is_answer(read.as_bytes()), "{read}");
         }
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_with_sixel_is_known_by_its_answer() {
+    fn sixel_is_detected_from_the_answer() {
         assert!(has_sixel(b"\x1b[?62;4c") && has_sixel(b"\x1b[?64;1;2;4;6;9c"));
         assert!(
             !has_sixel(b"\x1b[?4c") && !has_sixel(b"\x1b[?62;22c") && !has_sixel(b"") && !has_sixel(b"\xff")

@@ -1,4 +1,4 @@
-//! Statements from a pipe or a file: evaluated one after another, up to the first that fails.
+//! Statements from a pipe or a file: evaluated one after another until one fails.
 
 use super::super::engine::Engine;
 use super::super::interrupts::Interrupts;
@@ -13,10 +13,10 @@ use std::path::Path;
 #[cfg(unix)]
 use std::time::Duration;
 
-/// The most bytes of a statement.
+/// The maximum length of a statement in bytes.
 const MOST_BYTES: usize = 1 << 26;
 
-/// Reads the standard input to its end.
+/// Evaluates standard input to its end.
 pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
     let output = Output::new(interrupts.progress()).without_input();
     let engine = Engine::start(interrupts.progress(), output.clone())?;
@@ -38,13 +38,13 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
         let mut before = std::mem::take(&mut open);
         let (may_end, after) = engine.ask(move |session| (session.may_end(&mut before, &new), before))?;
         open = after;
-        let is_whole = may_end && {
+        let is_complete = may_end && {
             let text = statement.clone();
-            let whole = engine.ask(move |session| session.completeness(&text))?;
-            !matches!(whole, Completeness::Incomplete { .. }) && !goes_on(&engine, &statement, &mut input)?
+            let found = engine.ask(move |session| session.completeness(&text))?;
+            !matches!(found, Completeness::Incomplete { .. }) && !continues(&engine, &statement, &mut input)?
         };
-        // What is not whole at the end says what it lacks.
-        if is_over || is_whole {
+        // An incomplete statement at the end is evaluated too: its error says what is missing.
+        if is_over || is_complete {
             let script = std::mem::take(&mut statement);
             open = Unfinished::default();
             let first_line = line;
@@ -61,7 +61,7 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
     }
 }
 
-/// The standard input, of which more can be looked at than has been read.
+/// Standard input with lookahead.
 #[derive(Default)]
 struct Input {
     ahead: Vec<u8>,
@@ -69,7 +69,7 @@ struct Input {
 }
 
 impl Input {
-    /// Adds the next line to a statement, up to one byte more than a statement may have; false at the end.
+    /// Adds the next line to a statement, up to one byte more than the limit. Returns false at the end of the input.
     fn read_line(&mut self, statement: &mut String) -> Result<bool> {
         let most = (MOST_BYTES + 1).saturating_sub(statement.len());
         let mut looked = 0;
@@ -90,7 +90,7 @@ impl Input {
         Ok(!line.is_empty())
     }
 
-    /// Reads what comes next; false at the end.
+    /// Reads the next bytes. Returns false at the end of the input.
     fn read_more(&mut self) -> Result<bool> {
         let mut chunk = [0; 1 << 16];
         while !self.is_over {
@@ -107,7 +107,7 @@ impl Input {
         Ok(false)
     }
 
-    /// The code that comes next, from the input that has arrived. It does not wait for more: the program that writes may
+    /// The code that comes next, from the input that has arrived. Does not wait for more: the program that writes may
     /// itself be waiting for an answer.
     fn code_ahead(&mut self) -> Result<&[u8]> {
         const LONGEST_WORD: usize = 8;
@@ -129,9 +129,9 @@ fn is_more_here() -> bool {
     is_here
 }
 
-/// Whether the input that has arrived continues a statement that could be whole, as it would in a file: a branch, a method,
-/// or, where nothing ends the statement, an operator. White space and comments before it do not count.
-fn goes_on(engine: &Engine, statement: &str, input: &mut Input) -> Result<bool> {
+/// Whether the input that has arrived continues a statement that could be complete, as it would in a file: with a
+/// branch, a method or, if nothing ends the statement, an operator. White space and comments before it are skipped.
+fn continues(engine: &Engine, statement: &str, input: &mut Input) -> Result<bool> {
     let next = input.code_ahead()?;
     if is_part(next) {
         return Ok(true);
@@ -139,13 +139,13 @@ fn goes_on(engine: &Engine, statement: &str, input: &mut Input) -> Result<bool> 
     if !is_operator(next) || statement.trim().is_empty() {
         return Ok(false);
     }
-    // A statement that is ended can be followed by another one.
+    // A statement that has an end can be followed by another.
     let followed = format!("{statement}\n0");
-    let whole = engine.ask(move |session| session.completeness(&followed))?;
-    Ok(!matches!(whole, Completeness::Complete))
+    let found = engine.ask(move |session| session.completeness(&followed))?;
+    Ok(!matches!(found, Completeness::Complete))
 }
 
-/// Whether code can only be a part of what is before it: a branch, a property, a method.
+/// Whether code can only continue what is before it: a branch, a property, a method.
 fn is_part(next: &[u8]) -> bool {
     begins_with_word(next, b"else") || next.starts_with(b"?.") || next.starts_with(b".")
 }
@@ -158,11 +158,11 @@ fn is_operator(next: &[u8]) -> bool {
 }
 
 fn begins_with_word(text: &[u8], word: &[u8]) -> bool {
-    let goes_on = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    text.strip_prefix(word).is_some_and(|rest| !rest.first().is_some_and(goes_on))
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    text.strip_prefix(word).is_some_and(|rest| !rest.first().is_some_and(is_word))
 }
 
-/// What is left of a text without the white and the comments at its beginning.
+/// Strips white space and comments from the start of a string.
 fn code(mut text: &[u8]) -> &[u8] {
     loop {
         text = text.trim_ascii_start();
@@ -175,7 +175,7 @@ fn code(mut text: &[u8]) -> &[u8] {
     }
 }
 
-/// How long the comment is that a text begins with; comments may lie in one another.
+/// The length of the block comment at the start of a string; comments can be nested. `None` if it is not closed.
 fn comment(text: &[u8]) -> Option<usize> {
     let (mut depth, mut at) = (0usize, 0);
     while let Some(two) = text.get(at..at + 2) {
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_on_is_told_by_its_beginning() {
+    fn continuations_are_recognized_by_their_start() {
         let part = |next: &str| is_part(code(next.as_bytes()));
         for next in [
             "else { 1 }\n",

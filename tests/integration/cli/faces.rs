@@ -74,7 +74,7 @@ fn statements_come_from_a_pipe() {
     assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("1\n", Some(1)));
     let output = piped(folder.path(), &[], "input(\"name? \")");
     assert!(
-        text(&output.stderr).contains("expected answers at the standard input, got statements"),
+        text(&output.stderr).contains("expected answers on standard input, got statements"),
         "{}",
         text(&output.stderr)
     );
@@ -141,7 +141,7 @@ fn a_kernel_is_installed_where_it_is_wanted() {
         spec(&data.join("jupyter"), "saescope");
     }
     for (arguments, expected) in [
-        (&["--sys-prefix"][..], "`--sys-prefix`: expected a Python environment that is active"),
+        (&["--sys-prefix"][..], "`--sys-prefix`: expected an active Python environment"),
         (&["--name", "../up"], "`--name`: expected ASCII letters"),
         (&["--user", "--sys-prefix"], "cannot be used with"),
     ] {
@@ -162,7 +162,7 @@ fn what_cannot_be_started_says_why() {
     let output = saescope(folder.path(), &["notebook", "setup"]);
     let stderr = text(&output.stderr);
     assert!(
-        stderr.contains("expected one with an evcxr.toml") && stderr.contains("saescope notebook setup"),
+        stderr.contains("expected one with `evcxr.toml`") && stderr.contains("saescope notebook setup"),
         "{stderr}"
     );
 }

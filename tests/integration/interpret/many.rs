@@ -448,7 +448,7 @@ fn what_cannot_be_run_says_why() {
     `output_path`: expected the name of a file, got none
     hint:
 
-    the output `FOLDER/folder`: expected a new name or that of a file, got a folder or a device
+    the output `FOLDER/folder`: expected a new or existing file, got a folder, pipe or device
     hint:
 
     cannot create `FOLDER/nowhere/trees.jsonl.partial`: No such file or directory (os error 2)
