@@ -1,17 +1,17 @@
-//! Reading numbers: on all threads, from any type, whichever way round they are stored.
+//! Reads tensor elements as `f32`: on all threads, from any type and in any memory order.
 
 use super::source::Source;
 use super::{Entry, width};
 use crate::error::Result;
 use safetensors::Dtype;
 
-/// The height and the width of what is turned at a time, in a buffer of its own: rows of the target are often a power of
-/// two apart, and a cache could hold few of them at once.
+/// The height and width of a tile that is transposed in a buffer of its own: rows of the target are often a power of two
+/// apart, so a cache could hold only a few of them at once.
 const TILE: usize = 32;
-/// How much of a tensor is read at a time, in bytes.
+/// The number of bytes of a tensor that are read at a time.
 const PIECE: usize = 1 << 20;
 
-/// Reads numbers that lie one behind the other. Of a plain span, threads read a piece each.
+/// Reads contiguous elements. The pieces of a plain span are read in parallel.
 pub(super) fn read_rows(source: &Source, entry: &Entry, numbers: &mut [f32]) -> Result<()> {
     let width = width(entry.dtype);
     let per_piece = PIECE / width;
@@ -34,11 +34,11 @@ pub(super) fn read_rows(source: &Source, entry: &Entry, numbers: &mut [f32]) -> 
     })
 }
 
-/// Does the work on all items, on as many threads as compute, up to the first error of each. Each thread has bytes to use
-/// for whatever it likes, and items that lie side by side: memory that is used for the first time comes faster so.
+/// Runs `work` on all items, on as many threads as the current pool has, each up to its first error. Each thread gets a
+/// scratch buffer and consecutive items, because memory that is first touched in order is faster.
 ///
-/// The threads are its own: whoever reads holds a lock on what is read, and a thread of the pool that waits for others of
-/// the pool may take up work that waits for that lock.
+/// The threads are not those of the pool: the caller holds a lock on the value being read, and a pool thread that waits
+/// for others of the pool may start work that waits for that lock.
 fn on_threads<T: Send>(
     items: impl ExactSizeIterator<Item = T>,
     work: impl Fn(&mut Vec<u8>, T) -> Result<()> + Sync,
@@ -64,8 +64,8 @@ fn on_threads<T: Send>(
     })
 }
 
-/// Reads a matrix whose `rows` rows have `columns` numbers, and turns it into the columns from `start` on of `target`,
-/// whose rows have `wide` numbers. Some megabytes are read at a time.
+/// Reads a matrix of `[rows, columns]` and transposes it into the columns from `start` on of `target`, a matrix of rows of
+/// length `wide`. A few megabytes are read at a time.
 pub(super) fn read_turned(
     source: &Source,
     entry: &Entry,
@@ -97,8 +97,8 @@ pub(super) fn read_turned(
     Ok(())
 }
 
-/// Turns a matrix whose rows have `columns` numbers, and puts it into the columns from `start` on of `target`, whose rows
-/// have `width`.
+/// Transposes a matrix of rows of length `columns` into the columns from `start` on of `target`, a matrix of rows of length
+/// `width`.
 fn turn(
     dtype: Dtype,
     bytes: &[u8],
@@ -142,17 +142,17 @@ fn turn(
     }
 }
 
-/// Reads a tensor whose numbers have others between them.
+/// Reads a tensor whose elements are not contiguous.
 pub(super) fn read_scattered(source: &Source, entry: &Entry) -> Result<Vec<f32>> {
     let reach = entry.reach().and_then(|reach| usize::try_from(reach).ok()).unwrap_or(0);
-    let mut lying = vec![0f32; reach];
-    read_rows(source, entry, &mut lying)?;
-    // The places of the numbers, one axis after the other.
-    let mut places = vec![0usize];
+    let mut stored = vec![0f32; reach];
+    read_rows(source, entry, &mut stored)?;
+    // The positions of the elements, extended axis by axis.
+    let mut positions = vec![0usize];
     for (n, stride) in entry.shape.iter().zip(entry.strides.as_deref().unwrap_or_default()) {
-        places = places.iter().flat_map(|at| (0..*n).map(move |i| at + i * stride)).collect();
+        positions = positions.iter().flat_map(|at| (0..*n).map(move |i| at + i * stride)).collect();
     }
-    Ok(places.into_iter().map(|at| lying.get(at).copied().unwrap_or(f32::NAN)).collect())
+    Ok(positions.into_iter().map(|at| stored.get(at).copied().unwrap_or(f32::NAN)).collect())
 }
 
 fn decode(dtype: Dtype, bytes: &[u8], numbers: &mut [f32]) {
@@ -170,7 +170,7 @@ fn decode(dtype: Dtype, bytes: &[u8], numbers: &mut [f32]) {
     }
 }
 
-/// The upper half of an f32.
+/// Converts a bf16, which is the upper half of an f32.
 fn bf16(bytes: [u8; 2]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
 }
