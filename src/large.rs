@@ -108,8 +108,7 @@ pub fn each_of_two(
     Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
 }
 
-/// Applies `f`, such as a softmax or a sum, along an axis of a tensor of f32; the longest other axis is cut into parts. A
-/// vector is one part.
+/// Applies `f`, such as a softmax or a sum, along an axis of a tensor of f32, in parts along the longest other axis.
 ///
 /// # Errors
 /// See [`each`].
@@ -150,7 +149,7 @@ pub fn is_large(x: &Tensor) -> bool {
     x.elem_count() > PART
 }
 
-/// Reduces all elements of a tensor to one number, in f64: `f` reduces each part, as a vector, and `join` their results.
+/// Reduces all elements of a tensor to one number, in f64: `f` reduces each part, as a vector, `join` their results.
 ///
 /// # Errors
 /// Any error of `f` and `join`; [`Error::Interrupted`].
@@ -173,8 +172,8 @@ pub fn total(
     Ok(join(&Tensor::new(totals, &Device::Cpu)?)?.to_scalar::<f64>()?)
 }
 
-/// Cuts a tensor along its first axis into parts of at most `most` elements or one row. Gives at least two parts, or the
-/// only row without the axis.
+/// Cuts a tensor along its first axis into two or more parts of at most `most` elements or one row. A single row loses
+/// the axis.
 fn parts(x: &Tensor, most: usize) -> Result<Vec<Tensor>> {
     let rows = x.dims()[0];
     if rows == 1 {

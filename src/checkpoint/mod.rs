@@ -1,8 +1,8 @@
 //! Checkpoints: names and shapes are read and checked on opening, the elements of a tensor when it is requested.
 //!
-//! A checkpoint is one or more files in safetensors, numpy's npz or torch's pt, distinguished by their first bytes. Each
+//! A checkpoint is one or more files: safetensors, numpy's npz or torch's pt, distinguished by their first bytes. Each
 //! tensor is read once, on all threads, directly into the final `f32`s, whatever its type and memory order on disk; no
-//! second copy is held. Unused tensors are never read. No code in a file is run, and no more memory is allocated than the
+//! second copy is held. Unused tensors are never read. No code in a file is run, and no more is allocated than the
 //! file's size justifies.
 
 mod archive;
@@ -71,8 +71,7 @@ impl Entry {
         Entry { source: 0, dtype, shape, strides: None, span, offset: 0 }
     }
 
-    /// The number of elements from the first to the last in memory, both included; `None` if that overflows or elements
-    /// overlap.
+    /// The number of elements from the first to the last in memory, both included; `None` if it overflows or they overlap.
     fn reach(&self) -> Option<u64> {
         let count = byte_count(&self.shape, self.dtype)? / width(self.dtype) as u64;
         let Some(strides) = &self.strides else { return Some(count) };
@@ -180,7 +179,7 @@ impl Checkpoint {
         self.values.get(name)
     }
 
-    /// Returns a single number: a value, or the element of a tensor of size 1, integers included. `None` for other names.
+    /// Returns a single number: a value, or the element of a tensor of size 1, integers included. `None` otherwise.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -203,8 +202,7 @@ impl Checkpoint {
         self.sources.iter().map(|source| source.path.as_path())
     }
 
-    /// A hash of the files, in hexadecimal: the SHA-256 of their sizes and of the hashes of their 64 MiB parts. Computed
-    /// once.
+    /// A hash of the files in hexadecimal: the SHA-256 of their sizes and the hashes of their 64 MiB parts. Computed once.
     ///
     /// # Errors
     /// A file that cannot be read; [`Error::Interrupted`].

@@ -1,8 +1,8 @@
 //! Parses pickles, as `torch.save` writes them, as data, without running anything.
 //!
-//! A pickle is a program for a small stack machine whose instructions can name any function and call it. Here a name stays
-//! a name, and a call becomes a node with the function and its arguments; the reader of the result knows the few that
-//! matter. No more is allocated than the bytes of the pickle justify. Format: Python's `pickletools`.
+//! A pickle is a program for a small stack machine whose instructions can name any function and call it. Here a name
+//! stays a name, and a call becomes a node with the function and its arguments; the reader of the result knows the few
+//! that matter. No more is allocated than the bytes of the pickle justify. Format: Python's `pickletools`.
 
 use std::collections::HashMap;
 

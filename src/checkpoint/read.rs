@@ -5,7 +5,7 @@ use super::{Entry, width};
 use crate::error::Result;
 use safetensors::Dtype;
 
-/// The height and width of a tile that is transposed in a buffer of its own: rows of the target are often a power of two
+/// The height and width of a tile that is transposed in its own buffer: rows of the target are often a power of two
 /// apart, so a cache could hold only a few of them at once.
 const TILE: usize = 32;
 /// The number of bytes of a tensor that are read at a time.
@@ -64,8 +64,8 @@ fn on_threads<T: Send>(
     })
 }
 
-/// Reads a matrix of `[rows, columns]` and transposes it into the columns from `start` on of `target`, a matrix of rows of
-/// length `wide`. A few megabytes are read at a time.
+/// Reads a matrix of `[rows, columns]` and transposes it into the columns from `start` on of `target`, whose rows have
+/// length `wide`. Some megabytes are read at a time.
 pub(super) fn read_turned(
     source: &Source,
     entry: &Entry,
@@ -97,8 +97,8 @@ pub(super) fn read_turned(
     Ok(())
 }
 
-/// Transposes a matrix of rows of length `columns` into the columns from `start` on of `target`, a matrix of rows of length
-/// `width`.
+/// Transposes a matrix with rows of length `columns` into the columns from `start` on of `target`, whose rows have
+/// length `width`.
 fn turn(
     dtype: Dtype,
     bytes: &[u8],

@@ -21,7 +21,7 @@ pub(super) fn pickle_of(members: &[Member]) -> Option<&Member> {
     members.iter().find(|member| member.name == "data.pkl" || member.name.ends_with("/data.pkl"))
 }
 
-/// Returns the tensors of a torch checkpoint and the other values in its dictionary. The keys of nested dictionaries are
+/// Returns the tensors of a torch checkpoint and the other values in its dictionary. Keys of nested dictionaries are
 /// joined by dots; if only one inner dictionary has tensors, such as `state_dict`, it is used instead of the outer one.
 pub(super) fn entries(
     source: &Source,

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use csv::{ByteRecord, ErrorKind};
 use std::io::{Chain, Read};
 
-/// A line appended to the file. If it does not come back as a record of its own, a quote was never closed and the quoted
-/// field has swallowed it.
+/// A line appended to the file. If it does not come back as a record of its own, a quote was never closed and the field
+/// has swallowed it.
 const END: &[u8] = b"\n\x1e\x04end of file\x04\x1e";
 
 /// The limit on the columns of a file.

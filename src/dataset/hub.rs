@@ -419,8 +419,8 @@ fn split_of(
     Ok(Found { names, config: config.map(str::to_owned), split, told: Map::new() })
 }
 
-/// Checks that no numbered file (`train-00000-of-00004.parquet`) is missing. The cache may hold only the files that were
-/// read before, and a folder only the files that were copied.
+/// Checks that no numbered file (`train-00000-of-00004.parquet`) is missing. The cache may hold only files that were read
+/// before, and a folder only files that were copied.
 fn check_shards(repo: &Repo, dataset: &str, names: &[String], progress: &Progress) -> Result<()> {
     let mut sets = BTreeMap::<_, BTreeSet<u32>>::new();
     for (stem, number, total) in names.iter().filter_map(|name| numbered(name)) {
@@ -430,7 +430,8 @@ fn check_shards(repo: &Repo, dataset: &str, names: &[String], progress: &Progres
         let Some(missing) = (0..total).find(|number| !numbers.contains(number)) else { continue };
         let place = if repo.is_partial() { "cache" } else { "folder" };
         let message = format!(
-            "dataset `{dataset}`: only {} of {total} files are in the {place}: `{stem}-{missing:05}-of-{total:05}…` is missing",
+            "dataset `{dataset}`: only {} of {total} files are in the {place}: `{stem}-{missing:05}-of-{total:05}…` is \
+             missing",
             numbers.len()
         );
         match repo.is_partial() {

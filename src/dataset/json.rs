@@ -1,5 +1,5 @@
-//! JSON: one array of objects, or consecutive objects, read one at a time. The array may be the value of a top-level key
-//! that a card names.
+//! JSON: one array of objects, or consecutive objects, read one at a time. The array may be the value of a top-level
+//! key that a card names.
 
 use super::fault::{Document, Fault};
 use super::python_json::PythonJson;

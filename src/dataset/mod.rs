@@ -81,12 +81,12 @@ impl Dataset {
     /// Finds the files at `path` without reading their documents.
     ///
     /// `path` is one of
-    /// - a file: `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.parquet` or `.arrow`. All but the last two may be
-    ///   compressed with gzip, zstd, bzip2 or xz, with `.gz`, `.zst`, `.bz2` or `.xz` after the extension;
+    /// - a file: `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.parquet` or `.arrow`. All but the last two may
+    ///   be compressed with gzip, zstd, bzip2 or xz, with `.gz`, `.zst`, `.bz2` or `.xz` after the extension;
     /// - a folder: all files of its most common format, in it and its subfolders. Hidden files, cards and descriptions
-    ///   (`README.md`, `dataset_info.json`, …) are ignored. If the folder is laid out like a repository (a `README.md` with
-    ///   `configs`, files such as `data/train-00000-of-00002.parquet`), was written by Python's `save_to_disk`, or if
-    ///   `split` is set, only the files of that split (default: `train`);
+    ///   (`README.md`, `dataset_info.json`, …) are ignored. If the folder is laid out like a repository (a `README.md`
+    ///   with `configs`, files such as `data/train-00000-of-00002.parquet`), was written by Python's `save_to_disk`, or
+    ///   if `split` is set, only the files of that split (default: `train`);
     /// - a glob, such as `data/train-*.parquet` or `data/**/*.jsonl`;
     /// - a dataset on the hub, as `owner/name`;
     /// - `demo`: a few embedded documents (write `./demo` for a folder of that name).
@@ -220,9 +220,9 @@ type Reader = Box<dyn Iterator<Item = Document> + Send>;
 /// An iterator over the documents of a [`Dataset`], read one at a time; ends after the first error.
 ///
 /// # Errors
-/// An item is [`Error::Malformed`](crate::Error::Malformed), with the line or row, if a file does not follow its format;
-/// [`Error::Unknown`](crate::Error::Unknown) if it lacks the column; [`Error::File`](crate::Error::File) if it cannot be
-/// read.
+/// An item is [`Error::Malformed`](crate::Error::Malformed), with the line or row, if a file is not in its format;
+/// [`Error::Unknown`](crate::Error::Unknown) if it lacks the column; [`Error::File`](crate::Error::File) if it cannot
+/// be read.
 pub struct Documents {
     /// The total size of the local files.
     bytes: u64,
@@ -267,7 +267,7 @@ impl Documents {
         Ok(())
     }
 
-    /// The fraction of the files that has been read, from 0 to 1. A file not downloaded yet counts as one of average size.
+    /// The fraction of the files that has been read, from 0 to 1. A file not yet downloaded counts as average in size.
     pub fn fraction_read(&self) -> f64 {
         let bytes = self.bytes as f64 * self.files as f64 / self.here.max(1) as f64;
         (self.read.load(Ordering::Relaxed) as f64 / bytes.max(1.0)).min(1.0)

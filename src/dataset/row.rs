@@ -80,7 +80,7 @@ pub(super) enum Cell {
 /// The limit on rows without the column before the first row with it.
 const LOOK_AHEAD: usize = 100_000;
 
-/// The documents of rows, some of which may lack the column. Nothing is returned until one row with the column is found.
+/// The documents of rows, some of which may lack the column. Nothing is returned until a row with the column is found.
 pub(super) struct Filled<R> {
     rows: R,
     path: PathBuf,

@@ -1,7 +1,7 @@
 //! The bytes of a text file as a stream: decompressed, without a byte order mark, with the current line and column.
 //!
 //! Compression is detected by the first bytes, whatever the file is called: gzip with any number of members, zstd with
-//! any number of frames, bzip2 and xz with any number of streams. One record of a file may take [`LONGEST`] bytes, so that
+//! any number of frames, bzip2 and xz with any number of streams. One record of a file may take [`LONGEST`] bytes, so
 //! a file without line ends, or a small one that decompresses to a huge one, is an error rather than exhausting memory.
 
 use super::fault::Fault;
@@ -119,8 +119,8 @@ impl Text {
         }
     }
 
-    /// Reads a line without its end, `\n` or `\r\n`, into `line`; false at the end of the file. A line that is too long is
-    /// skipped with an error, after which the next one can be read.
+    /// Reads a line without its end, `\n` or `\r\n`, into `line`; false at the end of the file. A line that is too long
+    /// is skipped with an error, after which the next one can be read.
     pub(super) fn read_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Fault> {
         self.begin();
         line.clear();

@@ -22,8 +22,7 @@ pub enum Bos {
     Guessed(bool),
 }
 
-/// Published models by the beginning of their hub id, with the id of their BOS in TransformerLens; the first match
-/// counts.
+/// Published models by the beginning of their hub id, with their BOS id in TransformerLens; the first match counts.
 const BOS_OF_MODELS: [(&str, u32); 15] = [
     ("gpt2", 50_256),
     ("distilgpt2", 50_256),
@@ -115,8 +114,7 @@ fn bos_of(model_name: &str) -> Option<u32> {
     BOS_OF_MODELS.iter().find(|(start, _)| id.starts_with(start)).map(|(_, token)| *token)
 }
 
-/// The note for counts over records that may or may not begin with a BOS, given the numbers of records guessed to begin
-/// with text and with a BOS; `None` if nothing was guessed.
+/// The note for counts over records, `guesses` of which were guessed to begin with `[text, BOS]`; `None` without guesses.
 pub(super) fn note(guesses: [u64; 2]) -> Option<String> {
     let [text, bos] = guesses;
     let how = match (text, bos) {

@@ -52,8 +52,8 @@ pub struct SaeCheck {
     /// The L0 that its authors measured, if known.
     pub published_l0: Option<f64>,
     /// `1 − Σ‖y − ŷ‖² / Σ‖y − mean(y)‖²` of the activation y (for a transcoder, at its output hook; `None` if that is
-    /// unknown) and its reconstruction ŷ. The first position of a context is excluded, BOS or not: its activation is some
-    /// fifty times as large as others and would dominate the sums.
+    /// unknown) and its reconstruction ŷ. The first position of a context is excluded, BOS or not: its activation is
+    /// some fifty times as large as others and would dominate the sums.
     pub explained_variance: Option<f64>,
     /// Likely problems, for the user to judge.
     pub warnings: Vec<String>,

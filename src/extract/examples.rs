@@ -55,8 +55,8 @@ pub struct Example {
 }
 
 /// Finds where a feature is most active in the records of a feature dataset: the "max activating examples" of SAE
-/// dashboards. Ties are in the order of the records. A BOS is neither an example nor counted, because its activations are
-/// the same in every context.
+/// dashboards. Ties are in the order of the records. A BOS is neither an example nor counted, because its activations
+/// are the same in every context.
 ///
 /// # Errors
 /// A record that cannot be read; [`Error::Interrupted`].
@@ -134,8 +134,8 @@ impl FeatureDensity {
     }
 }
 
-/// Counts how often each of `d_sae` features is active in the records of a feature dataset. A BOS is not counted, because
-/// its activations are the same in every context.
+/// Counts how often each of `d_sae` features is active in the records of a feature dataset. A BOS is not counted,
+/// because its activations are the same in every context.
 ///
 /// # Errors
 /// A record that cannot be read, or with a feature not below `d_sae`; [`Error::Interrupted`].

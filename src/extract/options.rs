@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 /// times as many, but would need the memory for them.
 pub(super) const USUAL_CONTEXT: usize = 1024;
 
-/// Options of [`create_feature_dataset`](super::create_feature_dataset), with the same names in Rust, in scripts and on the
-/// command line.
+/// Options of [`super::create_feature_dataset`], with the same names in Rust, in scripts and on the command line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractOptions {

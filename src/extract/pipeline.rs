@@ -1,4 +1,4 @@
-//! The concurrent stages of an extraction: one thread reads and tokenizes, several run the model and the SAE, one writes.
+//! The concurrent stages of an extraction: one thread reads and tokenizes, several run model and SAE, one writes.
 //!
 //! Each worker computes entire batches by itself, so that no worker waits for another inside a matmul. The records are
 //! put back into document order before they are written.
@@ -213,7 +213,7 @@ fn run_batch(job: Job, mut batch: Batch) -> Result<Batch> {
     let mut tokens = TokenBatch::default();
     batch.records.iter().for_each(|record| tokens.push(&record.tokens));
     if tokens.len() == 1 {
-        // A matmul of a single row sums in another order. A second, ignored row makes the result equal to other batches.
+        // A matmul of a single row sums in another order. A second, ignored row makes the result that of other batches.
         tokens.push(&batch.records[0].tokens);
     }
     let features = acts(&tokens).map_err(|error| {

@@ -9,8 +9,7 @@ use candle_core::Tensor;
 
 /// Returns the features whose activation exceeds `threshold` in magnitude at each token of a batch, BOS included.
 ///
-/// Runs the model up to the SAE's hook and passes the SAE the input it was trained on. Only this module knows both model
-/// and SAE.
+/// Runs the model up to the SAE's hook and gives the SAE the input it was trained on. Only this module knows both.
 ///
 /// # Errors
 /// An SAE that does not fit the model; see [`Model::forward`] and [`Sae::encode_sequences`].
@@ -31,8 +30,7 @@ pub fn feature_acts(
     sae.encode_sequences(&x, &sequences, threshold, progress)
 }
 
-/// The input of an SAE from a pass, `[tokens, …]`: the activation at its hook, minus the value biases if they were folded
-/// away in the model that it was trained on.
+/// The input of an SAE from a pass, `[tokens, …]`: the activation at its hook, without value biases if it was trained so.
 pub(super) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> Result<Tensor> {
     let hook = sae.hook_in(&model.cfg().hook_points())?;
     let x = cache.get(&hook.to_string())?;

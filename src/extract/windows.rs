@@ -19,7 +19,7 @@ impl Windows {
         Windows { tokenizer, contexts, open: FeatureRecord::default() }
     }
 
-    /// Returns the contexts that a document completes, as records without features; `None` for a document without tokens.
+    /// Returns the contexts that a document completes, as records without features; `None` if it has no tokens.
     pub(super) fn cut(&mut self, text: &str) -> Result<Option<Vec<FeatureRecord>>> {
         let document = Document { text, encoding: self.tokenizer.encode(text)? };
         if document.encoding.ids.is_empty() {
@@ -71,8 +71,8 @@ impl Windows {
         records
     }
 
-    /// Fills a record with tokens of a document from `start` and returns the end. A record begins with at most one BOS: a
-    /// document may bring its own, as chat templates do.
+    /// Fills a record with tokens of a document from `start` and returns the end. A record begins with a BOS if contexts
+    /// do, but with only one: a document may bring its own, as chat templates do.
     fn fill(&self, record: &mut FeatureRecord, document: &Document, start: usize) -> usize {
         let Contexts { context_size, bos, prepend_bos, .. } = self.contexts;
         let ids = &document.encoding.ids;
@@ -104,9 +104,9 @@ struct Document<'a> {
 }
 
 impl Document<'_> {
-    /// The byte offset at which to cut the text so that the second part begins with this token. Spaces belong to the token
-    /// that contains them, a character of several tokens to the first of them, and bytes of no token to the next one. The
-    /// first part begins and the last ends with the text, so nothing is lost.
+    /// The byte offset at which to cut the text so that the second part begins with this token. Spaces belong to the
+    /// token that contains them, a character of several tokens to the first of them, and bytes of no token to the next
+    /// one. The first part begins and the last ends with the text, so nothing is lost.
     fn cut_before(&self, token: usize) -> usize {
         match token.checked_sub(1).and_then(|last| self.encoding.covered.get(last)) {
             None => 0,
