@@ -13,7 +13,7 @@ const PART: usize = if cfg!(test) { 1 << 12 } else { 1 << 24 };
 /// The number of multiplications in a part of a matrix product.
 const PART_OF_PRODUCT: usize = if cfg!(test) { 1 << 20 } else { 1 << 33 };
 /// The limit on the elements of a tensor: 4 GiB of f32.
-const MAX_ELEMENTS: usize = 1 << 30;
+const LIMIT: usize = 1 << 30;
 
 /// The memory of an operation on a part besides the result, in parts: copies of its operands and its own result.
 const BESIDE: usize = 4;
@@ -28,10 +28,10 @@ pub fn check(what: &str, shape: &[usize]) -> Result<()> {
 
 /// Like [`check`], with memory for `more(n)` additional elements, where `n` is the number in the tensor.
 fn check_with(what: &str, shape: &[usize], more: impl Fn(usize) -> usize) -> Result<()> {
-    let n = shape.iter().try_fold(1usize, |n, size| n.checked_mul(*size)).filter(|n| *n <= MAX_ELEMENTS);
+    let n = shape.iter().try_fold(1usize, |n, size| n.checked_mul(*size)).filter(|n| *n <= LIMIT);
     match n {
         Some(n) => memory::check(what, ((n + more(n)) * size_of::<f32>()) as u64),
-        None => Err(Error::invalid(what, format!("at most {MAX_ELEMENTS} elements"), format!("shape {shape:?}"))),
+        None => Err(Error::invalid(what, format!("at most {LIMIT} elements"), format!("{shape:?}"))),
     }
 }
 
@@ -51,13 +51,13 @@ pub fn filled(
 ) -> Result<Tensor> {
     const STEP: usize = 1 << 16;
     check("a tensor", shape)?;
-    let mut numbers = vec![0f32; shape.iter().product()];
-    numbers.par_chunks_mut(STEP).enumerate().try_for_each(|(i, part)| {
+    let mut elements = vec![0f32; shape.iter().product()];
+    elements.par_chunks_mut(STEP).enumerate().try_for_each(|(i, part)| {
         progress.check()?;
         fill(i * STEP, part);
         Ok::<_, Error>(())
     })?;
-    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+    Ok(Tensor::from_vec(elements, shape, &Device::Cpu)?)
 }
 
 /// Applies the elementwise function `f` to a tensor of f32.
@@ -73,12 +73,12 @@ pub fn each(
     if x.elem_count() <= PART {
         return Ok(f(x)?);
     }
-    let mut numbers = Vec::with_capacity(x.elem_count());
+    let mut elements = Vec::with_capacity(x.elem_count());
     visit(x, &mut |part| {
         progress.check()?;
-        with_floats(&f(part)?.to_dtype(DType::F32)?, |part| numbers.extend_from_slice(part))
+        with_floats(&f(part)?.to_dtype(DType::F32)?, |part| elements.extend_from_slice(part))
     })?;
-    Ok(Tensor::from_vec(numbers, x.shape(), &Device::Cpu)?)
+    Ok(Tensor::from_vec(elements, x.shape(), &Device::Cpu)?)
 }
 
 /// Applies the elementwise function `f` to two tensors of f32, with numpy's broadcasting.
@@ -103,9 +103,9 @@ pub fn each_of_two(
         return Ok(f(x, y)?);
     }
     let (x, y) = (x.broadcast_as(&shape)?, y.broadcast_as(&shape)?);
-    let mut numbers = Vec::with_capacity(shape.elem_count());
-    add_of_two(&x, &y, progress, &f, &mut numbers)?;
-    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+    let mut elements = Vec::with_capacity(shape.elem_count());
+    add_of_two(&x, &y, progress, &f, &mut elements)?;
+    Ok(Tensor::from_vec(elements, shape, &Device::Cpu)?)
 }
 
 /// Applies `f`, such as a softmax or a sum, along an axis of a tensor of f32, in parts along the longest other axis.
@@ -172,8 +172,7 @@ pub fn total(
     Ok(join(&Tensor::new(totals, &Device::Cpu)?)?.to_scalar::<f64>()?)
 }
 
-/// Cuts a tensor along its first axis into two or more parts of at most `most` elements or one row. A single row loses
-/// the axis.
+/// Cuts a tensor along axis 0 into two or more parts of at most `most` elements or one row; squeezes a single row.
 fn parts(x: &Tensor, most: usize) -> Result<Vec<Tensor>> {
     let rows = x.dims()[0];
     if rows == 1 {
@@ -195,21 +194,21 @@ pub fn visit(x: &Tensor, f: &mut impl FnMut(&Tensor) -> Result<()>) -> Result<()
     }
 }
 
-/// Appends the elements of `f` of two tensors of equal shape, part by part, to `numbers`.
+/// Appends the elements of `f` of two tensors of equal shape, part by part, to `elements`.
 fn add_of_two(
     x: &Tensor,
     y: &Tensor,
     progress: &Progress,
     f: &impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
-    numbers: &mut Vec<f32>,
+    elements: &mut Vec<f32>,
 ) -> Result<()> {
     if x.elem_count() > PART {
         let mut both = parts(x, PART)?.into_iter().zip(parts(y, PART)?);
-        return both.try_for_each(|(x, y)| add_of_two(&x, &y, progress, f, numbers));
+        return both.try_for_each(|(x, y)| add_of_two(&x, &y, progress, f, elements));
     }
     progress.check()?;
     let part = f(&x.contiguous()?, &y.contiguous()?)?.to_dtype(DType::F32)?;
-    with_floats(&part, |part| numbers.extend_from_slice(part))
+    with_floats(&part, |part| elements.extend_from_slice(part))
 }
 
 /// The product of two matrices, a matrix and a vector, two vectors, or stacks of matrices.
@@ -220,7 +219,7 @@ pub fn matmul(a: &Tensor, b: &Tensor, progress: &Progress) -> Result<Tensor> {
     let (a, b) = (&a.to_dtype(DType::F32)?, &b.to_dtype(DType::F32)?);
     let wrong = || {
         let message = format!("matmul: the shapes {:?} and {:?} do not fit", a.dims(), b.dims());
-        Error::mismatch(message, "the last axis of the first must equal the second-to-last axis of the second")
+        Error::mismatch(message, "the last axis of the first must equal the second-last of the second")
     };
     match (a.rank(), b.rank()) {
         (0, _) | (_, 0) => Err(wrong()),
@@ -307,12 +306,12 @@ mod tests {
         let a = randn(&[410, 150], 1, &progress).unwrap();
         let b = randn(&[150, 150], 2, &progress).unwrap();
         const { assert!(410 * 150 * 150 > PART_OF_PRODUCT) };
-        let whole = a.matmul(&b).unwrap();
+        let expected = a.matmul(&b).unwrap();
         let relative = |x: &Tensor| (x / 40.0).unwrap();
-        same(&relative(&matmul(&a, &b, &progress).unwrap()), &relative(&whole));
+        same(&relative(&matmul(&a, &b, &progress).unwrap()), &relative(&expected));
         let stack = |x: &Tensor| Tensor::stack(&[x, &(x * 2.0).unwrap()], 0).unwrap();
         let product = matmul(&stack(&a), &stack(&b), &progress).unwrap();
-        same(&relative(&product.get(1).unwrap()), &(relative(&whole) * 4.0).unwrap());
+        same(&relative(&product.get(1).unwrap()), &(relative(&expected) * 4.0).unwrap());
         // Stacks of other ranks, with one or both broadcast.
         let one = b.narrow(0, 0, 150).unwrap();
         for (x, y) in [

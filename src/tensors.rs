@@ -121,8 +121,8 @@ pub fn randn(shape: &[usize], seed: u64, progress: &Progress) -> Result<Tensor> 
         let radius = (-2.0 * (1.0 - uniform(2 * i)).ln()).sqrt();
         (radius * (std::f64::consts::TAU * uniform(2 * i + 1)).cos()) as f32
     };
-    large::filled(shape, progress, |first, numbers| {
-        numbers.iter_mut().enumerate().for_each(|(i, number)| *number = normal(first + i));
+    large::filled(shape, progress, |first, elements| {
+        elements.iter_mut().enumerate().for_each(|(i, element)| *element = normal(first + i));
     })
 }
 
@@ -175,16 +175,16 @@ pub fn describe(tensor: &Tensor) -> Result<String> {
         let (mut sum, mut squares, mut not_finite) = (0.0, 0.0, 0);
         // Like `f64::min`, these ignore NaN.
         let (mut min, mut max) = (f64::NAN, f64::NAN);
-        blocks::<f64>(tensor, |numbers| {
-            sum += numbers.iter().sum::<f64>();
-            min = numbers.iter().copied().fold(min, f64::min);
-            max = numbers.iter().copied().fold(max, f64::max);
-            not_finite += numbers.iter().filter(|x| !x.is_finite()).count();
+        blocks::<f64>(tensor, |elements| {
+            sum += elements.iter().sum::<f64>();
+            min = elements.iter().copied().fold(min, f64::min);
+            max = elements.iter().copied().fold(max, f64::max);
+            not_finite += elements.iter().filter(|x| !x.is_finite()).count();
             Ok(())
         })?;
         let mean = sum / count as f64;
-        blocks::<f64>(tensor, |numbers| {
-            squares += numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
+        blocks::<f64>(tensor, |elements| {
+            squares += elements.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
             Ok(())
         })?;
         let [mean, std, min, max] = [mean, (squares / count as f64).sqrt(), min, max].map(short);
@@ -233,9 +233,9 @@ mod tests {
         let path = folder.path().join("x.npy");
         save_npy(&tensor, &path).unwrap();
         assert_eq!(load_npy(&path).unwrap().to_vec2::<f32>().unwrap(), tensor.to_vec2::<f32>().unwrap());
-        let whole = std::fs::read(&path).unwrap();
-        for end in 0..whole.len() {
-            std::fs::write(&path, &whole[..end]).unwrap();
+        let intact = std::fs::read(&path).unwrap();
+        for end in 0..intact.len() {
+            std::fs::write(&path, &intact[..end]).unwrap();
             assert!(load_npy(&path).is_err(), "cut at {end}");
         }
         let path = folder.path().join("x.safetensors");

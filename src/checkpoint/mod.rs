@@ -71,7 +71,7 @@ impl Entry {
         Entry { source: 0, dtype, shape, strides: None, span, offset: 0 }
     }
 
-    /// The number of elements from the first to the last in memory, both included; `None` if it overflows or they overlap.
+    /// The number of elements from the first to the last in memory, inclusive; `None` if it overflows or they overlap.
     fn reach(&self) -> Option<u64> {
         let count = byte_count(&self.shape, self.dtype)? / width(self.dtype) as u64;
         let Some(strides) = &self.strides else { return Some(count) };
@@ -187,9 +187,9 @@ impl Checkpoint {
         if let Some(value) = self.values.get(name) {
             return Ok(value.as_f64());
         }
-        let numbers = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64, Dtype::I64, Dtype::I32, Dtype::U8];
+        let numeric = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64, Dtype::I64, Dtype::I32, Dtype::U8];
         let Some(entry) = self.tensors.get(name) else { return Ok(None) };
-        if !numbers.contains(&entry.dtype) || entry.shape.iter().any(|n| *n != 1) {
+        if !numeric.contains(&entry.dtype) || entry.shape.iter().any(|n| *n != 1) {
             return Ok(None);
         }
         let mut number = [0f32];
@@ -202,7 +202,7 @@ impl Checkpoint {
         self.sources.iter().map(|source| source.path.as_path())
     }
 
-    /// A hash of the files in hexadecimal: the SHA-256 of their sizes and the hashes of their 64 MiB parts. Computed once.
+    /// A hash of the files in hexadecimal: the SHA-256 of their sizes and the hashes of 64 MiB parts. Computed once.
     ///
     /// # Errors
     /// A file that cannot be read; [`Error::Interrupted`].
@@ -248,15 +248,15 @@ impl Checkpoint {
     /// See [`Checkpoint::require`]; a file that cannot be read.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let (source, entry) = self.entry(name, shape)?;
-        let mut numbers = vec![0f32; shape.iter().product()];
+        let mut elements = vec![0f32; shape.iter().product()];
         match (entry.order(), shape) {
             (Order::Columns, [rows, columns]) => {
-                read_turned(source, entry, [*columns, *rows], &mut numbers, *columns, 0)?;
+                read_turned(source, entry, [*columns, *rows], &mut elements, *columns, 0)?;
             }
-            (Order::Scattered, _) => numbers = read_scattered(source, entry)?,
-            _ => read_rows(source, entry, &mut numbers)?,
+            (Order::Scattered, _) => elements = read_scattered(source, entry)?,
+            _ => read_rows(source, entry, &mut elements)?,
         }
-        Ok(numbers)
+        Ok(elements)
     }
 
     /// Reads a matrix stored as `[rows, columns]` and returns its transpose, `[columns, rows]`, in row-major order.
@@ -264,9 +264,9 @@ impl Checkpoint {
     /// # Errors
     /// See [`Checkpoint::read`].
     pub fn read_transposed(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
-        let mut numbers = vec![0f32; rows * columns];
-        self.read_transposed_into(name, [rows, columns], &mut numbers, 0)?;
-        Ok(numbers)
+        let mut elements = vec![0f32; rows * columns];
+        self.read_transposed_into(name, [rows, columns], &mut elements, 0)?;
+        Ok(elements)
     }
 
     /// Like [`Checkpoint::read_transposed`], into the columns from `start` on of a wider matrix with `columns` rows.
@@ -285,25 +285,25 @@ impl Checkpoint {
             return Ok(());
         }
         let width = target.len() / columns;
-        let put = |target: &mut [f32], column: usize, numbers: &[f32]| {
-            target[column * width + start..][..rows].copy_from_slice(numbers);
+        let put = |target: &mut [f32], column: usize, elements: &[f32]| {
+            target[column * width + start..][..rows].copy_from_slice(elements);
         };
         match entry.order() {
             Order::Rows => {
                 read_turned(source, entry, [rows, columns], target, width, start)?;
             }
             Order::Columns => {
-                let mut numbers = vec![0f32; rows * columns];
-                read_rows(source, entry, &mut numbers)?;
-                for (column, numbers) in numbers.chunks_exact(rows.max(1)).enumerate() {
-                    put(target, column, numbers);
+                let mut elements = vec![0f32; rows * columns];
+                read_rows(source, entry, &mut elements)?;
+                for (column, elements) in elements.chunks_exact(rows.max(1)).enumerate() {
+                    put(target, column, elements);
                 }
             }
             Order::Scattered => {
-                let numbers = read_scattered(source, entry)?;
+                let elements = read_scattered(source, entry)?;
                 for column in 0..columns {
-                    let numbers: Vec<_> = numbers.iter().skip(column).step_by(columns).copied().collect();
-                    put(target, column, &numbers);
+                    let elements: Vec<_> = elements.iter().skip(column).step_by(columns).copied().collect();
+                    put(target, column, &elements);
                 }
             }
         }
@@ -394,8 +394,8 @@ mod tests {
     }
 
     /// The transpose of a matrix, as in numpy.
-    fn turned(numbers: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
-        (0..columns).flat_map(|c| (0..rows).map(move |r| numbers[r * columns + c])).collect()
+    fn transposed(elements: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
+        (0..columns).flat_map(|c| (0..rows).map(move |r| elements[r * columns + c])).collect()
     }
 
     #[test]
@@ -410,11 +410,11 @@ mod tests {
             let (got, expected) = (open(name).unwrap(), open(expected).unwrap());
             for tensor in expected.names() {
                 let shape = expected.shape(tensor).unwrap();
-                let numbers = expected.read(tensor, shape).unwrap();
-                assert_eq!(got.read(tensor, shape).unwrap(), numbers, "{name}: {tensor}");
+                let elements = expected.read(tensor, shape).unwrap();
+                assert_eq!(got.read(tensor, shape).unwrap(), elements, "{name}: {tensor}");
                 if let [rows, columns] = *shape {
                     let got = got.read_transposed(tensor, [rows, columns]).unwrap();
-                    assert_eq!(got, turned(&numbers, [rows, columns]), "{name}: {tensor}, transposed");
+                    assert_eq!(got, transposed(&elements, [rows, columns]), "{name}: {tensor}, transposed");
                 }
             }
         }
@@ -481,14 +481,14 @@ mod tests {
             (state >> 33) as usize % below
         };
         for name in ["views.pt", "nested.pt", "arrays.npz", "arrays_deflated.npz", "views.safetensors"] {
-            let whole = std::fs::read(fixture(name)).unwrap();
-            assert!(read_all(name, whole.clone()), "{name}");
-            for end in (0..whole.len()).step_by(1 + whole.len() / 400) {
-                assert!(!read_all(name, whole[..end].to_vec()), "{name} cut at {end}");
+            let intact = std::fs::read(fixture(name)).unwrap();
+            assert!(read_all(name, intact.clone()), "{name}");
+            for end in (0..intact.len()).step_by(1 + intact.len() / 400) {
+                assert!(!read_all(name, intact[..end].to_vec()), "{name} cut at {end}");
             }
             let mut failed = 0;
             for _ in 0..3000 {
-                let mut damaged = whole.clone();
+                let mut damaged = intact.clone();
                 for _ in 0..=random(3) {
                     let at = random(damaged.len());
                     damaged[at] =

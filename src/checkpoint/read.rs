@@ -8,28 +8,28 @@ use safetensors::Dtype;
 /// The height and width of a tile that is transposed in its own buffer: rows of the target are often a power of two
 /// apart, so a cache could hold only a few of them at once.
 const TILE: usize = 32;
-/// The number of bytes of a tensor that are read at a time.
+/// The element of bytes of a tensor that are read at a time.
 const PIECE: usize = 1 << 20;
 
 /// Reads contiguous elements. The pieces of a plain span are read in parallel.
-pub(super) fn read_rows(source: &Source, entry: &Entry, numbers: &mut [f32]) -> Result<()> {
+pub(super) fn read_rows(source: &Source, entry: &Entry, elements: &mut [f32]) -> Result<()> {
     let width = width(entry.dtype);
     let per_piece = PIECE / width;
     if entry.span.deflated {
         let mut stream = source.stream(entry.span, entry.offset)?;
-        let mut bytes = vec![0u8; per_piece.min(numbers.len()) * width];
-        return numbers.chunks_mut(per_piece).try_for_each(|numbers| {
-            let bytes = &mut bytes[..numbers.len() * width];
+        let mut bytes = vec![0u8; per_piece.min(elements.len()) * width];
+        return elements.chunks_mut(per_piece).try_for_each(|elements| {
+            let bytes = &mut bytes[..elements.len() * width];
             stream.fill(bytes).map_err(|e| source.error(e))?;
-            decode(entry.dtype, bytes, numbers);
+            decode(entry.dtype, bytes, elements);
             Ok(())
         });
     }
     let start = entry.span.start + entry.offset;
-    on_threads(numbers.chunks_mut(per_piece).enumerate(), |bytes, (i, numbers)| {
-        bytes.resize(numbers.len() * width, 0u8);
+    on_threads(elements.chunks_mut(per_piece).enumerate(), |bytes, (i, elements)| {
+        bytes.resize(elements.len() * width, 0u8);
         source.read_at(start + (i * per_piece * width) as u64, bytes)?;
-        decode(entry.dtype, bytes, numbers);
+        decode(entry.dtype, bytes, elements);
         Ok(())
     })
 }
@@ -92,14 +92,14 @@ pub(super) fn read_turned(
                 source.read_at(from + (i * PIECE) as u64, piece)
             })?;
         }
-        turn(entry.dtype, bytes, columns, target, wide, start + row)?;
+        transpose(entry.dtype, bytes, columns, target, wide, start + row)?;
     }
     Ok(())
 }
 
 /// Transposes a matrix with rows of length `columns` into the columns from `start` on of `target`, whose rows have
 /// length `width`.
-fn turn(
+fn transpose(
     dtype: Dtype,
     bytes: &[u8],
     columns: usize,
@@ -114,16 +114,16 @@ fn turn(
         [width, start]: [usize; 2],
         f: impl Fn([u8; N]) -> f32 + Sync,
     ) -> Result<()> {
-        let numbers = bytes.as_chunks::<N>().0;
+        let elements = bytes.as_chunks::<N>().0;
         let bands = target.chunks_mut(TILE * width).enumerate();
         on_threads(bands, |_, (band, target)| {
             let mut tile = [[0f32; TILE]; TILE];
-            for (i, rows) in numbers.chunks(TILE * columns).enumerate() {
+            for (i, rows) in elements.chunks(TILE * columns).enumerate() {
                 let height = rows.len() / columns;
                 for (r, row) in rows.chunks_exact(columns).enumerate().take(TILE) {
                     let row = &row[band * TILE..columns.min((band + 1) * TILE)];
-                    for (tile, number) in tile.iter_mut().zip(row) {
-                        tile[r] = f(*number);
+                    for (tile, element) in tile.iter_mut().zip(row) {
+                        tile[r] = f(*element);
                     }
                 }
                 for (target, tile) in target.chunks_exact_mut(width).zip(&tile) {
@@ -155,18 +155,18 @@ pub(super) fn read_scattered(source: &Source, entry: &Entry) -> Result<Vec<f32>>
     Ok(positions.into_iter().map(|at| stored.get(at).copied().unwrap_or(f32::NAN)).collect())
 }
 
-fn decode(dtype: Dtype, bytes: &[u8], numbers: &mut [f32]) {
-    fn each<const N: usize>(bytes: &[u8], numbers: &mut [f32], f: impl Fn([u8; N]) -> f32) {
-        numbers.iter_mut().zip(bytes.as_chunks::<N>().0).for_each(|(number, bytes)| *number = f(*bytes));
+fn decode(dtype: Dtype, bytes: &[u8], elements: &mut [f32]) {
+    fn each<const N: usize>(bytes: &[u8], elements: &mut [f32], f: impl Fn([u8; N]) -> f32) {
+        elements.iter_mut().zip(bytes.as_chunks::<N>().0).for_each(|(element, bytes)| *element = f(*bytes));
     }
     match dtype {
-        Dtype::F16 => each(bytes, numbers, |b| half::f16::from_le_bytes(b).to_f32()),
-        Dtype::BF16 => each(bytes, numbers, bf16),
-        Dtype::F64 => each(bytes, numbers, |b| f64::from_le_bytes(b) as f32),
-        Dtype::I64 => each(bytes, numbers, |b| i64::from_le_bytes(b) as f32),
-        Dtype::I32 => each(bytes, numbers, |b| i32::from_le_bytes(b) as f32),
-        Dtype::U8 | Dtype::BOOL => each(bytes, numbers, |[b]| f32::from(b)),
-        _ => each(bytes, numbers, f32::from_le_bytes),
+        Dtype::F16 => each(bytes, elements, |b| half::f16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => each(bytes, elements, bf16),
+        Dtype::F64 => each(bytes, elements, |b| f64::from_le_bytes(b) as f32),
+        Dtype::I64 => each(bytes, elements, |b| i64::from_le_bytes(b) as f32),
+        Dtype::I32 => each(bytes, elements, |b| i32::from_le_bytes(b) as f32),
+        Dtype::U8 | Dtype::BOOL => each(bytes, elements, |[b]| f32::from(b)),
+        _ => each(bytes, elements, f32::from_le_bytes),
     }
 }
 

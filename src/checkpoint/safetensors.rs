@@ -43,9 +43,7 @@ fn read_header(source: &Source) -> Result<(u64, Metadata)> {
             &source.path,
             "not a safetensors file: its header length is out of range",
         )
-        .with_hint(
-            "if it is a pointer that Git LFS or a download left, download the file itself",
-        ));
+        .with_hint("if it is a pointer that Git LFS or a download left, download the file itself"));
     }
     if size < 8 + length {
         return Err(cut_short(8 + length));

@@ -42,7 +42,7 @@ pub(super) struct Arrow {
     waiting: Buffer,
     /// The number of bytes read since the last batch.
     since_batch: u64,
-    texts: Option<ArrayRef>,
+    strings: Option<ArrayRef>,
     next: usize,
     row: u64,
     is_over: bool,
@@ -69,7 +69,7 @@ impl Arrow {
             decoder: StreamDecoder::new(),
             waiting: Buffer::from(Vec::<u8>::new()),
             since_batch: 0,
-            texts: None,
+            strings: None,
             next: 0,
             row: 0,
             is_over: false,
@@ -83,10 +83,10 @@ impl Arrow {
 
     fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
         loop {
-            if let Some(texts) = &self.texts
-                && self.next < texts.len()
+            if let Some(strings) = &self.strings
+                && self.next < strings.len()
             {
-                let text = text_at(texts, self.next);
+                let text = text_at(strings, self.next);
                 self.next += 1;
                 self.row += 1;
                 return Ok(Some(text));
@@ -100,7 +100,7 @@ impl Arrow {
 
     /// Reads up to the next batch, or to the end.
     fn read_batch(&mut self) -> Result<()> {
-        (self.texts, self.next) = (None, 0);
+        (self.strings, self.next) = (None, 0);
         loop {
             if self.waiting.is_empty() && !self.fill()? {
                 self.is_over = true;
@@ -121,7 +121,7 @@ impl Arrow {
             if let Some(batch) = batch {
                 self.since_batch = 0;
                 let column = self.find_column(&batch.schema())?;
-                self.texts = Some(batch.column(column).clone());
+                self.strings = Some(batch.column(column).clone());
                 return Ok(());
             }
             if self.since_batch > LARGEST {
@@ -162,23 +162,21 @@ impl Arrow {
     fn malformed(&self, reason: String) -> Error {
         let at = if self.row == 0 { String::new() } else { format!("row {}", self.row + 1) };
         let message = format!("not readable as Arrow: {reason}");
-        let hint = Some(
-            "the file is damaged or truncated; Python's to_parquet writes a smaller file"
-                .to_owned(),
-        );
+        let hint =
+            Some("the file is damaged or truncated; Python's to_parquet writes a smaller file".to_owned());
         Error::Malformed { path: self.path.clone(), at, message, hint }
     }
 }
 
 /// The string in `row` of a column; `None` for null.
-fn text_at(texts: &ArrayRef, row: usize) -> Option<String> {
-    if texts.is_null(row) {
+fn text_at(strings: &ArrayRef, row: usize) -> Option<String> {
+    if strings.is_null(row) {
         return None;
     }
-    match texts.data_type() {
-        DataType::Utf8 => Some(texts.as_string::<i32>().value(row).to_owned()),
-        DataType::LargeUtf8 => Some(texts.as_string::<i64>().value(row).to_owned()),
-        DataType::Utf8View => Some(texts.as_string_view().value(row).to_owned()),
+    match strings.data_type() {
+        DataType::Utf8 => Some(strings.as_string::<i32>().value(row).to_owned()),
+        DataType::LargeUtf8 => Some(strings.as_string::<i64>().value(row).to_owned()),
+        DataType::Utf8View => Some(strings.as_string_view().value(row).to_owned()),
         _ => None,
     }
 }

@@ -94,9 +94,7 @@ impl Dialect {
                 "sep" | "delimiter" | "names" | "column_names" => {}
                 "header" if value.is_null() => self.header = None,
                 "header" if value == "infer" => {}
-                "header" => {
-                    self.header = Some(count().ok_or_else(|| wrong(key, "a row number", value))?)
-                }
+                "header" => self.header = Some(count().ok_or_else(|| wrong(key, "a row number", value))?),
                 "skiprows" if value.is_null() => {}
                 "skiprows" => {
                     self.skip_lines = count().ok_or_else(|| wrong(key, "a number of lines", value))?

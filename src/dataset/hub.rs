@@ -103,8 +103,7 @@ pub(super) fn is_laid_out(repo: &Repo, names: &[String], progress: &Progress) ->
 /// hub has converted them to.
 ///
 /// # Errors
-/// A missing configuration or split; no configuration requested and no default; no files in a supported format; a card
-/// that does not parse; see [`Repo::names`].
+/// A missing or ambiguous configuration, a missing split, no readable files, an invalid card; see [`Repo::names`].
 pub(super) fn find(
     repo: Repo,
     options: &DatasetOptions,
@@ -211,8 +210,7 @@ impl Config {
         let Some(data_files) = &self.data_files else {
             let below: Vec<_> =
                 names.iter().filter_map(|name| name.strip_prefix(&folder).map(str::to_owned)).collect();
-            let full =
-                |names: Vec<String>| names.into_iter().map(|name| format!("{folder}{name}")).collect();
+            let full = |names: Vec<String>| names.into_iter().map(|name| format!("{folder}{name}")).collect();
             return Ok(splits_by_names(&below)
                 .into_iter()
                 .map(|(split, names)| (split, full(names)))
@@ -325,7 +323,7 @@ fn shard_of(name: &str) -> Option<&str> {
 fn rank_by_folders(path: &str, word: &str) -> Option<u8> {
     let (folders, _) = path.rsplit_once('/')?;
     let rank = |folder: &str| {
-        let places = places_of(folder, word);
+        let places = occurrences(folder, word);
         let rank = |(starts, ends): (bool, bool)| match (starts, ends) {
             (true, true) => 0,
             (true, false) => 1,
@@ -339,12 +337,12 @@ fn rank_by_folders(path: &str, word: &str) -> Option<u8> {
 
 /// Like [`rank_by_folders`] for the file name, in which something must follow the word.
 fn rank_by_file(path: &str, word: &str) -> Option<u8> {
-    let places = places_of(path.rsplit('/').next()?, word);
+    let places = occurrences(path.rsplit('/').next()?, word);
     places.filter(|(_, ends)| !ends).map(|(starts, _)| if starts { 0 } else { 1 }).min()
 }
 
 /// The occurrences of `word` as a separate word in a name: whether each is at its start, and whether at its end.
-fn places_of(name: &str, word: &str) -> impl Iterator<Item = (bool, bool)> {
+fn occurrences(name: &str, word: &str) -> impl Iterator<Item = (bool, bool)> {
     let separates = |c: char| matches!(c, '-' | '.' | '_' | ' ' | '0'..='9');
     name.match_indices(word).filter_map(move |(at, _)| {
         let before = name.get(..at)?.chars().next_back();
@@ -405,8 +403,9 @@ fn split_of(
     let Some((split, names)) = splits.into_iter().find(|(split, _)| split == wanted) else {
         if wanted.contains(['[', '+']) {
             let expected = format!("the name of one split of dataset `{name}`");
-            return Err(Error::invalid("`split`", expected, format!("`{wanted}`"))
-                .with_hint("slices and sums of splits are not supported; `max_examples` limits the documents"));
+            return Err(Error::invalid("`split`", expected, format!("`{wanted}`")).with_hint(
+                "slices and sums of splits are not supported; `max_examples` limits the documents",
+            ));
         }
         return Err(unknown("split", wanted, name, known));
     };
@@ -419,8 +418,8 @@ fn split_of(
     Ok(Found { names, config: config.map(str::to_owned), split, told: Map::new() })
 }
 
-/// Checks that no numbered file (`train-00000-of-00004.parquet`) is missing. The cache may hold only files that were read
-/// before, and a folder only files that were copied.
+/// Checks that no numbered file (`train-00000-of-00004.parquet`) is missing. The cache may hold only files that were
+/// read before, and a folder only files that were copied.
 fn check_shards(repo: &Repo, dataset: &str, names: &[String], progress: &Progress) -> Result<()> {
     let mut sets = BTreeMap::<_, BTreeSet<u32>>::new();
     for (stem, number, total) in names.iter().filter_map(|name| numbered(name)) {

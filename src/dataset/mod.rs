@@ -255,9 +255,7 @@ impl Documents {
             self.over = true;
             let hint = error.hint().map(|hint| hint + "; ").unwrap_or_default();
             let how = if self.max_bad_rows == 0 { "set" } else { "raise" };
-            return Err(
-                error.with_hint(format!("{hint}{how} `max_bad_rows` to skip rows like this"))
-            );
+            return Err(error.with_hint(format!("{hint}{how} `max_bad_rows` to skip rows like this")));
         }
         self.bad_rows += 1;
         if self.bad_rows <= SHOWN {

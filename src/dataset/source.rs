@@ -382,9 +382,8 @@ fn matching(pattern: &str) -> Result<Vec<Source>> {
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
     let paths = glob::glob_with(pattern, options).map_err(|error| {
         let got = format!("{} at character {}", error.msg, error.pos + 1);
-        Error::invalid(format!("dataset `{pattern}`"), "a file, a folder or a glob", got).with_hint(
-            "in a glob, `*` matches any characters, `**` any folders, `[[]` a literal bracket",
-        )
+        Error::invalid(format!("dataset `{pattern}`"), "a file, a folder or a glob", got)
+            .with_hint("in a glob, `*` matches any characters, `**` any folders, `[[]` a literal bracket")
     })?;
     let mut sources = Vec::new();
     for path in paths {

@@ -316,7 +316,7 @@ impl std::fmt::Display for Compression {
 
 /// The error about a file in an unsupported compression or archive.
 pub(super) fn not_unpacked(path: &Path, compression: Compression) -> Error {
-    Error::malformed(path, format!("compressed with {compression}, which is not supported")).with_hint(format!(
+    Error::malformed(path, format!("unsupported compression: {compression}")).with_hint(format!(
         "unpack it first, with {}; gzip (.gz), zstd (.zst), bzip2 (.bz2) and xz (.xz) are read directly",
         compression.unpack()
     ))

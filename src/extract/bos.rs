@@ -114,7 +114,7 @@ fn bos_of(model_name: &str) -> Option<u32> {
     BOS_OF_MODELS.iter().find(|(start, _)| id.starts_with(start)).map(|(_, token)| *token)
 }
 
-/// The note for counts over records, `guesses` of which were guessed to begin with `[text, BOS]`; `None` without guesses.
+/// The note for counts over records, `guesses` of which were guessed to begin with `[text, BOS]`; `None` if 0 and 0.
 pub(super) fn note(guesses: [u64; 2]) -> Option<String> {
     let [text, bos] = guesses;
     let how = match (text, bos) {

@@ -1,7 +1,6 @@
 //! Checks an SAE on real tokens: its L0 and explained variance, compared with what its authors measured.
 //!
-//! A wrong hook, layout, scaling factor or centering loads without an error and gives plausible numbers; this check
-//! reveals it.
+//! A wrong hook, layout, scaling factor or centering loads without an error and gives results; this check reveals it.
 
 use super::options::{ExtractOptions, USUAL_CONTEXT};
 use super::tap::{activation, check_fits};

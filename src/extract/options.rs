@@ -38,8 +38,7 @@ pub struct ExtractOptions {
     /// The maximum number of contexts in one forward pass, which is also limited to about 1,024 tokens. Changes speed
     /// and memory, not the result. Default: 64.
     pub batch_size: usize,
-    /// The length of a context in tokens, BOS included. Default: the SAE's, or 1024 if it has none; at most the
-    /// model's.
+    /// The length of a context in tokens, BOS included. Default: the SAE's, otherwise 1024; at most the model's.
     pub context_size: Option<usize>,
     /// Whether each context begins with a BOS. Default: as the SAE was trained.
     pub prepend_bos: Option<bool>,
@@ -128,7 +127,7 @@ impl ExtractOptions {
     pub(super) fn contexts(&self, model: &Model, sae: &Sae) -> Result<Contexts> {
         if !(self.activation_threshold.is_finite() && self.activation_threshold >= 0.0) {
             let got = self.activation_threshold;
-            return Err(Error::invalid("`activation_threshold`", "a number of 0 or more", got));
+            return Err(Error::invalid("`activation_threshold`", "0 or more", got));
         }
         if self.batch_size == 0 {
             return Err(Error::invalid("`batch_size`", "at least 1", 0));

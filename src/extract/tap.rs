@@ -30,7 +30,7 @@ pub fn feature_acts(
     sae.encode_sequences(&x, &sequences, threshold, progress)
 }
 
-/// The input of an SAE from a pass, `[tokens, …]`: the activation at its hook, without value biases if it was trained so.
+/// The input of an SAE, `[tokens, …]`: the activation at its hook, minus the value bias if the SAE was trained so.
 pub(super) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> Result<Tensor> {
     let hook = sae.hook_in(&model.cfg().hook_points())?;
     let x = cache.get(&hook.to_string())?;

@@ -1,4 +1,4 @@
-//! Tokens with one value each, such as the activations of a feature along a text.
+//! Tokens with one value each, such as the activations of a feature along the text of a record.
 
 use super::bos::Bos;
 use super::record::FeatureRecord;
@@ -25,7 +25,7 @@ impl ColoredTokens {
     pub fn new(title: impl Into<String>, tokens: Vec<String>, values: Vec<f32>) -> Result<Self> {
         if tokens.len() != values.len() {
             let message = format!("there are {} tokens and {} values", tokens.len(), values.len());
-            let hint = "the tokens begin with the BOS, if the model has one: model.to_str_tokens(text) includes it";
+            let hint = "tokens begin with the BOS if the model has one: model.to_str_tokens(text) has it";
             return Err(Error::mismatch(message, hint));
         }
         Ok(ColoredTokens { title: title.into(), tokens, values })

@@ -71,8 +71,8 @@ impl Windows {
         records
     }
 
-    /// Fills a record with tokens of a document from `start` and returns the end. A record begins with a BOS if contexts
-    /// do, but with only one: a document may bring its own, as chat templates do.
+    /// Fills a record with tokens of a document from `start` and returns the end. A record begins with a BOS if
+    /// contexts do, but with only one: a document may bring its own, as chat templates do.
     fn fill(&self, record: &mut FeatureRecord, document: &Document, start: usize) -> usize {
         let Contexts { context_size, bos, prepend_bos, .. } = self.contexts;
         let ids = &document.encoding.ids;

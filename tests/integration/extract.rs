@@ -380,7 +380,7 @@ fn a_run_that_fails_says_why_and_leaves_nothing() {
     };
     fails("`batch_size`: expected at least 1, got 0", |o| o.batch_size = 0);
     fails("`max_examples`: expected at least 1, got 0", |o| o.max_examples = Some(0));
-    fails("`activation_threshold`: expected a number of 0 or more, got -1", |o| o.activation_threshold = -1.0);
+    fails("`activation_threshold`: expected 0 or more, got -1", |o| o.activation_threshold = -1.0);
     fails("`context_size`: expected at most the model's n_ctx = 256, got 300", |o| {
         o.context_size = Some(300)
     });
