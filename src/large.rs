@@ -1,5 +1,5 @@
-//! Operations on tensors that may be large: done in parts, so that they can be canceled, and only where there is memory
-//! for the result. A tensor of at most [`PART`] numbers is one part.
+//! Operations on large tensors: they work in parts, so that they can be canceled, and check the memory for the result
+//! first. A tensor of at most [`PART`] elements is one part.
 
 use crate::error::{Error, Result};
 use crate::linalg::with_floats;
@@ -8,42 +8,42 @@ use crate::progress::Progress;
 use candle_core::{DType, Device, Shape, Tensor};
 use rayon::prelude::*;
 
-/// The numbers of a part: some tens of milliseconds of work.
+/// The number of elements in a part: some tens of milliseconds of work.
 const PART: usize = if cfg!(test) { 1 << 12 } else { 1 << 24 };
-/// The multiplications of a part of a matrix product.
+/// The number of multiplications in a part of a matrix product.
 const PART_OF_PRODUCT: usize = if cfg!(test) { 1 << 20 } else { 1 << 33 };
-/// The most numbers of a tensor: 4 GiB of them.
-const MOST: usize = 1 << 30;
+/// The limit on the elements of a tensor: 4 GiB of f32.
+const LIMIT: usize = 1 << 30;
 
-/// What the operation on a part takes beside its result: copies of what it reads, and what it gives.
+/// The memory of an operation on a part besides the result, in parts: copies of its operands and its own result.
 const BESIDE: usize = 4;
 
-/// Checks that a tensor of a shape is not too large, and that there is memory for it.
+/// Checks that a tensor of this shape is not too large and that there is memory for it.
 ///
 /// # Errors
-/// More than 2^30 numbers, or than there is memory for.
+/// More than 2^30 elements, or too little memory.
 pub fn check(what: &str, shape: &[usize]) -> Result<()> {
     check_with(what, shape, |_| 0)
 }
 
-/// The same with memory for more numbers: how many, is told by those of the tensor.
+/// Like [`check`], with memory for `more(n)` additional elements, where `n` is the number in the tensor.
 fn check_with(what: &str, shape: &[usize], more: impl Fn(usize) -> usize) -> Result<()> {
-    let n = shape.iter().try_fold(1usize, |n, size| n.checked_mul(*size)).filter(|n| *n <= MOST);
+    let n = shape.iter().try_fold(1usize, |n, size| n.checked_mul(*size)).filter(|n| *n <= LIMIT);
     match n {
         Some(n) => memory::check(what, ((n + more(n)) * size_of::<f32>()) as u64),
-        None => Err(Error::invalid(what, format!("at most {MOST} numbers"), format!("{shape:?}"))),
+        None => Err(Error::invalid(what, format!("at most {LIMIT} elements"), format!("{shape:?}"))),
     }
 }
 
-/// The same for a tensor that is computed part by part.
+/// Like [`check`], for a tensor that is computed part by part.
 fn check_in_parts(shape: &[usize]) -> Result<()> {
     check_with("the result", shape, |n| BESIDE * n.min(PART))
 }
 
-/// A tensor of numbers that `fill` gives: it gets the index of the first number, and the slice to fill.
+/// Creates a tensor with `fill`, which receives the index of the first element and the slice to fill.
 ///
 /// # Errors
-/// As [`check`]; [`Error::Interrupted`].
+/// See [`check`]; [`Error::Interrupted`].
 pub fn filled(
     shape: &[usize],
     progress: &Progress,
@@ -51,19 +51,19 @@ pub fn filled(
 ) -> Result<Tensor> {
     const STEP: usize = 1 << 16;
     check("a tensor", shape)?;
-    let mut numbers = vec![0f32; shape.iter().product()];
-    numbers.par_chunks_mut(STEP).enumerate().try_for_each(|(i, part)| {
+    let mut elements = vec![0f32; shape.iter().product()];
+    elements.par_chunks_mut(STEP).enumerate().try_for_each(|(i, part)| {
         progress.check()?;
         fill(i * STEP, part);
         Ok::<_, Error>(())
     })?;
-    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+    Ok(Tensor::from_vec(elements, shape, &Device::Cpu)?)
 }
 
-/// `f`, which changes each number by itself, of a tensor of f32.
+/// Applies the elementwise function `f` to a tensor of f32.
 ///
 /// # Errors
-/// As [`check`]; whatever `f` returns; [`Error::Interrupted`].
+/// See [`check`]; any error of `f`; [`Error::Interrupted`].
 pub fn each(
     x: &Tensor,
     progress: &Progress,
@@ -73,18 +73,18 @@ pub fn each(
     if x.elem_count() <= PART {
         return Ok(f(x)?);
     }
-    let mut numbers = Vec::with_capacity(x.elem_count());
+    let mut elements = Vec::with_capacity(x.elem_count());
     visit(x, &mut |part| {
         progress.check()?;
-        with_floats(&f(part)?.to_dtype(DType::F32)?, |part| numbers.extend_from_slice(part))
+        with_floats(&f(part)?.to_dtype(DType::F32)?, |part| elements.extend_from_slice(part))
     })?;
-    Ok(Tensor::from_vec(numbers, x.shape(), &Device::Cpu)?)
+    Ok(Tensor::from_vec(elements, x.shape(), &Device::Cpu)?)
 }
 
-/// `f` of two tensors of f32 number by number, with numpy's broadcasting.
+/// Applies the elementwise function `f` to two tensors of f32, with numpy's broadcasting.
 ///
 /// # Errors
-/// As [`each`]; shapes that do not fit.
+/// See [`each`]; shapes that do not broadcast.
 pub fn each_of_two(
     x: &Tensor,
     y: &Tensor,
@@ -103,15 +103,15 @@ pub fn each_of_two(
         return Ok(f(x, y)?);
     }
     let (x, y) = (x.broadcast_as(&shape)?, y.broadcast_as(&shape)?);
-    let mut numbers = Vec::with_capacity(shape.elem_count());
-    add_of_two(&x, &y, progress, &f, &mut numbers)?;
-    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+    let mut elements = Vec::with_capacity(shape.elem_count());
+    add_of_two(&x, &y, progress, &f, &mut elements)?;
+    Ok(Tensor::from_vec(elements, shape, &Device::Cpu)?)
 }
 
-/// `f` along an axis of a tensor of f32, such as a softmax or a sum: parts are of other axes. A vector is one part.
+/// Applies `f`, such as a softmax or a sum, along an axis of a tensor of f32, in parts along the longest other axis.
 ///
 /// # Errors
-/// As [`each`].
+/// See [`each`].
 pub fn along(
     x: &Tensor,
     axis: usize,
@@ -133,38 +133,38 @@ pub fn along(
         progress.check()?;
         let part = f(&x.narrow(other, start, step.min(len - start))?.contiguous()?, axis)?;
         if parts.is_empty() {
-            // All parts, and a copy that joins them.
+            // All parts, and the concatenated copy.
             memory::check(WHAT, bytes(2 * part.elem_count() * len.div_ceil(step)))?;
         }
         parts.push(part);
     }
-    // A reduction takes its axis away.
+    // A reduction removes its axis.
     let is_same = parts.first().is_some_and(|part| part.rank() == x.rank());
     let at = if is_same || other < axis { other } else { other - 1 };
     Ok(Tensor::cat(&parts, at)?)
 }
 
-/// Whether a tensor is more than one part.
+/// Whether a tensor has more than one part.
 pub fn is_large(x: &Tensor) -> bool {
     x.elem_count() > PART
 }
 
-/// All numbers of a tensor reduced to one, in f64: `f` of each part, as a vector, and `join` of what it gives.
+/// Reduces all elements of a tensor to one number, in f64: `f` reduces each part, as a vector, `join` their results.
 ///
 /// # Errors
-/// Whatever these return; [`Error::Interrupted`].
+/// Any error of `f` and `join`; [`Error::Interrupted`].
 pub fn total(
     x: &Tensor,
     progress: &Progress,
     f: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>,
     join: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<f64> {
-    // In f64, and with what `f` makes of it, a number takes several times as much.
+    // As f64, and with the intermediate results of `f`, an element takes several times the memory.
     const SMALLER: usize = PART / 4;
     let flat = |x: &Tensor| x.flatten_all()?.to_dtype(DType::F64);
     if x.elem_count() <= SMALLER {
         progress.check()?;
-        memory::check("numbers to add up", (4 * x.elem_count() * size_of::<f64>()) as u64)?;
+        memory::check("a reduction", (4 * x.elem_count() * size_of::<f64>()) as u64)?;
         return Ok(f(&flat(x)?)?.to_scalar::<f64>()?);
     }
     let totals: Vec<f64> =
@@ -172,7 +172,7 @@ pub fn total(
     Ok(join(&Tensor::new(totals, &Device::Cpu)?)?.to_scalar::<f64>()?)
 }
 
-/// The parts of a tensor along its first axis, of `most` numbers each or one row: at least two, unless it has one row.
+/// Cuts a tensor along axis 0 into two or more parts of at most `most` elements or one row; squeezes a single row.
 fn parts(x: &Tensor, most: usize) -> Result<Vec<Tensor>> {
     let rows = x.dims()[0];
     if rows == 1 {
@@ -183,10 +183,10 @@ fn parts(x: &Tensor, most: usize) -> Result<Vec<Tensor>> {
     (0..rows).step_by(step).map(part).collect()
 }
 
-/// Calls `f` with each part of a tensor, contiguous, in their order.
+/// Calls `f` with each part of a tensor, contiguous and in order.
 ///
 /// # Errors
-/// Whatever `f` returns.
+/// Any error of `f`.
 pub fn visit(x: &Tensor, f: &mut impl FnMut(&Tensor) -> Result<()>) -> Result<()> {
     match is_large(x) {
         true => parts(x, PART)?.iter().try_for_each(|part| visit(part, f)),
@@ -194,32 +194,32 @@ pub fn visit(x: &Tensor, f: &mut impl FnMut(&Tensor) -> Result<()>) -> Result<()
     }
 }
 
-/// Adds the numbers of `f` of the parts of two tensors of one shape.
+/// Appends the elements of `f` of two tensors of equal shape, part by part, to `elements`.
 fn add_of_two(
     x: &Tensor,
     y: &Tensor,
     progress: &Progress,
     f: &impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
-    numbers: &mut Vec<f32>,
+    elements: &mut Vec<f32>,
 ) -> Result<()> {
     if x.elem_count() > PART {
         let mut both = parts(x, PART)?.into_iter().zip(parts(y, PART)?);
-        return both.try_for_each(|(x, y)| add_of_two(&x, &y, progress, f, numbers));
+        return both.try_for_each(|(x, y)| add_of_two(&x, &y, progress, f, elements));
     }
     progress.check()?;
     let part = f(&x.contiguous()?, &y.contiguous()?)?.to_dtype(DType::F32)?;
-    with_floats(&part, |part| numbers.extend_from_slice(part))
+    with_floats(&part, |part| elements.extend_from_slice(part))
 }
 
-/// The product of two matrices, of a matrix and a vector, of vectors, or of stacks of matrices.
+/// The product of two matrices, a matrix and a vector, two vectors, or stacks of matrices.
 ///
 /// # Errors
-/// Shapes that do not fit; as [`check`]; [`Error::Interrupted`].
+/// Shapes that do not fit; see [`check`]; [`Error::Interrupted`].
 pub fn matmul(a: &Tensor, b: &Tensor, progress: &Progress) -> Result<Tensor> {
     let (a, b) = (&a.to_dtype(DType::F32)?, &b.to_dtype(DType::F32)?);
     let wrong = || {
         let message = format!("matmul: the shapes {:?} and {:?} do not fit", a.dims(), b.dims());
-        Error::mismatch(message, "the last axis of the first must be the second-last of the second")
+        Error::mismatch(message, "the last axis of the first must equal the second-last of the second")
     };
     match (a.rank(), b.rank()) {
         (0, _) | (_, 0) => Err(wrong()),
@@ -247,7 +247,7 @@ pub fn matmul(a: &Tensor, b: &Tensor, progress: &Progress) -> Result<Tensor> {
                 let rows = |start: usize| matmul(&a.narrow(0, start, step.min(len - start))?, b, progress);
                 return Ok(Tensor::cat(&starts.map(rows).collect::<Result<Vec<_>>>()?, 0)?);
             }
-            // Each matrix of a stack has its own partner.
+            // Each matrix of a stack is multiplied with its own partner.
             let a = a.broadcast_as([&stack[..], &[rows, inner]].concat())?;
             let b = b.broadcast_as([&stack[..], &[inner, columns]].concat())?;
             let part = |start: usize| match step {
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
     use crate::tensors::randn;
 
-    /// More numbers than a part, as a matrix of few long rows, of many short ones, and turned.
+    /// Tensors of more than one part: few long rows, many short rows, and transposed.
     fn large() -> Vec<Tensor> {
         let progress = Progress::default();
         let x = randn(&[3, PART / 2 + 7], 1, &progress).unwrap();
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_give_what_the_whole_gives() {
+    fn operations_in_parts_equal_operations_at_once() {
         let progress = Progress::default();
         for x in large() {
             assert!(x.elem_count() > PART);
@@ -301,18 +301,18 @@ mod tests {
     }
 
     #[test]
-    fn products_in_parts_are_products() {
+    fn products_in_parts_equal_products_at_once() {
         let progress = Progress::default();
         let a = randn(&[410, 150], 1, &progress).unwrap();
         let b = randn(&[150, 150], 2, &progress).unwrap();
         const { assert!(410 * 150 * 150 > PART_OF_PRODUCT) };
-        let whole = a.matmul(&b).unwrap();
+        let expected = a.matmul(&b).unwrap();
         let relative = |x: &Tensor| (x / 40.0).unwrap();
-        same(&relative(&matmul(&a, &b, &progress).unwrap()), &relative(&whole));
+        same(&relative(&matmul(&a, &b, &progress).unwrap()), &relative(&expected));
         let stack = |x: &Tensor| Tensor::stack(&[x, &(x * 2.0).unwrap()], 0).unwrap();
         let product = matmul(&stack(&a), &stack(&b), &progress).unwrap();
-        same(&relative(&product.get(1).unwrap()), &(relative(&whole) * 4.0).unwrap());
-        // Stacks of other ranks, of which one or both are repeated.
+        same(&relative(&product.get(1).unwrap()), &(relative(&expected) * 4.0).unwrap());
+        // Stacks of other ranks, with one or both broadcast.
         let one = b.narrow(0, 0, 150).unwrap();
         for (x, y) in [
             (a.clone(), stack(&one)),
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cancelled_stops() {
+    fn canceled_operations_stop() {
         let progress = Progress::default();
         let x = large().remove(0);
         progress.cancel();

@@ -1,4 +1,4 @@
-//! Tensors in files, safetensors and npy, and a short text that shows one.
+//! Tensor files (safetensors and npy), random tensors, and a short description of a tensor.
 
 use crate::checkpoint::{Checkpoint, MOST_HEADER, NpyHeader};
 use crate::error::{Error, Result};
@@ -11,36 +11,36 @@ use std::collections::BTreeMap;
 use std::io::BufWriter;
 use std::path::Path;
 
-/// Writes tensors to a safetensors file, which then is there whole or not at all.
+/// Writes tensors to a safetensors file, which is written completely or not at all.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn save_safetensors(tensors: impl IntoIterator<Item = (String, Tensor)>, path: &Path) -> Result<()> {
-    /// The format keeps this name for texts about the file.
+    /// The format reserves this name for metadata of the file.
     const RESERVED: &str = "__metadata__";
     let tensors: BTreeMap<_, _> = tensors.into_iter().collect();
     if tensors.contains_key(RESERVED) {
-        let error = Error::invalid("the name of a tensor", "another name than the format's own", RESERVED);
-        return Err(error.with_hint("call it something else"));
+        let error = Error::invalid("the name of a tensor", "one that the format does not reserve", RESERVED);
+        return Err(error.with_hint("choose another name"));
     }
     let bytes: usize =
         tensors.values().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum();
-    // Each is copied into the bytes of the file by way of a copy of its own.
+    // Each tensor is copied twice on the way to the bytes of the file.
     memory::check("tensors for a file", 2 * bytes as u64)?;
     let bytes = safetensors::serialize(tensors.iter(), None)
         .map_err(|e| Error::malformed(path, format!("cannot write these tensors: {e}")))?;
     files::write_whole(path, &bytes)
 }
 
-/// Writes one tensor to an npy file, which then is there whole or not at all.
+/// Writes one tensor to an npy file, which is written completely or not at all.
 ///
 /// # Errors
-/// A file that cannot be written, a type that npy has not.
+/// A file that cannot be written, a dtype that npy does not support.
 pub fn save_npy(tensor: &Tensor, path: &Path) -> Result<()> {
     use std::io::Write;
     let header = npy_header(tensor)?;
     let mut file = files::WholeFile::create(path)?;
-    // candle's own `write_npy` gives every number to the system by itself.
+    // candle's own `write_npy` makes a system call for every element.
     let mut writer = BufWriter::new(file.writer());
     writer.write_all(&header).map_err(Error::file("write", path))?;
     large::visit(tensor, &mut |part| {
@@ -54,7 +54,7 @@ pub fn save_npy(tensor: &Tensor, path: &Path) -> Result<()> {
     file.keep()
 }
 
-/// The beginning of an npy file, version 1.0, up to its numbers (numpy's `lib/format.py`).
+/// The header of an npy file, version 1.0 (numpy's `lib/format.py`).
 fn npy_header(tensor: &Tensor) -> Result<Vec<u8>> {
     let dtype = match tensor.dtype() {
         DType::U8 => "|u1",
@@ -68,13 +68,13 @@ fn npy_header(tensor: &Tensor) -> Result<Vec<u8>> {
         other => {
             let hint = "convert it, as in x.to_dtype(\"f32\"), or write a .safetensors file";
             return Err(
-                Error::invalid("a tensor for npy", "a type that numpy has", other.as_str()).with_hint(hint)
+                Error::invalid("a tensor for npy", "a dtype of numpy", other.as_str()).with_hint(hint)
             );
         }
     };
     let shape: String = tensor.dims().iter().map(|n| format!("{n}, ")).collect();
     let text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({}), }}", shape.trim_end());
-    // The numbers begin at a multiple of 64, behind a line that ends.
+    // The elements begin at a multiple of 64 bytes, after a line end.
     const BEFORE: usize = 10;
     let length = (BEFORE + text.len() + 1).next_multiple_of(64) - BEFORE;
     let mut header = b"\x93NUMPY\x01\x00".to_vec();
@@ -88,7 +88,7 @@ fn npy_header(tensor: &Tensor) -> Result<Vec<u8>> {
 /// # Errors
 /// A file that cannot be read or is cut short.
 pub fn load_safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    // Opening it as a checkpoint checks the header against the file before anything is allocated.
+    // Opening the file as a checkpoint checks its header before anything is allocated.
     Checkpoint::open(&[path.to_owned()])?;
     check_memory(path)?;
     Ok(candle_core::safetensors::load(path, &Device::Cpu)?.into_iter().collect())
@@ -97,20 +97,20 @@ pub fn load_safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
 /// Reads the tensor of an npy file.
 ///
 /// # Errors
-/// A file that cannot be read or is cut short, a type that is not read.
+/// A file that cannot be read or is cut short, an unsupported dtype.
 pub fn load_npy(path: &Path) -> Result<Tensor> {
     check_npy(path)?;
     check_memory(path)?;
     Ok(Tensor::read_npy(path)?)
 }
 
-/// Normally distributed random numbers, the same for the same seed everywhere: SplitMix64 and Box and Muller's transform.
+/// Normally distributed random numbers, the same for a seed on every machine: SplitMix64 and the Box-Muller transform.
 /// (candle's generator on the CPU takes no seed.)
 ///
 /// # Errors
-/// A shape that makes no tensor, or one that there is no memory for; [`Error::Interrupted`].
+/// A shape that is too large for a tensor or for the memory; [`Error::Interrupted`].
 pub fn randn(shape: &[usize], seed: u64, progress: &Progress) -> Result<Tensor> {
-    // The generator's state moves on by the same step each time: any number can be the first.
+    // The generator's state advances by a constant, so that any element can be computed on its own.
     let uniform = |i: usize| {
         let mut z = seed.wrapping_add((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -121,22 +121,22 @@ pub fn randn(shape: &[usize], seed: u64, progress: &Progress) -> Result<Tensor> 
         let radius = (-2.0 * (1.0 - uniform(2 * i)).ln()).sqrt();
         (radius * (std::f64::consts::TAU * uniform(2 * i + 1)).cos()) as f32
     };
-    large::filled(shape, progress, |first, numbers| {
-        numbers.iter_mut().enumerate().for_each(|(i, number)| *number = normal(first + i));
+    large::filled(shape, progress, |first, elements| {
+        elements.iter_mut().enumerate().for_each(|(i, element)| *element = normal(first + i));
     })
 }
 
-/// Checks that there is memory for what is in a file.
+/// Checks that there is memory for the contents of a file.
 fn check_memory(path: &Path) -> Result<()> {
     let size = std::fs::metadata(path).map_err(Error::file("read", path))?.len();
     memory::check(&format!("the tensors of `{}`", path.display()), size)
 }
 
-/// Checks an npy header against the size of the file: the reader believes it and allocates.
+/// Checks an npy header against the size of the file, because candle's reader allocates whatever it says.
 fn check_npy(path: &Path) -> Result<()> {
     use std::io::Read;
     let malformed = |message: &str| {
-        Error::malformed(path, format!("not an npy file that can be read: {message}"))
+        Error::malformed(path, format!("not a readable npy file: {message}"))
             .with_hint("write it with numpy.save as float32, C order")
     };
     let mut file = files::open(path)?;
@@ -151,7 +151,7 @@ fn check_npy(path: &Path) -> Result<()> {
     }
 }
 
-/// The numbers of a tensor in their order, block by block: of a large one there may be no room for a copy.
+/// Calls `take` with the elements of a tensor in order, in blocks, because there may be no memory for a copy.
 pub(crate) fn blocks<T: WithDType>(tensor: &Tensor, mut take: impl FnMut(&[T]) -> Result<()>) -> Result<()> {
     const BLOCK: usize = 1 << 16;
     let flat = tensor.flatten_all()?;
@@ -162,7 +162,7 @@ pub(crate) fn blocks<T: WithDType>(tensor: &Tensor, mut take: impl FnMut(&[T]) -
     Ok(())
 }
 
-/// Shape, type, a summary and a corner: `Tensor [3, 192] f32, mean 0.01, std 0.2, min -1.2, max 1.4` and some rows.
+/// Describes a tensor by shape, dtype, a summary and its first rows: `Tensor [3, 192] f32, mean 0.01, std 0.2, …`.
 pub fn describe(tensor: &Tensor) -> Result<String> {
     const ROWS: usize = 4;
     const COLUMNS: usize = 6;
@@ -173,18 +173,18 @@ pub fn describe(tensor: &Tensor) -> Result<String> {
     }
     if count > 1 {
         let (mut sum, mut squares, mut not_finite) = (0.0, 0.0, 0);
-        // As f64's own, these pass over what is no number.
+        // Like `f64::min`, these ignore NaN.
         let (mut min, mut max) = (f64::NAN, f64::NAN);
-        blocks::<f64>(tensor, |numbers| {
-            sum += numbers.iter().sum::<f64>();
-            min = numbers.iter().copied().fold(min, f64::min);
-            max = numbers.iter().copied().fold(max, f64::max);
-            not_finite += numbers.iter().filter(|x| !x.is_finite()).count();
+        blocks::<f64>(tensor, |elements| {
+            sum += elements.iter().sum::<f64>();
+            min = elements.iter().copied().fold(min, f64::min);
+            max = elements.iter().copied().fold(max, f64::max);
+            not_finite += elements.iter().filter(|x| !x.is_finite()).count();
             Ok(())
         })?;
         let mean = sum / count as f64;
-        blocks::<f64>(tensor, |numbers| {
-            squares += numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
+        blocks::<f64>(tensor, |elements| {
+            squares += elements.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
             Ok(())
         })?;
         let [mean, std, min, max] = [mean, (squares / count as f64).sqrt(), min, max].map(short);
@@ -207,7 +207,7 @@ pub fn describe(tensor: &Tensor) -> Result<String> {
     Ok(text)
 }
 
-/// A number in at most four significant digits.
+/// Formats a number with at most four significant digits.
 fn short(x: f64) -> String {
     if x == 0.0 || !x.is_finite() {
         return x.to_string();
@@ -233,9 +233,9 @@ mod tests {
         let path = folder.path().join("x.npy");
         save_npy(&tensor, &path).unwrap();
         assert_eq!(load_npy(&path).unwrap().to_vec2::<f32>().unwrap(), tensor.to_vec2::<f32>().unwrap());
-        let whole = std::fs::read(&path).unwrap();
-        for end in 0..whole.len() {
-            std::fs::write(&path, &whole[..end]).unwrap();
+        let intact = std::fs::read(&path).unwrap();
+        for end in 0..intact.len() {
+            std::fs::write(&path, &intact[..end]).unwrap();
             assert!(load_npy(&path).is_err(), "cut at {end}");
         }
         let path = folder.path().join("x.safetensors");
@@ -246,12 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tensor_shows_its_shape_a_summary_and_a_corner() {
+    fn a_description_has_the_shape_a_summary_and_the_first_rows() {
         let tensor = Tensor::arange(0f32, 20.0, &Device::Cpu).unwrap().reshape((2, 10)).unwrap();
         let text = describe(&tensor).unwrap();
         assert!(text.starts_with("Tensor [2, 10] f32, mean 9.5, std 5.766, min 0, max 19\n"), "{text}");
         assert!(text.contains("0          1          2"), "{text}");
-        // More than a block, in another order than in memory, and with what is no number.
+        // More than one block, not contiguous, and with NaN.
         let tensor = Tensor::arange(0f32, 200_000.0, &Device::Cpu).unwrap().reshape((1000, 200)).unwrap();
         let text = describe(&tensor.t().unwrap()).unwrap();
         assert!(

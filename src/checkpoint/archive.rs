@@ -1,4 +1,4 @@
-//! Zip archives, as numpy and torch write them: what is in one, and where.
+//! Lists the members of zip archives, as numpy and torch write them.
 
 use super::source::{Source, Span, Window};
 use crate::error::{Error, Result};
@@ -8,16 +8,16 @@ use zip::result::ZipError;
 /// One file in an archive.
 #[derive(Debug)]
 pub(super) struct Member {
-    /// Its path in the archive.
+    /// The path in the archive.
     pub(super) name: String,
-    /// Its content.
+    /// The position of the contents.
     pub(super) span: Span,
 }
 
-/// The files of an archive, each checked against the size of the whole.
+/// Returns the files of an archive, each checked against the archive's size.
 pub(super) fn members(source: &Source) -> Result<Vec<Member>> {
     let damaged = |error: ZipError| {
-        Error::malformed(&source.path, format!("not a whole zip archive: {error}"))
+        Error::malformed(&source.path, format!("not a complete zip archive: {error}"))
             .with_hint("the file was cut short or damaged: download or copy it again")
     };
     let mut archive = zip::ZipArchive::new(Window::whole(source)).map_err(damaged)?;
@@ -27,7 +27,7 @@ pub(super) fn members(source: &Source) -> Result<Vec<Member>> {
         let name = file.name().map_err(damaged)?.into_owned();
         let deflated = file.compression() == CompressionMethod::DEFLATE;
         if file.encrypted() || !(deflated || file.compression() == CompressionMethod::STORE) {
-            let message = format!("`{name}` is encrypted, or compressed by something other than deflate");
+            let message = format!("`{name}` is encrypted, or compressed with something other than deflate");
             return Err(Error::malformed(&source.path, message).with_hint("save the checkpoint again"));
         }
         let Some(start) = file.data_start() else { continue };

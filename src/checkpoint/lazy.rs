@@ -3,7 +3,7 @@
 use crate::error::Result;
 use std::sync::{Mutex, OnceLock};
 
-/// A value that is read from a checkpoint when it is first used; whoever comes meanwhile waits for it.
+/// A value that is read from a checkpoint when it is first used; other threads wait while it is read.
 #[derive(Debug)]
 pub struct Lazy<T> {
     cell: OnceLock<T>,
@@ -17,10 +17,10 @@ impl<T> Default for Lazy<T> {
 }
 
 impl<T> Lazy<T> {
-    /// The value, which `read` reads if it is not there yet.
+    /// Returns the value, calling `read` if it has not been read yet.
     ///
     /// # Errors
-    /// Whatever reading returns; the next call reads again.
+    /// Any error of `read`; the next call tries again.
     pub fn get(&self, read: impl FnOnce() -> Result<T>) -> Result<&T> {
         if let Some(value) = self.cell.get() {
             return Ok(value);

@@ -1,9 +1,9 @@
-//! Checkpoints: names and shapes are read and checked when one is opened, a tensor's numbers when it is asked for.
+//! Checkpoints: names and shapes are read and checked on opening, the elements of a tensor when it is requested.
 //!
-//! A checkpoint is one file or several: safetensors, numpy's npz, or torch's pt; which, the first bytes say. Each tensor
-//! is read once, on all threads, into the `f32`s that will be used, whatever its type on disk and whichever way round it is
-//! stored: no second copy is ever held. Tensors that nobody asks for are never read. Nothing in a file is run, and
-//! nothing is allocated that the file's size does not cover.
+//! A checkpoint is one or more files: safetensors, numpy's npz or torch's pt, distinguished by their first bytes. Each
+//! tensor is read once, on all threads, directly into the final `f32`s, whatever its type and memory order on disk; no
+//! second copy is held. Unused tensors are never read. No code in a file is run, and no more is allocated than the
+//! file's size justifies.
 
 mod archive;
 mod lazy;
@@ -29,10 +29,10 @@ use source::{Source, Span};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What a checkpoint holds besides tensors.
+/// The values in a checkpoint that are not tensors, by name.
 type Values = BTreeMap<String, Value>;
 
-/// Named tensors in one or several files.
+/// Named tensors in one or more files.
 #[derive(Debug)]
 pub struct Checkpoint {
     sources: Vec<Source>,
@@ -41,37 +41,37 @@ pub struct Checkpoint {
     sha256: Lazy<String>,
 }
 
-/// Where one tensor's numbers are.
+/// The position and layout of one tensor's elements.
 #[derive(Debug, Clone)]
 struct Entry {
     source: usize,
     dtype: Dtype,
     shape: Vec<usize>,
-    /// How many numbers lie between neighbours of each axis; `None` where they lie row by row.
+    /// The stride of each axis, in elements; `None` for row-major order.
     strides: Option<Vec<usize>>,
     span: Span,
-    /// Where in the span's content the numbers begin, in bytes.
+    /// The byte offset of the first element in the span's contents.
     offset: u64,
 }
 
-/// The order in which numbers lie.
+/// The memory order of a tensor.
 #[derive(Clone, Copy, PartialEq)]
 enum Order {
-    /// Row by row.
+    /// Row-major.
     Rows,
-    /// A matrix column by column.
+    /// Column-major, for a matrix.
     Columns,
-    /// Any other.
+    /// Any other order.
     Scattered,
 }
 
 impl Entry {
-    /// Numbers that fill a span row by row.
+    /// A tensor that fills a span in row-major order.
     fn new(dtype: Dtype, shape: Vec<usize>, span: Span) -> Self {
         Entry { source: 0, dtype, shape, strides: None, span, offset: 0 }
     }
 
-    /// How many numbers there are between the first and the last, both counted; `None` if that has no end.
+    /// The number of elements from the first to the last in memory, inclusive; `None` if it overflows or they overlap.
     fn reach(&self) -> Option<u64> {
         let count = byte_count(&self.shape, self.dtype)? / width(self.dtype) as u64;
         let Some(strides) = &self.strides else { return Some(count) };
@@ -85,17 +85,17 @@ impl Entry {
         for (n, stride) in self.shape.iter().zip(strides) {
             reach = reach.checked_add((*n as u64 - 1).checked_mul(*stride as u64)?)?;
         }
-        // A tensor that shows one number in many places could be of any size.
+        // A tensor that repeats an element in memory could claim any size.
         (reach >= count).then_some(reach)
     }
 
-    /// Checks that all numbers lie in the span.
+    /// Checks that all elements are inside the span.
     fn check(&self, source: &Source, name: &str) -> Result<()> {
         let end = self.reach().and_then(|reach| reach.checked_mul(width(self.dtype) as u64));
         if end.and_then(|end| end.checked_add(self.offset)).is_some_and(|end| end <= self.span.size) {
             return Ok(());
         }
-        let message = format!("tensor `{name}` of shape {:?}: its numbers are not all there", self.shape);
+        let message = format!("tensor `{name}` of shape {:?}: elements are missing", self.shape);
         Err(Error::malformed(&source.path, message)
             .with_hint("the file was cut short or damaged: download or copy it again"))
     }
@@ -117,10 +117,10 @@ impl Entry {
 }
 
 impl Checkpoint {
-    /// Opens files as one checkpoint; a tensor that is in several is taken from the last.
+    /// Opens files as one checkpoint; a tensor that is in several files is read from the last.
     ///
     /// # Errors
-    /// A file that cannot be read, is cut short, or whose header is not what its format says.
+    /// A file that cannot be read, is cut short, or has an invalid header.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut checkpoint = Checkpoint::empty();
         for path in paths {
@@ -129,10 +129,10 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Opens a file that is part of this program; `name` stands for it in messages.
+    /// Opens a file embedded in this program; `name` identifies it in messages.
     ///
     /// # Errors
-    /// As [`Checkpoint::open`].
+    /// See [`Checkpoint::open`].
     pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self> {
         let mut checkpoint = Checkpoint::empty();
         checkpoint.add(Source::embedded(name, bytes))?;
@@ -164,22 +164,22 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The shape of a tensor, if there is one of that name.
+    /// The shape of a tensor; `None` if there is no tensor of that name.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|entry| entry.shape.as_slice())
     }
 
-    /// The type of a tensor's numbers on disk ("f32", "f16", "bf16", …), if there is one of that name.
+    /// The dtype of a tensor on disk ("f32", "f16", "bf16", …); `None` if there is no tensor of that name.
     pub fn dtype(&self, name: &str) -> Option<String> {
         self.tensors.get(name).map(|entry| entry.dtype.to_string().to_lowercase())
     }
 
-    /// What is kept under a name that is no tensor, as a torch checkpoint can.
+    /// The value of this name that is not a tensor, as torch checkpoints may contain.
     pub fn value(&self, name: &str) -> Option<&Value> {
         self.values.get(name)
     }
 
-    /// A single number: a value, or a tensor with one number in it, also a whole one; `None` where there is none.
+    /// Returns a single number: a value, or the element of a tensor of size 1, integers included. `None` otherwise.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -187,9 +187,9 @@ impl Checkpoint {
         if let Some(value) = self.values.get(name) {
             return Ok(value.as_f64());
         }
-        let numbers = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64, Dtype::I64, Dtype::I32, Dtype::U8];
+        let numeric = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64, Dtype::I64, Dtype::I32, Dtype::U8];
         let Some(entry) = self.tensors.get(name) else { return Ok(None) };
-        if !numbers.contains(&entry.dtype) || entry.shape.iter().any(|n| *n != 1) {
+        if !numeric.contains(&entry.dtype) || entry.shape.iter().any(|n| *n != 1) {
             return Ok(None);
         }
         let mut number = [0f32];
@@ -197,12 +197,12 @@ impl Checkpoint {
         Ok(Some(f64::from(number[0])))
     }
 
-    /// The files.
+    /// The paths of the files, in the order of [`Checkpoint::open`].
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.sources.iter().map(|source| source.path.as_path())
     }
 
-    /// A hash of all that is in the files, in hexadecimal: the SHA-256 of the hashes of their 64 MiB parts. Computed once.
+    /// A hash of the files in hexadecimal: the SHA-256 of their sizes and the hashes of 64 MiB parts. Computed once.
     ///
     /// # Errors
     /// A file that cannot be read; [`Error::Interrupted`].
@@ -234,45 +234,45 @@ impl Checkpoint {
         Ok(files::hex(&hashes.iter().fold(hash, Sha256::chain_update).finalize()))
     }
 
-    /// Checks that a tensor is there, has this shape and holds numbers, without reading it.
+    /// Checks that a tensor exists with this shape and a float dtype, without reading it.
     ///
     /// # Errors
-    /// Names the file, the tensor, and what was expected and found.
+    /// [`Error::Unknown`] or [`Error::Malformed`], with the file, the tensor, what was expected and what was found.
     pub fn require(&self, name: &str, shape: &[usize]) -> Result<()> {
         self.entry(name, shape).map(|_| ())
     }
 
-    /// Reads a tensor of this shape, row by row.
+    /// Reads a tensor of this shape in row-major order.
     ///
     /// # Errors
-    /// As [`Checkpoint::require`]; a file that cannot be read.
+    /// See [`Checkpoint::require`]; a file that cannot be read.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let (source, entry) = self.entry(name, shape)?;
-        let mut numbers = vec![0f32; shape.iter().product()];
+        let mut elements = vec![0f32; shape.iter().product()];
         match (entry.order(), shape) {
             (Order::Columns, [rows, columns]) => {
-                read_turned(source, entry, [*columns, *rows], &mut numbers, *columns, 0)?;
+                read_turned(source, entry, [*columns, *rows], &mut elements, *columns, 0)?;
             }
-            (Order::Scattered, _) => numbers = read_scattered(source, entry)?,
-            _ => read_rows(source, entry, &mut numbers)?,
+            (Order::Scattered, _) => elements = read_scattered(source, entry)?,
+            _ => read_rows(source, entry, &mut elements)?,
         }
-        Ok(numbers)
+        Ok(elements)
     }
 
-    /// Reads a matrix that is stored as `[rows, columns]` so that the result is `[columns, rows]`, row by row.
+    /// Reads a matrix stored as `[rows, columns]` and returns its transpose, `[columns, rows]`, in row-major order.
     ///
     /// # Errors
-    /// As [`Checkpoint::read`].
+    /// See [`Checkpoint::read`].
     pub fn read_transposed(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
-        let mut numbers = vec![0f32; rows * columns];
-        self.read_transposed_into(name, [rows, columns], &mut numbers, 0)?;
-        Ok(numbers)
+        let mut elements = vec![0f32; rows * columns];
+        self.read_transposed_into(name, [rows, columns], &mut elements, 0)?;
+        Ok(elements)
     }
 
-    /// As [`Checkpoint::read_transposed`], into the columns from `start` on of a wider matrix of `columns` rows.
+    /// Like [`Checkpoint::read_transposed`], into the columns from `start` on of a wider matrix with `columns` rows.
     ///
     /// # Errors
-    /// As [`Checkpoint::read`].
+    /// See [`Checkpoint::read`].
     pub fn read_transposed_into(
         &self,
         name: &str,
@@ -285,25 +285,25 @@ impl Checkpoint {
             return Ok(());
         }
         let width = target.len() / columns;
-        let put = |target: &mut [f32], column: usize, numbers: &[f32]| {
-            target[column * width + start..][..rows].copy_from_slice(numbers);
+        let put = |target: &mut [f32], column: usize, elements: &[f32]| {
+            target[column * width + start..][..rows].copy_from_slice(elements);
         };
         match entry.order() {
             Order::Rows => {
                 read_turned(source, entry, [rows, columns], target, width, start)?;
             }
             Order::Columns => {
-                let mut numbers = vec![0f32; rows * columns];
-                read_rows(source, entry, &mut numbers)?;
-                for (column, numbers) in numbers.chunks_exact(rows.max(1)).enumerate() {
-                    put(target, column, numbers);
+                let mut elements = vec![0f32; rows * columns];
+                read_rows(source, entry, &mut elements)?;
+                for (column, elements) in elements.chunks_exact(rows.max(1)).enumerate() {
+                    put(target, column, elements);
                 }
             }
             Order::Scattered => {
-                let numbers = read_scattered(source, entry)?;
+                let elements = read_scattered(source, entry)?;
                 for column in 0..columns {
-                    let numbers: Vec<_> = numbers.iter().skip(column).step_by(columns).copied().collect();
-                    put(target, column, &numbers);
+                    let elements: Vec<_> = elements.iter().skip(column).step_by(columns).copied().collect();
+                    put(target, column, &elements);
                 }
             }
         }
@@ -325,14 +325,14 @@ impl Checkpoint {
                 &source.path,
                 format!("tensor `{name}`: expected shape {shape:?}, got {:?}", entry.shape),
             )
-            .with_hint("the configuration beside the weights belongs to another checkpoint"));
+            .with_hint("the configuration next to the weights belongs to another checkpoint"));
         }
         if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
             return Err(Error::malformed(
                 &source.path,
                 format!("tensor `{name}`: expected f32, f16, bf16 or f64, got {}", entry.dtype),
             )
-            .with_hint("quantised checkpoints are not read: use the original weights"));
+            .with_hint("quantized checkpoints are not supported: use the original weights"));
         }
         Ok((source, entry))
     }
@@ -347,7 +347,7 @@ impl Checkpoint {
     }
 }
 
-/// What is in a file, by its first bytes.
+/// Reads the list of a file's contents, in the format that its first bytes indicate.
 fn contents(source: &Source) -> Result<(BTreeMap<String, Entry>, Values)> {
     let start = source.beginning(4)?;
     if start.starts_with(b"PK") {
@@ -359,23 +359,23 @@ fn contents(source: &Source) -> Result<(BTreeMap<String, Entry>, Values)> {
     }
     let extension = source.path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     if start.starts_with(&[0x80, 2]) || matches!(extension, "pt" | "pth" | "bin" | "npz") {
-        let message = "not a zip archive, which a checkpoint of torch or numpy is";
+        let message = "expected a zip archive, as torch and numpy write checkpoints, got another format";
         return Err(Error::malformed(&source.path, message).with_hint(
-            "checkpoints of torch before 1.6 are not: load it with a current torch and save it again; a file that Git \
-             LFS or a download left as a pointer is none either: download it again",
+            "if torch before 1.6 wrote it, load it with a current torch and save it again; if it is a pointer that Git \
+             LFS or a download left, download the file itself",
         ));
     }
     Ok((safetensors::entries(source)?, Values::new()))
 }
 
-/// The bytes of one number.
+/// The size of one element in bytes.
 fn width(dtype: Dtype) -> usize {
     dtype.bitsize().div_ceil(8)
 }
 
-/// The bytes of a tensor, if they can be counted.
+/// The size of a tensor in bytes; `None` if it overflows.
 fn byte_count(shape: &[usize], dtype: Dtype) -> Option<u64> {
-    // A zero among sizes that overflow without it would hide them.
+    // Zeros are filtered out first, so that they do not hide other sizes that overflow.
     let sizes = shape.iter().map(|n| *n as u64);
     let product = sizes.clone().filter(|n| *n > 0).try_fold(width(dtype) as u64, u64::checked_mul)?;
     Some(if sizes.clone().any(|n| n == 0) { 0 } else { product })
@@ -393,13 +393,13 @@ mod tests {
         Checkpoint::open(&[fixture(name)])
     }
 
-    /// A matrix as numpy would turn it.
-    fn turned(numbers: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
-        (0..columns).flat_map(|c| (0..rows).map(move |r| numbers[r * columns + c])).collect()
+    /// The transpose of a matrix, as in numpy.
+    fn transposed(elements: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
+        (0..columns).flat_map(|c| (0..rows).map(move |r| elements[r * columns + c])).collect()
     }
 
     #[test]
-    fn every_container_gives_the_same_numbers() {
+    fn every_container_gives_the_same_tensors() {
         for (name, expected) in [
             ("views.pt", "views.safetensors"),
             ("nested.pt", "nested.safetensors"),
@@ -410,18 +410,18 @@ mod tests {
             let (got, expected) = (open(name).unwrap(), open(expected).unwrap());
             for tensor in expected.names() {
                 let shape = expected.shape(tensor).unwrap();
-                let numbers = expected.read(tensor, shape).unwrap();
-                assert_eq!(got.read(tensor, shape).unwrap(), numbers, "{name}: {tensor}");
+                let elements = expected.read(tensor, shape).unwrap();
+                assert_eq!(got.read(tensor, shape).unwrap(), elements, "{name}: {tensor}");
                 if let [rows, columns] = *shape {
                     let got = got.read_transposed(tensor, [rows, columns]).unwrap();
-                    assert_eq!(got, turned(&numbers, [rows, columns]), "{name}: {tensor}, transposed");
+                    assert_eq!(got, transposed(&elements, [rows, columns]), "{name}: {tensor}, transposed");
                 }
             }
         }
     }
 
     #[test]
-    fn what_is_no_tensor_is_there_as_a_value() {
+    fn objects_other_than_tensors_are_values() {
         let views = open("views.pt").unwrap();
         for (name, number) in [
             ("k", Some(7.0)),
@@ -442,19 +442,19 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_says_why() {
+    fn unreadable_files_are_explained() {
         let error = open("legacy.pt").unwrap_err();
         assert!(error.hint().unwrap().contains("save it again"), "{error}");
         let error = open("says_far_too_much.npz").unwrap_err();
-        assert!(error.to_string().contains("its size contradicts"), "{error}");
+        assert!(error.to_string().contains("its size does not fit a file of"), "{error}");
         let longer = open("longer_than_it_says.npz").unwrap();
         let error = longer.read("x", &[4096]).unwrap_err();
-        assert!(error.to_string().contains("more than its size says"), "{error}");
+        assert!(error.to_string().contains("more than its stated size"), "{error}");
         let error = open("views.pt").unwrap().read("k", &[]).unwrap_err();
         assert!(error.to_string().contains("expected f32, f16, bf16 or f64, got I64"), "{error}");
     }
 
-    /// Opens a file with such bytes and reads everything in it. Only an error may come of it.
+    /// Opens a file with these bytes and reads everything in it; false on an error. It must not panic.
     fn read_all(name: &str, bytes: Vec<u8>) -> bool {
         let read = || {
             let checkpoint = Checkpoint::embedded(name, Box::leak(bytes.into_boxed_slice()))?;
@@ -474,21 +474,21 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_an_error_at_worst() {
+    fn a_damaged_file_never_panics() {
         let mut state = 1u64;
         let mut random = |below: usize| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as usize % below
         };
         for name in ["views.pt", "nested.pt", "arrays.npz", "arrays_deflated.npz", "views.safetensors"] {
-            let whole = std::fs::read(fixture(name)).unwrap();
-            assert!(read_all(name, whole.clone()), "{name}");
-            for end in (0..whole.len()).step_by(1 + whole.len() / 400) {
-                assert!(!read_all(name, whole[..end].to_vec()), "{name} cut at {end}");
+            let intact = std::fs::read(fixture(name)).unwrap();
+            assert!(read_all(name, intact.clone()), "{name}");
+            for end in (0..intact.len()).step_by(1 + intact.len() / 400) {
+                assert!(!read_all(name, intact[..end].to_vec()), "{name} cut at {end}");
             }
             let mut failed = 0;
             for _ in 0..3000 {
-                let mut damaged = whole.clone();
+                let mut damaged = intact.clone();
                 for _ in 0..=random(3) {
                     let at = random(damaged.len());
                     damaged[at] =

@@ -1,4 +1,4 @@
-//! Numpy's formats: npy, one array behind a header, and npz, a zip archive of them.
+//! Numpy's formats: npy, a header and one array, and npz, a zip archive of npy files.
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
 use super::Entry;
@@ -8,36 +8,36 @@ use crate::error::{Error, Result};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
 
-/// The longest header that is read, in bytes; numpy's own are of a hundred.
+/// The size limit of a header, in bytes; numpy writes about a hundred.
 pub const MOST_HEADER: usize = 1 << 13;
 
-/// What an npy file says of its array.
+/// The header of an npy file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NpyHeader {
-    /// The type of its numbers.
+    /// The type of the elements.
     pub dtype: Dtype,
-    /// Whether the first index is the one that runs fastest.
+    /// Whether the first index varies fastest (column-major order).
     pub fortran_order: bool,
-    /// The shape.
+    /// The shape of the array.
     pub shape: Vec<usize>,
-    /// Where the numbers begin.
+    /// The byte offset of the elements.
     pub data_start: usize,
-    /// The bytes of the numbers.
+    /// The size of the elements in bytes.
     pub data_size: u64,
 }
 
 impl NpyHeader {
-    /// Reads the header from the first bytes of a file.
+    /// Parses the header from the first bytes of a file.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// A description of what is wrong.
     pub fn parse(start: &[u8]) -> std::result::Result<Self, String> {
         let (header_start, length) = match start {
             [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => (10, u32::from_le_bytes([*a, *b, 0, 0])),
             [0x93, b'N', b'U', b'M', b'P', b'Y', 2 | 3, _, a, b, c, d, ..] => {
                 (12, u32::from_le_bytes([*a, *b, *c, *d]))
             }
-            _ => return Err("it does not begin as one".to_owned()),
+            _ => return Err("its first bytes are not those of npy".to_owned()),
         };
         let data_start = header_start + length as usize;
         let header = start.get(header_start..data_start).and_then(|h| std::str::from_utf8(h).ok());
@@ -45,19 +45,19 @@ impl NpyHeader {
         let after = |key: &str| header.split_once(key).map(|(_, rest)| rest.trim_start());
         let shape =
             after("'shape':").and_then(|rest| rest.strip_prefix('(')?.split_once(')')).map(|(s, _)| s);
-        let parts = shape.ok_or("its header names no shape")?.split(',').map(str::trim);
+        let parts = shape.ok_or("its header has no shape")?.split(',').map(str::trim);
         let shape = parts.filter(|part| !part.is_empty()).map(str::parse).collect::<Result<Vec<usize>, _>>();
-        let shape = shape.map_err(|_| "its shape is no list of sizes")?;
+        let shape = shape.map_err(|_| "its shape is not a list of sizes")?;
         let descr = after("'descr':").and_then(|rest| rest.strip_prefix('\'')?.split_once('\''));
-        let (descr, _) = descr.ok_or("its header names no number type")?;
-        let dtype = dtype(descr).ok_or_else(|| format!("its number type `{descr}` is not read"))?;
+        let (descr, _) = descr.ok_or("its header has no dtype")?;
+        let dtype = dtype(descr).ok_or_else(|| format!("its dtype `{descr}` is not supported"))?;
         let data_size = super::byte_count(&shape, dtype).ok_or("its shape is too large")?;
         let fortran_order = after("'fortran_order':").is_some_and(|rest| rest.starts_with("True"));
         Ok(NpyHeader { dtype, fortran_order, shape, data_start, data_size })
     }
 }
 
-/// numpy's name for a number type, little endian.
+/// Parses numpy's name of a little-endian dtype.
 fn dtype(descr: &str) -> Option<Dtype> {
     let known = [
         ("<f4", Dtype::F32),
@@ -82,7 +82,7 @@ pub(super) fn entries(source: &Source, members: &[Member]) -> Result<BTreeMap<St
     for Member { name, span } in members {
         let Some(array) = name.strip_suffix(".npy") else { continue };
         let malformed = |message: &str| {
-            let message = format!("array `{array}`: not an npy file that can be read: {message}");
+            let message = format!("array `{array}`: not a readable npy file: {message}");
             Error::malformed(&source.path, message)
                 .with_hint("write it with numpy.savez or numpy.savez_compressed as float32")
         };

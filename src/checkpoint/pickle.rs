@@ -1,23 +1,23 @@
-//! Pickles as data: what `torch.save` writes, read without running anything.
+//! Parses pickles, as `torch.save` writes them, as data, without running anything.
 //!
-//! A pickle is a program for a small stack machine whose instructions can name any function and have it called. Here a
-//! name stays a name and a call stays a note of what was to be called with what; who reads the result knows the few that
-//! matter. Nothing is allocated that the bytes of the pickle do not stand for. Format: Python's `pickletools`.
+//! A pickle is a program for a small stack machine whose instructions can name any function and call it. Here a name
+//! stays a name, and a call becomes a node with the function and its arguments; the reader of the result knows the few
+//! that matter. No more is allocated than the bytes of the pickle justify. Format: Python's `pickletools`.
 
 use std::collections::HashMap;
 
-/// A node of the result, by its place in [`Pickle::nodes`]. Nodes may be shared, and may contain each other.
+/// A node of the result, by its index in [`Pickle::nodes`]. Nodes may be shared, and may contain each other.
 pub(super) type Id = usize;
 
 /// The result of a pickle.
 #[derive(Debug, Default)]
 pub(super) struct Pickle<'a> {
     nodes: Vec<Node<'a>>,
-    /// The node that the pickle stands for.
+    /// The node of the pickled object.
     pub(super) root: Id,
 }
 
-/// One value.
+/// A value in a pickle.
 #[derive(Debug, PartialEq)]
 pub(super) enum Node<'a> {
     None,
@@ -29,17 +29,17 @@ pub(super) enum Node<'a> {
     Tuple(Vec<Id>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
-    /// A name, of a class or a function: its module and its own.
+    /// A class or a function, by module and name.
     Global(&'a str, &'a str),
-    /// What the file keeps outside the pickle.
+    /// An object stored outside the pickle, by its id.
     Persistent(Id),
-    /// A function or a class, what it was to be called with, and what was put into the result afterwards.
+    /// A call of a function or a class, and the entries added to its result afterwards.
     Call {
         callee: Id,
         args: Id,
         items: Vec<(Id, Id)>,
     },
-    /// A number too large, or another thing that no checkpoint needs.
+    /// An integer that is too large, or another value that no checkpoint needs.
     Opaque,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Pickle<'a> {
         self.nodes.get(id).unwrap_or(&Node::Opaque)
     }
 
-    /// The items of a tuple; none of anything else.
+    /// The items of a tuple; empty for anything else.
     pub(super) fn tuple(&self, id: Id) -> &[Id] {
         match self.node(id) {
             Node::Tuple(items) => items,
@@ -63,7 +63,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// A whole number that counts something.
+    /// The value of an integer, if it is not negative.
     pub(super) fn count(&self, id: Id) -> Option<usize> {
         match self.node(id) {
             Node::Int(n) => usize::try_from(*n).ok(),
@@ -71,7 +71,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The module and the name of what was to be called, and its arguments.
+    /// The module and the name of a called function, and the arguments.
     pub(super) fn call(&self, id: Id) -> Option<(&'a str, &'a str, &[Id])> {
         match self.node(id) {
             Node::Call { callee, args, .. } => match self.node(*callee) {
@@ -90,10 +90,10 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// Reads a pickle.
+    /// Parses a pickle.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// A description of what is wrong.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, String> {
         let mut machine = Machine { input: bytes, ..Machine::default() };
         loop {
@@ -112,7 +112,7 @@ struct Machine<'a> {
     input: &'a [u8],
     nodes: Vec<Node<'a>>,
     stack: Vec<Id>,
-    /// How high the stack was at each mark.
+    /// The height of the stack at each mark.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
 }
@@ -120,10 +120,10 @@ struct Machine<'a> {
 type Step<T = ()> = Result<T, String>;
 
 impl<'a> Machine<'a> {
-    /// One instruction. Every one takes at least a byte and makes at most one node.
+    /// Executes one instruction. Each takes at least one byte and makes at most one node.
     fn step(&mut self, code: u8) -> Step {
         match code {
-            // Protocol and frames say nothing about values.
+            // Protocol and frames do not affect values.
             0x80 => self.skip(1)?,
             0x95 => self.skip(8)?,
             b'(' => self.marks.push(self.stack.len()),
@@ -154,7 +154,7 @@ impl<'a> Machine<'a> {
                 let (args, callee) = (self.pop()?, self.pop()?);
                 self.push(Node::Call { callee, args, items: Vec::new() });
             }
-            // The state of an object: its attributes, none of which is a weight.
+            // The state of an object: its attributes, which contain no weights.
             b'b' => drop(self.pop()?),
             b'a' => {
                 let item = self.pop()?;
@@ -184,7 +184,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// An instruction that makes a value.
+    /// Executes an instruction that makes a value.
     fn value(&mut self, code: u8) -> Step<Node<'a>> {
         Ok(match code {
             b'N' => Node::None,
@@ -252,7 +252,7 @@ impl<'a> Machine<'a> {
                 let (name, module) = (self.pop()?, self.pop()?);
                 match (self.nodes.get(module), self.nodes.get(name)) {
                     (Some(Node::Text(module)), Some(Node::Text(name))) => Node::Global(module, name),
-                    _ => return Err("a name that is no text".to_owned()),
+                    _ => return Err("a name that is not a string".to_owned()),
                 }
             }
             other => return Err(format!("the instruction 0x{other:02x}, which torch does not write")),
@@ -273,7 +273,7 @@ impl<'a> Machine<'a> {
     }
 
     fn pop_to_mark(&mut self) -> Step<Vec<Id>> {
-        let mark = self.marks.pop().ok_or("an end without a beginning")?;
+        let mark = self.marks.pop().ok_or("a missing mark")?;
         self.split_off(mark)
     }
 
@@ -284,7 +284,7 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(from))
     }
 
-    /// What is on top of the stack, to be changed.
+    /// The node on top of the stack, to be changed.
     fn top(&mut self) -> Step<&mut Node<'a>> {
         let top = *self.stack.last().ok_or("an empty stack")?;
         self.nodes.get_mut(top).ok_or_else(|| "an empty stack".to_owned())
@@ -294,7 +294,7 @@ impl<'a> Machine<'a> {
         match self.top()? {
             Node::List(items) => items.extend(new),
             Node::Call { .. } => {}
-            _ => return Err("items for what is no list".to_owned()),
+            _ => return Err("items for something that is not a list".to_owned()),
         }
         Ok(())
     }
@@ -302,7 +302,7 @@ impl<'a> Machine<'a> {
     fn set(&mut self, new: Vec<(Id, Id)>) -> Step {
         match self.top()? {
             Node::Dict(items) | Node::Call { items, .. } => items.extend(new),
-            _ => return Err("entries for what is no dictionary".to_owned()),
+            _ => return Err("entries for something that is not a dictionary".to_owned()),
         }
         Ok(())
     }
@@ -314,7 +314,7 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, key: u32) -> Step {
-        let id = *self.memo.get(&key).ok_or("a value that was not kept")?;
+        let id = *self.memo.get(&key).ok_or("a missing memo entry")?;
         self.stack.push(id);
         Ok(())
     }
@@ -353,7 +353,7 @@ impl<'a> Machine<'a> {
     }
 
     fn text(&mut self, length: u64) -> Step<Node<'a>> {
-        // Python 2 wrote bytes as texts.
+        // Python 2 wrote bytes as strings.
         Ok(std::str::from_utf8(self.take(length)?).map_or(Node::Bytes, Node::Text))
     }
 }
@@ -363,7 +363,7 @@ fn pairs(items: &[Id]) -> Step<Vec<(Id, Id)>> {
     Ok(pairs.iter().map(|[key, value]| (*key, *value)).collect())
 }
 
-/// A whole number in two's complement, little endian.
+/// Parses an integer in two's complement, little endian.
 fn long<'a>(bytes: &[u8]) -> Node<'a> {
     let Some(last) = bytes.last() else { return Node::Int(0) };
     if bytes.len() > 8 {
@@ -379,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_is_a_note_and_nothing_is_run() {
+    fn a_call_is_recorded_and_not_run() {
         // os.system("echo x"), as an attacker would write it.
         let bytes = b"\x80\x02cos\nsystem\nX\x06\x00\x00\x00echo x\x85R.";
         let pickle = Pickle::parse(bytes).unwrap();
@@ -388,19 +388,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_an_error() {
+    fn malformed_pickles_are_errors() {
         for (bytes, message) in [
             (&b""[..], "ends too early"),
             (b"\x80\x02.", "empty stack"),
             (b"(.", "empty stack"),
             (b"K\x01(0.", "empty stack"),
             (b"K\x01(\x85.", "empty stack"),
-            (b"t.", "an end without a beginning"),
-            (b"h\x05.", "was not kept"),
+            (b"t.", "a missing mark"),
+            (b"h\x05.", "a missing memo entry"),
             (b"X\xff\xff\xff\xff.", "ends too early"),
             (b"\x8b\xff\xff\xff\xff.", "ends too early"),
             (b"}(K\x01u.", "a key without a value"),
-            (b"K\x01K\x02a.", "no list"),
+            (b"K\x01K\x02a.", "not a list"),
             (b"\x97.", "instruction 0x97"),
         ] {
             let error = Pickle::parse(bytes).unwrap_err();
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_of_any_width() {
+    fn integers_of_any_width() {
         for (bytes, number) in [
             (&b"\x8a\x00."[..], 0),
             (b"\x8a\x01\xff.", -1),

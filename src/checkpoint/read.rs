@@ -1,44 +1,44 @@
-//! Reading numbers: on all threads, from any type, whichever way round they are stored.
+//! Reads tensor elements as `f32`: on all threads, from any type and in any memory order.
 
 use super::source::Source;
 use super::{Entry, width};
 use crate::error::Result;
 use safetensors::Dtype;
 
-/// The height and the width of what is turned at a time, in a buffer of its own: rows of the target are often a power of
-/// two apart, and a cache could hold few of them at once.
+/// The height and width of a tile that is transposed in its own buffer: rows of the target are often a power of two
+/// apart, so a cache could hold only a few of them at once.
 const TILE: usize = 32;
-/// How much of a tensor is read at a time, in bytes.
+/// The element of bytes of a tensor that are read at a time.
 const PIECE: usize = 1 << 20;
 
-/// Reads numbers that lie one behind the other. Of a plain span, threads read a piece each.
-pub(super) fn read_rows(source: &Source, entry: &Entry, numbers: &mut [f32]) -> Result<()> {
+/// Reads contiguous elements. The pieces of a plain span are read in parallel.
+pub(super) fn read_rows(source: &Source, entry: &Entry, elements: &mut [f32]) -> Result<()> {
     let width = width(entry.dtype);
     let per_piece = PIECE / width;
     if entry.span.deflated {
         let mut stream = source.stream(entry.span, entry.offset)?;
-        let mut bytes = vec![0u8; per_piece.min(numbers.len()) * width];
-        return numbers.chunks_mut(per_piece).try_for_each(|numbers| {
-            let bytes = &mut bytes[..numbers.len() * width];
+        let mut bytes = vec![0u8; per_piece.min(elements.len()) * width];
+        return elements.chunks_mut(per_piece).try_for_each(|elements| {
+            let bytes = &mut bytes[..elements.len() * width];
             stream.fill(bytes).map_err(|e| source.error(e))?;
-            decode(entry.dtype, bytes, numbers);
+            decode(entry.dtype, bytes, elements);
             Ok(())
         });
     }
     let start = entry.span.start + entry.offset;
-    on_threads(numbers.chunks_mut(per_piece).enumerate(), |bytes, (i, numbers)| {
-        bytes.resize(numbers.len() * width, 0u8);
+    on_threads(elements.chunks_mut(per_piece).enumerate(), |bytes, (i, elements)| {
+        bytes.resize(elements.len() * width, 0u8);
         source.read_at(start + (i * per_piece * width) as u64, bytes)?;
-        decode(entry.dtype, bytes, numbers);
+        decode(entry.dtype, bytes, elements);
         Ok(())
     })
 }
 
-/// Does the work on all items, on as many threads as compute, up to the first error of each. Each thread has bytes to use
-/// for whatever it likes, and items that lie side by side: memory that is used for the first time comes faster so.
+/// Runs `work` on all items, on as many threads as the current pool has, each up to its first error. Each thread gets a
+/// scratch buffer and consecutive items, because memory that is first touched in order is faster.
 ///
-/// The threads are its own: whoever reads holds a lock on what is read, and a thread of the pool that waits for others of
-/// the pool may take up work that waits for that lock.
+/// The threads are not those of the pool: the caller holds a lock on the value being read, and a pool thread that waits
+/// for others of the pool may start work that waits for that lock.
 fn on_threads<T: Send>(
     items: impl ExactSizeIterator<Item = T>,
     work: impl Fn(&mut Vec<u8>, T) -> Result<()> + Sync,
@@ -64,8 +64,8 @@ fn on_threads<T: Send>(
     })
 }
 
-/// Reads a matrix whose `rows` rows have `columns` numbers, and turns it into the columns from `start` on of `target`,
-/// whose rows have `wide` numbers. Some megabytes are read at a time.
+/// Reads a matrix of `[rows, columns]` and transposes it into the columns from `start` on of `target`, whose rows have
+/// length `wide`. Some megabytes are read at a time.
 pub(super) fn read_turned(
     source: &Source,
     entry: &Entry,
@@ -92,14 +92,14 @@ pub(super) fn read_turned(
                 source.read_at(from + (i * PIECE) as u64, piece)
             })?;
         }
-        turn(entry.dtype, bytes, columns, target, wide, start + row)?;
+        transpose(entry.dtype, bytes, columns, target, wide, start + row)?;
     }
     Ok(())
 }
 
-/// Turns a matrix whose rows have `columns` numbers, and puts it into the columns from `start` on of `target`, whose rows
-/// have `width`.
-fn turn(
+/// Transposes a matrix with rows of length `columns` into the columns from `start` on of `target`, whose rows have
+/// length `width`.
+fn transpose(
     dtype: Dtype,
     bytes: &[u8],
     columns: usize,
@@ -114,16 +114,16 @@ fn turn(
         [width, start]: [usize; 2],
         f: impl Fn([u8; N]) -> f32 + Sync,
     ) -> Result<()> {
-        let numbers = bytes.as_chunks::<N>().0;
+        let elements = bytes.as_chunks::<N>().0;
         let bands = target.chunks_mut(TILE * width).enumerate();
         on_threads(bands, |_, (band, target)| {
             let mut tile = [[0f32; TILE]; TILE];
-            for (i, rows) in numbers.chunks(TILE * columns).enumerate() {
+            for (i, rows) in elements.chunks(TILE * columns).enumerate() {
                 let height = rows.len() / columns;
                 for (r, row) in rows.chunks_exact(columns).enumerate().take(TILE) {
                     let row = &row[band * TILE..columns.min((band + 1) * TILE)];
-                    for (tile, number) in tile.iter_mut().zip(row) {
-                        tile[r] = f(*number);
+                    for (tile, element) in tile.iter_mut().zip(row) {
+                        tile[r] = f(*element);
                     }
                 }
                 for (target, tile) in target.chunks_exact_mut(width).zip(&tile) {
@@ -142,35 +142,35 @@ fn turn(
     }
 }
 
-/// Reads a tensor whose numbers have others between them.
+/// Reads a tensor whose elements are not contiguous.
 pub(super) fn read_scattered(source: &Source, entry: &Entry) -> Result<Vec<f32>> {
     let reach = entry.reach().and_then(|reach| usize::try_from(reach).ok()).unwrap_or(0);
-    let mut lying = vec![0f32; reach];
-    read_rows(source, entry, &mut lying)?;
-    // The places of the numbers, one axis after the other.
-    let mut places = vec![0usize];
+    let mut stored = vec![0f32; reach];
+    read_rows(source, entry, &mut stored)?;
+    // The positions of the elements, extended axis by axis.
+    let mut positions = vec![0usize];
     for (n, stride) in entry.shape.iter().zip(entry.strides.as_deref().unwrap_or_default()) {
-        places = places.iter().flat_map(|at| (0..*n).map(move |i| at + i * stride)).collect();
+        positions = positions.iter().flat_map(|at| (0..*n).map(move |i| at + i * stride)).collect();
     }
-    Ok(places.into_iter().map(|at| lying.get(at).copied().unwrap_or(f32::NAN)).collect())
+    Ok(positions.into_iter().map(|at| stored.get(at).copied().unwrap_or(f32::NAN)).collect())
 }
 
-fn decode(dtype: Dtype, bytes: &[u8], numbers: &mut [f32]) {
-    fn each<const N: usize>(bytes: &[u8], numbers: &mut [f32], f: impl Fn([u8; N]) -> f32) {
-        numbers.iter_mut().zip(bytes.as_chunks::<N>().0).for_each(|(number, bytes)| *number = f(*bytes));
+fn decode(dtype: Dtype, bytes: &[u8], elements: &mut [f32]) {
+    fn each<const N: usize>(bytes: &[u8], elements: &mut [f32], f: impl Fn([u8; N]) -> f32) {
+        elements.iter_mut().zip(bytes.as_chunks::<N>().0).for_each(|(element, bytes)| *element = f(*bytes));
     }
     match dtype {
-        Dtype::F16 => each(bytes, numbers, |b| half::f16::from_le_bytes(b).to_f32()),
-        Dtype::BF16 => each(bytes, numbers, bf16),
-        Dtype::F64 => each(bytes, numbers, |b| f64::from_le_bytes(b) as f32),
-        Dtype::I64 => each(bytes, numbers, |b| i64::from_le_bytes(b) as f32),
-        Dtype::I32 => each(bytes, numbers, |b| i32::from_le_bytes(b) as f32),
-        Dtype::U8 | Dtype::BOOL => each(bytes, numbers, |[b]| f32::from(b)),
-        _ => each(bytes, numbers, f32::from_le_bytes),
+        Dtype::F16 => each(bytes, elements, |b| half::f16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => each(bytes, elements, bf16),
+        Dtype::F64 => each(bytes, elements, |b| f64::from_le_bytes(b) as f32),
+        Dtype::I64 => each(bytes, elements, |b| i64::from_le_bytes(b) as f32),
+        Dtype::I32 => each(bytes, elements, |b| i32::from_le_bytes(b) as f32),
+        Dtype::U8 | Dtype::BOOL => each(bytes, elements, |[b]| f32::from(b)),
+        _ => each(bytes, elements, f32::from_le_bytes),
     }
 }
 
-/// The upper half of an f32.
+/// Converts a bf16, which is the upper half of an f32.
 fn bf16(bytes: [u8; 2]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
 }

@@ -1,4 +1,4 @@
-//! Safetensors: a JSON header, then the numbers. Format: <https://github.com/huggingface/safetensors#format>.
+//! Safetensors: a JSON header, then the elements. Format: <https://github.com/huggingface/safetensors#format>.
 
 use super::Entry;
 use super::source::{Source, Span};
@@ -6,10 +6,10 @@ use crate::error::{Error, Result};
 use safetensors::tensor::Metadata;
 use std::collections::BTreeMap;
 
-/// The largest header that the format allows, in bytes.
+/// The format's size limit of a header, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// The tensors of a safetensors file; reads and checks its header.
+/// Reads and checks the header of a safetensors file, and returns its tensors.
 pub(super) fn entries(source: &Source) -> Result<BTreeMap<String, Entry>> {
     let (data_start, header) = read_header(source)?;
     let mut entries = BTreeMap::new();
@@ -22,15 +22,15 @@ pub(super) fn entries(source: &Source) -> Result<BTreeMap<String, Entry>> {
     Ok(entries)
 }
 
-/// Returns where the numbers begin and what is there.
+/// Reads the header and returns it with the byte offset of the elements.
 fn read_header(source: &Source) -> Result<(u64, Metadata)> {
     let size = source.size;
     let cut_short = |expected: u64| {
         Error::malformed(
             &source.path,
-            format!("not a whole safetensors file: expected {expected} bytes, got {size}"),
+            format!("not a complete safetensors file: expected {expected} bytes, got {size}"),
         )
-        .with_hint("the file was cut short or is of another format: download or copy it again")
+        .with_hint("the file was cut short or has another format: download or copy it again")
     };
     if size < 8 {
         return Err(cut_short(8));
@@ -41,11 +41,9 @@ fn read_header(source: &Source) -> Result<(u64, Metadata)> {
     if length > MAX_HEADER {
         return Err(Error::malformed(
             &source.path,
-            "not a safetensors file: its header length makes no sense",
+            "not a safetensors file: its header length is out of range",
         )
-        .with_hint(
-            "a file that Git LFS or a download left as a pointer looks like this: download it again",
-        ));
+        .with_hint("if it is a pointer that Git LFS or a download left, download the file itself"));
     }
     if size < 8 + length {
         return Err(cut_short(8 + length));

@@ -1,4 +1,4 @@
-//! Where a checkpoint's bytes are: a file or a part of this program, and spans in it, plain or deflated.
+//! Access to a checkpoint's bytes: a file or embedded data, and spans in it, plain or deflated.
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -7,14 +7,14 @@ use std::fs::File;
 use std::io::{Error as IoError, ErrorKind, Read, Result as IoResult, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// How many times smaller than its content a deflated stream can be at the very most.
-const MOST_DEFLATION: u64 = 1032;
-/// What a stream of more than [`LARGE`] bytes can be at most: weights hardly deflate, and zeros in such numbers are meant
-/// to fill the memory.
-const MOST_DEFLATION_OF_LARGE: u64 = 32;
+/// The maximum compression ratio of deflate.
+const MAX_DEFLATION: u64 = 1032;
+/// The compression ratio accepted above [`LARGE`] bytes: weights hardly compress, and that many zeros are an attempt to
+/// exhaust the memory.
+const MAX_DEFLATION_OF_LARGE: u64 = 32;
 const LARGE: u64 = 64 << 20;
 
-/// A file, or a part of this program.
+/// A file, or data embedded in this program.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) path: PathBuf,
@@ -24,25 +24,25 @@ pub(super) struct Source {
 
 #[derive(Debug)]
 enum Bytes {
-    /// Read at any place by several threads at once.
+    /// Several threads read at different offsets at once.
     File(File),
     Embedded(&'static [u8]),
 }
 
-/// Bytes in a source that belong together.
+/// A range of bytes in a source, plain or deflated.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
-    /// Where they begin.
+    /// The offset of the first byte.
     pub(super) start: u64,
-    /// How many there are in the source.
+    /// The number of bytes in the source.
     pub(super) stored: u64,
-    /// How many they stand for.
+    /// The number of bytes of the contents, after inflating.
     pub(super) size: u64,
     pub(super) deflated: bool,
 }
 
 impl Span {
-    /// Bytes that stand for themselves.
+    /// A span that is not deflated.
     pub(super) fn plain(start: u64, size: u64) -> Self {
         Span { start, stored: size, size, deflated: false }
     }
@@ -64,27 +64,27 @@ impl Source {
         self.fill(start, into).map_err(|e| self.error(e))
     }
 
-    /// The first bytes, as many as there are up to `count`.
+    /// Returns the first `count` bytes, or all if there are fewer.
     pub(super) fn beginning(&self, count: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; count.min(usize::try_from(self.size).unwrap_or(usize::MAX))];
         self.read_at(0, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// Checks that a span lies in the source, and that its content can be as large as it says.
+    /// Checks that a span is inside the source, and that its claimed size is plausible.
     pub(super) fn check(&self, span: Span, what: &str) -> Result<()> {
         let inside = span.start.checked_add(span.stored).is_some_and(|end| end <= self.size);
-        let most = if span.size > LARGE { MOST_DEFLATION_OF_LARGE } else { MOST_DEFLATION };
+        let most = if span.size > LARGE { MAX_DEFLATION_OF_LARGE } else { MAX_DEFLATION };
         let honest = if span.deflated { span.size / most <= span.stored } else { span.size == span.stored };
         if inside && honest {
             return Ok(());
         }
-        let message = format!("`{what}`: its size contradicts the file's, which has {} bytes", self.size);
+        let message = format!("`{what}`: its size does not fit a file of {} bytes", self.size);
         Err(Error::malformed(&self.path, message)
             .with_hint("the file was cut short: download or copy it again"))
     }
 
-    /// The content of a span from its byte `skip` on, to be read in order.
+    /// Returns a stream of the contents of a span from byte `skip` on.
     pub(super) fn stream(&self, span: Span, skip: u64) -> Result<Stream<'_>> {
         if !span.deflated {
             let at = span.start + skip.min(span.size);
@@ -100,7 +100,7 @@ impl Source {
         }
     }
 
-    /// The whole content of a span that was checked.
+    /// Reads the contents of a span that was checked.
     pub(super) fn read_span(&self, span: Span) -> Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(span.size).unwrap_or(usize::MAX)];
         let mut stream = self.stream(span, 0)?;
@@ -108,7 +108,7 @@ impl Source {
         Ok(bytes)
     }
 
-    /// What went wrong while reading, said of this source.
+    /// Converts an error of reading this source.
     pub(super) fn error(&self, error: IoError) -> Error {
         let cut_short = error.kind() == ErrorKind::UnexpectedEof;
         let damaged = matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput);
@@ -134,7 +134,7 @@ impl Source {
             Bytes::File(file) => std::os::unix::fs::FileExt::read_exact_at(file, into, start),
             #[cfg(not(unix))]
             Bytes::File(file) => {
-                // A file has one place where it is read.
+                // Here all threads share the file's one position.
                 static READING: std::sync::Mutex<()> = std::sync::Mutex::new(());
                 let _reading = READING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 let mut file = file;
@@ -144,7 +144,7 @@ impl Source {
     }
 }
 
-/// A part of a source as a reader, which may also move in it.
+/// A reader of a part of a source that can seek.
 #[derive(Debug, Clone)]
 pub(super) struct Window<'a> {
     source: &'a Source,
@@ -153,7 +153,7 @@ pub(super) struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// The whole source.
+    /// A reader of the entire source.
     pub(super) fn whole(source: &'a Source) -> Self {
         Window { source, at: 0, end: source.size }
     }
@@ -181,18 +181,18 @@ impl Seek for Window<'_> {
     }
 }
 
-/// The content of a span, in order.
+/// A sequential reader of the contents of a span.
 pub(super) enum Stream<'a> {
     Plain(Window<'a>),
     Deflated {
         inflated: DeflateDecoder<Window<'a>>,
-        /// What is still to come of the size that the archive states.
+        /// The bytes left of the size that the archive states.
         left: u64,
     },
 }
 
 impl Stream<'_> {
-    /// Reads exactly so many bytes. A deflated stream that goes on behind its stated size is damaged.
+    /// Reads exactly `into.len()` bytes. A deflated stream that continues after its stated size is damaged.
     pub(super) fn fill(&mut self, into: &mut [u8]) -> IoResult<()> {
         match self {
             Stream::Plain(window) => window.read_exact(into),
@@ -200,7 +200,7 @@ impl Stream<'_> {
                 inflated.read_exact(into)?;
                 *left = left.saturating_sub(into.len() as u64);
                 if *left == 0 && inflated.read(&mut [0])? > 0 {
-                    let message = "it holds more than its size says";
+                    let message = "it contains more than its stated size";
                     return Err(IoError::new(ErrorKind::InvalidData, message));
                 }
                 Ok(())

@@ -1,4 +1,4 @@
-//! Torch's checkpoints: a zip archive with a pickle that says what is there, and the numbers beside it.
+//! Torch's checkpoints: a zip archive with a pickle that describes the tensors, and their elements in other members.
 
 use super::archive::Member;
 use super::pickle::{Id, Node, Pickle};
@@ -9,32 +9,32 @@ use safetensors::Dtype;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 
-/// The largest pickle that is read, in bytes; the numbers are not in it.
-const MOST_PICKLE: u64 = 4 << 20;
-/// How deep dictionaries and wrappers are followed.
-const MOST_DEPTH: usize = 16;
-/// How many values are looked at: a pickle can repeat itself endlessly in few bytes.
-const MOST_VALUES: usize = 1_000_000;
+/// The size limit of a pickle, in bytes; the elements are not in it.
+const MAX_PICKLE: u64 = 4 << 20;
+/// The limit on nested dictionaries and wrappers.
+const MAX_DEPTH: usize = 16;
+/// The limit on visited values: a few bytes of pickle can represent an endless structure.
+const MAX_VALUES: usize = 1_000_000;
 
 /// The pickle of a torch checkpoint, if the archive is one.
 pub(super) fn pickle_of(members: &[Member]) -> Option<&Member> {
     members.iter().find(|member| member.name == "data.pkl" || member.name.ends_with("/data.pkl"))
 }
 
-/// The tensors of a torch checkpoint, and what else its dictionary holds. The names of nested dictionaries are joined
-/// by points; if only one inner dictionary has tensors, such as `state_dict`, it stands for the whole.
+/// Returns the tensors of a torch checkpoint and the other values in its dictionary. Keys of nested dictionaries are
+/// joined by dots; if only one inner dictionary has tensors, such as `state_dict`, it is used instead of the outer one.
 pub(super) fn entries(
     source: &Source,
     members: &[Member],
     pickle: &Member,
 ) -> Result<(BTreeMap<String, Entry>, Values)> {
     let malformed = |message: &str| {
-        let message = format!("not a torch checkpoint that can be read: {message}");
+        let message = format!("not a readable torch checkpoint: {message}");
         Error::malformed(&source.path, message).with_hint(
-            "what is read is a dictionary of tensors: save the SAE's state_dict() with torch.save, or as safetensors",
+            "expected a dictionary of tensors: save the SAE's state_dict() with torch.save, or as safetensors",
         )
     };
-    if pickle.span.size > MOST_PICKLE {
+    if pickle.span.size > MAX_PICKLE {
         return Err(malformed("its description of the tensors is too long"));
     }
     let folder = pickle.name.strip_suffix("data.pkl").unwrap_or_default();
@@ -43,14 +43,14 @@ pub(super) fn entries(
     if let Some(order) = spans.get("byteorder").filter(|span| span.size <= 16)
         && source.read_span(*order)? != b"little"
     {
-        return Err(malformed("its numbers are big endian"));
+        return Err(malformed("its tensors are big endian"));
     }
     let bytes = source.read_span(pickle.span)?;
     let pickle = Pickle::parse(&bytes).map_err(|message| malformed(&message))?;
     let mut walk = Walk { pickle: &pickle, spans: &spans, seen: 0 };
     let root = walk.dictionary(pickle.root).map_err(|message| malformed(&message))?;
     if walk.tensors(root, 0).map_err(|message| malformed(&message))? == 0 {
-        return Err(malformed("there is no tensor in it"));
+        return Err(malformed("it contains no tensor"));
     }
     let root = walk.inner(root).map_err(|message| malformed(&message))?;
     let (mut entries, mut values) = (BTreeMap::new(), Values::new());
@@ -58,7 +58,7 @@ pub(super) fn entries(
     Ok((entries, values))
 }
 
-/// A way through the values of a pickle that ends.
+/// A traversal of the values of a pickle with limits, because a pickle may be cyclic.
 struct Walk<'a, 'p> {
     pickle: &'p Pickle<'a>,
     spans: &'p HashMap<&'p str, Span>,
@@ -70,7 +70,7 @@ type Found<T> = Result<T, String>;
 impl<'a, 'p> Walk<'a, 'p> {
     fn look(&mut self, depth: usize) -> Found<()> {
         self.seen += 1;
-        if self.seen > MOST_VALUES || depth > MOST_DEPTH {
+        if self.seen > MAX_VALUES || depth > MAX_DEPTH {
             return Err("it is nested too deeply".to_owned());
         }
         Ok(())
@@ -78,12 +78,12 @@ impl<'a, 'p> Walk<'a, 'p> {
 
     fn dictionary(&self, id: Id) -> Found<Id> {
         let is_dictionary = self.pickle.entries(id).is_some() && !self.is_tensor(id);
-        if is_dictionary { Ok(id) } else { Err("it does not hold a dictionary".to_owned()) }
+        if is_dictionary { Ok(id) } else { Err("it does not contain a dictionary".to_owned()) }
     }
 
-    /// The call that makes a tensor, behind what only wraps it.
+    /// The arguments of the call that makes a tensor, inside any wrappers such as `Parameter`.
     fn tensor_call(&self, mut id: Id) -> Option<&'p [Id]> {
-        for _ in 0..MOST_DEPTH {
+        for _ in 0..MAX_DEPTH {
             match self.pickle.call(id)? {
                 ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor", args) => return Some(args),
                 ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state", args) => {
@@ -99,7 +99,7 @@ impl<'a, 'p> Walk<'a, 'p> {
         self.tensor_call(id).is_some()
     }
 
-    /// How many tensors are in a dictionary and those in it.
+    /// The number of tensors in a dictionary and its nested dictionaries.
     fn tensors(&mut self, id: Id, depth: usize) -> Found<usize> {
         self.look(depth)?;
         if self.is_tensor(id) {
@@ -112,9 +112,9 @@ impl<'a, 'p> Walk<'a, 'p> {
         Ok(count)
     }
 
-    /// The innermost dictionary that has all the tensors.
+    /// The innermost dictionary that contains all tensors.
     fn inner(&mut self, mut id: Id) -> Found<Id> {
-        for depth in 0..MOST_DEPTH {
+        for depth in 0..MAX_DEPTH {
             let mut holders = Vec::new();
             for (_, value) in self.pickle.entries(id).unwrap_or_default() {
                 if self.tensors(*value, depth)? > 0 {
@@ -158,7 +158,7 @@ impl<'a, 'p> Walk<'a, 'p> {
         Ok(())
     }
 
-    /// What is no tensor, as plain data; nothing of what has no such form.
+    /// Converts a value that is not a tensor to JSON; `None` if it has no such form.
     fn value(&mut self, id: Id, depth: usize) -> Found<Option<Value>> {
         self.look(depth)?;
         Ok(match self.pickle.node(id) {
@@ -186,28 +186,28 @@ impl<'a, 'p> Walk<'a, 'p> {
         })
     }
 
-    /// A tensor from `storage, offset, size, stride, …`; none of a storage that is not read, such as a quantised one.
+    /// A tensor from `storage, offset, size, stride, …`; `None` for an unsupported storage, such as a quantized one.
     fn entry(&self, name: &str, args: &[Id]) -> Found<Option<Entry>> {
         let wrong = |what: &str| format!("tensor `{name}`: {what}");
         let [storage, offset, size, stride, ..] = args else {
-            return Err(wrong("it is not described as torch describes tensors"));
+            return Err(wrong("its description is not one that torch writes"));
         };
         let Node::Persistent(storage) = self.pickle.node(*storage) else {
-            return Err(wrong("its numbers are not in the file"));
+            return Err(wrong("its elements are not in the file"));
         };
         let text = |id: Id| self.pickle.text(id).or(self.global_name(id)).unwrap_or_default();
         let (kind, key) = match self.pickle.tuple(*storage) {
             [tag, kind, key, ..] if text(*tag) == "storage" => (text(*kind), text(*key)),
-            _ => return Err(wrong("its numbers are not in the file")),
+            _ => return Err(wrong("its elements are not in the file")),
         };
         let Some(dtype) = dtype(kind) else { return Ok(None) };
-        let whole = |id: &Id| self.pickle.tuple(*id).iter().map(|n| self.pickle.count(*n)).collect();
-        let (shape, strides): (Option<Vec<usize>>, Option<Vec<usize>>) = (whole(size), whole(stride));
+        let counts = |id: &Id| self.pickle.tuple(*id).iter().map(|n| self.pickle.count(*n)).collect();
+        let (shape, strides): (Option<Vec<usize>>, Option<Vec<usize>>) = (counts(size), counts(stride));
         let (Some(offset), Some(shape), Some(strides)) = (self.pickle.count(*offset), shape, strides) else {
-            return Err(wrong("its shape makes no sense"));
+            return Err(wrong("its shape is invalid"));
         };
         let file = format!("data/{key}");
-        let span = *self.spans.get(file.as_str()).ok_or_else(|| wrong("its numbers are not in the file"))?;
+        let span = *self.spans.get(file.as_str()).ok_or_else(|| wrong("its elements are not in the file"))?;
         let width = super::width(dtype) as u64;
         let offset = (offset as u64).checked_mul(width).ok_or_else(|| wrong("its offset is too large"))?;
         let mut entry = Entry::new(dtype, shape, span);
@@ -224,7 +224,7 @@ impl<'a, 'p> Walk<'a, 'p> {
     }
 }
 
-/// The number type of a storage class.
+/// The dtype of a torch storage class.
 fn dtype(storage: &str) -> Option<Dtype> {
     let known = [
         ("FloatStorage", Dtype::F32),

@@ -1,8 +1,8 @@
-//! Arrow: the stream of record batches in which Python's `datasets` keeps what `save_to_disk` is given, and files that
-//! have the same messages between two marks (Feather).
+//! Arrow: the stream of record batches that Python's `save_to_disk` writes, and Arrow files (Feather), which hold the
+//! same messages between two magic strings.
 //!
-//! The library takes memory as bytes come in, and not for what a message says that it has. Compressed batches, which
-//! `datasets` does not write, are not read.
+//! The library allocates memory as bytes arrive, not for the size that a message claims. Compressed batches, which
+//! `datasets` does not write, are not supported.
 
 use super::fault::{Document, Fault};
 use super::source::Source;
@@ -21,28 +21,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many bytes are handed on at once.
+/// The number of bytes passed to the decoder at once.
 const CHUNK: usize = 1 << 20;
 
-/// The most bytes that one batch may have, 1 GiB; `datasets` writes a thousand rows in one.
+/// The size limit of one batch, 1 GiB; `datasets` writes batches of a thousand rows.
 const LARGEST: u64 = 1 << 30;
 
-/// The magic bytes of an Arrow file with a footer; its batches are those of a stream.
+/// The magic bytes of an Arrow file with a footer, which contains the same batches as a stream.
 const MARK: &[u8] = b"ARROW1\0\0";
 
-/// The texts of an Arrow file.
+/// The documents of an Arrow file.
 pub(super) struct Arrow {
     path: PathBuf,
     column: String,
     file: File,
-    /// The first bytes, which were looked at.
+    /// The first bytes, already read to detect the format.
     head: Vec<u8>,
     read: Arc<AtomicU64>,
     decoder: StreamDecoder,
     waiting: Buffer,
-    /// How many bytes have come in since the last batch.
+    /// The number of bytes read since the last batch.
     since_batch: u64,
-    texts: Option<ArrayRef>,
+    strings: Option<ArrayRef>,
     next: usize,
     row: u64,
     is_over: bool,
@@ -69,7 +69,7 @@ impl Arrow {
             decoder: StreamDecoder::new(),
             waiting: Buffer::from(Vec::<u8>::new()),
             since_batch: 0,
-            texts: None,
+            strings: None,
             next: 0,
             row: 0,
             is_over: false,
@@ -83,10 +83,10 @@ impl Arrow {
 
     fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
         loop {
-            if let Some(texts) = &self.texts
-                && self.next < texts.len()
+            if let Some(strings) = &self.strings
+                && self.next < strings.len()
             {
-                let text = text_at(texts, self.next);
+                let text = text_at(strings, self.next);
                 self.next += 1;
                 self.row += 1;
                 return Ok(Some(text));
@@ -100,17 +100,17 @@ impl Arrow {
 
     /// Reads up to the next batch, or to the end.
     fn read_batch(&mut self) -> Result<()> {
-        (self.texts, self.next) = (None, 0);
+        (self.strings, self.next) = (None, 0);
         loop {
             if self.waiting.is_empty() && !self.fill()? {
                 self.is_over = true;
                 let finished = self.decoder.finish();
-                return finished.map_err(|_| self.malformed("it ends in the middle of a batch".to_owned()));
+                return finished.map_err(|_| self.malformed("the file ends inside a batch".to_owned()));
             }
             let (decoder, waiting) = (&mut self.decoder, &mut self.waiting);
             let batch = match guarded(|| decoder.decode(waiting)) {
                 Some(Ok(batch)) => batch,
-                // After the end of the stream there may be a table of contents.
+                // The end of the stream may be followed by a footer.
                 Some(Err(ArrowError::IpcError(reason))) if reason == "Unexpected EOS" => {
                     self.is_over = true;
                     return Ok(());
@@ -121,7 +121,7 @@ impl Arrow {
             if let Some(batch) = batch {
                 self.since_batch = 0;
                 let column = self.find_column(&batch.schema())?;
-                self.texts = Some(batch.column(column).clone());
+                self.strings = Some(batch.column(column).clone());
                 return Ok(());
             }
             if self.since_batch > LARGEST {
@@ -131,7 +131,7 @@ impl Arrow {
         }
     }
 
-    /// Takes bytes of the file; false at its end.
+    /// Reads the next bytes of the file into `waiting`; false at the end.
     fn fill(&mut self) -> Result<bool> {
         let mut bytes = std::mem::take(&mut self.head);
         let room = (CHUNK - bytes.len()) as u64;
@@ -162,23 +162,21 @@ impl Arrow {
     fn malformed(&self, reason: String) -> Error {
         let at = if self.row == 0 { String::new() } else { format!("row {}", self.row + 1) };
         let message = format!("not readable as Arrow: {reason}");
-        let hint = Some(
-            "the file is damaged or was cut off; Python's to_parquet writes it in a smaller format"
-                .to_owned(),
-        );
+        let hint =
+            Some("the file is damaged or truncated; Python's to_parquet writes a smaller file".to_owned());
         Error::Malformed { path: self.path.clone(), at, message, hint }
     }
 }
 
-/// A text of a column; `None` for null.
-fn text_at(texts: &ArrayRef, row: usize) -> Option<String> {
-    if texts.is_null(row) {
+/// The string in `row` of a column; `None` for null.
+fn text_at(strings: &ArrayRef, row: usize) -> Option<String> {
+    if strings.is_null(row) {
         return None;
     }
-    match texts.data_type() {
-        DataType::Utf8 => Some(texts.as_string::<i32>().value(row).to_owned()),
-        DataType::LargeUtf8 => Some(texts.as_string::<i64>().value(row).to_owned()),
-        DataType::Utf8View => Some(texts.as_string_view().value(row).to_owned()),
+    match strings.data_type() {
+        DataType::Utf8 => Some(strings.as_string::<i32>().value(row).to_owned()),
+        DataType::LargeUtf8 => Some(strings.as_string::<i64>().value(row).to_owned()),
+        DataType::Utf8View => Some(strings.as_string_view().value(row).to_owned()),
         _ => None,
     }
 }

@@ -1,6 +1,6 @@
-//! Comma- and tab-separated values with a line of column names, quoted as RFC 4180 says.
+//! Comma- and tab-separated values with a line of column names, quoted as in RFC 4180.
 //!
-//! A field in double quotes may hold separators and line ends, and a quote as two; empty lines are skipped.
+//! A field in double quotes may contain separators, line ends and doubled quotes; empty lines are skipped.
 
 use super::dialect::Dialect;
 use super::fault::{Document, Fault};
@@ -10,25 +10,25 @@ use crate::error::{Error, Result};
 use csv::{ByteRecord, ErrorKind};
 use std::io::{Chain, Read};
 
-/// A line of our own after the last one. If it does not come out as a record, a quote was never closed and has swallowed
-/// it, with all that is before it.
+/// A line appended to the file. If it does not come back as a record of its own, a quote was never closed and the field
+/// has swallowed it.
 const END: &[u8] = b"\n\x1e\x04end of file\x04\x1e";
 
-/// The most columns of a file.
-const MOST_COLUMNS: usize = 1 << 20;
+/// The limit on the columns of a file.
+const MAX_COLUMNS: usize = 1 << 20;
 
-const QUOTES: &str = "a field that holds a separator, a line end or a quote is put in double quotes, each quote in it \
-                      written twice";
+const QUOTES: &str = "put a field that contains a separator, a line end or a quote in double quotes, and double each \
+                      quote in it";
 
-/// The texts of a file of separated values.
+/// The documents of a file of separated values.
 pub(super) struct Csv {
     rows: csv::Reader<Chain<Text, &'static [u8]>>,
     dialect: Dialect,
     column: String,
     record: ByteRecord,
-    /// A first row that has been read to know how wide rows are.
+    /// Whether `record` already holds the first row, which was read to learn the width of rows.
     is_read: bool,
-    /// How many fields a record has, and which of them is the text.
+    /// The number of fields of a record, and the index of the text among them.
     width: usize,
     index: usize,
     row: u64,
@@ -61,7 +61,7 @@ impl Csv {
         Ok(csv)
     }
 
-    /// Finds the column, and how wide rows are.
+    /// Finds the column and the width of rows.
     fn read_header(&mut self) -> Result<()> {
         let mut names = self.dialect.names.clone();
         for row in self.dialect.header.into_iter().flat_map(|last| 0..=last) {
@@ -76,7 +76,7 @@ impl Csv {
         }
         let names = match (self.dialect.names.clone(), names) {
             (Some(given), _) | (None, Some(given)) => given,
-            // Columns without names have numbers.
+            // Columns without names are named by their index.
             (None, None) => {
                 self.is_read = self.read()?;
                 (0..self.record.len()).map(|column| column.to_string()).collect()
@@ -87,8 +87,8 @@ impl Csv {
         if !self.is_read {
             self.is_read = self.read()?;
         }
-        // Where rows are longer than the header they begin with the names of the rows, as pandas reads them, or if there
-        // are no such names they end in fields without a column.
+        // As in pandas, the extra fields of rows longer than the header come first and are row names, or come last and
+        // belong to no column if there are no row names.
         let beyond = if self.is_read { self.record.len().saturating_sub(names.len()) } else { 0 };
         let index = if self.dialect.has_index { beyond } else { 0 };
         (self.width, self.index) = (names.len() + beyond, found + index);
@@ -110,7 +110,7 @@ impl Csv {
                 known: names.to_vec(),
             };
         };
-        let message = format!("unknown column `{}` in {place}: there is one column, `{only}`", self.column);
+        let message = format!("unknown column `{}` in {place}: the only column is `{only}`", self.column);
         Error::mismatch(message, format!("set `sep` to {separator:?} if that separates the columns"))
     }
 
@@ -125,11 +125,11 @@ impl Csv {
                 break;
             }
             if !self.dialect.skips_long_rows {
-                let message = format!("expected {} fields as there are columns, got {got}", self.width);
+                let message = format!("expected {} fields, one per column, got {got}", self.width);
                 return Err(Fault::Row(self.text().malformed(&self.at(true), message).with_hint(QUOTES)));
             }
         }
-        // Spreadsheets leave out empty fields at the end of a row.
+        // Spreadsheets omit empty fields at the end of a row.
         let Some(field) = self.record.get(self.index) else { return Ok(Some(None)) };
         if self.dialect.missing.iter().any(|text| text.as_bytes() == field) {
             return Ok(Some(None));
@@ -149,8 +149,8 @@ impl Csv {
                 return Err(self.text().malformed(&self.at(false), format!("not readable: {other:?}")));
             }
         }
-        if self.record.len() > MOST_COLUMNS {
-            let message = format!("expected at most {MOST_COLUMNS} columns, got {}", self.record.len());
+        if self.record.len() > MAX_COLUMNS {
+            let message = format!("expected at most {MAX_COLUMNS} columns, got {}", self.record.len());
             return Err(self.text().malformed(&self.at(true), message));
         }
         let last = self.record.iter().next_back().unwrap_or_default();
@@ -168,14 +168,14 @@ impl Csv {
         self.rows.get_ref().get_ref().0
     }
 
-    /// The row and the line on which it begins; `is_whole` if its line end has been read.
-    fn at(&self, is_whole: bool) -> String {
-        let last = self.rows.position().line().saturating_sub(u64::from(is_whole && !self.is_crlf));
+    /// The row and the line on which it begins; `is_complete` if its line end has been read.
+    fn at(&self, is_complete: bool) -> String {
+        let last = self.rows.position().line().saturating_sub(u64::from(is_complete && !self.is_crlf));
         let line = last.saturating_sub(self.lines_within()).max(1) + self.dialect.skip_lines as u64;
         format!("row {}, line {line}", self.row)
     }
 
-    /// How many line ends the fields of the record hold.
+    /// The number of line ends inside the fields of the record.
     fn lines_within(&self) -> u64 {
         self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64
     }

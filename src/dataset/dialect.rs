@@ -1,16 +1,16 @@
-//! How a file of separated values is written, in the words of pandas' `read_csv`, which a dataset's card may use and
-//! Python's `datasets` hands on.
+//! The dialect of a file of separated values, in the options of pandas' `read_csv`, which a dataset's card may contain
+//! and Python's `datasets` passes on.
 
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
-/// What pandas reads as a missing value (`pandas._libs.parsers.STR_NA_VALUES`).
+/// The strings that pandas reads as a missing value (`pandas._libs.parsers.STR_NA_VALUES`).
 const MISSING: [&str; 19] = [
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
     "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
 ];
 
-/// Options that would change what is read, and are not supported unless they have their default value.
+/// Options that change what is read and are supported only with their default value.
 const UNSUPPORTED: [&str; 9] = [
     "skipinitialspace",
     "skip_blank_lines",
@@ -23,30 +23,30 @@ const UNSUPPORTED: [&str; 9] = [
     "quoting",
 ];
 
-/// How a file of separated values is written.
+/// The dialect of a file of separated values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Dialect {
     pub(super) separator: u8,
-    /// How many lines are passed over before anything else.
+    /// The number of lines to skip at the start of the file.
     pub(super) skip_lines: usize,
-    /// Which row has the names of the columns, counted from 0.
+    /// The row that contains the column names, counted from 0.
     pub(super) header: Option<usize>,
-    /// The names of the columns, instead of those in the file.
+    /// The column names, overriding the names in the file.
     pub(super) names: Option<Vec<String>>,
-    /// `None` where quotes mean nothing.
+    /// The quote character; `None` if quotes have no special meaning.
     pub(super) quote: Option<u8>,
     pub(super) is_quote_doubled: bool,
     pub(super) escape: Option<u8>,
-    /// Texts that stand for a missing value.
+    /// The strings that represent a missing value.
     pub(super) missing: Vec<String>,
-    /// Whether the first columns are the names of rows where rows are longer than the header.
+    /// Whether the extra first fields of rows longer than the header are row names.
     pub(super) has_index: bool,
-    /// Whether rows that are too long are passed over.
+    /// Whether rows that are too long are skipped.
     pub(super) skips_long_rows: bool,
 }
 
 impl Dialect {
-    /// What is usual for a separator.
+    /// The default dialect with this separator.
     pub(super) fn new(separator: u8) -> Self {
         Dialect {
             separator,
@@ -62,17 +62,17 @@ impl Dialect {
         }
     }
 
-    /// The dialect that `said` describes, where it says something else; `place` is who says it, for messages.
+    /// Overrides this dialect with the options in `said`; `place` names their origin in messages.
     ///
     /// # Errors
-    /// An option with a value that is not understood or not supported.
+    /// An option with an unknown or unsupported value.
     pub(super) fn with(mut self, said: &Map<String, Value>, place: &str) -> Result<Self> {
         // `datasets` lets the longer name win.
         let separator = said.get("delimiter").filter(|v| !v.is_null()).or_else(|| said.get("sep"));
         let names = said.get("column_names").filter(|v| !v.is_null()).or_else(|| said.get("names"));
         let wrong = |key: &str, expected: &str, got: &Value| {
             Error::invalid(format!("`{key}` in {place}"), expected, got)
-                .with_hint("write the files in another way, such as JSON lines, or have them read in Python")
+                .with_hint("convert the files to another format, such as JSON lines, in Python")
         };
         let byte = |key: &str, value: &Value| match value.as_str().map(str::as_bytes) {
             Some([byte]) => Ok(Some(*byte)),
@@ -94,9 +94,7 @@ impl Dialect {
                 "sep" | "delimiter" | "names" | "column_names" => {}
                 "header" if value.is_null() => self.header = None,
                 "header" if value == "infer" => {}
-                "header" => {
-                    self.header = Some(count().ok_or_else(|| wrong(key, "the number of a row", value))?)
-                }
+                "header" => self.header = Some(count().ok_or_else(|| wrong(key, "a row number", value))?),
                 "skiprows" if value.is_null() => {}
                 "skiprows" => {
                     self.skip_lines = count().ok_or_else(|| wrong(key, "a number of lines", value))?
@@ -111,12 +109,12 @@ impl Dialect {
                     self.missing.retain(|text| !MISSING.contains(&text.as_str()));
                 }
                 "na_values" => {
-                    let texts = match value {
+                    let strings = match value {
                         Value::Null => Some(Vec::new()),
                         Value::Array(values) => values.iter().map(text_of).collect(),
                         one => text_of(one).map(|text| vec![text]),
                     };
-                    self.missing.extend(texts.ok_or_else(|| wrong(key, "a text or a list of texts", value))?);
+                    self.missing.extend(strings.ok_or_else(|| wrong(key, "a list of strings", value))?);
                 }
                 "index_col" => self.has_index = flag(value) != Some(false),
                 "on_bad_lines" => self.skips_long_rows = matches!(value.as_str(), Some("skip" | "warn")),
@@ -135,14 +133,14 @@ impl Dialect {
                         _ => false,
                     };
                     if !usual && !value.is_null() {
-                        return Err(wrong(key, "no such option, as it is not supported", value));
+                        return Err(wrong(key, "the default, as no other value is supported", value));
                     }
                 }
-                // Options that do not change what is in a column of texts, and options for other readers.
+                // Options that do not affect a column of strings, and options for other readers.
                 _ => {}
             }
         }
-        // The other options of missing values have no effect then.
+        // It disables the other options about missing values.
         if said.get("na_filter").and_then(flag) == Some(false) {
             self.missing.clear();
         }
@@ -154,7 +152,7 @@ fn flag(value: &Value) -> Option<bool> {
     value.as_bool()
 }
 
-/// A name or a value that YAML may have made a number of.
+/// A name or a value as a string; YAML may have parsed it as a number or a boolean.
 fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

@@ -1,4 +1,4 @@
-//! What can be wrong with a file of documents: one row of it, or all that follows.
+//! The errors of reading a file of documents: one damaged row, or a file that cannot be read further.
 
 use crate::error::Error;
 
@@ -17,5 +17,5 @@ impl From<Error> for Fault {
     }
 }
 
-/// A document, `None` for a row that has none.
+/// A document; `None` for a row without text.
 pub(super) type Document = Result<Option<String>, Fault>;

@@ -1,5 +1,5 @@
-//! Which files of a repository are a split of a dataset, as Python's `datasets` finds them: by the card, by the names
-//! of shards, by words in the names of folders and files.
+//! Finds the files of a dataset's split in a repository, as Python's `datasets` does: by the card, by the names of
+//! shards, and by keywords in the names of folders and files.
 
 use super::DatasetOptions;
 use super::source::{is_about, most_common};
@@ -13,35 +13,35 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Read;
 
-/// The split that is meant where none is named.
+/// The default split.
 pub(super) const TRAIN: &str = "train";
 
-/// The splits that names tell, each with the words that mean it.
+/// The splits that are recognized in file names, each with its keywords.
 const KEYWORDS: [(&str, &[&str]); 3] = [
     (TRAIN, &["train", "training"]),
     ("validation", &["validation", "valid", "dev", "val"]),
     ("test", &["test", "testing", "eval", "evaluation"]),
 ];
 
-/// The most of a card that is read, in bytes.
+/// The limit on the bytes read from a card.
 const LONGEST_CARD: u64 = 1 << 20;
 
 /// The files of one split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Their names in the repository, in the order in which they are read.
+    /// The names in the repository, in reading order.
     pub(super) names: Vec<String>,
-    /// The configuration, where the repository has any.
+    /// The configuration, if the repository has any.
     pub(super) config: Option<String>,
     pub(super) split: String,
-    /// What the card tells the reader of the files.
+    /// The card's options for the reader of the files.
     pub(super) told: Map<String, Value>,
 }
 
-/// The splits of a configuration in their order, each with the names of its files.
+/// The splits of a configuration in order, each with the names of its files.
 type Splits = Vec<(String, Vec<String>)>;
 
-/// What a card says of the files, in YAML between two lines of `---` at its start.
+/// A card's description of the files: YAML between two `---` lines at its start.
 #[derive(Default, Deserialize)]
 struct Card {
     #[serde(default)]
@@ -55,7 +55,7 @@ struct Config {
     data_dir: Option<String>,
     #[serde(default)]
     default: bool,
-    /// What the reader of the files is told.
+    /// Options for the reader of the files.
     #[serde(flatten)]
     told: Map<String, Value>,
 }
@@ -90,21 +90,20 @@ impl Patterns {
     }
 }
 
-/// Whether a folder tells its splits itself: by a card with configurations, or by the names of shards. A card that is not
-/// understood is a text like any other.
+/// Whether a folder defines its splits: by a card with configurations, or by the names of shards. A card that does not
+/// parse is ignored.
 pub(super) fn is_laid_out(repo: &Repo, names: &[String], progress: &Progress) -> bool {
     let has_configs = card(repo, names, progress).is_ok_and(|card| !card.configs.is_empty());
     has_configs || names.iter().any(|name| shard_of(name).is_some())
 }
 
-/// The files of the split and configuration that the options ask for.
+/// Finds the files of the split and configuration that the options request.
 ///
-/// Where the repository does not tell, because its files are made by a program, `converted` gives those that the hub
-/// has made of them.
+/// If the repository defines none, because a script generates its files, `converted` opens the Parquet files that the
+/// hub has converted them to.
 ///
 /// # Errors
-/// A configuration or split that is not there, and none that is meant where none is named; no files that can be read;
-/// a card that is not understood; see [`Repo::names`].
+/// A missing or ambiguous configuration, a missing split, no readable files, an invalid card; see [`Repo::names`].
 pub(super) fn find(
     repo: Repo,
     options: &DatasetOptions,
@@ -134,10 +133,10 @@ pub(super) fn find(
     }
 }
 
-/// What may stand in for a card.
+/// A file that may replace the YAML of a card.
 pub(super) const STAND_IN: &str = ".huggingface.yaml";
 
-/// The YAML of the card, and of a file that may stand in for it.
+/// Reads the card: from [`STAND_IN`] if it has configurations, otherwise from `README.md`.
 fn card(repo: &Repo, names: &[String], progress: &Progress) -> Result<Card> {
     let has = |name: &str| names.iter().any(|one| one == name);
     let read = |name: &str| -> Result<_> {
@@ -167,7 +166,7 @@ fn card(repo: &Repo, names: &[String], progress: &Progress) -> Result<Card> {
     }
 }
 
-/// What stands between two lines of `---` at the start of a text; nothing if there is none, or nothing in it.
+/// The text between two `---` lines at the start of a file; `None` if it is missing or blank.
 fn front_matter(text: &str) -> Option<&str> {
     let text = text.trim_start_matches('\u{feff}');
     let rest = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n"))?;
@@ -181,7 +180,7 @@ fn front_matter(text: &str) -> Option<&str> {
     None
 }
 
-/// The configuration that is asked for, or the one that is meant where none is.
+/// The requested configuration, or the default one.
 fn chosen<'a>(repo: &Repo, configs: &'a [Config], options: &DatasetOptions) -> Result<&'a Config> {
     let names = || configs.iter().map(|config| config.config_name.as_str());
     if let Some(wanted) = &options.config {
@@ -196,7 +195,7 @@ fn chosen<'a>(repo: &Repo, configs: &'a [Config], options: &DatasetOptions) -> R
         (Some(config), None) => Ok(config),
         (one, _) => {
             let what = format!("the config of dataset `{}`", repo.name());
-            let got = if one.is_none() { "none" } else { "several that are the default" };
+            let got = if one.is_none() { "none" } else { "several defaults" };
             let names = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             Err(Error::invalid(what, "a name", got).with_hint(format!("choose one with `config`: {names}")))
         }
@@ -211,11 +210,10 @@ impl Config {
         let Some(data_files) = &self.data_files else {
             let below: Vec<_> =
                 names.iter().filter_map(|name| name.strip_prefix(&folder).map(str::to_owned)).collect();
-            let whole =
-                |names: Vec<String>| names.into_iter().map(|name| format!("{folder}{name}")).collect();
+            let full = |names: Vec<String>| names.into_iter().map(|name| format!("{folder}{name}")).collect();
             return Ok(splits_by_names(&below)
                 .into_iter()
-                .map(|(split, names)| (split, whole(names)))
+                .map(|(split, names)| (split, full(names)))
                 .collect());
         };
         let entries = match data_files {
@@ -239,7 +237,7 @@ impl Config {
     }
 }
 
-/// The files that patterns of a card stand for, pattern by pattern.
+/// The files that match the patterns of a card, pattern by pattern.
 fn matching(repo: &Repo, names: &[String], folder: &str, patterns: &[String]) -> Result<Vec<String>> {
     let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
     let mut found = Vec::new();
@@ -251,30 +249,30 @@ fn matching(repo: &Repo, names: &[String], folder: &str, patterns: &[String]) ->
         })?;
         let last = pattern.rsplit('/').next().unwrap_or_default();
         let fits = |name: &&String| {
-            let is_asked_for = hidden_parts(name) == hidden_parts(&pattern)
+            let is_wanted = hidden_parts(name) == hidden_parts(&pattern)
                 && (name.ends_with(&format!("/{last}"))
                     || !is_about(name.rsplit('/').next().unwrap_or_default()));
-            **name == pattern || glob.matches_with(name, options) && is_asked_for
+            **name == pattern || glob.matches_with(name, options) && is_wanted
         };
         let before = found.len();
         found.extend(names.iter().filter(fits).cloned());
         if found.len() == before && !pattern.contains(['*', '?', '[']) {
             let message = format!("dataset `{}` has no file `{pattern}`, which its card lists", repo.name());
-            return Err(Error::mismatch(message, "the repository is broken, or was copied in part"));
+            return Err(Error::mismatch(message, "the repository is broken, or its copy is incomplete"));
         }
     }
     Ok(found)
 }
 
-/// How many parts of a path are hidden: a pattern finds what is hidden only by saying so. Two underscores hide folders,
-/// not files.
+/// The number of hidden parts of a path; a pattern must name as many to match it. Leading `__` hides folders, not
+/// files.
 fn hidden_parts(path: &str) -> usize {
     let folders = path.rsplit_once('/').map_or("", |(folders, _)| folders).split('/');
     let special = folders.filter(|part| part.starts_with("__")).count();
     special + path.split('/').filter(|part| part.starts_with('.')).count()
 }
 
-/// The splits of a repository without a card that tells them.
+/// The splits of a repository whose card defines none.
 fn splits_by_names(names: &[String]) -> Splits {
     let seen =
         |name: &&String| hidden_parts(name) == 0 && !is_about(name.rsplit('/').next().unwrap_or_default());
@@ -314,18 +312,18 @@ fn splits_by_names(names: &[String]) -> Splits {
     if all.is_empty() { Splits::new() } else { vec![(TRAIN.to_owned(), all)] }
 }
 
-/// The split of a shard, `train` of `data/train-00000-of-00004-0f3a.parquet`.
+/// The split of a shard: `train` for `data/train-00000-of-00004-0f3a.parquet`.
 fn shard_of(name: &str) -> Option<&str> {
     let (stem, ..) = numbered(name).filter(|(stem, ..)| name[stem.len()..].contains('.'))?;
     stem.strip_prefix("data/").filter(|split| !split.is_empty() && !split.contains('/'))
 }
 
-/// Where a word stands alone in the name of a folder of this path, which of the ways it does: those that come first
-/// are read first.
+/// Ranks how a folder of this path contains `word` as a separate word: 0 as the full name, 1 at the start, 2 at the
+/// end, 3 inside. Files of lower rank are read first; `None` if no folder contains it.
 fn rank_by_folders(path: &str, word: &str) -> Option<u8> {
     let (folders, _) = path.rsplit_once('/')?;
     let rank = |folder: &str| {
-        let places = places_of(folder, word);
+        let places = occurrences(folder, word);
         let rank = |(starts, ends): (bool, bool)| match (starts, ends) {
             (true, true) => 0,
             (true, false) => 1,
@@ -337,24 +335,24 @@ fn rank_by_folders(path: &str, word: &str) -> Option<u8> {
     folders.split('/').filter_map(rank).min()
 }
 
-/// As [`rank_by_folders`] for the name of the file itself, where something has to follow the word.
+/// Like [`rank_by_folders`] for the file name, in which something must follow the word.
 fn rank_by_file(path: &str, word: &str) -> Option<u8> {
-    let places = places_of(path.rsplit('/').next()?, word);
+    let places = occurrences(path.rsplit('/').next()?, word);
     places.filter(|(_, ends)| !ends).map(|(starts, _)| if starts { 0 } else { 1 }).min()
 }
 
-/// Where a word stands alone in a name: whether the name starts with it there, and whether it ends with it.
-fn places_of(name: &str, word: &str) -> impl Iterator<Item = (bool, bool)> {
+/// The occurrences of `word` as a separate word in a name: whether each is at its start, and whether at its end.
+fn occurrences(name: &str, word: &str) -> impl Iterator<Item = (bool, bool)> {
     let separates = |c: char| matches!(c, '-' | '.' | '_' | ' ' | '0'..='9');
     name.match_indices(word).filter_map(move |(at, _)| {
         let before = name.get(..at)?.chars().next_back();
         let after = name.get(at + word.len()..)?.chars().next();
-        let alone = before.is_none_or(separates) && after.is_none_or(separates);
-        alone.then_some((before.is_none(), after.is_none()))
+        let is_separate = before.is_none_or(separates) && after.is_none_or(separates);
+        is_separate.then_some((before.is_none(), after.is_none()))
     })
 }
 
-/// The files that the hub made of those of a repository: `{config}/{split}/0000.parquet`.
+/// The files that the hub has converted a repository to: `{config}/{split}/0000.parquet`.
 fn in_converted(repo: &Repo, options: &DatasetOptions, progress: &Progress) -> Result<Found> {
     const IN_PART: &str = "partial-";
     let names = repo.names(progress)?;
@@ -385,7 +383,7 @@ fn in_converted(repo: &Repo, options: &DatasetOptions, progress: &Progress) -> R
     split_of(repo, Some(config), splits.into_iter().collect(), options, progress)
 }
 
-/// The split that is asked for, with the files of the format that most of them have.
+/// The requested split, with the files of its most common format.
 fn split_of(
     repo: &Repo,
     config: Option<&str>,
@@ -405,8 +403,9 @@ fn split_of(
     let Some((split, names)) = splits.into_iter().find(|(split, _)| split == wanted) else {
         if wanted.contains(['[', '+']) {
             let expected = format!("the name of one split of dataset `{name}`");
-            return Err(Error::invalid("`split`", expected, format!("`{wanted}`"))
-                .with_hint("a part of a split is not a split; `max_examples` takes the first documents"));
+            return Err(Error::invalid("`split`", expected, format!("`{wanted}`")).with_hint(
+                "slices and sums of splits are not supported; `max_examples` limits the documents",
+            ));
         }
         return Err(unknown("split", wanted, name, known));
     };
@@ -419,8 +418,8 @@ fn split_of(
     Ok(Found { names, config: config.map(str::to_owned), split, told: Map::new() })
 }
 
-/// Checks that numbered files (`train-00000-of-00004.parquet`) are all there. The cache may hold only the files that were read
-/// before, and a folder only those that were copied.
+/// Checks that no numbered file (`train-00000-of-00004.parquet`) is missing. The cache may hold only files that were
+/// read before, and a folder only files that were copied.
 fn check_shards(repo: &Repo, dataset: &str, names: &[String], progress: &Progress) -> Result<()> {
     let mut sets = BTreeMap::<_, BTreeSet<u32>>::new();
     for (stem, number, total) in names.iter().filter_map(|name| numbered(name)) {
@@ -428,27 +427,28 @@ fn check_shards(repo: &Repo, dataset: &str, names: &[String], progress: &Progres
     }
     for ((stem, total), numbers) in sets {
         let Some(missing) = (0..total).find(|number| !numbers.contains(number)) else { continue };
-        let place = if repo.is_partial() { "in the cache" } else { "there" };
+        let place = if repo.is_partial() { "cache" } else { "folder" };
         let message = format!(
-            "dataset `{dataset}`: of {total} files only {} are {place}: `{stem}-{missing:05}-of-{total:05}…` is missing",
+            "dataset `{dataset}`: only {} of {total} files are in the {place}: `{stem}-{missing:05}-of-{total:05}…` is \
+             missing",
             numbers.len()
         );
         match repo.is_partial() {
             true => {
                 return Err(Error::mismatch(
                     message,
-                    "to download what is missing, unset HF_HUB_OFFLINE, or check the connection",
+                    "to download the missing files, unset HF_HUB_OFFLINE or check the connection",
                 ));
             }
             false if repo.is_local() => progress.report(Report::Warning(message)),
-            // As it was published.
+            // It was published this way.
             false => {}
         }
     }
     Ok(())
 }
 
-/// What is in front of the number of a file, its number, and how many there are: `…-00000-of-00004….parquet`.
+/// Splits the name of a numbered file, `{stem}-00000-of-00004….parquet`, into stem, number and total.
 fn numbered(name: &str) -> Option<(&str, u32, u32)> {
     let is_number = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     let of = |at: usize| {
@@ -473,9 +473,9 @@ pub(super) fn unknown<S: Into<String>>(
 fn nothing_to_read(repo: &Repo, name: &str) -> Error {
     let mut hint = format!("expected {}", super::source::extensions());
     if !repo.is_local() {
-        hint += "; with HF_HUB_OFFLINE, or where the hub cannot be reached, only files that were downloaded before are there";
+        hint += "; with HF_HUB_OFFLINE or without a connection, only files that were downloaded before are available";
     }
-    Error::mismatch(format!("dataset `{name}`: no files that can be read"), hint)
+    Error::mismatch(format!("dataset `{name}`: no files in a supported format"), hint)
 }
 
 #[cfg(test)]
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_program_makes_the_files_those_of_the_hub_are_taken() {
+    fn files_generated_by_a_script_are_replaced_by_those_converted_by_the_hub() {
         let (_script_folder, script) = repo(&["pile.py", "README.md"]);
         let (_folder, converted) = repo(&[
             "all/train/0001.parquet",
@@ -530,15 +530,15 @@ mod tests {
         assert!(error.contains("config `code`") && error.contains("known splits: `train`"), "{error}");
 
         let error = find(script, &options(None, None), None, &progress).unwrap_err().to_string();
-        assert!(error.ends_with("no files that can be read"), "{error}");
+        assert!(error.ends_with("no files in a supported format"), "{error}");
     }
 
     #[test]
-    fn front_matter_stands_between_lines() {
+    fn front_matter_is_between_lines_of_dashes() {
         assert_eq!(front_matter("---\na: b\n---\ntext"), Some("a: b\n"));
         assert_eq!(front_matter("---\r\na: b\r\n---\r\n"), Some("a: b\r\n"));
-        for none in ["", "---", "---\n---\n", "---\na: b", "# a\n---\na: b\n---\n", "----\na\n---\n"] {
-            assert_eq!(front_matter(none), None, "{none}");
+        for text in ["", "---", "---\n---\n", "---\na: b", "# a\n---\na: b\n---\n", "----\na\n---\n"] {
+            assert_eq!(front_matter(text), None, "{text}");
         }
     }
 }

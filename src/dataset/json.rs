@@ -1,5 +1,5 @@
-//! JSON: one array of objects, or objects one after another, read one at a time. The array may be under a key of an object
-//! that a card names.
+//! JSON: one array of objects, or consecutive objects, read one at a time. The array may be the value of a top-level
+//! key that a card names.
 
 use super::fault::{Document, Fault};
 use super::python_json::PythonJson;
@@ -10,23 +10,23 @@ use crate::error::{Error, Result};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::io::BufRead;
 
-/// How many keys an error names at most.
-const MOST_NAMED: usize = 100;
+/// The limit on the keys that an error lists.
+const MAX_NAMED: usize = 100;
 
-const SHAPE: &str = "the file must be one array of objects, such as [{\"text\": \"…\"}], or objects one after another; \
-                     a file that was cut off must be downloaded again";
+const SHAPE: &str = "the file must be one array of objects, such as [{\"text\": \"…\"}], or consecutive objects; \
+                     if it was cut off, download it again";
 
-/// The texts of a JSON file.
+/// The documents of a JSON file.
 pub(super) struct Json {
     text: Text,
     column: String,
     /// Whether the objects are the elements of an array; unknown before the first byte.
     array: Option<bool>,
-    /// How many objects have been begun.
+    /// The number of objects whose reading has begun.
     elements: u64,
-    /// The key under which the array is, before it has been reached.
+    /// The key of the array, until it has been reached.
     field: Option<String>,
-    /// Whether something may come after the array.
+    /// Whether the array is inside an object, so that more may follow it.
     is_within: bool,
 }
 
@@ -66,7 +66,7 @@ impl Json {
 
     fn element(&mut self) -> Result<Cell, Fault> {
         let at = format!("element {}, {}", self.elements, self.text.at());
-        // A number or a word ends where something else begins, which must not be consumed.
+        // A number or a word ends at the first byte of something else, which must not be consumed.
         if let Some(kind) = self.peek()?.and_then(kind_of_word) {
             self.skip_word()?;
             let row = Row::NotObject(kind);
@@ -74,22 +74,22 @@ impl Json {
         }
         let json = PythonJson::new(&mut self.text);
         match row::read(&mut serde_json::Deserializer::from_reader(json), &self.column) {
-            // The element was read to its end, so the next one can be.
+            // The element was read to its end, so the next one can be read even if this one is damaged.
             Ok(row) => row.into_cell(self.text.path(), &at, &self.column).map_err(Fault::Row),
             Err(error) => Err(Fault::File(self.not_json(at, error))),
         }
     }
 
-    /// The end of the array, after which nothing may come.
+    /// Consumes the end of the array, and checks that nothing follows unless the array is inside an object.
     fn end(&mut self) -> Result<Option<Cell>> {
         self.text.consume(1);
         match self.peek()?.filter(|_| !self.is_within) {
             None => {
                 if self.is_within {
-                    // What is under other keys does not matter.
+                    // The other keys do not matter.
                     while self.text.skip_line()? {}
                 }
-                // From here on the file is over, as one of objects without more of them.
+                // The next call then finds the end of consecutive objects.
                 self.array = Some(false);
                 Ok(None)
             }
@@ -97,7 +97,7 @@ impl Json {
         }
     }
 
-    /// Goes to the array under a key of the object that the file is.
+    /// Moves to the array under the key `field` of the file's object.
     fn find_field(&mut self, field: &str) -> Result<()> {
         let mut known = Vec::new();
         let mut before = b'{';
@@ -121,7 +121,7 @@ impl Json {
             if key == field {
                 return if next == Some(b'[') { Ok(()) } else { Err(self.unexpected("an array", next)) };
             }
-            if known.len() < MOST_NAMED {
+            if known.len() < MAX_NAMED {
                 known.push(key);
             }
             match next.and_then(kind_of_word) {
@@ -131,14 +131,14 @@ impl Json {
         }
     }
 
-    /// A string, an array or an object, read to its end and no further.
+    /// Reads a string, an array or an object to its end and no further.
     fn value<T: DeserializeOwned>(&mut self) -> Result<T> {
         let json = PythonJson::new(&mut self.text);
         T::deserialize(&mut serde_json::Deserializer::from_reader(json))
             .map_err(|error| self.not_json(self.text.at(), error))
     }
 
-    /// What went wrong with a value that began `at` a place.
+    /// The error of a value that began at `at`.
     fn not_json(&self, at: String, error: serde_json::Error) -> Error {
         if error.is_io() {
             return self.text.failed(at, error.into());
@@ -174,7 +174,7 @@ impl Json {
     }
 }
 
-/// The kind of a number or word that starts with this byte; `None` for what a string, an array or an object begins with.
+/// The kind of number or word that starts with this byte; `None` for a string, an array or an object.
 fn kind_of_word(byte: u8) -> Option<&'static str> {
     match byte {
         b'-' | b'0'..=b'9' | b'N' | b'I' => Some("a number"),
@@ -192,7 +192,7 @@ impl Iterator for Json {
     }
 }
 
-/// The documents of a file of which some rows may lack the column.
+/// The documents of a file in which some rows may lack the column.
 pub(super) fn documents(source: &Source, column: &str) -> Result<impl Iterator<Item = Document> + use<>> {
     Ok(row::Filled::new(Json::open(source, column)?, source, column))
 }

@@ -1,4 +1,4 @@
-//! JSON lines: every line is an object that has the text in one column; blank lines are skipped.
+//! JSON lines: every line is an object with the text in one column; blank lines are skipped.
 
 use super::fault::{Document, Fault};
 use super::python_json::PythonJson;
@@ -7,10 +7,10 @@ use super::source::Source;
 use super::text::Text;
 use crate::error::Result;
 
-const SHAPE: &str = "every line must be one complete object, such as {\"text\": \"…\"}, and a line end in a text is \
-                     written \\n; a file that was cut off must be downloaded again";
+const SHAPE: &str = "every line must be one complete object, such as {\"text\": \"…\"}, with line ends in the text \
+                     written as \\n; if the file was cut off, download it again";
 
-/// The texts of a JSON-lines file.
+/// The documents of a JSON-lines file.
 pub(super) struct Jsonl {
     text: Text,
     column: String,
@@ -50,7 +50,7 @@ impl Jsonl {
             Ok(row) => return Ok(row),
             Err(error) => error,
         };
-        // What Python writes beyond JSON is rare, and reading it takes longer.
+        // Python's extensions of JSON are rare and slower to read.
         let mut json = serde_json::Deserializer::from_reader(PythonJson::new(line.as_bytes()));
         row::read(&mut json, &self.column).and_then(|row| json.end().map(|()| row)).map_err(|_| error)
     }
@@ -64,7 +64,7 @@ impl Iterator for Jsonl {
     }
 }
 
-/// The documents of a file of which some rows may lack the column.
+/// The documents of a file in which some rows may lack the column.
 pub(super) fn documents(source: &Source, column: &str) -> Result<impl Iterator<Item = Document> + use<>> {
     Ok(row::Filled::new(Jsonl::open(source, column)?, source, column))
 }

@@ -1,9 +1,8 @@
-//! Where text comes from: a file, a folder or a glob of files in one of seven formats, a dataset on the hub, or the
-//! embedded documents.
+//! Datasets: documents from a file, a folder or a glob of files in one of seven formats, from the hub, or embedded.
 //!
-//! [`Dataset::open`] looks at names only; [`Dataset::documents`] reads lazily, one document at a time, in memory that
-//! does not grow with the files. A format is told by a file's extension, its compression by its first bytes. The splits
-//! of a repository are those that Python's `datasets` finds. Nothing is tokenized here.
+//! [`Dataset::open`] only looks at names; [`Dataset::documents`] reads lazily, one document at a time, in memory that
+//! does not grow with the files. The format is known by a file's extension, the compression by its first bytes. The
+//! splits of a repository are the same as in Python's `datasets`. Nothing is tokenized here.
 
 mod hub;
 mod saved;
@@ -34,24 +33,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Which files of a dataset are read, and how the text is found in them.
+/// Selects the files of a dataset and the text in them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatasetOptions {
-    /// The column that holds the text; a `.txt` file has no columns and does without. Default: "text".
+    /// The column that contains the text; ignored for `.txt` files, which have no columns. Default: "text".
     pub text_column: String,
-    /// The split, of a repository or a folder that is laid out like one. Default: "train".
+    /// The split of a repository, or of a folder laid out like one. Default: "train".
     pub split: Option<String>,
-    /// The configuration, where a repository has several; `name` is another word for it. Default: the one that the
-    /// repository calls so.
+    /// The configuration of a repository that has several; `name` is an alias. Default: the repository's own default.
     #[serde(alias = "name")]
     pub config: Option<String>,
     /// The branch, tag or commit of a repository on the hub. Default: its main branch.
     pub revision: Option<String>,
-    /// The character between the values of a `.csv` or `.tsv` file. Default: as the dataset's card says, else "," and tab.
+    /// The separator of `.csv` and `.tsv` files. Default: the one in the dataset's card, otherwise "," and tab.
     pub sep: Option<String>,
-    /// How many damaged rows are passed over, each with a warning that names its line, before one is an error. A row
-    /// without a text is not damaged: it is an empty document. Default: 0.
+    /// The number of damaged rows to skip, each with a warning that names its line, before one is an error. A row
+    /// without text is not damaged: it is an empty document. Default: 0.
     pub max_bad_rows: u64,
 }
 
@@ -68,44 +66,45 @@ impl Default for DatasetOptions {
     }
 }
 
-/// A list of files that hold documents, in the order in which they are read.
+/// A list of files that contain documents, in reading order.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     path: String,
     text_column: String,
     max_bad_rows: u64,
     files: Files,
-    /// For what is fetched while documents are read.
+    /// Reports and cancels downloads that happen while documents are read.
     progress: Progress,
 }
 
 impl Dataset {
-    /// Finds the files that `path` stands for, without reading their documents.
+    /// Finds the files at `path` without reading their documents.
     ///
     /// `path` is one of
-    /// - a file: `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.parquet` or `.arrow`; each but the last two may be
-    ///   compressed with gzip, zstd, bzip2 or xz, with `.gz`, `.zst`, `.bz2` or `.xz` after its extension;
-    /// - a folder: all files in it and in its folders that have the format most of them have. Hidden files, cards and
-    ///   descriptions (`README.md`, `dataset_info.json`, …) are left out. Of a folder that is laid out like a repository
-    ///   (a `README.md` with `configs`, files such as `data/train-00000-of-00002.parquet`) or of which a split is asked
-    ///   for, that split, which is `train` unless another is named; the same of a folder of Python's `save_to_disk`;
+    /// - a file: `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, `.parquet` or `.arrow`. All but the last two may
+    ///   be compressed with gzip, zstd, bzip2 or xz, with `.gz`, `.zst`, `.bz2` or `.xz` after the extension;
+    /// - a folder: all files of its most common format, in it and its subfolders. Hidden files, cards and descriptions
+    ///   (`README.md`, `dataset_info.json`, …) are ignored. If the folder is laid out like a repository (a `README.md`
+    ///   with `configs`, files such as `data/train-00000-of-00002.parquet`), was written by Python's `save_to_disk`, or
+    ///   if `split` is set, only the files of that split (default: `train`);
     /// - a glob, such as `data/train-*.parquet` or `data/**/*.jsonl`;
-    /// - `demo`: a few documents that are part of the program (a folder of that name is `./demo`).
+    /// - a dataset on the hub, as `owner/name`;
+    /// - `demo`: a few embedded documents (write `./demo` for a folder of that name).
     ///
-    /// Files are sorted by path, those of a split as `datasets` sorts them.
+    /// Files are sorted by path; the files of a split are in the order of `datasets`.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) where nothing is at `path`, or no file that can be read;
-    /// [`Error::Unknown`](crate::Error::Unknown) for an extension that is no format, and for a split or a configuration
-    /// that is not there; [`Error::File`](crate::Error::File) where the system does not let us look.
+    /// [`Error::Invalid`](crate::Error::Invalid) if nothing is at `path`, or no file in a supported format;
+    /// [`Error::Unknown`](crate::Error::Unknown) for an unknown extension, split or configuration;
+    /// [`Error::File`](crate::Error::File) if the system refuses access.
     pub fn open(path: &str, options: &DatasetOptions) -> Result<Dataset> {
         Dataset::open_with(path, options, &Progress::default())
     }
 
-    /// As [`Dataset::open`], with a progress that can stop it and is told what is fetched, then and later.
+    /// Like [`Dataset::open`], with a progress that reports downloads and can cancel them, now and while reading.
     ///
     /// # Errors
-    /// As [`Dataset::open`]; [`Error::Interrupted`](crate::Error::Interrupted).
+    /// See [`Dataset::open`]; [`Error::Interrupted`](crate::Error::Interrupted).
     pub fn open_with(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Dataset> {
         let files = source::find(path, options, progress)?;
         let (path, text_column) = (path.to_owned(), options.text_column.clone());
@@ -113,22 +112,22 @@ impl Dataset {
         Ok(Dataset { path, text_column, max_bad_rows, files, progress: progress.clone() })
     }
 
-    /// The path as it was given.
+    /// The path passed to [`Dataset::open`].
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The column that holds the text.
+    /// The column that contains the text.
     pub fn text_column(&self) -> &str {
         &self.text_column
     }
 
-    /// The split that is read, of a repository or a folder that is laid out like one.
+    /// The split, of a repository or a folder laid out like one.
     pub fn split(&self) -> Option<&str> {
         self.files.split.as_deref()
     }
 
-    /// The configuration that is read, where there are any.
+    /// The configuration, if the dataset has any.
     pub fn config(&self) -> Option<&str> {
         self.files.config.as_deref()
     }
@@ -138,13 +137,13 @@ impl Dataset {
         self.files.revision.as_deref()
     }
 
-    /// The files in the order in which they are read; of a repository on the hub their names in it, and none for the
-    /// embedded documents.
+    /// The files in reading order. For a dataset on the hub, their names in the repository; empty for the embedded
+    /// documents.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.in_files().map(|source| source.path.as_path())
     }
 
-    /// All that it is read from and that is on this machine, by its paths: documents, cards and descriptions.
+    /// The paths of all local files that this dataset depends on: documents, cards and descriptions.
     pub(crate) fn files_here(&self) -> impl Iterator<Item = PathBuf> {
         self.files.sources.iter().filter_map(Source::here).chain(self.files.about.iter().cloned())
     }
@@ -153,10 +152,10 @@ impl Dataset {
         self.files.sources.iter().filter(|source| source.embedded.is_none())
     }
 
-    /// A reader of all documents from the first, file after file.
+    /// Returns an iterator over all documents, file by file.
     ///
-    /// A row whose text is null, or that does not have the column, gives an empty document, so that documents keep the
-    /// numbers of their rows. A damaged row gives none; see [`DatasetOptions::max_bad_rows`].
+    /// A row whose text is null or missing gives an empty document, so that document numbers equal row numbers. A
+    /// damaged row gives no document; see [`DatasetOptions::max_bad_rows`].
     pub fn documents(&self) -> Documents {
         let read = Arc::new(AtomicU64::new(0));
         let sources: Vec<_> =
@@ -198,7 +197,7 @@ impl fmt::Display for Dataset {
     }
 }
 
-/// A number of bytes for a person: `812 bytes`, `12.3 KB`.
+/// Formats a number of bytes: `812 bytes`, `12.3 KB`.
 fn size(bytes: u64) -> String {
     if bytes < 1000 {
         return format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" });
@@ -218,16 +217,16 @@ fn size(bytes: u64) -> String {
 /// The documents of one file.
 type Reader = Box<dyn Iterator<Item = Document> + Send>;
 
-/// The documents of a [`Dataset`], read one at a time; it ends after the first error.
+/// An iterator over the documents of a [`Dataset`], read one at a time; ends after the first error.
 ///
 /// # Errors
-/// An item is [`Error::Malformed`](crate::Error::Malformed) where a file is not what its format says, with the line or
-/// row; [`Error::Unknown`](crate::Error::Unknown) where it has no such column; [`Error::File`](crate::Error::File)
-/// where it cannot be read.
+/// An item is [`Error::Malformed`](crate::Error::Malformed), with the line or row, if a file is not in its format;
+/// [`Error::Unknown`](crate::Error::Unknown) if it lacks the column; [`Error::File`](crate::Error::File) if it cannot
+/// be read.
 pub struct Documents {
-    /// The size of the files that are on this machine.
+    /// The total size of the local files.
     bytes: u64,
-    /// How many there are, and how many of them on this machine.
+    /// The number of files, and of local files.
     files: usize,
     here: usize,
     progress: Progress,
@@ -241,34 +240,32 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// How many damaged rows have been passed over.
+    /// The number of damaged rows skipped.
     pub fn bad_rows(&self) -> u64 {
         self.bad_rows
     }
 
-    /// Passes over a row, or a document that cannot be used, with a warning; after `max_bad_rows` of them it ends.
+    /// Skips a damaged row or an unusable document with a warning; ends after `max_bad_rows` of them.
     ///
     /// # Errors
-    /// `error`, where no more may be passed over.
+    /// `error`, if no more may be skipped.
     pub(crate) fn pass_over(&mut self, error: Error) -> Result<()> {
         const SHOWN: u64 = 10;
         if self.bad_rows >= self.max_bad_rows {
             self.over = true;
             let hint = error.hint().map(|hint| hint + "; ").unwrap_or_default();
             let how = if self.max_bad_rows == 0 { "set" } else { "raise" };
-            return Err(
-                error.with_hint(format!("{hint}{how} `max_bad_rows` to pass over more rows like this"))
-            );
+            return Err(error.with_hint(format!("{hint}{how} `max_bad_rows` to skip rows like this")));
         }
         self.bad_rows += 1;
         if self.bad_rows <= SHOWN {
-            let last = if self.bad_rows == SHOWN { "; further ones are counted only" } else { "" };
-            self.progress.report(Report::Warning(format!("passed over: {error}{last}")));
+            let last = if self.bad_rows == SHOWN { "; further bad rows are only counted" } else { "" };
+            self.progress.report(Report::Warning(format!("skipped: {error}{last}")));
         }
         Ok(())
     }
 
-    /// How much of the files has been read, from 0 to 1. A file that has not been fetched counts as much as another.
+    /// The fraction of the files that has been read, from 0 to 1. A file not yet downloaded counts as average in size.
     pub fn fraction_read(&self) -> f64 {
         let bytes = self.bytes as f64 * self.files as f64 / self.here.max(1) as f64;
         (self.read.load(Ordering::Relaxed) as f64 / bytes.max(1.0)).min(1.0)
@@ -353,7 +350,7 @@ mod tests {
     use super::size;
 
     #[test]
-    fn sizes_read_well() {
+    fn sizes_have_a_unit_and_one_decimal() {
         let sizes = [0, 1, 999, 1000, 12_345, 999_949, 999_950, 2_500_000_000].map(size);
         assert_eq!(
             sizes,

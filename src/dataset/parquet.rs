@@ -1,7 +1,7 @@
 //! Parquet: one top-level column of strings, read page by page.
 //!
-//! Plain, dictionary and delta encodings; none, snappy, gzip, zstd, brotli and lz4 compression. A file holds the
-//! memory of one page and one dictionary of this column, no matter how large its row groups are.
+//! Encodings: plain, dictionary and delta. Compression: none, snappy, gzip, zstd, brotli and lz4. Memory holds one page
+//! and one dictionary of the column, however large the row groups are.
 
 use super::fault::{Document, Fault};
 use super::parquet_limits::{Checked, Pages, check_footer};
@@ -21,15 +21,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// How many rows are usually taken out of a page at once.
+/// The usual number of rows decoded at once.
 const BATCH: usize = 256;
 
-/// The texts of a Parquet file.
+/// The documents of a Parquet file.
 pub(super) struct Parquet {
     path: PathBuf,
     contents: SerializedFileReader<File>,
     pages: Arc<Pages>,
-    /// The place of the column among the leaves of the schema.
+    /// The index of the column among the leaves of the schema.
     leaf: usize,
     is_optional: bool,
     groups: std::ops::Range<usize>,
@@ -43,7 +43,7 @@ struct Group {
     number: usize,
     rows: u64,
     left: u64,
-    /// How many rows are taken out of a page at once.
+    /// The number of rows decoded at once.
     batch: usize,
     column: ColumnReaderImpl<ByteArrayType>,
 }
@@ -85,7 +85,7 @@ impl Parquet {
                 Some(group) if group.left > 0 => self.read_batch(group)?,
                 _ => match self.groups.next() {
                     Some(number) => {
-                        // How far a file has been read is known by the row group.
+                        // Progress within a file is counted in row groups.
                         let share = self.source.bytes / self.groups.end.max(1) as u64;
                         self.source.read.fetch_add(share, Ordering::Relaxed);
                         self.group = Some(self.open_group(number)?);
@@ -116,14 +116,14 @@ impl Parquet {
         let (pages, leaf, is_optional) = (self.pages.clone(), self.leaf, self.is_optional);
         let group = self.contents.metadata().row_groups().get(number);
         let (column, batch) = guarded(&self.path, &at, || {
-            let gone = || ParquetError::EOF("there is no such group".to_owned());
+            let gone = || ParquetError::EOF("there is no such row group".to_owned());
             let group = group.ok_or_else(gone)?;
             let column = group.columns().get(leaf).ok_or_else(gone)?;
             let rows = usize::try_from(group.num_rows())?;
             let shares_prefixes = column.encodings().any(|encoding| encoding == Encoding::DELTA_BYTE_ARRAY);
             let pages = SerializedPageReader::new(pages, column, rows, None)?;
             let checked = Checked { pages, is_optional, shares_prefixes };
-            // Each text can then be far longer than what stands for it in the file: one is taken at a time.
+            // Each string can then be far longer than its bytes in the file, so they are decoded one at a time.
             let batch = if shares_prefixes { 1 } else { BATCH };
             Ok((get_column_reader(group.schema_descr().column(leaf), Box::new(checked)), batch))
         })?;
@@ -212,7 +212,7 @@ fn refuse_compressed(path: &Path, file: &mut File) -> Result<()> {
     }
 }
 
-/// The place of `column` among the leaves, and whether it can be null.
+/// The index of `column` among the leaves, and whether it is nullable.
 fn find_column(path: &Path, file: &SerializedFileReader<File>, column: &str) -> Result<(usize, bool)> {
     let schema = file.metadata().file_metadata().schema_descr();
     let fields = schema.root_schema().get_fields();
@@ -231,7 +231,7 @@ fn find_column(path: &Path, file: &SerializedFileReader<File>, column: &str) -> 
             let strings = fields.iter().filter(|field| other_type(field).is_none());
             let strings: Vec<_> = strings.map(|field| format!("`{}`", field.name())).collect();
             let hint = match strings.as_slice() {
-                [] => "no column of this file holds strings".to_owned(),
+                [] => "no column of this file contains strings".to_owned(),
                 names => format!("set `text_column` to a column that holds strings: {}", names.join(", ")),
             };
             Err(malformed(path, String::new(), message, &hint))
@@ -239,7 +239,7 @@ fn find_column(path: &Path, file: &SerializedFileReader<File>, column: &str) -> 
     }
 }
 
-/// The type of a column that does not hold one string per row.
+/// The type of a column, if it is anything but one string per row.
 fn other_type(field: &Type) -> Option<String> {
     let info = field.get_basic_info();
     if info.has_repetition() && info.repetition() == Repetition::REPEATED {

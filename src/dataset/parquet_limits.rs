@@ -1,4 +1,4 @@
-//! Checks the sizes that a Parquet file claims against the bytes that it has, before the `parquet` crate allocates for them:
+//! Checks the sizes that a Parquet file claims against its actual bytes, before the `parquet` crate allocates for them:
 //! lists and pages in Thrift's compact protocol, values in dictionaries, and lengths in delta encodings.
 
 use bytes::Bytes;
@@ -9,29 +9,29 @@ use parquet::file::reader::{ChunkReader, Length};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 
-/// The most bytes that a page may unpack to, 512 MiB: a document has at most half of that.
-const LARGEST_PAGE: i64 = 512 << 20;
+/// The size limit of a decompressed page, 512 MiB: twice the limit of a document.
+const MAX_PAGE: i64 = 512 << 20;
 
-/// The most values in a page. Writers put some ten thousand into one.
-const MOST_VALUES: usize = 1 << 24;
+/// The limit on the values in a page. Writers put some ten thousand into one.
+const MAX_VALUES: usize = 1 << 24;
 
-/// The longest table of contents, 128 MiB.
-const LONGEST_FOOTER: u64 = 128 << 20;
+/// The size limit of the footer, 128 MiB.
+const MAX_FOOTER: u64 = 128 << 20;
 
-/// The most groups of columns: each may lie in the one before.
-const MOST_GROUPS: usize = 1000;
+/// The limit on groups of columns, each of which may be nested in the previous one.
+const MAX_GROUPS: usize = 1000;
 
-/// How deeply structures may be nested in a header.
-const DEEPEST: usize = 32;
+/// The limit on the nesting of structures in a header.
+const MAX_DEPTH: usize = 32;
 
 fn wrong(what: impl Into<String>) -> ParquetError {
     ParquetError::General(what.into())
 }
 
-/// Checks the table of contents at the end of a file.
+/// Checks the footer of a file.
 ///
 /// # Errors
-/// Lists that are longer than it could hold, groups with more columns than there are.
+/// Lists that are too long for the footer, groups with more columns than the file has.
 pub(super) fn check_footer(file: &File) -> Result<()> {
     const TAIL: u64 = 8;
     let len = file.metadata()?.len();
@@ -42,10 +42,10 @@ pub(super) fn check_footer(file: &File) -> Result<()> {
     reader.read_exact(&mut tail)?;
     let [a, b, c, d, magic @ ..] = tail;
     let footer = u64::from(u32::from_le_bytes([a, b, c, d]));
-    // The library reports a missing footer better.
+    // The library has a better message for a missing footer.
     let Some(start) = at.checked_sub(footer).filter(|_| &magic == b"PAR1") else { return Ok(()) };
-    if footer > LONGEST_FOOTER {
-        return Err(wrong(format!("its table of contents has {footer} bytes")));
+    if footer > MAX_FOOTER {
+        return Err(wrong(format!("its footer has {footer} bytes, the limit is {MAX_FOOTER}")));
     }
     reader.seek(SeekFrom::Start(start))?;
     let (mut columns, mut groups) = (0, 0);
@@ -59,7 +59,7 @@ pub(super) fn check_footer(file: &File) -> Result<()> {
         ([2, 5], Said::Number(children)) => {
             groups += usize::from(children > 0);
             let fits = u64::try_from(children).is_ok_and(|children| children < columns.max(1));
-            if fits && groups <= MOST_GROUPS {
+            if fits && groups <= MAX_GROUPS {
                 Ok(())
             } else {
                 Err(wrong("its columns contradict each other"))
@@ -69,28 +69,28 @@ pub(super) fn check_footer(file: &File) -> Result<()> {
     })
 }
 
-/// What a header says at one place.
+/// A value in a header.
 enum Said {
     Number(i64),
     /// A list with this many elements.
     List(u64),
 }
 
-/// A walk through a structure in Thrift's compact protocol that takes no memory for what it says.
+/// A walk through a structure in Thrift's compact protocol that allocates nothing for its values.
 struct Walk<R> {
     bytes: R,
-    /// How many bytes there are at most.
+    /// The limit on the bytes still to be read.
     left: u64,
 }
 
 impl<R: Read> Walk<R> {
-    /// Walks through a structure; `look` is told the field numbers that lead to each number and list.
+    /// Walks through a structure; calls `look` with the path of field numbers to each number and list.
     fn structure(
         &mut self,
         path: &mut Vec<i16>,
         look: &mut impl FnMut(&[i16], Said) -> Result<()>,
     ) -> Result<()> {
-        if path.len() > DEEPEST {
+        if path.len() > MAX_DEPTH {
             return Err(wrong("its header is nested too deeply"));
         }
         let mut field = 0i16;
@@ -118,7 +118,7 @@ impl<R: Read> Walk<R> {
         look: &mut impl FnMut(&[i16], Said) -> Result<()>,
     ) -> Result<()> {
         match kind {
-            // In a field the type holds the value; in a list there is a byte.
+            // A boolean field is encoded in its type; in a list, booleans take a byte each.
             1 | 2 if !in_list => Ok(()),
             1..=3 => self.byte().map(|_| ()),
             4..=6 => {
@@ -130,12 +130,12 @@ impl<R: Read> Walk<R> {
                 let len = self.varint()?;
                 self.skip(len)
             }
-            // No header has a list of lists, which could be nested without end.
-            9 | 10 if in_list => Err(wrong("a list of lists, which it cannot have")),
+            // No header contains a list of lists, and the nesting could be endless.
+            9 | 10 if in_list => Err(wrong("a list of lists, which no Parquet header contains")),
             9 | 10 => {
                 let byte = self.byte()?;
                 let size = if byte >> 4 == 15 { self.varint()? } else { u64::from(byte >> 4) };
-                // An element takes a byte at least, and a structure with anything in it three.
+                // An element takes at least one byte, a nonempty structure at least three.
                 let least = if byte & 15 == 12 { 3 } else { 1 };
                 if size.saturating_mul(least) > self.left {
                     return Err(wrong(format!("a list of {size} elements in {} bytes", self.left)));
@@ -147,7 +147,7 @@ impl<R: Read> Walk<R> {
                 Ok(())
             }
             12 => self.structure(path, look),
-            _ => Err(wrong("a kind of value that it cannot have")),
+            _ => Err(wrong("a value of an unknown type")),
         }
     }
 
@@ -167,7 +167,7 @@ impl<R: Read> Walk<R> {
                 return Ok(number);
             }
         }
-        Err(wrong("a number of too many bytes"))
+        Err(wrong("a number with too many bytes"))
     }
 
     fn zigzag(&mut self) -> Result<i64> {
@@ -182,7 +182,7 @@ impl<R: Read> Walk<R> {
     }
 }
 
-/// The bytes of a file, whose pages are looked at before they are read.
+/// The bytes of a file; page headers are checked before the pages are read.
 #[derive(Debug)]
 pub(super) struct Pages(pub(super) File);
 
@@ -195,17 +195,17 @@ impl Length for Pages {
 impl ChunkReader for Pages {
     type T = BufReader<File>;
 
-    /// Called at the beginning of each page.
+    /// The library calls this at the start of each page.
     fn get_read(&self, start: u64) -> Result<Self::T> {
         let left = self.len().saturating_sub(start);
         let mut walk = Walk { bytes: self.0.get_read(start)?, left };
         walk.structure(&mut Vec::new(), &mut |path, said| match (path, said) {
             // PageHeader.uncompressed_page_size and compressed_page_size.
-            ([2], Said::Number(size)) if !(0..=LARGEST_PAGE).contains(&size) => {
-                Err(wrong(format!("a page of {size} bytes, where {LARGEST_PAGE} is the most")))
+            ([2], Said::Number(size)) if !(0..=MAX_PAGE).contains(&size) => {
+                Err(wrong(format!("a page of {size} bytes, the limit is {MAX_PAGE}")))
             }
             ([3], Said::Number(size)) if !u64::try_from(size).is_ok_and(|size| size <= left) => {
-                Err(wrong(format!("a page of {size} bytes in a file with {left} left")))
+                Err(wrong(format!("a page of {size} bytes in a file with {left} bytes left")))
             }
             _ => Ok(()),
         })?;
@@ -220,23 +220,23 @@ impl ChunkReader for Pages {
     }
 }
 
-/// Pages of a column of texts, whose numbers of values are checked before they are decoded.
+/// Pages of a column of strings, with the number of values checked before they are decoded.
 pub(super) struct Checked<P> {
     pub(super) pages: P,
     /// Whether values can be null.
     pub(super) is_optional: bool,
-    /// Whether the file says of the column that texts are written by what they do not share with the one before.
+    /// Whether the file lists an encoding that omits the prefix that a string shares with the previous one.
     pub(super) shares_prefixes: bool,
 }
 
 impl<P: PageReader> Checked<P> {
     fn check(&self, page: &Page) -> Result<()> {
         let check_number = |count: u32| match usize::try_from(count) {
-            Ok(count) if count <= MOST_VALUES => Ok(count),
-            _ => Err(wrong(format!("a page of {count} values, where {MOST_VALUES} is the most"))),
+            Ok(count) if count <= MAX_VALUES => Ok(count),
+            _ => Err(wrong(format!("a page of {count} values, the limit is {MAX_VALUES}"))),
         };
         match page {
-            // Each text takes the four bytes of its length at least.
+            // Each string takes at least the four bytes of its length.
             Page::DictionaryPage { buf, num_values, .. } if *num_values as usize > buf.len() / 4 => {
                 Err(wrong(format!("a dictionary of {num_values} values in {} bytes", buf.len())))
             }
@@ -263,13 +263,13 @@ impl<P: PageReader> Checked<P> {
 
     fn check_delta(&self, encoding: Encoding, bytes: &[u8], count: usize) -> Result<()> {
         if encoding == Encoding::DELTA_BYTE_ARRAY && !self.shares_prefixes {
-            return Err(wrong("a page in an encoding that its column does not name"));
+            return Err(wrong("a page in an encoding that its column does not list"));
         }
         check_delta(encoding, bytes, count)
     }
 }
 
-/// Checks how many lengths delta encodings announce.
+/// Checks the number of lengths that a delta encoding claims.
 fn check_delta(encoding: Encoding, mut bytes: &[u8], count: usize) -> Result<()> {
     let lists = match encoding {
         Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
@@ -283,7 +283,7 @@ fn check_delta(encoding: Encoding, mut bytes: &[u8], count: usize) -> Result<()>
         if total > count as u64 {
             return Err(wrong(format!("{total} lengths in a page of {count} values")));
         }
-        if miniblocks == 0 || miniblocks > 1024 || block % miniblocks != 0 || block > MOST_VALUES as u64 {
+        if miniblocks == 0 || miniblocks > 1024 || block % miniblocks != 0 || block > MAX_VALUES as u64 {
             return Err(wrong("a delta encoding that contradicts itself"));
         }
         walk.zigzag()?;

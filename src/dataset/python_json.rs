@@ -1,13 +1,13 @@
-//! JSON as Python's `json` writes it: NaN, Infinity and -Infinity where a value is expected, which JSON does not have.
+//! JSON as Python's `json` writes it, with the extra values NaN, Infinity and -Infinity.
 
 use std::io::{BufRead, Read, Result};
 
-/// Bytes of JSON in which every such word outside of strings is `null`.
+/// JSON bytes with each such word outside of strings replaced by `null`.
 pub(super) struct PythonJson<R> {
     bytes: R,
     in_string: bool,
     is_escaped: bool,
-    /// What is still to be given for a word that was read.
+    /// The bytes still to be returned for a word that has been read.
     rest: &'static [u8],
 }
 
@@ -40,7 +40,7 @@ impl<R: BufRead> PythonJson<R> {
         Ok(Some(byte))
     }
 
-    /// The first byte of `null` if the word goes on like this, else what was there.
+    /// Returns the first byte of `null` if the word continues with `letters`, otherwise the word itself.
     fn word(&mut self, first: u8, letters: &'static [u8]) -> Result<Option<u8>> {
         for (i, letter) in letters.iter().enumerate() {
             if self.peek()? != Some(*letter) {
@@ -60,7 +60,7 @@ impl<R: BufRead> PythonJson<R> {
 
 impl<R: BufRead> Read for PythonJson<R> {
     fn read(&mut self, into: &mut [u8]) -> Result<usize> {
-        // One byte at a time, so that what follows a value stays to be read.
+        // One byte at a time, so that the bytes after a value are not consumed.
         let Some(first) = into.first_mut() else { return Ok(0) };
         match self.advance()? {
             Some(byte) => {

@@ -1,5 +1,5 @@
-//! One object of a JSON file: the text is taken from its column, everything else is skipped without being kept. A row need
-//! not have the column; a file of which no row has it is an error.
+//! Rows of JSON files: one object each, of which only the text column is kept. Some rows may lack the column; a file in
+//! which every row lacks it is an error.
 
 use super::fault::{Document, Fault};
 use super::source::Source;
@@ -10,19 +10,19 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What a row has in the column of the text.
+/// A parsed row, reduced to its text column.
 pub(super) enum Row {
     Text(String),
     Null,
-    /// A value of another kind than a string.
+    /// The column is not a string; this is its kind.
     NotText(&'static str),
-    /// The names of the columns that the row has instead.
+    /// The column is missing; these are the others.
     Missing(Vec<String>),
-    /// A value of another kind than an object.
+    /// The row is not an object; this is its kind.
     NotObject(&'static str),
 }
 
-/// Reads a row and picks the text of `column`; where a column is there twice, the last one counts.
+/// Reads a row and picks the text of `column`; the last one, if there are several.
 pub(super) fn read<'de, D: Deserializer<'de>>(json: D, column: &str) -> std::result::Result<Row, D::Error> {
     Ok(match (Shallow { column: Some(column) }).deserialize(json)? {
         Value::Row(Ok(cell)) => match *cell {
@@ -38,7 +38,7 @@ pub(super) fn read<'de, D: Deserializer<'de>>(json: D, column: &str) -> std::res
 }
 
 impl Row {
-    /// What is in the column, or the error of the row at `at`.
+    /// The value of the column, or the error of the row at `at`.
     pub(super) fn into_cell(self, path: &Path, at: &str, column: &str) -> Result<Cell> {
         let malformed = |message: String, hint: &str| Error::Malformed {
             path: path.to_owned(),
@@ -52,42 +52,42 @@ impl Row {
             Row::Missing(known) => return Ok(Cell::Missing { at: at.to_owned(), known }),
             Row::NotText(kind) => malformed(
                 format!("column `{column}`: expected a string, got {kind}"),
-                "set `text_column` to the column that holds the text",
+                "set `text_column` to the column that contains the text",
             ),
             Row::NotObject("an array") => malformed(
                 format!("expected an object with a column `{column}`, got an array"),
-                "a file that is one array of objects is named .json, not .jsonl",
+                "name a file that is one array of objects .json, not .jsonl",
             ),
             Row::NotObject(kind) => malformed(
                 format!("expected an object with a column `{column}`, got {kind}"),
-                "a file of plain text, one document per line, is named .txt",
+                "name a file of plain text, one document per line, .txt",
             ),
         })
     }
 }
 
-/// What an object has in the column of the text.
+/// The value of the text column in one row.
 pub(super) enum Cell {
     Text(String),
     Null,
-    /// Nothing: the row, and the columns that it has.
+    /// The column is missing from the row `at`, which has the columns `known`.
     Missing {
         at: String,
         known: Vec<String>,
     },
 }
 
-/// How many rows without the column may come before the first one that has it.
+/// The limit on rows without the column before the first row with it.
 const LOOK_AHEAD: usize = 100_000;
 
-/// The documents of rows of which some may lack the column. No document is given before one row with the column is found.
+/// The documents of rows, some of which may lack the column. Nothing is returned until a row with the column is found.
 pub(super) struct Filled<R> {
     rows: R,
     path: PathBuf,
     column: String,
-    /// Whether a row had the column.
+    /// Whether any row so far had the column.
     has_column: bool,
-    /// What was read ahead.
+    /// The documents read ahead.
     waiting: VecDeque<Document>,
 }
 
@@ -97,7 +97,7 @@ impl<R: Iterator<Item = Result<Cell, Fault>>> Filled<R> {
         Filled { rows, path, column, has_column: false, waiting: VecDeque::new() }
     }
 
-    /// Reads on, after a row without the column, to one that has it.
+    /// After a row without the column, reads ahead to the first row with it.
     fn look_ahead(&mut self, at: &str, known: Vec<String>) -> Document {
         while !self.has_column && self.waiting.len() < LOOK_AHEAD {
             match self.rows.next() {
@@ -119,7 +119,7 @@ impl<R: Iterator<Item = Result<Cell, Fault>>> Filled<R> {
         if known.is_empty() {
             let message =
                 format!("expected an object with a column `{}`, got one without columns", self.column);
-            let hint = Some("take the empty objects out of the file".to_owned());
+            let hint = Some("remove the empty objects from the file".to_owned());
             return Error::Malformed { path: self.path.clone(), at: at.to_owned(), message, hint };
         }
         Error::Unknown { kind: "column", name: self.column.clone(), place, known }
@@ -159,14 +159,14 @@ impl Cell {
     }
 }
 
-/// What is wrong in JSON that does not parse, and what to do about it; `shape` is the hint about the file as a whole.
+/// The message and the hint for JSON that does not parse; `shape` is the hint about the structure of the file.
 pub(super) fn reason(error: &serde_json::Error, shape: &str) -> (String, String) {
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
     match text {
         "lone leading surrogate in hex escape" | "unexpected end of hex escape" => (
             "expected text in UTF-8, got a lone surrogate (half a character, such as \\ud800)".to_owned(),
-            "write the file again from whole characters; in Python, text.encode('utf-8', 'replace').decode()"
+            "write the file again without lone surrogates; in Python, text.encode('utf-8', 'replace').decode()"
                 .to_owned(),
         ),
         "invalid unicode code point" => (
@@ -177,11 +177,11 @@ pub(super) fn reason(error: &serde_json::Error, shape: &str) -> (String, String)
     }
 }
 
-/// A value of which nothing is kept but a string, or one column of an object.
+/// A JSON value, reduced to a string or to one column of an object.
 enum Value {
     Text(String),
     Other(&'static str),
-    /// The value of the column that was asked for, or the names of the columns that are there.
+    /// The value of the requested column, or the names of the columns if it is missing.
     Row(std::result::Result<Box<Value>, Vec<String>>),
 }
 

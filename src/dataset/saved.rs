@@ -1,5 +1,5 @@
-//! Folders that Python's `Dataset.save_to_disk` has written: Arrow files in the order that `state.json` gives, and for a
-//! `DatasetDict` a folder for each split.
+//! Folders written by Python's `Dataset.save_to_disk`: Arrow files, listed in `state.json`, and for a `DatasetDict` one
+//! folder per split.
 
 use super::DatasetOptions;
 use super::hub::{Found, TRAIN, unknown};
@@ -10,10 +10,10 @@ use crate::repo::Repo;
 use serde_json::Value;
 use std::path::Path;
 
-/// The files of the split that the options ask for; `None` for a folder that is something else.
+/// Finds the files of the requested split; `None` if `save_to_disk` did not write this folder.
 ///
 /// # Errors
-/// A split that is not there, files that are missing, descriptions that cannot be read.
+/// A missing split, missing files, descriptions that cannot be read.
 pub(super) fn find(
     repo: &Repo,
     names: &[String],
@@ -52,7 +52,7 @@ pub(super) fn find(
     let state_name = format!("{folder}state.json");
     let state = json(&state_name)?;
     let broken = |reason: String| {
-        let message = format!("`{}` is no dataset of save_to_disk: {reason}", repo.name());
+        let message = format!("`{}` is not a complete save_to_disk dataset: {reason}", repo.name());
         Error::mismatch(message, "copy the folder again, or write it with to_parquet or to_json")
     };
     let listed = state.get("_data_files").and_then(Value::as_array);
@@ -60,7 +60,7 @@ pub(super) fn find(
     let mut found = Vec::new();
     for file in listed {
         let file = file.get("filename").and_then(Value::as_str).unwrap_or_default();
-        // A file lies in the folder itself: a list that points elsewhere is not followed.
+        // Files are in the folder itself; names that point elsewhere are refused.
         let name = format!("{folder}{file}");
         if Path::new(file).file_name().is_none_or(|last| last != file) || !has(&name) {
             return Err(broken(format!("there is no file `{name}`, which `{state_name}` lists")));

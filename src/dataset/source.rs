@@ -1,4 +1,4 @@
-//! Which files a path stands for, and the format of each: one file, a folder, a glob, or the embedded documents.
+//! Resolves a path to files and their formats: one file, a folder, a glob, a repository, or the embedded documents.
 
 use super::DatasetOptions;
 use super::dialect::Dialect;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// How the documents of a file are written.
+/// The format of a file of documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Parquet,
@@ -32,7 +32,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// All formats; where a folder has as many files of one as of another, the earlier one is read.
+    /// All formats, preferred ones first: of two equally common in a folder, the earlier one is read.
     pub(super) const ALL: [Format; 7] =
         [Format::Parquet, Format::Arrow, Format::Jsonl, Format::Json, Format::Csv, Format::Tsv, Format::Txt];
 
@@ -67,7 +67,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// The extension in lower case, without that of a compression: `jsonl` of `docs.jsonl.gz`.
+/// The extension in lower case, ignoring that of a compression: `jsonl` for `docs.jsonl.gz`.
 fn extension(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_string_lossy().to_lowercase();
     let packed = [".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz"];
@@ -78,32 +78,32 @@ fn extension(path: &Path) -> Option<String> {
 /// One file of a dataset.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
-    /// Where it lies; of a file that is still in `repo`, its name there.
+    /// The local path, or the name in `repo` until it is downloaded.
     pub(super) path: PathBuf,
     pub(super) format: Format,
-    /// Its size; 0 of a file that is still in `repo`.
+    /// The size in bytes; 0 until it is downloaded.
     pub(super) bytes: u64,
-    /// The repository that it is fetched from when it is read.
+    /// The repository to download it from when it is read.
     pub(super) repo: Option<Repo>,
-    /// The content of a file that is part of the program.
+    /// The contents of an embedded file.
     pub(super) embedded: Option<&'static [u8]>,
-    /// How many bytes have been read so far; the documents that are being read share it.
+    /// The number of bytes read so far, shared by all sources of one [`super::Documents`].
     pub(super) read: Arc<AtomicU64>,
-    /// How the file is read, where a card or the options say something.
+    /// How to read the file, from the card and the options.
     pub(super) reading: Reading,
 }
 
 /// How a file is read.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Reading {
-    /// As is usual for its format.
+    /// The default for its format.
     #[default]
     Usual,
-    /// As separated values.
+    /// Separated values in this dialect.
     Separated(Arc<Dialect>),
-    /// As text; this says what one document is.
+    /// Text, with this unit as one document.
     Sampled(Sample),
-    /// As an object of JSON that has the rows under this key.
+    /// A JSON object with the rows under this key.
     Field(String),
 }
 
@@ -118,7 +118,7 @@ impl Source {
         Ok(Source { path, format, bytes, repo: None, embedded: None, read, reading })
     }
 
-    /// The same, read as the card and the options say.
+    /// Applies the options of the card, `told`, and the separator of the dataset options.
     fn told(self, told: &Map<String, Value>, sep: Option<&str>, dataset: &str) -> Result<Source> {
         let place = format!("the card of dataset `{dataset}`");
         let reading = match self.format {
@@ -141,7 +141,7 @@ impl Source {
         Ok(Source { reading, ..self })
     }
 
-    /// Its path on this machine; none of what is embedded, or still has to be fetched.
+    /// The local path; `None` if it is embedded or not downloaded yet.
     pub(super) fn here(&self) -> Option<PathBuf> {
         match &self.repo {
             Some(repo) => repo.here(&self.path.to_string_lossy()),
@@ -149,7 +149,7 @@ impl Source {
         }
     }
 
-    /// The same file on this machine.
+    /// The same file, downloaded if necessary.
     pub(super) fn fetched(&self, progress: &Progress) -> Result<Source> {
         let Some(repo) = &self.repo else { return Ok(self.clone()) };
         let path = repo.file(&self.path.to_string_lossy(), progress)?;
@@ -158,21 +158,21 @@ impl Source {
     }
 }
 
-/// What a path stands for.
+/// The files at a path, with what a repository says about them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Files {
     pub(super) sources: Vec<Source>,
-    /// Of a repository: the commit, where it is known, the configuration and the split.
+    /// The commit of a repository, if known.
     pub(super) revision: Option<String>,
     pub(super) config: Option<String>,
     pub(super) split: Option<String>,
-    /// What a card tells the reader of the files.
+    /// The card's options for the reader of the files.
     pub(super) told: Map<String, Value>,
-    /// The files that said all this: cards and descriptions, by their paths.
+    /// The paths of the cards and descriptions used.
     pub(super) about: Vec<PathBuf>,
 }
 
-/// The files that `path` stands for, in the order in which they are read.
+/// Finds the files at `path`, in reading order.
 pub(super) fn find(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
     let files = find_untold(path, options, progress)?;
     let told = |source: Source| source.told(&files.told, options.sep.as_deref(), path);
@@ -209,7 +209,7 @@ fn find_untold(path: &str, options: &DatasetOptions, progress: &Progress) -> Res
     }
 }
 
-/// Files that are no repository are one split, as `datasets` has it.
+/// Refuses configurations and splits other than `train`: as in `datasets`, files outside a repository are one split.
 fn check_plain(path: &str, options: &DatasetOptions) -> Result<()> {
     check_local(path, options)?;
     let place = format!("dataset `{path}`");
@@ -227,12 +227,12 @@ fn check_plain(path: &str, options: &DatasetOptions) -> Result<()> {
 fn check_local(path: &str, options: &DatasetOptions) -> Result<()> {
     let Some(revision) = &options.revision else { return Ok(()) };
     let what = format!("the revision of dataset `{path}`");
-    let error = Error::invalid(what, "none, as it lies on this machine", format!("`{revision}`"));
+    let error = Error::invalid(what, "none, as the dataset is local", format!("`{revision}`"));
     Err(error.with_hint("leave `revision` out"))
 }
 
-/// A folder is read as a repository where a split or a configuration is asked for, or where it tells its splits; else
-/// all of it is read.
+/// Finds the files of a folder: as in a repository if a split or a configuration is requested or the folder defines its
+/// splits, otherwise all of them.
 fn in_folder_or_repo(folder: &Path, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
     check_local(&folder.to_string_lossy(), options)?;
     let repo = Repo::local(folder);
@@ -256,11 +256,11 @@ fn in_folder_or_repo(folder: &Path, options: &DatasetOptions, progress: &Progres
     Ok(Files { sources, revision: None, config, split: Some(split), told, about: about() })
 }
 
-/// The files of a repository on the hub. Nothing but its card is fetched before it is read.
+/// Finds the files of a repository on the hub. Only its card is downloaded now.
 fn on_hub(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
     const CONVERTED: &str = "refs/convert/parquet";
     let repo = open_repo(path, options.revision.as_deref(), progress)?;
-    // What the hub has made is of the newest commit.
+    // The hub converts only the newest commit.
     let converted = || open_repo(path, Some(CONVERTED), progress);
     let converted: Option<&dyn Fn() -> Result<Repo>> =
         if options.revision.is_none() { Some(&converted) } else { None };
@@ -280,7 +280,7 @@ fn on_hub(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<F
     Ok(Files { sources, revision, config, split: Some(split), told, about: repo.files() })
 }
 
-/// A dataset's repository on the hub. A name that reads like that of a file is a path with a mistake in it.
+/// Opens a dataset's repository on the hub. A name that looks like a file name is refused as a mistyped path.
 fn open_repo(name: &str, revision: Option<&str>, progress: &Progress) -> Result<Repo> {
     let place = Path::new(name);
     if !Snapshot::can_be_called(name) || Format::of(place).is_some() || nearest_at(place).is_some() {
@@ -309,16 +309,16 @@ fn in_folder(folder: &Path) -> Result<Vec<Source>> {
     if sources.is_empty() {
         let got = match total {
             0 => "no files".to_owned(),
-            1 => "one file of another kind".to_owned(),
-            _ => format!("{total} files of other kinds"),
+            1 => "one file in another format".to_owned(),
+            _ => format!("{total} files in other formats"),
         };
         let error = Error::invalid(format!("folder `{}`", folder.display()), extensions(), got);
-        return Err(error.with_hint("check the path; hidden files, cards and descriptions are not read"));
+        return Err(error.with_hint("check the path; hidden files, cards and descriptions are ignored"));
     }
     Ok(sources)
 }
 
-/// The format that most have; none of none.
+/// The most common format, or `None` for an empty list.
 fn most_common_format(formats: impl Iterator<Item = Format>) -> Option<Format> {
     let formats: Vec<_> = formats.collect();
     let count = |format: &Format| formats.iter().filter(|one| *one == format).count();
@@ -326,7 +326,7 @@ fn most_common_format(formats: impl Iterator<Item = Format>) -> Option<Format> {
     Format::ALL.into_iter().rev().max_by_key(count).filter(|format| formats.contains(format))
 }
 
-/// Of files by their names, those of the format that most of them have.
+/// Keeps the files of the most common format.
 pub(super) fn most_common(mut names: Vec<String>) -> Vec<String> {
     let of = |name: &String| Format::of(Path::new(name));
     let most = most_common_format(names.iter().filter_map(of));
@@ -334,7 +334,7 @@ pub(super) fn most_common(mut names: Vec<String>) -> Vec<String> {
     names
 }
 
-/// Adds all files below `folder` with their sizes. A folder is entered once, even where links lead back to it.
+/// Adds all files below `folder` with their sizes. Each folder is entered once, even if links lead back to it.
 fn walk(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
     if !entered.insert(folder.canonicalize().map_err(Error::file("read", folder))?) {
         return Ok(());
@@ -363,16 +363,16 @@ fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || name.starts_with("__")
 }
 
-/// Names of files that say what a dataset is.
+/// The names of files that describe a dataset.
 const ABOUT: [&str; 5] =
     ["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"];
 
-/// Whether a file of this name is about a dataset rather than part of it.
+/// Whether a file of this name describes a dataset rather than being part of it.
 pub(super) fn is_about(name: &str) -> bool {
     name.ends_with(".meta.json") || ABOUT.contains(&name)
 }
 
-/// Whether how a dataset is read may depend on the file at this path.
+/// Whether the file at this path may affect how a dataset is read.
 fn describes(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     ABOUT.contains(&name) || ["state.json", hub::STAND_IN].contains(&name)
@@ -382,9 +382,8 @@ fn matching(pattern: &str) -> Result<Vec<Source>> {
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
     let paths = glob::glob_with(pattern, options).map_err(|error| {
         let got = format!("{} at character {}", error.msg, error.pos + 1);
-        Error::invalid(format!("dataset `{pattern}`"), "a file, a folder or a glob", got).with_hint(
-            "in a glob, `*` stands for any letters, `**` for any folders, `[[]` for a bracket itself",
-        )
+        Error::invalid(format!("dataset `{pattern}`"), "a file, a folder or a glob", got)
+            .with_hint("in a glob, `*` matches any characters, `**` any folders, `[[]` a literal bracket")
     })?;
     let mut sources = Vec::new();
     for path in paths {
@@ -403,13 +402,13 @@ fn matching(pattern: &str) -> Result<Vec<Source>> {
     if sources.is_empty() {
         let error = Error::invalid(format!("dataset `{pattern}`"), "files that match this glob", "none");
         return Err(
-            error.with_hint("`*` stays in one folder; `**` stands for any folders, as in `data/**/*.jsonl`")
+            error.with_hint("`*` stays in one folder; `**` matches any folders, as in `data/**/*.jsonl`")
         );
     }
     Ok(sources)
 }
 
-/// The name beside `place` that it may have been meant to be.
+/// The path with the most similar name in the same folder, if `place` looks like a typing error.
 fn nearest_at(place: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(files::folder_of(place)).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -425,12 +424,12 @@ fn nothing_at(path: &str) -> Error {
     let hint = match nearest_at(place) {
         Some(nearest) => format!("did you mean `{}`?", nearest.display()),
         None if !folder.is_dir() => {
-            format!("there is no folder `{}`; a path is relative to the folder you are in", folder.display())
+            format!("there is no folder `{}`; a path is relative to the current folder", folder.display())
         }
-        None => "check the path; it is relative to the folder you are in".to_owned(),
+        None => "check the path; it is relative to the current folder".to_owned(),
     };
     let expected = "a file, a folder, a glob, `demo`, or a dataset on the hub as `owner/name`";
-    Error::invalid(format!("dataset `{path}`"), expected, "a path that matches none").with_hint(hint)
+    Error::invalid(format!("dataset `{path}`"), expected, "a path to nothing").with_hint(hint)
 }
 
 fn is_parquet(path: &Path) -> Result<bool> {
@@ -444,16 +443,16 @@ fn unknown_format(path: &Path) -> Error {
     const PACKED: [&str; 10] = ["zip", "tar", "tgz", "7z", "rar", "lz4", "lzma", "br", "z", "lz"];
     if let Some(packed) = PACKED.into_iter().find(|end| extension(path).as_deref() == Some(end)) {
         let what = format!("dataset `{}`", path.display());
-        let error = Error::invalid(what, extensions(), format!("a file that is packed as .{packed}"));
-        return error.with_hint("unpack it first; .gz, .zst, .bz2 and .xz are read as they are");
+        let error = Error::invalid(what, extensions(), format!("a .{packed} file"));
+        return error.with_hint("unpack it first; .gz, .zst, .bz2 and .xz are read directly");
     }
     let Some(extension) = extension(path) else {
         return Error::invalid(
             format!("dataset `{}`", path.display()),
             extensions(),
-            "a name that has no extension",
+            "a name without an extension",
         )
-        .with_hint("give the file a name that ends in its format");
+        .with_hint("add the format to the file's name, as in `docs.jsonl`");
     };
     Error::Unknown {
         kind: "format",
@@ -463,7 +462,7 @@ fn unknown_format(path: &Path) -> Error {
     }
 }
 
-/// What a file name may end in, for a message.
+/// The supported extensions, for a message.
 pub(super) fn extensions() -> String {
     let names: Vec<_> = Format::EXTENSIONS.iter().map(|(name, _)| format!(".{name}")).collect();
     format!("a file that ends in one of {}", names.join(", "))

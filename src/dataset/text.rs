@@ -1,8 +1,8 @@
-//! The bytes of a text file as a stream: decompressed, without a byte order mark, with the place that has been reached.
+//! The bytes of a text file as a stream: decompressed, without a byte order mark, with the current line and column.
 //!
-//! Compression is told by the first bytes, whatever the file is called: gzip with any number of members, zstd with any
-//! number of frames, bzip2 and xz with any number of streams. One record of a file may take [`LONGEST`] bytes, so that a
-//! file without line ends, or a small one that unpacks to a huge one, gives an error instead of using up all memory.
+//! Compression is detected by the first bytes, whatever the file is called: gzip with any number of members, zstd with
+//! any number of frames, bzip2 and xz with any number of streams. One record of a file may take [`LONGEST`] bytes, so
+//! a file without line ends, or a small one that decompresses to a huge one, is an error rather than exhausting memory.
 
 use super::fault::Fault;
 use super::source::Source;
@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many bytes one record (a line, an element, a row) may take: 256 MiB.
+/// The size limit of one record (a line, an element, a row): 256 MiB.
 const LONGEST: u64 = 256 << 20;
 
 const BUFFER: usize = 128 << 10;
 
-/// From this length on, in bytes, the memory for a record is looked at.
+/// The length in bytes from which on available memory is checked for a record.
 const LONG: u64 = 1 << 24;
 
 type Bytes = Box<dyn BufRead + Send>;
@@ -33,9 +33,9 @@ pub(super) struct Text {
     record_line: u64,
     longest: u64,
     left: u64,
-    /// How long a record becomes before the memory for it is looked at.
+    /// The length of the record at which available memory is checked next.
     look_at: u64,
-    /// Whether the last line that was read had an end.
+    /// Whether the last line read had a line end.
     has_end: bool,
 }
 
@@ -77,12 +77,12 @@ impl Text {
         })
     }
 
-    /// The file.
+    /// The path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Starts a record here: its line is what [`Text::at`] gives, and its length is counted from here.
+    /// Starts a record here: [`Text::at`] returns this line, and the length is counted from here.
     pub(super) fn begin(&mut self) {
         self.record_line = self.line;
         (self.left, self.look_at) = (self.longest, LONG);
@@ -98,7 +98,7 @@ impl Text {
         format!("line {}, column {}", self.line, self.column)
     }
 
-    /// Passes over the rest of the line, however long it is; false at the end of the file.
+    /// Skips the rest of the line, however long it is; false at the end of the file.
     pub(super) fn skip_line(&mut self) -> Result<bool> {
         loop {
             self.left = self.longest;
@@ -119,8 +119,8 @@ impl Text {
         }
     }
 
-    /// Reads a line without its end, `\n` or `\r\n`, into `line`; false at the end of the file. A line that is too long is
-    /// passed over, and the next one can be read.
+    /// Reads a line without its end, `\n` or `\r\n`, into `line`; false at the end of the file. A line that is too long
+    /// is skipped with an error, after which the next one can be read.
     pub(super) fn read_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Fault> {
         self.begin();
         line.clear();
@@ -143,12 +143,12 @@ impl Text {
         Err(Fault::File(error))
     }
 
-    /// Whether the last line that was read had an end.
+    /// Whether the last line read had a line end.
     pub(super) fn has_end(&self) -> bool {
         self.has_end
     }
 
-    /// The next byte that is not white space, which stays to be read.
+    /// The next byte that is not white space, without consuming it.
     pub(super) fn peek(&mut self) -> io::Result<Option<u8>> {
         loop {
             let byte = self.fill_buf()?.first().copied();
@@ -159,7 +159,7 @@ impl Text {
         }
     }
 
-    /// `bytes` as text.
+    /// `bytes` as a string; an error at `at` if they are not UTF-8.
     pub(super) fn utf8<'b>(&self, at: &str, bytes: &'b [u8]) -> Result<&'b str> {
         std::str::from_utf8(bytes).map_err(|error| {
             let valid = error.valid_up_to();
@@ -172,13 +172,13 @@ impl Text {
         })
     }
 
-    /// An error about the content at `at`.
+    /// An error about the contents at `at`.
     pub(super) fn malformed(&self, at: &str, message: impl Into<String>) -> Error {
         let (path, at) = (self.path.clone(), at.to_owned());
         Error::Malformed { path, at, message: message.into(), hint: None }
     }
 
-    /// An error of reading at `at`: of the system, of the compressed data, or of a record that is too long.
+    /// A read error at `at`: from the system, damaged compressed data, or a record that is too long.
     pub(super) fn failed(&self, at: String, error: io::Error) -> Error {
         failed(&self.path, at, self.longest, error)
     }
@@ -199,7 +199,7 @@ impl BufRead for Text {
         }
         let taken = self.longest - self.left;
         if taken >= self.look_at {
-            // Twice as much may come before the next look; the buffer grows to twice its size, and its text is copied.
+            // The record may double before the next check; the buffer then doubles as well, and its text is copied.
             self.look_at = 2 * taken;
             memory::check("a document that is being read", 8 * taken)
                 .map_err(|error| io::Error::other(TooLong { memory: Some(error.to_string()) }))?;
@@ -213,7 +213,7 @@ impl BufRead for Text {
         if amount == 0 {
             return;
         }
-        // What is buffered already: this reads nothing.
+        // Returns what is already buffered, without reading.
         let buffered = self.bytes.fill_buf().unwrap_or_default();
         let taken = buffered.get(..amount).unwrap_or(buffered);
         match taken.iter().rposition(|byte| *byte == b'\n') {
@@ -231,7 +231,7 @@ impl BufRead for Text {
 #[derive(Debug, thiserror::Error)]
 #[error("the record is too long")]
 struct TooLong {
-    /// What is said of the memory for it, if that is the reason.
+    /// The message about memory, if that is the reason.
     memory: Option<String>,
 }
 
@@ -246,11 +246,11 @@ fn failed(path: &Path, at: String, longest: u64, error: io::Error) -> Error {
     let (message, hint) = if let Some(TooLong { memory }) = too_long(&error) {
         let usual = || format!("expected a document of at most {longest} bytes, got a longer one");
         let message = memory.clone().unwrap_or_else(usual);
-        (message, "check that the file has its line ends and quotes, or split the document")
+        (message, "check the line ends and quotes of the file, or split the document")
     } else if error.kind() == io::ErrorKind::UnexpectedEof || error.to_string().contains("premature eof") {
-        ("the compressed data end too early".to_owned(), "the file was cut off: download it again")
+        ("the compressed data ends too early".to_owned(), "the file was cut off: download it again")
     } else {
-        (format!("the compressed data are damaged ({error})"), "download the file again")
+        (format!("the compressed data is damaged ({error})"), "download the file again")
     };
     Error::Malformed { path: path.to_owned(), at, message, hint: Some(hint.to_owned()) }
 }
@@ -267,16 +267,16 @@ pub(super) enum Compression {
 }
 
 impl Compression {
-    /// How many of the first bytes tell it.
+    /// The number of first bytes needed to detect it.
     pub(super) const HEAD: u64 = 10;
 
     /// The compression of a file with these first bytes.
     pub(super) fn of(head: &[u8]) -> Option<Compression> {
         Some(match head {
             [0x1f, 0x8b, ..] => Compression::Gzip,
-            // A frame, or one to be skipped as some compressors write it first.
+            // A frame, or a skippable frame, which some compressors write first.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-            // With the block after it, or with none: a text can begin with BZh as well.
+            // Includes the start of the first block or of the end, because plain text can begin with BZh too.
             [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
             | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Compression::Bzip2,
             [0xfd, b'7', b'z', b'X', b'Z', 0x00, ..] => Compression::Xz,
@@ -288,7 +288,7 @@ impl Compression {
         })
     }
 
-    /// What unpacks it.
+    /// The command that decompresses it.
     pub(super) fn unpack(self) -> &'static str {
         match self {
             Compression::Gzip => "`gunzip`",
@@ -297,7 +297,7 @@ impl Compression {
             Compression::Xz => "`unxz`",
             Compression::Other("zip") => "`unzip`",
             Compression::Other("lz4") => "`unlz4`",
-            Compression::Other(_) => "the program that packed it",
+            Compression::Other(_) => "the program that wrote it",
         }
     }
 }
@@ -314,15 +314,15 @@ impl std::fmt::Display for Compression {
     }
 }
 
-/// The error about a file that is packed in a way that is not read.
+/// The error about a file in an unsupported compression or archive.
 pub(super) fn not_unpacked(path: &Path, compression: Compression) -> Error {
-    Error::malformed(path, format!("packed with {compression}, which is not read")).with_hint(format!(
-        "unpack it first, with {}; gzip (.gz), zstd (.zst), bzip2 (.bz2) and xz (.xz) are read as they are",
+    Error::malformed(path, format!("unsupported compression: {compression}")).with_hint(format!(
+        "unpack it first, with {}; gzip (.gz), zstd (.zst), bzip2 (.bz2) and xz (.xz) are read directly",
         compression.unpack()
     ))
 }
 
-/// Bytes of which it is known how many have been read.
+/// A reader that counts the bytes read.
 struct Counted {
     bytes: Bytes,
     read: Arc<AtomicU64>,
@@ -347,10 +347,10 @@ impl BufRead for Counted {
     }
 }
 
-/// The most memory that unpacking xz may take, 256 MiB: `xz -9` needs 65.
+/// The memory limit for decompressing xz, 256 MiB: `xz -9` needs 65.
 const XZ_MEMORY: u64 = 256 << 20;
 
-/// The unpacked bytes of a file, by what the first ones say.
+/// The decompressed bytes of a file, with the compression detected by the first ones.
 fn decompressed(path: &Path, bytes: Bytes, failed: impl Fn(io::Error) -> Error) -> Result<Bytes> {
     let (head, rest) = peek(bytes).map_err(&failed)?;
     let bytes = Cursor::new(head.clone()).chain(rest);
@@ -372,7 +372,7 @@ fn decompressed(path: &Path, bytes: Bytes, failed: impl Fn(io::Error) -> Error) 
     Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))
 }
 
-/// The first bytes, and those after them.
+/// Splits off the first bytes from the rest.
 fn peek(mut bytes: Bytes) -> io::Result<(Vec<u8>, Bytes)> {
     let mut head = Vec::new();
     bytes.by_ref().take(Compression::HEAD).read_to_end(&mut head)?;
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_places() {
+    fn lines_have_numbers_and_no_line_ends() {
         let mut text = text(b"\xef\xbb\xbfone\r\n\n  \ntwo", 100);
         let (mut line, mut lines) = (Vec::new(), Vec::new());
         while text.read_line(&mut line).expect("plain bytes") {
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_an_end() {
+    fn a_line_that_is_too_long_is_an_error_and_skipped() {
         let mut text = text(b"short\nlonger than ten bytes, twice as long and more\nlast\n", 10);
         let mut line = Vec::new();
         assert!(text.read_line(&mut line).is_ok());

@@ -1,7 +1,7 @@
-//! Plain text: every line is a document, or if a card says so every paragraph or the file.
+//! Plain text: every line is a document, or every paragraph or file if the card says so.
 //!
-//! A line ends in `\n` or `\r\n`. An empty line is an empty document; nothing after the last line end is no document. A
-//! paragraph ends in an empty line, and is not empty.
+//! A line ends in `\n` or `\r\n`. An empty line is an empty document; a line end at the end of the file does not start
+//! another one. A paragraph ends at an empty line and is never empty.
 
 use super::fault::{Document, Fault};
 use super::source::Source;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::io::{BufRead, Read};
 
-/// Which part of a text file is one document: `sample_by` and `keep_linebreaks` of Python's `datasets`.
+/// The unit of a text file that is one document: `sample_by` and `keep_linebreaks` of Python's `datasets`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Sample {
     #[default]
@@ -21,10 +21,10 @@ pub(super) enum Sample {
 }
 
 impl Sample {
-    /// What a card says; `place` is the card, for messages.
+    /// Parses the options of a card; `place` names the card in messages.
     ///
     /// # Errors
-    /// A value that is not known.
+    /// An unknown value.
     pub(super) fn told(told: &Map<String, Value>, place: &str) -> Result<Self> {
         let keeps_ends = told.get("keep_linebreaks").and_then(Value::as_bool) == Some(true);
         let known = ["line", "paragraph", "document"];
@@ -71,7 +71,7 @@ impl Txt {
         Ok(Some(Some(text)))
     }
 
-    /// Reads up to an empty line.
+    /// Reads a paragraph, up to an empty line; false at the end of the file.
     fn read_paragraph(&mut self) -> Result<bool> {
         self.text.begin();
         self.bytes.clear();

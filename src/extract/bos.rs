@@ -1,6 +1,6 @@
-//! Whether the records of a file begin with a BOS, which they do not say themselves: the description of the run beside the
-//! file does (`<file>.meta.json`). Without it, the first token and the name of the model decide, and whoever counts tokens
-//! says so.
+//! Whether the records of a file begin with a BOS. The records do not say; the description of the run next to the file
+//! does (`<file>.meta.json`). Without it, the first token and the model's name decide, and counts of tokens come with a
+//! note.
 
 use super::record::FeatureRecord;
 use super::summary::meta_path;
@@ -13,17 +13,16 @@ use std::path::Path;
 /// Whether the first token of a record is a BOS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Bos {
-    /// It is text.
+    /// The first token is text.
     #[default]
     Absent,
-    /// It is a BOS.
+    /// The first token is a BOS.
     Present,
-    /// Nothing says so for certain; it is treated as a BOS or not.
+    /// Not known for certain; treated as a BOS if true.
     Guessed(bool),
 }
 
-/// Published models by the beginning of their hub id, with the id of their BOS as TransformerLens has it; of several that
-/// fit the first counts.
+/// Published models by the beginning of their hub id, with their BOS id in TransformerLens; the first match counts.
 const BOS_OF_MODELS: [(&str, u32); 15] = [
     ("gpt2", 50_256),
     ("distilgpt2", 50_256),
@@ -42,19 +41,19 @@ const BOS_OF_MODELS: [(&str, u32); 15] = [
     ("allenai/olmo-", 50_279),
 ];
 
-/// How the records of a file begin.
+/// The rule that says which records of a file begin with a BOS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// All with a BOS, or none.
+    /// All records, or no record.
     All(bool),
-    /// Those whose first token is this one with a BOS.
+    /// The records whose first token is this one.
     Token(u32),
-    /// A guess: records that start with this token have a BOS; none, if it is not known.
+    /// A guess: the records whose first token is this one, or no record if `None`.
     Perhaps(Option<u32>),
 }
 
 impl Rule {
-    /// Sets what is known of a record.
+    /// Sets `bos` of a record.
     pub(super) fn mark(self, record: &mut FeatureRecord) {
         let begins_with = |token: u32| record.tokens.first() == Some(&token);
         record.bos = match self {
@@ -65,7 +64,7 @@ impl Rule {
         };
     }
 
-    /// What the description beside a file says; `None` if it is missing or does not say.
+    /// Reads the rule from the description next to a file; `None` if it is missing or does not say.
     pub(super) fn of_description(path: &Path) -> Option<Rule> {
         let meta = files::read(&meta_path(&path.to_string_lossy())).ok()?;
         let meta: Value = serde_json::from_slice(&meta).ok()?;
@@ -77,10 +76,10 @@ impl Rule {
         }
     }
 
-    /// What the first records of a file and the name of the model that they are of let expect.
+    /// Guesses the rule from the first records of a file and the name of their model.
     ///
-    /// Without a name that is known, a token is taken for a BOS if all of several records begin with it, none has it
-    /// anywhere else, and the text begins after it.
+    /// If the name is unknown, a token counts as a BOS if at least two records were seen, all begin with it, it occurs
+    /// nowhere else, and the text begins after it.
     pub(super) fn guess(
         first: impl Iterator<Item = Result<FeatureRecord>>,
         model_name: Option<&str>,
@@ -108,14 +107,14 @@ fn bos_of(model_name: &str) -> Option<u32> {
     let id = resolve_model(model_name).unwrap_or(model_name).to_lowercase();
     let id = id.strip_prefix("openai-community/").unwrap_or(&id);
     if id.starts_with("qwen/qwen") {
-        // They have no BOS and use the end of a text instead; chat models use the end of a message.
+        // They have no BOS and use the end-of-text token instead; chat models use the end-of-message token.
         let is_base = id.contains("-base") || !(id.contains("-instruct") || id.starts_with("qwen/qwen3"));
         return Some(if is_base { 151_643 } else { 151_645 });
     }
     BOS_OF_MODELS.iter().find(|(start, _)| id.starts_with(start)).map(|(_, token)| *token)
 }
 
-/// What to tell of counts over records that do not say whether they begin with a BOS; `None` for others.
+/// The note for counts over records, `guesses` of which were guessed to begin with `[text, BOS]`; `None` if 0 and 0.
 pub(super) fn note(guesses: [u64; 2]) -> Option<String> {
     let [text, bos] = guesses;
     let how = match (text, bos) {
@@ -141,10 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_begins_all_records_and_is_nowhere_else() {
+    fn a_token_that_begins_all_records_and_occurs_nowhere_else_is_a_bos() {
         let guess = |tokens: &[&[u32]], offsets| Rule::guess(records(tokens, offsets).into_iter(), None);
         assert_eq!(guess(&[&[7, 1, 2], &[7, 3], &[7]], [0, 0, 1]), Rule::Perhaps(Some(7)));
-        // One record alone, a token that is elsewhere too, texts that begin with a token, several first tokens.
+        // A single record, a token that occurs elsewhere too, text that begins with the token, several first tokens.
         for (tokens, offsets) in [
             (&[&[7_u32, 1, 2][..]][..], [0, 0, 1]),
             (&[&[7, 1, 7], &[7, 3]], [0, 0, 1]),

@@ -1,7 +1,6 @@
-//! Whether an SAE fits what it is given: how many features it needs on real tokens, and how much of the activation they
-//! explain, beside what its authors measured.
+//! Checks an SAE on real tokens: its L0 and explained variance, compared with what its authors measured.
 //!
-//! A wrong hook, layout, factor or centring loads without a complaint and gives numbers; this is where it shows.
+//! A wrong hook, layout, scaling factor or centering loads without an error and gives results; this check reveals it.
 
 use super::options::{ExtractOptions, USUAL_CONTEXT};
 use super::tap::{activation, check_fits};
@@ -15,16 +14,16 @@ use crate::sae::{Normalization, Sae};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// How far the measured L0 may be from the published one, as a factor, before it is doubted.
-const DOUBTED: f64 = 3.0;
-/// What an SAE that explains less of the variance is doubted for.
+/// The factor between measured and published L0 above which there is a warning.
+const L0_FACTOR: f64 = 3.0;
+/// The explained variance below which there is a warning.
 const POOR: f64 = 0.2;
 
-/// What to measure a check on.
+/// The tokens that a check measures on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckOptions {
-    /// So many tokens are enough; the context that reaches this number is taken whole. Default 1000.
+    /// Stops at this number of tokens, after the context that reaches it. Default: 1000.
     pub max_tokens: usize,
     /// Whether each context begins with a BOS. Default: as the SAE was trained.
     pub prepend_bos: Option<bool>,
@@ -38,32 +37,31 @@ impl Default for CheckOptions {
     }
 }
 
-/// How an SAE does on real tokens; BOS tokens are not counted.
+/// The quality of an SAE on real tokens; BOS tokens are not counted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SaeCheck {
-    /// What the SAE was loaded as.
+    /// The id under which the SAE was loaded.
     pub sae_id: String,
-    /// The hook that it reads.
+    /// The SAE's input hook.
     pub hook_name: String,
-    /// The number of tokens.
+    /// The number of tokens measured.
     pub tokens: usize,
-    /// The mean number of active features at a token.
+    /// The mean number of active features per token.
     pub l0: f64,
-    /// The same as its authors measured it, where that is known.
+    /// The L0 that its authors measured, if known.
     pub published_l0: Option<f64>,
-    /// `1 − Σ‖y − ŷ‖² / Σ‖y − mean(y)‖²` of the activation y, or of a transcoder of its output hook's, and its
-    /// reconstruction ŷ; none where the output hook is not known. The first position of a context is left out, BOS or not:
-    /// its activation is some fifty times as large as others and would be all that counts.
+    /// `1 − Σ‖y − ŷ‖² / Σ‖y − mean(y)‖²` of the activation y (for a transcoder, at its output hook; `None` if that is
+    /// unknown) and its reconstruction ŷ. The first position of a context is excluded, BOS or not: its activation is
+    /// some fifty times as large as others and would dominate the sums.
     pub explained_variance: Option<f64>,
-    /// What is likely to be wrong, for the user to decide.
+    /// Likely problems, for the user to judge.
     pub warnings: Vec<String>,
 }
 
 /// Measures an SAE on the first tokens of a dataset.
 ///
 /// # Errors
-/// An SAE that does not fit the model, documents that cannot be read or of which there are none, and
-/// [`Error::Interrupted`].
+/// An SAE that does not fit the model, no documents, documents that cannot be read, and [`Error::Interrupted`].
 pub fn check_sae(
     model: &Model,
     sae: &Sae,
@@ -123,13 +121,13 @@ pub fn check_sae(
 struct Sums {
     tokens: usize,
     active: usize,
-    /// The tokens whose reconstruction counts.
+    /// The number of tokens in the sums below.
     reconstructed: usize,
-    /// ‖y − ŷ‖².
+    /// `Σ‖y − ŷ‖²`.
     error: f64,
-    /// ‖y‖².
+    /// `Σ‖y‖²`.
     squares: f64,
-    /// y, for each dimension; empty where y is not known.
+    /// `Σy` for each dimension; empty if y is unknown.
     means: Vec<f64>,
 }
 
@@ -189,27 +187,27 @@ impl Sums {
     }
 }
 
-/// What is likely to be wrong.
+/// Describes likely problems and their cause.
 fn warnings(check: &SaeCheck, model: &Model, sae: &Sae) -> Vec<String> {
     let (cfg, sae_cfg) = (model.cfg(), sae.cfg());
     let mut warnings = Vec::new();
     if let Some(published) = check.published_l0.filter(|published| *published > 0.0) {
         let factor = check.l0 / published;
-        if !(1.0 / DOUBTED..=DOUBTED).contains(&factor) {
+        if !(1.0 / L0_FACTOR..=L0_FACTOR).contains(&factor) {
             warnings.push(format!(
-                "the SAE `{}` has {:.1} active features a token here, its authors measured {published:.1}",
+                "the SAE `{}` has {:.1} active features per token here, its authors measured {published:.1}",
                 check.sae_id, check.l0
             ));
         }
     }
     if let Some(explained) = check.explained_variance.filter(|explained| *explained < POOR) {
         let how = if explained < 0.0 {
-            "worse than their mean would".to_owned()
+            "worse than their mean does".to_owned()
         } else {
-            format!("by {explained:.3} of their variance only")
+            format!("poorly: {explained:.3} of their variance")
         };
         warnings.push(format!(
-            "the SAE `{}` explains the activations at `{}` {how}; a trained one does better",
+            "the SAE `{}` explains the activations at `{}` {how}; a trained SAE does better",
             check.sae_id, check.hook_name
         ));
     }
@@ -219,11 +217,10 @@ fn warnings(check: &SaeCheck, model: &Model, sae: &Sae) -> Vec<String> {
     let is_residual = sae.hook_in(&cfg.hook_points()).is_ok_and(|hook| hook.point().is_residual());
     let scaled = sae_cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn;
     let cause = if scaled && sae_cfg.norm_scaling_factor.is_none() {
-        "it was trained on scaled activations, and by how much is not known: set norm_scaling_factor"
-            .to_owned()
+        "it was trained on scaled activations, and the scale is unknown: set norm_scaling_factor".to_owned()
     } else if check.explained_variance.is_some_and(|explained| explained > 0.5) {
-        "it reconstructs well, so that it is the text that differs from what its authors measured on, or their L0 is \
-         counted in another way"
+        "it reconstructs well, so either the text differs from what its authors measured on, or they count L0 in \
+         another way"
             .to_owned()
     } else if let Some(trained_on) =
         sae_cfg.model_name.as_ref().filter(|name| !is_named(name, &cfg.model_name))
@@ -233,18 +230,18 @@ fn warnings(check: &SaeCheck, model: &Model, sae: &Sae) -> Vec<String> {
         && cfg.normalization_type == NormalizationType::LayerNorm
         && sae_cfg.center_writing_weights.is_none()
     {
-        "its checkpoint does not say whether it reads a centred stream: try center_writing_weights: true"
+        "its checkpoint does not say whether it reads a centered residual stream: try center_writing_weights: true"
             .to_owned()
     } else {
-        "its hook, its layout or what is done to the activation first is another than its checkpoint says: see \
-         `print(sae)`, and try hook_name, conversion or center_writing_weights"
+        "its hook, its layout or its preprocessing differs from what its checkpoint says: see `print(sae)`, and try \
+         hook_name, conversion or center_writing_weights"
             .to_owned()
     };
     warnings.push(format!("likely cause: {cause}"));
     warnings
 }
 
-/// Whether two names are of one model.
+/// Whether two names mean the same model.
 fn is_named(name: &str, other: &str) -> bool {
     let id = |name: &str| crate::aliases::resolve_model(name).unwrap_or(name).to_lowercase();
     let last = |name: &str| id(name).rsplit('/').next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! What the records of a feature dataset say of features: where one is most active, and how often each is.
+//! Statistics of features over a feature dataset: where a feature is most active, and how often each is active.
 
 use super::bos::{Bos, note};
 use super::record::FeatureRecord;
@@ -7,13 +7,13 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
 
-/// How examples are chosen. Every field has a default.
+/// Options of [`max_activating_examples`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExampleOptions {
-    /// How many; 10.
+    /// The number of examples. Default: 10.
     pub top: usize,
-    /// The most tokens before and behind the one with the largest activation; 12.
+    /// The number of tokens to show before and after the one with the largest activation. Default: 12.
     pub buffer: usize,
 }
 
@@ -23,43 +23,43 @@ impl Default for ExampleOptions {
     }
 }
 
-/// Where a feature is most active.
+/// The records in which a feature is most active.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MaxActivatingExamples {
-    /// The feature.
+    /// The index of the feature, below `d_sae`.
     pub feature: u32,
-    /// How many records were read.
+    /// The number of records read.
     pub records: u64,
-    /// How many tokens they have.
+    /// The number of tokens in them, without BOS tokens.
     pub tokens: u64,
-    /// At how many of them the feature is active.
+    /// The number of tokens at which the feature is active.
     pub active: u64,
-    /// The examples, the largest activation first; one for a record.
+    /// The examples, the largest activation first; at most one per record.
     pub examples: Vec<Example>,
-    /// What the counts leave open, in words.
+    /// A note on the uncertainty of the counts, if there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// One place where a feature is active.
+/// One token at which a feature is active, with its context.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Example {
-    /// Which record it is in, from 0.
+    /// The index of the record, from 0.
     pub record: u64,
-    /// Which token of the record has the largest activation.
+    /// The position in the record of the token with the largest activation.
     pub pos: usize,
-    /// That activation.
+    /// The activation at that token.
     pub value: f32,
-    /// The tokens around it.
+    /// The surrounding tokens, that one included.
     pub tokens: ColoredTokens,
 }
 
-/// Where a feature is most active in the records of a feature dataset: SAE dashboards' "max activating examples". Of equal
-/// activations, the first record comes first. A BOS is neither an example nor counted: behind it every context looks the
-/// same.
+/// Finds where a feature is most active in the records of a feature dataset: the "max activating examples" of SAE
+/// dashboards. Ties are in the order of the records. A BOS is neither an example nor counted, because its activations
+/// are the same in every context.
 ///
 /// # Errors
-/// A record that cannot be read; an interrupt.
+/// A record that cannot be read; [`Error::Interrupted`].
 pub fn max_activating_examples(
     records: impl IntoIterator<Item = Result<FeatureRecord>>,
     feature: u32,
@@ -78,7 +78,7 @@ pub fn max_activating_examples(
         found.tokens += counted().count() as u64;
         let active = || counted().filter(|(_, value)| *value != 0.0);
         found.active += active().count() as u64;
-        // The first of the largest.
+        // The first one, if several are equal.
         let largest = active().reduce(|best, next| if next.1.abs() > best.1.abs() { next } else { best });
         if let Some((pos, value)) = largest {
             let place = found.examples.partition_point(|example| example.value.abs() >= value.abs());
@@ -98,22 +98,21 @@ pub fn max_activating_examples(
     Ok(found)
 }
 
-/// Counts a record of which it is not certain whether it begins with a BOS: those that are said not to, and those that
-/// are.
+/// Counts a record whose BOS was guessed: in `guesses[0]` if absent, in `guesses[1]` if present.
 fn count_guess(guesses: &mut [u64; 2], record: &FeatureRecord) {
     if let Bos::Guessed(is_bos) = record.bos {
         guesses[usize::from(is_bos)] += 1;
     }
 }
 
-/// How often each feature is active: its *density* is the fraction of tokens at which it is.
+/// How often each feature is active: its *density* is the fraction of tokens at which it is active.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FeatureDensity {
-    /// How many tokens were counted.
+    /// The number of tokens counted, without BOS tokens.
     pub tokens: u64,
-    /// At how many of them each feature is active, `[d_sae]`.
+    /// The number of tokens at which each feature is active, `[d_sae]`.
     pub active: Vec<u64>,
-    /// What the counts leave open, in words.
+    /// A note on the uncertainty of the counts, if there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -124,22 +123,22 @@ impl FeatureDensity {
         self.active.iter().map(|active| *active as f64 / self.tokens.max(1) as f64).collect()
     }
 
-    /// How many features are never active.
+    /// The number of features that are never active.
     pub fn dead(&self) -> usize {
         self.active.iter().filter(|active| **active == 0).count()
     }
 
-    /// The mean number of active features at a token.
+    /// The mean number of active features per token.
     pub fn mean_l0(&self) -> f64 {
         self.active.iter().sum::<u64>() as f64 / self.tokens.max(1) as f64
     }
 }
 
-/// Counts how often each of `d_sae` features is active in the records of a feature dataset. A BOS is not counted: behind it
-/// every context looks the same.
+/// Counts how often each of `d_sae` features is active in the records of a feature dataset. A BOS is not counted,
+/// because its activations are the same in every context.
 ///
 /// # Errors
-/// A record that cannot be read, or with a feature beyond `d_sae`; an interrupt.
+/// A record that cannot be read, or with a feature not below `d_sae`; [`Error::Interrupted`].
 pub fn feature_density(
     records: impl IntoIterator<Item = Result<FeatureRecord>>,
     d_sae: usize,
@@ -179,7 +178,7 @@ impl std::fmt::Display for MaxActivatingExamples {
 }
 
 impl MaxActivatingExamples {
-    /// How often the feature is active.
+    /// How often the feature is active, in one line: `feature 7: active at 6 of 15 tokens (40.000 %)`.
     pub fn summary(&self) -> String {
         let density = self.active as f64 / self.tokens.max(1) as f64;
         let (feature, active, tokens) = (self.feature, self.active, self.tokens);
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn examples_are_the_largest_first_and_cut_out_of_their_records() {
+    fn examples_are_sorted_by_activation_and_cut_out_of_their_records() {
         let records = [
             record(&[0.0, 1.0, 3.0, 0.0]),
             record(&[0.0; 3]),

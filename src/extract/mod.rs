@@ -1,7 +1,7 @@
-//! Documents in, records out: the active features of every token of a dataset.
+//! Feature extraction: documents in, records with the active features of every token out.
 //!
-//! Contexts are batched in the order of the documents, end to end, so that every matmul is over about a thousand tokens;
-//! the records do not depend on how.
+//! Contexts are batched end to end in the order of the documents, so that every matmul is over about a thousand tokens.
+//! The records do not depend on the batching.
 
 mod bos;
 mod check;
@@ -38,10 +38,10 @@ use std::path::Path;
 use std::time::Instant;
 
 /// Writes the active features of every token of a dataset to a JSONL file, and a description of the run to
-/// `<output>.meta.json` beside it.
+/// `<output>.meta.json` next to it.
 ///
-/// The file is written under another name and renamed when it is complete: an error or an interrupt leaves whatever
-/// was there before.
+/// The file is written under a temporary name and renamed when it is complete, so an error or an interrupt leaves any
+/// existing file unchanged.
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
@@ -63,11 +63,11 @@ use std::time::Instant;
 /// # }
 /// ```
 ///
-/// The documents are those of `dataset`, or if there is none those of `options.dataset_path`.
+/// The documents come from `dataset`, or from `options.dataset_path` if it is `None`.
 ///
 /// # Errors
-/// Options that make no sense; an SAE that does not fit the model; documents that cannot be read, or of which there are
-/// none; activations that are not finite; a file that cannot be written; [`Error::Interrupted`].
+/// Invalid options; an SAE that does not fit the model; no documents, or documents that cannot be read; activations
+/// that are not finite; a file that cannot be written; [`Error::Interrupted`].
 pub fn create_feature_dataset(
     model: &Model,
     sae: &Sae,
@@ -120,14 +120,13 @@ pub fn create_feature_dataset(
     let run = summary::Run { model, sae, dataset: &dataset, options, contexts, check: check.as_ref() };
     let meta = summary::meta(&run, &summary)?;
     meta_file.writer().write_all(&meta).map_err(Error::file("write", &meta_path))?;
-    // Both are complete before either has its name.
+    // Both are complete before either is renamed.
     file.keep()?;
     meta_file.keep()?;
     Ok(summary)
 }
 
-/// Measures an SAE whose authors have said how many features it needs on the first tokens, and warns where that is far
-/// off.
+/// Checks an SAE with a published L0 on the first tokens, and warns if the result is far off.
 fn check_first(
     model: &Model,
     sae: &Sae,
@@ -151,13 +150,13 @@ fn check_first(
             check.warnings.iter().for_each(|warning| progress.report(Report::Warning(warning.clone())));
             Ok(Some(check))
         }
-        // What is wrong with the documents, the run itself will say.
+        // The run itself will report errors in the documents.
         Err(Error::Interrupted) => Err(Error::Interrupted),
         Err(_) => Ok(None),
     }
 }
 
-/// The documents of a run, once what the options say of them has been checked.
+/// Returns the dataset of a run, after checking the options that concern it.
 fn dataset_of(dataset: Option<&Dataset>, options: &ExtractOptions, progress: &Progress) -> Result<Dataset> {
     let ExtractOptions { dataset_path, output_path, .. } = options;
     let missing = |name: &str| Error::invalid(name, "a path", "none").with_hint("it has no default");
@@ -170,29 +169,29 @@ fn dataset_of(dataset: Option<&Dataset>, options: &ExtractOptions, progress: &Pr
         Some(dataset) => {
             if !dataset_path.is_empty() || options.of_dataset() != DatasetOptions::default() {
                 let message = "`dataset_path`, `text_column`, `split`, `config`, `dataset_revision`, `sep` and \
-                               `max_bad_rows` say nothing about a dataset that is open already";
-                return Err(Error::mismatch(message, "give them to open_dataset, or `dataset_path` alone"));
+                               `max_bad_rows` have no effect on a dataset that is already open";
+                return Err(Error::mismatch(message, "pass them to open_dataset, or pass no open dataset"));
             }
             Ok(dataset.clone())
         }
     }
 }
 
-/// A run that wrote nothing is a mistake of some kind.
+/// Checks that a run wrote any records, and explains why if it did not.
 fn check_counts(counts: &Counts, dataset: &Dataset) -> Result<()> {
     if counts.records > 0 {
         return Ok(());
     }
     let (got, hint) = match (counts.documents, counts.documents - counts.documents_skipped) {
         (0, _) => ("none".to_owned(), "the dataset is empty"),
-        (n, 0) => (format!("{n} without any"), "check `text_column`"),
+        (n, 0) => (format!("{n} without tokens"), "check `text_column`"),
         (n, _) => (format!("{n} that do not fill one context"), "choose a smaller `context_size`"),
     };
     let what = format!("the dataset `{}`", dataset.path());
     Err(Error::invalid(what, "documents with tokens", got).with_hint(hint))
 }
 
-/// A writer that hashes what goes through it.
+/// A writer that hashes the bytes that pass through it.
 struct Hashed<W> {
     inner: W,
     hash: Sha256,

@@ -1,4 +1,4 @@
-//! What a user may ask of an extraction.
+//! The options of an extraction.
 
 use crate::dataset::DatasetOptions;
 use crate::error::{Error, Result};
@@ -6,71 +6,70 @@ use crate::model::Model;
 use crate::sae::Sae;
 use serde::{Deserialize, Serialize};
 
-/// The length of a context, in tokens, where neither the options nor the SAE say: today's models could take a hundred times
-/// as many at once, and the memory for them.
+/// The length of a context, in tokens, if neither the options nor the SAE set it. Current models allow up to a hundred
+/// times as many, but would need the memory for them.
 pub(super) const USUAL_CONTEXT: usize = 1024;
 
-/// How a feature dataset is made. The same names serve Rust, scripts and the command line.
+/// Options of [`super::create_feature_dataset`], with the same names in Rust, in scripts and on the command line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractOptions {
     /// The documents: a file, a folder, a glob, a dataset on the hub, or "demo". No default.
     pub dataset_path: String,
-    /// The column that holds the text. Default: "text".
+    /// The column that contains the text. Default: "text".
     pub text_column: String,
-    /// The split, of a repository or a folder that is laid out like one. Default: "train".
+    /// The split of a repository, or of a folder laid out like one. Default: "train".
     pub split: Option<String>,
-    /// The configuration, where a repository has several. Default: the one that the repository calls so.
+    /// The configuration of a repository that has several. Default: the repository's own default.
     pub config: Option<String>,
     /// The branch, tag or commit of a dataset on the hub. Default: its main branch.
     pub dataset_revision: Option<String>,
-    /// The character between the values of a `.csv` or `.tsv` file. Default: as the dataset's card says, else "," and tab.
+    /// The separator of `.csv` and `.tsv` files. Default: the one in the dataset's card, otherwise "," and tab.
     pub sep: Option<String>,
-    /// How many damaged rows are passed over, each with a warning that names its line, before one is an error. A row
-    /// without a text is not damaged: it is an empty document. Default: 0.
+    /// The number of damaged rows to skip, each with a warning that names its line, before one is an error. A row
+    /// without text is not damaged: it is an empty document. Default: 0.
     pub max_bad_rows: u64,
-    /// The file to write, JSON lines. No default.
+    /// The file to write, as JSON lines. No default.
     pub output_path: String,
-    /// The most documents to take. Default: all.
+    /// The maximum number of documents. Default: all.
     pub max_examples: Option<u64>,
-    /// An activation is kept if it is further from 0 than this. Default: 0.
+    /// Activations are kept if their magnitude is greater than this. Default: 0.
     pub activation_threshold: f64,
-    /// The most contexts in one forward pass; a pass also takes no more than about 1,024 tokens. Changes the speed
-    /// and the memory, not the result. Default: 64.
+    /// The maximum number of contexts in one forward pass, which is also limited to about 1,024 tokens. Changes speed
+    /// and memory, not the result. Default: 64.
     pub batch_size: usize,
-    /// The length of a context in tokens, BOS included. Default: the SAE's, 1024 where it does not say; at most the
-    /// model's.
+    /// The length of a context in tokens, BOS included. Default: the SAE's, otherwise 1024; at most the model's.
     pub context_size: Option<usize>,
     /// Whether each context begins with a BOS. Default: as the SAE was trained.
     pub prepend_bos: Option<bool>,
-    /// What becomes of a document that is longer than a context: "split" or "truncate". Default: "split".
+    /// Whether a document longer than a context is split or truncated: "split" or "truncate". Default: "split".
     pub long_documents: LongDocuments,
-    /// Whether a context holds one document or a stretch of all of them: "documents" or "concatenate". Default:
+    /// Whether a context contains one document or a slice of all of them: "documents" or "concatenate". Default:
     /// "documents".
     pub packing: Packing,
 }
 
-/// What becomes of a document that is longer than a context.
+/// The treatment of a document longer than a context.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LongDocuments {
-    /// It becomes several consecutive records.
+    /// The document becomes several consecutive records.
     #[default]
     Split,
-    /// Its first context becomes a record, the rest is left out.
+    /// The first context becomes a record, the rest is dropped.
     Truncate,
 }
 
-/// What a context holds.
+/// The contents of a context.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Packing {
     /// One document, or a part of one.
     #[default]
     Documents,
-    /// Documents end to end without anything between them, cut into contexts of one length; what is left at the end
-    /// is dropped. This is what TransformerLens 2's `tokenize_and_concatenate` does for GPT-2, but that it also cuts
-    /// words apart: it tokenizes twentieths of the joined text.
+    /// Documents end to end without separators, cut into contexts of equal length; the incomplete last one is dropped.
+    /// TransformerLens 2's `tokenize_and_concatenate` does the same for GPT-2, except that it also splits some words,
+    /// because it tokenizes twentieths of the joined text.
     Concatenate,
 }
 
@@ -96,23 +95,23 @@ impl Default for ExtractOptions {
     }
 }
 
-/// The options with every default that depends on the model and the SAE filled in, and checked.
+/// The checked options, with the defaults that depend on the model and the SAE filled in.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Contexts {
-    /// The tokens of a context, BOS included.
+    /// The length of a context in tokens, BOS included.
     pub(super) context_size: usize,
     /// Whether each context begins with a BOS.
     pub(super) prepend_bos: bool,
     /// The BOS of the model, if it has one.
     pub(super) bos: Option<u32>,
-    /// The number of tokens that the model's embedding has.
+    /// The number of tokens in the model's embedding.
     pub(super) d_vocab: usize,
     pub(super) long_documents: LongDocuments,
     pub(super) packing: Packing,
 }
 
 impl ExtractOptions {
-    /// What the options say of the documents but for where they are.
+    /// The options of the dataset, without its path.
     pub(super) fn of_dataset(&self) -> DatasetOptions {
         DatasetOptions {
             text_column: self.text_column.clone(),
@@ -128,7 +127,7 @@ impl ExtractOptions {
     pub(super) fn contexts(&self, model: &Model, sae: &Sae) -> Result<Contexts> {
         if !(self.activation_threshold.is_finite() && self.activation_threshold >= 0.0) {
             let got = self.activation_threshold;
-            return Err(Error::invalid("`activation_threshold`", "a number from 0 up", got));
+            return Err(Error::invalid("`activation_threshold`", "0 or more", got));
         }
         if self.batch_size == 0 {
             return Err(Error::invalid("`batch_size`", "at least 1", 0));
@@ -147,7 +146,7 @@ impl ExtractOptions {
             Some(n) if n > n_ctx => {
                 return Err(Error::invalid(
                     "`context_size`",
-                    format!("at most n_ctx = {n_ctx} of the model"),
+                    format!("at most the model's n_ctx = {n_ctx}"),
                     n,
                 ));
             }

@@ -1,8 +1,7 @@
-//! The stages of an extraction, all at once: one thread reads and tokenizes, several run the model and the SAE, and one
-//! writes.
+//! The concurrent stages of an extraction: one thread reads and tokenizes, several run model and SAE, one writes.
 //!
-//! Each worker takes whole batches and computes alone, so that none waits for another inside a matmul; the records are
-//! put back into the order of the documents before they are written.
+//! Each worker computes entire batches by itself, so that no worker waits for another inside a matmul. The records are
+//! put back into document order before they are written.
 
 use super::options::{Contexts, ExtractOptions, Packing};
 use super::record::FeatureRecord;
@@ -21,15 +20,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-/// The tokens that a forward pass takes at most, unless one context alone is longer: enough for matmuls to run at
-/// their full rate, few enough to stay in tens of megabytes.
+/// The maximum number of tokens in a forward pass, unless a single context is longer: enough for matmuls to run at full
+/// speed, few enough to need only tens of megabytes.
 const BATCH_TOKENS: usize = 1024;
-/// Batches that wait between two stages.
+/// The number of batches that may wait between two stages.
 const WAITING: usize = 2;
-/// Whoever waits does it in steps, so that an interrupt is noticed while a disk or another stage is slow.
+/// The time between checks for an interrupt while waiting for a disk or another stage.
 const STEP: Duration = Duration::from_millis(50);
 
-/// What a run has counted.
+/// The counts of a run.
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) documents: u64,
@@ -38,13 +37,13 @@ pub(super) struct Counts {
     pub(super) records: u64,
     pub(super) tokens: u64,
     pub(super) tokens_behind_bos: u64,
-    /// Active features behind the BOS.
+    /// The number of active features at tokens other than the BOS.
     pub(super) active: u64,
-    /// Which features were active.
+    /// Whether each feature was active, `[d_sae]`.
     pub(super) seen: Vec<bool>,
 }
 
-/// What a run works on.
+/// The inputs of a run.
 #[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
     pub(super) model: &'a Model,
@@ -59,7 +58,7 @@ pub(super) struct Job<'a> {
 pub(super) struct Sink(Receiver<Vec<FeatureRecord>>);
 
 impl Sink {
-    /// Writes all records, as they come, one a line.
+    /// Writes all records as they arrive, one per line.
     pub(super) fn write_all_to(&self, writer: &mut impl Write) -> std::io::Result<()> {
         for records in &self.0 {
             for record in &records {
@@ -73,13 +72,13 @@ impl Sink {
 /// Contexts on their way to a worker.
 #[derive(Default)]
 struct Batch {
-    /// Its place among the batches.
+    /// The index of the batch.
     number: u64,
     records: Vec<FeatureRecord>,
-    /// The number of the document that each record is of.
+    /// The document number of each record.
     documents: Vec<u64>,
     tokens: usize,
-    /// What had been read when the batch was full.
+    /// The counts up to the end of this batch.
     documents_read: u64,
     documents_skipped: u64,
     bad_rows: u64,
@@ -88,7 +87,7 @@ struct Batch {
     is_last: bool,
 }
 
-/// Runs all documents; `write` takes the records, on a thread of its own.
+/// Processes all documents; `write` receives the records on its own thread.
 pub(super) fn run<T: Send>(job: Job, write: impl FnOnce(Sink) -> Result<T> + Send) -> Result<(Counts, T)> {
     let batches = Mutex::new(read_batches(job)?);
     let pools = worker_pools(usize::MAX)?;
@@ -103,7 +102,7 @@ pub(super) fn run<T: Send>(job: Job, write: impl FnOnce(Sink) -> Result<T> + Sen
         }
         drop(done);
         let counts = collect(job, &results, &records);
-        // Whatever the reason: the workers stop, and the writer finds no more records.
+        // In any case: stop the workers, and end the writer's records.
         over.store(true, Ordering::Relaxed);
         drop((results, records));
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -132,7 +131,7 @@ fn work(
     }
 }
 
-/// Puts batches back into order, counts, and hands their records on.
+/// Puts batches back into order, counts, and passes their records to the writer.
 fn collect(
     job: Job,
     results: &Receiver<Result<Batch>>,
@@ -149,19 +148,15 @@ fn collect(
                 early.insert(batch.number, batch);
             }
             Err(RecvTimeoutError::Timeout) => continue,
-            // The stages only end early when one of them has panicked.
+            // The stages only end early if one of them has panicked.
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::invalid(
-                    "the run",
-                    "every document to be computed",
-                    "an end before the last",
-                ));
+                return Err(Error::internal("the run ended before the last document"));
             }
         }
         while let Some(batch) = early.remove(&next) {
             next += 1;
             counts.add(&batch);
-            // A writer that has given up says why itself.
+            // A writer that has failed returns its own error.
             if !send(records, batch.records, job.progress)? {
                 return Ok(counts);
             }
@@ -174,7 +169,7 @@ fn collect(
     }
 }
 
-/// Hands records to the writer, waiting for it in steps; whether it took them.
+/// Sends records to the writer, waiting for it in steps; false if it has ended.
 fn send(
     records: &SyncSender<Vec<FeatureRecord>>,
     mut batch: Vec<FeatureRecord>,
@@ -207,7 +202,7 @@ impl Counts {
     }
 }
 
-/// Gives the records of a batch their features. Where that fails, finds out which document is to blame.
+/// Sets the features of the records of a batch. If activations are not finite, finds the document that causes it.
 fn run_batch(job: Job, mut batch: Batch) -> Result<Batch> {
     if batch.records.is_empty() {
         return Ok(batch);
@@ -218,14 +213,14 @@ fn run_batch(job: Job, mut batch: Batch) -> Result<Batch> {
     let mut tokens = TokenBatch::default();
     batch.records.iter().for_each(|record| tokens.push(&record.tokens));
     if tokens.len() == 1 {
-        // A matmul of one row adds in another order. With a second, ignored, the result is that of any other batch.
+        // A matmul of a single row sums in another order. A second, ignored row makes the result that of other batches.
         tokens.push(&batch.records[0].tokens);
     }
     let features = acts(&tokens).map_err(|error| {
         if !matches!(error, Error::NotFinite { .. }) {
             return error;
         }
-        let alone = batch.records.iter().zip(&batch.documents).find_map(|(record, document)| {
+        let culprit = batch.records.iter().zip(&batch.documents).find_map(|(record, document)| {
             match acts(&TokenBatch::single(&record.tokens)) {
                 Err(Error::NotFinite { message }) => Some(match job.contexts.packing {
                     Packing::Documents => format!("document {document}: {message}"),
@@ -234,7 +229,7 @@ fn run_batch(job: Job, mut batch: Batch) -> Result<Batch> {
                 _ => None,
             }
         });
-        alone.map_or(error, |message| Error::NotFinite { message })
+        culprit.map_or(error, |message| Error::NotFinite { message })
     })?;
     for (record, range) in batch.records.iter_mut().zip(tokens.sequences()) {
         record.set_features(&features, range.start);
@@ -242,7 +237,7 @@ fn run_batch(job: Job, mut batch: Batch) -> Result<Batch> {
     Ok(batch)
 }
 
-/// Reads, tokenizes and batches documents on a thread of its own, which ends when nobody takes batches any more.
+/// Reads, tokenizes and batches documents on a thread of its own, which ends when the receiver is dropped.
 fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
     let mut windows = Windows::new(job.model.tokenizer()?.clone(), job.contexts);
     let mut documents = job.dataset.documents();
@@ -250,7 +245,7 @@ fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
     let (sender, receiver) = sync_channel(WAITING);
     std::thread::spawn(move || {
         let mut batch = Batch::default();
-        // Whether anybody still listens is all that matters of a send.
+        // Returns whether the receiver still exists.
         let send = |batch: &mut Batch, fraction: f64, is_last: bool| {
             let share = max_examples.map_or(0.0, |most| batch.documents_read as f64 / most as f64);
             let Batch { number, documents_read, documents_skipped, bad_rows, .. } = *batch;
@@ -295,7 +290,7 @@ fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
     Ok(receiver)
 }
 
-/// The error of a document, with its number.
+/// Adds the number of the document to its error.
 fn of_document(number: u64, error: Error) -> Error {
     let hint = error.hint().unwrap_or_default();
     Error::mismatch(format!("document {number}: {error}"), hint)

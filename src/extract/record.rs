@@ -1,4 +1,4 @@
-//! The feature record: one line of a feature dataset.
+//! Feature records, the lines of a feature dataset: writing, reading and checking them.
 
 use super::bos::{Bos, Rule};
 use crate::error::{Error, Result};
@@ -8,53 +8,53 @@ use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// A text with its tokens and the features that are active at each of them. All five arrays agree in length as the
-/// field docs say; a line of a feature dataset has exactly these keys in this order.
+/// A text with its tokens and the features active at each of them. The lengths of the arrays are equal, as the field
+/// docs state. A line of a feature dataset has exactly these keys in this order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureRecord {
     /// The exact slice of the document that was run.
     pub text: String,
-    /// The ids that the model saw, `[pos]`, a BOS included where one was put in front.
+    /// The token ids that the model read, `[pos]`, including a BOS if one was prepended.
     pub tokens: Vec<u32>,
-    /// For each token the character (Unicode scalar) at which it starts in `text`, `[pos]`; 0 for a BOS.
+    /// The character offset (in Unicode scalars) of each token in `text`, `[pos]`; 0 for a BOS.
     pub offsets: Vec<usize>,
-    /// For each token, ascending, the features whose activation is further from 0 than the threshold, `[pos][active]`.
+    /// The features of each token whose activation exceeds the threshold in magnitude, ascending, `[pos][active]`.
     pub active_features: Vec<Vec<u32>>,
-    /// Their activations, `[pos][active]`.
+    /// The activations of these features, `[pos][active]`.
     pub activations: Vec<Vec<f32>>,
-    /// Whether the first token is a BOS. Not written: a reader takes it from the description of the run, see
+    /// Whether the first token is a BOS. Not written: a reader finds it in the description of the run, see
     /// [`read_records`].
     #[serde(skip)]
     pub bos: Bos,
 }
 
 impl FeatureRecord {
-    /// Sets the features of `n` tokens to those of tokens `start..start + n` of a batch.
+    /// Copies the features of this record's tokens from a batch, where they begin at token `start`.
     pub(super) fn set_features(&mut self, features: &Features, start: usize) {
         let at = |i: usize| features.at(start + i);
         self.active_features = (0..self.tokens.len()).map(|i| at(i).0.to_vec()).collect();
         self.activations = (0..self.tokens.len()).map(|i| at(i).1.to_vec()).collect();
     }
 
-    /// Writes the record as one line of JSON. A number is the shortest decimal that reads back as the same f32, always
-    /// with a point or an exponent, so that readers that infer types infer the right one.
+    /// Writes the record as one line of JSON. Activations are the shortest decimals that read back as the same f32,
+    /// always with a point or an exponent, so that readers infer floats.
     ///
     /// # Errors
-    /// What the writer returns.
+    /// Any error of the writer.
     pub fn write_line(&self, mut writer: impl Write) -> std::io::Result<()> {
         serde_json::to_writer(&mut writer, self)?;
         writer.write_all(b"\n")
     }
 
-    /// How many tokens there are, and the mean number of active features at one.
+    /// The number of tokens and the mean number of active features per token: `12 tokens, L0 5.3`.
     pub(crate) fn counts(&self) -> String {
         let active: usize = self.active_features.iter().map(Vec::len).sum();
         let l0 = active as f64 / self.tokens.len().max(1) as f64;
         format!("{} tokens, L0 {l0:.1}", self.tokens.len())
     }
 
-    /// Checks that the arrays agree in length, and that features ascend.
+    /// Checks that the lengths of the arrays are equal and that features ascend.
     fn check(&self) -> Result<(), String> {
         let n = self.tokens.len();
         for (name, len) in [
@@ -63,7 +63,7 @@ impl FeatureRecord {
             ("activations", self.activations.len()),
         ] {
             if len != n {
-                return Err(format!("`{name}`: expected as many as there are tokens, {n}, got {len}"));
+                return Err(format!("`{name}`: expected {n}, one per token, got {len}"));
             }
         }
         for (pos, (features, values)) in self.active_features.iter().zip(&self.activations).enumerate() {
@@ -79,7 +79,7 @@ impl FeatureRecord {
     }
 }
 
-/// The records of a feature dataset, read one at a time; ends after the first error.
+/// An iterator over the records of a feature dataset, read one at a time; ends after the first error.
 #[derive(Debug)]
 pub struct Records {
     path: PathBuf,
@@ -89,7 +89,7 @@ pub struct Records {
     over: bool,
 }
 
-/// Opens a feature dataset. Whether records begin with a BOS is known from `<path>.meta.json`; without that file it is
+/// Opens a feature dataset. Whether records begin with a BOS is read from `<path>.meta.json`; without that file it is
 /// guessed from the first records ([`Bos::Guessed`]).
 ///
 /// ```
@@ -111,11 +111,11 @@ pub fn read_records(path: &Path) -> Result<Records> {
     read_records_of(path, None)
 }
 
-/// As [`read_records`], of a model with this name: without a description of the run, its BOS is the one that is looked
-/// for.
+/// Like [`read_records`], for records of the model `model_name`, whose BOS is used if there is no description of the
+/// run.
 ///
 /// # Errors
-/// As [`read_records`].
+/// See [`read_records`].
 pub fn read_records_of(path: &Path, model_name: Option<&str>) -> Result<Records> {
     let rule = match Rule::of_description(path) {
         Some(rule) => rule,
@@ -151,7 +151,7 @@ impl Records {
                 path: self.path.clone(),
                 at: format!("line {}", self.lines.number()),
                 message: format!("not a feature record: {message}"),
-                hint: Some("was the file written by create_feature_dataset, and to its end?".to_owned()),
+                hint: Some("was the file written by create_feature_dataset, and completely?".to_owned()),
             }));
         }
     }
@@ -215,7 +215,7 @@ mod tests {
         let good = r#"{"text":"a","tokens":[1],"offsets":[0],"active_features":[[7]],"activations":[[0.5]]}"#;
         for (bad, expected) in [
             (good.replace("[[0.5]]", "[[]]"), "expected 1 activations, got 0"),
-            (good.replace("[0]", "[0,1]"), "`offsets`: expected as many as there are tokens, 1, got 2"),
+            (good.replace("[0]", "[0,1]"), "`offsets`: expected 1, one per token, got 2"),
             (good.replace("[[7]]", "[[7,7]]").replace("[[0.5]]", "[[1,1]]"), "must ascend"),
             (good[..40].to_owned(), "not a feature record: EOF"),
         ] {

@@ -1,4 +1,4 @@
-//! What a finished extraction says of itself: a few lines for a person, and `<output>.meta.json` for later.
+//! The summary of a finished extraction: a few printed lines, and `<output>.meta.json`.
 
 use super::check::SaeCheck;
 use super::options::{Contexts, ExtractOptions};
@@ -13,32 +13,32 @@ use std::path::{Path, PathBuf};
 /// The counts of a finished extraction.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExtractSummary {
-    /// Documents taken.
+    /// The number of documents read.
     pub documents: u64,
-    /// Of those, documents without tokens, which gave no record.
+    /// The number of those documents without tokens, which gave no record.
     pub documents_skipped: u64,
-    /// Damaged rows that were passed over; they are not among the documents.
+    /// The number of damaged rows skipped; they do not count as documents.
     #[serde(default)]
     pub bad_rows: u64,
-    /// Records written.
+    /// The number of records written.
     pub records: u64,
-    /// Tokens run, BOS included.
+    /// The number of tokens, BOS included.
     pub tokens: u64,
     /// Whether each record begins with a BOS.
     pub prepend_bos: bool,
-    /// The mean number of active features at a token, above the threshold, BOS left out.
+    /// The mean number of active features per token, above the threshold, without BOS tokens.
     pub mean_l0: f64,
-    /// Features that were active at least once.
+    /// The number of features that were active at least once.
     pub features_seen: u64,
-    /// Features that the SAE has.
+    /// The number of features of the SAE.
     pub d_sae: u64,
-    /// How long it took, from the first document to the last record; loading is not in it.
+    /// The duration from the first document to the last record, without loading.
     pub seconds: f64,
-    /// Tokens run in a second.
+    /// The number of tokens per second.
     pub tokens_per_second: f64,
-    /// The file that was written.
+    /// The path of the feature dataset.
     pub output_path: String,
-    /// Its sha256, in hexadecimal.
+    /// The SHA-256 of the feature dataset, in hexadecimal.
     pub sha256: String,
 }
 
@@ -49,7 +49,7 @@ impl std::fmt::Display for ExtractSummary {
             write!(f, " ({} without tokens, skipped)", self.documents_skipped)?;
         }
         if self.bad_rows > 0 {
-            write!(f, "\nbad rows       {} (passed over)", self.bad_rows)?;
+            write!(f, "\nbad rows       {} (skipped)", self.bad_rows)?;
         }
         if self.records != self.documents - self.documents_skipped {
             write!(f, "\nrecords        {}", self.records)?;
@@ -64,7 +64,7 @@ impl std::fmt::Display for ExtractSummary {
     }
 }
 
-/// What a run worked on.
+/// The inputs of a run.
 #[derive(Clone, Copy)]
 pub(super) struct Run<'a> {
     pub(super) model: &'a Model,
@@ -72,11 +72,11 @@ pub(super) struct Run<'a> {
     pub(super) dataset: &'a Dataset,
     pub(super) options: &'a ExtractOptions,
     pub(super) contexts: Contexts,
-    /// Of an SAE with published figures.
+    /// The check of an SAE with a published L0.
     pub(super) check: Option<&'a SaeCheck>,
 }
 
-/// What is needed to know later how a feature dataset came about, as the JSON of `<output>.meta.json`.
+/// The JSON of `<output>.meta.json`, which records how a feature dataset was made.
 pub(super) fn meta(run: &Run, summary: &ExtractSummary) -> Result<Vec<u8>> {
     let Run { model, sae, dataset, options, contexts, check } = *run;
     let counts = json!({
@@ -124,12 +124,12 @@ pub(super) fn meta(run: &Run, summary: &ExtractSummary) -> Result<Vec<u8>> {
     Ok((text + "\n").into_bytes())
 }
 
-/// Where the description of a feature dataset lies.
+/// The path of the description of a feature dataset.
 pub(super) fn meta_path(output_path: &str) -> PathBuf {
     PathBuf::from(format!("{output_path}.meta.json"))
 }
 
-/// Files by name and size.
+/// The paths and sizes of files, as JSON.
 fn describe<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<serde_json::Value> {
     let bytes = |path: &Path| std::fs::metadata(path).map(|m| m.len()).ok();
     paths.map(|path| json!({ "path": path.to_string_lossy(), "bytes": bytes(path) })).collect()

@@ -1,4 +1,4 @@
-//! Where a model and an SAE meet: the activation at the SAE's hook, as the SAE was trained to read it.
+//! Connects a model and an SAE: the activation at the SAE's hook, as the SAE was trained to read it.
 
 use crate::error::{Error, Result};
 use crate::hooks::{ActivationCache, HookPoint, usual_point};
@@ -7,13 +7,12 @@ use crate::progress::Progress;
 use crate::sae::{Features, Sae};
 use candle_core::Tensor;
 
-/// The features whose activation is further from 0 than `threshold` at each token of a batch, BOS included.
+/// Returns the features whose activation exceeds `threshold` in magnitude at each token of a batch, BOS included.
 ///
-/// Runs the model as far as the SAE's hook, and gives the SAE what it was trained on: this is the one place that knows
-/// both.
+/// Runs the model up to the SAE's hook and gives the SAE the input it was trained on. Only this module knows both.
 ///
 /// # Errors
-/// An SAE that does not fit the model, and as [`Model::forward`] and [`Sae::encode_sequences`].
+/// An SAE that does not fit the model; see [`Model::forward`] and [`Sae::encode_sequences`].
 pub fn feature_acts(
     model: &Model,
     sae: &Sae,
@@ -31,7 +30,7 @@ pub fn feature_acts(
     sae.encode_sequences(&x, &sequences, threshold, progress)
 }
 
-/// What an SAE reads of a pass, `[tokens, …]`: the activation at its hook, less what its model did not have there.
+/// The input of an SAE, `[tokens, …]`: the activation at its hook, minus the value bias if the SAE was trained so.
 pub(super) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> Result<Tensor> {
     let hook = sae.hook_in(&model.cfg().hook_points())?;
     let x = cache.get(&hook.to_string())?;
@@ -43,10 +42,10 @@ pub(super) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> R
     })
 }
 
-/// Checks that an SAE can read a model: that the model has its hook, and as many dimensions there.
+/// Checks that an SAE fits a model: that the model has the SAE's hook, with `d_in` dimensions.
 ///
 /// # Errors
-/// Names the hook and both sizes.
+/// [`Error::Mismatch`] with the hook and both sizes.
 pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     let (cfg, sae_cfg) = (model.cfg(), sae.cfg());
     let trained_on = match &sae_cfg.model_name {
@@ -55,7 +54,7 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     };
     let hook = match (&sae_cfg.hook_name, sae.hook_in(&cfg.hook_points())) {
         (_, Ok(hook)) => hook,
-        // A name that no model has is another fault.
+        // For a name that no model has, the error of the name itself is returned.
         (Some(name), Err(error)) if usual_point(name).is_some() => {
             let message = format!("the SAE `{}` does not fit `{}`: {error}", sae_cfg.sae_id, cfg.model_name);
             return Err(Error::mismatch(message, trained_on));
@@ -72,8 +71,8 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     if sae.reads_centred() && cfg.normalization_type == NormalizationType::Rms {
         return Err(Error::mismatch(
             format!(
-                "the SAE `{}` reads a centred residual stream, and that of `{}` cannot be centred: its norms do not take \
-                 the mean off",
+                "the SAE `{}` reads a centered residual stream, and that of `{}` cannot be centered: its norms do not \
+                 subtract the mean",
                 sae_cfg.sae_id, cfg.model_name
             ),
             "load the SAE with `center_writing_weights: false`, or the model that it was trained on",
@@ -110,10 +109,10 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     ))
 }
 
-/// Reads the weights that a run needs, by running one token.
+/// Loads the weights that a run needs, by running one token.
 pub(super) fn warm_up(model: &Model, sae: &Sae, progress: &Progress) -> Result<()> {
     match feature_acts(model, sae, &TokenBatch::single(&[0]), 0.0, progress) {
-        // The run itself will say at which document.
+        // The run itself will name the document.
         Ok(_) | Err(Error::NotFinite { .. }) => Ok(()),
         Err(error) => Err(error),
     }

@@ -1,42 +1,42 @@
-//! Tokens with a number each: what a feature does along a text.
+//! Tokens with one value each, such as the activations of a feature along the text of a record.
 
 use super::bos::Bos;
 use super::record::FeatureRecord;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Tokens with a number each, such as the activations of a feature; shown as the text on a coloured ground, as
-/// CircuitsVis' `colored_tokens` does.
+/// Tokens with one value each, such as the activations of a feature. Shown as text on a colored background, like
+/// CircuitsVis' `colored_tokens`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ColoredTokens {
-    /// What the numbers are; may be empty.
+    /// A title for the values; may be empty.
     pub title: String,
     /// The text of each token, `[pos]`.
     pub tokens: Vec<String>,
-    /// A number for each, `[pos]`.
+    /// The value of each token, `[pos]`.
     pub values: Vec<f32>,
 }
 
 impl ColoredTokens {
-    /// Tokens with their numbers.
+    /// Combines tokens and their values.
     ///
     /// # Errors
-    /// More of the ones than of the others.
+    /// `tokens` and `values` of unequal length.
     pub fn new(title: impl Into<String>, tokens: Vec<String>, values: Vec<f32>) -> Result<Self> {
         if tokens.len() != values.len() {
-            let message = format!("there are {} tokens and {} numbers", tokens.len(), values.len());
-            let hint = "a text's tokens begin with the BOS, if the model has one: model.to_str_tokens(text) has it too";
+            let message = format!("there are {} tokens and {} values", tokens.len(), values.len());
+            let hint = "tokens begin with the BOS if the model has one: model.to_str_tokens(text) has it";
             return Err(Error::mismatch(message, hint));
         }
         Ok(ColoredTokens { title: title.into(), tokens, values })
     }
 
-    /// The largest of the numbers by magnitude, 0 without any.
+    /// The largest magnitude of a finite value; 0 if there is none.
     pub fn largest(&self) -> f32 {
         self.values.iter().filter(|x| x.is_finite()).fold(0.0, |largest, x| x.abs().max(largest))
     }
 
-    /// The tokens from `start` up to `end`, without it, as far as there are any.
+    /// The tokens in `start..end`, clamped to the existing ones.
     pub(super) fn slice(&self, start: usize, end: usize) -> Self {
         fn part<T: Clone>(all: &[T], start: usize, end: usize) -> Vec<T> {
             all.iter().take(end).skip(start).cloned().collect()
@@ -47,8 +47,8 @@ impl ColoredTokens {
 }
 
 impl FeatureRecord {
-    /// The text of each token, `[pos]`: from where it starts to where the next one does. A BOS has none, and neither have
-    /// all but the last of the tokens that share a character.
+    /// The text of each token, `[pos]`: from its start to the start of the next one. It is empty for a BOS, and for all
+    /// but the last of several tokens that share a character.
     pub fn str_tokens(&self) -> Vec<String> {
         let chars: Vec<char> = self.text.chars().collect();
         let ends = self.offsets.iter().skip(1).copied().chain([chars.len()]);
@@ -64,7 +64,7 @@ impl FeatureRecord {
         matches!(self.bos, Bos::Present | Bos::Guessed(true)) && !self.tokens.is_empty()
     }
 
-    /// The activation of one feature at every token, `[pos]`: 0 where it is not above the threshold.
+    /// The activation of one feature at every token, `[pos]`: 0 if it is not above the threshold.
     pub fn activations_of(&self, feature: u32) -> Vec<f32> {
         let at = |(features, values): (&Vec<u32>, &Vec<f32>)| {
             features.binary_search(&feature).ok().and_then(|at| values.get(at)).copied().unwrap_or(0.0)
@@ -72,7 +72,7 @@ impl FeatureRecord {
         self.active_features.iter().zip(&self.activations).map(at).collect()
     }
 
-    /// The text with the activations of one feature.
+    /// The tokens with the activations of one feature.
     pub fn colored_tokens(&self, feature: u32) -> ColoredTokens {
         let values = self.activations_of(feature);
         ColoredTokens { title: format!("feature {feature}"), tokens: self.str_tokens(), values }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_knows_its_tokens() {
+    fn a_record_gives_the_text_and_activations_of_its_tokens() {
         let record = FeatureRecord {
             text: "né 🙂!".to_owned(),
             tokens: vec![0, 1, 2, 3, 4, 5],

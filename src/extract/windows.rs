@@ -1,4 +1,4 @@
-//! Documents to contexts: which tokens a forward pass sees together, and which text they stand for.
+//! Cuts documents into contexts: the tokens that a forward pass reads together, and the text they represent.
 
 use super::bos::Bos;
 use super::options::{Contexts, LongDocuments, Packing};
@@ -6,11 +6,11 @@ use super::record::FeatureRecord;
 use crate::error::{Error, Result};
 use crate::model::{Encoding, Tokenizer, char_offsets};
 
-/// Cuts documents into contexts, one document after the other.
+/// Cuts documents into contexts, one document after another.
 pub(super) struct Windows {
     tokenizer: Tokenizer,
     contexts: Contexts,
-    /// With [`Packing::Concatenate`], the context that is being filled.
+    /// The incomplete context, for [`Packing::Concatenate`].
     open: FeatureRecord,
 }
 
@@ -19,8 +19,7 @@ impl Windows {
         Windows { tokenizer, contexts, open: FeatureRecord::default() }
     }
 
-    /// The contexts that a document completes, as records that have no features yet; `None` for a document without
-    /// tokens.
+    /// Returns the contexts that a document completes, as records without features; `None` if it has no tokens.
     pub(super) fn cut(&mut self, text: &str) -> Result<Option<Vec<FeatureRecord>>> {
         let document = Document { text, encoding: self.tokenizer.encode(text)? };
         if document.encoding.ids.is_empty() {
@@ -30,7 +29,7 @@ impl Windows {
         if let Some(id) = document.encoding.ids.iter().find(|id| **id as usize >= d_vocab) {
             let token = self.tokenizer.text_of(*id)?;
             let message = format!(
-                "the text has the token `{token}`, whose id {id} is beyond the model's embedding of {d_vocab} tokens"
+                "the text contains the token `{token}`, whose id {id} is not below the model's d_vocab = {d_vocab}"
             );
             return Err(Error::mismatch(
                 message,
@@ -72,8 +71,8 @@ impl Windows {
         records
     }
 
-    /// Fills a record with tokens of a document from `start`; where it stopped. A record begins with a BOS if contexts
-    /// do, and with one only: a document may bring its own, as chat templates write it.
+    /// Fills a record with tokens of a document from `start` and returns the end. A record begins with a BOS if
+    /// contexts do, but with only one: a document may bring its own, as chat templates do.
     fn fill(&self, record: &mut FeatureRecord, document: &Document, start: usize) -> usize {
         let Contexts { context_size, bos, prepend_bos, .. } = self.contexts;
         let ids = &document.encoding.ids;
@@ -98,16 +97,16 @@ impl Windows {
     }
 }
 
-/// A document as text and as tokens.
+/// A document with its text and its tokens.
 struct Document<'a> {
     text: &'a str,
     encoding: Encoding,
 }
 
 impl Document<'_> {
-    /// The byte at which the text is cut so that the second part begins with this token. Spaces go with the token that
-    /// stands for them, a character of several tokens with the first of these, and what no token stands for with what
-    /// follows it. The first part begins where the text does and the last ends with it: nothing is lost.
+    /// The byte offset at which to cut the text so that the second part begins with this token. Spaces belong to the
+    /// token that contains them, a character of several tokens to the first of them, and bytes of no token to the next
+    /// one. The first part begins and the last ends with the text, so nothing is lost.
     fn cut_before(&self, token: usize) -> usize {
         match token.checked_sub(1).and_then(|last| self.encoding.covered.get(last)) {
             None => 0,

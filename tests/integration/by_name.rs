@@ -157,7 +157,7 @@ fn a_registry_of_ones_own() {
     let output = succeed(folder.path(), &[("HF_ENDPOINT", &endpoint)], script);
     assert!(output.starts_with(r#"["mine/one", "gpt2-small/1-mine", 2.0, true, true]"#), "{output}");
     for part in
-        ["(published 2.0)", "explained variance", "active features a token here, its authors measured 2.0"]
+        ["(published 2.0)", "explained variance", "active features per token here, its authors measured 2.0"]
     {
         assert!(output.contains(part), "no {part:?} in {output}");
     }

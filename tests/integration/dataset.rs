@@ -189,7 +189,7 @@ fn a_folder_is_read_in_the_format_most_files_have() {
     fails(
         &folder.path("none"),
         0,
-        &["folder `", "none`: expected a file that ends in one of .jsonl", "one file of another"],
+        &["folder `", "none`: expected a file that ends in one of .jsonl", "one file in another format"],
         "",
     );
     fails(&folder.path("empty"), 0, &["got no files"], "check the path");
@@ -253,7 +253,7 @@ fn broken_files_say_what_is_wrong() {
     fails(
         &fixture("broken/truncated.jsonl.gz"),
         30,
-        &["truncated.jsonl.gz`, line 31", "end too early"],
+        &["truncated.jsonl.gz`, line 31", "ends too early"],
         "again",
     );
     fails(&fixture("broken/zstd_garbage.jsonl.zst"), 0, &["line 1", "compressed data"], "again");
@@ -285,7 +285,7 @@ fn broken_files_say_what_is_wrong() {
         &fixture("broken/lone_surrogate.jsonl"),
         0,
         &["line 1: ", "lone surrogate", "column"],
-        "whole characters",
+        "without lone surrogates",
     );
     fails(
         &fixture("broken/not_parquet.parquet"),
@@ -304,14 +304,14 @@ fn paths_that_lead_nowhere() {
         &["dataset `", "expected a file, a folder, a glob, `demo`, or a dataset on the hub"],
         "plain/docs.jsonl`?",
     );
-    fails(&fixture("nowhere/docs.jsonl"), 0, &["a path that matches none"], "there is no folder `");
-    fails(&fixture("plain/something-else.csv"), 0, &["a path that matches none"], "check the path");
+    fails(&fixture("nowhere/docs.jsonl"), 0, &["a path to nothing"], "there is no folder `");
+    fails(&fixture("plain/something-else.csv"), 0, &["a path to nothing"], "check the path");
     fails("dmo", 0, &["dataset `dmo`"], "did you mean `demo`?");
     fails("", 0, &["dataset ``"], "");
     fails(&fixture("plain/*.csv"), 0, &["expected files that match this glob, got none"], "`**`");
     fails(&fixture("hub/configs/?"), 0, &["files that match this glob"], "**");
     fails(&fixture("plain/a***b.csv"), 0, &["expected a file, a folder or a glob, got"], "`**`");
-    fails(&fixture("plain/docs.jsonl/x"), 0, &["a path that matches none"], "there is no folder");
+    fails(&fixture("plain/docs.jsonl/x"), 0, &["a path to nothing"], "there is no folder");
 }
 
 #[test]
@@ -334,8 +334,8 @@ fn formats_are_told_by_their_extension() {
     fails(
         &folder.path("noextension"),
         0,
-        &["a name that has no extension", ".parquet"],
-        "ends in its format",
+        &["a name without an extension", ".parquet"],
+        "add the format to the file's name",
     );
     assert_eq!(texts(&folder.path("blob")), expected());
     assert_eq!(texts(&folder.path("docs[1].jsonl")), ["x"]);
@@ -365,7 +365,7 @@ fn damaged_files_give_errors_only() {
         for packed in [gzip(&bytes), zstd(&bytes)] {
             for length in 5..packed.len() {
                 let error = outcome(file, &packed[..length]).expect_err("cut off");
-                assert!(error.contains("the compressed data end too early"), "{name} {length}: {error}");
+                assert!(error.contains("the compressed data ends too early"), "{name} {length}: {error}");
             }
             for place in (4..packed.len()).step_by(7) {
                 let mut damaged = packed.clone();

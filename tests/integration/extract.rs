@@ -380,8 +380,8 @@ fn a_run_that_fails_says_why_and_leaves_nothing() {
     };
     fails("`batch_size`: expected at least 1, got 0", |o| o.batch_size = 0);
     fails("`max_examples`: expected at least 1, got 0", |o| o.max_examples = Some(0));
-    fails("`activation_threshold`: expected a number from 0 up, got -1", |o| o.activation_threshold = -1.0);
-    fails("`context_size`: expected at most n_ctx = 256 of the model, got 300", |o| {
+    fails("`activation_threshold`: expected 0 or more, got -1", |o| o.activation_threshold = -1.0);
+    fails("`context_size`: expected at most the model's n_ctx = 256, got 300", |o| {
         o.context_size = Some(300)
     });
     fails("expected at least 2: a BOS and a token, got 1", |o| o.context_size = Some(1));
@@ -430,7 +430,7 @@ fn options_about_a_dataset_that_is_open_are_an_error() {
         ExtractOptions { text_column: "body".into(), output_path: "x.jsonl".into(), ..Default::default() };
     let error =
         create_feature_dataset(&model, &sae, Some(&dataset), &options, &Progress::default()).unwrap_err();
-    assert!(error.to_string().contains("a dataset that is open already"), "{error}");
+    assert!(error.to_string().contains("a dataset that is already open"), "{error}");
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn scripts_that_double_what_they_have_end_with_an_error() {
         ("let a = []; a.pad(1000000000, 0)", "at most 100000000"),
         ("let a = []; a.pad(90000000, [1, 2, 3])", too_large),
         ("blob(1 << 40)", "at most 100000000"),
-        ("ones([1 << 20, 1 << 20])", "at most 1073741824 numbers"),
+        ("ones([1 << 20, 1 << 20])", "at most 1073741824 elements"),
         ("let a = []; loop { a.push(ones([1 << 26])); }", "memory"),
         ("let a = 0; loop { a = [a]; }", "nested at most 1000 deep"),
     ] {

@@ -371,7 +371,7 @@ fn bad_models_and_inputs_are_clear_errors() {
     let weights = std::fs::read(fixture("models/gpt2/model.safetensors")).unwrap();
     for end in (0..weights.len()).step_by(997) {
         std::fs::write(path("model.safetensors"), &weights[..end]).unwrap();
-        assert!(load().to_string().contains("not a whole safetensors file"), "{}", load());
+        assert!(load().to_string().contains("not a complete safetensors file"), "{}", load());
     }
     std::fs::write(path("model.safetensors"), vec![b'x'; 4000]).unwrap();
     assert!(load().to_string().contains("not a safetensors file"), "{}", load());

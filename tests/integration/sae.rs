@@ -216,7 +216,7 @@ fn bad_saes_and_inputs_are_clear_errors() {
     assert!(load(&name).unwrap().hook().unwrap_err().to_string().contains("unknown hook"));
     std::fs::write(folder.path().join("cfg.json"), &cfg).unwrap();
     std::fs::write(folder.path().join("sae_weights.safetensors"), &weights[..weights.len() - 1]).unwrap();
-    assert!(load(&name).unwrap_err().to_string().contains("not a whole safetensors file"));
+    assert!(load(&name).unwrap_err().to_string().contains("not a complete safetensors file"));
 }
 
 #[test]

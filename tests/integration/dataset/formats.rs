@@ -16,7 +16,7 @@ fn json_lines() {
     assert_fails(
         "x.jsonl",
         b"{\"text\": \"a\"}\n\n[1]",
-        "FILE, line 3: expected an object with a column `text`, got an array | a file that is one array",
+        "FILE, line 3: expected an object with a column `text`, got an array | name a file that is one array",
     );
     assert_fails("x.jsonl", b"plain text", "FILE, line 1: not JSON: expected value at column 1 | every line");
     assert_fails("x.jsonl", b"\"x\"", "FILE, line 1: expected an object with a column `text`, got a string");
@@ -127,7 +127,7 @@ fn json_arrays_and_objects() {
     assert_fails(
         "x.json",
         &cut[..cut.len() - 12],
-        "FILE, element 1, line 1: the compressed data end too early | ",
+        "FILE, element 1, line 1: the compressed data ends too early | ",
     );
 }
 
@@ -152,7 +152,7 @@ fn separated_values() {
     assert_fails(
         "x.csv",
         b"n,text\n1,x\n\n2,y,z\n",
-        "FILE, row 2, line 4: expected 2 fields as there are columns, got 3 | a field that holds",
+        "FILE, row 2, line 4: expected 2 fields, one per column, got 3 | put a field that contains",
     );
     assert_fails(
         "x.csv",

@@ -35,7 +35,7 @@ fn what_a_card_says_and_is_not_supported() {
         ("docs.csv", "sep: \"\\\\s+\"", "`sep` in the card of dataset"),
         ("docs.csv", "sep: null", "expected one ASCII character, got null"),
         ("docs.csv", "skipinitialspace: true", "`skipinitialspace` in the card"),
-        ("docs.csv", "header: [0, 1]", "expected the number of a row, got [0,1]"),
+        ("docs.csv", "header: [0, 1]", "expected a row number, got [0,1]"),
         ("docs.csv", "encoding: latin-1", "expected utf-8, got \"latin-1\""),
         ("docs.csv", "names: {a: 1}", "expected a list of names"),
         ("docs.txt", "sample_by: chapter", "unknown `sample_by` `chapter` in the card"),
@@ -50,7 +50,7 @@ fn what_a_card_says_and_is_not_supported() {
     // A separator that nobody has named.
     let folder = Folder::with(&[]);
     let path = folder.write("docs.csv", b"id;text\n1;hello\n");
-    fails(&path, 0, &["there is one column, `id;text`"], "set `sep` to ';'");
+    fails(&path, 0, &["the only column is `id;text`"], "set `sep` to ';'");
     let options = DatasetOptions { sep: Some(";".to_owned()), ..DatasetOptions::default() };
     let texts: Vec<_> = Dataset::open(&path, &options).unwrap().documents().map(Result::unwrap).collect();
     assert_eq!(texts, ["hello"]);
@@ -104,7 +104,7 @@ fn a_bad_row_costs_a_row() {
         assert_eq!(count, bad, "{name}");
         assert_eq!(warnings.len() as u64, bad, "{name}: {warnings:?}");
         for (warning, place) in warnings.iter().zip(places) {
-            assert!(warning.starts_with("passed over: ") && warning.contains(place), "{warning}");
+            assert!(warning.starts_with("skipped: ") && warning.contains(place), "{warning}");
         }
         // One too many ends it, with the row that was one too many.
         let (texts, count, _) = with_bad_rows(&path, bad - 1);
@@ -126,18 +126,18 @@ fn a_bad_row_costs_a_row() {
     let path = folder.write("i.txt", &b"\xff\n".repeat(50));
     let (texts, count, warnings) = with_bad_rows(&path, 50);
     assert_eq!((texts.len(), count, warnings.len()), (0, 50, 10));
-    assert!(warnings[9].ends_with("further ones are counted only"), "{}", warnings[9]);
+    assert!(warnings[9].ends_with("further bad rows are only counted"), "{}", warnings[9]);
 }
 
 #[test]
 fn packed_files_that_are_not_read_say_how_to_unpack_them() {
     let folder = Folder::with(&[]);
     for (name, bytes, says) in [
-        ("a.jsonl.zip", &b"PK\x03\x04"[..], "packed as .zip"),
-        ("b.jsonl.lz4", b"\x04\x22\x4d\x18", "packed as .lz4"),
-        ("c.tar", b"", "packed as .tar"),
-        ("d.jsonl", b"PK\x03\x04aaaaaaaaaaaa", "packed with zip"),
-        ("e.jsonl", b"7z\xbc\xaf\x27\x1caaaaaaaaa", "packed with 7z"),
+        ("a.jsonl.zip", &b"PK\x03\x04"[..], "a .zip file"),
+        ("b.jsonl.lz4", b"\x04\x22\x4d\x18", "a .lz4 file"),
+        ("c.tar", b"", "a .tar file"),
+        ("d.jsonl", b"PK\x03\x04aaaaaaaaaaaa", "unsupported compression: zip"),
+        ("e.jsonl", b"7z\xbc\xaf\x27\x1caaaaaaaaa", "unsupported compression: 7z"),
     ] {
         let path = folder.write(name, bytes);
         let (_, message, hint) = failure(&path, "text");
@@ -199,7 +199,7 @@ fn a_parquet_header_of_lists_is_an_error() {
     let mut footer = vec![0x19; 3_000_000];
     footer.extend(u32::try_from(footer.len()).unwrap().to_le_bytes());
     let path = folder.write("x.parquet", &[b"PAR1", &footer[..], b"PAR1"].concat());
-    fails(&path, 0, &["a list of lists, which it cannot have"], "");
+    fails(&path, 0, &["a list of lists, which no Parquet header contains"], "");
 }
 
 /// What a card says in numbers has no end of its own.

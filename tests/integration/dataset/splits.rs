@@ -182,7 +182,7 @@ fn cards_tell_configs() {
             "configs:\n- {config_name: first, data_files: '../*.jsonl'}\n",
             None,
             None,
-            "no files that can be read",
+            "no files in a supported format",
         ),
         ("configs:\n- {config_name: first, data_files: 'z**'}\n", None, None, "`z**`"),
         ("configs:\n- {data_files: a.jsonl}\n", None, Some("train"), "config_name"),
@@ -210,7 +210,7 @@ fn what_is_no_repository_is_one_split() {
     }
     let revision = DatasetOptions { revision: Some("main".to_owned()), ..DatasetOptions::default() };
     for path in [file, fixture("hub/two-splits")] {
-        assert!(failure(&path, &revision).contains("as it lies on this machine"));
+        assert!(failure(&path, &revision).contains("as the dataset is local"));
     }
     let options: DatasetOptions = serde_json::from_str(r#"{"name": "a", "split": "b"}"#).unwrap();
     assert_eq!(options, asking(Some("a"), Some("b")));

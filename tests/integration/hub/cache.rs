@@ -246,7 +246,7 @@ fn a_file_that_the_cache_lacks_is_named() {
         "dataset",
         &[("data/train-00000-of-00003-0f3a.parquet", ""), ("data/train-00002-of-00003-0f3b.parquet", "")],
     );
-    let expected = "of 3 files only 2 are in the cache: `data/train-00001-of-00003…` is missing";
+    let expected = "only 2 of 3 files are in the cache: `data/train-00001-of-00003…` is missing";
     assert!(run(load).contains(expected), "{}", run(load));
 }
 

@@ -54,7 +54,7 @@ fn wrong_numbers_and_options_say_what_is_right() {
         ("plot_line([1]).save(\"x.pdf\")", "a name that ends in .json, .txt, .html, .svg, .png"),
         ("plot_activations(3, 4)", "no `plot_activations` takes (int, int)"),
         ("feature_density(load_sae(\"demo\"), 3)", "the records: expected a path, a value of read_records"),
-        ("colored_tokens([\"a\"], [1, 2])", "there are 1 tokens and 2 numbers"),
+        ("colored_tokens([\"a\"], [1, 2])", "there are 1 tokens and 2 values"),
         ("colored_tokens([1], [1])", "the tokens: expected an array of strings, got int"),
         ("max_activating_examples([], -1)", "the feature index: expected 0 or more"),
     ];
