@@ -102,9 +102,7 @@ impl HookPoints {
             _ => "change `mlp.hook_in` for both of them",
         };
         Err(Error::mismatch(
-            format!(
-                "`{name}` cannot be changed by itself: other modules read the same activation, `{point}`"
-            ),
+            format!("`{name}` cannot be changed by itself: other modules read `{point}` as well"),
             hint,
         ))
     }

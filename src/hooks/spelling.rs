@@ -261,8 +261,7 @@ fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> 
     Some(point.map(|point| Found { point, is_shared, norm }))
 }
 
-/// The point of a module outside the blocks, with its block if it is in one. `None` for an unknown module, and a point
-/// of `None` for a module without one.
+/// The point of a module outside the blocks, with its block if it is in one; `None` for an unknown module.
 fn outside_blocks(
     module: &str,
     side: Side,

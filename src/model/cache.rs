@@ -89,14 +89,9 @@ impl KeyValueCache {
     }
 
     /// Records the tokens of a pass, after every block has added its keys and values.
-    pub(super) fn finish(
-        &mut self,
-        sequences: &[Range<usize>],
-        parents: &[Option<usize>],
-        positions: &[u32],
-    ) {
+    pub(super) fn finish(&mut self, ranges: &[Range<usize>], parents: &[Option<usize>], positions: &[u32]) {
         let past = self.len();
-        for (sequence, parent) in sequences.iter().zip(parents) {
+        for (sequence, parent) in ranges.iter().zip(parents) {
             let inside = sequence.clone().skip(1).map(|token| Some(past + token - 1));
             self.parents.extend(std::iter::once(*parent).chain(inside).take(sequence.len()));
         }

@@ -197,8 +197,8 @@ pub enum PositionalEmbedding {
 /// The parameters of rotary embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Rotary {
-    /// The number of rotated dimensions of a head, the first ones. Wavelengths are computed from an odd number as it
-    /// is, but one more dimension is rotated.
+    /// The number of a head's first dimensions that are rotated. An odd number determines the wavelengths as it is, but
+    /// one more dimension is rotated.
     pub rotary_dim: usize,
     /// The base of the wavelengths.
     pub rotary_base: f64,

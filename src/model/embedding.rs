@@ -1,5 +1,4 @@
-//! Statistics of a model's token embeddings: their centroid, their distances from it, and their principal components.
-//! The only user of the `faer` crate.
+//! Statistics of token embeddings: centroid, distances, principal components. The only user of the `faer` crate.
 //!
 //! The table may take most of the memory: it is read row by row or in bands of rows, and never copied.
 

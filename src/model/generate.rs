@@ -85,9 +85,8 @@ impl Model {
         let mut new = Vec::new();
         while new.len() < options.max_new_tokens && tokens.len() + new.len() < self.cfg().n_ctx {
             let logits = self.forward(&TokenBatch::single(&next), Some(&mut cache), hooks, progress)?;
-            let logits = logits.ok_or_else(|| {
-                Error::invalid("the hooks", "ones that let each pass finish", "one that stops it")
-            })?;
+            let logits =
+                logits.ok_or_else(|| Error::invalid("the hooks", "`last()` to be `None`", "a point"))?;
             let last = logits.get(logits.dim(0)? - 1)?; // [d_vocab]
             // Hooks may forbid tokens with -inf, but not all of them.
             if !last.max(0)?.to_scalar::<f32>()?.is_finite() || last.sum_all()?.to_scalar::<f32>()?.is_nan() {

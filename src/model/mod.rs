@@ -366,8 +366,7 @@ impl Model {
     }
 
     /// Calls `look` on all threads with the row and the logits `[d_vocab]` of each final residual stream in `resid`
-    /// `[n, d_model]`, and returns the results in order of the rows. Only some megabytes of logits are in memory at a
-    /// time.
+    /// `[n, d_model]`, and returns the results in row order. Only some megabytes of logits are in memory at a time.
     ///
     /// # Errors
     /// `resid` has another shape, and [`Error::Interrupted`].

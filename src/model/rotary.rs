@@ -40,8 +40,7 @@ fn tables(inv_freq: &[f32], positions: &[u32]) -> Result<[Tensor; 2]> {
     Ok([Tensor::from_vec(cos, shape, &Device::Cpu)?, Tensor::from_vec(sin, shape, &Device::Cpu)?])
 }
 
-/// The rotation of each pair of dimensions, in radians per position. The scalings follow transformers'
-/// `modeling_rope_utils.py`.
+/// The radians per position of each pair of dimensions, scaled as in transformers' `modeling_rope_utils.py`.
 pub(super) fn inverse_frequencies(rotary: &Rotary) -> Vec<f32> {
     let d = rotary.rotary_dim as f32;
     let unscaled = (0..rotary.rotary_dim.div_ceil(2))

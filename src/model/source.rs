@@ -26,9 +26,7 @@ pub(super) fn repo_of(name: &str, revision: Option<&str>, progress: &Progress) -
     let meant = one_of(&nearest_models(name));
     Err(Error::mismatch(
         format!("unknown model `{name}`: neither \"demo\", a folder, nor a name that TransformerLens knows"),
-        format!(
-            "{meant}give a TransformerLens name, a repository on the hub as `owner/name`, or a local folder"
-        ),
+        format!("{meant}give a TransformerLens name, a hub repository as `owner/name`, or a local folder"),
     ))
 }
 

@@ -104,7 +104,7 @@ fn a_model_says_which_bos_it_has() {
         ),
         (
             "bos_without_anything",
-            "BOS: `<|endoftext|>`, id 0 (from TransformerLens, as the tokenizer has no bos_token and no eos_token)",
+            "BOS: `<|endoftext|>`, id 0 (from TransformerLens, as no file names such a token)",
         ),
         (
             "added_tokens_json_special_by_map",

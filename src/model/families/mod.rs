@@ -227,10 +227,9 @@ impl HfConfig {
             }
         };
         match window {
-            None if types.contains(&AttentionType::Local) => Err(self.missing(
-                "sliding_window",
-                "a positive whole number, since some blocks have a sliding window",
-            )),
+            None if types.contains(&AttentionType::Local) => {
+                Err(self.missing("sliding_window", "a positive whole number for local blocks"))
+            }
             _ => Ok(types),
         }
     }

@@ -205,8 +205,7 @@ impl Settings {
         [of_config, of_map, older].into_iter().flatten().flat_map(tokens_in).collect()
     }
 
-    /// The tokens that begin and end a sequence, and a description of where the first is named. `id` returns the id of
-    /// a token.
+    /// The tokens that begin and end a sequence, and where the first is named. `id` returns the id of a token.
     pub(super) fn special_tokens(
         &self,
         id: impl Fn(&str) -> Option<u32>,
@@ -227,11 +226,8 @@ impl Settings {
                     .map(|id| (id, "the class of the tokenizer".to_owned())),
             }
         };
-        let usual = || {
-            id(DEFAULT_END).map(|id| {
-                (id, "TransformerLens, as the tokenizer has no bos_token and no eos_token".to_owned())
-            })
-        };
+        let usual =
+            || id(DEFAULT_END).map(|id| (id, "TransformerLens, as no file names such a token".to_owned()));
         let TokenizerHints { config, generation, .. } = self.hints;
         let told = |id: Option<u32>, file: &str| id.map(|id| (id, file.to_owned()));
         let eos = named("eos_token")
