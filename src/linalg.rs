@@ -1,4 +1,4 @@
-//! Small linear algebra on whole arrays.
+//! Small linear algebra: softmax, norms, the largest values, dot products and cosines.
 
 use crate::error::{Error, Result};
 use crate::memory;
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 /// Softmax along an axis.
 ///
 /// # Errors
-/// An axis that the tensor has not.
+/// `axis` is out of range.
 pub fn softmax(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
     let exp = x.broadcast_sub(&x.max_keepdim(axis)?)?.exp()?;
     exp.broadcast_div(&exp.sum_keepdim(axis)?)
@@ -18,42 +18,42 @@ pub fn softmax(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
 /// The logarithm of the softmax along an axis.
 ///
 /// # Errors
-/// An axis that the tensor has not.
+/// `axis` is out of range.
 pub fn log_softmax(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
     let shifted = x.broadcast_sub(&x.max_keepdim(axis)?)?;
     let log_sum = shifted.exp()?.sum_keepdim(axis)?.log()?;
     shifted.broadcast_sub(&log_sum)
 }
 
-/// The square root of the sum of squares along an axis.
+/// The Euclidean norm along an axis: the square root of the sum of squares.
 ///
 /// # Errors
-/// An axis that the tensor has not.
+/// `axis` is out of range.
 pub fn norm(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
     x.sqr()?.sum(axis)?.sqrt()
 }
 
-/// The standard deviation along an axis, numpy's: divided by n.
+/// The standard deviation along an axis, divided by n as in numpy.
 ///
 /// # Errors
-/// An axis that the tensor has not.
+/// `axis` is out of range.
 pub fn std(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
     x.broadcast_sub(&x.mean_keepdim(axis)?)?.sqr()?.mean(axis)?.sqrt()
 }
 
-/// The `k` largest numbers and where they are, largest first; of equal ones the first comes first, NaN last.
-pub fn top_k(numbers: &[f32], k: usize) -> Vec<(usize, f32)> {
+/// The `k` largest values with their indices, largest first. Ties go to the lower index; NaN comes last.
+pub fn top_k(values: &[f32], k: usize) -> Vec<(usize, f32)> {
     const FEW: usize = 64;
     if k <= FEW
-        && let Some(best) = few_largest(numbers, k)
+        && let Some(best) = few_largest(values, k)
     {
         return best;
     }
     let order = |a: &(usize, f32), b: &(usize, f32)| {
         a.1.is_nan().cmp(&b.1.is_nan()).then(b.1.total_cmp(&a.1)).then(a.0.cmp(&b.0))
     };
-    // -0.0 and 0.0 are equal numbers: without the sum they would not be equal in the total order.
-    let mut indexed: Vec<_> = numbers.iter().map(|x| x + 0.0).enumerate().collect();
+    // Adding 0.0 turns -0.0 into 0.0: the total order would distinguish them.
+    let mut indexed: Vec<_> = values.iter().map(|x| x + 0.0).enumerate().collect();
     if k < indexed.len() {
         if k > 0 {
             indexed.select_nth_unstable_by(k - 1, order);
@@ -64,15 +64,15 @@ pub fn top_k(numbers: &[f32], k: usize) -> Vec<(usize, f32)> {
     indexed
 }
 
-/// The `k` largest by one walk over the numbers, of which most are passed over at the speed of memory; nothing if there
-/// are not so many above -inf.
-fn few_largest(numbers: &[f32], k: usize) -> Option<Vec<(usize, f32)>> {
-    let best = Arch::new().dispatch(FewLargest { numbers, k });
+/// The `k` largest values in one pass, which skips most of them at the speed of memory. `None` if fewer than `k` are
+/// above -inf.
+fn few_largest(values: &[f32], k: usize) -> Option<Vec<(usize, f32)>> {
+    let best = Arch::new().dispatch(FewLargest { values, k });
     (best.len() == k).then_some(best)
 }
 
 struct FewLargest<'a> {
-    numbers: &'a [f32],
+    values: &'a [f32],
     k: usize,
 }
 
@@ -82,11 +82,11 @@ impl WithSimd for FewLargest<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Self::Output {
         const STEP: usize = 64;
-        let FewLargest { numbers, k } = self;
+        let FewLargest { values, k } = self;
         let mut best: Vec<(usize, f32)> = Vec::with_capacity(k + 1);
-        // As long as there are fewer than `k`, -inf.
+        // The smallest of the `k` best so far; -inf while there are fewer.
         let mut least = f32::NEG_INFINITY;
-        for (i, part) in numbers.chunks(STEP).enumerate() {
+        for (i, part) in values.chunks(STEP).enumerate() {
             let mut any = false;
             for x in part {
                 any |= *x > least;
@@ -104,7 +104,7 @@ impl WithSimd for FewLargest<'_> {
     }
 }
 
-/// Puts a number where it belongs among the `k` largest so far, behind those that are equal.
+/// Inserts a value among the `k` largest so far, after equal ones.
 fn insert(best: &mut Vec<(usize, f32)>, k: usize, new: (usize, f32)) {
     if best.len() < k || best.last().is_some_and(|(_, last)| new.1 > *last) {
         let at = best.partition_point(|(_, b)| *b >= new.1);
@@ -113,11 +113,11 @@ fn insert(best: &mut Vec<(usize, f32)>, k: usize, new: (usize, f32)) {
     }
 }
 
-/// The cosine of the angle between two tensors of one shape, over the last axis: `[..., d]` and `[..., d]` → `[...]`;
-/// the second may also be a vector `[d]` that each row of the first is compared with.
+/// The cosine of the angle between two tensors of equal shape, over the last axis: `[..., d]` and `[..., d]` → `[...]`.
+/// The second may also be a vector `[d]`, which is compared with each row of the first.
 ///
 /// # Errors
-/// Shapes that do not fit; less memory than for copies of both.
+/// Shapes that do not fit; not enough memory for copies of both.
 pub fn cosine_similarity(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.dims().last() != b.dims().last() || a.rank() == 0 {
         return Err(Error::mismatch(
@@ -130,7 +130,7 @@ pub fn cosine_similarity(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         ));
     }
     memory::check("the cosines", 2 * ((a.elem_count() + b.elem_count()) * size_of::<f32>()) as u64)?;
-    // As torch, which gives 0 rather than NaN for a vector of zeros.
+    // As in torch, 0 rather than NaN for a vector of zeros.
     let norm =
         |x: &Tensor| x.sqr()?.sum_keepdim(candle_core::D::Minus1)?.sqrt()?.clamp(1e-8f32, f32::INFINITY);
     let (a, b) = (a.to_dtype(candle_core::DType::F32)?, b.to_dtype(candle_core::DType::F32)?);
@@ -138,27 +138,27 @@ pub fn cosine_similarity(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(a.broadcast_mul(&b)?.sum(candle_core::D::Minus1)?)
 }
 
-/// Calls `f` with the numbers of a contiguous f32 tensor on the CPU.
+/// Calls `f` with the elements of a contiguous f32 tensor on the CPU.
 ///
 /// # Errors
-/// Another tensor.
+/// The tensor is not contiguous, not f32, or not on the CPU.
 pub fn with_floats<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::F32(numbers)), Some((start, end))) => Ok(f(&numbers[start..end])),
+        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => Ok(f(&values[start..end])),
         _ => Err(candle_core::Error::RequiresContiguous { op: "with_floats" }.bt())?,
     }
 }
 
-/// `f` of each row of a matrix `[n, d]`, in order: over rows in parallel, without a copy of the matrix.
+/// Applies `f` to each row of a matrix `[n, d]` in parallel, without a copy of the matrix. Results are in row order.
 ///
 /// # Errors
-/// A tensor that is no contiguous f32 matrix.
+/// The tensor is not a contiguous f32 matrix.
 pub fn map_rows<T: Send>(matrix: &Tensor, f: impl Fn(&[f32]) -> T + Send + Sync) -> Result<Vec<T>> {
     let (_, d) = matrix.dims2()?;
     let rows_per_task = 16_384_usize.div_ceil(d.max(1));
-    with_floats(matrix, |numbers| {
-        numbers.par_chunks_exact(d.max(1)).with_min_len(rows_per_task).map(f).collect()
+    with_floats(matrix, |values| {
+        values.par_chunks_exact(d.max(1)).with_min_len(rows_per_task).map(f).collect()
     })
 }
 
@@ -190,7 +190,7 @@ pub fn squared_norm(row: &[f32]) -> f64 {
     sums.iter().sum()
 }
 
-/// The cosine of an angle from a dot product and the two norms: 0 for a vector of zeros, as torch has it.
+/// The cosine of an angle from a dot product and the two norms: 0 for a vector of zeros, as in torch.
 pub fn cosine(dot: f64, norm_a: f64, norm_b: f64) -> f64 {
     let norms = norm_a * norm_b;
     if norms == 0.0 { 0.0 } else { (dot / norms).clamp(-1.0, 1.0) }
@@ -203,29 +203,29 @@ mod tests {
 
     #[test]
     fn top_k_breaks_ties_by_index_and_puts_nan_last() {
-        let numbers = [1.0, 3.0, f32::NAN, 3.0, -0.0, 0.0, 2.0];
-        let indices: Vec<_> = top_k(&numbers, 10).into_iter().map(|(i, _)| i).collect();
+        let values = [1.0, 3.0, f32::NAN, 3.0, -0.0, 0.0, 2.0];
+        let indices: Vec<_> = top_k(&values, 10).into_iter().map(|(i, _)| i).collect();
         assert_eq!(indices, [1, 3, 6, 0, 4, 5, 2]);
-        assert_eq!(top_k(&numbers, 2), [(1, 3.0), (3, 3.0)]);
-        assert_eq!(top_k(&numbers, 0), []);
+        assert_eq!(top_k(&values, 2), [(1, 3.0), (3, 3.0)]);
+        assert_eq!(top_k(&values, 0), []);
         assert_eq!(top_k(&[], 3), []);
     }
 
     #[test]
-    fn a_few_of_many_are_those_that_sorting_gives() {
+    fn top_k_of_many_agrees_with_sorting() {
         let mut state = 5u32;
-        let mut numbers: Vec<f32> = (0..1000)
+        let mut values: Vec<f32> = (0..1000)
             .map(|_| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (state >> 24) as f32
             })
             .collect();
-        numbers[17] = f32::NAN;
-        numbers[18] = f32::INFINITY;
-        numbers[900] = f32::NEG_INFINITY;
-        let sorted = top_k(&numbers, 1000);
+        values[17] = f32::NAN;
+        values[18] = f32::INFINITY;
+        values[900] = f32::NEG_INFINITY;
+        let sorted = top_k(&values, 1000);
         for k in [0, 1, 5, 64] {
-            assert_eq!(top_k(&numbers, k), sorted[..k]);
+            assert_eq!(top_k(&values, k), sorted[..k]);
         }
         assert_eq!(top_k(&[f32::NEG_INFINITY, 1.0], 2), [(1, 1.0), (0, f32::NEG_INFINITY)]);
     }

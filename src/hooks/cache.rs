@@ -1,4 +1,4 @@
-//! Hooks that keep activations.
+//! Hooks that keep activations: [`ActivationCache`].
 
 use super::{HookName, HookPoints, Hooks};
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The activations of one pass at the points that were asked for, by name, in the order of the pass.
+/// The activations of one pass at the requested points, by name, in the order of the pass.
 #[derive(Debug, Clone)]
 pub struct ActivationCache {
     wanted: Vec<HookName>,
@@ -16,12 +16,12 @@ pub struct ActivationCache {
 }
 
 impl ActivationCache {
-    /// An empty cache that wants these points.
+    /// An empty cache for these points.
     pub fn new(wanted: Vec<HookName>) -> Self {
         ActivationCache { wanted, points: None, activations: BTreeMap::new() }
     }
 
-    /// An empty cache that wants the points of a model that these names and patterns mean; see [`HookPoints::select`].
+    /// An empty cache for the points of a model that names and patterns select; see [`HookPoints::select`].
     ///
     /// # Errors
     /// As [`HookPoints::select`].
@@ -30,10 +30,10 @@ impl ActivationCache {
         Ok(ActivationCache { points: Some(points), ..ActivationCache::new(wanted) })
     }
 
-    /// The activation at `name`, TransformerLens' or another library's name for a point.
+    /// Returns the activation at `name`, TransformerLens' or another library's name of a point.
     ///
     /// # Errors
-    /// A point that was not asked for; the hint lists those that were.
+    /// The point was not requested; the hint lists the points that were.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         let point = match &self.points {
             Some(points) => points.find(name),
@@ -48,7 +48,7 @@ impl ActivationCache {
         })
     }
 
-    /// The names of what is kept, in the order of the pass.
+    /// The names of the kept activations, in the order of the pass.
     pub fn names(&self) -> impl Iterator<Item = HookName> {
         self.activations.keys().copied()
     }
@@ -58,7 +58,7 @@ impl ActivationCache {
         self.activations.iter().map(|(name, activation)| (*name, activation))
     }
 
-    /// Takes one activation out of the cache.
+    /// Removes an activation from the cache and returns it.
     pub fn take(&mut self, name: &HookName) -> Option<Tensor> {
         self.activations.remove(name)
     }

@@ -4,10 +4,10 @@ use super::{HookName, Hooks};
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 
-/// A change to one activation: takes it and gives back one of the same shape.
+/// A change to one activation: takes it and returns one of the same shape.
 type Edit<'a> = Box<dyn FnMut(Tensor) -> Result<Tensor> + 'a>;
 
-/// Changes to activations at named points; several at one point are made in the order in which they were added.
+/// Changes to activations at named points; several at one point run in the order in which they were added.
 #[derive(Default)]
 pub struct Edits<'a> {
     edits: Vec<(HookName, Edit<'a>)>,
@@ -19,7 +19,7 @@ impl<'a> Edits<'a> {
         Edits::default()
     }
 
-    /// The same with a change at `name`.
+    /// Adds a change at `name`.
     ///
     /// ```
     /// use saescope::{Edits, HookName, HookPoint};
@@ -32,7 +32,7 @@ impl<'a> Edits<'a> {
         self
     }
 
-    /// The points at which something is changed.
+    /// The names of the changed points.
     pub fn names(&self) -> impl Iterator<Item = HookName> {
         self.edits.iter().map(|(name, _)| *name)
     }
@@ -53,7 +53,7 @@ impl Hooks for Edits<'_> {
                         "the edit at `{name}` must keep the shape: expected {expected:?}, got {:?}",
                         activation.dims()
                     ),
-                    "give back the whole activation, changed where you want it changed",
+                    "return the complete activation, with your changes in it",
                 ));
             }
             activation = activation.to_dtype(candle_core::DType::F32)?.contiguous()?;

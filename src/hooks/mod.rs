@@ -1,6 +1,6 @@
-//! What happens at named points of a forward pass: reading activations and changing them.
+//! Hooks: reading and changing activations at named points of a forward pass.
 //!
-//! A pass is given one [`Hooks`] and offers it every activation that it wants. Nothing is registered on a model: hooks
+//! A pass calls one [`Hooks`] with every activation that it wants. Nothing is registered on a model: hooks
 //! live exactly as long as the call. The names and shapes are TransformerLens' ([`HookPoint`]), without the batch axis.
 
 mod cache;
@@ -21,21 +21,21 @@ use candle_core::Tensor;
 
 /// What a forward pass does at its hook points.
 pub trait Hooks {
-    /// Whether the activation at `name` is asked for. A pass may skip work whose results nobody asks for, such as
-    /// attention patterns, and fuse what lies between two points.
+    /// Whether the activation at `name` is wanted. A pass may skip work whose results are unused, such as attention
+    /// patterns, and fuse the operators between two points.
     fn wants(&self, name: &HookName) -> bool;
 
-    /// Receives the activation at a wanted point and returns the one that the pass goes on with.
+    /// Receives the activation at a wanted point and returns the one that the pass continues with.
     ///
     /// # Errors
-    /// Whatever it returns ends the pass.
+    /// Any error that it returns ends the pass.
     fn on(&mut self, name: &HookName, activation: Tensor) -> Result<Tensor>;
 
-    /// The deepest point that is asked for, if the pass may stop behind it; nothing beyond is then computed.
+    /// The deepest wanted point, if the pass may stop after it; `None` if the pass must run to the end.
     fn last(&self) -> Option<HookName>;
 }
 
-/// No hooks: the plain pass.
+/// No hooks: nothing is read or changed.
 impl Hooks for () {
     fn wants(&self, _: &HookName) -> bool {
         false

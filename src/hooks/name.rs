@@ -6,9 +6,9 @@ use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
-/// A place in a forward pass at which activations can be read and changed.
+/// A point in a forward pass at which activations can be read and changed.
 ///
-/// Points inside a block come in the order in which a pass reaches them, so that a pass knows when it is done.
+/// Points inside a block are ordered as a pass reaches them, so that a pass knows when it can stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum HookPoint {
@@ -67,7 +67,7 @@ pub enum HookPoint {
     /// `blocks.{i}.attn.hook_out` `[pos, d_model]`: the output of attention before `ln1_post`. Only in models that have
     /// this norm; elsewhere the output of attention is `hook_attn_out`.
     AttnRawOut,
-    /// `blocks.{i}.ln1_post.hook_scale` `[pos, 1]`: of the norm of what attention writes.
+    /// `blocks.{i}.ln1_post.hook_scale` `[pos, 1]`: the divisor of the norm after attention.
     Ln1PostScale,
     /// `blocks.{i}.ln1_post.hook_normalized` `[pos, d_model]`.
     Ln1PostNormalized,
@@ -85,14 +85,14 @@ pub enum HookPoint {
     MlpNormedIn,
     /// `blocks.{i}.mlp.hook_pre` `[pos, d_mlp]`: before the activation function.
     MlpPre,
-    /// `blocks.{i}.mlp.hook_pre_linear` `[pos, d_mlp]`: what a gated MLP multiplies its activations with.
+    /// `blocks.{i}.mlp.hook_pre_linear` `[pos, d_mlp]`: what a gated MLP multiplies its activations by.
     MlpPreLinear,
-    /// `blocks.{i}.mlp.hook_post` `[pos, d_mlp]`: after it.
+    /// `blocks.{i}.mlp.hook_post` `[pos, d_mlp]`: after the activation function.
     MlpPost,
-    /// `blocks.{i}.mlp.hook_out` `[pos, d_model]`: the output of the MLP before `ln2_post`. Only in models that have this
-    /// norm; elsewhere the output of the MLP is `hook_mlp_out`.
+    /// `blocks.{i}.mlp.hook_out` `[pos, d_model]`: the output of the MLP before `ln2_post`. Only in models that have
+    /// this norm; elsewhere the output of the MLP is `hook_mlp_out`.
     MlpRawOut,
-    /// `blocks.{i}.ln2_post.hook_scale` `[pos, 1]`: of the norm of what the MLP writes.
+    /// `blocks.{i}.ln2_post.hook_scale` `[pos, 1]`: the divisor of the norm after the MLP.
     Ln2PostScale,
     /// `blocks.{i}.ln2_post.hook_normalized` `[pos, d_model]`.
     Ln2PostNormalized,
@@ -110,7 +110,7 @@ pub enum HookPoint {
     UnembedOut,
 }
 
-/// Every point with its name: the whole name, or for a block's point the part behind `blocks.{i}.`.
+/// Every point with its name; for a point inside a block, the part after `blocks.{i}.`.
 pub(super) const POINTS: [(HookPoint, &str); 47] = [
     (HookPoint::Embed, "hook_embed"),
     (HookPoint::PosEmbed, "hook_pos_embed"),
@@ -162,13 +162,13 @@ pub(super) const POINTS: [(HookPoint, &str); 47] = [
 ];
 
 impl HookPoint {
-    /// Whether every block has one of these.
+    /// Whether the point is inside a block.
     pub fn is_in_block(self) -> bool {
         (HookPoint::ResidPre..=HookPoint::ResidPost).contains(&self)
     }
 
-    /// Whether TransformerLens computes this point only when a flag such as `use_attn_result` is set; here asking for
-    /// it by its whole name is the flag, and a pattern such as `blocks.*` leaves it out.
+    /// Whether TransformerLens computes this point only when a flag such as `use_attn_result` is set. Here
+    /// its full name requests it, and a pattern such as `blocks.*` leaves it out.
     pub fn is_opt_in(self) -> bool {
         use HookPoint::{AttnIn, AttnNormedIn, KInput, Ln1In, MlpIn, MlpNormedIn, QInput, Result, VInput};
         matches!(
@@ -177,8 +177,8 @@ impl HookPoint {
         )
     }
 
-    /// Whether what is here is written into the residual stream or is the stream itself: the points whose mean over
-    /// `d_model` a LayerNorm model does not see.
+    /// Whether the activation is the residual stream or is added to it: the points whose mean over `d_model` a
+    /// LayerNorm model does not see.
     pub fn is_residual(self) -> bool {
         use HookPoint::{
             AttnIn, AttnOut, AttnRawOut, Embed, KInput, Ln1In, MlpIn, MlpOut, MlpRawOut, PosEmbed, QInput,
@@ -189,7 +189,7 @@ impl HookPoint {
         written || read || matches!(self, ResidPre | ResidMid | ResidPost)
     }
 
-    /// Whether it is a norm's divisor.
+    /// Whether the activation is a norm's divisor.
     pub fn is_scale(self) -> bool {
         self.stem().ends_with("hook_scale")
     }
@@ -199,7 +199,7 @@ impl HookPoint {
     }
 }
 
-/// The name of a hook point in a model: a point, and for a block's point the number of the block.
+/// The name of a hook point in a model: the point and, inside a block, the number of the block.
 ///
 /// Names compare in the order in which a forward pass reaches them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -219,7 +219,7 @@ impl HookName {
         HookName { point, layer: Some(layer) }
     }
 
-    /// The name that is spelled exactly as [`HookName`] is shown.
+    /// Parses a name that is spelled exactly as [`HookName`] prints it.
     pub(super) fn exact(name: &str) -> Option<Self> {
         match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
             Some((layer, stem)) => {
@@ -231,17 +231,17 @@ impl HookName {
         }
     }
 
-    /// The point.
+    /// The point, without the block.
     pub fn point(&self) -> HookPoint {
         self.point
     }
 
-    /// The number of the block, for a point in a block.
+    /// The number of the block, or `None` for a point outside the blocks.
     pub fn layer(&self) -> Option<usize> {
         self.layer
     }
 
-    /// The place of this name in a pass.
+    /// The position of this name in the order of a pass.
     fn rank(&self) -> (usize, HookPoint) {
         match self.layer {
             Some(layer) => (layer.saturating_add(1), self.point),
@@ -281,10 +281,10 @@ impl fmt::Debug for HookName {
 impl FromStr for HookName {
     type Err = Error;
 
-    /// The point of this name: TransformerLens', or another library's for it.
+    /// Parses TransformerLens' name of a point, or another library's.
     ///
     /// # Errors
-    /// A name that is not known, or that means different points in different models; [`HookPoints::find`] knows the model.
+    /// An unknown name, or one that means different points in different models; [`HookPoints::find`] knows the model.
     fn from_str(name: &str) -> Result<Self> {
         if let Some(found) = HookName::exact(name) {
             return Ok(found);
@@ -292,8 +292,8 @@ impl FromStr for HookName {
         match spelling::meaning(name, None) {
             Meaning::Point(Spelled { name, .. }) => Ok(name),
             Meaning::Depends(_) => Err(Error::mismatch(
-                format!("the hook `{name}` is one point in some models and another in others"),
-                "ask a model for it, or give TransformerLens' name of the point: `hook_names()` lists them",
+                format!("the hook `{name}` means different points in different models"),
+                "look it up in a model, or use TransformerLens' name of the point: `hook_names()` lists them",
             )),
             Meaning::NoPoint | Meaning::Unknown => {
                 Err(super::points::unknown_hook(name, &HookPoints::new(usize::MAX, [])))

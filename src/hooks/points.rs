@@ -1,4 +1,4 @@
-//! Which hook points a model has, and what a list of names and patterns means in it.
+//! The hook points of a model, and the selection of them by names and patterns.
 
 use super::name::{HookName, HookPoint, POINTS};
 use super::spelling::{Meaning, Spelled, Traits, meaning};
@@ -12,12 +12,12 @@ pub struct HookPoints {
 }
 
 impl HookPoints {
-    /// Those of a model with so many blocks that has all points but some.
+    /// The hook points of a model with `n_layers` blocks, without those in `absent`.
     pub fn new(n_layers: usize, absent: impl IntoIterator<Item = HookPoint>) -> Self {
         HookPoints { n_layers, absent: absent.into_iter().collect() }
     }
 
-    /// All names, in the order of a pass.
+    /// The names of all points, in the order of a pass.
     pub fn all(&self) -> Vec<HookName> {
         let points = || POINTS.iter().map(|(point, _)| *point).filter(|point| self.has(*point));
         let globals = points().filter(|point| !point.is_in_block()).map(HookName::global);
@@ -29,13 +29,13 @@ impl HookPoints {
         names
     }
 
-    /// The names that a list of names and patterns means, in the order of a pass. A name may be another library's for
-    /// the point, as in [`HookPoints::find`]. In a pattern `*` stands for anything, so that
-    /// `blocks.*.hook_out` also means `blocks.0.attn.hook_out`; in another library's name it stands for the number of a block,
-    /// or at the beginning of a bridge's name for all before it: `*.mlp.hook_out`.
+    /// The points that names and patterns select, in the order of a pass. A name may be another library's, as in
+    /// [`HookPoints::find`]. In a pattern `*` matches any characters, so that `blocks.*.hook_out` also selects
+    /// `blocks.0.attn.hook_out`. In another library's name `*` matches the number of a block, or at the beginning of a
+    /// bridge's name everything before it: `*.mlp.hook_out`.
     ///
     /// # Errors
-    /// A name that is no hook point, that this model does not have, or a pattern that fits nothing.
+    /// A name that is not a hook point of this model; a pattern that matches nothing.
     pub fn select<S: AsRef<str>>(&self, patterns: &[S]) -> Result<Vec<HookName>> {
         let all = self.all();
         let mut selected = Vec::new();
@@ -49,7 +49,7 @@ impl HookPoints {
             let fits = |n: &&HookName| !n.point().is_opt_in() && matches_pattern(pattern, &n.to_string());
             selected.extend(all.iter().filter(fits));
             if pattern.starts_with('*') {
-                // The block is not spelled out: what a name ends with may be the bridge's.
+                // The pattern does not name a block: it may match the end of a bridge's name.
                 let fitting = bridge_names(self.n_layers).filter(|name| matches_pattern(pattern, name));
                 let found: Vec<_> = fitting.filter_map(|name| self.find(&name).ok()).collect();
                 selected.extend(found.iter().filter(|name| !name.point().is_opt_in()));
@@ -69,7 +69,7 @@ impl HookPoints {
         Ok(selected)
     }
 
-    /// The point of this model that a name means: TransformerLens' name, or that of another library, such as
+    /// Returns the point of this model that has this name in TransformerLens or in another library, such as
     /// `model.layers.5.mlp`.
     ///
     /// ```
@@ -81,12 +81,12 @@ impl HookPoints {
     /// ```
     ///
     /// # Errors
-    /// A name that is not known, or that is no hook point; one that this model does not have.
+    /// An unknown name; a module without a hook point; a point that this model does not have.
     pub fn find(&self, name: &str) -> Result<HookName> {
         Ok(self.spelled(name)?.name)
     }
 
-    /// As [`HookPoints::find`], for an activation that is to be changed.
+    /// Like [`HookPoints::find`], for an activation that will be changed.
     ///
     /// # Errors
     /// As [`HookPoints::find`]; the input of one of several modules that read the same activation.
@@ -97,12 +97,12 @@ impl HookPoints {
         }
         let hint = match point.point() {
             HookPoint::AttnNormedIn => {
-                "change what all of them read there, or one of them at `hook_q_input`, `hook_k_input` or `hook_v_input`"
+                "change `attn.hook_in` for all of them, or one of `hook_q_input`, `hook_k_input` and `hook_v_input`"
             }
-            _ => "change what both of them read there",
+            _ => "change `mlp.hook_in` for both of them",
         };
         Err(Error::mismatch(
-            format!("`{name}` cannot be changed by itself: others read the same activation, `{point}`"),
+            format!("`{name}` cannot be changed by itself: other modules read `{point}` as well"),
             hint,
         ))
     }
@@ -122,7 +122,7 @@ impl HookPoints {
                 if let (Some(norm), Some(layer)) = (spelled.norm, spelled.name.layer()) {
                     self.check(&HookName::in_block(layer, norm))?;
                 }
-                let name = self.own(spelled.name);
+                let name = self.canonical(spelled.name);
                 self.check(&name)?;
                 Ok(Spelled { name, ..spelled })
             }
@@ -131,16 +131,16 @@ impl HookPoints {
                 Ok(Spelled::exactly(exact))
             }
             (Meaning::NoPoint, None) => Err(Error::mismatch(
-                format!("no hook point is the activation of `{name}`"),
-                "`hook_names()` lists the hook points; where a module computes several activations at once, each is a point \
-                 of its own, such as `hook_q`, `hook_k` and `hook_v`",
+                format!("there is no hook point for the activation of `{name}`"),
+                "`hook_names()` lists the hook points; a module that computes several activations at once has a point for each, \
+                 such as `hook_q`, `hook_k` and `hook_v`",
             )),
             (_, None) => Err(unknown_hook(name, self)),
         }
     }
 
-    /// The output of attention or the MLP, under the older name of the point in a model that does not normalize it.
-    fn own(&self, name: HookName) -> HookName {
+    /// Replaces `attn.hook_out` by `hook_attn_out`, and likewise for the MLP, in a model that does not normalize it.
+    fn canonical(&self, name: HookName) -> HookName {
         let point = match name.point() {
             HookPoint::AttnRawOut if !self.has(HookPoint::AttnRawOut) => HookPoint::AttnOut,
             HookPoint::MlpRawOut if !self.has(HookPoint::MlpRawOut) => HookPoint::MlpOut,
@@ -152,7 +152,7 @@ impl HookPoints {
     /// Checks that the model has this point.
     ///
     /// # Errors
-    /// Names the last block, or what the model lacks.
+    /// A block beyond the last, or a point that the model lacks; the message says why.
     pub fn check(&self, name: &HookName) -> Result<()> {
         if let Some(layer) = name.layer().filter(|layer| *layer >= self.n_layers) {
             return Err(Error::Invalid {
@@ -172,16 +172,16 @@ impl HookPoints {
             HookPoint::PosEmbed => "it rotates queries and keys instead of adding position embeddings",
             HookPoint::RotQ | HookPoint::RotK => "it adds position embeddings instead of rotating",
             HookPoint::AttnIn => {
-                "several queries share a key; `hook_q_input`, `hook_k_input` and `hook_v_input` are there"
+                "several queries share a key; use `hook_q_input`, `hook_k_input` or `hook_v_input`"
             }
             HookPoint::MlpPreLinear => "its MLP is not gated",
-            HookPoint::AttnRawOut => "the output of attention is not normalized, and `hook_attn_out` is it",
-            HookPoint::MlpRawOut => "the output of the MLP is not normalized, and `hook_mlp_out` is it",
+            HookPoint::AttnRawOut => "it does not normalize the output of attention; use `hook_attn_out`",
+            HookPoint::MlpRawOut => "it does not normalize the output of the MLP; use `hook_mlp_out`",
             _ => "it has no such norm",
         };
         Err(Error::mismatch(
             format!("this model has no hook `{name}`: {reason}"),
-            "`hook_names()` lists those that it has",
+            "`hook_names()` lists the hooks of this model",
         ))
     }
 
@@ -190,7 +190,7 @@ impl HookPoints {
     }
 }
 
-/// The error for a name that is no hook point; the suggestion keeps the block that was meant.
+/// The error for a name that is not a hook point; the suggestion keeps the block of the name.
 pub(super) fn unknown_hook(name: &str, points: &HookPoints) -> Error {
     let last = points.n_layers.saturating_sub(1);
     let layer = name.split('.').nth(1).and_then(|l| l.parse().ok()).unwrap_or(0).min(last);
@@ -200,7 +200,7 @@ pub(super) fn unknown_hook(name: &str, points: &HookPoints) -> Error {
         .map(|(p, _)| if p.is_in_block() { HookName::in_block(layer, *p) } else { HookName::global(*p) })
         .map(|n| n.to_string())
         .collect();
-    // A misspelt or bare point, `resid_pre` for `blocks.0.hook_resid_pre`, is nearer to its stem than to its name.
+    // A misspelled or bare point, `resid_pre` for `blocks.0.hook_resid_pre`, is closer to the stem than to the name.
     let stem = name.rsplit('.').next().unwrap_or(name);
     let nearest = did_you_mean(name, known.iter().map(String::as_str));
     if nearest.is_none()
@@ -216,9 +216,9 @@ pub(super) fn unknown_hook(name: &str, points: &HookPoints) -> Error {
     Error::unknown("hook", name, known)
 }
 
-/// The names that the bridge of TransformerLens 3 has for the inputs and outputs of modules, in models of all kinds.
+/// The names of module inputs and outputs in the bridge of TransformerLens 3, for all kinds of models.
 fn bridge_names(n_layers: usize) -> impl Iterator<Item = String> {
-    const AROUND: [&str; 4] = ["embed", "pos_embed", "ln_final", "unembed"];
+    const OUTSIDE: [&str; 4] = ["embed", "pos_embed", "ln_final", "unembed"];
     const IN_BLOCK: [&str; 15] = [
         "",
         ".ln1",
@@ -237,11 +237,11 @@ fn bridge_names(n_layers: usize) -> impl Iterator<Item = String> {
         ".mlp.out",
     ];
     let in_blocks = move |layer| IN_BLOCK.iter().map(move |module| format!("blocks.{layer}{module}"));
-    let modules = AROUND.map(str::to_owned).into_iter().chain((0..n_layers).flat_map(in_blocks));
+    let modules = OUTSIDE.map(str::to_owned).into_iter().chain((0..n_layers).flat_map(in_blocks));
     modules.flat_map(|module| ["hook_in", "hook_out"].map(|side| format!("{module}.{side}")))
 }
 
-/// Whether `name` fits `pattern`, in which `*` stands for any run of characters.
+/// Whether `name` matches `pattern`, in which `*` matches any run of characters.
 fn matches_pattern(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_round_trip_and_sort_as_a_pass_runs() {
+    fn names_round_trip_and_sort_in_the_order_of_a_pass() {
         let names = HookPoints::new(2, []).all();
         for name in &names {
             assert_eq!(&name.to_string().parse::<HookName>().unwrap(), name);
@@ -281,7 +281,7 @@ mod tests {
         let points = HookPoints::new(3, []);
         let some = points.select(&["blocks.*.hook_resid_pre", "hook_embed"]).unwrap();
         assert_eq!(some.len(), 4);
-        // What a name ends with may be the bridge's; a number in it still is one.
+        // A pattern may match the end of a bridge's name, whose block is still a number.
         let outputs = points.select(&["*.hook_out"]).unwrap();
         for name in
             ["hook_embed", "blocks.2.hook_resid_post", "blocks.1.attn.hook_out", "blocks.0.attn.hook_q"]

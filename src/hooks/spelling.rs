@@ -1,10 +1,10 @@
-//! Hook points in the words of other libraries: TransformerLens 3 (`blocks.5.mlp.hook_out`), Hugging Face modules
+//! Names of hook points in other libraries: TransformerLens 3 (`blocks.5.mlp.hook_out`), Hugging Face modules
 //! (`model.layers.5.mlp.down_proj`), nnsight (`model.layers[5].output[0]`), sparsify (`layers.5.mlp`) and
 //! dictionary_learning (`resid_post_layer_5`).
 //!
-//! A module has an input and an output, a norm also what lies between them. A module that is named without saying which
-//! of these means its output. Some names mean different points in different models: `post_attention_layernorm` comes
-//! before the MLP in Llama and after attention in Gemma 2.
+//! A module has an input and an output; a norm also has a scale and a normalized activation. The name of a module by
+//! itself means its output. Some names mean different points in different models: `post_attention_layernorm` is before
+//! the MLP in Llama and after attention in Gemma 2.
 
 use super::name::{HookName, HookPoint};
 
@@ -30,37 +30,37 @@ const KINDS: [Traits; 4] = [
 /// What a name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// This point.
+    /// Exactly this point.
     Point(Spelled),
-    /// A point that depends on the model; this one in most.
+    /// A point that depends on the model; this one in most models.
     Depends(HookPoint),
-    /// A module of a model, and no hook point.
+    /// A module of a model without a hook point.
     NoPoint,
-    /// Nothing that is known.
+    /// An unknown name.
     Unknown,
 }
 
-/// A hook point that was named in other words.
+/// A hook point under another library's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spelled {
     pub(super) name: HookName,
-    /// Whether the name is that of one of several modules that read this point: it can be read under this name, but not
-    /// changed for that module alone.
+    /// Whether the name is the input of a module that shares this point with others: it can be read under this name,
+    /// but not changed for that module only.
     pub(super) is_shared: bool,
-    /// A point of the norm that was named, without which a model does not have it.
+    /// A point of the named norm, if any: a model without this point does not have the norm.
     pub(super) norm: Option<HookPoint>,
 }
 
 impl Spelled {
-    /// A point in its own words.
+    /// A point under its own name.
     pub(super) fn exactly(name: HookName) -> Self {
         Spelled { name, is_shared: false, norm: None }
     }
 }
 
-/// The TransformerLens name of a hook point that is named in the words of Hugging Face (`model.layers.5.output`,
+/// Returns TransformerLens' name of a hook point, given its name in Hugging Face (`model.layers.5.output`,
 /// `transformer.h.5.mlp.c_proj`), nnsight (`model.layers[5].input`), sparsify (`layers.3`), dictionary_learning
-/// (`resid_post_layer_3`) or TransformerLens itself; `None` if it is unknown or depends on the model, as
+/// (`resid_post_layer_3`) or TransformerLens itself. `None` if it is unknown or depends on the model, as
 /// `model.layers.5.post_attention_layernorm` does.
 ///
 /// ```
@@ -83,7 +83,7 @@ pub(crate) fn usual_point(spelling: &str) -> Option<HookPoint> {
     }
 }
 
-/// What a name means in a model of this kind and with `n_layers` blocks, or if these are not known, in every model.
+/// What a name means in a model of this kind with `n_layers` blocks or, if `traits` is `None`, in every model.
 pub(super) fn meaning(spelling: &str, traits: Option<(Traits, usize)>) -> Meaning {
     let spelling = spelling.trim();
     if let Some(name) = dictionary_learning(spelling) {
@@ -100,13 +100,13 @@ pub(super) fn meaning(spelling: &str, traits: Option<(Traits, usize)>) -> Meanin
         path.pop();
     }
     let side = side.unwrap_or(Side::Output);
-    let around = path.iter().position(|part| !is_around(part)).unwrap_or(path.len());
-    let in_model = |kind| match &path[around..] {
+    let start = path.iter().position(|part| !is_wrapper(part)).unwrap_or(path.len());
+    let in_model = |kind| match &path[start..] {
         [list, layer, module @ ..] if is_list(Some(list)) => {
             let layer = layer.bytes().all(|byte| byte.is_ascii_digit()).then(|| layer.parse().ok()).flatten();
             Some((Some(layer?), in_block(&unified(module), side, kind)?))
         }
-        [module] => around_blocks(module, side, traits.map(|(_, n_layers)| n_layers)),
+        [module] => outside_blocks(module, side, traits.map(|(_, n_layers)| n_layers)),
         _ => None,
     };
     match traits {
@@ -120,7 +120,7 @@ pub(super) fn meaning(spelling: &str, traits: Option<(Traits, usize)>) -> Meanin
             match usual {
                 Some((layer, Some(found))) if others.iter().all(|other| *other == usual) => found.at(layer),
                 Some((_, Some(found))) => Meaning::Depends(found.point),
-                // What no kind of model has as a point, or what only another kind has.
+                // Not a point in the most common kind of model: a point in another kind, or in none.
                 Some((_, None)) => others
                     .iter()
                     .find_map(|other| other.and_then(|(_, found)| found))
@@ -131,13 +131,13 @@ pub(super) fn meaning(spelling: &str, traits: Option<(Traits, usize)>) -> Meanin
     }
 }
 
-/// Which of a module's activations is meant.
+/// The activation of a module that a name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Input,
     /// A norm's divisor.
     Scale,
-    /// What a norm gives before its weight and bias.
+    /// A norm's output before its weight and bias.
     Normalized,
     Output,
 }
@@ -154,7 +154,7 @@ impl Side {
     }
 }
 
-/// A point in a block or outside.
+/// A point inside or outside a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Found {
     point: HookPoint,
@@ -174,17 +174,17 @@ impl Found {
     }
 }
 
-/// Whether a part of a path is the list of a model's blocks.
+/// Whether a part of a path is the name of a model's list of blocks.
 fn is_list(part: Option<&&str>) -> bool {
     matches!(part, Some(&("layers" | "h" | "blocks")))
 }
 
-/// Whether a part of a path is what a language model is wrapped in.
-fn is_around(part: &str) -> bool {
+/// Whether a part of a path is the name of a wrapper around the blocks or the language model.
+fn is_wrapper(part: &str) -> bool {
     matches!(part, "model" | "base_model" | "language_model" | "text_model" | "transformer" | "gpt_neox")
 }
 
-/// A path inside a block with one word for attention.
+/// A path inside a block, with every name for attention replaced by `attn`.
 fn unified<'a>(module: &[&'a str]) -> Vec<&'a str> {
     match module {
         ["attn", "attention", rest @ ..] | ["attn" | "self_attn" | "attention", rest @ ..] => {
@@ -194,7 +194,7 @@ fn unified<'a>(module: &[&'a str]) -> Vec<&'a str> {
     }
 }
 
-/// The point that a module inside a block is about, if it is one. `None` outside for a module that is not known.
+/// The point of a module inside a block: `None` for an unknown module, `Some(None)` for one without a point.
 fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> {
     use HookPoint::{
         AttnNormedIn, AttnOut, AttnRawOut, K, KNormNormalized, KNormScale, KNormed, Ln1In, Ln1Normalized,
@@ -217,7 +217,7 @@ fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> 
     let after_attention = [AttnRawOut, Ln1PostScale, Ln1PostNormalized, AttnOut];
     let before_mlp = [MlpIn, Ln2Scale, Ln2Normalized, MlpNormedIn];
     let after_mlp = [MlpRawOut, Ln2PostScale, Ln2PostNormalized, MlpOut];
-    // TransformerLens calls the norms of OLMo 2, which has none before attention and MLP, ln1 and ln2.
+    // OLMo 2 has norms only after attention and MLP; TransformerLens calls these ln1 and ln2.
     let only_after = kind.has_post_norm && !kind.has_pre_norm;
     let point = match module {
         [] => linear(ResidPre, Some(ResidPost)),
@@ -255,15 +255,14 @@ fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> 
         _ => false,
     };
     let is_shared = is_one_of_several && side == Side::Input;
-    // What a norm reads is there without it.
-    let its_scale = || in_block(module, Side::Scale, kind).flatten().map(|found| found.point);
-    let norm = if side == Side::Input { its_scale() } else { None };
+    // The input of a norm exists without the norm, so its scale is checked, too.
+    let norm_scale = || in_block(module, Side::Scale, kind).flatten().map(|found| found.point);
+    let norm = if side == Side::Input { norm_scale() } else { None };
     Some(point.map(|point| Found { point, is_shared, norm }))
 }
 
-/// The point that a module outside the blocks is about, with the block that it is in. `None` outside for a module that is
-/// not known.
-fn around_blocks(
+/// The point of a module outside the blocks, with its block if it is in one; `None` for an unknown module.
+fn outside_blocks(
     module: &str,
     side: Side,
     n_layers: Option<usize>,
@@ -296,7 +295,7 @@ fn around_blocks(
     Some((layer, point.map(|point| Found { point, is_shared: false, norm: None })))
 }
 
-/// `resid_post_layer_12`, or `mlp_out_layer3` in the folders of its first dictionaries.
+/// Parses dictionary_learning's `resid_post_layer_12`, or `mlp_out_layer3` as in the folders of its first dictionaries.
 fn dictionary_learning(spelling: &str) -> Option<HookName> {
     let (site, layer) = spelling.rsplit_once("_layer")?;
     let layer = layer.strip_prefix('_').unwrap_or(layer);

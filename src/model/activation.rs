@@ -1,4 +1,4 @@
-//! The activation functions of MLPs, in forms of which a compiler makes SIMD, applied where the numbers lie.
+//! The activation functions of MLPs, in forms that the compiler vectorizes.
 
 use super::config::Activation;
 use super::ops::{floats, floats_mut, rows_per_task};
@@ -14,12 +14,12 @@ pub fn activate_in_place(x: &Tensor, bias: Option<&Tensor>, act_fn: Activation) 
     }
 }
 
-/// `act_fn(gate) · linear` where a row of `x` is both, one after the other: `[n, 2 · d]` → `[n, d]`.
+/// `act_fn(gate) · linear`, where a row of `x` is `gate` followed by `linear`: `[n, 2 · d]` → `[n, d]`.
 pub fn gate(x: &Tensor, act_fn: Activation) -> Result<Tensor> {
     x.contiguous()?.apply_op1_no_bwd(&Gate(act_fn))
 }
 
-/// Calls a generic function with the function that an [`Activation`] stands for.
+/// Calls a generic function with the function of an [`Activation`].
 macro_rules! with_function {
     ($act_fn:expr, $call:ident($($argument:expr),*)) => {
         match $act_fn {
@@ -112,8 +112,8 @@ fn gate_rows(x: &[f32], width: usize, out: &mut [f32], f: impl Fn(f32) -> f32 + 
     });
 }
 
-/// e to the power of `x`, to 2 units in the last place over the range of normal numbers; smaller results are about
-/// 1e-38, larger ones about 3e38. In this form a compiler makes SIMD of it.
+/// `e^x`, to 2 units in the last place for `x` from -87 to 88; smaller results are about 2e-38, larger ones about 2e38.
+/// The compiler vectorizes this form.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     // 1.5 · 2²³: adding it leaves the rounded integer in the low bits of the sum.
@@ -144,7 +144,7 @@ fn gelu_new(x: f32) -> f32 {
     x / (1.0 + exp(MINUS_2_SQRT_2_OVER_PI * inner))
 }
 
-/// GELU by the error function: `x · erfc(−x / √2) / 2`, with erfc to 1.5e-7 by Abramowitz and Stegun 7.1.26.
+/// GELU with the error function: `x · erfc(−x / √2) / 2`, with erfc to 1.5e-7 by Abramowitz and Stegun 7.1.26.
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
@@ -200,7 +200,7 @@ mod tests {
         }
     }
 
-    /// A cap of 50 multiplies what is lost near zero by as much.
+    /// A soft cap of 50 multiplies an error near zero by 50.
     #[test]
     fn tanh_is_accurate_near_zero_too() {
         for i in -4000..4000 {
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn gelu_by_the_error_function_and_tanh() {
-        // Of Python's math.erf and math.tanh.
+        // From Python's math.erf and math.tanh.
         let known = [
             (-6.0, -5.919_525e-9, -0.999_987_7),
             (-3.0, -0.004_049_694, -0.995_054_8),

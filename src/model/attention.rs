@@ -1,10 +1,10 @@
 //! Causal attention over a ragged batch.
 //!
-//! `z[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` over the keys that query `i` may see: those that are not later, and
-//! with a window not too much earlier. Scores may have a soft cap, and several queries may share a head of keys and
-//! values. Each sequence says which queries and which keys are its own, and its last query is at its last key. Nothing masked
-//! is computed, the `[query_pos, key_pos]` matrix never exists as a whole, and a sequence's result does not depend on what
-//! else is in the batch, to the last bit. Where keys lie in a cache, `paths.rs` reads them there.
+//! `z[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` over the keys that query `i` sees: no later ones and, with a window,
+//! only the latest. Scores may have a soft cap, and several heads of queries may share a head of keys and values. A
+//! [`Span`] is the queries and keys of one sequence; its last query is at its last key. Nothing masked is computed, the
+//! `[query_pos, key_pos]` matrix is never stored in full, and a sequence's result does not depend on the rest of the
+//! batch, to the last bit. `paths.rs` reads keys from a cache.
 
 use super::activation::{exp, tanh};
 use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor};
@@ -12,36 +12,36 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Which rows of the queries and which rows of the keys and values belong to one sequence; keys that come before the
-/// first query are its past.
+/// The rows of the queries and the rows of the keys and values that belong to one sequence; keys before the first query
+/// are its past.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// Rows of the queries.
     pub queries: Range<usize>,
-    /// Rows of the keys and values, at least as many.
+    /// Rows of the keys and values, at least as many as of the queries.
     pub keys: Range<usize>,
 }
 
-/// How products of queries and keys become scores, and which of them count.
+/// How products of queries and keys become scores, and how many keys a query sees.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
-    /// What products are multiplied with.
+    /// The factor of the products.
     pub scale: f32,
-    /// The cap `c` of the scores: `c · tanh(score / c)`.
+    /// The cap `c` of the scores, if any: `c · tanh(score / c)`.
     pub soft_cap: Option<f32>,
-    /// How many keys a query sees, its own included.
+    /// The number of keys that a query sees, its own included; `None` for all that are not later.
     pub window: Option<usize>,
 }
 
 /// Fused causal attention.
 ///
-/// `q` `[queries, n_heads, d_head]`, `k` and `v` `[keys, n_key_value_heads, d_head]` → z `[queries, n_heads, d_head]`. The three
-/// may be slices of one wider tensor as long as a row's heads lie together.
+/// `q` `[queries, n_heads, d_head]`, `k` and `v` `[keys, n_key_value_heads, d_head]` → z `[queries, n_heads, d_head]`.
+/// All three may be slices of one wider tensor if the heads of a row are contiguous.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spans: &[Span], scores: Scores) -> Result<Tensor> {
     q.apply_op3_no_bwd(k, v, &Attention { spans, scores })
 }
 
-/// The attention scores of one sequence, -inf where a key is not seen.
+/// The attention scores of one sequence, -inf for keys that are not seen.
 ///
 /// `q` `[query_pos, n_heads, d_head]`, `k` `[key_pos, n_key_value_heads, d_head]` → `[n_heads, query_pos, key_pos]`.
 pub fn attention_scores(q: &Tensor, k: &Tensor, scores: Scores) -> Result<Tensor> {
@@ -68,7 +68,7 @@ pub fn mix_values(pattern: &Tensor, v: &Tensor) -> Result<Tensor> {
     pattern.contiguous()?.matmul(&v)?.transpose(0, 1)?.contiguous()
 }
 
-/// Keys or values `[key_pos, n_key_value_heads, d_head]` once for each of their queries' heads:
+/// Repeats keys or values for each head of queries that shares them: `[key_pos, n_key_value_heads, d_head]` →
 /// `[n_heads, key_pos, d_head]`.
 fn by_head(x: &Tensor, n_heads: usize) -> Result<Tensor> {
     let (n, n_groups, d_head) = x.dims3()?;
@@ -78,9 +78,9 @@ fn by_head(x: &Tensor, n_heads: usize) -> Result<Tensor> {
 
 /// Queries that share a pass over the keys.
 const ROWS: usize = 6;
-/// SIMD vectors in a panel: with [`ROWS`] rows, what the registers of AVX2 can hold.
+/// SIMD vectors in a panel: with [`ROWS`] rows, as many as the registers of AVX2 can hold.
 const VECTORS: usize = 2;
-/// Queries that one parallel task takes, for all heads.
+/// Queries per parallel task, for all heads.
 const ROWS_PER_TASK: usize = 48;
 
 struct Attention<'a> {
@@ -91,7 +91,7 @@ struct Attention<'a> {
 /// The rows of a `[rows, n_heads, d_head]` tensor, which may be slices of wider rows.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
-    numbers: &'a [f32],
+    data: &'a [f32],
     stride: usize,
     d_head: usize,
 }
@@ -101,7 +101,7 @@ impl<'a> Rows<'a> {
         let (_, n_heads, d_head) = layout.shape().dims3()?;
         match *layout.stride() {
             [stride, head, 1] if head == d_head || n_heads == 1 => {
-                Ok(Rows { numbers: &storage.as_slice::<f32>()?[layout.start_offset()..], stride, d_head })
+                Ok(Rows { data: &storage.as_slice::<f32>()?[layout.start_offset()..], stride, d_head })
             }
             _ => Err(Error::RequiresContiguous { op: "attention" }.bt()),
         }
@@ -109,7 +109,7 @@ impl<'a> Rows<'a> {
 
     fn head(&self, row: usize, head: usize) -> &'a [f32] {
         let start = row * self.stride + head * self.d_head;
-        &self.numbers[start..start + self.d_head]
+        &self.data[start..start + self.d_head]
     }
 }
 
@@ -145,8 +145,8 @@ impl CustomOp3 for Attention<'_> {
         let mut at = 0;
         for (span, packed) in self.spans.iter().zip(packed.chunks_exact(n_groups)) {
             let skipped = std::mem::take(&mut rest).split_at_mut((span.queries.start - at) * width).1;
-            let (mine, behind) = skipped.split_at_mut(span.queries.len() * width);
-            (rest, at) = (behind, span.queries.end);
+            let (mine, after) = skipped.split_at_mut(span.queries.len() * width);
+            (rest, at) = (after, span.queries.end);
             for (i, z) in mine.chunks_mut(ROWS_PER_TASK * width).enumerate() {
                 tasks.push((span, packed, i * ROWS_PER_TASK, z));
             }
@@ -158,8 +158,13 @@ impl CustomOp3 for Attention<'_> {
     }
 }
 
-/// The keys and values of one head of one sequence, in panels of a few SIMD vectors, each panel contiguous in the
-/// order in which it is read; what is missing at the end of the last panel is zero.
+/// The keys and values of one head of one sequence, in panels of a few SIMD vectors, each contiguous in the order in
+/// which it is read. The last is padded with zeros. With panels 4 floats wide, where `k2.1` is dimension 1 of key 2:
+///
+/// ```text
+/// keys     k0.0 k1.0 k2.0 k3.0 | k0.1 k1.1 k2.1 k3.1 | …   all dimensions of keys 0–3, then of keys 4–7
+/// values   v0.0 v0.1 v0.2 v0.3 | v1.0 v1.1 v1.2 v1.3 | …   dimensions 0–3 of all keys, then dimensions 4–7
+/// ```
 struct Packed {
     /// `[key panels, d_head, panel]`.
     keys: Vec<f32>,
@@ -186,7 +191,7 @@ impl Packed {
     }
 }
 
-/// The floats in a panel on this machine.
+/// The number of floats in a panel on this machine.
 fn panel_width() -> usize {
     struct Width;
     impl WithSimd for Width {
@@ -203,7 +208,7 @@ fn panel_width() -> usize {
 struct Task<'a> {
     q: Rows<'a>,
     span: &'a Span,
-    /// One for each group of heads that share keys and values.
+    /// One for each head of keys and values.
     packed: &'a [Packed],
     first: usize,
     /// `[rows, n_heads · d_head]`.
@@ -228,15 +233,15 @@ impl WithSimd for Task<'_> {
         let n_rows = z.len() / width;
         for row in (0..n_rows).step_by(ROWS) {
             let rows = ROWS.min(n_rows - row);
-            // What the last of these queries sees; the others see less, which the softmax looks after. Where rows
-            // are missing, the last one stands in for them, and its copies are thrown away.
+            // The number of keys that the last of these queries sees; the others see fewer, as the softmax is told.
+            // Missing rows are filled with copies of the last one, whose results are dropped.
             let visible = past + first + row + rows;
             let query = |r: usize| span.queries.start + first + row + r.min(rows - 1);
             let sees = |r: usize| {
                 let end = visible - rows + r.min(rows - 1) + 1;
                 end.saturating_sub(rule.window.unwrap_or(end))..end
             };
-            // The first panel that any of them looks at: keys are counted from there.
+            // The first panel that any of them sees: keys are counted from there.
             let skipped = sees(0).start / panel;
             let (base, visible) = (skipped * panel, visible - skipped * panel);
             for head in 0..n_heads {
@@ -294,7 +299,7 @@ fn store<S: Simd>(vectors: &[S::f32s; VECTORS], into: &mut [f32]) {
     S::as_mut_simd_f32s(into).0.copy_from_slice(vectors);
 }
 
-/// Turns the products of one query with the keys that it sees into a pattern, and sets the others to zero.
+/// Turns the products of one query with the keys that it sees into a pattern; sets the other scores to zero.
 #[inline(always)]
 pub(super) fn softmax<S: Simd>(simd: S, scores: &mut [f32], sees: Range<usize>, rule: Scores) {
     let (early, rest) = scores.split_at_mut(sees.start);
@@ -335,13 +340,13 @@ mod tests {
 
     fn random(shape: (usize, usize, usize), seed: u32) -> Tensor {
         let mut state = seed;
-        let numbers: Vec<f32> = (0..shape.0 * shape.1 * shape.2)
+        let values: Vec<f32> = (0..shape.0 * shape.1 * shape.2)
             .map(|_| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (state >> 8) as f32 / (1 << 23) as f32 - 1.0
             })
             .collect();
-        Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
     }
 
     fn reference(q: &Tensor, k: &Tensor, v: &Tensor, scores: Scores) -> Tensor {
@@ -397,8 +402,8 @@ mod tests {
             let (keys, values) = (take(&k), take(&v));
             let expected = reference(&take(&q), &keys, &values, scores);
             assert!(largest_difference(&take(&z), &expected) < 1e-5, "{scores:?}");
-            let alone = Span { queries: 0..n, keys: 0..n };
-            let single = attention(&take(&q), &keys, &values, &[alone], scores).unwrap();
+            let only = Span { queries: 0..n, keys: 0..n };
+            let single = attention(&take(&q), &keys, &values, &[only], scores).unwrap();
             assert_eq!(largest_difference(&take(&z), &single), 0.0, "the batch changes a sequence");
             if n > 3 {
                 let late = take(&q).narrow(0, n - 2, 2).unwrap().contiguous().unwrap();

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use std::ops::Range;
 
 /// The token ids of several sequences, one after the other, without padding. Activations are `[tokens, …]`; positions
-/// and attention start anew with each sequence.
+/// and attention start again with each sequence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenBatch {
     tokens: Vec<u32>,
@@ -47,14 +47,14 @@ impl TokenBatch {
         starts.zip(&self.ends).map(|(start, end)| start..*end).collect::<Vec<_>>().into_iter()
     }
 
-    /// Checks that a model can read this: tokens that it knows, sequences that fit behind so many others each.
+    /// Checks that a model can read this: known token ids, and sequences that fit after `past(i)` earlier tokens each.
     ///
     /// # Errors
     /// No tokens; an id outside the vocabulary; a sequence longer than the context.
     pub(super) fn check(&self, cfg: &ModelConfig, past: impl Fn(usize) -> usize) -> Result<()> {
         if self.is_empty() {
             return Err(Error::invalid("the input", "at least one token", "none")
-                .with_hint("the text is empty; with `prepend_bos: true` it would be a BOS token alone"));
+                .with_hint("the text is empty; with `prepend_bos: true` it would be only a BOS token"));
         }
         if let Some((pos, token)) = self.tokens.iter().enumerate().find(|(_, t)| **t as usize >= cfg.d_vocab)
         {
@@ -63,7 +63,7 @@ impl TokenBatch {
                 format!("an id below d_vocab = {}", cfg.d_vocab),
                 token,
             )
-            .with_hint("the tokens, or the tokenizer beside the model, belong to another model"));
+            .with_hint("the tokens, or the tokenizer next to the weights, belong to another model"));
         }
         let longest = self.sequences().enumerate().map(|(i, s)| s.len() + past(i)).max();
         if let Some(longest) = longest.filter(|n| *n > cfg.n_ctx) {

@@ -1,8 +1,8 @@
 //! One block of the decoder: attention and MLP, each reading a norm of the residual stream and adding to it.
 //!
 //! `resid_mid = resid_pre + attn(ln1(resid_pre))`, `resid_post = resid_mid + mlp(ln2(resid_mid))`; in a parallel block
-//! the MLP reads `resid_pre` as well. What a model has beyond that is said by its [`ModelConfig`]: rotated queries and
-//! keys, several queries that share a key, norms of queries, keys and outputs, a gated MLP, windows and caps.
+//! the MLP reads `resid_pre` as well. [`ModelConfig`] says what a model has beyond that: rotated queries and keys,
+//! several queries that share a key, norms of queries, keys and outputs, a gated MLP, windows and caps.
 
 use super::activation;
 use super::attention::{self, Scores};
@@ -16,7 +16,7 @@ use crate::hooks::{HookName, HookPoint};
 use candle_core::Tensor;
 
 impl Pass<'_> {
-    /// The residual stream behind a block, `[n, d_model]`.
+    /// Runs a block and returns the residual stream after it, `[n, d_model]`.
     pub(super) fn block(&mut self, layer: usize, block: &Block, resid_pre: Tensor) -> Result<Tensor, Halt> {
         let mut resid_mid = self.attention(layer, block, &resid_pre)?; // [n, d_model]
         let mlp_in = if self.cfg.parallel_attn_mlp {
@@ -84,7 +84,7 @@ impl Pass<'_> {
         self.add_to_residual(layer, &sublayer, out, resid_pre)
     }
 
-    /// Keys and values of one sequence, those of its past in front.
+    /// The keys and values of one sequence, including its past.
     fn all_seen(&self, layer: usize, k: Tensor, v: Tensor) -> Result<[Tensor; 2]> {
         match (&self.cache, &self.paths) {
             (Some(cache), Some(paths)) => {
@@ -125,12 +125,12 @@ impl Pass<'_> {
 
     fn clip(&self, x: Tensor) -> Result<Tensor> {
         Ok(match self.cfg.clip_qkv {
-            Some(most) => x.clamp(-most, most)?,
+            Some(limit) => x.clamp(-limit, limit)?,
             None => x,
         })
     }
 
-    /// Queries, keys and values when what each head reads can be changed (`hook_attn_in`, `hook_q_input`, …).
+    /// Queries, keys and values if the input of each head can be changed (`hook_attn_in`, `hook_q_input`, …).
     fn qkv_per_head(&mut self, layer: usize, block: &Block, resid_pre: &Tensor) -> Result<[Tensor; 3], Halt> {
         let ModelConfig { n_heads, n_key_value_heads: n_groups, d_head, d_model, .. } = *self.cfg;
         let n = resid_pre.dim(0)?;
@@ -166,7 +166,7 @@ impl Pass<'_> {
         Ok(parts)
     }
 
-    /// Offers what attention reads where each head reads its own: it can be looked at and not changed.
+    /// Calls `attn.hook_in` if each head has its own input: the activation can then be read but not changed.
     fn read_only_attn_in(&mut self, layer: usize, block: &Block, x: &Tensor) -> Result<(), Halt> {
         let point = HookPoint::AttnNormedIn;
         if !self.wants(layer, point) {
@@ -178,18 +178,18 @@ impl Pass<'_> {
             None => x.clone(),
         };
         let after = self.at(layer, point, normed.clone())?;
-        // What was only looked at is the same tensor, also where it has NaN.
+        // An activation that was only read is the same tensor, even if it contains NaN.
         if after.id() == normed.id() || after.ne(&normed)?.max_all()?.to_scalar::<u8>()? == 0 {
             return Ok(());
         }
         let name = HookName::in_block(layer, point);
         Err(Halt::from(Error::mismatch(
-            format!("`{name}` cannot be changed together with the input of single heads"),
-            "change `hook_q_input`, `hook_k_input` and `hook_v_input`, or `attn.hook_in` alone",
+            format!("`{name}` cannot be changed together with the inputs of single heads"),
+            "change `hook_q_input`, `hook_k_input` and `hook_v_input`, or only `attn.hook_in`",
         )))
     }
 
-    /// Normalizes queries or keys `[n, heads, d_head]` head by head, or over as many heads as the weight is long.
+    /// Normalizes queries or keys `[n, heads, d_head]` head by head, or several heads together if the weight is longer.
     fn qk_norm(
         &mut self,
         layer: usize,
@@ -237,7 +237,7 @@ impl Pass<'_> {
         let points = [HookPoint::Ln2Scale, HookPoint::Ln2Normalized];
         let x = self.pre_norm(layer, points, block.ln2.as_ref(), mlp_in)?; // [n, d_model]
         let x = self.at(layer, HookPoint::MlpNormedIn, x)?;
-        let pre = multiply(&block.mlp_in, &x)?; // [n, d_mlp] without its bias; of a gated MLP [n, 2 · d_mlp]
+        let pre = multiply(&block.mlp_in, &x)?; // [n, d_mlp] without its bias; for a gated MLP [n, 2 · d_mlp]
         let post = if self.cfg.gated_mlp {
             self.gated(layer, pre, block.mlp_in.bias.as_ref())?
         } else {
@@ -268,7 +268,7 @@ impl Pass<'_> {
         Ok(pre)
     }
 
-    /// `act_fn(gate) · linear` of `[n, 2 · d_mlp]`, which is both: `[n, d_mlp]`.
+    /// `act_fn(gate) · linear`, `[n, d_mlp]`; `both` is gate and linear side by side, `[n, 2 · d_mlp]`.
     fn gated(&mut self, layer: usize, mut both: Tensor, bias: Option<&Tensor>) -> Result<Tensor, Halt> {
         if let Some(bias) = bias {
             ops::add_bias_in_place(&both, bias)?;
@@ -318,7 +318,7 @@ impl Pass<'_> {
 
 /// How attention or MLP adds to the residual stream.
 struct Sublayer<'a> {
-    /// Its output before `post`, and what it adds.
+    /// The points of the output before `post`, and of what is added.
     points: [HookPoint; 2],
     bias: Option<&'a Tensor>,
     post: Option<&'a Norm>,

@@ -1,14 +1,14 @@
-//! What a model is made of, in TransformerLens' names.
+//! The configuration of a model, with TransformerLens' names.
 
 use crate::hooks::{HookPoint, HookPoints};
 use serde::Serialize;
 
-/// The sizes and choices of a model. A family file reads them from the checkpoint's `config.json`; the decoder is
-/// driven by nothing else.
+/// The sizes and architecture choices of a model. A family file reads them from the checkpoint's `config.json`; the
+/// decoder depends on nothing else.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ModelConfig {
-    /// What the model was loaded as.
+    /// The name that the model was loaded by.
     pub model_name: String,
     /// The checkpoint's architecture, such as "GPT2LMHeadModel".
     pub original_architecture: String,
@@ -18,63 +18,63 @@ pub struct ModelConfig {
     pub n_layers: usize,
     /// The number of attention heads.
     pub n_heads: usize,
-    /// The number of heads of keys and values, a divisor of `n_heads`: so many queries share one.
+    /// The number of heads of keys and values, a divisor of `n_heads`; several heads of queries may share one.
     pub n_key_value_heads: usize,
     /// The width of one head.
     pub d_head: usize,
     /// The width of the MLP.
     pub d_mlp: usize,
-    /// The number of tokens that the embedding knows.
+    /// The number of token embeddings.
     pub d_vocab: usize,
     /// The longest sequence, in tokens.
     pub n_ctx: usize,
     /// The MLP's activation function.
     pub act_fn: Activation,
-    /// Whether the MLP multiplies its activations with a second projection of its input.
+    /// Whether the MLP multiplies its activations by a second projection of its input.
     pub gated_mlp: bool,
     /// How the norms normalize.
     pub normalization_type: NormalizationType,
-    /// What the norms add to the variance.
+    /// The small number that norms add to the variance.
     pub eps: f64,
-    /// Whether attention and MLP read a norm of the residual stream. Only OLMo 2 does without.
+    /// Whether attention and MLP read a norm of the residual stream. False only in OLMo 2.
     pub use_pre_norm: bool,
-    /// Whether what attention and MLP write is normalized as well, before it is added to the residual stream.
+    /// Whether the outputs of attention and MLP are normalized before they are added to the residual stream.
     pub use_post_norm: bool,
     /// Whether queries and keys are normalized before they are rotated.
     pub use_qk_norm: bool,
     /// Whether attention and MLP read the same residual stream, rather than one after the other.
     pub parallel_attn_mlp: bool,
-    /// What token embeddings are multiplied with.
+    /// The factor of token embeddings.
     pub embed_scale: f64,
-    /// How positions are told apart.
+    /// How positions are encoded.
     #[serde(flatten)]
     pub positional_embedding: PositionalEmbedding,
-    /// What attention scores are divided by.
+    /// The divisor of attention scores.
     pub attn_scale: f64,
     /// Whether attention scores are also divided by the number of the block, counted from 1.
     pub scale_attn_by_inverse_layer_idx: bool,
     /// The cap `c` of attention scores, `c · tanh(score / c)`.
     pub attn_scores_soft_cap: Option<f64>,
-    /// The cap of logits, likewise.
+    /// The cap `c` of logits, `c · tanh(logit / c)`.
     pub output_logits_soft_cap: Option<f64>,
-    /// Which keys the queries of each block see.
+    /// Which keys the queries of each block see, `[n_layers]`.
     pub attn_types: Vec<AttentionType>,
-    /// How many keys a query of a local block sees, its own included.
+    /// The number of keys that a query of a local block sees, its own included.
     pub window_size: Option<usize>,
-    /// The largest size of numbers in queries, keys and values.
+    /// The largest absolute value of the elements of queries, keys and values: larger ones are clipped.
     pub clip_qkv: Option<f64>,
-    /// Whether text gets a beginning-of-sequence token in front unless something else is asked for.
+    /// Whether a beginning-of-sequence token is prepended to text by default.
     pub default_prepend_bos: bool,
-    /// Whether the unembedding is the embedding. A checkpoint that has another one all the same goes by its own, as in
-    /// transformers 5.
+    /// Whether the unembedding is the embedding. If the checkpoint has another unembedding nevertheless, that is used,
+    /// as in transformers 5.
     pub tie_word_embeddings: bool,
-    /// Whether the checkpoint has an unembedding. Reward and embedding models have none, and give no logits.
+    /// Whether the checkpoint has an unembedding. Reward and embedding models do not, and give no logits.
     pub has_unembed: bool,
 }
 
 impl ModelConfig {
-    /// The sizes that every family names, and the most common choices for all else: norms of the root mean square, a
-    /// gated MLP, no positions. A family says what is different, and what is not known here: `d_mlp`, `d_vocab`, `n_ctx`.
+    /// The sizes that every family has, with the most common choices for the rest: RMS norms, a gated MLP, learned
+    /// positions. A family sets what differs, and what is unknown here: `d_mlp`, `d_vocab`, `n_ctx`.
     pub(super) fn new(
         name: &str,
         architecture: &str,
@@ -117,13 +117,13 @@ impl ModelConfig {
         }
     }
 
-    /// What the attention scores of block `layer` are multiplied with.
+    /// The factor of the attention scores in block `layer`.
     pub fn attn_factor(&self, layer: usize) -> f32 {
         let by_layer = if self.scale_attn_by_inverse_layer_idx { (layer + 1) as f64 } else { 1.0 };
         (1.0 / (self.attn_scale * by_layer)) as f32
     }
 
-    /// How many keys the queries of block `layer` see, where that is limited.
+    /// The number of keys that a query of block `layer` sees; `None` if it is not limited.
     pub fn window(&self, layer: usize) -> Option<usize> {
         self.window_size.filter(|_| self.attn_types.get(layer) == Some(&AttentionType::Local))
     }
@@ -135,7 +135,7 @@ impl ModelConfig {
         self.d_model * (attention + mlp)
     }
 
-    /// The hook points that such a model has.
+    /// The hook points of this model.
     pub fn hook_points(&self) -> HookPoints {
         use HookPoint::{
             AttnIn, AttnRawOut, KNormNormalized, KNormScale, KNormed, Ln1In, Ln1Normalized,
@@ -169,7 +169,7 @@ pub enum NormalizationType {
     /// Mean and variance: `(x − mean) / sqrt(var + eps) · weight + bias`.
     #[serde(rename = "LN")]
     LayerNorm,
-    /// The root mean square alone: `x / sqrt(mean(x²) + eps) · weight`.
+    /// Only the root mean square: `x / sqrt(mean(x²) + eps) · weight`.
     #[serde(rename = "RMS")]
     Rms,
 }
@@ -178,33 +178,33 @@ pub enum NormalizationType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttentionType {
-    /// All that are not later.
+    /// All keys that are not later than the query.
     Global,
-    /// Those at most `window_size − 1` positions earlier.
+    /// Only keys that are at most `window_size − 1` positions earlier.
     Local,
 }
 
-/// How positions are told apart.
+/// How positions are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "positional_embedding_type", rename_all = "lowercase")]
 pub enum PositionalEmbedding {
-    /// An embedding of each position is added to that of the token.
+    /// A learned embedding of the position is added to the token embedding.
     Standard,
     /// Queries and keys are rotated by angles that grow with the position.
     Rotary(Rotary),
 }
 
-/// Rotary embeddings.
+/// The parameters of rotary embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Rotary {
-    /// How many of a head's dimensions are rotated, the first ones. An odd number counts in the wavelengths; one more is
-    /// rotated then.
+    /// The number of a head's first dimensions that are rotated. An odd number determines the wavelengths as it is, but
+    /// one more dimension is rotated.
     pub rotary_dim: usize,
     /// The base of the wavelengths.
     pub rotary_base: f64,
-    /// The base in local blocks, where that is another; scaling does not concern them then.
+    /// The base in local blocks, if it differs; scaling then does not apply to them.
     pub rotary_base_local: Option<f64>,
-    /// How the wavelengths are stretched for contexts that are longer than those first trained on.
+    /// How wavelengths are stretched for contexts longer than those of the first training.
     #[serde(rename = "rope_scaling")]
     pub scaling: Option<RopeScaling>,
 }
@@ -215,18 +215,18 @@ pub struct Rotary {
 pub enum RopeScaling {
     /// All by the same factor.
     Linear {
-        /// The factor.
+        /// The factor of all wavelengths.
         factor: f64,
     },
-    /// Llama 3.1's: the long ones by a factor, the short ones not at all.
+    /// Llama 3.1's: long ones by a factor, short ones not at all, and smoothly in between.
     Llama3 {
-        /// The factor.
+        /// The factor of long wavelengths.
         factor: f64,
-        /// Wavelengths above the old context over this are stretched.
+        /// Wavelengths above the old context divided by this are long.
         low_freq_factor: f64,
-        /// Wavelengths below the old context over this are left alone.
+        /// Wavelengths below the old context divided by this are short.
         high_freq_factor: f64,
-        /// The old context.
+        /// The old context: the number of tokens of the first training.
         original_max_position_embeddings: f64,
     },
 }
@@ -235,18 +235,18 @@ pub enum RopeScaling {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// GELU by the tanh approximation: Hugging Face's `gelu_new`, `gelu_fast` and `gelu_pytorch_tanh`.
+    /// GELU with the tanh approximation: Hugging Face's `gelu_new`, `gelu_fast` and `gelu_pytorch_tanh`.
     GeluNew,
-    /// GELU by the error function.
+    /// GELU with the error function.
     Gelu,
-    /// The positive part.
+    /// `max(x, 0)`.
     Relu,
-    /// x · sigmoid(x).
+    /// `x · sigmoid(x)`.
     Silu,
 }
 
 impl Activation {
-    /// The function that Hugging Face calls `name`.
+    /// Returns the function that Hugging Face calls `name`, or `None` if it is unknown.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Activation::GeluNew,

@@ -1,8 +1,7 @@
 //! The forward pass: a transformer decoder whose every activation can be read and changed.
 //!
 //! Tokens are embedded, go through the blocks (`block.rs`), and come out as `logits = unembed(ln_final(resid_post))`.
-//! Where nobody asks for what lies between two operators, they are one. Shapes: `n` is the number of tokens of the
-//! whole batch.
+//! Operators are fused if no hook wants an activation between them. Shapes: `n` is the number of tokens of the batch.
 
 use super::attention::Span;
 use super::batch::TokenBatch;
@@ -20,7 +19,7 @@ use std::ops::Range;
 
 /// Why a pass ended before its last operator.
 pub(super) enum Halt {
-    /// Its deepest hook is done.
+    /// The deepest wanted point was reached.
     Done,
     Failed(Error),
 }
@@ -31,7 +30,7 @@ impl<E: Into<Error>> From<E> for Halt {
     }
 }
 
-/// Runs a batch; the logits `[n, d_vocab]`, or nothing if the pass could stop at its deepest hook.
+/// Runs a batch. Returns the logits `[n, d_vocab]`, or `None` if the pass could stop after its deepest hook.
 pub(super) fn forward(
     weights: &Weights,
     cfg: &ModelConfig,
@@ -46,18 +45,18 @@ pub(super) fn forward(
     if hooks.last().is_none() {
         weights.unembed_name()?;
     }
-    let behind = vec![cache.as_ref().and_then(|cache| cache.len().checked_sub(1)); batch.sequences().len()];
-    let mut pass = Pass::new(cfg, batch, &behind, cache, hooks, progress)?;
+    let parents = vec![cache.as_ref().and_then(|cache| cache.len().checked_sub(1)); batch.sequences().len()];
+    let mut pass = Pass::new(cfg, batch, &parents, cache, hooks, progress)?;
     ended(pass.read(weights).and_then(|resid| pass.unembed(weights, &resid)))
 }
 
-/// Runs a batch whose sequences go on behind tokens of the cache, or begin; the residual stream behind the last block at
-/// the last token of each, `[sequences, d_model]`, or nothing if the pass could stop at its deepest hook.
+/// Continues each sequence after `parents[i]`, a token of `cache`, or starts it if that is `None`. Returns the final
+/// residual stream at the last token of each, `[sequences, d_model]`, or `None` if the pass could stop earlier.
 pub(super) fn read_on(
     weights: &Weights,
     cfg: &ModelConfig,
     batch: &TokenBatch,
-    behind: &[Option<usize>],
+    parents: &[Option<usize>],
     cache: &mut KeyValueCache,
     hooks: &mut dyn Hooks,
     progress: &Progress,
@@ -65,7 +64,7 @@ pub(super) fn read_on(
     let last = |sequence: Range<usize>| sequence.last().and_then(|token| u32::try_from(token).ok());
     let last: Option<Vec<u32>> = batch.sequences().map(last).collect();
     let last = last.ok_or_else(|| Error::invalid("a sequence", "at least one token", "none"))?;
-    let mut pass = Pass::new(cfg, batch, behind, Some(cache), hooks, progress)?;
+    let mut pass = Pass::new(cfg, batch, parents, Some(cache), hooks, progress)?;
     match ended(pass.read(weights))? {
         Some(resid) if last.len() < batch.len() => {
             Ok(Some(resid.index_select(&Tensor::new(last, &Device::Cpu)?, 0)?))
@@ -74,12 +73,12 @@ pub(super) fn read_on(
     }
 }
 
-/// The logits `[n, d_vocab]` of residual streams behind the last block, `[n, d_model]`.
+/// The logits `[n, d_vocab]` of final residual streams `[n, d_model]`.
 pub(super) fn logits(weights: &Weights, cfg: &ModelConfig, resid: &Tensor) -> Result<Tensor> {
     capped(cfg, unembedded(weights, &plain_norm(weights.ln_final()?, resid, cfg.eps)?)?)
 }
 
-/// The output of the unembedding, `[n, d_vocab]`, for its input.
+/// The output of the unembedding, `[n, d_vocab]`, for its input `[n, d_model]`.
 fn unembedded(weights: &Weights, x: &Tensor) -> Result<Tensor> {
     let logits = x.matmul(&weights.unembed()?.t()?)?;
     if let Some(bias) = weights.unembed_bias()? {
@@ -88,7 +87,7 @@ fn unembedded(weights: &Weights, x: &Tensor) -> Result<Tensor> {
     Ok(logits)
 }
 
-/// Logits under the model's cap, if it has one.
+/// Applies the model's soft cap to logits, if it has one.
 fn capped(cfg: &ModelConfig, logits: Tensor) -> Result<Tensor> {
     match cfg.output_logits_soft_cap {
         Some(cap) => Ok(((logits / cap)?.tanh()? * cap)?),
@@ -96,7 +95,7 @@ fn capped(cfg: &ModelConfig, logits: Tensor) -> Result<Tensor> {
     }
 }
 
-/// A norm over the last dimension.
+/// A norm over the last dimension, without hooks.
 pub(super) fn plain_norm(norm: &Norm, x: &Tensor, eps: f64) -> candle_core::Result<Tensor> {
     match &norm.bias {
         Some(bias) => ops::layer_norm(x, &norm.weight, bias, eps),
@@ -104,7 +103,7 @@ pub(super) fn plain_norm(norm: &Norm, x: &Tensor, eps: f64) -> candle_core::Resu
     }
 }
 
-/// What a pass gave, if it did not end early.
+/// The result of a pass, or `None` if it ended early.
 fn ended(result: Result<Tensor, Halt>) -> Result<Option<Tensor>> {
     match result {
         Ok(tensor) => Ok(Some(tensor)),
@@ -113,17 +112,17 @@ fn ended(result: Result<Tensor, Halt>) -> Result<Option<Tensor>> {
     }
 }
 
-/// One pass under way.
+/// The state of one forward pass.
 pub(super) struct Pass<'a> {
     pub(super) cfg: &'a ModelConfig,
     batch: &'a TokenBatch,
-    /// Of each sequence, the cached token that it goes on behind.
-    behind: &'a [Option<usize>],
-    /// Of each token in its sequence.
+    /// The cached token that each sequence continues after.
+    parents: &'a [Option<usize>],
+    /// The position of each token in its sequence.
     positions: Vec<u32>,
     pub(super) angles: Option<Angles>,
     pub(super) cache: Option<&'a mut KeyValueCache>,
-    /// What each token sees of the cache, where any of them has a past.
+    /// The cached tokens that each token sees, if any token has a past.
     pub(super) paths: Option<Paths>,
     pub(super) hooks: &'a mut dyn Hooks,
     last: Option<HookName>,
@@ -134,17 +133,17 @@ impl<'a> Pass<'a> {
     fn new(
         cfg: &'a ModelConfig,
         batch: &'a TokenBatch,
-        behind: &'a [Option<usize>],
+        parents: &'a [Option<usize>],
         mut cache: Option<&'a mut KeyValueCache>,
         hooks: &'a mut dyn Hooks,
         progress: &'a Progress,
     ) -> Result<Self> {
-        if behind.len() != batch.sequences().len() {
-            return Err(Error::invalid("where sequences go on", "one token or none for each", behind.len()));
+        if parents.len() != batch.sequences().len() {
+            return Err(Error::invalid("the parents", "one (or `None`) for each sequence", parents.len()));
         }
         let starts = match &cache {
-            Some(cache) => behind.iter().map(|token| cache.next_position(*token)).collect::<Result<_>>()?,
-            None => vec![0; behind.len()],
+            Some(cache) => parents.iter().map(|token| cache.next_position(*token)).collect::<Result<_>>()?,
+            None => vec![0; parents.len()],
         };
         batch.check(cfg, |sequence| starts[sequence] as usize)?;
         if let Some(cache) = &mut cache {
@@ -153,10 +152,10 @@ impl<'a> Pass<'a> {
         let sequences = || batch.sequences().zip(&starts);
         let positions: Vec<u32> = sequences().flat_map(|(s, start)| *start..start + s.len() as u32).collect();
         let angles = Angles::new(&cfg.positional_embedding, &positions)?;
-        let paths = cache.as_ref().filter(|_| behind.iter().any(Option::is_some)).map(|cache| {
+        let paths = cache.as_ref().filter(|_| parents.iter().any(Option::is_some)).map(|cache| {
             let mut paths = Paths::default();
-            for (sequence, behind) in batch.sequences().zip(behind) {
-                let past = cache.path_to(*behind);
+            for (sequence, parent) in batch.sequences().zip(parents) {
+                let past = cache.path_to(*parent);
                 let new = sequence.map(|token| (cache.len() + token) as u32).collect::<Vec<_>>();
                 for seen in 1..=new.len() {
                     paths.push(past.iter().chain(&new[..seen]).copied());
@@ -165,10 +164,10 @@ impl<'a> Pass<'a> {
             paths
         });
         let last = hooks.last();
-        Ok(Pass { cfg, batch, behind, positions, angles, cache, paths, hooks, last, progress })
+        Ok(Pass { cfg, batch, parents, positions, angles, cache, paths, hooks, last, progress })
     }
 
-    /// The residual stream behind the last block, `[n, d_model]`.
+    /// Runs all blocks and returns the final residual stream, `[n, d_model]`.
     fn read(&mut self, weights: &Weights) -> Result<Tensor, Halt> {
         let mut resid = self.embed(weights)?; // [n, d_model]
         for layer in 0..self.cfg.n_layers {
@@ -176,7 +175,7 @@ impl<'a> Pass<'a> {
             resid = self.block(layer, weights.block(layer)?, resid)?; // [n, d_model]
         }
         if let Some(cache) = &mut self.cache {
-            cache.finish(&self.batch.sequences().collect::<Vec<_>>(), self.behind, &self.positions);
+            cache.finish(&self.batch.sequences().collect::<Vec<_>>(), self.parents, &self.positions);
         }
         Ok(resid)
     }
@@ -208,7 +207,7 @@ impl<'a> Pass<'a> {
         Ok(capped(self.cfg, logits)?)
     }
 
-    /// A norm over the last dimension, with hooks on the scale and on what it gives before its weight.
+    /// A norm over the last dimension, with hooks on the scale and on the output before the weight.
     pub(super) fn norm(&mut self, names: [HookName; 2], norm: &Norm, x: &Tensor) -> Result<Tensor, Halt> {
         let eps = self.cfg.eps;
         if !names.iter().any(|name| self.hooks.wants(name)) {
@@ -229,12 +228,12 @@ impl<'a> Pass<'a> {
         })
     }
 
-    /// Which queries and keys of this pass belong together.
+    /// The queries and keys of each sequence of this pass.
     pub(super) fn spans(&self) -> Vec<Span> {
         self.batch.sequences().map(|s| Span { queries: s.clone(), keys: s }).collect()
     }
 
-    /// Attention scores and patterns are matrices of one sequence.
+    /// Checks that the batch is one sequence: attention scores and patterns are matrices of one sequence.
     pub(super) fn one_sequence(&self, layer: usize) -> Result<()> {
         match self.batch.sequences().len() {
             1 => Ok(()),

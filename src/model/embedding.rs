@@ -1,7 +1,6 @@
-//! What the token embeddings of a model have in common: where their centroid is, how far they lie from it, and along
-//! which directions. The only user of the `faer` crate.
+//! Statistics of token embeddings: centroid, distances, principal components. The only user of the `faer` crate.
 //!
-//! The table may be most of the memory: it is read row by row or in bands of rows, and never copied.
+//! The table may take most of the memory: it is read row by row or in bands of rows, and never copied.
 
 use super::config::ModelConfig;
 use super::weights::Weights;
@@ -13,41 +12,41 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par, Side};
 use rayon::prelude::*;
 
-/// Rows that are looked at together.
+/// The number of rows that are processed together.
 const BAND: usize = 1024;
-/// Columns of the covariance that one task adds to.
+/// The number of columns of the covariance per task.
 const PANEL: usize = 64;
-/// A component whose variance is less than this, times that of the first, is rounding.
-const LEAST_VARIANCE: f64 = 1e-12;
+/// A component with less variance than this, relative to the first, is rounding error.
+const MIN_VARIANCE: f64 = 1e-12;
 
-/// What token embeddings have in common.
+/// Statistics of the token embeddings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbeddingStats {
     /// The mean of the token embeddings, `[d_model]`: the token centroid.
     pub centroid: Vec<f32>,
-    /// The mean distance of the token embeddings from it.
+    /// The mean distance of the token embeddings from the centroid.
     pub mean_distance: f64,
-    /// The mean of their norms.
+    /// The mean norm of the token embeddings.
     pub mean_norm: f64,
     /// The norm of the centroid.
     pub(crate) centroid_norm: f64,
-    /// The norm of each, `[d_vocab]`.
+    /// The norm of each token embedding, `[d_vocab]`.
     pub(crate) norms: Vec<f64>,
-    /// The dot product of each with the centroid, `[d_vocab]`.
+    /// The dot product of each token embedding with the centroid, `[d_vocab]`.
     pub(crate) centroid_dots: Vec<f64>,
 }
 
 /// The directions along which token embeddings differ most from their centroid.
 #[derive(Debug, Clone)]
 pub struct PrincipalComponents {
-    /// The components by falling variance `[n, d_model]`, of unit norm, the largest component of each positive. There
-    /// are at most d_model, and none along which nothing differs.
+    /// Unit vectors by falling variance, `[n, d_model]`; the largest element of each is positive. `n` is at most
+    /// `d_model`: directions without variance are left out.
     pub directions: Tensor,
-    /// The variance along each, `[n]`.
+    /// The variance along each direction, `[n]`.
     pub variances: Vec<f64>,
 }
 
-/// What is known of the embeddings of a model so far.
+/// The statistics of a model's embeddings, computed on first use.
 #[derive(Default)]
 pub(super) struct Embedding {
     stats: Lazy<EmbeddingStats>,
@@ -58,7 +57,7 @@ impl Embedding {
     pub(super) fn stats(&self, weights: &Weights, cfg: &ModelConfig) -> Result<&EmbeddingStats> {
         self.stats.get(|| {
             let table = weights.embed()?;
-            apart(|| stats(table, cfg))
+            in_own_pool(|| stats(table, cfg))
         })
     }
 
@@ -66,37 +65,37 @@ impl Embedding {
         let stats = self.stats(weights, cfg)?;
         self.components.get(|| {
             let table = weights.embed()?;
-            apart(|| components(table, &stats.centroid))
+            in_own_pool(|| components(table, &stats.centroid))
         })
     }
 }
 
 impl EmbeddingStats {
-    /// The distance of a token's embedding from the centroid; 0 where it is rounding.
+    /// The distance of a token's embedding from the centroid; 0 if it is within rounding error.
     pub(crate) fn distance(&self, token: usize) -> f64 {
         distance(self.norms[token], self.centroid_dots[token], self.centroid_norm)
     }
 }
 
-/// The distance of two vectors from their norms and dot product; 0 where it is rounding.
+/// The distance of two vectors, given their norms and dot product; 0 if it is within rounding error.
 fn distance(norm: f64, dot: f64, other: f64) -> f64 {
     let (squares, squared) = (norm * norm + other * other, norm * norm - 2.0 * dot + other * other);
     if squared > 1e-14 * squares { squared.sqrt() } else { 0.0 }
 }
 
-/// Computes in threads of their own. A worker of rayon's that waits takes up other work meanwhile; if that work came to
-/// ask for what is computed here, it would wait for itself.
-fn apart<T: Send>(compute: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+/// Runs `compute` in a thread pool of its own. A rayon worker that waits takes other work meanwhile; if that work
+/// needed the result of `compute`, it would wait for itself.
+fn in_own_pool<T: Send>(compute: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).build();
-    let pool = pool.map_err(|e| Error::invalid("threads", "ones that start", e))?;
+    let pool = pool.map_err(Error::failed("start threads"))?;
     let joined = std::thread::scope(|scope| scope.spawn(|| pool.install(compute)).join());
     joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn stats(table: &Tensor, cfg: &ModelConfig) -> Result<EmbeddingStats> {
     let (n, d) = table.dims2()?;
-    // Bands are added up in their order, so that the sum is the same on any number of threads.
-    let bands: Vec<Vec<f64>> = with_floats(table, |numbers| {
+    // Bands are added in order, so that the sum is the same on any number of threads.
+    let bands: Vec<Vec<f64>> = with_floats(table, |values| {
         let sum = |band: &[f32]| {
             let mut sum = vec![0f64; d];
             for row in band.chunks_exact(d) {
@@ -104,7 +103,7 @@ fn stats(table: &Tensor, cfg: &ModelConfig) -> Result<EmbeddingStats> {
             }
             sum
         };
-        numbers.par_chunks(BAND * d.max(1)).map(sum).collect()
+        values.par_chunks(BAND * d.max(1)).map(sum).collect()
     })?;
     let mut mean = vec![0f64; d];
     for band in bands {
@@ -125,18 +124,18 @@ fn stats(table: &Tensor, cfg: &ModelConfig) -> Result<EmbeddingStats> {
     Ok(EmbeddingStats { centroid, mean_distance, mean_norm, centroid_norm, norms, centroid_dots })
 }
 
-/// The eigenvectors of the covariance. It is added up in f64: where variances are close, the last digits of f32 decide
-/// which direction is which.
+/// The eigenvectors of the covariance, which is summed in f64: if variances are close, the last digits of f32 would
+/// decide which direction is which.
 fn components(table: &Tensor, centroid: &[f32]) -> Result<PrincipalComponents> {
     let (_, d) = table.dims2()?;
-    let covariance = with_floats(table, |numbers| covariance(numbers, centroid))?;
+    let covariance = with_floats(table, |values| covariance(values, centroid))?;
     let eigen = MatRef::from_column_major_slice(&covariance, d, d).self_adjoint_eigen(Side::Lower);
     let eigen = eigen.map_err(|e| Error::NotFinite {
-        message: format!("the token embeddings have no principal components: {e:?}"),
+        message: format!("cannot compute the principal components of the token embeddings: {e:?}"),
     })?;
     let variance = |k: usize| eigen.S()[k];
-    // faer has them by rising eigenvalue.
-    let least = LEAST_VARIANCE * d.checked_sub(1).map_or(0.0, variance);
+    // faer sorts them by rising eigenvalue.
+    let least = MIN_VARIANCE * d.checked_sub(1).map_or(0.0, variance);
     let kept: Vec<usize> = (0..d).rev().take_while(|k| variance(*k) > least).collect();
     let mut directions = Vec::with_capacity(kept.len() * d);
     for &k in &kept {
@@ -152,13 +151,13 @@ fn components(table: &Tensor, centroid: &[f32]) -> Result<PrincipalComponents> {
     })
 }
 
-/// The covariance of the rows of a table, `[d, d]`; only the lower triangle, column by column, is whole.
-fn covariance(numbers: &[f32], centroid: &[f32]) -> Vec<f64> {
+/// The covariance of the rows of a table, `[d, d]`, column by column; only the lower triangle is valid.
+fn covariance(values: &[f32], centroid: &[f32]) -> Vec<f64> {
     let d = centroid.len();
-    let n = numbers.len() / d;
+    let n = values.len() / d;
     let mut covariance = vec![0f64; d * d];
     let mut centred = vec![0f64; BAND.min(n) * d];
-    for band in numbers.chunks(BAND * d) {
+    for band in values.chunks(BAND * d) {
         let centred = &mut centred[..band.len()];
         centred.par_chunks_exact_mut(d).zip(band.par_chunks_exact(d)).for_each(|(centred, row)| {
             let away = row.iter().zip(centroid).map(|(x, c)| f64::from(*x) - f64::from(*c));

@@ -1,4 +1,4 @@
-//! Text that goes on: sampling token by token over a key-value cache.
+//! Text generation: sampling token by token over a key-value cache.
 
 use super::{KeyValueCache, Model, TokenBatch};
 use crate::error::{Error, Result};
@@ -7,23 +7,23 @@ use crate::progress::Progress;
 use candle_transformers::generation::{LogitsProcessor, Sampling};
 use serde::{Deserialize, Serialize};
 
-/// How to sample. The sampling itself is candle-transformers'.
+/// Options for sampling. The sampling itself is done by candle-transformers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateOptions {
-    /// The most tokens to add. Default: 40.
+    /// The maximum number of new tokens. Default: 40.
     pub max_new_tokens: usize,
-    /// How adventurous: logits are divided by it; 0 always takes the likeliest token. Default: 0.8.
+    /// The divisor of the logits: higher is more adventurous, 0 always takes the likeliest token. Default: 0.8.
     pub temperature: f64,
-    /// Sample from so many of the likeliest tokens; 0 for all. Default: 0.
+    /// The number of likeliest tokens to sample from; 0 for all. Default: 0.
     pub top_k: usize,
-    /// Sample from the smallest set of tokens with this probability together; 1 for all. Default: 1.0.
+    /// Samples from the smallest set of likeliest tokens with this total probability; 1 for all. Default: 1.0.
     pub top_p: f64,
-    /// The same seed gives the same text. Default: 0.
+    /// The random seed: the same seed gives the same text. Default: 0.
     pub seed: u64,
-    /// Whether to stop behind the end-of-text token. Default: true.
+    /// Whether to stop after the end-of-text token. Default: true.
     pub stop_at_eos: bool,
-    /// Whether a beginning-of-sequence token goes in front of a text; default: as the model has it.
+    /// Whether to prepend a beginning-of-sequence token. Default: the model's `default_prepend_bos`.
     pub prepend_bos: Option<bool>,
 }
 
@@ -44,7 +44,7 @@ impl Default for GenerateOptions {
 impl GenerateOptions {
     fn sampling(&self) -> Result<Sampling> {
         if !(self.temperature.is_finite() && self.temperature >= 0.0) {
-            return Err(Error::invalid("`temperature`", "a number from 0 up", self.temperature));
+            return Err(Error::invalid("`temperature`", "a finite number, 0 or more", self.temperature));
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return Err(Error::invalid("`top_p`", "a number above 0 and at most 1", self.top_p));
@@ -61,13 +61,13 @@ impl GenerateOptions {
 }
 
 impl Model {
-    /// Goes on behind `tokens`; returns the new tokens only. Each step reads one token over a key-value cache, so that
-    /// hooks see the prompt `[pos, …]` first and then one position at a time `[1, …]`.
+    /// Continues `tokens` and returns only the new tokens. Each step reads one token over a key-value cache, so that
+    /// hooks see the prompt `[pos, …]` first and then one position at a time, `[1, …]`.
     ///
-    /// Ends at the model's context, at `max_new_tokens`, or behind the end-of-text token.
+    /// Stops at the end of the model's context, after `max_new_tokens`, or after the end-of-text token.
     ///
     /// # Errors
-    /// Options out of range, hooks that let the pass stop, and as [`Model::forward`].
+    /// Options out of range, hooks that let the pass stop early, and as [`Model::forward`].
     pub fn generate(
         &self,
         tokens: &[u32],
@@ -76,7 +76,7 @@ impl Model {
         progress: &Progress,
     ) -> Result<Vec<u32>> {
         TokenBatch::single(tokens).check(self.cfg(), |_| 1).map_err(|error| {
-            error.with_hint("generation needs room for a token behind the prompt: shorten it")
+            error.with_hint("generation needs room for a token after the prompt: shorten it")
         })?;
         let mut sampler = LogitsProcessor::from_sampling(options.seed, options.sampling()?);
         let end = self.tokenizer().ok().and_then(|t| t.special().eos).filter(|_| options.stop_at_eos);
@@ -85,8 +85,8 @@ impl Model {
         let mut new = Vec::new();
         while new.len() < options.max_new_tokens && tokens.len() + new.len() < self.cfg().n_ctx {
             let logits = self.forward(&TokenBatch::single(&next), Some(&mut cache), hooks, progress)?;
-            let logits = logits
-                .ok_or_else(|| Error::invalid("generation", "hooks that let a pass finish", "others"))?;
+            let logits =
+                logits.ok_or_else(|| Error::invalid("the hooks", "`last()` to be `None`", "a point"))?;
             let last = logits.get(logits.dim(0)? - 1)?; // [d_vocab]
             // Hooks may forbid tokens with -inf, but not all of them.
             if !last.max(0)?.to_scalar::<f32>()?.is_finite() || last.sum_all()?.to_scalar::<f32>()?.is_nan() {

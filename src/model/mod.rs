@@ -1,6 +1,6 @@
-//! A language model that can be watched: text to tokens to activations, with TransformerLens' hook points.
+//! A language model with TransformerLens' hook points: from text to tokens to activations.
 //!
-//! Numbers are those of the unprocessed checkpoint, as Hugging Face computes them. There is one decoder, driven by
+//! Activations are those of the unprocessed checkpoint, as Hugging Face computes them. There is one decoder, driven by
 //! [`ModelConfig`]; a family of models is a file that translates names.
 
 mod activation;
@@ -47,7 +47,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weights::Weights;
 
-/// A language model. Clones share the weights, which are read when they are first used and never changed.
+/// A language model. Clones share the weights, which are read on first use and never changed.
 #[derive(Clone)]
 pub struct Model {
     inner: Arc<Inner>,
@@ -62,16 +62,16 @@ struct Inner {
     embedding: Embedding,
 }
 
-/// What to load of a model.
+/// Options for loading a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelOptions {
-    /// The branch, tag or commit of its repository on the hub. Default: `main`.
+    /// The branch, tag or commit of the model's repository on the hub. Default: `main`.
     pub revision: Option<String>,
 }
 
 impl Model {
-    /// Loads a model as [`Model::load_with`] does, with default options.
+    /// Loads a model with default options; see [`Model::load_with`].
     ///
     /// # Errors
     /// As [`Model::load_with`].
@@ -79,15 +79,15 @@ impl Model {
         Self::load_with(name, &ModelOptions::default(), &Progress::default())
     }
 
-    /// Loads a model: "demo" for the one in this program; a local folder in the Hugging Face layout (`config.json`,
-    /// `model.safetensors` or its shards, `tokenizer.json`); one of TransformerLens' names ("gpt2-small", in any case),
-    /// or a repository on the hub ("google/gemma-2-2b"), whose files are downloaded once.
+    /// Loads a model. `name` is "demo" for the built-in one, a local folder in the Hugging Face layout (`config.json`,
+    /// `model.safetensors` or its shards, `tokenizer.json`), a TransformerLens name ("gpt2-small", in any case), or a
+    /// repository on the hub ("google/gemma-2-2b"), whose files are downloaded once.
     ///
-    /// Headers and shapes are checked here; the weights of a part are read when a pass first needs it.
+    /// Headers and shapes are checked here; weights are read when a pass first needs them.
     ///
     /// # Errors
-    /// No such folder or name; a hub that cannot be reached or asks for a token; a model type that is not supported; a
-    /// file that is missing, cut short or contradicts another.
+    /// No such folder or name; a hub that cannot be reached or requires a token; an unsupported model type; a file that
+    /// is missing, truncated or contradicts another.
     pub fn load_with(name: &str, options: &ModelOptions, progress: &Progress) -> Result<Self> {
         let revision = options.revision.as_deref();
         if name == "demo" {
@@ -99,7 +99,7 @@ impl Model {
         let repo = source::repo_of(name, revision, progress)?;
         if !repo.has("config.json", progress)? {
             let error = Error::mismatch(
-                format!("`{}` is no model: it has no config.json", repo.name()),
+                format!("`{}` is not a model: it has no config.json", repo.name()),
                 "a model in the Hugging Face layout has config.json, model.safetensors and tokenizer.json",
             );
             return Err(repo.lacking("config.json", error, progress));
@@ -112,7 +112,7 @@ impl Model {
             if tokenizer.is_none() && repo.is_partial() {
                 let error = Error::mismatch("it has no tokenizer.json", "give token ids instead of text");
                 let why = repo.lacking("tokenizer.json", error, progress);
-                progress.report(Report::Warning(format!("{why}: the model reads token ids only")));
+                progress.report(Report::Warning(format!("{why}: the model reads only token ids")));
             }
             let checkpoint = Checkpoint::open(&source::weight_files(&repo, progress)?)?;
             Ok((tokenizer, checkpoint, repo.files()))
@@ -132,7 +132,7 @@ impl Model {
         Self::new("demo", None, &config, open)
     }
 
-    /// What the config says comes first: it decides whether the other files are worth opening.
+    /// Reads the config first: it decides whether the other files are worth opening.
     fn new(
         name: &str,
         revision: Option<&str>,
@@ -144,16 +144,16 @@ impl Model {
         if let Some(size) = tokenizer.as_ref().map(Tokenizer::vocab_size).filter(|n| *n > cfg.d_vocab) {
             return Err(Error::mismatch(
                 format!(
-                    "the tokenizer of `{name}` does not fit: it has {size} tokens, the model's d_vocab is {}",
+                    "the tokenizer of `{name}` does not fit: it has {size} tokens, but the model's d_vocab is {}",
                     cfg.d_vocab
                 ),
-                "put the model's own tokenizer.json beside its weights",
+                "put the model's own tokenizer.json next to its weights",
             ));
         }
         if cfg.n_layers > checkpoint.names().count() {
             return Err(Error::mismatch(
-                format!("`{name}` has {} layers by its config, and fewer tensors", cfg.n_layers),
-                "the config.json belongs to another checkpoint",
+                format!("`{name}` has {} layers in its config, but fewer tensors", cfg.n_layers),
+                "the config.json belongs to another checkpoint: use the one of these weights",
             ));
         }
         let names = (family.weights)(&checkpoint, &cfg);
@@ -164,25 +164,25 @@ impl Model {
         Ok(Model { inner: Arc::new(Inner { cfg, revision, tokenizer, weights, files, embedding }) })
     }
 
-    /// The model's sizes and choices.
+    /// The model's sizes and architecture choices.
     pub fn cfg(&self) -> &ModelConfig {
         &self.inner.cfg
     }
 
-    /// The commit of its repository on the hub, if it comes from there.
+    /// The commit of the model's repository on the hub; `None` for a local model.
     pub fn revision(&self) -> Option<&str> {
         self.inner.revision.as_deref()
     }
 
-    /// The tokenizer.
+    /// The model's tokenizer.
     ///
     /// # Errors
-    /// The model's folder has none; such a model reads token ids.
+    /// The model has no tokenizer; it reads only token ids.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.inner.tokenizer.as_ref().ok_or_else(|| {
             Error::mismatch(
                 format!("the model `{}` has no tokenizer", self.cfg().model_name),
-                "put its tokenizer.json beside the weights, or give token ids instead of text",
+                "put its tokenizer.json next to the weights, or give token ids instead of text",
             )
         })
     }
@@ -192,12 +192,12 @@ impl Model {
         self.inner.weights.checkpoint().paths()
     }
 
-    /// All files that it was read from.
+    /// All files that the model was read from.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.inner.files.iter().map(PathBuf::as_path)
     }
 
-    /// A hash of its configuration, its weights and its tokenizer, in hexadecimal, whatever it is called: two models with
+    /// A hexadecimal hash of the configuration without the model's name, the weights and the tokenizer: two models with
     /// the same fingerprint compute the same. Reads all weights.
     ///
     /// # Errors
@@ -206,15 +206,15 @@ impl Model {
         let weights = self.inner.weights.checkpoint().sha256(progress)?;
         let tokenizer = self.inner.tokenizer.as_ref().map(Tokenizer::to_bytes).transpose()?;
         let cfg = serde_json::to_vec(&ModelConfig { model_name: String::new(), ..self.cfg().clone() });
-        let cfg = cfg.map_err(|e| Error::invalid("the model's cfg", "JSON", e))?;
+        let cfg = cfg.map_err(Error::failed("serialize the model's cfg"))?;
         Ok(files::sha256(&[&cfg, weights.as_bytes(), &tokenizer.unwrap_or_default()]))
     }
 
-    /// The token ids of a text, after a beginning-of-sequence token if `prepend_bos` says so (default: the model's
-    /// `default_prepend_bos`). A text that begins with this token already, as chat templates write it, gets no second one.
+    /// Returns the token ids of a text, after a beginning-of-sequence token if `prepend_bos` is true (default: the
+    /// model's `default_prepend_bos`). Text that already begins with it, as in chat templates, gets no second one.
     ///
     /// # Errors
-    /// A model without tokenizer, or whose tokenizer knows no such token.
+    /// The model has no tokenizer, or its tokenizer has no such token.
     pub fn to_tokens(&self, text: &str, prepend_bos: Option<bool>) -> Result<Vec<u32>> {
         let mut ids = self.tokenizer()?.encode(text)?.ids;
         if prepend_bos.unwrap_or(self.cfg().default_prepend_bos) {
@@ -226,32 +226,32 @@ impl Model {
         Ok(ids)
     }
 
-    /// The id of the beginning-of-sequence token. A tokenizer without one begins with its end-of-sequence token, as in
-    /// TransformerLens; [`Tokenizer::bos_from`] tells where the token is named.
+    /// The id of the beginning-of-sequence token. A tokenizer without one uses its end-of-sequence token, as in
+    /// TransformerLens; [`Tokenizer::bos_from`] says where the token is named.
     ///
     /// # Errors
-    /// A model without tokenizer, or whose tokenizer knows neither.
+    /// The model has no tokenizer, or its tokenizer has neither token.
     pub fn bos(&self) -> Result<u32> {
         self.tokenizer()?.special().bos.ok_or_else(|| {
             Error::mismatch(
-                format!("the tokenizer of `{}` knows no beginning-of-sequence token", self.cfg().model_name),
+                format!("the tokenizer of `{}` has no beginning-of-sequence token", self.cfg().model_name),
                 "use `prepend_bos: false`",
             )
         })
     }
 
-    /// The text that tokens stand for.
+    /// Decodes tokens to text.
     ///
     /// # Errors
-    /// A model without tokenizer.
+    /// The model has no tokenizer.
     pub fn to_string(&self, tokens: &[u32]) -> Result<String> {
         self.tokenizer()?.decode(tokens)
     }
 
-    /// The text of each token by itself; part of a character becomes U+FFFD.
+    /// Decodes each token by itself; part of a character becomes U+FFFD.
     ///
     /// # Errors
-    /// A model without tokenizer.
+    /// The model has no tokenizer.
     pub fn to_str_tokens(&self, tokens: &[u32]) -> Result<Vec<String>> {
         let tokenizer = self.tokenizer()?;
         tokens.iter().map(|token| tokenizer.decode(std::slice::from_ref(token))).collect()
@@ -269,13 +269,13 @@ impl Model {
     /// The unembedding `[d_model, d_vocab]`.
     ///
     /// # Errors
-    /// A checkpoint without one; a file that cannot be read.
+    /// A checkpoint without an unembedding; a file that cannot be read.
     #[expect(non_snake_case, reason = "the field's name")]
     pub fn W_U(&self) -> Result<Tensor> {
         Ok(self.inner.weights.unembed()?.t()?)
     }
 
-    /// The gain of the final norm, `[d_model]`: what a normalized activation is multiplied with before the unembedding.
+    /// The gain of the final norm, `[d_model]`: what a normalized activation is multiplied by before the unembedding.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -283,7 +283,7 @@ impl Model {
         Ok(self.inner.weights.ln_final()?.weight.clone())
     }
 
-    /// What the token embeddings have in common. Computed when it is first asked for.
+    /// Statistics of the token embeddings. Computed on first use.
     ///
     /// # Errors
     /// A file that cannot be read; embeddings that are not finite.
@@ -291,8 +291,8 @@ impl Model {
         self.inner.embedding.stats(&self.inner.weights, self.cfg())
     }
 
-    /// The principal components of the token embeddings about their centroid. Computed when they are first asked for,
-    /// which takes seconds with a large vocabulary.
+    /// The principal components of the token embeddings about their centroid. Computed on first use, which takes
+    /// seconds with a large vocabulary.
     ///
     /// # Errors
     /// As [`Model::embedding_stats`].
@@ -300,20 +300,20 @@ impl Model {
         self.inner.embedding.components(&self.inner.weights, self.cfg())
     }
 
-    /// What TransformerLens' `fold_value_biases` takes from `hook_v` (`[n_key_value_heads, d_head]`) or `hook_z`
-    /// (`[n_heads, d_head]`) of a block: the bias of the values, and with `fold_ln` also what the norm's bias adds to
-    /// them, for that is folded into the value bias first. Attention weights sum to one, so a constant in v is the same
+    /// What TransformerLens' `fold_value_biases` subtracts from `hook_v` (`[n_key_value_heads, d_head]`) or `hook_z`
+    /// (`[n_heads, d_head]`) of a block: the bias of the values and, with `fold_ln`, what the norm's bias adds to them,
+    /// since that is folded into the value bias first. Attention weights sum to one, so a constant in v is the same
     /// constant in z.
     ///
     /// # Errors
-    /// Another hook, a block beyond the last; a file that cannot be read.
+    /// The hook is not a `hook_v` or `hook_z` of this model; a file that cannot be read.
     pub fn value_bias(&self, hook: &HookName, fold_ln: bool) -> Result<Tensor> {
         let cfg = self.cfg();
         cfg.hook_points().check(hook)?;
         let queries = match hook.point() {
             HookPoint::V => 1,
             HookPoint::Z => cfg.n_heads / cfg.n_key_value_heads,
-            _ => return Err(Error::invalid("the hook of a value bias", "a hook_v or hook_z", hook)),
+            _ => return Err(Error::invalid("the hook for a value bias", "a `hook_v` or `hook_z`", hook)),
         };
         let (n_groups, width) = (cfg.n_key_value_heads, cfg.n_key_value_heads * cfg.d_head);
         let start = (cfg.n_heads + n_groups) * cfg.d_head;
@@ -331,12 +331,12 @@ impl Model {
         Ok(by_head.contiguous()?.reshape((n_groups * queries, cfg.d_head))?)
     }
 
-    /// One forward pass over a batch of sequences: the logits `[tokens, d_vocab]`, or nothing where the hooks let the
-    /// pass stop before them. With a `cache`, the batch is one sequence that goes on where the cache ends.
+    /// Runs a batch of sequences. Returns the logits `[tokens, d_vocab]`, or `None` if the hooks let the pass stop
+    /// before them. With a `cache`, the batch is one sequence that continues after the last token of the cache.
     ///
     /// # Errors
-    /// Tokens that the model does not know, a sequence longer than the context, whatever a hook returns, a checkpoint
-    /// without an unembedding where the hooks let the pass reach it, and [`Error::Interrupted`].
+    /// Unknown token ids, a sequence longer than the context, any error of a hook, a checkpoint without an unembedding
+    /// if the hooks let the pass reach it, and [`Error::Interrupted`].
     pub fn forward(
         &self,
         batch: &TokenBatch,
@@ -347,30 +347,29 @@ impl Model {
         decoder::forward(&self.inner.weights, self.cfg(), batch, cache, hooks, progress)
     }
 
-    /// One forward pass over sequences each of which goes on `behind` a token of the cache, or begins: the residual stream
-    /// behind the last block at the last token of each, `[sequences, d_model]`, or nothing where the hooks let the pass
-    /// stop before that. Sequences may go on behind the same token, which is how a tree grows. [`Model::map_logits`]
-    /// turns the streams into logits; hooks of the final norm and the unembedding are not called.
+    /// Continues each sequence after `parents[i]`, a token of `cache`, or starts it if that is `None`. Returns the
+    /// final residual stream at the last token of each sequence, `[sequences, d_model]`, or `None` if the hooks let the
+    /// pass stop before that. Sequences may share a parent, which is how a tree grows. [`Model::map_logits`] turns the
+    /// streams into logits; hooks of the final norm and the unembedding are not called.
     ///
     /// # Errors
-    /// As [`Model::forward`]; a token that the cache has not.
+    /// As [`Model::forward`]; a parent that is not in the cache.
     pub fn read_on(
         &self,
         batch: &TokenBatch,
-        behind: &[Option<usize>],
+        parents: &[Option<usize>],
         cache: &mut KeyValueCache,
         hooks: &mut dyn Hooks,
         progress: &Progress,
     ) -> Result<Option<Tensor>> {
-        decoder::read_on(&self.inner.weights, self.cfg(), batch, behind, cache, hooks, progress)
+        decoder::read_on(&self.inner.weights, self.cfg(), batch, parents, cache, hooks, progress)
     }
 
-    /// Calls `look` with the row and the logits `[d_vocab]` of each residual stream behind the last block, `resid`
-    /// `[n, d_model]`, on all threads, and gives what it returns. Never are more than some megabytes of logits in
-    /// memory.
+    /// Calls `look` on all threads with the row and the logits `[d_vocab]` of each final residual stream in `resid`
+    /// `[n, d_model]`, and returns the results in row order. Only some megabytes of logits are in memory at a time.
     ///
     /// # Errors
-    /// Another shape, and [`Error::Interrupted`].
+    /// `resid` has another shape, and [`Error::Interrupted`].
     pub fn map_logits<T: Send>(
         &self,
         resid: &Tensor,
@@ -386,7 +385,7 @@ impl Model {
             progress.check()?;
             let mut rows = resid.narrow(0, first, step.min(n - first))?;
             if rows.dim(0)? == 1 {
-                // One row alone takes another way through a matmul, with another rounding: it gets company.
+                // A single row takes another path through a matmul, with other rounding: it gets company.
                 rows = rows.repeat((2, 1))?;
             }
             let logits = decoder::logits(&self.inner.weights, self.cfg(), &rows)?; // [rows, d_vocab]
@@ -398,7 +397,7 @@ impl Model {
         Ok(all)
     }
 
-    /// The logits of a sequence, `[pos, d_vocab]`.
+    /// Returns the logits of a sequence, `[pos, d_vocab]`.
     ///
     /// # Errors
     /// As [`Model::forward`].
@@ -406,8 +405,8 @@ impl Model {
         self.logits_of(tokens, &mut (), progress)
     }
 
-    /// The activations of a sequence at hook points that are named, or fit a pattern in which `*` stands for anything.
-    /// Nothing beyond the deepest is computed.
+    /// Returns the activations of a sequence at the hook points with these names; a `*` matches any characters. Nothing
+    /// after the deepest point is computed.
     ///
     /// ```
     /// # fn main() -> saescope::Result<()> {
@@ -422,7 +421,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// A name that is no hook of this model, and as [`Model::forward`].
+    /// A name that is not a hook of this model, and as [`Model::forward`].
     pub fn run_with_cache<S: AsRef<str>>(
         &self,
         tokens: &[u32],
@@ -434,10 +433,10 @@ impl Model {
         Ok(cache)
     }
 
-    /// The logits of a sequence `[pos, d_vocab]` when activations are changed on the way.
+    /// Returns the logits of a sequence, `[pos, d_vocab]`, with changed activations.
     ///
     /// # Errors
-    /// A hook that this model has not, whatever an edit returns, and as [`Model::forward`].
+    /// A hook that this model does not have, any error of an edit, and as [`Model::forward`].
     pub fn run_with_hooks(&self, tokens: &[u32], mut edits: Edits, progress: &Progress) -> Result<Tensor> {
         let points = self.cfg().hook_points();
         for name in edits.names() {
@@ -448,9 +447,7 @@ impl Model {
 
     fn logits_of(&self, tokens: &[u32], hooks: &mut dyn Hooks, progress: &Progress) -> Result<Tensor> {
         let logits = self.forward(&TokenBatch::single(tokens), None, hooks, progress)?;
-        logits.ok_or_else(|| {
-            Error::invalid("a pass for logits", "hooks that let it finish", "one that stops it")
-        })
+        logits.ok_or_else(|| Error::internal("a hook stopped the pass before the logits"))
     }
 }
 

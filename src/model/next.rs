@@ -1,10 +1,10 @@
-//! What comes next: the likeliest tokens of a row of logits.
+//! The next token: the likeliest tokens of a row of logits.
 
 use super::activation::exp;
 use crate::linalg::top_k;
 use pulp::{Arch, Simd, WithSimd};
 
-/// `ln Σ exp(logits)`: what logits are less to be logarithms of probabilities.
+/// `ln Σ exp(logits)`; a logit minus this is the logarithm of a probability.
 pub fn log_sum_exp(logits: &[f32]) -> f64 {
     Arch::new().dispatch(LogSumExp(logits))
 }
@@ -22,7 +22,7 @@ impl WithSimd for LogSumExp<'_> {
             return f64::from(largest);
         }
         let mut sum = 0f64;
-        // Sums of not too many numbers at once: a large vocabulary has more than an f32 has digits for.
+        // f32 sums of short parts, added in f64: an f32 has too few digits for the sum over a large vocabulary.
         for part in self.0.chunks(4096) {
             let sums = strands(part, 0.0, |sum, x| sum + exp(x - largest));
             sum += f64::from(sums.into_iter().sum::<f32>());
@@ -31,10 +31,10 @@ impl WithSimd for LogSumExp<'_> {
     }
 }
 
-/// Folds the numbers in as many strands as fit a few SIMD registers.
+/// Folds the values in 32 strands, which fit a few SIMD registers.
 #[inline(always)]
-fn strands(numbers: &[f32], start: f32, fold: impl Fn(f32, f32) -> f32) -> [f32; 32] {
-    let (chunks, rest) = numbers.as_chunks::<32>();
+fn strands(values: &[f32], start: f32, fold: impl Fn(f32, f32) -> f32) -> [f32; 32] {
+    let (chunks, rest) = values.as_chunks::<32>();
     let mut strands = [start; 32];
     for chunk in chunks {
         for (strand, x) in strands.iter_mut().zip(chunk) {
@@ -47,7 +47,7 @@ fn strands(numbers: &[f32], start: f32, fold: impl Fn(f32, f32) -> f32) -> [f32;
     strands
 }
 
-/// The `k` likeliest tokens with their probabilities, the likeliest first; of equal ones the lower id.
+/// The `k` likeliest tokens with their probabilities, the likeliest first. Ties go to the lower id.
 pub fn next_tokens(logits: &[f32], k: usize) -> Vec<(u32, f64)> {
     let total = log_sum_exp(logits);
     let probability = |(id, logit): (usize, f32)| (id as u32, (f64::from(logit) - total).exp());

@@ -1,8 +1,8 @@
-//! The decoder's own operators: what candle has not, or has in a form that loses accuracy or passes over memory more
-//! often than it must. Each reads and writes once, over rows in parallel, with the widest SIMD that the machine has.
+//! The decoder's own operators: those that candle lacks, or has in a form that loses accuracy or passes over memory
+//! more often than necessary. Each reads and writes once, over rows in parallel, with the widest SIMD of the machine.
 //!
 //! candle's fused layer norm computes the variance as E\[x²\] − E\[x\]², which cancels on GPT-2's outlier dimensions;
-//! [`layer_norm`] takes the mean first, as PyTorch does.
+//! [`layer_norm`] subtracts the mean first, as PyTorch does.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, InplaceOp2, InplaceOp3, Layout, Result, Shape, Tensor};
 use pulp::Arch;
@@ -32,20 +32,20 @@ pub fn add_bias_residual_in_place(x: &Tensor, bias: &Tensor, residual: &Tensor) 
     x.inplace_op3(bias, &residual.contiguous()?, &BiasResidual)
 }
 
-/// Adds `y` to `x`, both of one shape, in place. `x` must not be shared.
+/// Adds `y` to `x`, both of equal shape, in place. `x` must not be shared.
 ///
-/// candle's own addition hands large tensors to a second pool of threads, which spin for the next one and so take the
-/// cores from those that compute.
+/// candle's own addition hands large tensors to a second pool of threads, which spin while they wait and so take cores
+/// from the threads that compute.
 pub fn add_in_place(x: &Tensor, y: &Tensor) -> Result<()> {
     x.inplace_op2(&y.contiguous()?, &Add)
 }
 
-/// Rows that one parallel task takes: enough to be worth a task, few enough to share the work.
+/// Rows per parallel task: enough to be worth a task, few enough to share the work.
 pub(super) fn rows_per_task(d: usize) -> usize {
     16_384_usize.div_ceil(d.max(1))
 }
 
-/// The numbers of a contiguous tensor.
+/// The elements of a contiguous f32 tensor.
 pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout, op: &'static str) -> Result<&'a [f32]> {
     let all = storage.as_slice::<f32>()?;
     match layout.contiguous_offsets() {
@@ -62,11 +62,11 @@ pub(super) fn floats_mut<'a>(
     match (layout.contiguous_offsets(), storage) {
         (Some((start, end)), CpuStorage::F32(all)) => Ok(&mut all[start..end]),
         (None, _) => Err(candle_core::Error::RequiresContiguous { op }.bt()),
-        _ => Err(candle_core::Error::Msg(format!("{op}: expected f32 numbers"))),
+        _ => Err(candle_core::Error::Msg(format!("{op}: expected f32 values"))),
     }
 }
 
-/// The sum of `f` over the numbers of `row`, in sixteen strands: SIMD, and the same for the same row everywhere.
+/// The sum of `f` over `row`, in sixteen strands: it vectorizes, and equal rows give equal sums everywhere.
 #[inline(always)]
 fn sum_of(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let (chunks, rest) = row.as_chunks::<16>();

@@ -1,8 +1,12 @@
-//! Attention of tokens whose past lies in a key-value cache, each along its own path.
+//! Attention of tokens whose past is in a key-value cache, each along its own path.
 //!
-//! A query sees the tokens of its path, wherever they are in the cache, so branches that share a beginning share its
-//! keys and values. There are as many paths as queries and each is short: keys are read where they lie, nothing is
-//! packed. What a query gives does not depend on the others, to the last bit.
+//! ```text
+//! The ─ old ─ mill ─ is         cache rows 0 1 2 3; the path of `is` is 0 1 2 3
+//!         └── man ─ was         cache rows 4 5; the path of `was` is 0 1 4 5
+//! ```
+//!
+//! Branches share the keys and values of their common beginning. There is one path for each query and each is short:
+//! keys are read in place, not packed. The result of a query does not depend on the others, to the last bit.
 
 use super::attention::{Scores, softmax};
 use super::ops::{floats, rows_per_task};
@@ -10,7 +14,7 @@ use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Of each query, the cached tokens that it sees, its own last.
+/// For each query, the cached tokens that it sees, its own last.
 #[derive(Debug, Default)]
 pub struct Paths {
     tokens: Vec<u32>,
@@ -31,7 +35,7 @@ impl Paths {
     }
 }
 
-/// `q` `[queries, n_heads, d_head]`, `keys` and `values` `[cached, n_key_value_heads, d_head]` → z `[queries, n_heads, d_head]`.
+/// `q` `[queries, n_heads, d_head]`, `keys`, `values` `[cached, n_key_value_heads, d_head]` → z as `q`.
 pub fn path_attention(
     q: &Tensor,
     [keys, values]: [&[f32]; 2],
@@ -59,7 +63,7 @@ impl CustomOp1 for PathAttention<'_> {
         let (n_queries, n_heads, d_head) = layout.shape().dims3()?;
         let q = floats(q, layout, self.name())?;
         if self.paths.ends.len() != n_queries {
-            return Err(Error::Msg(format!("{} queries and {} paths", n_queries, self.paths.ends.len())).bt());
+            return Err(Error::Msg(format!("{} paths for {n_queries} queries", self.paths.ends.len())).bt());
         }
         let width = n_heads * d_head;
         let mut z = vec![0f32; q.len()];
@@ -99,7 +103,7 @@ impl WithSimd for Task<'_> {
             let q = &q[row * n_heads * d_head..][..n_heads * d_head];
             for (head, (z, q)) in z.chunks_exact_mut(d_head).zip(q.chunks_exact(d_head)).enumerate() {
                 let start = head * op.n_key_value_heads / n_heads * d_head;
-                // Loops rather than closures: what is not inlined is compiled without this machine's SIMD.
+                // Loops, not closures: a closure that is not inlined is compiled without this machine's SIMD.
                 pattern.clear();
                 for token in path {
                     pattern.push(dot(q, &op.keys[*token as usize * width + start..][..d_head]));
@@ -150,8 +154,8 @@ mod tests {
             [vec![0, 1, 2, 3, 4, 5, 37], vec![0, 1, 2, 9, 11, 20, 21, 22, 30, 38], vec![39]];
         let mut paths = Paths::default();
         all.iter().for_each(|path| paths.push(path.iter().copied()));
-        let numbers = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let (keys, values) = (numbers(&k), numbers(&v));
+        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (keys, values) = (flat(&k), flat(&v));
         for (soft_cap, window) in [(None, None), (Some(2.0), None), (None, Some(4))] {
             let scores = Scores { scale: 0.3, soft_cap, window };
             let z = path_attention(&q, [&keys, &values], n_groups, &paths, scores).unwrap();
@@ -162,7 +166,7 @@ mod tests {
                 let pattern =
                     crate::linalg::softmax(&attention_scores(&of_query(&q), &k, scores).unwrap(), 2).unwrap();
                 let expected = mix_values(&pattern, &v).unwrap();
-                for (x, y) in numbers(&of_query(&z)).iter().zip(numbers(&expected)) {
+                for (x, y) in flat(&of_query(&z)).iter().zip(flat(&expected)) {
                     assert!((x - y).abs() < 2e-6, "{x} and {y}");
                 }
             }

@@ -1,7 +1,7 @@
-//! Rotary embeddings: pairs of dimensions of a query or key turn by an angle that grows with its position.
+//! Rotary embeddings: pairs of dimensions of a query or key are rotated by an angle that grows with its position.
 //!
-//! Dimension `i` of the first half turns with dimension `i` of the second, by `position · inv_freq[i]`, as Hugging Face
-//! lays its checkpoints out. Angles are products in f32, as there.
+//! Dimension `i` of the first half is paired with dimension `i` of the second and rotated by `position · inv_freq[i]`,
+//! as in Hugging Face's checkpoints. Angles are products in f32, as in transformers.
 
 use super::config::{PositionalEmbedding, RopeScaling, Rotary};
 use super::ops::floats;
@@ -15,7 +15,7 @@ pub(super) struct Angles {
 }
 
 impl Angles {
-    /// Those for tokens at these positions, if the model rotates.
+    /// The angles of tokens at `positions`; `None` for a model without rotary embeddings.
     pub(super) fn new(embedding: &PositionalEmbedding, positions: &[u32]) -> Result<Option<Self>> {
         let PositionalEmbedding::Rotary(rotary) = embedding else { return Ok(None) };
         let local = rotary.rotary_base_local.map(|base| {
@@ -25,14 +25,14 @@ impl Angles {
         Ok(Some(Angles { global, local: local.transpose()? }))
     }
 
-    /// Turns `x` `[n, heads, d_head]`, whose rows may be slices of wider ones, for a global or a local block.
+    /// Rotates `x` `[n, heads, d_head]`, whose rows may be slices of wider rows, for a global or a local block.
     pub(super) fn rotate(&self, x: &Tensor, is_local: bool) -> Result<Tensor> {
         let [cos, sin] = self.local.as_ref().filter(|_| is_local).unwrap_or(&self.global);
         x.apply_op3_no_bwd(cos, sin, &Rotate)
     }
 }
 
-/// Cosines and sines, `[n, rotary_dim / 2]` each, rounded up.
+/// The cosines and sines, `[n, ceil(rotary_dim / 2)]` each.
 fn tables(inv_freq: &[f32], positions: &[u32]) -> Result<[Tensor; 2]> {
     let angles = positions.iter().flat_map(|p| inv_freq.iter().map(move |f| f64::from(*p as f32 * f)));
     let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
@@ -40,11 +40,10 @@ fn tables(inv_freq: &[f32], positions: &[u32]) -> Result<[Tensor; 2]> {
     Ok([Tensor::from_vec(cos, shape, &Device::Cpu)?, Tensor::from_vec(sin, shape, &Device::Cpu)?])
 }
 
-/// How fast each pair of dimensions turns, in radians a position. The scalings are those of transformers'
-/// `modeling_rope_utils.py`.
+/// The radians per position of each pair of dimensions, scaled as in transformers' `modeling_rope_utils.py`.
 pub(super) fn inverse_frequencies(rotary: &Rotary) -> Vec<f32> {
     let d = rotary.rotary_dim as f32;
-    let plain = (0..rotary.rotary_dim.div_ceil(2))
+    let unscaled = (0..rotary.rotary_dim.div_ceil(2))
         .map(|i| 1.0 / (rotary.rotary_base as f32).powf((2 * i) as f32 / d));
     let scale = |f: f32| match rotary.scaling {
         None => f,
@@ -68,7 +67,7 @@ pub(super) fn inverse_frequencies(rotary: &Rotary) -> Vec<f32> {
             }
         }
     };
-    plain.map(scale).collect()
+    unscaled.map(scale).collect()
 }
 
 struct Rotate;

@@ -1,4 +1,4 @@
-//! Where a model comes from: which repository a name stands for, and which of its files hold the weights.
+//! Where a model comes from: the repository of a name, and the files with the weights.
 
 use crate::aliases::{nearest_models, resolve_model};
 use crate::error::{Error, Result, one_of};
@@ -8,7 +8,7 @@ use crate::progress::Progress;
 use crate::repo::Repo;
 use std::path::{Path, PathBuf};
 
-/// The repository that a name stands for: a local folder, one of TransformerLens' names, or a hub id.
+/// Returns the repository of a name: a local folder, one of TransformerLens' names, or a hub id.
 pub(super) fn repo_of(name: &str, revision: Option<&str>, progress: &Progress) -> Result<Repo> {
     if Path::new(name).is_dir() {
         return Repo::open(RepoKind::Model, name, revision, progress);
@@ -26,12 +26,12 @@ pub(super) fn repo_of(name: &str, revision: Option<&str>, progress: &Progress) -
     let meant = one_of(&nearest_models(name));
     Err(Error::mismatch(
         format!("unknown model `{name}`: neither \"demo\", a folder, nor a name that TransformerLens knows"),
-        format!("{meant}give such a name, a repository on the hub as `owner/name`, or a local folder"),
+        format!("{meant}give a TransformerLens name, a hub repository as `owner/name`, or a local folder"),
     ))
 }
 
-/// The files with a model's weights: `model.safetensors`, the shards of its index, all safetensors files there are, or
-/// what torch has saved.
+/// The files with a model's weights: `model.safetensors`, the shards in its index or else all safetensors files; if
+/// there are none, the same for torch's `pytorch_model.bin`.
 pub(super) fn weight_files(repo: &Repo, progress: &Progress) -> Result<Vec<PathBuf>> {
     for stem in ["model.safetensors", "pytorch_model.bin"] {
         if repo.has(stem, progress)? {
@@ -44,7 +44,7 @@ pub(super) fn weight_files(repo: &Repo, progress: &Progress) -> Result<Vec<PathB
         let end = if stem.ends_with(".bin") { ".bin" } else { ".safetensors" };
         let names = repo.names(progress)?;
         let names = names.iter().filter(|name| name.ends_with(end) && !name.contains('/'));
-        // Beside weights, torch has saved the state of a training under names like these.
+        // Training runs save their state, which is not weights, under these names.
         let names = names.filter(|name| *name != "training_args.bin" && *name != "optimizer.bin");
         let files = names.map(|name| repo.file(name, progress)).collect::<Result<Vec<_>>>()?;
         if !files.is_empty() {
@@ -53,7 +53,7 @@ pub(super) fn weight_files(repo: &Repo, progress: &Progress) -> Result<Vec<PathB
     }
     let error = Error::mismatch(
         format!("`{}` has no weights: neither model.safetensors nor pytorch_model.bin", repo.name()),
-        "weights in another format: load them once in Python and call save_pretrained(folder)",
+        "for another format, load the model once in Python and call save_pretrained(folder)",
     );
     Err(repo.lacking("model.safetensors", error, progress))
 }
@@ -66,7 +66,7 @@ fn shards(repo: &Repo, index: &str, progress: &Progress) -> Result<Vec<PathBuf>>
     let map = map.ok_or_else(|| Error::malformed(&path, "expected an object `weight_map`"))?;
     let mut names = Vec::new();
     for name in map.values() {
-        // A shard lies in the folder itself: an index that points elsewhere is not followed.
+        // A shard must be in the folder itself: an index that points elsewhere is not followed.
         let name = name.as_str().filter(|n| Path::new(n).file_name().is_some_and(|f| f == *n));
         names.push(
             name.ok_or_else(|| Error::malformed(&path, "`weight_map` must name files of this folder"))?,

@@ -6,19 +6,19 @@ use crate::error::{Error, Result};
 use crate::linalg::with_floats;
 use candle_core::{Device, Tensor};
 
-/// Where in a checkpoint the weights of a model are.
+/// The names of a model's weights in its checkpoint.
 pub(super) struct WeightNames {
     pub(super) embed: String,
-    /// `None` where positions are rotations.
+    /// `None` for a model with rotary embeddings.
     pub(super) pos_embed: Option<String>,
     pub(super) blocks: Vec<BlockNames>,
     pub(super) ln_final: NormNames,
-    /// Where the unembedding is, if the checkpoint has one of its own.
+    /// The name of the unembedding, if the checkpoint stores one.
     pub(super) unembed: String,
     pub(super) unembed_bias: Option<String>,
 }
 
-/// Where the weights of one block are.
+/// The names of the weights of one block.
 pub(super) struct BlockNames {
     pub(super) ln1: Option<NormNames>,
     pub(super) qkv: QkvNames,
@@ -27,38 +27,38 @@ pub(super) struct BlockNames {
     pub(super) attn_out: LinearNames,
     pub(super) ln1_post: Option<NormNames>,
     pub(super) ln2: Option<NormNames>,
-    /// Of a gated MLP first what goes through the activation function, then what it is multiplied with.
+    /// For a gated MLP, first the input of the activation function, then the factor of its output.
     pub(super) mlp_in: Vec<LinearNames>,
     pub(super) mlp_out: LinearNames,
     pub(super) ln2_post: Option<NormNames>,
 }
 
-/// Where queries, keys and values are.
+/// The names of the weights of queries, keys and values.
 pub(super) enum QkvNames {
-    /// In one matrix, one after the other.
+    /// One matrix: all queries, then all keys, then all values.
     Together(LinearNames),
-    /// In one matrix, head after head.
+    /// One matrix, head after head: the query, key and value of each.
     ByHead(LinearNames),
-    /// In a matrix each.
+    /// One matrix each.
     Apart([LinearNames; 3]),
 }
 
-/// Where a norm's weights are.
+/// The names of a norm's weights.
 #[derive(Default)]
 pub(super) struct NormNames {
     /// `None` for ones.
     pub(super) weight: Option<String>,
     /// `None` for zeros.
     pub(super) bias: Option<String>,
-    /// Whether the weight is stored less one.
+    /// Whether the stored weight is the actual one minus 1.
     pub(super) less_one: bool,
 }
 
-/// Where a linear layer's weights are.
+/// The names of a linear layer's weights.
 pub(super) struct LinearNames {
     pub(super) weight: String,
     pub(super) bias: Option<String>,
-    /// Whether the matrix is stored as `[in, out]`.
+    /// Whether the matrix is stored as `[in, out]`, not as torch's `[out, in]`.
     pub(super) in_first: bool,
 }
 
@@ -71,17 +71,17 @@ impl NormNames {
 }
 
 impl LinearNames {
-    /// The layer called `name`, as torch stores one; with a bias where the checkpoint has one.
+    /// The layer called `name`, as torch stores it; with a bias if the checkpoint has one.
     pub(super) fn new(checkpoint: &Checkpoint, name: &str) -> Self {
         let bias = Some(format!("{name}.bias")).filter(|bias| checkpoint.shape(bias).is_some());
         LinearNames { weight: format!("{name}.weight"), bias, in_first: false }
     }
 }
 
-/// A norm's weights, both as long as what it normalizes.
+/// A norm's weights, `[d]` each for rows of `d` elements.
 pub(super) struct Norm {
     pub(super) weight: Tensor,
-    /// `None` for a norm that only divides.
+    /// `None` for an RMS norm, which only divides.
     pub(super) bias: Option<Tensor>,
 }
 
@@ -94,20 +94,20 @@ pub(super) struct Linear {
 /// The weights of one block.
 pub(super) struct Block {
     pub(super) ln1: Option<Norm>,
-    /// Queries, keys and values, one after the other.
+    /// The weights of queries, keys and values, side by side.
     pub(super) qkv: Linear,
     pub(super) q_norm: Option<Norm>,
     pub(super) k_norm: Option<Norm>,
     pub(super) attn_out: Linear,
     pub(super) ln1_post: Option<Norm>,
     pub(super) ln2: Option<Norm>,
-    /// Of a gated MLP both projections, one after the other.
+    /// For a gated MLP, both projections side by side.
     pub(super) mlp_in: Linear,
     pub(super) mlp_out: Linear,
     pub(super) ln2_post: Option<Norm>,
 }
 
-/// All weights of a model; a part that no pass needs is never read.
+/// All weights of a model, each read when a pass first needs it.
 pub(super) struct Weights {
     checkpoint: Checkpoint,
     names: WeightNames,
@@ -127,15 +127,15 @@ enum Unembed {
     Own,
     /// It is the embedding.
     Embed,
-    /// By the config it is the embedding, and the checkpoint has a tensor all the same. transformers 5 takes the tensor.
+    /// It is the embedding by the config, but the checkpoint has a tensor, which transformers 5 uses.
     Both,
-    /// The checkpoint has none.
+    /// The checkpoint has no unembedding.
     Missing,
 }
 
 struct Sizes {
     d_model: usize,
-    /// Of the queries, and of the keys and the values.
+    /// The widths of all heads' queries, keys and values.
     d_attn: [usize; 3],
     d_head: usize,
     d_mlp: usize,
@@ -145,7 +145,7 @@ struct Sizes {
 }
 
 impl Weights {
-    /// Checks that a checkpoint has every weight of such a model, in the right shape, without reading any.
+    /// Checks that a checkpoint has every weight of the model in the right shape, without reading any.
     pub(super) fn new(checkpoint: Checkpoint, mut names: WeightNames, cfg: &ModelConfig) -> Result<Self> {
         let d_keys = cfg.n_key_value_heads * cfg.d_head;
         let sizes = Sizes {
@@ -198,7 +198,7 @@ impl Weights {
         self.embed.get(|| self.matrix(&self.names.embed, self.sizes.d_vocab))
     }
 
-    /// The position embeddings `[n_ctx, d_model]`, if there are any.
+    /// The position embeddings `[n_ctx, d_model]`; `None` for a model with rotary embeddings.
     pub(super) fn pos_embed(&self) -> Result<Option<&Tensor>> {
         let name = self.names.pos_embed.as_ref();
         name.map(|name| self.pos_embed.get(|| self.matrix(name, self.sizes.n_ctx))).transpose()
@@ -216,7 +216,7 @@ impl Weights {
             Unembed::Own | Unembed::Missing => self.unembed.get(own),
             Unembed::Both => {
                 let embed = self.embed()?;
-                // Files of torch hold one table under both names: it is kept once.
+                // torch's files hold the same table under both names: it is kept once.
                 self.unembed.get(|| {
                     let own = own()?;
                     let is_same = with_floats(embed, |embed| with_floats(&own, |own| embed == own))??;
@@ -226,7 +226,7 @@ impl Weights {
         }
     }
 
-    /// Whether there are logits.
+    /// Whether the model has an unembedding, and therefore logits.
     pub(super) fn has_unembed(&self) -> bool {
         self.unembed_name().is_ok()
     }
@@ -234,7 +234,7 @@ impl Weights {
     /// The name of the unembedding in the checkpoint.
     ///
     /// # Errors
-    /// A checkpoint without one.
+    /// The checkpoint has no unembedding.
     pub(super) fn unembed_name(&self) -> Result<&str> {
         match self.unembed_from {
             Unembed::Missing => Err(Error::mismatch(
@@ -336,7 +336,7 @@ impl Weights {
         names.bias.as_ref().map_or(Ok(()), |bias| self.checkpoint.require(bias, &[d_out]))
     }
 
-    /// Queries and keys are normalized head by head, or in OLMo 2 all heads together.
+    /// The width of a norm of queries or keys: one head, or all heads together in OLMo 2.
     fn qk_norm_width(&self, names: &NormNames, all_heads: usize) -> usize {
         let shape = names.weight.as_ref().and_then(|name| self.checkpoint.shape(name));
         if shape == Some(&[all_heads]) { all_heads } else { self.sizes.d_head }
@@ -382,7 +382,7 @@ impl Weights {
         }
     }
 
-    /// Several layers that read the same, as one.
+    /// Reads several layers with the same input as one.
     fn side_by_side(&self, names: &[LinearNames], d_in: usize, widths: &[usize]) -> Result<Linear> {
         let d_out = widths.iter().sum();
         let mut weight = vec![0f32; d_in * d_out];

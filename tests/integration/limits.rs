@@ -94,7 +94,7 @@ fn files_that_would_fill_the_memory_are_errors() {
         shell(folder.path(), "export RAYON_NUM_THREADS=2 MALLOC_ARENA_MAX=2; ulimit -v 2097152", &line)
             .output()
             .unwrap();
-    let told = "error: document 0: the tokens of a text of 32400000 bytes: expected at most the ";
+    let told = "error: document 0: the tokens of 32400000 bytes of text: expected at most the ";
     assert!(output.status.code() == Some(1) && stderr(&output).contains(told), "{}", stderr(&output));
     // It costs what a damaged row does.
     let line = [&line[..], &["--max-bad-rows", "1"]].concat();
@@ -107,7 +107,7 @@ fn files_that_would_fill_the_memory_are_errors() {
     is_refused(
         folder.path(),
         "let t = \"ab \"; t.pad(60000000, \"ab \"); load_model(`demo`).to_tokens(t)",
-        "tokens of a text",
+        "bytes of text: expected at most",
     );
 }
 

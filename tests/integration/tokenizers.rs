@@ -104,7 +104,7 @@ fn a_model_says_which_bos_it_has() {
         ),
         (
             "bos_without_anything",
-            "BOS: `<|endoftext|>`, id 0 (from TransformerLens, as the tokenizer names none)",
+            "BOS: `<|endoftext|>`, id 0 (from TransformerLens, as no file names such a token)",
         ),
         (
             "added_tokens_json_special_by_map",
@@ -125,7 +125,7 @@ fn a_model_says_which_bos_it_has() {
     });
     assert_eq!(said, "BOS: unknown");
     let error = model.to_tokens("the boat", Some(true)).unwrap_err();
-    assert!(error.to_string().contains("knows no beginning-of-sequence token"), "{error}");
+    assert!(error.to_string().contains("has no beginning-of-sequence token"), "{error}");
 }
 
 /// Files that are wrong give an error that names them; the program lives.

@@ -38,7 +38,7 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
 /// What all Gemmas have in common.
 pub(super) fn gemma_config(hf: &HfConfig, name: &str, architecture: &str) -> Result<ModelConfig> {
     if hf.flag("use_bidirectional_attention", false)? {
-        return Err(hf.missing("use_bidirectional_attention", "false: only causal models are run"));
+        return Err(hf.missing("use_bidirectional_attention", "false, as only causal models are supported"));
     }
     let base = base_config(hf, name, architecture)?;
     Ok(ModelConfig {

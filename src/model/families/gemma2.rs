@@ -1,4 +1,4 @@
-//! Gemma 2: Gemma with norms behind attention and MLP too, soft caps, and a sliding window in every other block.
+//! Gemma 2: Gemma with norms after attention and MLP as well, soft caps, and a sliding window in every other block.
 
 use super::gemma::gemma_config;
 use super::llama::{BlockNorms, Layout, base_weights};
@@ -40,7 +40,7 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     })
 }
 
-/// Also Gemma 3's.
+/// Also used for Gemma 3.
 pub(super) fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
     base_weights(checkpoint, cfg, Layout { less_one: true, norms: BlockNorms::Around })
 }

@@ -1,5 +1,5 @@
 //! Gemma 3, the text model: Gemma 2 with norms of queries and keys instead of soft caps, a sliding window in all blocks
-//! but every sixth, and another rotary base in those. The multimodal checkpoints hold it beside a vision model.
+//! but every sixth, and another rotary base in those. Multimodal checkpoints also contain a vision model.
 
 use super::gemma::gemma_config;
 use super::{Family, HfConfig, RotaryKeys, gemma2};
@@ -29,7 +29,7 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
         return config(&text.completed(&FAMILY), name);
     }
     let base = gemma_config(hf, name, "Gemma3ForCausalLM")?;
-    // Each kind of block has parameters of its own; those of transformers 4 scale the global blocks.
+    // Each kind of block has its own parameters; the scaling of transformers 4 is for the global blocks.
     let parameters = hf.object("rope_parameters")?;
     let of = |kind: &str| parameters.as_ref().map(|parameters| parameters.object(kind)).transpose();
     let (mut global, local) = (of("full_attention")?.flatten(), of("sliding_attention")?.flatten());

@@ -1,5 +1,5 @@
-//! GPT-2 (gpt2, -medium, -large, -xl, distilgpt2): learned positions, LayerNorm before attention and MLP, one matrix for
-//! queries, keys and values, and weights stored as `[in, out]` (Hugging Face's `Conv1D`).
+//! GPT-2 (gpt2, -medium, -large, -xl, distilgpt2): learned positions, LayerNorm before attention and MLP, one matrix
+//! for queries, keys and values, and weights stored as `[in, out]` (Hugging Face's `Conv1D`).
 
 use super::{Family, HfConfig, prefix};
 use crate::checkpoint::Checkpoint;

@@ -1,5 +1,5 @@
-//! GPT-Neo (TinyStories, gpt-neo-125M and larger): GPT-2 with a matrix for each of queries, keys and values, scores that
-//! are not scaled, and blocks that look back a few hundred tokens only.
+//! GPT-Neo (TinyStories, gpt-neo-125M and larger): GPT-2 with separate matrices for queries, keys and values, scores
+//! that are not scaled, and local blocks that see only a few hundred tokens.
 
 use super::{Family, HfConfig, prefix};
 use crate::checkpoint::Checkpoint;
@@ -45,7 +45,7 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     })
 }
 
-/// `attention_types` is a list of pairs: names of types, and how often the names repeat.
+/// `attention_types` is a list of pairs: names of types, and the number of repetitions.
 fn attention_types(hf: &HfConfig, n_layers: usize) -> Result<Vec<AttentionType>> {
     let kind = |name: &Value| match name.as_str() {
         Some("global") => Some(AttentionType::Global),
@@ -62,7 +62,7 @@ fn attention_types(hf: &HfConfig, n_layers: usize) -> Result<Vec<AttentionType>>
         None => Some(vec![[AttentionType::Global, AttentionType::Local].repeat(n_layers.div_ceil(2))]),
     };
     let types = types.map(|types| types.concat()).filter(|types| types.len() >= n_layers);
-    let expected = || format!("pairs of [\"global\", \"local\"] and a count, for {n_layers} layers");
+    let expected = || format!("pairs such as [[\"global\", \"local\"], 6], for {n_layers} layers");
     let mut types = types.ok_or_else(|| hf.missing("attention_types", &expected()))?;
     types.truncate(n_layers);
     Ok(types)

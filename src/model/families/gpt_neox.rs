@@ -1,5 +1,5 @@
-//! GPT-NeoX (pythia): attention and MLP side by side, rotary embeddings of a part of each head, and one matrix for
-//! queries, keys and values in which each head's three lie together.
+//! GPT-NeoX (pythia): attention and MLP in parallel, rotary embeddings of a part of each head, and one matrix for
+//! queries, keys and values, grouped by head.
 
 use super::{Family, HfConfig, RotaryKeys, prefix};
 use crate::checkpoint::Checkpoint;

@@ -1,5 +1,5 @@
-//! Llama 2, 3 and 3.x, and the ground on which Mistral, Qwen, Gemma and OLMo stand: rotary embeddings, norms of the root
-//! mean square, queries that share keys, a gated MLP, and a matrix for each of queries, keys and values.
+//! Llama 2, 3 and 3.x, the base of Mistral, Qwen, Gemma and OLMo: rotary embeddings, RMS norms, queries that share
+//! keys, a gated MLP, and separate matrices for queries, keys and values.
 
 use super::{Family, HfConfig, RotaryKeys, prefix};
 use crate::checkpoint::Checkpoint;
@@ -30,7 +30,7 @@ fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
     base_weights(checkpoint, cfg, Layout::default())
 }
 
-/// What the config of such a model says, for a family to add to.
+/// The configuration of a Llama-like model, for a family to change.
 pub(super) fn base_config(hf: &HfConfig, name: &str, architecture: &str) -> Result<ModelConfig> {
     let d_model = hf.size("hidden_size")?;
     let n_heads = hf.size("num_attention_heads")?;
@@ -38,7 +38,7 @@ pub(super) fn base_config(hf: &HfConfig, name: &str, architecture: &str) -> Resu
     let d_head = hf.head_size(d_model, "num_attention_heads", n_heads)?;
     let n_key_value_heads = hf.optional_size("num_key_value_heads")?.unwrap_or(n_heads);
     if !n_heads.is_multiple_of(n_key_value_heads) {
-        return Err(hf.missing("num_key_value_heads", &format!("a divisor of {n_heads} heads")));
+        return Err(hf.missing("num_key_value_heads", &format!("a divisor of n_heads = {n_heads}")));
     }
     Ok(ModelConfig {
         n_key_value_heads,
@@ -53,30 +53,30 @@ pub(super) fn base_config(hf: &HfConfig, name: &str, architecture: &str) -> Resu
     })
 }
 
-/// In what the checkpoints of the families differ.
+/// The differences between the checkpoints of the families.
 #[derive(Default)]
 pub(super) struct Layout {
-    /// Whether norms are stored less one.
+    /// Whether the stored weights of norms are the actual ones minus 1.
     pub(super) less_one: bool,
-    /// The norms of a block.
+    /// The norms of a block. Default: before attention and MLP.
     pub(super) norms: BlockNorms,
 }
 
-/// What a block's norms are called.
+/// The norms of a block, relative to attention and MLP.
 #[derive(Default)]
 pub(super) enum BlockNorms {
-    /// One before attention, and one before the MLP under the name of "post attention".
+    /// One before attention, and one before the MLP, which is called "post attention".
     #[default]
     Before,
-    /// One before and one behind each.
+    /// One before and one after each.
     Around,
-    /// One behind each.
+    /// One after each.
     Behind,
-    /// Norms without weights before each.
+    /// One before each, without weights.
     Weightless,
 }
 
-/// Where the weights of such a model are; a bias is used where there is one.
+/// The names of the weights of a Llama-like model; a bias is used if the checkpoint has one.
 pub(super) fn base_weights(checkpoint: &Checkpoint, cfg: &ModelConfig, layout: Layout) -> WeightNames {
     let prefixes = ["model.", "", "language_model.model.", "model.language_model."];
     let prefix = prefix(checkpoint, &prefixes, "layers.0.");
@@ -86,15 +86,15 @@ pub(super) fn base_weights(checkpoint: &Checkpoint, cfg: &ModelConfig, layout: L
         let block = format!("{prefix}layers.{i}");
         let norm_of = |name: &str| Some(norm(format!("{block}.{name}")));
         let qk_norm = |name: &str| norm_of(&format!("self_attn.{name}")).filter(|_| cfg.use_qk_norm);
-        let (before_mlp, behind_mlp) = ("pre_feedforward_layernorm", "post_feedforward_layernorm");
+        let (before_mlp, after_mlp) = ("pre_feedforward_layernorm", "post_feedforward_layernorm");
         let [ln1, ln1_post, ln2, ln2_post] = match layout.norms {
             BlockNorms::Before => {
                 [norm_of("input_layernorm"), None, norm_of("post_attention_layernorm"), None]
             }
             BlockNorms::Around => {
-                ["input_layernorm", "post_attention_layernorm", before_mlp, behind_mlp].map(norm_of)
+                ["input_layernorm", "post_attention_layernorm", before_mlp, after_mlp].map(norm_of)
             }
-            BlockNorms::Behind => [None, norm_of("post_attention_layernorm"), None, norm_of(behind_mlp)],
+            BlockNorms::Behind => [None, norm_of("post_attention_layernorm"), None, norm_of(after_mlp)],
             BlockNorms::Weightless => [Some(NormNames::default()), None, Some(NormNames::default()), None],
         };
         BlockNames {

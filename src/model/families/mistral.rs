@@ -1,4 +1,4 @@
-//! Mistral: Llama with a sliding window in every block, or by transformers 5 as `ministral` in some.
+//! Mistral: Llama with a sliding window in every block, or in some (transformers 5's `ministral`).
 
 use super::llama::{Layout, base_config, base_weights};
 use super::{Family, HfConfig};
@@ -26,7 +26,7 @@ pub(super) const FAMILY: Family = Family {
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     let base = base_config(hf, name, "MistralForCausalLM")?;
-    let window_size = hf.optional_size("sliding_window")?; // null is for none
+    let window_size = hf.optional_size("sliding_window")?; // null for no window
     let attn_types = hf.attention_types(base.n_layers, window_size, |_| window_size.is_some())?;
     Ok(ModelConfig { window_size, attn_types, ..base })
 }

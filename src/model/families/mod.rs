@@ -22,17 +22,17 @@ use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
-/// How one family is recognised and read.
+/// How a family is recognized and read.
 pub(super) struct Family {
     /// The values of `model_type` in `config.json`.
     model_types: &'static [&'static str],
-    /// Other names of keys, each with the name that the family's file asks for.
+    /// Aliases of keys, each with the key that the family's file reads.
     aliases: &'static [(&'static str, &'static str)],
-    /// The numbers that a config may leave out, with the defaults of transformers' config class.
+    /// Numbers that a config may leave out, with the defaults of transformers' config class.
     defaults: &'static [(&'static str, u64)],
-    /// Reads the sizes.
+    /// Reads the configuration of the model with this name.
     config: fn(&HfConfig, &str) -> Result<ModelConfig>,
-    /// Says where the weights are.
+    /// Returns the names of the weights.
     pub(super) weights: fn(&Checkpoint, &ModelConfig) -> WeightNames,
 }
 
@@ -52,10 +52,10 @@ const FAMILIES: [Family; 13] = [
     olmo2::FAMILY,
 ];
 
-/// The family of a `config.json`, and the sizes and choices that the config makes in it for the model `name`.
+/// Returns the family of a `config.json`, and the configuration of the model `name`.
 ///
 /// # Errors
-/// A model type that no family knows; a value that the family cannot use.
+/// An unsupported model type; a value that the family cannot use.
 pub(super) fn read(config: &HfConfig, name: &str) -> Result<(&'static Family, ModelConfig)> {
     let model_type = config.text("model_type")?;
     let family = FAMILIES.iter().find(|family| family.model_types.contains(&model_type));
@@ -75,7 +75,7 @@ pub(super) struct HfConfig {
 }
 
 impl HfConfig {
-    /// Parses the contents of a file; `path` stands for it in messages.
+    /// Parses the contents of a file; errors call it `path`.
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(values)) => Ok(HfConfig { path: path.to_owned(), values }),
@@ -84,7 +84,7 @@ impl HfConfig {
         }
     }
 
-    /// The same with the family's own names of keys, and its defaults for those that are left out.
+    /// Renames aliases to the family's own keys, and adds its defaults for missing keys.
     fn completed(&self, family: &Family) -> HfConfig {
         let mut values = self.values.clone();
         for (alias, name) in family.aliases {
@@ -101,14 +101,14 @@ impl HfConfig {
     fn missing(&self, key: &str, expected: &str) -> Error {
         let got = self.values.get(key).map_or_else(|| "nothing".to_owned(), Value::to_string);
         Error::malformed(&self.path, format!("`{key}`: expected {expected}, got {got}"))
-            .with_hint("this is not the config.json of such a model")
+            .with_hint("check the file: its values do not fit its `model_type`")
     }
 
     fn text(&self, key: &str) -> Result<&str> {
-        self.values.get(key).and_then(Value::as_str).ok_or_else(|| self.missing(key, "a text"))
+        self.values.get(key).and_then(Value::as_str).ok_or_else(|| self.missing(key, "a string"))
     }
 
-    /// A text that may be absent or null.
+    /// A string that may be absent or null.
     fn optional_text(&self, key: &str) -> Result<Option<&str>> {
         match self.values.get(key) {
             None | Some(Value::Null) => Ok(None),
@@ -121,14 +121,14 @@ impl HfConfig {
         self.optional_size(key)?.ok_or_else(|| self.missing(key, "a positive whole number"))
     }
 
-    /// The number of layers, of which something is held for each before the weights are looked at.
+    /// The number of layers. It is limited because memory is allocated for each before the weights are checked.
     fn layers(&self, key: &str) -> Result<usize> {
-        const MOST: usize = 10_000;
+        const MAX_LAYERS: usize = 10_000;
         match self.size(key)? {
-            n if n <= MOST => Ok(n),
+            n if n <= MAX_LAYERS => Ok(n),
             n => Err(Error::malformed(
                 &self.path,
-                format!("{n} layers by its config: expected at most {MOST}"),
+                format!("`{key}`: expected at most {MAX_LAYERS} layers, got {n}"),
             )),
         }
     }
@@ -162,13 +162,13 @@ impl HfConfig {
         }
     }
 
-    /// The first of `architectures`, or what the family usually says there.
+    /// The first of `architectures`, or else `usual`.
     fn architecture<'a>(&'a self, usual: &'a str) -> &'a str {
         let named = self.values.get("architectures").and_then(|list| list.get(0));
         named.and_then(Value::as_str).unwrap_or(usual)
     }
 
-    /// The activation function under the first of these names that has one.
+    /// The activation function under the first of these keys that is present.
     fn activation(&self, keys: &[&str], default: Activation) -> Result<Activation> {
         for key in keys {
             if let Some(name) = self.optional_text(key)? {
@@ -188,7 +188,7 @@ impl HfConfig {
         }
     }
 
-    /// A number above 0 that may be null; `default` where the config does not speak of it.
+    /// A number above 0 that may be null; `default` if it is absent.
     fn nullable_number(&self, key: &str, default: Option<f64>) -> Result<Option<f64>> {
         match self.values.get(key) {
             None => Ok(default),
@@ -200,15 +200,15 @@ impl HfConfig {
         }
     }
 
-    /// Which keys each block's queries see where local blocks see `window`: `layer_types` of transformers 5, or what the
-    /// family says of block `i`.
+    /// Which keys the queries of each block see: `layer_types` of transformers 5, or else `is_local(i)` for block `i`.
+    /// Local blocks need a `window`.
     fn attention_types(
         &self,
         n_layers: usize,
         window: Option<usize>,
         is_local: impl Fn(usize) -> bool,
     ) -> Result<Vec<AttentionType>> {
-        let expected = || format!("{n_layers} of \"full_attention\" and \"sliding_attention\"");
+        let expected = || format!("{n_layers} items, \"full_attention\" or \"sliding_attention\"");
         let of = |name: &Value| match name.as_str() {
             Some("sliding_attention") => Some(AttentionType::Local),
             Some("full_attention") => Some(AttentionType::Global),
@@ -228,13 +228,13 @@ impl HfConfig {
         };
         match window {
             None if types.contains(&AttentionType::Local) => {
-                Err(self.missing("sliding_window", "a positive whole number, as some blocks slide"))
+                Err(self.missing("sliding_window", "a positive whole number for local blocks"))
             }
             _ => Ok(types),
         }
     }
 
-    /// Rotary embeddings, as transformers 5 (`rope_parameters`) or 4 (`rope_theta`, `rope_scaling`, …) says it.
+    /// Rotary embeddings, as written by transformers 5 (`rope_parameters`) or 4 (`rope_theta`, `rope_scaling`, …).
     fn rotary(&self, d_head: usize, keys: &RotaryKeys) -> Result<Rotary> {
         let parameters = match self.object("rope_scaling")?.filter(|old| !old.values.is_empty()) {
             Some(old) => Some(old),
@@ -243,7 +243,7 @@ impl HfConfig {
         self.rotary_by(parameters.as_ref(), d_head, keys)
     }
 
-    /// The same by these parameters, before what the config itself says.
+    /// Rotary embeddings by `parameters`, or else by the config's own keys.
     fn rotary_by(&self, parameters: Option<&HfConfig>, d_head: usize, keys: &RotaryKeys) -> Result<Rotary> {
         let number = |key: &str, outside: &str, default: f64| {
             let inside = parameters.map(|p| p.nullable_number(key, None)).transpose()?.flatten();
@@ -256,7 +256,7 @@ impl HfConfig {
         let rotary_dim = (d_head as f64 * share) as usize;
         if rotary_dim == 0 || rotary_dim.next_multiple_of(2) > d_head {
             let message = format!(
-                "rotary embeddings turn pairs of a head's {d_head} dimensions, which {rotary_dim} of them are not"
+                "the rotary embeddings: expected pairs of a head's {d_head} dimensions, got {rotary_dim} dimensions"
             );
             return Err(Error::malformed(&self.path, message));
         }
@@ -308,7 +308,7 @@ impl HfConfig {
         }
     }
 
-    /// What the config says of the tokenizer.
+    /// What the config says about the tokenizer.
     pub(super) fn tokenizer_hints(&self) -> TokenizerHints {
         let text = |key: &str| self.values.get(key).and_then(Value::as_str).map(str::to_owned);
         TokenizerHints {
@@ -320,13 +320,13 @@ impl HfConfig {
     }
 }
 
-/// Where a config says what the rotary parameters do not.
+/// The keys and defaults for what the rotary parameters leave out.
 struct RotaryKeys {
     /// The key of the base of the wavelengths.
     base: &'static str,
-    /// The base where neither says it.
+    /// The base if the config has no such key.
     default_base: f64,
-    /// The key of the part of a head that is rotated, and the default; `None` for the whole head.
+    /// The key of the rotated share of a head, and its default; `None` for all of the head.
     share: Option<(&'static str, f64)>,
 }
 
@@ -336,8 +336,8 @@ impl Default for RotaryKeys {
     }
 }
 
-/// The first of these prefixes under which the checkpoint has a block 0, whose tensors begin with `block`; the first of
-/// all if none has it. Classes with a head put their name in front of what a bare transformer is saved as.
+/// The first of `prefixes` under which the checkpoint has a block 0, whose tensors begin with `block`; otherwise the
+/// first. Classes with a head add a prefix to the names of the bare transformer.
 fn prefix<'a>(checkpoint: &Checkpoint, prefixes: &[&'a str], block: &str) -> &'a str {
     let has = |prefix: &&&str| {
         checkpoint.names().any(|name| name.strip_prefix(**prefix).is_some_and(|rest| rest.starts_with(block)))
@@ -354,7 +354,7 @@ mod tests {
     use candle_core::{Device, Tensor};
     use serde_json::json;
 
-    /// What is read of a config, in the words of the fixture.
+    /// What is read from a config, under the fixture's keys.
     fn found(config: Map<String, Value>) -> Result<Map<String, Value>> {
         let config = HfConfig { path: PathBuf::from("config.json"), values: config };
         let (_, cfg) = read(&config, "x")?;
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn configs_mean_what_transformers_makes_of_them() {
+    fn configs_are_read_as_in_transformers() {
         let text = include_str!("../../../tests/fixtures/models/configs.json");
         let families: Map<String, Value> = serde_json::from_str(text).unwrap();
         assert_eq!(families.len(), FAMILIES.len());

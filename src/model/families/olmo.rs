@@ -10,7 +10,7 @@ use crate::model::weights::WeightNames;
 pub(super) const FAMILY: Family =
     Family { model_types: &["olmo"], aliases: &[], defaults: &DEFAULTS, config, weights };
 
-/// Also OLMo 2's.
+/// Also used for OLMo 2.
 pub(super) const DEFAULTS: [(&str, u64); 6] = [
     ("vocab_size", 50_304),
     ("hidden_size", 4096),

@@ -1,4 +1,4 @@
-//! OLMo 2: Llama with norms behind attention and MLP only, and of all heads' queries and keys together.
+//! OLMo 2: Llama with norms only after attention and MLP, and of the queries and keys of all heads together.
 
 use super::llama::{BlockNorms, Layout, base_config, base_weights};
 use super::{Family, HfConfig, olmo};

@@ -1,4 +1,4 @@
-//! Phi 1, 1.5 and 2: attention and MLP side by side behind one norm, and a bias of the logits.
+//! Phi 1, 1.5 and 2: attention and MLP in parallel after one norm, and a bias of the logits.
 
 use super::llama::base_config;
 use super::{Family, HfConfig, RotaryKeys, prefix};
@@ -46,7 +46,7 @@ fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
         let block = format!("{prefix}layers.{i}");
         let attention = format!("{block}.self_attn");
         let qk_norm = |x: &str| cfg.use_qk_norm.then(|| norm(format!("{attention}.{x}_layernorm")));
-        // Attention and MLP read one norm: here each has it, as in TransformerLens.
+        // Attention and MLP read the same norm: here each has a copy, as in TransformerLens.
         let ln = || Some(norm(format!("{block}.input_layernorm")));
         BlockNames {
             ln1: ln(),

@@ -32,7 +32,7 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
 /// The upper blocks may have a sliding window; no published model uses it.
 pub(super) fn qwen_config(hf: &HfConfig, name: &str, architecture: &str) -> Result<ModelConfig> {
     let base = base_config(hf, name, architecture)?;
-    // Without the flag, what else the config says of windows has no meaning.
+    // Without the flag, the other window settings of the config are ignored.
     let window_size = match hf.flag("use_sliding_window", false)? {
         true => hf.optional_size("sliding_window")?,
         false => None,

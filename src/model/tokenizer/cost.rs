@@ -1,4 +1,4 @@
-//! The memory that tokenizing a text takes, which is hundreds of times its size: known before it is taken.
+//! The memory for tokenizing a text, which is hundreds of times its size: checked before it is allocated.
 
 use super::Tokenizer;
 use crate::error::Result;
@@ -6,47 +6,47 @@ use crate::guard::guarded;
 use crate::memory;
 use tokenizers::{NormalizedString, Normalizer};
 
-/// The most bytes of memory for each byte of a text, of the kinds that were measured: random ASCII takes 240, single letters
-/// between spaces 250, prose 50 to 100.
-const OF_BYTE: u64 = 300;
-/// The same where the tokens have been counted, for each byte and for each token.
-const OF_COUNTED: [u64; 2] = [60, 400];
-/// How much of a text is looked at together, in bytes.
+/// The bytes of memory for each byte of text, an upper bound of what was measured: random ASCII takes 240, single
+/// letters between spaces 250, prose 50 to 100.
+const PER_BYTE: u64 = 300;
+/// The bytes of memory for each byte of text and for each token, once the tokens are counted.
+const PER_BYTE_AND_TOKEN: [u64; 2] = [60, 400];
+/// The size of the parts in which text is measured, in bytes.
 const PART: usize = 1 << 18;
 
-/// Checks that there is memory for the tokens of a text.
+/// Checks that there is enough memory to tokenize a text.
 ///
 /// # Errors
-/// A text that takes more than there is.
+/// The text needs more memory than is available.
 pub(super) fn check(tokenizer: &Tokenizer, text: &str) -> Result<()> {
     if text.len() < PART {
         return Ok(());
     }
     let check = |bytes: u64| {
-        let what = format!("the tokens of a text of {} bytes", text.len());
+        let what = format!("the tokens of {} bytes of text", text.len());
         memory::check(&what, bytes).map_err(|error| error.with_hint("split the text, or free some memory"))
     };
-    let [bytes, tokens] = [OF_COUNTED[0], OF_COUNTED[1]];
+    let [bytes, tokens] = [PER_BYTE_AND_TOKEN[0], PER_BYTE_AND_TOKEN[1]];
     let len = normalized_len(tokenizer, text);
-    check(len * OF_BYTE).or_else(|_| {
+    check(len * PER_BYTE).or_else(|_| {
         check(len * bytes)?;
         check(len * bytes + count(tokenizer, text) * tokens)
     })
 }
 
-/// The bytes of a text as the tokenizer spells it.
+/// The length of a text after normalization, in bytes.
 fn normalized_len(tokenizer: &Tokenizer, text: &str) -> u64 {
     let Some(normalizer) = tokenizer.inner.get_normalizer() else { return text.len() as u64 };
     let len = |part: &str| {
         let mut part = NormalizedString::from(part);
-        // A part that cannot be normalized is an error of the text's own later.
+        // A part that cannot be normalized is reported when the text is encoded.
         let _ = guarded(|| normalizer.normalize(&mut part));
         part.get().len() as u64
     };
     parts(text).map(len).sum()
 }
 
-/// How many tokens a text has, but for those at the ends of its parts.
+/// The number of tokens of a text, except for differences at the ends of its parts.
 fn count(tokenizer: &Tokenizer, text: &str) -> u64 {
     let tokens = |part: &str| {
         let encoding = guarded(|| tokenizer.inner.encode_fast(part, false));
@@ -70,7 +70,7 @@ mod tests {
     use crate::model::TokenizerHints;
 
     #[test]
-    fn texts_are_measured_in_parts() {
+    fn text_is_measured_in_parts() {
         let tokenizer = Tokenizer::from_bytes(
             "tokenizer.json",
             demo::TOKENIZER,

@@ -1,4 +1,4 @@
-//! Text to token ids and back, and where in the text each token is. The only user of the `tokenizers` crate.
+//! Text to token ids and back, with the byte range of each token. The only user of the `tokenizers` crate.
 
 mod cost;
 mod settings;
@@ -25,31 +25,30 @@ use tokenizers::{AddedToken, PostProcessor, PostProcessorWrapper};
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
-    /// What takes spaces off the bytes that a token is said to stand for, if anything does.
+    /// The post-processor that trims spaces from the byte ranges of tokens, if there is one.
     trims: Option<Arc<PostProcessorWrapper>>,
     special: SpecialTokens,
     bos_from: Arc<str>,
 }
 
-/// The tokens that begin and end a sequence. An id of 0 is a token like any other.
+/// The ids of the tokens that begin and end a sequence. 0 is an ordinary id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// The beginning of a sequence. A tokenizer without such a token begins with the one for the end of a text, as
-    /// TransformerLens has it.
+    /// The beginning-of-sequence token. A tokenizer without one uses its end-of-text token, as in TransformerLens.
     pub bos: Option<u32>,
-    /// The end of a text.
+    /// The end-of-text token.
     pub eos: Option<u32>,
 }
 
-/// A text as tokens, without special tokens around it.
+/// The tokens of a text, without special tokens around it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoding {
     /// The token ids, `[pos]`.
     pub ids: Vec<u32>,
-    /// The bytes of the text that the tokenizer says each token stands for, `[pos]`. Tokens that share a character share
-    /// its bytes; some tokenizers leave out the spaces in front.
+    /// The byte range of each token in the text, as the tokenizer reports it, `[pos]`. Tokens that share a character
+    /// share its bytes; some tokenizers leave out leading spaces.
     pub bytes: Vec<Range<usize>>,
-    /// How many bytes of the text the tokens up to and with each stand for, spaces included, `[pos]`. These never fall.
+    /// The bytes of the text covered up to the end of each token, spaces included, `[pos]`. Never decreases.
     pub covered: Vec<usize>,
 }
 
@@ -57,17 +56,17 @@ impl Tokenizer {
     /// Reads the tokenizer of a local model folder, as [`Tokenizer::from_repo`] does.
     ///
     /// # Errors
-    /// A file that is there and cannot be read.
+    /// A file that exists but cannot be read.
     pub fn from_folder(folder: &Path, hints: TokenizerHints) -> Result<Option<Self>> {
         Self::from_repo(&Repo::local(folder), hints, &Progress::default())
     }
 
-    /// Reads the tokenizer of a model: `tokenizer.json`, or GPT-2's older `vocab.json` and `merges.txt`, with what
-    /// `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` add to it. `hints` are what the model's
-    /// own configuration says. `None` for a folder without either.
+    /// Reads the tokenizer of a model: `tokenizer.json`, or GPT-2's older `vocab.json` and `merges.txt`, with the
+    /// additions of `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`. `hints` come from the
+    /// model's own configuration. `None` for a folder without a tokenizer.
     ///
     /// # Errors
-    /// A file that is there and cannot be read, or that cannot be downloaded.
+    /// A file that exists but cannot be read or downloaded.
     pub fn from_repo(repo: &Repo, hints: TokenizerHints, progress: &Progress) -> Result<Option<Self>> {
         let file = |name: &str| match repo.has(name, progress)? {
             true => repo.file(name, progress).map(Some),
@@ -111,17 +110,17 @@ impl Tokenizer {
         }
     }
 
-    /// The same from the contents of `tokenizer.json` and `tokenizer_config.json`; `name` stands for it in messages.
+    /// Reads a tokenizer from the contents of `tokenizer.json` and `tokenizer_config.json`; errors call it `name`.
     ///
     /// # Errors
-    /// Contents that are not what the file names promise.
+    /// Contents that are not valid for these files.
     pub fn from_bytes(name: &str, tokenizer: &[u8], settings: &[u8], hints: TokenizerHints) -> Result<Self> {
         let path = Path::new(name);
         let settings = Settings { config: object(path, settings)?, hints, ..Settings::default() };
         Self::parse(path, tokenizer, &settings)
     }
 
-    /// The tokenizer of a `tokenizer.json` with what the other files say.
+    /// Parses a `tokenizer.json` and applies the settings of the other files.
     fn parse(path: &Path, bytes: &[u8], settings: &Settings) -> Result<Self> {
         let mut parts: BTreeMap<String, Box<RawValue>> =
             serde_json::from_slice(bytes).map_err(|e| malformed(path, e))?;
@@ -134,10 +133,10 @@ impl Tokenizer {
             if name == "model" {
                 continue;
             }
-            // The library relies on these being JSON throughout, down to escapes, and on their being flat.
+            // The library relies on these being valid JSON, including escapes, with little nesting.
             let mut value: Value = serde_json::from_str(part.get()).map_err(|e| malformed(path, e))?;
-            if name != "added_tokens" && depth(&value) > DEEPEST {
-                return Err(malformed(path, format!("`{name}` is nested more than {DEEPEST} deep")));
+            if name != "added_tokens" && depth(&value) > MAX_DEPTH {
+                return Err(malformed(path, format!("`{name}` is nested more than {MAX_DEPTH} levels deep")));
             }
             if space.is_some_and(|wanted| set_prefix_space(name, &mut value, wanted, is_legacy)) {
                 is_changed = true;
@@ -158,8 +157,8 @@ impl Tokenizer {
         settings: &Settings,
         is_byte_level: bool,
     ) -> Result<Self> {
-        // Some repositories ship a tokenizer with truncation or padding switched on; contexts are cut elsewhere. Taking
-        // truncation away cannot fail: only an impossible stride can.
+        // Some repositories ship a tokenizer with truncation or padding switched on; contexts are cut elsewhere.
+        // Removing truncation cannot fail: only an impossible stride can.
         inner.with_padding(None);
         let _ = inner.with_truncation(None);
         inner.set_encode_special_tokens(settings.splits_special_tokens());
@@ -174,7 +173,7 @@ impl Tokenizer {
         Ok(Tokenizer { inner, trims, special, bos_from: bos_from.into() })
     }
 
-    /// Which file or rule names the token that begins a sequence; empty if there is no such token.
+    /// The file or rule that names the beginning-of-sequence token; empty if there is no such token.
     pub fn bos_from(&self) -> &str {
         &self.bos_from
     }
@@ -184,7 +183,7 @@ impl Tokenizer {
         self.special
     }
 
-    /// Whether a token stands for no text of its own, but for the beginning of a sequence and the like.
+    /// Whether a token represents no text, but the beginning of a sequence or the like.
     pub fn is_special(&self, id: u32) -> bool {
         let named = [self.special.bos, self.special.eos].contains(&Some(id));
         let added = self.inner.get_added_vocabulary();
@@ -196,30 +195,30 @@ impl Tokenizer {
         self.inner.id_to_token(id).is_some()
     }
 
-    /// The number of tokens without those that were added to the vocabulary.
+    /// The number of tokens in the vocabulary, without added tokens.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(false)
     }
 
-    /// All that decides about tokens, as bytes.
+    /// Everything that determines the tokens, as bytes.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
         let parts = (&*self.inner, self.trims.as_deref(), self.special.bos, self.special.eos);
-        serde_json::to_vec(&parts).map_err(|e| Error::invalid("the tokenizer", "JSON", e))
+        serde_json::to_vec(&parts).map_err(Error::failed("serialize the tokenizer"))
     }
 
-    /// Splits a text into tokens, adding none.
+    /// Splits a text into tokens, without adding special ones.
     ///
     /// # Errors
-    /// A text that the tokenizer refuses, or that there is no memory for.
+    /// Text that the tokenizer rejects; not enough memory.
     pub fn encode(&self, text: &str) -> Result<Encoding> {
         cost::check(self, text)?;
-        let refused = |reason: String| {
-            let message = format!("the tokenizer refuses the text: {reason}");
+        let rejected = |reason: String| {
+            let message = format!("cannot encode the text: {reason}");
             Error::mismatch(message, "look for unusual characters in it")
         };
         let encoding = guarded(|| self.inner.encode(text, false));
-        let encoding = encoding.ok_or_else(|| refused(CONTRADICTION.to_owned()))?;
-        let mut encoding = encoding.map_err(|e| refused(e.to_string()))?;
+        let encoding = encoding.ok_or_else(|| rejected(CONTRADICTION.to_owned()))?;
+        let mut encoding = encoding.map_err(|e| rejected(e.to_string()))?;
         let mut most = 0;
         let mut furthest = |(_, end): &(usize, usize)| {
             most = most.max((*end).min(text.len()));
@@ -227,14 +226,14 @@ impl Tokenizer {
         };
         let covered = encoding.get_offsets().iter().map(&mut furthest).collect();
         if let Some(trims) = &self.trims {
-            encoding = trims.process(encoding, None, false).map_err(|e| refused(e.to_string()))?;
+            encoding = trims.process(encoding, None, false).map_err(|e| rejected(e.to_string()))?;
         }
         let bytes = encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect();
         Ok(Encoding { ids: encoding.get_ids().to_vec(), bytes, covered })
     }
 
-    /// The text of one token by itself; `<id 8191>` for an id that is no token, for a model may have more embeddings
-    /// than its tokenizer has tokens.
+    /// Decodes one token by itself; `<id 8191>` for an id without a token, since a model may have more embeddings than
+    /// its tokenizer has tokens.
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
@@ -242,10 +241,10 @@ impl Tokenizer {
         if self.has(id) { self.decode(&[id]) } else { Ok(format!("<id {id}>")) }
     }
 
-    /// The text that tokens stand for, special tokens included.
+    /// Decodes tokens to text, special tokens included.
     ///
     /// # Errors
-    /// Tokens that the tokenizer does not know how to join.
+    /// Tokens that the tokenizer cannot join.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         self.inner
             .decode(tokens, false)
@@ -253,7 +252,7 @@ impl Tokenizer {
     }
 }
 
-/// For each byte position the number of characters before it, for positions that mostly rise: one walk over the text.
+/// The number of characters before each byte offset. Takes one pass over the text if the offsets mostly rise.
 ///
 /// ```
 /// assert_eq!(saescope::char_offsets("naïve", [0, 2, 4, 4]), [0, 2, 3, 3]);
@@ -273,11 +272,11 @@ pub fn char_offsets(text: &str, bytes: impl IntoIterator<Item = usize>) -> Vec<u
     bytes.into_iter().map(step).collect()
 }
 
-/// What a panic of the library means.
+/// The reason given in errors if the library panics.
 const CONTRADICTION: &str = "its parts contradict each other";
 
-/// How deep the parts of a `tokenizer.json` may be nested; published ones are at most seven deep.
-const DEEPEST: usize = 16;
+/// The limit on nesting in the parts of a `tokenizer.json`; published ones have at most seven levels.
+const MAX_DEPTH: usize = 16;
 
 fn depth(value: &Value) -> usize {
     1 + match value {
@@ -287,7 +286,7 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// Whether a post-processor takes spaces off the offsets of tokens.
+/// Whether a post-processor trims spaces from the offsets of tokens.
 fn trims_offsets(processor: &PostProcessorWrapper) -> bool {
     match processor {
         PostProcessorWrapper::ByteLevel(byte_level) => byte_level.trim_offsets,
@@ -302,6 +301,6 @@ fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
 }
 
 fn malformed(path: &Path, reason: impl std::fmt::Display) -> Error {
-    Error::malformed(path, format!("not a tokenizer that can be read: {reason}"))
+    Error::malformed(path, format!("not a valid tokenizer: {reason}"))
         .with_hint("download or copy the file again")
 }

@@ -1,34 +1,34 @@
-//! What a tokenizer is besides its `tokenizer.json`: which tokens are added to it, which of them begins a sequence, and
-//! whether text gets a space in front. The one place that decides these, in the order of transformers 5
-//! (`PreTrainedTokenizerBase._from_pretrained`, `TokenizersBackend.__init__`, `AutoTokenizer`) and, for the token at the
-//! beginning of a sequence, of TransformerLens (`set_tokenizer`).
+//! The settings of a tokenizer outside `tokenizer.json`: its added tokens, the token that begins a sequence, and
+//! whether text gets a leading space. Only this file decides these, in the order of transformers 5
+//! (`PreTrainedTokenizerBase._from_pretrained`, `TokenizersBackend.__init__`, `AutoTokenizer`) and, for the token that
+//! begins a sequence, of TransformerLens (`set_tokenizer`).
 
 use super::SpecialTokens;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-/// The token that TransformerLens takes for the end of a sequence if the tokenizer names none.
-const USUAL_END: &str = "<|endoftext|>";
+/// The token that TransformerLens uses for the end of a sequence if the tokenizer does not name one.
+const DEFAULT_END: &str = "<|endoftext|>";
 
 /// Keys of `tokenizer_config.json` that name one token each.
 const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// What the files of the model say of its tokenizer.
+/// What a model's configuration files say about its tokenizer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenizerHints {
     /// `model_type` of `config.json`.
     pub model_type: Option<String>,
     /// `tokenizer_class` of `config.json`.
     pub tokenizer_class: Option<String>,
-    /// The ids in `config.json`.
+    /// The special tokens in `config.json`.
     pub config: SpecialTokens,
-    /// The ids in `generation_config.json`.
+    /// The special tokens in `generation_config.json`.
     pub generation: SpecialTokens,
 }
 
 impl TokenizerHints {
-    /// The ids of special tokens that a configuration names; some name a list, whose first element counts.
+    /// The ids of special tokens in a configuration; the first element if it has a list.
     pub(in crate::model) fn ids(config: &Map<String, Value>) -> SpecialTokens {
         let id = |key: &str| {
             let id = config.get(key)?;
@@ -39,7 +39,7 @@ impl TokenizerHints {
     }
 }
 
-/// The classes of transformers that do something of their own here.
+/// The tokenizer classes of transformers with rules of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     /// GPT-2's, GPT-NeoX' and CodeGen's.
@@ -47,12 +47,12 @@ enum Class {
     Qwen2,
     Llama,
     Gemma,
-    /// `PreTrainedTokenizerFast`, and all others: as `tokenizer.json` says.
+    /// `PreTrainedTokenizerFast` and all others, which follow `tokenizer.json`.
     Plain,
 }
 
 impl Class {
-    /// The class of this name, with or without `Fast`.
+    /// The class with this name, with or without `Fast`.
     fn named(name: &str) -> Class {
         match name.strip_suffix("Fast").unwrap_or(name) {
             "GPT2Tokenizer" | "GPTNeoXTokenizer" | "CodeGenTokenizer" => Class::Gpt2,
@@ -74,11 +74,11 @@ impl Class {
         })
     }
 
-    /// The beginning, the end and the unknown token of a class, for keys that `tokenizer_config.json` leaves out.
+    /// The default beginning, end and unknown token of a class, for keys that `tokenizer_config.json` leaves out.
     fn default_token(self, key: &str) -> Option<&'static str> {
         match (self, key) {
-            (Class::Gpt2, "bos_token" | "eos_token" | "unk_token") => Some(USUAL_END),
-            (Class::Qwen2, "eos_token" | "unk_token") => Some(USUAL_END),
+            (Class::Gpt2, "bos_token" | "eos_token" | "unk_token") => Some(DEFAULT_END),
+            (Class::Qwen2, "eos_token" | "unk_token") => Some(DEFAULT_END),
             (Class::Llama, "bos_token") => Some("<s>"),
             (Class::Llama, "eos_token") => Some("</s>"),
             (Class::Gemma, "bos_token") => Some("<bos>"),
@@ -89,7 +89,7 @@ impl Class {
     }
 }
 
-/// The files that a tokenizer consists of, but for `tokenizer.json`.
+/// The contents of a tokenizer's files other than `tokenizer.json`.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     /// `tokenizer_config.json`.
@@ -102,7 +102,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Whether the files of transformers 4.33 and earlier count.
+    /// Whether the files of transformers 4.33 and earlier are read as well.
     pub(super) fn is_old(config: &Map<String, Value>) -> bool {
         !config.contains_key("added_tokens_decoder")
     }
@@ -113,7 +113,7 @@ impl Settings {
         let registered = Class::of_model(model_type);
         let named = text("tokenizer_class").or(self.hints.tokenizer_class.as_deref()).map(Class::named);
         match (named, registered) {
-            // Llama 3 and others call theirs so.
+            // Llama 3 and others use this name for a byte-level tokenizer.
             (Some(Class::Llama), _) if is_byte_level => Class::Plain,
             (_, Some(Class::Plain)) => Class::Plain,
             (_, Some(Class::Qwen2)) if model_type == "qwen2" => Class::Qwen2,
@@ -122,7 +122,7 @@ impl Settings {
         }
     }
 
-    /// Whether the text gets a space in front if it has none, or `None` for what `tokenizer.json` says.
+    /// Whether a space is prepended to text that does not start with one; `None` to follow `tokenizer.json`.
     pub(super) fn prefix_space(&self, is_byte_level: bool) -> Option<bool> {
         let said = self.config.get("add_prefix_space").and_then(Value::as_bool);
         match self.class(is_byte_level) {
@@ -132,13 +132,13 @@ impl Settings {
         }
     }
 
-    /// The value under a key that names tokens. Of old, `special_tokens_map.json` comes first.
+    /// The value of a key that names tokens. `special_tokens_map.json`, if it was read, comes first.
     fn get(&self, key: &str) -> Option<&Value> {
         self.special_tokens_map.get(key).or_else(|| self.config.get(key))
     }
 
-    /// The tokens to add to those of `tokenizer.json`, in this order. `is_known` tells whether there is such a token,
-    /// `is_added` whether it is one of the `added_tokens` already.
+    /// The tokens to add to those of `tokenizer.json`, in order. `is_known` says whether a token exists, `is_added`
+    /// whether it is already one of the `added_tokens`.
     pub(super) fn tokens_to_add(
         &self,
         is_known: impl Fn(&str) -> bool,
@@ -170,7 +170,7 @@ impl Settings {
         };
         added.sort_by_key(|(id, _)| *id);
         let mut all: Vec<AddedToken> = added.into_iter().map(|(_, token)| token).collect();
-        // A token that is named and was added without `special` is still special.
+        // A token that a key names is special, even if it was added without `special`.
         for token in &mut all {
             token.special |= special.iter().any(|special| special.content == token.content);
         }
@@ -187,8 +187,8 @@ impl Settings {
         all
     }
 
-    /// The special tokens without a name. A list in `tokenizer_config.json`, even an empty one, hides the list under the older
-    /// key of `special_tokens_map.json`.
+    /// The special tokens without a key of their own. A list in `tokenizer_config.json`, even an empty one, hides the
+    /// list under the older key of `special_tokens_map.json`.
     fn extra_tokens(&self) -> Vec<AddedToken> {
         const KEY: &str = "extra_special_tokens";
         const OLDER: &str = "additional_special_tokens";
@@ -205,8 +205,7 @@ impl Settings {
         [of_config, of_map, older].into_iter().flatten().flat_map(tokens_in).collect()
     }
 
-    /// The tokens that begin and end a sequence, and in words where the former is named. `id` knows the ids of all
-    /// tokens.
+    /// The tokens that begin and end a sequence, and where the first is named. `id` returns the id of a token.
     pub(super) fn special_tokens(
         &self,
         id: impl Fn(&str) -> Option<u32>,
@@ -228,7 +227,7 @@ impl Settings {
             }
         };
         let usual =
-            || id(USUAL_END).map(|id| (id, "TransformerLens, as the tokenizer names none".to_owned()));
+            || id(DEFAULT_END).map(|id| (id, "TransformerLens, as no file names such a token".to_owned()));
         let TokenizerHints { config, generation, .. } = self.hints;
         let told = |id: Option<u32>, file: &str| id.map(|id| (id, file.to_owned()));
         let eos = named("eos_token")
@@ -251,18 +250,18 @@ impl Settings {
         (SpecialTokens { bos, eos: eos.map(|(id, _)| id) }, from)
     }
 
-    /// Whether special tokens that are spelled out in a text are text.
+    /// Whether special tokens that are spelled out in text are ordinary text.
     pub(super) fn splits_special_tokens(&self) -> bool {
         self.config.get("split_special_tokens").and_then(Value::as_bool) == Some(true)
     }
 }
 
-/// The text of a token that is named as a string or as an object.
+/// The content of a token that is given as a string or as an object.
 fn content(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 
-/// A token that is named as a string or as an object with its flags.
+/// A token that is given as a string or as an object with its flags.
 fn token(value: &Value, is_special: bool) -> Option<AddedToken> {
     let flag = |key: &str, default: bool| value.get(key).and_then(Value::as_bool).unwrap_or(default);
     let special = is_special || flag("special", false);
@@ -285,10 +284,10 @@ fn tokens_in(value: &Value) -> Vec<AddedToken> {
     }
 }
 
-/// Sets whether text gets a space in front in the parts of a `tokenizer.json`; whether anything had to be changed.
+/// Sets in a part of a `tokenizer.json` whether a space is prepended to text. Returns whether anything changed.
 ///
-/// A byte-level pre-tokenizer has a flag. SentencePiece's space is put in front by a metaspace pre-tokenizer or a
-/// normalizer, and taken off again by a decoder.
+/// A byte-level pre-tokenizer has a flag. SentencePiece's space is prepended by a metaspace pre-tokenizer or a
+/// normalizer, and removed again by a decoder.
 pub(super) fn set_prefix_space(part: &str, value: &mut Value, wanted: bool, is_legacy: bool) -> bool {
     let Some(kind) = value.get("type").and_then(Value::as_str).map(str::to_owned) else { return false };
     match (part, kind.as_str()) {
@@ -342,7 +341,7 @@ mod tests {
 
     /// As transformers 5.23 adds them.
     #[test]
-    fn extra_tokens_of_the_configuration_hide_those_of_the_map() {
+    fn extra_tokens_in_the_config_hide_the_list_in_the_map() {
         for (config, map, expected) in [
             (json!({}), json!({"additional_special_tokens": ["<a>"]}), vec!["<a>"]),
             (json!({"additional_special_tokens": []}), json!({"additional_special_tokens": ["<a>"]}), vec![]),

@@ -68,26 +68,26 @@ fn sequences_branch_behind_any_token() {
         failure(read_on(&text_model("gpt2_text").0, &[&[1]], &[Some(3)], &mut cache)),
     ];
     insta::assert_snapshot!(errors.join("\n\n"), @r#"
-    the token to go on behind: expected one of 10 that were read, got 10
+    the token to continue after: expected one of the 10 tokens in the cache, counted from 0, got 10
     hint:
 
-    where sequences go on: expected one token or none for each, got 2
+    the parents: expected one (or `None`) for each sequence, got 2
     hint:
 
     a sequence: expected at least one token, got none
     hint:
 
     the input: expected at least one token, got none
-    hint: the text is empty; with `prepend_bos: true` it would be a BOS token alone
+    hint: the text is empty; with `prepend_bos: true` it would be only a BOS token
 
     the input: expected at most n_ctx = 256 tokens, got 257
     hint: shorten the text, or run it in several pieces
 
     the token at position 0: expected an id below d_vocab = 8192, got 4294967295
-    hint: the tokens, or the tokenizer beside the model, belong to another model
+    hint: the tokens, or the tokenizer next to the weights, belong to another model
 
-    the key-value cache has been filled by another model
-    hint: begin with an empty one
+    the key-value cache was filled by another model
+    hint: start with an empty cache
     "#);
     let mut fails = saescope::Edits::new()
         .with(saescope::HookName::in_block(3, HookPoint::ResidPost), |_| Err(Error::Interrupted));
