@@ -1,4 +1,4 @@
-//! Models, SAEs and datasets by name, end to end: from a hub on this machine, and again from the cache.
+//! Models, SAEs and datasets by name, end to end: from a local hub server, then from the cache.
 
 use crate::hub::server::Hub;
 use crate::util::{expected, fixture, tests_path};
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// What TransformerLens and SAELens users type.
+/// The names that users of TransformerLens and SAELens type.
 const SCRIPT: &str = r#"
     let model = load_model("GPT2-small");
     let sae = load_sae("gpt2-small-res-jb", "blocks.1.hook_resid_pre");
@@ -23,7 +23,7 @@ fn hub() -> Hub {
     let model = fixture("models/gpt2_text");
     hub.serve_folder(RepoKind::Model, "gpt2", Path::new(&model));
     let weights = std::fs::read(fixture("models/gpt2_text/sae/sae_weights.safetensors")).unwrap();
-    // As it is published: the first generation of cfg.json, which does not say that the stream is centred.
+    // As published: the first generation of cfg.json, which does not say that the residual stream is centered.
     let cfg = serde_json::json!({
         "hook_point": "blocks.1.hook_resid_pre", "hook_point_layer": 1, "d_in": 32, "d_sae": 64,
         "dtype": "torch.float32", "prepend_bos": true, "context_size": 32, "dataset_path": "Skylion007/openwebtext",
@@ -40,7 +40,7 @@ fn hub() -> Hub {
     hub
 }
 
-/// Runs the program with a cache below a folder, and with nothing of the hub's variables but these.
+/// Runs the program with a cache below a folder, and with only these of the hub's environment variables.
 fn run(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_saescope"));
     for name in ["HF_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
@@ -67,7 +67,7 @@ fn fail(folder: &Path, variables: &[(&str, &str)], script: &str) -> String {
 }
 
 #[test]
-fn what_users_type_loads_and_again_offline() {
+fn names_load_online_and_again_offline() {
     let (hub, folder) = (hub(), tempfile::tempdir().unwrap());
     let out = |name: &str| folder.path().join(name);
     let endpoint = hub.endpoint();
@@ -85,19 +85,19 @@ fn what_users_type_loads_and_again_offline() {
     assert_eq!(meta["sae"]["cfg"]["sae_id"], "gpt2-small-res-jb/blocks.1.hook_resid_pre");
     assert_eq!(meta["check"]["published_l0"], 10.0, "{}", meta["check"]);
 
-    // What is known of the release holds for the repository and the path too.
+    // The settings of the release also apply to its repository and path.
     let by_path = r#"load_sae("jbloom/GPT2-Small-SAEs-Reformatted", "blocks.1.hook_resid_pre/").cfg.center_writing_weights"#;
     assert_eq!(succeed(folder.path(), &[("HF_ENDPOINT", &endpoint)], by_path), "true\n");
 
-    // The same again, from the cache alone.
+    // The same again, from the cache only.
     let asked = hub.requests().len();
     std::fs::remove_file(out("out.jsonl")).unwrap();
     let variables = [("HF_ENDPOINT", endpoint.as_str()), ("HF_HUB_OFFLINE", "1")];
     succeed(folder.path(), &variables, SCRIPT);
-    assert_eq!(hub.requests().len(), asked, "asked the hub, though offline");
+    assert_eq!(hub.requests().len(), asked, "there was a request, though offline");
     assert_eq!(std::fs::read(out("out.jsonl")).unwrap(), records);
 
-    // And what local copies of the same give.
+    // Local copies give the same records.
     let local = format!(
         r#"
         let sae = load_sae("hf/hub/models--jbloom--GPT2-Small-SAEs-Reformatted/snapshots/{}/blocks.1.hook_resid_pre",
@@ -115,7 +115,7 @@ fn what_users_type_loads_and_again_offline() {
 }
 
 #[test]
-fn the_command_takes_names_too() {
+fn the_command_line_takes_names_too() {
     let (hub, folder) = (hub(), tempfile::tempdir().unwrap());
     let endpoint = hub.endpoint();
     let arguments = [
@@ -135,14 +135,14 @@ fn the_command_takes_names_too() {
     ];
     let output = run(folder.path(), &[("HF_ENDPOINT", &endpoint)], &arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // Random weights explain nothing, and that is said.
+    // Random weights explain nothing, which is a warning.
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("explains the activations at") && stderr.contains("likely cause"), "{stderr}");
 }
 
-/// A list of releases of one's own, which says another L0 than there is.
+/// A registry file of the user, with a wrong L0.
 #[test]
-fn a_registry_of_ones_own() {
+fn a_custom_registry_is_used() {
     let (hub, folder) = (hub(), tempfile::tempdir().unwrap());
     let list = "mine:\n  repo_id: jbloom/GPT2-Small-SAEs-Reformatted\n  model: gpt2-small\n  conversion_func: null\n  \
                 saes:\n  - {id: one, path: blocks.1.hook_resid_pre, l0: 2.0, neuronpedia: gpt2-small/1-mine}\n";
@@ -163,9 +163,9 @@ fn a_registry_of_ones_own() {
     }
 }
 
-/// A sharded model, in bf16, by its own name and at a revision.
+/// A sharded bf16 model by its alias, at a tag and at a commit.
 #[test]
-fn shards_and_revisions() {
+fn sharded_models_load_at_a_revision() {
     let (hub, folder, model) = (Hub::start(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut weight_map = serde_json::Map::new();
     for (shard, file) in
@@ -197,13 +197,13 @@ fn shards_and_revisions() {
     let asked = hub.count("resolve");
     let by_commit = succeed(folder.path(), &[("HF_ENDPOINT", &endpoint)], &script(&first));
     assert_eq!(by_tag, by_commit);
-    assert_eq!(hub.count("resolve"), asked, "files that are in the cache are asked for again");
+    assert_eq!(hub.count("resolve"), asked, "cached files are requested again");
     let error = fail(folder.path(), &[("HF_ENDPOINT", &endpoint)], &script("main"));
     assert!(error.contains("model_type"), "{error}");
 }
 
 #[test]
-fn names_that_lead_nowhere() {
+fn unknown_names_suggest_what_exists() {
     let (hub, folder) = (hub(), tempfile::tempdir().unwrap());
     let endpoint = hub.endpoint();
     let there = [("HF_ENDPOINT", endpoint.as_str())];
@@ -248,7 +248,7 @@ fn names_that_lead_nowhere() {
 }
 
 #[test]
-fn gated_models_say_how_to_get_in() {
+fn gated_models_say_how_to_get_access() {
     const TOKEN: &str = "hf_canary0123456789canary0123456789";
     let (hub, folder) = (hub(), tempfile::tempdir().unwrap());
     hub.gate(RepoKind::Model, "gpt2", TOKEN);

@@ -1,5 +1,5 @@
-//! Checkpoints that leave tensors out or hold them under other names: reward and embedding models, bare transformers, and
-//! tied weights of which a file kept one name.
+//! Checkpoints that leave tensors out or store them under other names: reward and embedding models, bare transformers,
+//! and tied weights under one of their names.
 
 use crate::families::FAMILIES;
 use crate::util::{assert_close, expected, fixture, noise, tokens_of};
@@ -23,7 +23,7 @@ fn tied(family: &str) -> bool {
     config["tie_word_embeddings"].as_bool().unwrap()
 }
 
-/// A fixture with its tensors, and what the config says of tied weights, changed.
+/// A fixture with changed tensors and, if `tie` is given, a changed `tie_word_embeddings`.
 fn changed(family: &str, tie: Option<bool>, change: impl FnOnce(&mut Tensors)) -> Model {
     let folder = tempfile::tempdir().unwrap();
     let config = std::fs::read(fixture(&format!("models/{family}/config.json"))).unwrap();
@@ -36,7 +36,7 @@ fn changed(family: &str, tie: Option<bool>, change: impl FnOnce(&mut Tensors)) -
     change(&mut tensors);
     candle_core::safetensors::save(&tensors, folder.path().join("model.safetensors")).unwrap();
     let model = Model::load(&folder.path().to_string_lossy()).unwrap();
-    // Weights are read when they are first used: now, while they are there.
+    // Weights are read on first use: use them now, while the folder exists.
     let _ = model.W_U();
     let all = model.run_with_cache(&[1], &["*hook_resid_post", "ln_final.hook_normalized"], &run());
     all.unwrap();
@@ -49,7 +49,7 @@ fn without_a_head(tensors: &mut Tensors) {
     assert!(tensors.len() < before);
 }
 
-/// As transformers saves the class without a head: its tensors have no prefix.
+/// As transformers saves a model without a head: the names of its tensors have no prefix.
 fn bare(tensors: &mut Tensors) {
     without_a_head(tensors);
     let bare = |name: &str| {
@@ -67,7 +67,7 @@ fn reward(tensors: &mut Tensors) {
 }
 
 #[test]
-fn without_an_unembedding_there_are_activations() {
+fn without_an_unembedding_there_are_activations_but_no_logits() {
     let untied = FAMILIES.into_iter().chain(["olmo2"]).filter(|family| !tied(family));
     for family in untied {
         for change in [bare, reward] {
@@ -105,7 +105,7 @@ fn without_an_unembedding_there_are_activations() {
 
 /// Tied weights need no tensor of their own: a reward model's unembedding is its embedding.
 #[test]
-fn tied_weights_under_either_name() {
+fn tied_weights_load_under_either_name() {
     let tokens = [3, 1, 4, 1, 5];
     for family in FAMILIES.into_iter().filter(|family| tied(family)) {
         let reference =
@@ -134,7 +134,7 @@ fn tied_weights_under_either_name() {
     }
 }
 
-/// transformers 5 does not tie what a checkpoint holds as two different tensors, whatever its config says.
+/// transformers 5 does not tie weights that a checkpoint stores as two different tensors, whatever its config says.
 #[test]
 fn tensors_that_differ_are_not_tied() {
     let tokens = [3, 1, 4, 1, 5];
@@ -146,7 +146,7 @@ fn tensors_that_differ_are_not_tied() {
     }
 }
 
-/// A damaged head is not a missing one.
+/// A damaged head is not treated as a missing one.
 #[test]
 fn a_head_of_another_shape_is_an_error() {
     let folder = tempfile::tempdir().unwrap();

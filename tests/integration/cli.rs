@@ -1,4 +1,4 @@
-//! The program: what it prints, where, and its exit codes.
+//! The command line: standard output, standard error and exit codes.
 
 mod faces;
 mod interpret;
@@ -32,7 +32,7 @@ fn eval_prints_the_value() {
 }
 
 #[test]
-fn run_gives_a_script_its_arguments_and_names_its_lines() {
+fn run_passes_arguments_and_names_the_script_in_errors() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.rhai"), "print(ARGS);\nfor a in ARGS { print(a); }\nnonsense()")
         .unwrap();
@@ -74,10 +74,10 @@ fn help_comes_from_the_doc_comments() {
     );
 }
 
-/// Ctrl-C in the middle of a long extraction.
+/// Signals in the middle of a long extraction.
 #[cfg(unix)]
 #[test]
-fn an_interrupt_ends_a_native_call_within_a_second() {
+fn a_signal_ends_a_running_extraction() {
     for signal in ["-INT", "-TERM", "-HUP"] {
         interrupt_with(signal);
     }
@@ -97,15 +97,15 @@ fn interrupt_with(signal: &str) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // The temporary files are there once the run has begun.
-    let begun = || std::fs::read_dir(folder.path()).unwrap().count() == 3;
+    // The temporary files exist once the run has started.
+    let started = || std::fs::read_dir(folder.path()).unwrap().count() == 3;
     for _ in 0..6000 {
-        if begun() {
+        if started() {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    assert!(begun() && child.try_wait().unwrap().is_none());
+    assert!(started() && child.try_wait().unwrap().is_none());
     std::thread::sleep(std::time::Duration::from_millis(300));
     let start = std::time::Instant::now();
     let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
@@ -114,14 +114,14 @@ fn interrupt_with(signal: &str) {
     let took = start.elapsed();
     assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "interrupted\n");
-    // A moment, if the machine has nothing else to do.
+    // Well under a second on an idle machine.
     assert!(took.as_secs() < 10, "took {took:?}");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something is left");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file is left");
 }
 
 #[test]
-fn a_reader_that_has_had_enough_is_no_error() {
-    // More than a pipe holds: help, printed as one text, and a script that prints many lines.
+fn a_closed_pipe_is_not_an_error() {
+    // More than a pipe buffers: one long value, and many printed lines.
     for command in
         ["eval 'let s = \"\"; s.pad(300000, \"line \"); s'", "eval 'for i in 0..50000 { print(i); }'"]
     {

@@ -1,4 +1,4 @@
-//! Contexts: the exact slices that records stand for, and which of their tokens is a BOS.
+//! Contexts: the exact slice of text of each record, and whether its first token is a BOS.
 
 use crate::util::{fixture, tests_path};
 use saescope::{
@@ -9,7 +9,7 @@ use saescope::{
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// A folder with a tiny model that has a tokenizer of this kind, and documents; see `fixtures/tokenizers/files`.
+/// A folder with a tiny model, a tokenizer of one kind (see `fixtures/tokenizers/files`), and documents.
 struct Place {
     folder: tempfile::TempDir,
 }
@@ -62,8 +62,7 @@ const AWKWARD: [&str; 6] = [
     " ",
 ];
 
-/// The parts of a document that was split add up to it, whatever the tokenizer's offsets leave out, at every length of a
-/// context.
+/// The slices of a split document add up to it at every context size, whatever the tokenizer's offsets leave out.
 #[test]
 fn slices_add_up_to_their_document() {
     let plain = json!({ "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|endoftext|>" });
@@ -73,22 +72,22 @@ fn slices_add_up_to_their_document() {
     {
         for text in AWKWARD {
             let place = Place::new(kind, settings.clone(), &[text]);
-            let (model, whole) = (place.model(), place.model().to_tokens(text, Some(false)).unwrap());
+            let (model, ids) = (place.model(), place.model().to_tokens(text, Some(false)).unwrap());
             for context_size in 2..8 {
                 let records = place.records(|options| options.context_size = Some(context_size));
                 let slices: Vec<&str> = records.iter().map(|record| record.text.as_str()).collect();
                 assert_eq!(slices.concat(), text, "{kind}, {context_size}: {slices:?}");
                 let tokens: Vec<u32> =
                     records.iter().flat_map(|record| &record.tokens[1..]).copied().collect();
-                assert_eq!(tokens, whole, "{kind}, {context_size}");
+                assert_eq!(tokens, ids, "{kind}, {context_size}");
                 for record in &records {
                     assert_eq!(record.bos, Bos::Present);
                     assert!(record.offsets.is_sorted(), "{kind}: {record:?}");
                     assert!(record.offsets.iter().all(|offset| *offset <= record.text.chars().count()));
-                    // Byte-level tokens of whole characters stand for their slice alone.
+                    // A slice of complete characters encodes to the same byte-level tokens again.
                     let again = model.to_tokens(&record.text, Some(true)).unwrap();
-                    let is_whole = text.is_ascii() && !text.contains("  ") && !text.contains('\n');
-                    if is_whole && (kind == "gpt2" || kind == "neox") {
+                    let is_complete = text.is_ascii() && !text.contains("  ") && !text.contains('\n');
+                    if is_complete && (kind == "gpt2" || kind == "neox") {
                         assert_eq!(again, record.tokens, "{kind}, {context_size}: {:?}", record.text);
                     }
                 }
@@ -99,7 +98,7 @@ fn slices_add_up_to_their_document() {
             });
             assert!(first.len() == 1 && text.starts_with(&first[0].text));
         }
-        // Documents end to end: what fills the contexts is a beginning of all of them.
+        // Concatenated documents: the text of the contexts is a prefix of theirs.
         let place = Place::new(kind, settings.clone(), &AWKWARD);
         let records = place.records(|options| {
             options.context_size = Some(5);
@@ -110,9 +109,9 @@ fn slices_add_up_to_their_document() {
     }
 }
 
-/// The start of each token is where the tokenizer says, in the slice.
+/// Each token starts in its slice where the tokenizer says.
 #[test]
-fn offsets_in_a_slice_that_begins_with_a_space() {
+fn offsets_skip_the_space_before_a_word() {
     let settings = json!({ "tokenizer_class": "GPTNeoXTokenizerFast", "bos_token": "<|endoftext|>" });
     let place = Place::new("neox", settings, &["the old mill has no wheel"]);
     let records = place.records(|options| options.context_size = Some(4));
@@ -125,9 +124,9 @@ fn offsets_in_a_slice_that_begins_with_a_space() {
     }
 }
 
-/// A text that begins with the BOS, as chat templates write it, gets no second one; the context is as long as others.
+/// Text that begins with the BOS, as chat templates write it, gets no second one; its contexts are as long as others.
 #[test]
-fn a_document_that_brings_its_bos() {
+fn a_document_with_its_own_bos_gets_no_second_one() {
     let settings = json!({ "tokenizer_class": "GPT2Tokenizer" });
     let texts =
         ["<|endoftext|>the boat", "the boat", "<|endoftext|>", "<|endoftext|>the old mill has no wheel"];
@@ -138,17 +137,17 @@ fn a_document_that_brings_its_bos() {
     assert_eq!((records[0].text.as_str(), records[0].offsets[1]), (texts[0], 13));
     assert_eq!((records[2].tokens.as_slice(), records[2].text.as_str()), (&[0][..], texts[2]));
     assert!(records.iter().all(|record| record.bos == Bos::Present));
-    // Of a text that is split, the parts after the first get theirs; each part is a context long.
+    // If the text is split, the later parts get a BOS too, and each part fills a context.
     let records = place.records(|options| options.context_size = Some(4));
     let long: Vec<_> = records.iter().skip_while(|record| !record.text.contains("the old")).collect();
     assert_eq!(long[0].tokens.len(), 4);
     assert!(long.iter().all(|record| record.tokens[0] == 0 && record.tokens[1] != 0));
     assert_eq!(long.iter().map(|record| record.text.as_str()).collect::<String>(), texts[3]);
-    // Without BOS in front of contexts, the text's own is one all the same.
+    // Without `prepend_bos`, the text's own BOS still counts as one.
     let records = place.records(|options| options.prepend_bos = Some(false));
     let present: Vec<bool> = records.iter().map(FeatureRecord::begins_with_bos).collect();
     assert_eq!(present, [true, false, true, true]);
-    // In contexts of several documents as well.
+    // The same in contexts of several documents.
     let records = place.records(|options| {
         options.context_size = Some(6);
         options.packing = Packing::Concatenate;
@@ -156,8 +155,8 @@ fn a_document_that_brings_its_bos() {
     assert!(records.iter().all(|record| record.tokens[..2] != [0, 0] && record.tokens[0] == 0));
 }
 
-/// A first character of several tokens is no BOS, and neither is a continued one; a BOS is one by the description of the
-/// run, however the texts begin.
+/// Whether a first token is a BOS depends on the metadata of the run, not on how the texts begin: a token that is only
+/// a part of a character is not a BOS.
 #[test]
 fn a_first_token_is_a_bos_if_the_run_says_so() {
     let settings = json!({ "tokenizer_class": "GPT2Tokenizer" });
@@ -184,13 +183,13 @@ fn a_first_token_is_a_bos_if_the_run_says_so() {
             &run,
         );
         assert_eq!(examples.unwrap().tokens as usize, right);
-        // The description of an earlier version names no token.
+        // The metadata of an earlier version lacks the id of the BOS.
         let meta = place.path("out.jsonl.meta.json");
         let mut old: Value = serde_json::from_str(&std::fs::read_to_string(&meta).unwrap()).unwrap();
         old.as_object_mut().unwrap().remove("bos_token_id");
         std::fs::write(&meta, old.to_string()).unwrap();
         assert_eq!(counted(read_records(Path::new(&out)).unwrap()), (right, None));
-        // Without a description, the name of the model or the records themselves decide, and the counts say so.
+        // Without metadata, the name of the model or the records themselves decide, and the counts have a note.
         std::fs::remove_file(&meta).unwrap();
         let (tokens, note) = counted(read_records(Path::new(&out)).unwrap());
         assert_eq!(tokens, right, "prepend_bos {prepend_bos}");

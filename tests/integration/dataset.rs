@@ -1,4 +1,4 @@
-//! Every format gives the same documents, and every broken file an error that says what to do.
+//! Datasets: every format gives the same documents, and every broken file an error with a hint.
 
 mod formats;
 mod odd;
@@ -30,7 +30,7 @@ fn expected() -> Vec<String> {
     serde_json::from_slice(&json).expect("an array of strings")
 }
 
-/// The message and the hint of the error that `path` gives, with the number of documents before it.
+/// The number of documents before the error of `path`, its message, and its hint.
 fn failure(path: &str, column: &str) -> (usize, String, String) {
     let options = DatasetOptions { text_column: column.to_owned(), ..DatasetOptions::default() };
     let error = match Dataset::open(path, &options) {
@@ -38,7 +38,7 @@ fn failure(path: &str, column: &str) -> (usize, String, String) {
         Ok(dataset) => {
             let mut documents = dataset.documents();
             let before = documents.by_ref().take_while(Result::is_ok).count();
-            assert!(documents.next().is_none(), "{path}: goes on after its end");
+            assert!(documents.next().is_none(), "{path}: continues after its error");
             let error = dataset.documents().find_map(Result::err);
             (before, error.unwrap_or_else(|| panic!("{path}: no error")))
         }
@@ -47,7 +47,7 @@ fn failure(path: &str, column: &str) -> (usize, String, String) {
     (before, error.to_string(), error.hint().unwrap_or_default())
 }
 
-/// Asserts that reading `path` fails after `before` documents with all of `words` in its message and `hint` in its hint.
+/// Fails unless reading `path` fails after `before` documents, with all `words` in the message and `hint` in the hint.
 fn fails(path: &str, before: usize, words: &[&str], hint: &str) {
     let (found, message, found_hint) = failure(path, "text");
     assert_eq!(found, before, "{message}");
@@ -57,7 +57,7 @@ fn fails(path: &str, before: usize, words: &[&str], hint: &str) {
     assert!(found_hint.contains(hint), "no {hint:?} in {found_hint:?} ({message})");
 }
 
-/// A folder that goes away with its files.
+/// A temporary folder with files.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -75,7 +75,7 @@ impl Folder {
         self.0.path().join(name).to_string_lossy().into_owned()
     }
 
-    /// Writes a file; its path.
+    /// Writes a file and returns its path.
     fn write(&self, name: &str, content: &[u8]) -> String {
         let path = self.path(name);
         fs::write(&path, content).expect("a file");
@@ -126,11 +126,11 @@ fn every_format_gives_the_same_documents() {
 }
 
 #[test]
-fn every_format_can_be_compressed_whatever_it_is_called() {
+fn compression_is_recognized_by_contents_in_every_format() {
     let plain = fs::read(fixture("plain/docs.jsonl")).expect("a fixture");
     let array = fs::read(fixture("json_array/docs.json")).expect("a fixture");
     let csv = fs::read(fixture("csv/docs.csv")).expect("a fixture");
-    // A frame to be skipped, as parallel compressors write it first.
+    // A skippable frame, which parallel compressors write first.
     let skipped = [b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip".as_slice(), &zstd(&plain)].concat();
     let folder = Folder::with(&[
         ("a.jsonl", &gzip(&plain)),
@@ -153,7 +153,7 @@ fn every_format_can_be_compressed_whatever_it_is_called() {
 }
 
 #[test]
-fn folders_and_globs() {
+fn folders_and_globs_select_files() {
     let expected = expected();
     assert_eq!(texts(&fixture("hub/pile-10k-like")), expected);
     assert_eq!(texts(&fixture("hub/two-splits/data/train-*.parquet")), &expected[..20]);
@@ -165,7 +165,7 @@ fn folders_and_globs() {
 }
 
 #[test]
-fn a_folder_is_read_in_the_format_most_files_have() {
+fn a_folder_is_read_in_its_most_common_format() {
     let line = b"{\"text\": \"x\"}\n".as_slice();
     let folder = Folder::with(&[
         ("most/b.jsonl", b"{\"text\": \"b\"}"),
@@ -193,7 +193,7 @@ fn a_folder_is_read_in_the_format_most_files_have() {
         "",
     );
     fails(&folder.path("empty"), 0, &["got no files"], "check the path");
-    // A glob takes all that it matches, in several formats, but nothing hidden unless it is spelled out.
+    // A glob selects every match, in any format, but a hidden file only if the glob names it.
     assert_eq!(texts(&folder.path("most/*.jsonl")), ["a", "b"]);
     assert_eq!(texts(&folder.path("most/.git/*.jsonl")), ["x"]);
     assert_eq!(texts(&folder.path("t*/*")), ["not this", "this"]);
@@ -212,7 +212,7 @@ fn links_in_a_folder_are_followed_once() {
 }
 
 #[test]
-fn demo_is_part_of_the_program() {
+fn the_demo_dataset_is_embedded() {
     let demo = open("demo");
     assert_eq!(demo.files().count(), 0);
     assert!(demo.to_string().starts_with("Dataset demo: embedded documents, "), "{demo}");
@@ -221,7 +221,7 @@ fn demo_is_part_of_the_program() {
 }
 
 #[test]
-fn display_names_the_files() {
+fn a_dataset_prints_its_files() {
     let folder = Folder::with(&[("a.jsonl", &[b' '; 1234]), ("b.jsonl", b""), ("c.csv", b"text\n")]);
     let shown = open(&folder.path("a.jsonl")).to_string();
     assert_eq!(
@@ -244,7 +244,7 @@ fn options_have_their_defaults() {
     let options = DatasetOptions { text_column: "body".to_owned(), ..DatasetOptions::default() };
     let dataset = Dataset::open(&fixture("broken/no_text_column.jsonl"), &options).expect("a file");
     assert_eq!(dataset.text_column(), "body");
-    let documents: Vec<_> = dataset.documents().map(|text| text.expect("a text")).collect();
+    let documents: Vec<_> = dataset.documents().map(|text| text.expect("a document")).collect();
     assert_eq!(documents, ["x"]);
 }
 
@@ -297,7 +297,7 @@ fn broken_files_say_what_is_wrong() {
 }
 
 #[test]
-fn paths_that_lead_nowhere() {
+fn paths_without_files_suggest_what_exists() {
     fails(
         &fixture("plain/docs.jsnl"),
         0,
@@ -315,7 +315,7 @@ fn paths_that_lead_nowhere() {
 }
 
 #[test]
-fn formats_are_told_by_their_extension() {
+fn formats_are_recognized_by_extension() {
     let parquet = fs::read(fixture("parquet_none/docs.parquet")).expect("a fixture");
     let folder = Folder::with(&[
         ("docs.xml", b"<text/>"),
@@ -341,14 +341,14 @@ fn formats_are_told_by_their_extension() {
     assert_eq!(texts(&folder.path("docs[1].jsonl")), ["x"]);
 }
 
-/// What `content` gives as a file of this name: its documents, or its message and hint.
+/// The documents of a file with this name and content, or the message and hint of its error.
 fn outcome(name: &str, content: &[u8]) -> Result<Vec<String>, String> {
     let folder = Folder::with(&[(name, content)]);
     let documents: Result<Vec<_>, _> = open(&folder.path(name)).documents().collect();
-    let place = format!("`{}`", folder.path(name));
+    let path = format!("`{}`", folder.path(name));
     documents.map_err(|error| {
         let hint = error.hint().unwrap_or_else(|| panic!("no hint: {error}"));
-        format!("{error} | {hint}").replace(&place, "FILE")
+        format!("{error} | {hint}").replace(&path, "FILE")
     })
 }
 
@@ -358,7 +358,7 @@ fn assert_fails(name: &str, content: &[u8], start: &str) {
 }
 
 #[test]
-fn damaged_files_give_errors_only() {
+fn damaged_files_give_errors_and_never_panic() {
     for name in ["plain/docs.jsonl", "json_array/docs.json", "csv/docs.csv", "txt/docs.txt"] {
         let bytes = fs::read(fixture(name)).expect("a fixture");
         let file = Path::new(name).file_name().and_then(|name| name.to_str()).expect("a name");
@@ -367,9 +367,9 @@ fn damaged_files_give_errors_only() {
                 let error = outcome(file, &packed[..length]).expect_err("cut off");
                 assert!(error.contains("the compressed data ends too early"), "{name} {length}: {error}");
             }
-            for place in (4..packed.len()).step_by(7) {
+            for at in (4..packed.len()).step_by(7) {
                 let mut damaged = packed.clone();
-                damaged[place] ^= 0x20;
+                damaged[at] ^= 0x20;
                 let _ = outcome(file, &damaged);
             }
         }
@@ -386,16 +386,16 @@ fn damaged_files_give_errors_only() {
         for length in (0..bytes.len()).step_by(5) {
             assert!(outcome("x.parquet", &bytes[..length]).is_err(), "{name} {length}");
         }
-        for place in (0..bytes.len()).step_by(11) {
+        for at in (0..bytes.len()).step_by(11) {
             let mut damaged = bytes.clone();
-            damaged[place] ^= 0x10;
+            damaged[at] ^= 0x10;
             let _ = outcome("x.parquet", &damaged);
         }
     }
 }
 
 #[test]
-fn documents_go_to_another_thread_and_end_once() {
+fn documents_can_move_to_another_thread_and_end_once() {
     let mut documents = open(&fixture("broken/bad_line.jsonl")).documents();
     let read = std::thread::spawn(move || (documents.by_ref().count(), documents.next().is_none()));
     assert_eq!(read.join().expect("no panic"), (13, true));

@@ -1,4 +1,4 @@
-//! Values as files and pages: every form, and tokens that would break one.
+//! Values as files and pages: every format, and tokens that would break it.
 
 use saescope::{
     DefinitionTree, Error, LogitLensOptions, Model, Part, Progress, Sae, SaeOptions, Scales, Shown,
@@ -9,7 +9,7 @@ use std::path::Path;
 
 mod bundles;
 
-/// Tokens that mean something to a terminal, to HTML, SVG, DOT, or to nobody.
+/// Tokens that are special in a terminal, HTML, SVG or DOT, or that are invisible.
 const ODD: [&str; 14] = [
     "\n",
     "\t",
@@ -57,13 +57,13 @@ fn small_tree() -> (Model, Sae, DefinitionTree) {
     (model, sae, tree)
 }
 
-/// Fails unless a text is XML as far as tags, entities and characters go.
+/// Fails unless the tags, entities and characters of a string are those of well-formed XML.
 #[track_caller]
 pub fn assert_xml(text: &str) {
     let mut open = Vec::new();
     let void = ["meta", "!DOCTYPE", "?xml", "br"];
     for (i, part) in text.split('<').enumerate().skip(1) {
-        let (tag, _) = part.split_once('>').unwrap_or_else(|| panic!("a `<` alone, part {i}: {part:.60}"));
+        let (tag, _) = part.split_once('>').unwrap_or_else(|| panic!("a lone `<`, part {i}: {part:.60}"));
         let name = tag.split([' ', '/']).find(|name| !name.is_empty()).unwrap();
         if let Some(name) = tag.strip_prefix('/') {
             assert_eq!(open.pop().as_deref(), Some(name), "part {i}: {part:.60}");
@@ -84,7 +84,7 @@ pub fn assert_xml(text: &str) {
 }
 
 #[test]
-fn every_form_of_a_tree_holds_up_with_odd_tokens() {
+fn every_format_of_a_tree_is_valid_with_odd_tokens() {
     let tree = odd_tree();
     let text = tree.text();
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
@@ -104,11 +104,11 @@ fn every_form_of_a_tree_holds_up_with_odd_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tree.json");
     save(&tree, &path).unwrap();
-    assert!(load_tree(&path).unwrap() == tree, "a tree that is read back is another");
+    assert!(load_tree(&path).unwrap() == tree, "the tree changes in its file");
 }
 
 #[test]
-fn the_extension_says_what_is_written() {
+fn the_extension_selects_the_format() {
     let (model, sae, tree) = small_tree();
     let vector = feature_vector(&model, &sae, 624, &VectorOptions::default()).unwrap();
     let list = token_list(&model, &vector, &TokenListOptions { top: 5, ..Default::default() }).unwrap();
@@ -153,12 +153,12 @@ fn the_extension_says_what_is_written() {
 }
 
 #[test]
-fn a_tree_in_a_terminal_shows_the_likeliest() {
+fn a_printed_tree_shows_the_likeliest_branches() {
     let (_, _, tree) = small_tree();
     let text = tree.text();
     assert!(text.starts_with("feature 624 of demo/blocks.0.hook_resid_pre, encoder\n"), "{text}");
     assert!(text.contains("├─ a\n") && text.contains(" ├─ body"), "{text}");
-    // A large one is cut, and says so.
+    // A large tree is cut, with a note.
     let mut large = odd_tree();
     large.root.children = (0..500)
         .map(|i| TreeNode {

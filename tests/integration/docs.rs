@@ -1,18 +1,18 @@
-//! The documents: every rhai block of the README and the guide runs, and so do the scripts.
+//! The documentation: every rhai block of the README and the guide runs, and so does every script.
 
 use crate::util::{in_folder, tests_path};
 use saescope::{Progress, Session};
 
 #[test]
 fn the_blocks_of_the_readme_and_the_guide_run() {
-    for (name, least) in [("README.md", 1), ("docs/guide.md", 5)] {
+    for (name, min_blocks) in [("README.md", 1), ("docs/guide.md", 5)] {
         let text = std::fs::read_to_string(tests_path("..").join(name)).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        // One session a document: a block may use what an earlier one has defined, as a reader would.
+        // One session per document: a block may use what an earlier block defined, as a reader would.
         let mut session = Session::new(Progress::default(), |_| ());
         let blocks: Vec<_> =
             text.split("```rhai\n").skip(1).filter_map(|rest| rest.split_once("\n```")).collect();
-        assert!(blocks.len() >= least, "{name} has {} blocks", blocks.len());
+        assert!(blocks.len() >= min_blocks, "{name} has {} blocks", blocks.len());
         for (block, _) in blocks {
             session
                 .eval(&in_folder(block, folder.path()))
@@ -21,7 +21,7 @@ fn the_blocks_of_the_readme_and_the_guide_run() {
     }
 }
 
-/// docs/reference.md is what the doc comments say; UPDATE_DOCS=1 writes it.
+/// docs/reference.md is generated from the doc comments; `UPDATE_DOCS=1` writes it.
 #[test]
 fn the_reference_page_is_up_to_date() {
     let path = tests_path("../docs/reference.md");
@@ -63,7 +63,7 @@ fn every_script_runs_on_the_demo() {
             }
             "token_list" => (&["feature 624 of demo/", "centered_cosine", "logit_lens_raw"], "tokens.csv"),
             "explain_feature" => (&["encoder: \"", "decoder: \"", "saved to"], "feature.html"),
-            other => panic!("{other}: what does it print?"),
+            other => panic!("{other}: add its output to this test"),
         };
         for line in lines {
             assert!(stdout.contains(line), "{}: no {line} in\n{stdout}", path.display());

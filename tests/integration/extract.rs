@@ -1,4 +1,4 @@
-//! Feature datasets: against TransformerLens and SAELens, and against themselves under other batch sizes and threads.
+//! Feature datasets, compared with TransformerLens and SAELens, and across batch sizes and numbers of threads.
 
 use crate::util::{fixture, tests_path};
 use saescope::{
@@ -45,7 +45,7 @@ fn path(file: &tempfile::NamedTempFile) -> String {
     file.path().to_string_lossy().into_owned()
 }
 
-/// The same texts, tokens, offsets and features, values within 1e-4; a feature within 1e-4 of the threshold may differ.
+/// Fails unless the records agree, values within 1e-4; a feature within 1e-4 of the threshold may be missing.
 fn assert_same(got: &[FeatureRecord], expected: &[FeatureRecord], threshold: f32) {
     assert_eq!(got.len(), expected.len());
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
@@ -84,12 +84,12 @@ fn golden(name: &str) -> Vec<FeatureRecord> {
 }
 
 #[test]
-fn the_demo_gives_what_transformer_lens_and_sae_lens_give() {
+fn the_demo_matches_transformer_lens_and_sae_lens() {
     assert_same(&records("demo", |_| ()), &golden("records.jsonl"), 0.1);
 }
 
 #[test]
-fn the_demo_sae_of_the_embedding_too() {
+fn the_demo_sae_at_block_0_matches_too() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let sae = Sae::load("demo", Some("blocks.0.hook_resid_pre"), &SaeOptions::default()).unwrap();
@@ -118,7 +118,7 @@ fn neither_batch_size_nor_threads_change_the_result() {
     }
 }
 
-/// A folder with a temporal SAE of random weights that reads 32 dimensions.
+/// A folder with a temporal SAE with random weights and `d_in` 32.
 fn temporal_sae() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let cfg = serde_json::json!({
@@ -129,11 +129,11 @@ fn temporal_sae() -> tempfile::TempDir {
     std::fs::write(folder.path().join("cfg.json"), cfg.to_string()).unwrap();
     let mut seed = 0u32;
     let mut random = |shape: &[usize]| {
-        let numbers = (0..shape.iter().product()).map(|_| {
+        let values = (0..shape.iter().product()).map(|_| {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             seed as f32 / u32::MAX as f32 - 0.5
         });
-        candle_core::Tensor::from_vec(numbers.collect(), shape, &candle_core::Device::Cpu).unwrap()
+        candle_core::Tensor::from_vec(values.collect(), shape, &candle_core::Device::Cpu).unwrap()
     };
     let mut weights = std::collections::HashMap::new();
     weights.insert("W_dec".to_owned(), random(&[64, 32]));
@@ -172,7 +172,7 @@ fn a_temporal_sae_does_not_see_other_documents() {
 }
 
 #[test]
-fn a_batch_of_one_token_is_no_exception() {
+fn batches_of_one_token_give_the_same_records() {
     let file = documents(&["a", "the", "of", "a"]);
     let run =
         |batch_size| records(&path(&file), |o| (o.batch_size, o.prepend_bos) = (batch_size, Some(false)));
@@ -182,19 +182,19 @@ fn a_batch_of_one_token_is_no_exception() {
 }
 
 #[test]
-fn what_an_sae_does_not_say_is_a_warning() {
+fn settings_missing_from_an_sae_are_warnings() {
     let folder = fixture("saes/saelens_legacy/blocks.1.hook_resid_pre");
-    let doubts = |options: &SaeOptions| Sae::load(&folder, None, options).unwrap().doubts();
-    assert!(doubts(&SaeOptions::default())[0].contains("center_writing_weights: true"));
-    assert!(doubts(&SaeOptions { center_writing_weights: Some(false), ..Default::default() }).is_empty());
+    let warnings = |options: &SaeOptions| Sae::load(&folder, None, options).unwrap().doubts();
+    assert!(warnings(&SaeOptions::default())[0].contains("center_writing_weights: true"));
+    assert!(warnings(&SaeOptions { center_writing_weights: Some(false), ..Default::default() }).is_empty());
     let folder = fixture("saes/saelens_norm_factor/gemma_2b_blocks.12.hook_resid_post_16384");
-    let doubts = Sae::load(&folder, None, &SaeOptions::default()).unwrap().doubts();
-    assert!(doubts.iter().any(|doubt| doubt.contains("norm_scaling_factor")), "{doubts:?}");
+    let warnings = Sae::load(&folder, None, &SaeOptions::default()).unwrap().doubts();
+    assert!(warnings.iter().any(|warning| warning.contains("norm_scaling_factor")), "{warnings:?}");
     assert!(demo().1.doubts().is_empty());
 }
 
 #[test]
-fn long_documents_are_split_or_cut() {
+fn long_documents_are_split_or_truncated() {
     let text = "The sea was calm, naïve and grey. 東京 🙂 ".repeat(12);
     let file = documents(&[&text, "short"]);
     let split = records(&path(&file), |o| o.context_size = Some(16));
@@ -209,7 +209,7 @@ fn long_documents_are_split_or_cut() {
         assert!(record.tokens.len() == 16 || i + 1 >= n, "record {i} is not full");
         let characters = record.text.chars().count();
         assert!(record.offsets.is_sorted() && record.offsets.iter().all(|o| *o < characters));
-        // An offset is where the token's text is, for every token that is whole characters.
+        // The offset is where the token's text starts, for every token of complete characters.
         for (pos, token) in record.tokens.iter().enumerate().skip(1) {
             let piece = model.to_string(&[*token]).unwrap();
             if !piece.contains('\u{fffd}') {
@@ -247,7 +247,7 @@ fn concatenated_documents_fill_contexts() {
 }
 
 #[test]
-fn counts_and_the_description_of_the_run() {
+fn the_summary_and_the_metadata_describe_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let file = documents(&["a boat", "", "two dogs", "never read"]);
@@ -285,15 +285,15 @@ fn counts_and_the_description_of_the_run() {
     let hash: String = sha2::Sha256::digest(&written).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hash, summary.sha256);
     let total: usize = std::fs::read_dir(folder.path()).unwrap().count();
-    assert_eq!(total, 2, "something is left beside the output");
+    assert_eq!(total, 2, "there is another file beside the output");
     let records: Vec<_> = read_records(&output).unwrap().collect::<Result<_>>().unwrap();
     let active: usize = records.iter().flat_map(|r| r.active_features.iter().skip(1)).map(Vec::len).sum();
-    let behind_bos = summary.tokens - summary.records;
-    assert!((summary.mean_l0 - active as f64 / behind_bos as f64).abs() < 1e-12);
+    let after_bos = summary.tokens - summary.records;
+    assert!((summary.mean_l0 - active as f64 / after_bos as f64).abs() < 1e-12);
 }
 
 #[test]
-fn a_dataset_value_serves_as_well_as_a_path() {
+fn a_dataset_value_can_replace_the_path() {
     let folder = tempfile::tempdir().unwrap();
     let output_path = folder.path().join("out.jsonl").to_string_lossy().into_owned();
     let dataset = Dataset::open(&fixture("datasets/csv/docs.csv"), &DatasetOptions::default()).unwrap();
@@ -305,7 +305,7 @@ fn a_dataset_value_serves_as_well_as_a_path() {
 }
 
 #[test]
-fn a_split_is_recorded_with_the_run() {
+fn the_split_is_recorded_in_the_metadata() {
     let folder = tempfile::tempdir().unwrap();
     let output_path = folder.path().join("out.jsonl").to_string_lossy().into_owned();
     let options = ExtractOptions {
@@ -330,7 +330,6 @@ fn a_split_is_recorded_with_the_run() {
     assert!(error.to_string().contains("`split`"), "{error}");
 }
 
-/// Every format gives the same records.
 #[test]
 fn every_format_gives_the_same_records() {
     let expected = records(&fixture("datasets/plain/docs.jsonl"), |_| ());
@@ -339,7 +338,7 @@ fn every_format_gives_the_same_records() {
     }
 }
 
-/// The error of a run over `documents`, and that it left nothing behind, and that what was there is still there.
+/// The message and hint of a run that must fail. The old output must survive, and no other file may appear.
 fn failure(documents: &str, change: impl FnOnce(&mut ExtractOptions)) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
@@ -353,12 +352,16 @@ fn failure(documents: &str, change: impl FnOnce(&mut ExtractOptions)) -> (String
     let (model, sae) = demo();
     let error = run(&model, &sae, &options).unwrap_err();
     assert_eq!(std::fs::read_to_string(&output).unwrap(), "what was there");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something is left beside the output");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "there is another file beside the output"
+    );
     (error.to_string(), error.hint().unwrap_or_default())
 }
 
 #[test]
-fn a_run_that_fails_says_why_and_leaves_nothing() {
+fn a_failed_run_says_why_and_leaves_no_file() {
     for (name, expected) in [
         ("bad_line.jsonl", "line 13"),
         ("truncated.jsonl.gz", "truncated.jsonl.gz"),
@@ -396,7 +399,7 @@ fn a_run_that_fails_says_why_and_leaves_nothing() {
 }
 
 #[test]
-fn an_output_does_not_destroy_what_is_no_output() {
+fn an_output_never_overwrites_an_input_or_a_device() {
     let (model, sae) = demo();
     let file = documents(&["a boat"]);
     let at = |output: &str| ExtractOptions {
@@ -423,7 +426,7 @@ fn an_output_does_not_destroy_what_is_no_output() {
 }
 
 #[test]
-fn options_about_a_dataset_that_is_open_are_an_error() {
+fn dataset_options_for_an_open_dataset_are_an_error() {
     let (model, sae) = demo();
     let dataset = Dataset::open("demo", &DatasetOptions::default()).unwrap();
     let options =
@@ -434,7 +437,7 @@ fn options_about_a_dataset_that_is_open_are_an_error() {
 }
 
 #[test]
-fn an_interrupt_stops_the_run_and_leaves_nothing() {
+fn an_interrupt_stops_the_run_and_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let options = ExtractOptions {
@@ -457,7 +460,7 @@ fn an_interrupt_stops_the_run_and_leaves_nothing() {
 }
 
 #[test]
-fn an_sae_that_does_not_fit_names_both_sizes() {
+fn an_sae_of_the_wrong_size_is_an_error_with_both_sizes() {
     let (model, _) = demo();
     let sae = Sae::load(&fixture("saes/native/standard"), None, &SaeOptions::default()).unwrap();
     let options =
@@ -473,9 +476,9 @@ fn an_sae_that_does_not_fit_names_both_sizes() {
     assert!(!Path::new("x.jsonl").exists());
 }
 
-/// A weight that is not a number is found, with the document.
+/// A NaN among the weights is reported with the first document that meets it.
 #[test]
-fn activations_that_are_not_finite_are_an_error() {
+fn non_finite_activations_are_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let device = candle_core::Device::Cpu;
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/model");
@@ -503,7 +506,7 @@ fn activations_that_are_not_finite_are_an_error() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_a_clear_error() {
-    // A limit on the size of files stands for the full disk; the child process has it, not the tests.
+    // A limit on the file size of the child process simulates a full disk.
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let command = format!(
@@ -515,5 +518,5 @@ fn a_full_disk_is_a_clear_error() {
     let stderr = String::from_utf8_lossy(&result.stderr);
     assert_eq!(result.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("error: cannot write `"), "{stderr}");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something is left");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a file is left");
 }

@@ -5,7 +5,7 @@ use candle_core::{D, Tensor};
 use saescope::{HookName, HookPoint, Model, Progress};
 use std::collections::HashMap;
 
-/// Every family with the hooks that its fixture lacks beside those that all have.
+/// The fixtures of model families, without `olmo2`.
 pub const FAMILIES: [&str; 16] = [
     "gpt2",
     "gpt2_text",
@@ -37,7 +37,7 @@ fn answers(family: &str, file: &str) -> HashMap<String, Tensor> {
     expected(&format!("models/{family}/{file}.safetensors"))
 }
 
-/// Every activation that a fixture holds, of all its sequences, and the logits. The number of hooks.
+/// Compares every activation of a fixture and the logits, for all sequences. Returns the number of hooks.
 fn check(model: &Model, ids: &Tensor, expected: &HashMap<String, Tensor>) -> usize {
     let names: Vec<&String> = expected.keys().filter(|n| n.contains("hook_")).collect();
     for i in 0..ids.dim(0).unwrap() {
@@ -54,7 +54,7 @@ fn check(model: &Model, ids: &Tensor, expected: &HashMap<String, Tensor>) -> usi
 }
 
 #[test]
-fn every_family_is_hugging_faces() {
+fn every_family_matches_hugging_face() {
     for family in FAMILIES.into_iter().chain(["olmo2"]) {
         let model = load(family);
         let expected = answers(family, "expected");
@@ -65,23 +65,23 @@ fn every_family_is_hugging_faces() {
 }
 
 #[test]
-fn every_hook_is_transformer_lenss() {
+fn every_hook_matches_transformer_lens() {
     for family in ["gpt2", "gpt_neox", "qwen2"] {
         let model = load(family);
         let expected = answers(family, "expected_tl");
         let ids = &answers(family, "expected")["input_ids"];
         let n = check(&model, ids, &expected);
         let all = model.cfg().hook_points().all();
-        let asked = all.iter().filter(|name| !name.point().is_opt_in()).count();
-        assert_eq!(n, asked, "{family}: a default hook is not in the fixture");
+        let by_default = all.iter().filter(|name| !name.point().is_opt_in()).count();
+        assert_eq!(n, by_default, "{family}: a default hook is not in the fixture");
     }
 }
 
-/// TransformerLens' processed weights centre what a LayerNorm model writes to the residual stream and fold the value
-/// bias away: the same numbers, less their mean, and less the bias, to which the norm's bias belongs once it is folded.
-/// Models with norms of the root mean square are not centred.
+/// TransformerLens' processed weights center what a LayerNorm model writes to the residual stream and fold the value
+/// bias away. The activations are the same less their mean, or less the value bias, which then includes the folded bias
+/// of the norm. Models with RMSNorm are not centered.
 #[test]
-fn centring_gives_the_processed_model() {
+fn centering_gives_the_processed_model() {
     for family in ["gpt2", "gpt_neox", "qwen2"] {
         let model = load(family);
         let ids = &answers(family, "expected")["input_ids"];
@@ -110,7 +110,7 @@ fn centring_gives_the_processed_model() {
             let shift = difference.mean_keepdim(D::Minus1).unwrap();
             let zero = difference.zeros_like().unwrap();
             let rest = difference.broadcast_sub(&shift).unwrap();
-            assert_close("centred logits", &rest, &zero, 2e-4, 0.0);
+            assert_close("centered logits", &rest, &zero, 2e-4, 0.0);
         }
         assert!(checked >= 2 * 5 * model.cfg().n_layers, "{family}: {checked}");
     }
@@ -129,7 +129,7 @@ fn configs_of_transformers_4_and_5_load_alike() {
     }
 }
 
-/// A fixture with another config, which `write` puts where it is told; the weights have been read.
+/// A fixture with the config that `write` writes to its argument; the weights have been read.
 fn with_config(family: &str, write: impl FnOnce(std::path::PathBuf)) -> Model {
     let folder = tempfile::tempdir().unwrap();
     let weights = fixture(&format!("models/{family}/model.safetensors"));
@@ -140,9 +140,9 @@ fn with_config(family: &str, write: impl FnOnce(std::path::PathBuf)) -> Model {
     model
 }
 
-/// A multimodal Gemma 3 checkpoint holds the text model under another name, and its sizes below `text_config`.
+/// A multimodal Gemma 3 checkpoint has the text model under another prefix, and its sizes in `text_config`.
 #[test]
-fn gemma_3_beside_a_vision_model() {
+fn multimodal_gemma_3_checkpoints_load() {
     let folder = tempfile::tempdir().unwrap();
     let text = std::fs::read(fixture("models/gemma3_text/config.json")).unwrap();
     let text: serde_json::Value = serde_json::from_slice(&text).unwrap();
@@ -161,9 +161,9 @@ fn gemma_3_beside_a_vision_model() {
     }
 }
 
-/// Older repositories hold what torch has saved, here in f16 and in two files.
+/// Older repositories hold torch checkpoints, here in f16 and in two files.
 #[test]
-fn what_torch_has_saved_loads_too() {
+fn torch_checkpoints_load_too() {
     let folder = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(fixture("models/gpt_neo/torch")).unwrap() {
         let file = file.unwrap();
@@ -176,27 +176,27 @@ fn what_torch_has_saved_loads_too() {
     assert_close("logits", &model.logits(&tokens, &run()).unwrap(), &expected, 5e-2, 5e-2);
 }
 
-/// Batches, caches and generation go through the same parts: a sequence read token by token gives the same logits.
+/// A sequence that is read in parts over a key-value cache gives the same logits.
 #[test]
 fn a_key_value_cache_changes_nothing() {
     for family in FAMILIES.into_iter().chain(["olmo2"]) {
         let model = load(family);
         let tokens: Vec<u32> = (0..20).map(|i| i * 11 % 50).collect();
-        let whole = model.logits(&tokens, &run()).unwrap();
+        let full = model.logits(&tokens, &run()).unwrap();
         let mut cache = saescope::KeyValueCache::default();
         for (i, part) in
             [&tokens[..9], &tokens[9..10], &tokens[10..17], &tokens[17..]].into_iter().enumerate()
         {
             let batch = saescope::TokenBatch::single(part);
             let logits = model.forward(&batch, Some(&mut cache), &mut (), &run()).unwrap().unwrap();
-            let expected = whole.narrow(0, cache.len() - part.len(), part.len()).unwrap();
+            let expected = full.narrow(0, cache.len() - part.len(), part.len()).unwrap();
             assert_close(&format!("{family}, part {i}"), &logits, &expected, 5e-5, 5e-5);
         }
     }
 }
 
 #[test]
-fn hooks_that_a_model_lacks_say_why() {
+fn missing_hooks_say_why() {
     for (family, hook, why) in [
         ("gpt_neox", "blocks.0.hook_resid_mid", "the same residual stream"),
         ("llama", "hook_pos_embed", "rotates queries and keys"),
@@ -210,7 +210,7 @@ fn hooks_that_a_model_lacks_say_why() {
     }
 }
 
-/// What only an edit can show: every point of every family feeds into the logits, in its right shape.
+/// Every hook point of every family feeds into the logits, in the right shape, which only an edit can show.
 #[test]
 fn edits_at_every_point_reach_the_logits() {
     let tokens = [9, 8, 7, 6];
@@ -225,7 +225,7 @@ fn edits_at_every_point_reach_the_logits() {
             let change = (edited - &before).unwrap().abs().unwrap().max_all().unwrap();
             let change = change.to_scalar::<f32>().unwrap();
             assert!(change > 1e-6, "{family}: an edit at {hook} changes nothing");
-            // And an edit that changes nothing, nothing.
+            // An identity edit changes nothing.
             let same = saescope::Edits::new().with(hook, Ok);
             let same = model.run_with_hooks(&tokens, same, &run()).unwrap();
             assert_close(&format!("{family} {hook}"), &same, &before, 1e-4, 1e-4);
@@ -252,7 +252,7 @@ fn tokenizer() -> serde_json::Value {
     })
 }
 
-/// Feature datasets of every family, with a random SAE at a hook of the middle of the model.
+/// Feature datasets of every family, with a random SAE at `blocks.1.hook_resid_post`.
 #[test]
 fn every_family_gives_feature_datasets() {
     for family in FAMILIES.into_iter().chain(["olmo2"]).filter(|family| !family.ends_with("_text")) {
@@ -310,9 +310,9 @@ fn every_family_gives_feature_datasets() {
     }
 }
 
-/// Numbers that make no sense are refused rather than computed with.
+/// Impossible values are refused rather than computed with.
 #[test]
-fn configs_that_make_no_sense() {
+fn impossible_config_values_are_errors() {
     for (family, key, value) in [
         ("llama3_rope", "rope_parameters", serde_json::json!("x")),
         ("gemma2", "query_pre_attn_scalar", serde_json::json!(-5)),

@@ -1,4 +1,4 @@
-//! The hub: downloads, the cache, tokens, and everything that can go wrong on the way, against a hub on this machine.
+//! The hub client: downloads, the cache, access tokens and every kind of failure, against a local hub server.
 
 pub mod server;
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
-/// A model with a plain and a large file, one of them in a folder.
+/// The files of a model: a small one, a large one, and a large one in a folder.
 const FILES: [(&str, &[u8]); 3] = [
     ("config.json", b"{\"a\": 1}"),
     ("model.safetensors", b"large file"),
@@ -35,12 +35,12 @@ fn contents(repo: &Repo, name: &str) -> Vec<u8> {
     std::fs::read(file(repo, name).unwrap()).unwrap()
 }
 
-/// An error with its hint.
+/// The message and the hint of an error.
 fn text(error: Error) -> String {
     format!("{error}\nhint: {}", error.hint().unwrap_or_default())
 }
 
-/// A progress and what is reported to it.
+/// A `Progress`, and everything that is reported to it.
 fn listening() -> (Progress, Arc<Mutex<Vec<Report>>>) {
     let reports = Arc::new(Mutex::new(Vec::new()));
     let sink = reports.clone();
@@ -55,7 +55,7 @@ fn warnings(reports: &Mutex<Vec<Report>>) -> Vec<String> {
         .collect()
 }
 
-/// All files below a folder, with what they hold; links are not followed, and given as where they point.
+/// All files below a folder with their contents; a link is not followed but listed with its target.
 fn tree(folder: &Path) -> Vec<(String, Vec<u8>)> {
     fn walk(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
         for entry in std::fs::read_dir(folder).unwrap() {

@@ -1,4 +1,4 @@
-//! What features mean, from their weights.
+//! The meaning of features, computed from their weights.
 
 mod branches;
 mod characters;

@@ -1,4 +1,4 @@
-//! The kernel: what goes over its sockets, when cells fail, are interrupted, or somebody sends what he should not.
+//! The Jupyter kernel over its sockets: results, errors, interrupts and malformed messages.
 
 mod frontend;
 mod transports;
@@ -14,7 +14,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
 
-/// The form of a type, as text.
+/// The representation with a MIME type, as a string.
 fn form(media: &Media, mime: &str) -> String {
     let value = serde_json::to_value(media).unwrap();
     value[mime].as_str().unwrap_or_default().to_owned()
@@ -25,7 +25,7 @@ fn types(outputs: &[JupyterMessageContent]) -> Vec<&str> {
 }
 
 #[test]
-fn a_cell_prints_shows_and_has_a_value() {
+fn a_cell_prints_displays_and_returns_a_value() {
     let mut frontend = Frontend::start();
     frontend.beats();
     let outputs = frontend.run("print(\"a\"); print(\"b\"); display(plot_line([1, 2])); print(\"c\"); 1 + 1");
@@ -43,7 +43,7 @@ fn a_cell_prints_shows_and_has_a_value() {
     let JupyterMessageContent::ExecuteResult(result) = result else { panic!("{result:?}") };
     assert_eq!((form(&result.data, "text/plain").as_str(), result.execution_count.value()), ("2", 1));
 
-    // Values as a notebook shows them.
+    // A value has an HTML form for notebooks.
     let outputs = frontend.run(
         "let model = load_model(\"demo\"); let sae = load_sae(\"demo\", \"blocks.0.hook_resid_pre\");
          definition_tree(model, feature_vector(model, sae, 624), #{ cutoff: 1e-2 })",
@@ -54,7 +54,7 @@ fn a_cell_prints_shows_and_has_a_value() {
     assert!(form(&tree.data, "text/plain").contains("├─"));
     assert!(types(&frontend.run("let x = 1;")).iter().all(|kind| *kind == "execute_input"));
 
-    // Silent cells show nothing and do not count; expressions come with the reply.
+    // Silent cells show nothing and do not count; user expressions are in the reply.
     let silent = ExecuteRequest {
         silent: true,
         user_expressions: Some([("twice".to_owned(), "2 * x".to_owned())].into()),
@@ -72,7 +72,7 @@ fn a_cell_prints_shows_and_has_a_value() {
 fn requests_about_code_are_answered() {
     let mut frontend = Frontend::start();
     frontend.run("let naïve = 1;".replace('ï', "i").as_str());
-    // Places are counted in characters, also behind some of several bytes.
+    // Positions count characters, also after characters of several bytes.
     let code = "\"🙂é\"; load_mod";
     frontend.send(CompleteRequest { code: code.to_owned(), cursor_pos: code.chars().count() });
     let JupyterMessageContent::CompleteReply(reply) = frontend.reply().content else { panic!() };
@@ -103,17 +103,17 @@ fn requests_about_code_are_answered() {
     frontend.send(KernelInfoRequest {});
     let JupyterMessageContent::KernelInfoReply(reply) = frontend.reply().content else { panic!() };
     assert_eq!((reply.language_info.name.as_str(), reply.implementation.as_str()), ("rhai", "saescope"));
-    // A comm that nothing is at the end of is closed.
+    // A comm without a target is closed.
     let id = frontend.send(CommOpen::default());
     assert_eq!(types(&frontend.outputs(&id)), ["comm_close"]);
-    // `?name` asks.
+    // `name?` asks for help.
     let outputs = frontend.run("token_list?");
     let Some(JupyterMessageContent::ExecuteResult(answer)) = outputs.last() else { panic!("{outputs:?}") };
     assert!(form(&answer.data, "text/markdown").contains("`exponent`"));
 }
 
 #[test]
-fn an_error_says_where_and_stops_what_waits_behind_it() {
+fn an_error_shows_its_line_and_aborts_queued_cells() {
     let mut frontend = Frontend::start();
     frontend.run("let kept = 1;");
     let failed = frontend.execute("let lost = 2; sleep(0.3);\nnonsense(lost)");
@@ -126,9 +126,9 @@ fn an_error_says_where_and_stops_what_waits_behind_it() {
     assert_eq!((reply.status, reply.error.unwrap().ename.as_str()), (ReplyStatus::Error, "Error"));
     assert_eq!(types(&frontend.outputs(&aborted)), [""; 0]);
     assert_eq!(frontend.execute_reply().status, ReplyStatus::Aborted);
-    // Who wants to go on does.
-    let goes_on = ExecuteRequest { stop_on_error: false, ..ExecuteRequest::new("nonsense()".to_owned()) };
-    frontend.send(goes_on);
+    // With `stop_on_error: false` the queue continues.
+    let continuing = ExecuteRequest { stop_on_error: false, ..ExecuteRequest::new("nonsense()".to_owned()) };
+    frontend.send(continuing);
     frontend.execute("kept");
     assert_eq!(frontend.execute_reply().status, ReplyStatus::Error);
     assert_eq!(frontend.execute_reply().status, ReplyStatus::Ok);
@@ -138,7 +138,7 @@ fn an_error_says_where_and_stops_what_waits_behind_it() {
 }
 
 #[test]
-fn a_running_extraction_shows_its_progress_and_is_interrupted() {
+fn a_running_extraction_shows_its_progress_and_can_be_interrupted() {
     let mut frontend = Frontend::start();
     let at = |name: &str| frontend.folder.path().join(name);
     let line = "{\"text\": \"A small boat on a large lake, and a fox who wanted to be a cartographer.\"}\n";
@@ -148,7 +148,7 @@ fn a_running_extraction_shows_its_progress_and_is_interrupted() {
         "create_feature_dataset(load_model(\"demo\"), load_sae(\"demo\"), #{{ dataset_path: \"{documents}\", output_path: \
          \"{output}\" }})"
     ));
-    // A bar appears, and is redrawn in its place.
+    // A progress bar appears and is updated in place.
     let mut ids = Vec::new();
     while ids.len() < 3 {
         let id = match frontend.published().content {
@@ -162,7 +162,7 @@ fn a_running_extraction_shows_its_progress_and_is_interrupted() {
         ids.push(id);
     }
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    // The kernel listens while it works.
+    // The kernel answers while it works.
     frontend.beats();
     frontend.send_control(KernelInfoRequest {});
     assert_eq!(frontend.control_reply().header.msg_type, "kernel_info_reply");
@@ -177,7 +177,7 @@ fn a_running_extraction_shows_its_progress_and_is_interrupted() {
     frontend.outputs(&extraction);
     frontend.outputs(&queued);
     assert!(!at_path(&frontend, "out.jsonl").exists());
-    // An interrupt of nothing is nothing.
+    // An interrupt without a running cell does nothing.
     frontend.send_control(InterruptRequest {});
     frontend.control_reply();
     frontend.run("1 + 1");
@@ -188,7 +188,7 @@ fn at_path(frontend: &Frontend, name: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn what_is_signed_wrongly_or_has_come_before_is_not_run() {
+fn forged_and_repeated_messages_are_not_run() {
     let mut frontend = Frontend::start();
     frontend.run("let n = 0;");
     let mut stranger = frontend.stranger();
@@ -203,13 +203,13 @@ fn what_is_signed_wrongly_or_has_come_before_is_not_run() {
     let outputs = frontend.run("n");
     let Some(JupyterMessageContent::ExecuteResult(n)) = outputs.last() else { panic!("{outputs:?}") };
     assert_eq!(form(&n.data, "text/plain"), "1");
-    // What came to one socket is not new at another.
+    // The same message is not accepted at another socket either.
     let message = JupyterMessage::new(InterruptRequest {}, None);
     frontend.send_control_message(message.clone());
     assert_eq!(frontend.control_reply().header.msg_type, "interrupt_reply");
     frontend.send_message(message);
     assert!(frontend.is_silent(Duration::from_millis(500)));
-    // Another message is, if it has the same id, as jupyter_client gives its messages to different sockets.
+    // A different message with the same id is: jupyter_client reuses ids across sockets.
     let shell = JupyterMessage::new(KernelInfoRequest {}, None);
     let mut control = JupyterMessage::new(InterruptRequest {}, None);
     control.header.msg_id = shell.header.msg_id.clone();
@@ -217,7 +217,7 @@ fn what_is_signed_wrongly_or_has_come_before_is_not_run() {
     assert_eq!(frontend.reply().header.msg_type, "kernel_info_reply");
     frontend.send_control_message(control);
     assert_eq!(frontend.control_reply().header.msg_type, "interrupt_reply");
-    // What was meant for a kernel before this one does not end it.
+    // A shutdown that was meant for an earlier kernel does not end this one.
     let mut shutdown = JupyterMessage::new(ShutdownRequest { restart: true }, None);
     shutdown.header.date -= Duration::from_secs(3600);
     frontend.send_control_message(shutdown);
@@ -225,9 +225,9 @@ fn what_is_signed_wrongly_or_has_come_before_is_not_run() {
     frontend.run("n + 1");
 }
 
-/// A peer that has shown no key says that it will send more than there is memory for.
+/// An unauthenticated peer announces a frame that is larger than memory.
 #[test]
-fn a_frame_that_is_too_long_ends_its_peer_alone() {
+fn an_oversized_frame_closes_only_its_own_connection() {
     use std::io::{Read, Write};
     let mut frontend = Frontend::start();
     frontend.run("let n = 1;");
@@ -241,9 +241,9 @@ fn a_frame_that_is_too_long_ends_its_peer_alone() {
             sent.extend(b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x02");
             sent.extend(length.to_be_bytes());
             sent.extend(b"abc");
-            // A socket that a DEALER does not fit may close the connection before the last byte is sent.
+            // A socket that does not accept a DEALER may close the connection before the last byte is sent.
             let _ = peer.write_all(&sent);
-            // The connection is closed, and not by a timeout.
+            // The kernel must close the connection before the read times out.
             let mut rest = Vec::new();
             let ended = peer.read_to_end(&mut rest);
             assert!(!ended.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "{port} {length}");
@@ -254,7 +254,7 @@ fn a_frame_that_is_too_long_ends_its_peer_alone() {
     assert_eq!(form(&n.data, "text/plain"), "2");
 }
 
-/// HMAC-SHA256 in hexadecimal (RFC 2104), of a short key.
+/// HMAC-SHA256 in hexadecimal (RFC 2104), for a key of at most 64 bytes.
 fn signature(key: &str, parts: &[&[u8]]) -> Vec<u8> {
     let pad = |with: u8| {
         let mut block = [with; 64];
@@ -280,7 +280,7 @@ fn malformed_messages_are_answered_or_ignored() {
         frames.extend(parts.iter().map(|part| part.to_vec()));
         frames
     };
-    // The signature of this test is that of the kernel: the message is understood.
+    // The test signs as the kernel does: a good message is answered.
     frontend.send_frames(signed([&header("m0", "kernel_info_request"), b"{}", b"{}", b"{}"]));
     assert_eq!(frontend.reply().header.msg_type, "kernel_info_reply");
     let ignored = [
@@ -299,7 +299,7 @@ fn malformed_messages_are_answered_or_ignored() {
         frontend.send_frames(frames);
     }
     assert!(frontend.is_silent(Duration::from_millis(300)));
-    // What is signed and has the wrong content is answered, so that nobody waits; half of a pair of surrogates is no text.
+    // Signed messages with invalid content are answered, so that no client waits. A lone surrogate is not text.
     for (id, content) in [("m1", &b"{\"code\": "[..]), ("m3", b"{\"code\": \"\\ud800\"}"), ("m4", b"\xff")] {
         frontend.send_frames(signed([&header(id, "execute_request"), b"{}", b"{}", content]));
         let reply = frontend.reply();
@@ -318,7 +318,7 @@ fn malformed_messages_are_answered_or_ignored() {
         let content = serde_json::to_value(&reply.content).unwrap();
         assert_eq!((reply.header.msg_type, &content["status"]), (format!("{kind}_reply"), &json!("error")));
     }
-    // Requests with only what they need are fine, and places outside of the code are no place.
+    // Requests with only the required fields work, and positions beyond the code do no harm.
     frontend.send_frames(signed([&header("d", "execute_request"), b"{}", b"{}", b"{\"code\": \"1\"}"]));
     assert_eq!(frontend.execute_reply().status, ReplyStatus::Ok);
     frontend.send(CompleteRequest { code: "é".to_owned(), cursor_pos: 9 });
@@ -329,7 +329,7 @@ fn malformed_messages_are_answered_or_ignored() {
 }
 
 #[test]
-fn a_script_asks_where_it_may() {
+fn a_script_asks_for_input_if_the_front_end_allows_it() {
     let mut frontend = Frontend::start();
     let asks =
         ExecuteRequest { allow_stdin: true, ..ExecuteRequest::new("input(\"name? \") + \"!\"".to_owned()) };
@@ -341,24 +341,24 @@ fn a_script_asks_where_it_may() {
     let Some(JupyterMessageContent::ExecuteResult(answer)) = outputs.last() else { panic!("{outputs:?}") };
     assert_eq!(form(&answer.data, "text/plain"), "Ada!");
     assert_eq!(frontend.execute_reply().status, ReplyStatus::Ok);
-    // A question is interrupted like everything else.
+    // A pending question can be interrupted.
     frontend.send(asks);
     frontend.question();
     frontend.send_control(InterruptRequest {});
     assert_eq!(frontend.execute_reply().error.unwrap().ename, "Interrupted");
-    // And is an error where nobody can be asked.
+    // Without stdin a question is an error.
     frontend.execute("input(\"name? \")");
     assert!(frontend.execute_reply().error.unwrap().evalue.contains("a front end that can ask"));
 }
 
 #[test]
-fn who_goes_or_speaks_another_language_takes_nobody_with_him() {
+fn clients_that_disconnect_or_speak_http_do_no_harm() {
     use std::io::{Read, Write};
     let mut frontend = Frontend::start();
     for _ in 0..3 {
-        frontend.beats_and_goes();
+        frontend.beats_and_disconnects();
     }
-    // A web browser, and a client that says hello and then hangs up.
+    // A web browser that connects to each socket and hangs up.
     let info = frontend.info.clone();
     for port in [info.hb_port, info.shell_port, info.control_port, info.iopub_port, info.stdin_port] {
         let mut stream = std::net::TcpStream::connect((info.ip.as_str(), port)).unwrap();
@@ -373,7 +373,7 @@ fn who_goes_or_speaks_another_language_takes_nobody_with_him() {
 }
 
 #[test]
-fn a_front_end_of_old_interrupts_and_ends_over_the_shell_socket() {
+fn old_front_ends_interrupt_and_shut_down_over_the_shell_socket() {
     let mut frontend = Frontend::start();
     let runs = frontend.execute("sleep(60)");
     while !matches!(frontend.published().content, JupyterMessageContent::ExecuteInput(_)) {}
@@ -390,7 +390,7 @@ fn a_front_end_of_old_interrupts_and_ends_over_the_shell_socket() {
 }
 
 #[test]
-fn a_loop_that_prints_for_ever_is_heard_and_stopped() {
+fn an_endless_loop_streams_its_output_and_can_be_interrupted() {
     let mut frontend = Frontend::start();
     let id = frontend.execute("let n = 0; loop { print(n); n += 1; }");
     let mut lines = 0;
@@ -410,7 +410,7 @@ fn a_shutdown_ends_the_kernel_even_while_it_works() {
     for code in ["sleep(60)", "1"] {
         let mut frontend = Frontend::start();
         frontend.execute(code);
-        // It has begun.
+        // The cell has started.
         while !matches!(frontend.published().content, JupyterMessageContent::ExecuteInput(_)) {}
         frontend.send_control(ShutdownRequest { restart: true });
         let JupyterMessageContent::ShutdownReply(reply) = frontend.control_reply().content else { panic!() };
@@ -420,7 +420,7 @@ fn a_shutdown_ends_the_kernel_even_while_it_works() {
 }
 
 #[test]
-fn a_connection_file_that_is_not_safe_is_refused() {
+fn unsafe_connection_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |info: &ConnectionInfo, expected: &str| {
         let path = connection_file(folder.path(), info);
@@ -449,7 +449,7 @@ fn a_connection_file_that_is_not_safe_is_refused() {
             let expected = format!("only its owner can read and write, got mode {writable:04o}");
             assert!(error.to_string().contains(&expected), "{error}");
         }
-        // As VS Code writes it: it is made private, and what is wrong here is something else.
+        // VS Code writes mode 644: the file is made private, and the error is about its contents.
         std::fs::write(&path, "{\"ip\": 3}").unwrap();
         mode(0o644);
         let error = saescope::cli::serve_kernel(&path, &Progress::default()).unwrap_err();
@@ -461,7 +461,7 @@ fn a_connection_file_that_is_not_safe_is_refused() {
     assert!(error.to_string().contains("not a connection file"), "{error}");
     let missing = saescope::cli::serve_kernel(&folder.path().join("none.json"), &Progress::default());
     assert!(missing.unwrap_err().to_string().contains("cannot open"));
-    // Addresses that others listen at already.
+    // A port that is in use.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let busy = ConnectionInfo { shell_port: taken.local_addr().unwrap().port(), ..connection() };
     let path = connection_file(folder.path(), &busy);

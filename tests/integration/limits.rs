@@ -1,5 +1,4 @@
-//! What scripts and files make of memory and time: the program ends with an error, when it is told to, and never because
-//! it had to.
+//! Limits on memory and time: the program ends with an error, or soon after a signal, and is never killed.
 
 use crate::util::with_default_signals;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -7,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// The program in a shell that first sets a limit or what it does with signals.
+/// The program in a shell that first runs `before`, such as a limit or a `trap`.
 fn shell(folder: &Path, before: &str, arguments: &[&str]) -> Command {
     let mut command = with_default_signals("sh");
     let line = format!("{before}; exec '{}' \"$@\"", env!("CARGO_BIN_EXE_saescope"));
@@ -20,7 +19,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Fails unless a script ends with an error that says this, under a limit of 3 GiB on the memory that can be named.
+/// Fails unless a script ends with an error that contains `expected`, under a limit of 3 GiB of address space.
 #[cfg(target_os = "linux")]
 #[track_caller]
 fn is_refused(folder: &Path, script: &str, expected: &str) {
@@ -32,9 +31,9 @@ fn is_refused(folder: &Path, script: &str, expected: &str) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn scripts_that_double_what_they_have_end_with_an_error() {
+fn values_that_grow_without_end_are_errors() {
     let folder = tempfile::tempdir().unwrap();
-    // Which of two limits is reached first, of values or of memory, depends on timing: both say what to do.
+    // Which limit is reached first, that of values or of memory, depends on timing; both have this hint.
     let too_large = "keep numbers in tensors and many records in files";
     for script in [
         "let s = `xxxxxxxx`; loop { s += s; }",
@@ -64,7 +63,7 @@ fn scripts_that_double_what_they_have_end_with_an_error() {
 #[test]
 fn files_that_would_fill_the_memory_are_errors() {
     let folder = tempfile::tempdir().unwrap();
-    // Three GB that take no room on the disk, and no line ends.
+    // A sparse file of 3 GiB without a line break.
     std::fs::File::create(folder.path().join("r.jsonl")).unwrap().set_len(3 << 30).unwrap();
     for script in [
         "for r in read_records(`r.jsonl`) { }",
@@ -80,7 +79,7 @@ fn files_that_would_fill_the_memory_are_errors() {
                 #{ output_path: `r.jsonl` })";
     is_refused(folder.path(), grow, "line 1: ");
 
-    // A text whose tokens take more than there is, though it does not.
+    // A document that fits into memory, but whose tokens do not.
     let text = "The old mill has no wheel. ".repeat(1_200_000);
     std::fs::write(
         folder.path().join("long.jsonl"),
@@ -96,7 +95,7 @@ fn files_that_would_fill_the_memory_are_errors() {
             .unwrap();
     let told = "error: document 0: the tokens of 32400000 bytes of text: expected at most the ";
     assert!(output.status.code() == Some(1) && stderr(&output).contains(told), "{}", stderr(&output));
-    // It costs what a damaged row does.
+    // It counts as a bad row.
     let line = [&line[..], &["--max-bad-rows", "1"]].concat();
     let output =
         shell(folder.path(), "export RAYON_NUM_THREADS=2 MALLOC_ARENA_MAX=2; ulimit -v 2097152", &line)
@@ -111,11 +110,11 @@ fn files_that_would_fill_the_memory_are_errors() {
     );
 }
 
-/// Operations on tensors of which a second one finds no room: each gives its result or says that it cannot, and none ends the
-/// program. Which of the two depends on how much room the threads take.
+/// Operations on tensors so large that no second one fits: each gives its result or an error and never kills the
+/// program. Which of the two depends on the memory that the threads take.
 #[cfg(target_os = "linux")]
 #[test]
-fn operations_without_room_are_errors() {
+fn operations_without_enough_memory_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let large = "let x = ones([10000, 20000]);";
     for (script, result) in [
@@ -178,7 +177,7 @@ fn modules_that_import_themselves_are_errors() {
     write("main.rhai", "import \"one\" as one; import \"two\" as two; print(one::f() + two::g());");
     let output = run("main.rhai");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "41\n", "{}", stderr(&output));
-    // Nor is a chain of them endless.
+    // A chain of modules has a maximum length.
     for i in 0..100 {
         write(&format!("m{i}.rhai"), &format!("import \"m{}\" as m;", i + 1));
     }
@@ -193,7 +192,7 @@ fn send(child: &Child, signal: &str) -> bool {
     Command::new("kill").args(arguments).status().unwrap().success()
 }
 
-/// Sends a signal, and gives how the program ended, and after how long.
+/// Sends a signal; returns the exit code of the program and how long it took to end.
 fn ended_by(mut child: Child, signal: &str) -> (Option<i32>, Duration) {
     let start = Instant::now();
     assert!(send(&child, signal));
@@ -210,15 +209,15 @@ fn ended_by(mut child: Child, signal: &str) -> (Option<i32>, Duration) {
     }
 }
 
-/// Waits until a running script has said that it begins.
-fn begun(child: &mut Child) {
+/// Waits for the first byte of a script's output.
+fn wait_for_output(child: &mut Child) {
     use std::io::Read;
     let mut said = [0];
     child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
 }
 
 #[test]
-fn what_takes_long_is_stopped_within_a_moment() {
+fn signals_stop_whatever_takes_long() {
     let folder = tempfile::tempdir().unwrap();
     // Each takes many seconds.
     for script in [
@@ -229,33 +228,33 @@ fn what_takes_long_is_stopped_within_a_moment() {
     ] {
         let script = format!("print(1); {script}");
         let mut child = shell(folder.path(), "true", &["eval", &script]).spawn().unwrap();
-        begun(&mut child);
+        wait_for_output(&mut child);
         std::thread::sleep(Duration::from_millis(300));
         let (code, after) = ended_by(child, "INT");
         assert_eq!(code, Some(130), "{script}");
         assert!(after < Duration::from_secs(20), "{script}: {after:?}");
     }
-    // While it waits for statements, or for the answer to a question.
+    // The program waits for statements, or for the answer to a question.
     for (arguments, begins) in [(&[][..], "print(1);\n"), (&["eval", "print(1); input(``)"], "")] {
         let mut command = shell(folder.path(), "true", arguments);
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         std::io::Write::write_all(&mut input, begins.as_bytes()).unwrap();
-        begun(&mut child);
+        wait_for_output(&mut child);
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!(ended_by(child, "TERM").0, Some(130), "{arguments:?}");
     }
-    // A script that is still being read.
+    // A script that is still being parsed.
     let script: String = (0..400_000).map(|i| format!("let v{i} = {i};\n")).collect();
     std::fs::write(folder.path().join("large.rhai"), script).unwrap();
     let child = shell(folder.path(), "true", &["run", "large.rhai"]).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(ended_by(child, "INT").0, Some(130));
-    // One that nobody writes.
+    // A script from a pipe to which nobody writes.
     assert!(Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap().success());
     for signal in ["TERM", "INT", "HUP"] {
         let child = shell(folder.path(), "true", &["run", "pipe"]).spawn().unwrap();
-        // Once it waits for what is to come.
+        // Opening the pipe for writing waits until the program reads from it.
         let _writer = std::fs::File::create(folder.path().join("pipe")).unwrap();
         assert_eq!(ended_by(child, signal).0, Some(130), "SIG{signal}");
     }
@@ -269,28 +268,28 @@ fn what_takes_long_is_stopped_within_a_moment() {
     assert!(child.wait().unwrap().success() && text == "42\n", "{text}");
 }
 
-/// As `nohup` and `trap ''` leave them: what is to be ignored does not end a run.
+/// A signal that `nohup` or `trap ''` ignores does not end a run.
 #[cfg(target_os = "linux")]
 #[test]
-fn signals_that_were_ignored_stay_so() {
+fn ignored_signals_stay_ignored() {
     let folder = tempfile::tempdir().unwrap();
     for signal in ["HUP", "TERM", "XCPU"] {
         let before = format!("trap '' {signal}");
         let script = "print(1); sleep(1); print(2);";
         let mut child = shell(folder.path(), &before, &["eval", script]).spawn().unwrap();
-        begun(&mut child);
+        wait_for_output(&mut child);
         assert!(send(&child, signal));
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "SIG{signal}: {}", stderr(&output));
         assert_eq!(String::from_utf8_lossy(&output.stdout), "\n2\n", "SIG{signal}");
     }
     let mut child = shell(folder.path(), "true", &["eval", "print(1); sleep(60);"]).spawn().unwrap();
-    begun(&mut child);
+    wait_for_output(&mut child);
     assert_eq!(ended_by(child, "HUP").0, Some(130));
 }
 
 #[test]
-fn a_long_statement_from_a_pipe_takes_as_long_as_its_lines() {
+fn a_long_statement_from_a_pipe_takes_linear_time() {
     let time = |lines: usize| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_saescope"));
         let command = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -304,7 +303,7 @@ fn a_long_statement_from_a_pipe_takes_as_long_as_its_lines() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{lines}\n"));
         start.elapsed()
     };
-    // Where each line reads the statement from its beginning, it is many minutes.
+    // If each line reparsed the statement from its beginning, this would take many minutes.
     let took = time(64_000);
     assert!(took < Duration::from_secs(60), "{took:?}");
 }

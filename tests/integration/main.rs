@@ -2,12 +2,12 @@
 
 mod util;
 
-// The hub, and a hub on this machine for all that loads by name.
+// The hub client, and the local hub server that other tests use.
 mod hub;
 // Models: every hook point, tokenizers, generation, bad checkpoints.
 mod model;
 mod tokenizers;
-// Model families against Hugging Face, TransformerLens and candle-transformers, also by the names of modules.
+// Model families against Hugging Face, TransformerLens and candle-transformers, and hook points by module name.
 mod families;
 mod modules;
 // Checkpoints that leave tensors out.
@@ -16,18 +16,18 @@ mod oracle;
 // SAEs: every layout and architecture against its reference.
 mod sae;
 mod sae_layouts;
-// Published SAEs: the list, and looking through it.
+// Published SAEs: the registry, and searching it.
 mod registry;
-// Datasets: every format, and what is broken.
+// Datasets: every format, and broken files.
 mod dataset;
-// Feature datasets, whole.
+// Feature datasets, end to end.
 mod contexts;
 mod extract;
-// All of these by name, from a hub.
+// All of the above by name, from a hub.
 mod by_name;
 // What holds for any batch, and for files that are damaged anywhere.
 mod properties;
-// Where outputs go.
+// Output files.
 mod outputs;
 // What features mean: vectors, token lists, logit lenses, trees.
 mod interpret;
@@ -38,14 +38,14 @@ mod plot;
 mod script;
 // What the user reads when something is wrong.
 mod errors;
-// The program.
+// The command line.
 mod cli;
-// What a script or a file makes of memory, and what stops a run.
+// Limits on memory and time, and interrupts.
 #[cfg(unix)]
 mod limits;
 // The Jupyter kernel, over its sockets.
 mod kernel;
 // README, guide and scripts.
 mod docs;
-// Who imports whom.
+// Layers and the form of source files.
 mod tidy;

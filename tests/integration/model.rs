@@ -13,7 +13,7 @@ fn run() -> Progress {
 
 /// The same model in two shards, without the prefix, in f16 and bf16.
 #[test]
-fn shards_names_and_types_on_disk() {
+fn sharded_half_precision_checkpoints_give_the_same_logits() {
     let original =
         candle_core::safetensors::load(fixture("models/gpt2/model.safetensors"), &Device::Cpu).unwrap();
     let model = Model::load(&fixture("models/gpt2")).unwrap();
@@ -58,12 +58,12 @@ fn changed(
     change(&mut weights);
     candle_core::safetensors::save(&weights, folder.path().join("model.safetensors")).unwrap();
     let model = Model::load(&folder.path().to_string_lossy())?;
-    model.logits(&[1], &run())?; // reads the weights while the folder is there
+    model.logits(&[1], &run())?; // reads the weights while the folder exists
     Ok(model)
 }
 
 #[test]
-fn what_gpt2_configs_can_vary() {
+fn variants_of_gpt2_configs_take_effect() {
     let tokens = [3, 1, 4, 1, 5];
     let names = ["blocks.1.mlp.*", "blocks.1.attn.*"];
     let activation = |name: &str| {
@@ -99,7 +99,7 @@ fn what_gpt2_configs_can_vary() {
         assert_close("scores", &row(&scores), &row(&expected), 1e-5, 1e-5);
     }
 
-    // Its own unembedding, and an MLP of another width: the same MLP with silent columns.
+    // An untied unembedding, and a wider MLP: the same MLP with columns of zeros.
     let config = [
         ("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false"),
         ("\"n_inner\": null", "\"n_inner\": 130"),
@@ -122,7 +122,7 @@ fn what_gpt2_configs_can_vary() {
     assert!(error.to_string().contains("`n_layer`: expected at most 10000 layers, got 9999999"), "{error}");
 }
 
-/// A pass that stops early or fails leaves nothing in the cache that a later one would see.
+/// A pass that stops early leaves nothing in the cache that a later pass would see.
 #[test]
 fn a_key_value_cache_survives_a_pass_that_ends_early() {
     let model = Model::load("demo").unwrap();
@@ -141,7 +141,7 @@ fn a_key_value_cache_survives_a_pass_that_ends_early() {
 }
 
 #[test]
-fn a_ragged_batch_gives_each_sequence_what_it_gets_alone() {
+fn a_ragged_batch_equals_its_sequences_one_by_one() {
     let model = Model::load("demo").unwrap();
     let sequences: Vec<Vec<u32>> = ["a", "the house of a small animal", "to move quickly, as of wind"]
         .iter()
@@ -160,13 +160,13 @@ fn a_ragged_batch_gives_each_sequence_what_it_gets_alone() {
     }
 }
 
-/// Counts what a pass computes.
-struct Counting {
+/// Records the hooks that a pass reaches.
+struct Recorder {
     wanted: HookName,
     seen: Vec<HookName>,
 }
 
-impl Hooks for Counting {
+impl Hooks for Recorder {
     fn wants(&self, _: &HookName) -> bool {
         true
     }
@@ -185,16 +185,16 @@ impl Hooks for Counting {
 fn a_pass_stops_at_its_deepest_hook() {
     let model = Model::load("demo").unwrap();
     for name in model.cfg().hook_points().all() {
-        let mut counting = Counting { wanted: name, seen: Vec::new() };
-        let logits = model.forward(&TokenBatch::single(&[0, 5]), None, &mut counting, &run()).unwrap();
-        assert_eq!(counting.seen.iter().max(), Some(&name));
+        let mut recorder = Recorder { wanted: name, seen: Vec::new() };
+        let logits = model.forward(&TokenBatch::single(&[0, 5]), None, &mut recorder, &run()).unwrap();
+        assert_eq!(recorder.seen.iter().max(), Some(&name));
         assert!(logits.is_none(), "{name}");
     }
 }
 
-/// What is asked for by its whole name, as TransformerLens computes it under its flags.
+/// Hooks that are computed only if named in full; TransformerLens has flags for them.
 #[test]
-fn opt_in_hooks() {
+fn opt_in_hooks_agree_with_the_default_ones() {
     let model = Model::load(&fixture("models/gpt2")).unwrap();
     let tokens = [3, 1, 4, 1, 5];
     let names =
@@ -214,7 +214,7 @@ fn opt_in_hooks() {
     let resid_mid = plain.get("blocks.1.hook_resid_mid").unwrap();
     assert_close("hook_mlp_in", cache.get("blocks.1.hook_mlp_in").unwrap(), resid_mid, 1e-5, 1e-5);
 
-    // Changing what the queries alone read changes the logits; changing nothing does not.
+    // Editing only the input of the queries changes the logits; an identity edit does not.
     let before = model.logits(&tokens, &run()).unwrap();
     let q_input: HookName = "blocks.1.hook_q_input".parse().unwrap();
     let same = model.run_with_hooks(&tokens, Edits::new().with(q_input, Ok), &run()).unwrap();
@@ -224,8 +224,7 @@ fn opt_in_hooks() {
     assert!((other - before).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() > 1e-3);
 }
 
-/// An edit at a point gives what the rest of the model makes of it: replacing an activation by that of another input
-/// gives that input's logits.
+/// Replacing an activation by that of another input gives that input's logits; zeros at any hook point change logits.
 #[test]
 fn edits_at_every_point_reach_the_logits() {
     let model = Model::load(&fixture("models/gpt2")).unwrap();
@@ -256,7 +255,7 @@ fn edits_at_every_point_reach_the_logits() {
 }
 
 #[test]
-fn token_ids_and_character_offsets_are_those_of_tokenizers() {
+fn token_ids_and_character_offsets_match_tokenizers() {
     for (kind, bos) in [("byte_level", 0), ("metaspace", 2)] {
         let folder = tests_path("fixtures/tokenizers").join(kind);
         let tokenizer = saescope::Tokenizer::from_folder(&folder, Default::default()).unwrap().unwrap();
@@ -280,7 +279,7 @@ fn token_ids_and_character_offsets_are_those_of_tokenizers() {
 }
 
 #[test]
-fn a_token_of_id_0_is_a_token() {
+fn token_id_0_is_valid() {
     let model = Model::load("demo").unwrap();
     assert_eq!(model.bos().unwrap(), 0);
     assert_eq!(model.to_tokens("", None).unwrap(), [0]);
@@ -291,7 +290,7 @@ fn a_token_of_id_0_is_a_token() {
 }
 
 #[test]
-fn greedy_generation_over_the_cache_is_that_without() {
+fn greedy_generation_equals_repeated_full_passes() {
     let model = Model::load("demo").unwrap();
     let prompt = model.to_tokens("A typical definition of \"dog\" would be \"", None).unwrap();
     let options =
@@ -311,16 +310,16 @@ fn greedy_generation_over_the_cache_is_that_without() {
     assert_eq!(once, model.generate(&prompt, &sampled, &mut (), &run()).unwrap());
 }
 
-/// What the tokenizer's library would end the process for.
+/// The tokenizers library would abort the process here.
 #[test]
 fn a_tokenizer_with_a_broken_escape_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors", "tokenizer_config.json"] {
         std::fs::copy(fixture(&format!("models/gemma_text/{file}")), folder.path().join(file)).unwrap();
     }
-    let whole = std::fs::read_to_string(fixture("models/gemma_text/tokenizer.json")).unwrap();
-    let at = whole.find("\"decoder\"").unwrap();
-    let (before, decoder) = whole.split_at(at);
+    let json = std::fs::read_to_string(fixture("models/gemma_text/tokenizer.json")).unwrap();
+    let at = json.find("\"decoder\"").unwrap();
+    let (before, decoder) = json.split_at(at);
     let broken = decoder.replacen("\" \"", "\"\\ud800\"", 1);
     assert_ne!(broken, decoder);
     std::fs::write(folder.path().join("tokenizer.json"), format!("{before}{broken}")).unwrap();
@@ -328,7 +327,7 @@ fn a_tokenizer_with_a_broken_escape_is_an_error() {
     assert!(error.contains("tokenizer.json`: not a valid tokenizer"), "{error}");
 }
 
-/// Weights are read when they are first used, also where many threads of a pool want them at once.
+/// Weights are read on first use, also if many threads of a pool request them at once.
 #[test]
 fn threads_of_a_pool_share_a_fresh_model() {
     use rayon::prelude::*;
@@ -340,7 +339,7 @@ fn threads_of_a_pool_share_a_fresh_model() {
 }
 
 #[test]
-fn bad_models_and_inputs_are_clear_errors() {
+fn invalid_tokens_and_checkpoints_are_errors() {
     let model = Model::load("demo").unwrap();
     let message = |result: saescope::Result<Tensor>| result.unwrap_err().to_string();
     assert!(message(model.logits(&[], &run())).contains("at least one token"));
@@ -353,9 +352,9 @@ fn bad_models_and_inputs_are_clear_errors() {
     assert!(error.hint().unwrap().contains("`owner/name`"));
     let hint = Model::load("gtp2-small").unwrap_err().hint().unwrap();
     assert!(hint.contains("did you mean `gpt2-small`"), "{hint}");
-    let cancelled = run();
-    cancelled.cancel();
-    assert!(model.logits(&[1], &cancelled).unwrap_err().is_interrupted());
+    let canceled = run();
+    canceled.cancel();
+    assert!(model.logits(&[1], &canceled).unwrap_err().is_interrupted());
 
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

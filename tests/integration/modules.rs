@@ -1,4 +1,4 @@
-//! Hook points by the names of modules: what transformers' forward hooks and TransformerLens' bridge see there.
+//! Hook points by module name, compared with transformers' forward hooks and TransformerLens' bridge.
 
 use crate::util::{assert_close, expected, fixture, noise};
 use candle_core::Tensor;
@@ -26,7 +26,7 @@ const FAMILIES: [&str; 13] = [
 #[derive(Deserialize)]
 struct Modules {
     input_ids: Vec<u32>,
-    /// Which tensor each name is.
+    /// The index of the tensor of each name.
     names: BTreeMap<String, usize>,
 }
 
@@ -37,9 +37,9 @@ fn load(family: &str) -> (Model, Modules, HashMap<String, Tensor>) {
     (model, serde_json::from_str(&text).unwrap(), tensors)
 }
 
-/// Whether no hook point is about this: several projections in one matrix, the cosines of rotations, attention weights on
-/// their way through a dropout, a dropout that two outputs go through, what a gated MLP multiplies.
-fn is_no_point(name: &str, is_gated: bool) -> bool {
+/// Whether no hook point corresponds to a name: several projections in one matrix, the cosines of rotations, attention
+/// weights before and after a dropout, a dropout that two outputs share, the activations that a gated MLP multiplies.
+fn has_no_hook_point(name: &str, is_gated: bool) -> bool {
     let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     ends(&["c_attn.output", "query_key_value.output", "hook_cos", "hook_sin", "attn.hook_hidden_states"])
         || ["rotary_emb.", "attn_dropout."].iter().any(|part| name.contains(part))
@@ -48,7 +48,7 @@ fn is_no_point(name: &str, is_gated: bool) -> bool {
         || (ends(&["embed_tokens.input", "wte.input", "wpe.input"]))
 }
 
-/// A tensor of the fixture as `[pos, …]`: where transformers has the heads first, they come second.
+/// A tensor of the fixture as `[pos, …]`: heads that come first in transformers are moved to the second axis.
 fn by_pos(tensor: &Tensor, name: &str, n: usize) -> Tensor {
     match *tensor.dims() {
         [heads, pos, _] if heads != n && pos == n && !name.contains("pattern") => {
@@ -59,24 +59,24 @@ fn by_pos(tensor: &Tensor, name: &str, n: usize) -> Tensor {
 }
 
 #[test]
-fn a_module_is_what_forward_hooks_see() {
+fn modules_match_what_forward_hooks_see() {
     let run = Progress::default();
     for family in FAMILIES {
         let (model, Modules { input_ids, names }, tensors) = load(family);
         let mut found = 0;
-        for (name, number) in &names {
+        for (name, index) in &names {
             let cache = model.run_with_cache(&input_ids, &[name], &run);
-            if is_no_point(name, model.cfg().gated_mlp) {
+            if has_no_hook_point(name, model.cfg().gated_mlp) {
                 let error = cache.map(|_| ()).expect_err(name).to_string();
                 assert!(error.contains(name.as_str()), "{family}: {name}: {error}");
                 continue;
             }
             let cache = cache.unwrap_or_else(|error| panic!("{family}: {name}: {error}"));
             let got = cache.get(name).unwrap_or_else(|error| panic!("{family}: {name}: {error}"));
-            let right = by_pos(&tensors[&number.to_string()], name, input_ids.len());
-            let right = right.reshape(got.dims()).unwrap();
-            assert_close(&format!("{family}: {name}"), got, &right, 2e-4, 2e-4);
-            // A module without a word about its side is its output.
+            let expected = by_pos(&tensors[&index.to_string()], name, input_ids.len());
+            let expected = expected.reshape(got.dims()).unwrap();
+            assert_close(&format!("{family}: {name}"), got, &expected, 2e-4, 2e-4);
+            // A module name without `.input` or `.output` means its output.
             if let Some(module) = name.strip_suffix(".output") {
                 let points = model.cfg().hook_points();
                 assert_eq!(points.find(module).unwrap(), points.find(name).unwrap(), "{family}: {module}");
@@ -96,13 +96,13 @@ fn an_sae_reads_the_module_that_it_names() {
         let n = input_ids.len();
         let folder = tempfile::tempdir().unwrap();
         let mut width = 0;
-        for (name, number) in &names {
-            if is_no_point(name, model.cfg().gated_mlp)
+        for (name, index) in &names {
+            if has_no_hook_point(name, model.cfg().gated_mlp)
                 || ["scale", "pattern", "unembed", "lm_head"].iter().any(|part| name.contains(part))
             {
                 continue;
             }
-            let x = by_pos(&tensors[&number.to_string()], name, n);
+            let x = by_pos(&tensors[&index.to_string()], name, n);
             let d_in = x.elem_count() / n;
             if d_in != width {
                 width = d_in;
@@ -124,16 +124,16 @@ fn an_sae_reads_the_module_that_it_names() {
             let dense = |features: &saescope::Features| features.to_tensor().unwrap();
             let got = feature_acts(&model, &sae, &TokenBatch::single(&input_ids), 0.0, &run)
                 .unwrap_or_else(|error| panic!("{family}: {name}: {error}"));
-            let right = sae.encode(&x.reshape((n, d_in)).unwrap()).unwrap();
-            assert_close(&format!("{family}: {name}"), &dense(&got), &dense(&right), 2e-3, 1e-3);
+            let expected = sae.encode(&x.reshape((n, d_in)).unwrap()).unwrap();
+            assert_close(&format!("{family}: {name}"), &dense(&got), &dense(&expected), 2e-3, 1e-3);
         }
     }
 }
 
-/// Under a name of the bridge or of Hugging Face an activation is changed as that module's hook would change it: what goes
-/// into a norm changes what comes out of it and not the residual stream, the output before a norm goes through the norm.
+/// An edit by a name of the bridge or of Hugging Face acts like a hook of that module: an edit of a norm's input
+/// changes its output and not the residual stream, and an edit of an output before a norm goes through the norm.
 #[test]
-fn edits_by_the_names_of_modules() {
+fn edits_by_module_name_act_like_hooks_of_the_module() {
     let run = Progress::default();
     let tokens = [3, 1, 4, 1, 5];
     let zeros = |x: Tensor| Ok(x.zeros_like()?);
@@ -155,7 +155,7 @@ fn edits_by_the_names_of_modules() {
         let mlp_in = logits("blocks.1.mlp.hook_in");
         assert!(differ(&mlp_in, &plain) && differ(&mlp_in, &logits("blocks.1.hook_resid_mid")), "{family}");
         assert!(differ(&logits("blocks.1.attn.hook_in"), &plain), "{family}");
-        // Zero goes through a norm without a bias as zero.
+        // A norm without a bias maps zero to zero.
         assert_close("mlp", &logits("layers.1.mlp"), &logits("blocks.1.hook_mlp_out"), 1e-5, 1e-5);
         assert!(differ(&logits("layers.1.mlp"), &plain), "{family}");
         assert_close("a norm's input", &logits("layers.1.mlp"), &logits("layers.1.mlp.out"), 0.0, 0.0);
@@ -163,12 +163,12 @@ fn edits_by_the_names_of_modules() {
             points.find("layers.1.mlp").unwrap() == points.find("blocks.1.hook_mlp_out").unwrap(),
             family == "gpt2"
         );
-        // One of several modules that read the same cannot be given something else.
+        // The input of one of several modules that share it cannot be edited.
         let error = points.find_to_edit("blocks.1.attn.q.hook_in").unwrap_err();
         assert!(error.to_string().contains("cannot be changed by itself"), "{error}");
         assert!(error.hint().unwrap().contains("hook_q_input"), "{error}");
     }
-    // Where heads read their own, what all of them read can be seen and not changed.
+    // If each head has its own input, their common input can be read but not edited.
     let model = Model::load(&fixture("models/gpt2")).unwrap();
     let both = ["blocks.1.hook_q_input", "blocks.1.attn.hook_in"];
     let cache = model.run_with_cache(&tokens, &both, &run).unwrap();
@@ -180,9 +180,9 @@ fn edits_by_the_names_of_modules() {
     assert!(error.to_string().contains("single heads"), "{error}");
 }
 
-/// Names in patterns and lists, with what is said of those that are none.
+/// Module names in patterns and lists, and errors for unknown names.
 #[test]
-fn names_of_modules_in_lists() {
+fn module_names_work_in_patterns_and_lists() {
     let model = Model::load(&fixture("models/gemma2")).unwrap();
     let run = Progress::default();
     let names = |patterns: &[&str]| {

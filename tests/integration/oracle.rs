@@ -1,7 +1,7 @@
-//! Model families against candle-transformers' models of the same random weights, in other shapes than the fixtures'.
+//! Model families against candle-transformers' models with the same random weights, in other shapes than the fixtures'.
 //!
-//! candle-transformers passes over some of what a config says, so each shape is one for which that makes no difference:
-//! queries scaled by the root of `head_dim`, and windows longer than the sequence, for its windows see one key more than
+//! candle-transformers ignores some keys of a config, so each shape is one for which that makes no difference: queries
+//! scaled by the root of `head_dim`, and windows longer than the sequence, because its windows see one key more than
 //! Hugging Face's (the fixtures have short ones).
 
 use crate::util::{assert_close, noise};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 const TOKENS: [u32; 23] =
     [5, 90, 17, 3, 99, 41, 5, 5, 0, 62, 77, 13, 8, 54, 29, 31, 2, 70, 6, 95, 44, 21, 60];
 
-/// The keys that all have, then the family's own.
+/// The keys that all families share, with the family's own; a key with the value null is removed.
 fn config(model_type: &str, own: Value) -> Value {
     let mut config = json!({
         "model_type": model_type, "vocab_size": 100, "hidden_size": 48, "intermediate_size": 112,
@@ -65,7 +65,7 @@ fn check(config: &Value, logits: impl Fn(VarBuilder, &Tensor) -> Result<Tensor>)
 }
 
 #[test]
-fn llama_and_its_rope_scaling() {
+fn llama_agrees_with_and_without_rope_scaling() {
     let scaling = json!({
         "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 64,
@@ -81,13 +81,13 @@ fn llama_and_its_rope_scaling() {
 }
 
 #[test]
-fn mistral_with_wide_heads() {
+fn mistral_agrees_with_wide_heads() {
     let config = config("mistral", json!({ "head_dim": 10, "sliding_window": 64 }));
     check(&config, |vb, input| mistral::Model::new(&parse(&config), vb)?.forward(input, 0));
 }
 
 #[test]
-fn gemma_1_to_3() {
+fn gemma_1_to_3_agree() {
     let own = json!({
         "hidden_act": null, "hidden_activation": "gelu_pytorch_tanh", "head_dim": 16, "attention_bias": false,
         "tie_word_embeddings": true,
@@ -115,7 +115,7 @@ fn gemma_1_to_3() {
 }
 
 #[test]
-fn qwen_2_and_3() {
+fn qwen_2_and_3_agree() {
     let own = json!({ "sliding_window": 64, "max_window_layers": 3, "use_sliding_window": false, "tie_word_embeddings": true });
     let second = config("qwen2", own);
     check(&second, |vb, input| qwen2::ModelForCausalLM::new(&parse(&second), vb)?.forward(input, 0));
@@ -127,7 +127,7 @@ fn qwen_2_and_3() {
 }
 
 #[test]
-fn phi_and_olmo() {
+fn phi_and_olmo_agree() {
     let own = json!({
         "num_key_value_heads": 6, "hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "partial_rotary_factor": 0.5,
         "qk_layernorm": false,

@@ -1,4 +1,4 @@
-//! Where outputs go: never over what is read, past links, and known before the work.
+//! Output files: never over an input, written through links, and checked before the work starts.
 
 use saescope::{
     Error, ExtractOptions, Model, Progress, Report, Result, Sae, SaeOptions, TreesOptions,
@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The demo's files in a folder, with documents.
+/// A folder with the demo model, one of its SAEs, and a file of documents.
 struct Place {
     folder: tempfile::TempDir,
 }
@@ -40,7 +40,7 @@ impl Place {
         self.path(name).to_string_lossy().into_owned()
     }
 
-    /// Every file with what is in it, and every link with where it leads.
+    /// Every file with its contents, and every link with its target.
     fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
         fn walk(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
             for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -83,7 +83,7 @@ impl Place {
     }
 }
 
-/// Fails unless an output is refused since it is read, and nothing has changed.
+/// Fails unless an output is refused because the run reads it, and no file has changed.
 #[track_caller]
 fn refused(place: &Place, run: impl FnOnce() -> Result<()>) {
     let before = place.contents();
@@ -93,7 +93,7 @@ fn refused(place: &Place, run: impl FnOnce() -> Result<()>) {
 }
 
 #[test]
-fn an_output_takes_the_place_of_nothing_that_is_read() {
+fn an_output_never_replaces_an_input() {
     let place = Place::new();
     let run = Progress::default();
     let weights = place.both().1.weight_files().next().unwrap().file_name().unwrap().to_owned();
@@ -105,7 +105,7 @@ fn an_output_takes_the_place_of_nothing_that_is_read() {
         refused(&place, || place.extract("docs.jsonl", output, &run));
         refused(&place, || place.grow(output));
     }
-    // By another way to the same file.
+    // The same file by another path.
     refused(&place, || place.extract("docs.jsonl", "sae/../model/config.json", &run));
     #[cfg(unix)]
     {
@@ -113,7 +113,7 @@ fn an_output_takes_the_place_of_nothing_that_is_read() {
         refused(&place, || place.extract("docs.jsonl", "link.jsonl", &run));
         refused(&place, || place.grow("link.jsonl"));
     }
-    // What is beside the output: its description, and the lines of a run that is not finished.
+    // Files beside the output: its metadata, and the lines of an unfinished run.
     std::fs::copy(place.path("docs.jsonl"), place.path("o.jsonl.meta.json")).unwrap();
     refused(&place, || place.extract("o.jsonl.meta.json", "o.jsonl", &run));
     #[cfg(unix)]
@@ -126,10 +126,10 @@ fn an_output_takes_the_place_of_nothing_that_is_read() {
     place.extract("docs.jsonl", "out.jsonl", &run).unwrap();
 }
 
-/// Two outputs of a run that are one file would lose one of them.
+/// If two outputs of a run were the same file, one would be lost.
 #[cfg(unix)]
 #[test]
-fn an_output_takes_the_place_of_no_other() {
+fn an_output_never_replaces_another_output() {
     use std::os::unix::fs::symlink;
     let place = Place::new();
     let run = Progress::default();
@@ -161,9 +161,9 @@ fn an_output_takes_the_place_of_no_other() {
     assert!(place.contents() == before);
 }
 
-/// What describes a dataset is read as well as its documents.
+/// The files that describe a dataset are inputs, like its documents.
 #[test]
-fn an_output_takes_the_place_of_no_card() {
+fn an_output_never_replaces_a_dataset_card() {
     let place = Place::new();
     let run = Progress::default();
     std::fs::create_dir(place.path("set")).unwrap();
@@ -178,9 +178,9 @@ fn an_output_takes_the_place_of_no_card() {
     }
 }
 
-/// One tree and one list are written by the program itself.
+/// The command line itself writes single trees and token lists.
 #[test]
-fn the_program_writes_over_nothing_that_it_reads() {
+fn the_command_line_never_overwrites_its_inputs() {
     let place = Place::new();
     let saescope = |line: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_saescope"));
@@ -205,9 +205,9 @@ fn the_program_writes_over_nothing_that_it_reads() {
     assert!(result.status.success() && place.path("x.json").is_file());
 }
 
-/// What cannot be written is known before the work.
+/// Outputs that cannot be written are reported before the work starts.
 #[test]
-fn a_description_that_cannot_be_written_is_known_at_the_start() {
+fn metadata_that_cannot_be_written_is_reported_at_the_start() {
     let place = Place::new();
     std::fs::create_dir(place.path("o.jsonl.meta.json")).unwrap();
     let started = Arc::new(AtomicBool::new(false));
@@ -221,7 +221,7 @@ fn a_description_that_cannot_be_written_is_known_at_the_start() {
     std::fs::remove_dir(place.path("o.jsonl.meta.json")).unwrap();
     place.extract("docs.jsonl", "o.jsonl", &progress).unwrap();
     assert!(started.load(Ordering::Relaxed));
-    // The same of the lines of trees.
+    // The same for the partial file of trees.
     std::fs::create_dir(place.path("t.jsonl.partial")).unwrap();
     let error = place.grow("t.jsonl").unwrap_err();
     assert!(error.to_string().contains("t.jsonl.partial`: expected a new name"), "{error}");
@@ -229,14 +229,14 @@ fn a_description_that_cannot_be_written_is_known_at_the_start() {
 
 #[cfg(unix)]
 #[test]
-fn an_output_that_is_a_link_is_written_where_it_leads() {
+fn an_output_that_is_a_link_is_written_to_its_target() {
     use std::os::unix::fs::symlink;
     let place = Place::new();
     let run = Progress::default();
     for folder in ["store", "links"] {
         std::fs::create_dir(place.path(folder)).unwrap();
     }
-    // To a file that is not there yet, by one link or two, relative to where each of them lies; and to one that is.
+    // To a missing file through one link or two, each relative to its own folder, and to an existing file.
     symlink("store/one", place.path("one")).unwrap();
     symlink("links/next", place.path("two")).unwrap();
     symlink("../store/two", place.path("links/next")).unwrap();
@@ -255,7 +255,7 @@ fn an_output_that_is_a_link_is_written_where_it_leads() {
         assert!(place.path(name).is_symlink(), "{name}");
         assert_eq!(read_trees(&place.path("store").join(name)).unwrap().count(), 1, "{name}");
     }
-    // To one another, to themselves, and to a folder that is not there.
+    // To each other, to themselves, and into a missing folder.
     symlink("b", place.path("a")).unwrap();
     symlink("a", place.path("b")).unwrap();
     symlink("itself", place.path("itself")).unwrap();

@@ -1,4 +1,4 @@
-//! Charts: that they can be drawn of any numbers, and what is said where they cannot.
+//! Charts of any values, and errors for those that cannot be drawn.
 
 use crate::display::assert_xml;
 use saescope::{
@@ -8,7 +8,7 @@ use saescope::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Numbers that are hard to draw.
+/// Values that are hard to draw.
 const ODD: [f64; 9] = [0.0, -1.0, 1e-300, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 5.0];
 
 fn assert_drawn(figure: Result<Figure>) -> String {
@@ -33,23 +33,23 @@ fn fails(figure: Result<Figure>, expected: &str) {
 }
 
 #[test]
-fn any_numbers_can_be_drawn() {
+fn any_values_can_be_drawn() {
     let scales = [(false, false), (true, false), (false, true), (true, true)];
     for (log_x, log_y) in scales {
         let options = PlotOptions { log_x, log_y, title: "<t> & \u{202e}".to_owned(), ..Default::default() };
-        for numbers in
+        for values in
             [ODD.to_vec(), vec![5.0], vec![3.0; 4], (0..7000).map(|i| f64::from(i).sin() + 2.0).collect()]
         {
-            let x = numbers.iter().rev().copied().collect();
+            let x = values.iter().rev().copied().collect();
             let series =
-                [Series { name: "a <b>".to_owned(), x, y: numbers.clone() }, Series::of("", numbers.clone())];
+                [Series { name: "a <b>".to_owned(), x, y: values.clone() }, Series::of("", values.clone())];
             assert_drawn(plot_line(&series, &options));
             assert_drawn(plot_scatter(&series, &options));
-            assert_drawn(histogram(&[("a", &numbers), ("b", &ODD)], None, &options));
-            let labels: Vec<_> = (0..numbers.len()).map(|i| format!(" {i}\n")).collect();
-            if numbers.len() < 2000 {
+            assert_drawn(histogram(&[("a", &values), ("b", &ODD)], None, &options));
+            let labels: Vec<_> = (0..values.len()).map(|i| format!(" {i}\n")).collect();
+            if values.len() < 2000 {
                 let options = PlotOptions { log_x: false, ..options.clone() };
-                assert_drawn(plot_bars(&labels, &numbers, &options));
+                assert_drawn(plot_bars(&labels, &values, &options));
             }
         }
     }
@@ -66,16 +66,16 @@ fn any_numbers_can_be_drawn() {
 }
 
 #[test]
-fn marks_are_where_the_numbers_are() {
+fn marks_are_drawn_at_their_values() {
     let options = PlotOptions { width: Some(432), height: Some(332), ..Default::default() };
     let series = [Series { name: String::new(), x: vec![0.0, 1.0, 2.0], y: vec![0.0, 10.0, 0.0] }];
     let svg = assert_drawn(plot_line(&series, &options));
-    // The line that is drawn last goes up and comes down again, the middle of it half-way.
+    // The last line drawn rises and falls, with its peak in the middle.
     let points = svg.rsplit("points=\"").next().unwrap().split('"').next().unwrap();
     let points: Vec<f64> = points.split([' ', ',']).filter_map(|x| x.parse().ok()).collect();
     let [x0, y0, x1, y1, x2, y2] = points[..] else { panic!("{points:?}") };
     assert!(y0 == y2 && y1 < y0 && x2 == 4160.0 && (x1 - (x0 + x2) / 2.0).abs() <= 1.0, "{points:?}");
-    // Four numbers, two bins: one box is three times as high as the other.
+    // Four values, two bins: one box is three times as high as the other.
     let svg = assert_drawn(histogram(&[("", &[0.0, 0.1, 0.2, 1.0])], Some(2), &options));
     let boxes: Vec<f64> = svg
         .split("<rect")
@@ -85,10 +85,10 @@ fn marks_are_where_the_numbers_are() {
     assert!(boxes.len() == 2 && (boxes[0] / boxes[1] - 3.0).abs() < 0.01, "{boxes:?}");
 }
 
-/// The points of the lines of one colour, in pixels.
-fn lines(svg: &str, colour: &str) -> Vec<Vec<(f64, f64)>> {
+/// The points of the lines of one color, in pixels.
+fn lines(svg: &str, color: &str) -> Vec<Vec<(f64, f64)>> {
     let lines =
-        svg.split("<polyline").skip(1).filter(|line| line.split("/>").next().unwrap().contains(colour));
+        svg.split("<polyline").skip(1).filter(|line| line.split("/>").next().unwrap().contains(color));
     let points = lines.map(|line| line.split("points=\"").nth(1).unwrap().split('"').next().unwrap());
     let point = |point: &str| {
         let (x, y) = point.split_once(',').unwrap();
@@ -98,14 +98,14 @@ fn lines(svg: &str, colour: &str) -> Vec<Vec<(f64, f64)>> {
 }
 
 #[test]
-fn a_line_ends_at_the_frame_and_breaks_where_there_is_no_number() {
+fn a_line_is_clipped_at_the_frame_and_breaks_at_nan() {
     let y = vec![0.0, 100.0, 0.0, f64::NAN, 0.0, 2.0, 2.0];
     let red = Colors::One("#d0392b".parse().unwrap());
     let options = PlotOptions { y_range: Some([0.0, 4.0]), color: Some(red), ..Default::default() };
     let svg = assert_drawn(plot_line(&[Series::of("", y)], &options));
     let parts = lines(&svg, "#D0392B");
     assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 3], "{parts:?}");
-    // Up from 0 and out at 4, which is a twenty-fifth of the way to 100.
+    // The line from 0 to 100 leaves the frame at 4, a twenty-fifth of the way.
     let ((x0, y0), (x1, y1)) = (parts[0][0], parts[0][1]);
     let (right, _) = parts[2][2];
     assert!(((x1 - x0) / (right - x0) * 6.0 - 0.04).abs() < 0.01 && y1 < y0, "{parts:?}");
@@ -115,7 +115,7 @@ fn a_line_ends_at_the_frame_and_breaks_where_there_is_no_number() {
 
 #[test]
 fn many_points_are_as_dark_as_few_in_a_bitmap() {
-    // A line that goes up and down at every pixel covers what lies between.
+    // A line that rises and falls at every pixel covers the area between.
     let y = (0..4000).map(|i| f64::from(i % 2)).collect();
     let (width, height, pixels) =
         plot_line(&[Series::of("", y)], &PlotOptions::default()).unwrap().rgba().unwrap();
@@ -124,41 +124,41 @@ fn many_points_are_as_dark_as_few_in_a_bitmap() {
 }
 
 #[test]
-fn a_bar_is_seen_however_narrow_it_is() {
+fn narrow_bars_are_visible() {
     let mut values = vec![0.0; 2000];
     values[777] = 1.0;
     let labels: Vec<_> = (0..2000).map(|i| i.to_string()).collect();
     let (_, height, pixels) = plot_bars(&labels, &values, &PlotOptions::default()).unwrap().rgba().unwrap();
     let blue = pixels.chunks(4).filter(|pixel| pixel[2] > pixel[0].saturating_add(60)).count();
     assert!(blue > height / 2, "{blue} of {height}");
-    let numbers: Vec<f64> = (0..1000).map(f64::from).collect();
-    let svg = assert_drawn(histogram(&[("", &numbers)], Some(1000), &PlotOptions::default()));
+    let values: Vec<f64> = (0..1000).map(f64::from).collect();
+    let svg = assert_drawn(histogram(&[("", &values)], Some(1000), &PlotOptions::default()));
     assert!(svg.matches("width=\"10\"").count() >= 1000);
 }
 
 #[test]
-fn bars_and_series_have_colours_of_their_own() {
+fn bars_and_series_have_their_own_colors() {
     let labels = ["a", "b", "c"].map(str::to_owned);
     let (red, teal): (Color, Color) = ("red".parse().unwrap(), "teal".parse().unwrap());
     let svg = |color| {
         let options = PlotOptions { color: Some(color), ..Default::default() };
         assert_drawn(plot_bars(&labels, &[1.0, 2.0, 3.0], &options))
     };
-    let bars = |svg: &str, colour: &str| svg.matches(&format!("fill=\"{colour}\"")).count();
+    let bars = |svg: &str, color: &str| svg.matches(&format!("fill=\"{color}\"")).count();
     let each = svg(Colors::Each(vec![red, teal]));
     assert_eq!((bars(&each, "#D0392B"), bars(&each, "#1B978A")), (2, 1));
     let named = svg(Colors::Named(BTreeMap::from([("b".to_owned(), red)])));
     assert_eq!((bars(&named, "#D0392B"), bars(&named, "#2A3FB5")), (1, 2));
-    // The ninth series is told from the first.
+    // All 24 series have different colors.
     let series: Vec<_> = (0..24).map(|i| Series::of(i.to_string(), vec![f64::from(i), 1.0])).collect();
     let svg = assert_drawn(plot_line(&series, &PlotOptions::default()));
-    let colours: BTreeSet<_> =
+    let colors: BTreeSet<_> =
         svg.split("<polyline").skip(1).filter_map(|line| line.split("stroke=\"").nth(1)?.get(..7)).collect();
-    assert!(colours.len() >= 24, "{colours:?}");
+    assert!(colors.len() >= 24, "{colors:?}");
 }
 
 #[test]
-fn a_heatmap_is_as_large_as_it_is_to_be() {
+fn a_heatmap_obeys_width_and_height() {
     let matrix = vec![vec![1.0, -2.0]; 3];
     let size = |n: usize, width, height| {
         let options = PlotOptions {
@@ -175,14 +175,14 @@ fn a_heatmap_is_as_large_as_it_is_to_be() {
         assert_eq!(size(n, Some(640), Some(360)), (640, 360), "{n}");
         assert_eq!(size(n, Some(900), Some(500)), (900, 500), "{n}");
     }
-    // As large as its cells need to be, and larger than it is to be where they would not be seen.
+    // By default as large as its cells need, and larger than requested if the cells would not be visible.
     assert!(size(2, None, None).0 < 400, "{:?}", size(2, None, None));
     assert!(size(64, Some(200), Some(200)).1 > 200);
     assert!(size(1, None, None).0 < 250 && size(1, None, None).1 < 260, "{:?}", size(1, None, None));
 }
 
 #[test]
-fn the_largest_numbers_have_a_place() {
+fn the_largest_floats_can_be_drawn() {
     let ends = vec![-1.7e308, 1.7e308];
     let svg = assert_drawn(plot_line(&[Series::of("", ends.clone())], &PlotOptions::default()));
     assert!(svg.contains("1·10³⁰⁸") && svg.contains("-1·10³⁰⁸"), "{svg}");
@@ -202,13 +202,13 @@ fn the_largest_numbers_have_a_place() {
 }
 
 #[test]
-fn a_peak_in_a_large_matrix_is_seen() {
+fn a_peak_in_a_large_matrix_is_visible() {
     let mut matrix = vec![vec![0.0; 4000]; 4000];
     matrix[2001][1001] = 1.0;
     let figure = plot_heatmap(&[matrix], &HeatmapOptions::default(), &PlotOptions::default()).unwrap();
     let (_, _, pixels) = figure.rgba().unwrap();
     let dark = |pixel: &&[u8]| pixel[..3] == [0x12, 0x1f, 0x8f];
-    // The end of the scale is as dark.
+    // The color scale on the right ends in the same color.
     let on_the_left = |(i, _): &(usize, &[u8])| i % figure.size().0 as usize <= figure.size().0 as usize / 2;
     let found =
         pixels.chunks(4).enumerate().filter(|p| on_the_left(p)).map(|(_, pixel)| pixel).filter(dark).count();
@@ -223,7 +223,7 @@ fn names_of_any_length_fit() {
     let figure = plot_line(&series, &options).unwrap();
     assert_eq!(figure.size(), (640, 360));
     let svg = figure.svg().unwrap();
-    // Four rows of the legend, and how many are not in it.
+    // The legend has four rows and the number of series left out.
     assert!(svg.contains("0 a long name") && svg.contains(" more\n"), "{svg}");
     let small = PlotOptions { width: Some(200), height: Some(200), ..options };
     let labels: Vec<_> = (0..30).map(long).collect();
@@ -232,7 +232,7 @@ fn names_of_any_length_fit() {
 }
 
 #[test]
-fn a_chart_knows_its_features() {
+fn charts_of_activations_and_densities_are_labeled() {
     let record = FeatureRecord {
         text: "a boat".to_owned(),
         tokens: vec![0, 1, 2],
@@ -256,7 +256,7 @@ fn a_chart_knows_its_features() {
 }
 
 #[test]
-fn what_cannot_be_drawn_says_why() {
+fn charts_reject_missing_values_and_bad_options() {
     let options = PlotOptions::default();
     let line = |y: &[f64], options: &PlotOptions| plot_line(&[Series::of("loss", y.to_vec())], options);
     fails(line(&[], &options), "the y values: expected at least one finite value, got none");
@@ -303,5 +303,5 @@ fn what_cannot_be_drawn_says_why() {
     );
     let range = HeatmapOptions { color_range: Some([2.0, 1.0]), ..Default::default() };
     fails(heat(&[vec![vec![1.0]]], range), "option `color_range`");
-    assert!(matches!("nocolour".parse::<Color>(), Err(Error::Invalid { .. })));
+    assert!(matches!("nocolor".parse::<Color>(), Err(Error::Invalid { .. })));
 }

@@ -1,4 +1,4 @@
-//! Published SAEs: the list of the program and lists from files, and looking through them.
+//! Published SAEs: the embedded registry, registries from files, and searching them.
 
 use crate::util::tests_path;
 use saescope::{Progress, Registry, SaeFilter, Session, list_releases, list_saes};
@@ -9,7 +9,7 @@ fn filter(release: &str) -> SaeFilter {
 }
 
 #[test]
-fn the_list_is_whole() {
+fn the_embedded_registry_is_complete() {
     let registry = Registry::embedded();
     let mut counts = BTreeMap::<_, usize>::new();
     for release in registry.releases() {
@@ -37,7 +37,7 @@ fn the_list_is_whole() {
 }
 
 #[test]
-fn a_release_and_an_id_say_what_is_to_be_loaded() {
+fn a_release_and_an_id_find_one_sae() {
     let registry = Registry::embedded();
     let (release, sae) = registry.find("gpt2-small-res-jb", Some("blocks.2.hook_resid_pre")).unwrap();
     assert_eq!(
@@ -62,21 +62,21 @@ fn a_release_and_an_id_say_what_is_to_be_loaded() {
 
     let (_, only) = registry.find("gemma-2b-it-res-jb", None).unwrap();
     assert_eq!(only.id, "blocks.12.hook_resid_post");
-    // A folder that is written as a number.
+    // A folder whose name is a number in YAML.
     assert_eq!(registry.find("mntss-gemma-2-2b-2.5m-clt-as-per-layer", Some("layer_3")).unwrap().1.path, "3");
 
     let kwargs =
         |release: &saescope::Release| release.config_overrides.get("model_from_pretrained_kwargs").cloned();
-    let centred: Vec<_> =
+    let centered: Vec<_> =
         registry.releases().iter().filter(|r| kwargs(r).is_some()).map(|r| &r.name).collect();
-    assert_eq!(centred, ["gpt2-small-mlp-tm", "gpt2-small-res-jb", "gpt2-small-res-jb-feature-splitting"]);
+    assert_eq!(centered, ["gpt2-small-mlp-tm", "gpt2-small-res-jb", "gpt2-small-res-jb-feature-splitting"]);
     let factors =
         registry.releases().iter().flat_map(|r| &r.saes).filter(|sae| sae.norm_scaling_factor.is_some());
     assert_eq!(factors.count(), 304);
 }
 
 #[test]
-fn a_release_that_is_nested_in_itself_has_each_sae_once() {
+fn a_release_nested_in_itself_lists_each_sae_once() {
     let release = Registry::embedded().release("gpt2-small-res_scefr-ajt").unwrap();
     let ids: Vec<_> = release.saes.iter().map(|sae| (sae.id.as_str(), sae.path.as_str())).collect();
     let expected = [
@@ -88,7 +88,7 @@ fn a_release_that_is_nested_in_itself_has_each_sae_once() {
 }
 
 #[test]
-fn names_that_are_not_in_the_list_name_the_nearest() {
+fn unknown_names_suggest_the_nearest() {
     let registry = Registry::embedded();
     let failure = |release: &str, id: Option<&str>| {
         let error = registry.find(release, id).unwrap_err();
@@ -120,7 +120,7 @@ fn names_that_are_not_in_the_list_name_the_nearest() {
 }
 
 #[test]
-fn the_names_of_an_sae_tell_its_hook_and_width() {
+fn hook_and_width_come_from_the_names_of_an_sae() {
     for (release, id, hook, width) in [
         ("gpt2-small-res-jb", "blocks.11.hook_resid_post", "blocks.11.hook_resid_post", None),
         (
@@ -206,7 +206,7 @@ fn the_names_of_an_sae_tell_its_hook_and_width() {
     }
     let saes = list_saes(&SaeFilter::default()).unwrap().saes;
     assert_eq!(saes.len(), 13857);
-    // Every hook is told; where a width is not, nobody has written it into a name.
+    // Every SAE has a hook. A width is missing only if it is part of no name.
     assert_eq!(
         saes.iter().filter(|sae| sae.hook.is_none()).map(|sae| &sae.sae_id).collect::<Vec<_>>(),
         [""; 0]
@@ -215,7 +215,7 @@ fn the_names_of_an_sae_tell_its_hook_and_width() {
 }
 
 #[test]
-fn a_filter_takes_any_name_of_a_model_and_all_words() {
+fn a_filter_accepts_any_name_of_a_model_and_matches_all_words() {
     let releases = |model: &str| {
         let filter = SaeFilter { model: Some(model.to_owned()), ..SaeFilter::default() };
         list_releases(&filter).unwrap().releases
@@ -275,7 +275,7 @@ fn lists_fit_a_terminal() {
 }
 
 #[test]
-fn a_newer_list_is_read_from_a_file() {
+fn a_newer_registry_is_read_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -332,7 +332,7 @@ new-release:
 }
 
 #[test]
-fn scripts_walk_through_the_list() {
+fn scripts_list_and_iterate_over_saes() {
     let mut session = Session::new(Progress::default(), |_| ());
     let mut eval =
         |script: &str| session.eval(script).unwrap_or_else(|e| panic!("{e}")).unwrap_or_default().text;
@@ -365,7 +365,7 @@ fn scripts_walk_through_the_list() {
 }
 
 #[test]
-fn the_program_lists_releases_and_saes() {
+fn the_command_line_lists_releases_and_saes() {
     let saescope = |arguments: &[&str]| {
         let output =
             std::process::Command::new(env!("CARGO_BIN_EXE_saescope")).arg("saes").args(arguments).output();

@@ -1,10 +1,10 @@
-//! SAEs against SAELens.
+//! SAEs, compared with SAELens.
 
 use crate::util::{assert_close, expected, fixture};
 use candle_core::Tensor;
 use saescope::{Model, Progress, Sae, SaeOptions};
 
-/// Activations, the set of active features, and the reconstruction of one fixture.
+/// Compares activations, active features and reconstruction of an SAE with its fixture.
 fn check(folder: &str, options: &SaeOptions) {
     let sae = Sae::load(&fixture(folder), None, options).unwrap();
     let expected = expected(&format!("{folder}/expected.safetensors"));
@@ -21,7 +21,7 @@ fn check(folder: &str, options: &SaeOptions) {
 }
 
 #[test]
-fn saelens_architectures_and_normalisations() {
+fn architectures_and_normalizations_match_saelens() {
     for name in [
         "standard",
         "standard_no_pre_bias",
@@ -38,7 +38,7 @@ fn saelens_architectures_and_normalisations() {
 }
 
 #[test]
-fn saelens_configs_of_all_generations() {
+fn all_generations_of_saelens_configs_load() {
     check("saes/saelens_legacy/blocks.1.hook_resid_pre", &SaeOptions::default());
     check("saes/saelens_v5_topk/v5_32k_layer_1.pt", &SaeOptions::default());
     let factor = SaeOptions { norm_scaling_factor: Some(0.21381938399317255), ..Default::default() };
@@ -46,7 +46,7 @@ fn saelens_configs_of_all_generations() {
 }
 
 #[test]
-fn a_threshold_keeps_what_is_above_it() {
+fn a_threshold_keeps_the_activations_above_it() {
     for name in ["standard", "gated", "jumprelu", "topk"] {
         let folder = format!("saes/native/{name}");
         let sae = Sae::load(&fixture(&folder), None, &SaeOptions::default()).unwrap();
@@ -65,19 +65,19 @@ fn a_threshold_keeps_what_is_above_it() {
 }
 
 #[test]
-fn centring_is_part_of_encoding_and_leaves_the_centred_alone() {
+fn centering_is_part_of_encoding_and_idempotent() {
     let options = SaeOptions { center_writing_weights: Some(true), ..Default::default() };
     let folder = fixture("saes/saelens_legacy/blocks.1.hook_resid_pre");
-    let (centring, plain) = (
+    let (centering, plain) = (
         Sae::load(&folder, None, &options).unwrap(),
         Sae::load(&folder, None, &SaeOptions::default()).unwrap(),
     );
     let x = &expected("saes/saelens_legacy/blocks.1.hook_resid_pre/expected.safetensors")["x"];
-    let centred = x.broadcast_sub(&x.mean_keepdim(1).unwrap()).unwrap();
-    let reference = plain.encode(&centred).unwrap().to_tensor().unwrap();
-    for input in [x, &centred, &(x + 100.0).unwrap()] {
-        let got = centring.encode(input).unwrap().to_tensor().unwrap();
-        assert_close("centred", &got, &reference, 1e-4, 1e-5);
+    let centered = x.broadcast_sub(&x.mean_keepdim(1).unwrap()).unwrap();
+    let reference = plain.encode(&centered).unwrap().to_tensor().unwrap();
+    for input in [x, &centered, &(x + 100.0).unwrap()] {
+        let got = centering.encode(input).unwrap().to_tensor().unwrap();
+        assert_close("centered", &got, &reference, 1e-4, 1e-5);
     }
 }
 
@@ -97,7 +97,7 @@ fn load(folder: &tempfile::TempDir) -> saescope::Result<Sae> {
 }
 
 #[test]
-fn one_head_or_all_of_them() {
+fn an_sae_reads_one_head_or_all_of_them() {
     let x = &expected("saes/native/standard/expected.safetensors")["x"];
     let head = changed("standard", "\"hook_name\"", "\"hook_head_index\": 1, \"hook_name\"");
     let sae = load(&head).unwrap();
@@ -111,7 +111,7 @@ fn one_head_or_all_of_them() {
 }
 
 #[test]
-fn a_norm_factor_in_the_config_counts_only_where_it_belongs() {
+fn a_norm_factor_applies_only_with_its_normalization() {
     let x = &expected("saes/native/standard/expected.safetensors")["x"];
     let stray = changed("standard", "\"architecture\"", "\"norm_scaling_factor\": 0.2, \"architecture\"");
     let plain = Sae::load(&fixture("saes/native/standard"), None, &SaeOptions::default()).unwrap();
@@ -125,7 +125,7 @@ fn a_norm_factor_in_the_config_counts_only_where_it_belongs() {
 }
 
 #[test]
-fn what_is_not_finite_is_an_error_not_an_inactive_feature() {
+fn non_finite_values_are_errors_not_inactive_features() {
     let sae = Sae::load(&fixture("saes/native/standard_constant_norm_rescale"), None, &SaeOptions::default());
     let zeros = Tensor::zeros((2, 16), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
     let error = sae.unwrap().encode(&zeros).unwrap_err().to_string();
@@ -141,7 +141,7 @@ fn what_is_not_finite_is_an_error_not_an_inactive_feature() {
 }
 
 #[test]
-fn features_are_weights_and_the_sparse_result_is_the_dense_one() {
+fn features_have_weights_and_sparse_activations_equal_dense_ones() {
     let folder = fixture("saes/native/standard");
     let sae = Sae::load(&folder, None, &SaeOptions::default()).unwrap();
     let feature = sae.feature(7).unwrap();
@@ -164,7 +164,7 @@ fn features_are_weights_and_the_sparse_result_is_the_dense_one() {
 }
 
 #[test]
-fn bad_saes_and_inputs_are_clear_errors() {
+fn invalid_names_inputs_and_configs_are_errors() {
     let load = |name: &str| Sae::load(name, None, &SaeOptions::default());
     let error = load("no-such-sae").unwrap_err();
     assert!(error.to_string().contains("unknown SAE `no-such-sae`"), "{error}");
@@ -186,10 +186,10 @@ fn bad_saes_and_inputs_are_clear_errors() {
     let nan = Tensor::from_vec(nan, (2, 192), &candle_core::Device::Cpu).unwrap();
     let error = sae.encode(&nan).unwrap_err().to_string();
     assert!(error.contains("token 1, dimension 8, is NaN"), "{error}");
-    let cancelled = Progress::default();
-    cancelled.cancel();
+    let canceled = Progress::default();
+    canceled.cancel();
     let zeros = nan.zeros_like().unwrap();
-    assert!(sae.encode_above(&zeros, 0.0, &cancelled).unwrap_err().is_interrupted());
+    assert!(sae.encode_above(&zeros, 0.0, &canceled).unwrap_err().is_interrupted());
 
     let folder = tempfile::tempdir().unwrap();
     let name = folder.path().to_string_lossy().into_owned();
@@ -211,7 +211,7 @@ fn bad_saes_and_inputs_are_clear_errors() {
     let context = with("\"context_size\": 64", "\"context_size\": -1");
     assert!(context.contains("expected a positive whole number, got -1"), "{context}");
     assert!(with("\"topk\"", "0").contains("`architecture`: expected a string, got 0"));
-    // A hook that is not known is for whoever needs it.
+    // An unknown hook is an error only when it is needed.
     std::fs::write(folder.path().join("cfg.json"), cfg.replace("hook_resid_pre", "hook_residual")).unwrap();
     assert!(load(&name).unwrap().hook().unwrap_err().to_string().contains("unknown hook"));
     std::fs::write(folder.path().join("cfg.json"), &cfg).unwrap();

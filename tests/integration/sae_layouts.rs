@@ -4,7 +4,7 @@ use crate::util::{assert_close, expected, fixture};
 use candle_core::Tensor;
 use saescope::{Architecture, Progress, Sae, SaeOptions};
 
-/// Activations, the set of active features, and the output of one fixture: `name` with its id, `folder` with the answers.
+/// Compares activations, active features and output of an SAE with the expected values in `folder`.
 #[track_caller]
 fn check_as(name: &str, sae_id: Option<&str>, folder: &str, options: &SaeOptions) -> Sae {
     let sae = Sae::load(&fixture(name), sae_id, options).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -31,16 +31,16 @@ fn check(folder: &str) -> Sae {
     check_as(folder, None, folder, &SaeOptions::default())
 }
 
-/// What a layout says of itself: architecture, layout, hook.
+/// Fails unless the SAE has this architecture, layout and hook.
 #[track_caller]
-fn says(sae: &Sae, architecture: &str, layout: &str, hook: Option<&str>) {
+fn assert_is(sae: &Sae, architecture: &str, layout: &str, hook: Option<&str>) {
     let cfg = sae.cfg();
-    let said = (cfg.architecture.name(), cfg.layout, cfg.hook_name.as_deref());
-    assert_eq!(said, (architecture, layout, hook), "{}", cfg.sae_id);
+    let found = (cfg.architecture.name(), cfg.layout, cfg.hook_name.as_deref());
+    assert_eq!(found, (architecture, layout, hook), "{}", cfg.sae_id);
 }
 
 #[test]
-fn saelens_architectures() {
+fn saelens_architectures_match_saelens() {
     for name in [
         "abstopk",
         "matching_pursuit",
@@ -51,12 +51,12 @@ fn saelens_architectures() {
         "jumprelu_skip_transcoder",
     ] {
         let sae = check(&format!("saes/native/{name}"));
-        says(&sae, name, "saelens", Some("blocks.1.hook_resid_pre"));
+        assert_is(&sae, name, "saelens", Some("blocks.1.hook_resid_pre"));
     }
 }
 
 #[test]
-fn saelens_architectures_in_other_ways() {
+fn saelens_variants_match_saelens() {
     let sae = check("saes/native_more/skip_transcoder_between_widths");
     assert_eq!((sae.cfg().d_in, sae.cfg().d_out), (16, 12));
     assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.1.hook_mlp_out"));
@@ -66,11 +66,11 @@ fn saelens_architectures_in_other_ways() {
 
     let sae = check("saes/native_more/temporal_untied");
     assert_eq!(sae.cfg().activation_normalization_factor, Some(0.7));
-    // More tokens than look back at a time.
+    // More tokens than attention handles at a time.
     check("saes/native_more/temporal_long");
     check("saes/native_more/matching_pursuit_by_residual");
 
-    // The answers of these are SAELens' after fold_W_dec_norm().
+    // The expected values are SAELens' after `fold_W_dec_norm()`.
     let fold = SaeOptions { fold_decoder_norm: Some(true), ..Default::default() };
     for name in ["gated_folded", "jumprelu_folded", "abstopk_rescaled_folded"] {
         let folder = format!("saes/native_more/{name}");
@@ -79,21 +79,21 @@ fn saelens_architectures_in_other_ways() {
 }
 
 #[test]
-fn temporal_saes_as_they_were_published() {
+fn published_temporal_saes_load() {
     let folder = "saes/temporal/layer_12/temporal";
     let sae = check_as("saes/temporal", Some("layer_12/temporal"), folder, &SaeOptions::default());
-    says(&sae, "temporal", "temporal", Some("blocks.12.hook_resid_post"));
+    assert_is(&sae, "temporal", "temporal", Some("blocks.12.hook_resid_post"));
     assert_eq!(sae.cfg().architecture.k(), Some(5));
 }
 
 #[test]
-fn gemma_scope() {
+fn gemma_scope_takes_its_hook_from_the_repository_name() {
     for kept in ["stored", "deflated"] {
         let folder = format!("saes/gemma_scope_{kept}");
         let id = "layer_1/width_16k/average_l0_71";
         let sae = check_as(&folder, Some(id), &format!("{folder}/{id}"), &SaeOptions::default());
-        // Which site it reads is in the repository's name, which this folder has not.
-        says(&sae, "jumprelu", "gemma_scope", None);
+        // The site is part of the repository's name, which this folder lacks.
+        assert_is(&sae, "jumprelu", "gemma_scope", None);
         let error = sae.hook().unwrap_err();
         assert!(error.hint().unwrap().contains("`hook_name`"), "{error}");
     }
@@ -102,10 +102,10 @@ fn gemma_scope() {
     let sae = check_as(&format!("{folder}/params.npz"), None, folder, &options);
     assert_eq!(sae.hook().unwrap().to_string(), "blocks.1.hook_resid_post");
 
-    // The same file in folders that are called as the repositories are.
-    let place = tempfile::tempdir().unwrap();
-    // Folders further up say nothing.
-    let place = place.path().join("embedding/layer_5_study/my-gemma-scope");
+    // The same file in folders named like the repositories.
+    let root = tempfile::tempdir().unwrap();
+    // The names of folders further up are ignored.
+    let root = root.path().join("embedding/layer_5_study/my-gemma-scope");
     for (repository, path, hook, model) in [
         ("gemma-scope-2b-pt-res", "layer_20/w", "blocks.20.hook_resid_post", "gemma-2-2b"),
         ("gemma-scope-9b-it-res", "layer_9/w", "blocks.9.hook_resid_post", "gemma-2-9b-it"),
@@ -114,13 +114,13 @@ fn gemma_scope() {
         ("gemma-scope-2b-pt-res", "embedding/w", "hook_embed", "gemma-2-2b"),
         ("gemma-scope-2b-pt-transcoders", "layer_3/w", "blocks.3.ln2.hook_normalized", "gemma-2-2b"),
     ] {
-        let folder = place.join(repository).join(path);
+        let folder = root.join(repository).join(path);
         std::fs::create_dir_all(&folder).unwrap();
         let npz = fixture("saes/gemma_scope_stored/layer_1/width_16k/average_l0_71/params.npz");
         std::fs::copy(npz, folder.join("params.npz")).unwrap();
-        let name = place.join(repository).to_string_lossy().into_owned();
-        let whole = folder.to_string_lossy().into_owned();
-        for (name, id) in [(&name, Some(path)), (&whole, None)] {
+        let name = root.join(repository).to_string_lossy().into_owned();
+        let full_path = folder.to_string_lossy().into_owned();
+        for (name, id) in [(&name, Some(path)), (&full_path, None)] {
             let sae = Sae::load(name, id, &SaeOptions::default()).unwrap();
             let cfg = sae.cfg();
             assert_eq!((cfg.hook_name.as_deref(), cfg.model_name.as_deref()), (Some(hook), Some(model)));
@@ -130,27 +130,27 @@ fn gemma_scope() {
 }
 
 #[test]
-fn gemma_scope_of_the_embedding() {
+fn gemma_scope_at_the_embedding_loads() {
     let folder = "saes/gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6";
     let id = Some("embedding/width_4k/average_l0_6");
     let sae = check_as("saes/gemma-scope-2b-pt-res", id, folder, &SaeOptions::default());
-    says(&sae, "jumprelu", "gemma_scope", Some("hook_embed"));
+    assert_is(&sae, "jumprelu", "gemma_scope", Some("hook_embed"));
     assert!(sae.to_string().contains("times 0.25 (folded"), "{sae}");
 }
 
 #[test]
-fn gemma_scope_2() {
+fn gemma_scope_2_loads() {
     let sae = check("saes/gemma_scope_2/resid_post/layer_1_width_16k_l0_small");
-    says(&sae, "jumprelu", "gemma_scope_2", Some("blocks.1.hook_resid_post"));
+    assert_is(&sae, "jumprelu", "gemma_scope_2", Some("blocks.1.hook_resid_post"));
     let sae = check("saes/gemma_scope_2/transcoder/layer_1_width_16k_l0_small_affine");
-    says(&sae, "jumprelu_skip_transcoder", "gemma_scope_2", Some("blocks.1.mlp.hook_in"));
+    assert_is(&sae, "jumprelu_skip_transcoder", "gemma_scope_2", Some("blocks.1.mlp.hook_in"));
     assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.1.hook_mlp_out"));
     assert_eq!(sae.cfg().model_name.as_deref(), Some("google/gemma-3-270m"));
 }
 
-/// The published `config.yaml` calls the output by the name of a module's hook.
+/// The published `config.yaml` names the output by a module's hook.
 #[test]
-fn a_transcoder_set_says_mlp_hook_out() {
+fn a_transcoder_set_names_its_hooks() {
     let folder = tempfile::tempdir().unwrap();
     let file = "layer_1.safetensors";
     std::fs::copy(fixture("saes/mwhanna_transcoder").to_owned() + "/" + file, folder.path().join(file))
@@ -164,7 +164,7 @@ fn a_transcoder_set_says_mlp_hook_out() {
 }
 
 #[test]
-fn dictionary_learning() {
+fn dictionary_learning_loads() {
     for (name, architecture) in [
         ("autoencoder", "standard"),
         ("gated", "gated"),
@@ -174,16 +174,16 @@ fn dictionary_learning() {
         ("matryoshka_batch_topk", "jumprelu"),
     ] {
         let sae = check(&format!("saes/dictionary_learning/{name}"));
-        says(&sae, architecture, "dictionary_learning", Some("blocks.1.hook_resid_post"));
+        assert_is(&sae, architecture, "dictionary_learning", Some("blocks.1.hook_resid_post"));
         assert_eq!(sae.cfg().fold_decoder_norm, name == "autoencoder");
     }
     let sae = check("saes/dictionary_learning_more/new");
-    says(&sae, "standard", "dictionary_learning", Some("blocks.1.mlp.hook_out"));
+    assert_is(&sae, "standard", "dictionary_learning", Some("blocks.1.mlp.hook_out"));
 }
 
-/// A dictionary whose config does not name its class has the one of its tensors, where these leave no doubt.
+/// A config without a class gets the class that its tensors imply, if that is unambiguous.
 #[test]
-fn dictionary_learning_without_a_class() {
+fn dictionary_learning_infers_a_missing_class() {
     let copy = |name: &str, from: &str, trainer: Option<&str>| {
         let folder = tempfile::tempdir().unwrap();
         for file in ["ae.pt", "expected.safetensors"] {
@@ -191,10 +191,10 @@ fn dictionary_learning_without_a_class() {
         }
         let config = std::fs::read(fixture(&format!("saes/{from}/config.json"))).unwrap();
         let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
-        let said = config["trainer"].as_object_mut().unwrap();
-        assert!(said.remove("dict_class").is_some(), "{name}");
-        said.remove("trainer_class");
-        said.extend(trainer.map(|class| ("trainer_class".to_owned(), class.into())));
+        let trainer_config = config["trainer"].as_object_mut().unwrap();
+        assert!(trainer_config.remove("dict_class").is_some(), "{name}");
+        trainer_config.remove("trainer_class");
+        trainer_config.extend(trainer.map(|class| ("trainer_class".to_owned(), class.into())));
         std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
         folder
     };
@@ -214,16 +214,16 @@ fn dictionary_learning_without_a_class() {
         assert_eq!(sae.cfg().architecture.name(), architecture, "{from}");
         assert_eq!(sae.cfg().fold_decoder_norm, from.ends_with("autoencoder"), "{from}");
     }
-    // Two classes have these tensors, and nothing says which.
+    // Two classes share these tensors, and nothing decides between them.
     let folder = copy("two", "dictionary_learning/batch_topk", None);
     let error = Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default()).err().unwrap();
     assert!(error.to_string().contains("unknown dictionary class"), "{error}");
     assert!(error.hint().unwrap().contains("`BatchTopKSAE`"), "{error}");
 }
 
-/// A batchtopk SAE in the middle of a training run is the jumprelu SAE that SAELens saves of it at the end.
+/// A batchtopk checkpoint of a training run loads as the jumprelu SAE that SAELens saves at the end of the run.
 #[test]
-fn checkpoints_of_a_training_run() {
+fn training_checkpoints_load_as_jumprelu() {
     for (name, rescales, factor) in [
         ("batchtopk", true, None),
         ("batchtopk_plain", false, None),
@@ -231,7 +231,7 @@ fn checkpoints_of_a_training_run() {
         ("matryoshka", true, None),
     ] {
         let sae = check(&format!("saes/training/{name}"));
-        says(&sae, "jumprelu", "saelens", Some("blocks.1.hook_resid_post"));
+        assert_is(&sae, "jumprelu", "saelens", Some("blocks.1.hook_resid_post"));
         assert_eq!(
             (sae.cfg().fold_decoder_norm, sae.cfg().norm_scaling_factor),
             (rescales, factor),
@@ -243,92 +243,92 @@ fn checkpoints_of_a_training_run() {
 }
 
 #[test]
-fn sparsify() {
+fn sparsify_loads() {
     let sae = check("saes/sparsify/layers.1");
-    says(&sae, "topk", "sparsify", Some("blocks.1.hook_resid_post"));
-    // The run's configuration lies above the SAE's folder.
+    assert_is(&sae, "topk", "sparsify", Some("blocks.1.hook_resid_post"));
+    // The run's config is in the parent of the SAE's folder.
     let folder = "saes/sparsify_more/layers.2.mlp";
     let sae = check_as("saes/sparsify_more", Some("layers.2.mlp"), folder, &SaeOptions::default());
-    says(&sae, "topk_skip_transcoder", "sparsify", Some("blocks.2.mlp.hook_in"));
+    assert_is(&sae, "topk_skip_transcoder", "sparsify", Some("blocks.2.mlp.hook_in"));
     assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.2.mlp.hook_out"));
     assert_eq!(sae.cfg().model_name.as_deref(), Some("HuggingFaceTB/SmolLM2-135M"));
     assert_eq!(sae.cfg().context_size, Some(2048));
     let sae = check("saes/sparsify_more/h.5");
-    says(&sae, "abstopk", "sparsify", Some("blocks.5.hook_resid_post"));
+    assert_is(&sae, "abstopk", "sparsify", Some("blocks.5.hook_resid_post"));
 }
 
 #[test]
-fn llama_scope() {
+fn llama_scope_loads() {
     let sae = check("saes/llama_scope/Llama3_1-8B-Base-L1R-8x");
-    says(&sae, "jumprelu", "llama_scope", Some("blocks.1.hook_resid_post"));
+    assert_is(&sae, "jumprelu", "llama_scope", Some("blocks.1.hook_resid_post"));
     assert_eq!(sae.cfg().norm_scaling_factor, Some(4.0 / 7.5));
     assert_eq!(sae.cfg().dtype, "bf16");
     for layer in ["L15R", "L16R"] {
         let sae = check(&format!("saes/llama_scope_r1_distill/{layer}"));
-        says(&sae, "jumprelu", "llama_scope_r1_distill", Some("blocks.15.hook_resid_post"));
+        assert_is(&sae, "jumprelu", "llama_scope_r1_distill", Some("blocks.15.hook_resid_post"));
     }
 }
 
 #[test]
-fn single_files() {
+fn single_file_layouts_load() {
     let sae = check_as(
         "saes/goodfire/Llama-3.1-8B-Instruct-SAE-l19.pth",
         None,
         "saes/goodfire",
         &SaeOptions::default(),
     );
-    says(&sae, "standard", "goodfire", Some("blocks.19.hook_resid_post"));
+    assert_is(&sae, "standard", "goodfire", Some("blocks.19.hook_resid_post"));
     assert_eq!(sae.cfg().model_name.as_deref(), Some("meta-llama/Llama-3.1-8B-Instruct"));
-    // The only SAE in its folder.
-    says(&check("saes/goodfire"), "standard", "goodfire", Some("blocks.19.hook_resid_post"));
+    // By its folder, in which it is the only SAE.
+    assert_is(&check("saes/goodfire"), "standard", "goodfire", Some("blocks.19.hook_resid_post"));
 
     let sae = check("saes/openai");
-    says(&sae, "topk", "openai", None);
+    assert_is(&sae, "topk", "openai", None);
     assert_eq!(sae.cfg().architecture.k(), Some(6));
 
     let sae = check_as("saes/qwen_scope", Some("layer1.sae.pt"), "saes/qwen_scope", &SaeOptions::default());
-    says(&sae, "topk", "qwen_scope", Some("blocks.1.hook_resid_post"));
+    assert_is(&sae, "topk", "qwen_scope", Some("blocks.1.hook_resid_post"));
 
     let sae = check("saes/hook_z_kk");
-    says(&sae, "standard", "hook_z", Some("blocks.1.attn.hook_z"));
+    assert_is(&sae, "standard", "hook_z", Some("blocks.1.attn.hook_z"));
     assert!(sae.cfg().fold_value_biases && sae.cfg().fold_ln);
 
     let sae = check("saes/mwhanna_transcoder");
-    says(&sae, "transcoder", "mwhanna", Some("blocks.1.mlp.hook_in"));
+    assert_is(&sae, "transcoder", "mwhanna", Some("blocks.1.mlp.hook_in"));
     assert_eq!(sae.cfg().model_name.as_deref(), Some("Qwen/Qwen3-0.6B"));
 
     let folder = "saes/openai_more/resid_post_mlp/autoencoders";
     let sae = check_as(&format!("{folder}/8.pt"), None, folder, &SaeOptions::default());
-    says(&sae, "standard", "openai", Some("blocks.8.hook_resid_post"));
+    assert_is(&sae, "standard", "openai", Some("blocks.8.hook_resid_post"));
 
     let sae = check("saes/deepseek");
-    says(&sae, "standard", "deepseek", Some("blocks.19.hook_resid_post"));
+    assert_is(&sae, "standard", "deepseek", Some("blocks.19.hook_resid_post"));
 
     let sae = check("saes/circuit_tracer/skip");
-    says(&sae, "jumprelu_skip_transcoder", "mwhanna", Some("blocks.3.mlp.hook_in"));
+    assert_is(&sae, "jumprelu_skip_transcoder", "mwhanna", Some("blocks.3.mlp.hook_in"));
 }
 
 #[test]
-fn a_layer_of_a_cross_layer_transcoder() {
+fn a_layer_of_a_cross_layer_transcoder_loads() {
     let folder = "saes/circuit_tracer/clt";
     for (name, id) in [(folder, Some("1")), ("saes/circuit_tracer", Some("clt/1")), (folder, None)] {
         let sae = check_as(name, id, folder, &SaeOptions::default());
-        says(&sae, "transcoder", "mntss", Some("blocks.1.hook_resid_mid"));
+        assert_is(&sae, "transcoder", "mntss", Some("blocks.1.hook_resid_mid"));
         assert!(sae.doubts()[0].contains("its decoders for 3 layers summed"), "{sae}");
     }
 }
 
 #[test]
-fn a_damaged_checkpoint_of_torch_is_an_error_at_worst() {
+fn a_damaged_torch_checkpoint_never_panics() {
     let folder = tempfile::tempdir().unwrap();
     let source =
         |file: &str| std::fs::read(fixture(&format!("saes/dictionary_learning/gated/{file}"))).unwrap();
     std::fs::write(folder.path().join("config.json"), source("config.json")).unwrap();
     let x = &expected("saes/dictionary_learning/gated/expected.safetensors")["x"];
-    let whole = source("ae.pt");
+    let intact = source("ae.pt");
     let (mut loaded, mut failed) = (0, 0);
     for i in 0..300 {
-        let mut damaged = whole.clone();
+        let mut damaged = intact.clone();
         let at = i * 7919 % damaged.len();
         damaged[at] ^= 1 << (i % 8);
         std::fs::write(folder.path().join("ae.pt"), damaged).unwrap();
@@ -342,12 +342,12 @@ fn a_damaged_checkpoint_of_torch_is_an_error_at_worst() {
 }
 
 #[test]
-fn a_conversion_is_taken_at_its_word() {
+fn the_conversion_option_overrides_the_detected_layout() {
     let with =
         |conversion: &str| SaeOptions { conversion: Some(conversion.to_owned()), ..Default::default() };
     let folder = "saes/gemma_scope_stored/layer_1/width_16k/average_l0_71";
     let sae = Sae::load(&fixture(folder), None, &with("gemma_2_transcoder")).unwrap();
-    says(&sae, "jumprelu_transcoder", "gemma_scope", Some("blocks.1.ln2.hook_normalized"));
+    assert_is(&sae, "jumprelu_transcoder", "gemma_scope", Some("blocks.1.ln2.hook_normalized"));
     let error = Sae::load(&fixture(folder), None, &with("gemma_4")).unwrap_err();
     assert!(error.to_string().contains("unknown conversion `gemma_4`"), "{error}");
     let error = Sae::load(&fixture(folder), None, &with("sparsify")).unwrap_err();
@@ -355,7 +355,7 @@ fn a_conversion_is_taken_at_its_word() {
 }
 
 #[test]
-fn what_is_no_sae_says_what_was_looked_for_and_what_is_there() {
+fn a_path_without_an_sae_lists_what_was_expected_and_found() {
     let load = |name: &str| Sae::load(&fixture(name), None, &SaeOptions::default()).unwrap_err();
     let error = load("saes/dictionary_learning");
     assert!(error.to_string().contains("a folder of SAEs (6)"), "{error}");
@@ -372,7 +372,7 @@ fn what_is_no_sae_says_what_was_looked_for_and_what_is_there() {
 }
 
 #[test]
-fn folding_the_decoder_norm_scales_features_and_leaves_the_output() {
+fn folding_the_decoder_norm_scales_features_but_not_the_output() {
     let fold = SaeOptions { fold_decoder_norm: Some(true), ..Default::default() };
     for name in ["standard", "gated", "jumprelu", "topk_rescaled", "transcoder", "jumprelu_skip_transcoder"] {
         let name = fixture(&format!("saes/native/{name}"));
@@ -395,7 +395,7 @@ fn folding_the_decoder_norm_scales_features_and_leaves_the_output() {
 }
 
 #[test]
-fn a_report_says_what_was_loaded() {
+fn a_report_describes_the_loaded_sae() {
     let sae = check("saes/llama_scope/Llama3_1-8B-Base-L1R-8x");
     let report = sae.report();
     assert_eq!((report.layout.as_str(), report.architecture.as_str()), ("llama_scope", "jumprelu"));
@@ -415,7 +415,7 @@ fn a_report_says_what_was_loaded() {
 }
 
 #[test]
-fn configs_that_make_no_sense_are_errors() {
+fn impossible_config_values_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, from: &str, to: &str| {
         let source = |file: &str| fixture(&format!("saes/native/{name}/{file}"));
@@ -464,7 +464,7 @@ fn configs_that_make_no_sense_are_errors() {
 }
 
 #[test]
-fn negative_activations_are_kept_by_their_size() {
+fn thresholds_and_top_use_absolute_values() {
     let sae = Sae::load(&fixture("saes/native/abstopk"), None, &SaeOptions::default()).unwrap();
     let x = &expected("saes/native/abstopk/expected.safetensors")["x"];
     let all = sae.encode(x).unwrap();
@@ -485,7 +485,7 @@ fn negative_activations_are_kept_by_their_size() {
 }
 
 #[test]
-fn a_temporal_sae_encodes_each_sequence_by_itself() {
+fn a_temporal_sae_encodes_each_sequence_separately() {
     let sae = Sae::load(&fixture("saes/native/temporal"), None, &SaeOptions::default()).unwrap();
     assert!(matches!(sae.cfg().architecture, Architecture::Temporal { n_heads: 4, .. }));
     let x = expected("saes/native/temporal/expected.safetensors")["x"].squeeze(0).unwrap();

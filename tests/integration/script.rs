@@ -1,4 +1,4 @@
-//! Scripts: every function, what errors look like, and that a session survives them.
+//! Scripts: every function, the form of errors, and sessions that survive them.
 
 mod complete;
 mod interpret;
@@ -9,14 +9,14 @@ use saescope::{Error, Progress, Session};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// A session, and what its scripts print.
+/// A session, and the lines that its scripts print.
 fn session() -> (Session, Rc<RefCell<Vec<String>>>) {
     let printed = Rc::new(RefCell::new(Vec::new()));
     let sink = printed.clone();
     (Session::new(Progress::default(), move |line| sink.borrow_mut().push(line.to_owned())), printed)
 }
 
-/// The text of a script's value.
+/// Fails unless the value of a script is shown as `expected`.
 #[track_caller]
 fn check(script: &str, expected: &str) {
     let value = session().0.eval(script);
@@ -24,7 +24,7 @@ fn check(script: &str, expected: &str) {
     assert_eq!(value.map(|value| value.text).as_deref(), Some(expected));
 }
 
-/// A script's error as it is printed.
+/// The error of a script, as it is printed.
 #[track_caller]
 fn failure(script: &str) -> String {
     let error = session().0.eval(script).unwrap_err();
@@ -37,7 +37,7 @@ const MODEL: &str = "let model = load_model(\"demo\");";
 const BOTH: &str = "let model = load_model(\"demo\"); let sae = load_sae(\"demo\");";
 
 #[test]
-fn a_check_shows_itself_and_its_figures() {
+fn an_sae_check_prints_its_measurements() {
     let text =
         session().0.eval(r#"check_sae(load_model("demo"), load_sae("demo"), "demo")"#).unwrap().unwrap().text;
     assert!(text.starts_with("SAE demo/blocks.4.hook_resid_pre at blocks.4.hook_resid_pre on 1"), "{text}");
@@ -54,7 +54,7 @@ fn a_check_shows_itself_and_its_figures() {
 }
 
 #[test]
-fn tokens_and_texts() {
+fn strings_and_tokens_convert_both_ways() {
     check(&format!("{MODEL} model.to_tokens(\"a boat\")[0]"), "0");
     check(&format!("{MODEL} model.to_tokens(\"a boat\", #{{ prepend_bos: false }}).len()"), "2");
     check(&format!("{MODEL} model.to_str_tokens(\"a boat\")"), "[\"<|endoftext|>\", \"a\", \" boat\"]");
@@ -67,7 +67,7 @@ fn tokens_and_texts() {
 }
 
 #[test]
-fn activations_and_logits() {
+fn a_model_gives_activations_logits_and_text() {
     check(
         &format!(
             "{MODEL} let c = model.run_with_cache(\"a boat\", [\"blocks.*.hook_z\", \"hook_embed\"]); c.names.len()"
@@ -129,7 +129,7 @@ fn saes_encode_and_decode() {
     check(&format!("{acts} {hook} sae.encode(x).to_tensor().shape"), "[4, 2048]");
     check(&format!("{acts} {hook} (sae.encode(x).to_tensor() - acts.to_tensor()).abs().max()"), "0.0");
     check(&format!("{acts} {hook} (sae.decode(acts) - sae.forward(x)).abs().max() < 1e-5"), "true");
-    // The demo SAE explains 95 % of the variance behind the BOS.
+    // The demo SAE explains 95 % of the variance after the BOS.
     check(
         &format!(
             "{acts} {hook} let e = (x - sae.forward(x))[1..4]; let x = x[1..4]; e.norm() / (x - x.mean(0)).norm() < 0.4"
@@ -142,7 +142,7 @@ fn saes_encode_and_decode() {
 }
 
 #[test]
-fn tensors_are_numpys() {
+fn tensors_behave_like_numpy_arrays() {
     check("tensor([[1, 2, 3], [4, 5, 6]]).shape", "[2, 3]");
     check(
         "let x = tensor([[1, 2, 3], [4, 5, 6]]); [x.sum(), x.mean(), x.max(), x.min(), x.argmax()]",
@@ -203,7 +203,7 @@ fn comparisons_give_masks() {
 }
 
 #[test]
-fn what_closures_and_tensors_cannot_do_is_said() {
+fn misuse_of_closures_and_tensors_is_explained() {
     let hooked = |call: &str, closure: &str| {
         failure(&format!("{MODEL} {call}\"a\", #{{ \"hook_embed\": {closure} }})"))
     };
@@ -222,7 +222,7 @@ fn what_closures_and_tensors_cannot_do_is_said() {
 }
 
 #[test]
-fn tensors_go_to_files_and_back() {
+fn tensors_survive_a_round_trip_through_files() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let script = format!(
@@ -240,7 +240,7 @@ fn tensors_go_to_files_and_back() {
 }
 
 #[test]
-fn datasets_and_records() {
+fn scripts_iterate_over_datasets_and_records() {
     check(
         "open_dataset(\"demo\").take(1)[0]",
         "A typical definition of \"small\" would be \"the slender part of the back\"",
@@ -268,7 +268,7 @@ fn datasets_and_records() {
 }
 
 #[test]
-fn errors_show_the_line_and_what_to_do() {
+fn errors_show_the_line_and_a_hint() {
     insta::assert_snapshot!(failure("let x = 1;\nload_modle(\"demo\")"), @r#"
     error: unknown function `load_modle`
      --> input:2:1
@@ -320,7 +320,7 @@ fn errors_show_the_line_and_what_to_do() {
 }
 
 #[test]
-fn options_are_checked_by_name_and_by_kind() {
+fn options_are_checked_by_name_and_type() {
     let run = |options: &str| failure(&format!("{BOTH} create_feature_dataset(model, sae, {options})"));
     let text = run("#{ dataset_path: \"demo\", max_exmples: 3 }");
     assert!(
@@ -387,24 +387,24 @@ fn a_failed_line_leaves_the_session_as_it_was() {
     assert_eq!(session.eval("let c = 3;").unwrap(), None);
     assert!(session.eval("a = 5; c = 6; nonsense()").is_err());
     assert_eq!(session.eval("[a, c]").unwrap().map(|value| value.text).as_deref(), Some("[1, 3]"));
-    // An error in a function of an earlier cell, or in a closure from there, shows the line there.
+    // An error inside a function or closure of an earlier cell points into that cell.
     session
         .eval_named("cell 1", 1, "fn broken() {\n\n\n nonsense() }\nlet f = |x| x + nonsense(x);")
         .unwrap();
-    let mut place = |script: &str| {
+    let mut location = |script: &str| {
         let error = session.eval_named("cell 2", 1, script).unwrap_err();
         error.excerpt().unwrap_or_default().to_owned()
     };
-    assert!(place("1;\nbroken()").starts_with(" --> cell 1:4:2\n"), "{}", place("1;\nbroken()"));
-    assert!(place("[1].map(f)").starts_with(" --> cell 1:5:17\n"), "{}", place("[1].map(f)"));
-    // What is written again is shown as it is now; of two functions with one name it is not known which one fails.
-    assert!(place("fn broken() { wrong() } broken()").starts_with(" --> cell 2:1:15\n"));
-    assert!(place("fn broken(x) { wrong() } broken(1)").starts_with(" --> cell 2:1:26\n"));
-    // A function of a type and one of none have one name.
+    assert!(location("1;\nbroken()").starts_with(" --> cell 1:4:2\n"), "{}", location("1;\nbroken()"));
+    assert!(location("[1].map(f)").starts_with(" --> cell 1:5:17\n"), "{}", location("[1].map(f)"));
+    // A redefined function is shown in its new cell. If two functions share a name, the call is shown instead.
+    assert!(location("fn broken() { wrong() } broken()").starts_with(" --> cell 2:1:15\n"));
+    assert!(location("fn broken(x) { wrong() } broken(1)").starts_with(" --> cell 2:1:26\n"));
+    // A method and a plain function share a name.
     session.eval_named("cell 3", 1, "//\nfn int.g() { nonsense() }").unwrap();
     let error = session.eval_named("cell 4", 1, "// a\nfn g() { 1 } 5.g()").unwrap_err();
     assert!(error.excerpt().unwrap().starts_with(" --> cell 4:2:"), "{:?}", error.excerpt());
-    // One's own functions are known as those of the language are.
+    // Errors list the script's own functions too.
     let error = session.eval("fn mine(a, b) { a + b } mine(1)").unwrap_err();
     assert_eq!(error.to_string(), "no `mine` takes (int)");
     assert_eq!(error.hint().as_deref(), Some("known forms: `mine(a, b)`"));
@@ -419,7 +419,7 @@ fn a_failed_line_leaves_the_session_as_it_was() {
 }
 
 #[test]
-fn a_file_imports_what_lies_beside_it() {
+fn a_file_imports_modules_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, script: &str| std::fs::write(folder.path().join(name), script).unwrap();
     write("helper.rhai", "fn twice(x) { 2 * x }\nfn apply(f) { f.call(1) }\nfn fails() {\n    nonsense() }");
@@ -432,17 +432,16 @@ fn a_file_imports_what_lies_beside_it() {
     assert_eq!(session.run_file(&main, &[]).unwrap().unwrap().text, "42");
     // The next cell knows the module too.
     assert_eq!(session.eval("h::twice(a + 1)").unwrap().unwrap().text, "44");
-    // The place is that of the function which is here, or of the closure.
+    // The error points to the function or closure in this file, not into the module.
     let error = session.eval("f()").unwrap_err();
     assert!(error.excerpt().unwrap().contains("main.rhai:5:"), "{:?}", error.excerpt());
     let error = session.eval("let g = |x| x +\n  nonsense(x);\nh::apply(g)").unwrap_err();
     assert!(error.excerpt().unwrap().starts_with(" --> input:2:3\n"), "{:?}", error.excerpt());
 }
 
-/// No script makes the program panic or abort.
-/// Neither the language's own functions nor its optimizer lose an error.
+/// Neither built-in functions nor the optimizer swallow an error.
 #[test]
-fn no_error_is_lost() {
+fn no_error_is_swallowed() {
     check("let a = [#{ s: 1.5 }, #{ s: 0.2 }]; a.sort(|x, y| x.s - y.s); a[0].s", "0.2");
     check("let a = [3, 1, 2]; a.sort(|x, y| x > y); a", "[3, 2, 1]");
     check("let a = [3, 1.5, 2, 0.0 / 0.0]; a.sort(); a", "[1.5, 2, 3, NaN]");
@@ -477,7 +476,7 @@ fn no_error_is_lost() {
     check("let a = [2, 1, 3]; try { a.sort(|x, y| throw 1); } catch { } a", "[2, 1, 3]");
 }
 
-/// `exit` ends a script from everywhere, and is no error.
+/// `exit` ends a script from anywhere, without an error.
 #[test]
 fn exit_ends_a_script_wherever_it_is_called() {
     let folder = tempfile::tempdir().unwrap();
@@ -502,7 +501,7 @@ fn exit_ends_a_script_wherever_it_is_called() {
     }
 }
 
-/// What goes wrong in a module is said in its own words, with its place there.
+/// An error in a module keeps its own message, with its line in the module.
 #[test]
 fn errors_of_modules_say_what_is_wrong_and_where() {
     let folder = tempfile::tempdir().unwrap();
@@ -537,8 +536,9 @@ fn errors_of_modules_say_what_is_wrong_and_where() {
     );
 }
 
+/// No script makes the program panic or abort.
 #[test]
-fn nonsense_is_an_error() {
+fn invalid_scripts_are_errors() {
     for script in [
         "zeros([-1])",
         "zeros([4611686018427387904, 4])",
@@ -599,16 +599,16 @@ fn nonsense_is_an_error() {
     }
 }
 
-/// The examples in the doc comments run.
+/// The examples in the doc comments run, and every function has one.
 #[test]
 fn every_example_of_the_help_runs() {
     let folder = tempfile::tempdir().unwrap();
     let (session_for_help, _) = session();
-    let (mut examples, mut without) = (0, Vec::new());
+    let (mut examples, mut without_example) = (0, Vec::new());
     for entry in session_for_help.help().entries() {
         let name = format!("{}{}", entry.owner.as_deref().unwrap_or_default(), entry.name);
         if entry.examples().next().is_none() {
-            without.push(name.clone());
+            without_example.push(name.clone());
         }
         for example in entry.examples() {
             let example = crate::util::in_folder(example, folder.path());
@@ -619,7 +619,7 @@ fn every_example_of_the_help_runs() {
             examples += 1;
         }
     }
-    assert!(without.is_empty(), "without an example: {without:?}");
+    assert!(without_example.is_empty(), "without an example: {without_example:?}");
     assert!(examples >= 150, "only {examples} examples");
     let help = session_for_help.help();
     assert!(help.list().contains("create_feature_dataset"));

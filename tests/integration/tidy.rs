@@ -1,9 +1,9 @@
-//! The house: who imports whom, and what a file looks like.
+//! House rules: which layer may import which, and the form of source files.
 
 use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
-/// Every layer with those that it may import. See docs/architecture.md.
+/// Every layer with the layers that it may import. See docs/architecture.md.
 const LAYERS: [(&str, &[&str]); 27] = [
     ("error", &[]),
     ("guard", &[]),
@@ -128,7 +128,7 @@ const LAYERS: [(&str, &[&str]); 27] = [
     ),
 ];
 
-/// Crates that one place alone may use.
+/// Crates that only the listed files and folders may use.
 const CRATES: [(&str, &[&str]); 31] = [
     ("arrow_array", &["dataset/arrow.rs"]),
     ("arrow_buffer", &["dataset/arrow.rs"]),
@@ -163,7 +163,7 @@ const CRATES: [(&str, &[&str]); 31] = [
     ("png", &["plot/"]),
 ];
 
-/// Every source file, by its path below `src/`, and its text without its tests.
+/// Every source file: its path below `src/` and its text.
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -183,7 +183,7 @@ fn without_tests(text: &str) -> &str {
     text.split("#[cfg(test)]").next().unwrap_or_default()
 }
 
-/// The code of a file: no comments, no tests.
+/// The code of a file, without comments and tests.
 fn code(text: &str) -> String {
     let lines = without_tests(text).lines().filter(|line| !line.trim_start().starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")
@@ -216,11 +216,11 @@ fn each_layer_imports_only_what_it_may() {
 }
 
 #[test]
-fn a_crate_is_used_in_its_place_only() {
+fn a_crate_is_used_only_where_it_is_listed() {
     for (name, text) in sources() {
         let code = code(&text);
-        for (krate, places) in CRATES {
-            if places.iter().any(|place| name.starts_with(place)) {
+        for (krate, paths) in CRATES {
+            if paths.iter().any(|path| name.starts_with(path)) {
                 continue;
             }
             for pattern in [format!("use {krate}::"), format!(" {krate}::")] {
@@ -237,9 +237,9 @@ fn a_crate_is_used_in_its_place_only() {
 }
 
 #[test]
-fn files_are_short_and_say_what_they_are() {
+fn files_are_short_and_begin_with_a_summary() {
     for (name, text) in sources() {
-        assert!(text.starts_with("//! "), "{name} does not begin with what it is");
+        assert!(text.starts_with("//! "), "{name} does not begin with a `//!` line");
         let lines = text.lines().count();
         assert!(lines <= 600, "{name} has {lines} lines");
         let code = code(&text);

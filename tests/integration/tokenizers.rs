@@ -1,4 +1,4 @@
-//! What a tokenizer is when the files beside `tokenizer.json` have their say.
+//! How the files beside `tokenizer.json` change a tokenizer.
 
 use crate::util::tests_path;
 use saescope::{Model, Tokenizer, TokenizerHints};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// One case of `cases.json`; `make/make_tokenizer_files.py` says what is in it.
+/// One case of `cases.json`; `make/make_tokenizer_files.py` documents its fields.
 #[derive(Deserialize)]
 struct Case {
     name: String,
@@ -36,7 +36,7 @@ fn write(folder: &Path, case: &Case) {
 }
 
 #[test]
-fn ids_are_those_of_transformers_and_bos_that_of_transformer_lens() {
+fn ids_match_transformers_and_the_bos_matches_transformer_lens() {
     let cases: Vec<Case> = serde_json::from_str(&read("cases.json")).unwrap();
     assert!(cases.len() > 60);
     let mut wrong = Vec::new();
@@ -68,9 +68,9 @@ fn ids_are_those_of_transformers_and_bos_that_of_transformer_lens() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A model in a folder with the files of a case, which prints where its BOS comes from.
+/// A model in a folder with the files of a case prints its BOS and the file that it comes from.
 #[test]
-fn a_model_says_which_bos_it_has() {
+fn a_model_prints_its_bos_and_the_source() {
     let cases: Vec<Case> = serde_json::from_str(&read("cases.json")).unwrap();
     let model_of = |name: &str, change: &dyn Fn(&Path)| {
         let case = cases.iter().find(|case| case.name == name).unwrap();
@@ -114,7 +114,7 @@ fn a_model_says_which_bos_it_has() {
     ] {
         let (said, model) = model_of(name, &as_is);
         assert_eq!(said, says, "{name}");
-        // A text that begins with the BOS gets no second one, nor is one taken off.
+        // Text that begins with the BOS gets no second one, and never loses its own.
         let bos = model.to_str_tokens(&[model.bos().unwrap()]).unwrap().remove(0);
         let with = model.to_tokens(&format!("{bos}the boat"), Some(true)).unwrap();
         assert_eq!(with, model.to_tokens("the boat", Some(true)).unwrap(), "{name}");
@@ -128,9 +128,9 @@ fn a_model_says_which_bos_it_has() {
     assert!(error.to_string().contains("has no beginning-of-sequence token"), "{error}");
 }
 
-/// Files that are wrong give an error that names them; the program lives.
+/// An invalid file gives an error that names it, and never a crash.
 #[test]
-fn broken_files_of_tokenizers() {
+fn broken_tokenizer_files_are_errors() {
     let good: Value = serde_json::from_str(&read("gpt2.json")).unwrap();
     let with = |change: &dyn Fn(&mut Value)| {
         let mut value = good.clone();
@@ -165,7 +165,7 @@ fn broken_files_of_tokenizers() {
         let error = Tokenizer::from_folder(folder.path(), TokenizerHints::default()).unwrap_err();
         assert!(error.to_string().contains(name), "{name}: {error}");
     }
-    // A sequence in a sequence is no fault.
+    // A sequence in a sequence is valid.
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tokenizer.json"), with(&|t| t["pre_tokenizer"] = deep(2))).unwrap();
     assert!(Tokenizer::from_folder(folder.path(), TokenizerHints::default()).unwrap().is_some());

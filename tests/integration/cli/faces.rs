@@ -1,5 +1,5 @@
-//! The prompt from a pipe, the kernelspec, and what is said about both. (The prompt in a terminal is driven by
-//! tests/repl/tmux.sh, the kernel by `kernel.rs` and tests/jupyter.)
+//! The prompt fed from a pipe, the kernelspec, and their errors. (tests/repl/tmux.sh drives the prompt in a terminal,
+//! `kernel.rs` and tests/jupyter drive the kernel.)
 
 use super::{saescope, text};
 use std::io::Write;
@@ -20,7 +20,7 @@ fn piped(folder: &Path, arguments: &[&str], statements: &str) -> Output {
 }
 
 #[test]
-fn statements_come_from_a_pipe() {
+fn statements_are_read_from_a_pipe() {
     let folder = tempfile::tempdir().unwrap();
     let statements = "let x = 20;\nfn twice(a) {\n    2 * a\n}\ntwice(x) + 2\nprint(\"line\")\n`two\nlines`\nplot_line([1, 2])";
     for arguments in [&[][..], &["repl"]] {
@@ -28,7 +28,7 @@ fn statements_come_from_a_pipe() {
         assert_eq!(text(&output.stdout), "42\nline\ntwo\nlines\nFigure, 640 x 360 pixels\n");
         assert_eq!((text(&output.stderr).as_str(), output.status.code()), ("", Some(0)));
     }
-    // What goes on in the next line is one statement.
+    // A statement may continue on the next line.
     let output = piped(folder.path(), &[], "if false { 1 }\nelse { 2 }\n\"abc\"\n    .len()\n");
     assert_eq!(text(&output.stdout), "2\n3\n");
     for (statements, printed) in [
@@ -47,23 +47,23 @@ fn statements_come_from_a_pipe() {
         let output = piped(folder.path(), &[], statements);
         assert_eq!((text(&output.stdout), text(&output.stderr)), (printed.to_owned(), String::new()));
     }
-    // Whatever else has been read when the first line ends.
+    // Also if the read buffer ends anywhere near the end of a line.
     for n in (1 << 13) - 40..(1 << 13) + 8 {
         let statements = format!("// {}\nlet x = 10\n- 3;\nx\n", "x".repeat(n - 4));
         assert_eq!(text(&piped(folder.path(), &[], &statements).stdout), "7\n", "{n}");
     }
-    // What is left open at the end is said, in a file as well.
+    // A comment left open at the end is reported, in a file too.
     std::fs::write(folder.path().join("open.rhai"), "print(1);\n/* open\nprint(2);").unwrap();
     for arguments in [&[][..], &["run", "open.rhai"]] {
         let output = piped(folder.path(), arguments, "1\n/* open\n2\n");
         let stderr = text(&output.stderr);
         assert!(stderr.contains(": a comment is not closed\nhint: close it with `*/`"), "{stderr}");
     }
-    // The first that fails is the last.
+    // The first failure ends the run.
     let output = piped(folder.path(), &[], "1\nnonsense\n2\n");
     assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("1\n", Some(1)));
     assert!(text(&output.stderr).starts_with("error: unknown variable `nonsense`\n --> input:2:1\n"));
-    // Lines are those of the input, in a function as well.
+    // Line numbers are those of the input, inside functions too.
     let output = piped(folder.path(), &[], "\n// one\nfn f() {\n    nonsense()\n}\n\nf()\n");
     assert!(
         text(&output.stderr).contains("\n --> input:4:5\n  |\n4 |     nonsense()\n"),
@@ -79,7 +79,7 @@ fn statements_come_from_a_pipe() {
         text(&output.stderr)
     );
     assert_eq!(piped(folder.path(), &[], "").status.code(), Some(0));
-    // A script that is run can ask.
+    // A script from a file can ask for input.
     std::fs::write(folder.path().join("ask.rhai"), "print(input(\"name? \") + \"!\")").unwrap();
     let output = piped(folder.path(), &["run", "ask.rhai"], "Ada\n");
     assert_eq!(text(&output.stdout), "name? Ada!\n");
@@ -87,7 +87,7 @@ fn statements_come_from_a_pipe() {
 
 #[cfg(unix)]
 #[test]
-fn a_script_whose_output_nobody_reads_ends() {
+fn a_script_ends_when_its_output_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_saescope");
     std::fs::write(folder.path().join("forever.rhai"), "loop { print(1); }").unwrap();
@@ -100,7 +100,7 @@ fn a_script_whose_output_nobody_reads_ends() {
 }
 
 #[test]
-fn a_kernel_is_installed_where_it_is_wanted() {
+fn kernel_install_obeys_its_flags_and_the_environment() {
     let folder = tempfile::tempdir().unwrap();
     let prefix = folder.path().join("env");
     let install = |arguments: &[&str], variables: &[(&str, &Path)]| {
@@ -127,7 +127,7 @@ fn a_kernel_is_installed_where_it_is_wanted() {
     assert!(written.as_object().unwrap().values().all(|value| !value.is_null()));
     let logo = prefix.join("share/jupyter/kernels/saescope/logo-64x64.png");
     assert!(std::fs::read(logo).unwrap().starts_with(b"\x89PNG"));
-    // Again, and under another name beside it.
+    // A second kernel under another name beside it.
     install(&["--sys-prefix", "--name", "saescope-dev"], &[("VIRTUAL_ENV", &prefix)]);
     assert_eq!(
         spec(&prefix.join("share/jupyter"), "saescope-dev")["display_name"],
@@ -155,7 +155,7 @@ fn a_kernel_is_installed_where_it_is_wanted() {
 }
 
 #[test]
-fn what_cannot_be_started_says_why() {
+fn missing_connection_files_and_evcxr_configs_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let output = saescope(folder.path(), &["kernel", "start", "-f", "none.json"]);
     assert!(text(&output.stderr).starts_with("error: cannot open `none.json`"), "{}", text(&output.stderr));

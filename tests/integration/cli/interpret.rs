@@ -3,7 +3,7 @@
 use super::{saescope, text};
 use std::path::Path;
 
-/// What a command prints that ends well.
+/// The standard output of a command that must succeed.
 #[track_caller]
 fn printed(folder: &Path, line: &str) -> String {
     let output = saescope(folder, &line.split(' ').collect::<Vec<_>>());
@@ -11,7 +11,7 @@ fn printed(folder: &Path, line: &str) -> String {
     text(&output.stdout)
 }
 
-/// What a command says that fails.
+/// The standard error of a command that must fail with `code`.
 #[track_caller]
 fn refused(folder: &Path, line: &str, code: i32) -> String {
     let output = saescope(folder, &line.split(' ').collect::<Vec<_>>());
@@ -22,7 +22,7 @@ fn refused(folder: &Path, line: &str, code: i32) -> String {
 const DEMO: &str = "--model demo --sae demo --sae-id blocks.0.hook_resid_pre";
 
 #[test]
-fn a_tree_is_text_in_the_terminal_and_what_the_ending_says_in_a_file() {
+fn a_tree_is_printed_as_text_and_saved_by_extension() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     let tree = format!("tree {DEMO} --feature 624 --cutoff 1e-2");
@@ -42,7 +42,7 @@ fn a_tree_is_text_in_the_terminal_and_what_the_ending_says_in_a_file() {
 }
 
 #[test]
-fn every_option_of_a_tree_can_be_typed() {
+fn every_option_of_a_tree_is_a_flag() {
     let folder = tempfile::tempdir().unwrap();
     let line = format!(
         "tree {DEMO} --feature 687 --weights encoder=0.5,decoder=0.5 --pca-weights -0.1,0.2 --use-token-centroid true \
@@ -60,7 +60,7 @@ fn every_option_of_a_tree_can_be_typed() {
 }
 
 #[test]
-fn tokens_are_a_table_or_a_file() {
+fn tokens_are_printed_as_a_table_or_saved() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = format!("tokens {DEMO} --feature 624 --top 3");
     let shown = printed(folder.path(), &tokens);
@@ -76,7 +76,7 @@ fn tokens_are_a_table_or_a_file() {
 }
 
 #[test]
-fn what_is_mistyped_is_explained() {
+fn invalid_flag_values_name_the_valid_ones() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     let stderr = refused(here, &format!("tokens {DEMO} --feature 624 --method rato"), 2);

@@ -1,9 +1,9 @@
-//! What the text formats take, and what they say about content that they do not take.
+//! The text formats: what they accept, and errors for everything else.
 
 use super::{assert_fails, gzip, outcome};
 
 #[test]
-fn json_lines() {
+fn json_lines_are_objects_with_a_text_column() {
     let ok = |content: &[u8]| outcome("x.jsonl", content).expect("good lines");
     assert_eq!(ok(b"\n  \n{\"text\": \"a\"}\r\n\r\n\t{\"n\": [1, {}], \"text\": \"b\"} "), ["a", "b"]);
     assert_eq!(ok(b"{\"text\": null}\n{\"text\": \"\"}\n{\"text\": \"x\", \"text\": \"y\"}"), ["", "", "y"]);
@@ -65,7 +65,7 @@ fn json_lines() {
 }
 
 #[test]
-fn json_arrays_and_objects() {
+fn a_json_file_is_an_array_or_objects() {
     let ok = |content: &[u8]| outcome("x.json", content).expect("good JSON");
     assert_eq!(ok(b"\xef\xbb\xbf \n[ ]\n"), [""; 0]);
     assert_eq!(ok(b" "), [""; 0]);
@@ -132,7 +132,7 @@ fn json_arrays_and_objects() {
 }
 
 #[test]
-fn separated_values() {
+fn csv_and_tsv_rows_have_the_fields_of_the_header() {
     let ok = |name: &str, content: &[u8]| outcome(name, content).expect("good rows");
     assert_eq!(ok("x.csv", b""), [""; 0]);
     assert_eq!(ok("x.csv", b"n,text\n"), [""; 0]);
@@ -176,7 +176,7 @@ fn separated_values() {
 }
 
 #[test]
-fn text_lines() {
+fn each_line_of_a_text_file_is_a_document() {
     let ok = |content: &[u8]| outcome("x.txt", content).expect("good lines");
     assert_eq!(ok(b""), [""; 0]);
     assert_eq!(ok(b"a"), ["a"]);

@@ -1,4 +1,4 @@
-//! Odd corners of datasets, read as Python's `datasets` reads them, and damaged rows.
+//! Edge cases of datasets, read as Python's `datasets` reads them, and damaged rows.
 
 use super::{Folder, fails, failure, fixture};
 use saescope::{Dataset, DatasetOptions, Progress, Report};
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 #[test]
-fn texts_are_those_of_datasets() {
+fn edge_cases_match_python_datasets() {
     let expected = std::fs::read_to_string(fixture("odd/expected.json")).unwrap();
     let expected: BTreeMap<String, Vec<Option<String>>> = serde_json::from_str(&expected).unwrap();
     assert!(expected.len() > 35);
@@ -27,7 +27,7 @@ fn texts_are_those_of_datasets() {
 }
 
 #[test]
-fn what_a_card_says_and_is_not_supported() {
+fn unsupported_options_of_a_card_are_errors() {
     let card = |file: &str, line: &str| {
         format!("---\nconfigs:\n- config_name: default\n  data_files: {file}\n  {line}\n---\n")
     };
@@ -47,7 +47,7 @@ fn what_a_card_says_and_is_not_supported() {
         let (_, said, _) = failure(&folder.path(""), "text");
         assert!(said.contains(message), "{line}: {said}");
     }
-    // A separator that nobody has named.
+    // A separator that no option names.
     let folder = Folder::with(&[]);
     let path = folder.write("docs.csv", b"id;text\n1;hello\n");
     fails(&path, 0, &["the only column is `id;text`"], "set `sep` to ';'");
@@ -56,9 +56,9 @@ fn what_a_card_says_and_is_not_supported() {
     assert_eq!(texts, ["hello"]);
 }
 
-/// The column has to be in some row, and the error comes before any document.
+/// The column must be in some row, and the error comes before any document.
 #[test]
-fn a_column_that_no_row_has() {
+fn a_column_that_no_row_has_is_an_error() {
     let folder = Folder::with(&[]);
     let path = folder.write("a.jsonl", b"{\"id\": 1}\n{\"id\": 2, \"title\": \"x\"}\n");
     fails(&path, 0, &["unknown column `text`", "line 1"], "known columns: `id`");
@@ -68,7 +68,7 @@ fn a_column_that_no_row_has() {
     fails(&path, 0, &["expected an object with a column `text`, got one without columns"], "");
 }
 
-/// The texts of a dataset that may have so many bad rows, how many it had, and what was warned of.
+/// Reads a dataset with `max_bad_rows`; returns its documents, the number of its bad rows, and the warnings.
 fn with_bad_rows(path: &str, max_bad_rows: u64) -> (Vec<Result<String, String>>, u64, Vec<String>) {
     let warnings = Arc::new(Mutex::new(Vec::new()));
     let kept = warnings.clone();
@@ -88,10 +88,10 @@ fn with_bad_rows(path: &str, max_bad_rows: u64) -> (Vec<Result<String, String>>,
 }
 
 #[test]
-fn a_bad_row_costs_a_row() {
+fn bad_rows_are_passed_over_up_to_the_limit() {
     let folder = Folder::with(&[]);
     let jsonl = "{\"text\": \"a\"}\n{\"text\": \"b\n{\"text\": 3}\n[1]\n\n{\"text\": \"\\ud800\"}\n{\"text\": \"c\"}\n";
-    for (name, bytes, bad, places) in [
+    for (name, bytes, bad, locations) in [
         ("a.jsonl", jsonl.as_bytes(), 4, &["line 2", "line 3", "line 4", "line 6"][..]),
         ("b.jsonl", b"{\"text\": \"a\"}\n{\"text\": \"\xff\"}\n{\"text\": \"c\"}\n", 1, &["line 2"]),
         ("c.json", b"[{\"text\": \"a\"}, {\"text\": [1]}, {\"text\": \"c\"}]", 1, &["element 2"]),
@@ -103,16 +103,16 @@ fn a_bad_row_costs_a_row() {
         assert_eq!(texts, ["a", "c"].map(|text| Ok(text.to_owned())), "{name}");
         assert_eq!(count, bad, "{name}");
         assert_eq!(warnings.len() as u64, bad, "{name}: {warnings:?}");
-        for (warning, place) in warnings.iter().zip(places) {
-            assert!(warning.starts_with("skipped: ") && warning.contains(place), "{warning}");
+        for (warning, location) in warnings.iter().zip(locations) {
+            assert!(warning.starts_with("skipped: ") && warning.contains(location), "{warning}");
         }
-        // One too many ends it, with the row that was one too many.
+        // One bad row more than allowed ends the reading, with an error for that row.
         let (texts, count, _) = with_bad_rows(&path, bad - 1);
         let error = texts.last().unwrap().clone().unwrap_err();
-        assert!(error.contains(places.last().unwrap()) && error.contains("`max_bad_rows`"), "{error}");
+        assert!(error.contains(locations.last().unwrap()) && error.contains("`max_bad_rows`"), "{error}");
         assert_eq!((texts.len(), count), (2, bad - 1), "{name}");
     }
-    // A file that cannot be read on is no bad row.
+    // A file that cannot be read further does not count as a bad row.
     for (name, bytes) in [
         ("f.json", &b"[{\"text\": \"a\"}, {\"text\": \"b\", {}]"[..]),
         ("g.csv", b"id,text\n1,a\n2,\"b\n3,c\n"),
@@ -122,7 +122,7 @@ fn a_bad_row_costs_a_row() {
         let (texts, count, _) = with_bad_rows(&path, 1000);
         assert!(texts.last().unwrap().is_err() && count == 0, "{name}: {texts:?}");
     }
-    // Many are counted, and some named.
+    // All are counted, but only the first are named.
     let path = folder.write("i.txt", &b"\xff\n".repeat(50));
     let (texts, count, warnings) = with_bad_rows(&path, 50);
     assert_eq!((texts.len(), count, warnings.len()), (0, 50, 10));
@@ -130,7 +130,7 @@ fn a_bad_row_costs_a_row() {
 }
 
 #[test]
-fn packed_files_that_are_not_read_say_how_to_unpack_them() {
+fn unsupported_archives_say_how_to_unpack_them() {
     let folder = Folder::with(&[]);
     for (name, bytes, says) in [
         ("a.jsonl.zip", &b"PK\x03\x04"[..], "a .zip file"),
@@ -153,13 +153,13 @@ fn packed_files_that_are_not_read_say_how_to_unpack_them() {
             "{name}: {message} ({hint})"
         );
     }
-    // A text that begins like bzip2 is a text.
+    // Text that begins like bzip2 is still text.
     let path = folder.write("h.txt", b"BZh9 is a plate\n");
     assert_eq!(super::texts(&path), ["BZh9 is a plate"]);
 }
 
 #[test]
-fn folders_of_save_to_disk_that_are_broken() {
+fn broken_folders_of_save_to_disk_are_errors() {
     let copy = |name: &str, change: &dyn Fn(&std::path::Path)| {
         let folder = Folder::with(&[]);
         for entry in std::fs::read_dir(fixture(&format!("odd/{name}"))).unwrap() {
@@ -192,9 +192,9 @@ fn folders_of_save_to_disk_that_are_broken() {
     assert!(message.contains("column `list`: expected strings"), "{message}");
 }
 
-/// Lists in one another, of which each takes a byte, would be as deep as the file is long.
+/// Nested lists of one byte each would be as deep as the file is long.
 #[test]
-fn a_parquet_header_of_lists_is_an_error() {
+fn a_parquet_footer_of_nested_lists_is_an_error() {
     let folder = Folder::with(&[]);
     let mut footer = vec![0x19; 3_000_000];
     footer.extend(u32::try_from(footer.len()).unwrap().to_le_bytes());
@@ -202,9 +202,9 @@ fn a_parquet_header_of_lists_is_an_error() {
     fails(&path, 0, &["a list of lists, which no Parquet header contains"], "");
 }
 
-/// What a card says in numbers has no end of its own.
+/// Numbers in a card can be arbitrarily large.
 #[test]
-fn options_of_a_card_beyond_the_file() {
+fn options_of_a_card_may_exceed_the_file() {
     let texts = |file: &str, line: &str, content: &[u8]| {
         let folder = Folder::with(&[]);
         let card = format!("---\nconfigs:\n- config_name: default\n  data_files: {file}\n  {line}\n---\n");
@@ -221,15 +221,15 @@ fn options_of_a_card_beyond_the_file() {
     assert_eq!(texts("docs.csv", "skiprows: 1", b"x\ntext\na\n").unwrap(), ["a"]);
     let error = texts("docs.csv", "skiprows: 2", b"x\ny\ntext\na\nb,c,d\n\"e").unwrap_err();
     assert!(error.contains("line 5: expected 1 fields"), "{error}");
-    // The last line may have no end: none is added.
+    // The last line may lack a line break: none is added.
     assert_eq!(texts("docs.txt", "keep_linebreaks: true", b"a\r\nb\nc").unwrap(), ["a\n", "b\n", "c"]);
     let error = texts("docs.csv", "sep: \",\"", &[b"text\n", &b",".repeat(2_000_000)[..], b"\n"].concat());
     assert!(error.unwrap_err().contains("expected at most 1048576 columns"));
 }
 
-/// Damage at every byte of a file gives texts or an error, and never the end of the program.
+/// Damage at any byte of a file gives documents or an error, and never a crash.
 #[test]
-fn damaged_columns_are_errors() {
+fn damaged_columnar_files_never_crash() {
     let folder = Folder::with(&[]);
     for (name, file) in [
         ("x.parquet", "parquet_none/docs.parquet"),

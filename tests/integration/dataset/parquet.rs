@@ -5,7 +5,7 @@ use saescope::{Dataset, DatasetOptions};
 use std::fs;
 
 #[test]
-fn parquet_columns() {
+fn parquet_columns_must_hold_strings() {
     let snappy = fixture("parquet_snappy/docs.parquet");
     let (_, message, hint) = failure(&snappy, "body");
     assert!(message.contains("unknown column `body` in `"), "{message}");
@@ -29,7 +29,7 @@ fn parquet_columns() {
     assert_fails("x.parquet", b"", "FILE: not readable as Parquet: ");
 }
 
-/// A Parquet file of 1000 rows in each of two row groups: the text (null in every third row), and columns of other types.
+/// A Parquet file of two row groups of 1000 rows: the text (null in every third row), and columns of other types.
 fn file(properties: parquet::file::properties::WriterPropertiesBuilder) -> Vec<u8> {
     use parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
     let schema = "message rows {
@@ -45,16 +45,16 @@ fn file(properties: parquet::file::properties::WriterPropertiesBuilder) -> Vec<u
     for _ in 0..2 {
         let all: Vec<_> = (0..1000).map(|row| ByteArray::from(format!("text {row}").as_str())).collect();
         let levels: Vec<i16> = (0..1000).map(|row| i16::from(row % 3 != 2)).collect();
-        let there: Vec<_> =
+        let present: Vec<_> =
             all.iter().zip(&levels).filter(|(_, level)| **level == 1).map(|(text, _)| text.clone()).collect();
         let mut group = writer.next_row_group().expect("a row group");
         let mut column = 0;
         while let Some(mut values) = group.next_column().expect("a column") {
-            let none = vec![0; 1000];
+            let empty = vec![0; 1000];
             let result = match column {
-                0 => values.typed::<ByteArrayType>().write_batch(&there, Some(&levels), None),
+                0 => values.typed::<ByteArrayType>().write_batch(&present, Some(&levels), None),
                 3 => values.typed::<Int32Type>().write_batch(&[7; 1000], None, None),
-                4 => values.typed::<ByteArrayType>().write_batch(&[], Some(&none), Some(&none)),
+                4 => values.typed::<ByteArrayType>().write_batch(&[], Some(&empty), Some(&empty)),
                 _ => values.typed::<ByteArrayType>().write_batch(&all, None, None),
             };
             result.and_then(|_| values.close()).expect("1000 rows");
@@ -67,7 +67,7 @@ fn file(properties: parquet::file::properties::WriterPropertiesBuilder) -> Vec<u
 }
 
 #[test]
-fn parquet_compressions_and_encodings() {
+fn every_parquet_compression_and_encoding_is_read() {
     use parquet::basic::{Compression, Encoding};
     use parquet::file::properties::{WriterProperties, WriterVersion};
     let builder = WriterProperties::builder;
@@ -89,8 +89,8 @@ fn parquet_compressions_and_encodings() {
     let row = |row: usize| if row % 3 == 2 { String::new() } else { format!("text {row}") };
     let group: Vec<_> = (0..1000).map(row).collect();
     let expected = [group.clone(), group].concat();
-    for (number, file) in files.iter().enumerate() {
-        assert_eq!(outcome("x.parquet", file).as_ref(), Ok(&expected), "file {number}");
+    for (i, file) in files.iter().enumerate() {
+        assert_eq!(outcome("x.parquet", file).as_ref(), Ok(&expected), "file {i}");
     }
     let folder = Folder::with(&[("x.parquet", &files[0])]);
     let path = folder.path("x.parquet");

@@ -1,24 +1,24 @@
-//! Splits and configurations of folders that are laid out like repositories, as Python's `datasets` 5.2 finds them.
+//! Splits and configurations of folders that are laid out like repositories, as Python's `datasets` 5.2 resolves them.
 
 use super::{Folder, expected, fixture, texts};
 use saescope::{Dataset, DatasetOptions, Error};
 
-fn asking(config: Option<&str>, split: Option<&str>) -> DatasetOptions {
+fn options_for(config: Option<&str>, split: Option<&str>) -> DatasetOptions {
     let own = |name: &str| name.to_owned();
     DatasetOptions { config: config.map(own), split: split.map(own), ..DatasetOptions::default() }
 }
 
 fn rows(path: &str, config: Option<&str>, split: Option<&str>) -> Result<Vec<String>, Error> {
-    Dataset::open(path, &asking(config, split))?.documents().collect()
+    Dataset::open(path, &options_for(config, split))?.documents().collect()
 }
 
-/// The message and the hint of what fails.
+/// The message and the hint of a dataset that must not open.
 fn failure(path: &str, options: &DatasetOptions) -> String {
-    let error = Dataset::open(path, options).expect_err("something is asked for that is not there");
+    let error = Dataset::open(path, options).expect_err("the dataset opens");
     format!("{error} | {}", error.hint().unwrap_or_default())
 }
 
-/// A folder in which each file holds its own name.
+/// A folder in which the only document of each file is its name.
 fn layout(names: &[&str], card: &str) -> Folder {
     let content = |name: &str| match name.ends_with(".csv") {
         true => format!("text\n{name}\n"),
@@ -32,7 +32,7 @@ fn layout(names: &[&str], card: &str) -> Folder {
 }
 
 #[test]
-fn published_layouts() {
+fn published_layouts_have_their_splits() {
     let expected = expected();
     let hub = |name: &str| fixture(&format!("hub/{name}"));
     assert_eq!(rows(&hub("pile-10k-like"), None, None).unwrap(), expected);
@@ -44,7 +44,7 @@ fn published_layouts() {
     assert_eq!(rows(&hub("configs"), Some("edge"), None).unwrap().len(), 20);
     assert_eq!(rows(&hub("keyword-files"), None, Some("train")).unwrap(), &expected[..12]);
     assert_eq!(rows(&hub("keyword-files"), None, Some("test")).unwrap(), &expected[12..]);
-    // Nothing says that this folder is a repository.
+    // Nothing requires that this folder is read as a repository.
     assert_eq!(texts(&hub("keyword-files")).len(), 32);
 
     let dataset = Dataset::open(&hub("configs"), &DatasetOptions::default()).unwrap();
@@ -56,7 +56,7 @@ fn published_layouts() {
 }
 
 #[test]
-fn names_tell_splits() {
+fn file_names_determine_splits() {
     for (names, splits) in [
         (
             &["my-training/a.jsonl", "train-1/b.jsonl", "train/c.jsonl", "x_dev_1/d.jsonl", "latest/f.jsonl"]
@@ -109,14 +109,14 @@ fn names_tell_splits() {
         }
     }
     let folder = layout(&["test.jsonl"], "");
-    let failed = failure(&folder.path(""), &asking(None, Some("train")));
+    let failed = failure(&folder.path(""), &options_for(None, Some("train")));
     assert!(failed.contains("unknown split `train`") && failed.ends_with("known splits: `test`"), "{failed}");
-    let failed = failure(&folder.path(""), &asking(Some("x"), None));
+    let failed = failure(&folder.path(""), &options_for(Some("x"), None));
     assert!(
         failed.contains("unknown config `x`") && failed.ends_with("known configs: `default`"),
         "{failed}"
     );
-    let failed = failure(&fixture("hub/two-splits"), &asking(None, Some("train[:10]")));
+    let failed = failure(&fixture("hub/two-splits"), &options_for(None, Some("train[:10]")));
     assert!(
         failed.contains("`split`: expected the name of one split") && failed.contains("max_examples"),
         "{failed}"
@@ -124,7 +124,7 @@ fn names_tell_splits() {
 }
 
 #[test]
-fn cards_tell_configs() {
+fn cards_determine_configs() {
     let names =
         ["z/2.jsonl", "z/1.jsonl", "a.jsonl", "b.jsonl", "z/.h.jsonl", "z/deep/x.jsonl", "z/test.jsonl"];
     for (card, config, split, expected) in [
@@ -189,29 +189,29 @@ fn cards_tell_configs() {
         ("configs: [\n", None, Some("train"), "README.md"),
     ] {
         let folder = layout(&names, card);
-        let failed = failure(&folder.path(""), &asking(config, split));
+        let failed = failure(&folder.path(""), &options_for(config, split));
         assert!(failed.contains(expected), "{card}{failed}");
     }
-    // A text that only looks like a card, in a folder of which no split is asked for.
+    // A README that only resembles a card does no harm if no split is requested.
     assert_eq!(texts(&layout(&names, "configs: [\n").path("")).len(), 6);
     assert_eq!(texts(&layout(&names, "A heading\n").path("")).len(), 6);
     let long = format!("configs:\n- {{config_name: a, data_files: a.jsonl}}\n# {}\n", "x".repeat(1 << 20));
-    let failed = failure(&layout(&names, &long).path(""), &asking(None, Some("train")));
+    let failed = failure(&layout(&names, &long).path(""), &options_for(None, Some("train")));
     assert!(failed.contains("at most 1 MiB"), "{failed}");
 }
 
 #[test]
-fn what_is_no_repository_is_one_split() {
+fn a_path_that_is_not_a_repository_has_one_split() {
     let file = fixture("plain/docs.jsonl");
     for path in [file.as_str(), "demo", &fixture("plain/*.jsonl")] {
         assert_eq!(rows(path, None, Some("train")).unwrap(), texts(path));
-        assert!(failure(path, &asking(None, Some("test"))).contains("known splits: `train`"));
-        assert!(failure(path, &asking(Some("a"), None)).contains("unknown config `a`"));
+        assert!(failure(path, &options_for(None, Some("test"))).contains("known splits: `train`"));
+        assert!(failure(path, &options_for(Some("a"), None)).contains("unknown config `a`"));
     }
     let revision = DatasetOptions { revision: Some("main".to_owned()), ..DatasetOptions::default() };
     for path in [file, fixture("hub/two-splits")] {
         assert!(failure(&path, &revision).contains("as the dataset is local"));
     }
     let options: DatasetOptions = serde_json::from_str(r#"{"name": "a", "split": "b"}"#).unwrap();
-    assert_eq!(options, asking(Some("a"), Some("b")));
+    assert_eq!(options, options_for(Some("a"), Some("b")));
 }

@@ -6,7 +6,7 @@ use saescope::{Bundle, Host, Progress, Session};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// What the values of this file are made of.
+/// Defines the variables that the expressions below use.
 const SETUP: &str = r#"
 let model = load_model("demo"); let sae = load_sae("demo"); let early = load_sae("demo", "blocks.0.hook_resid_pre");
 let text = "A plant having leaves has roots.";
@@ -17,7 +17,7 @@ let v = feature_vector(model, early, 624);
 let trees = definition_trees(model, early, [624], #{ output_path: "trees.jsonl", cutoff: 1e-2 });
 "#;
 
-/// An expression, what its text begins with, a part of its HTML, whether it is a picture, a part of its JSON.
+/// An expression, the start of its text, a part of its HTML, whether it is a picture, and a part of its JSON.
 const VALUES: [(&str, &str, &str, bool, &str); 33] = [
     ("1 + 1", "2", "", false, "2"),
     ("\"a <b>\"", "a <b>", "", false, "\"a <b>\""),
@@ -97,7 +97,7 @@ const VALUES: [(&str, &str, &str, bool, &str); 33] = [
 ];
 
 #[test]
-fn every_value_is_shown_in_its_forms() {
+fn every_value_has_its_text_html_picture_and_json() {
     let folder = tempfile::tempdir().unwrap();
     let mut session = Session::new(Progress::default(), |_| ());
     session.eval(&in_folder(SETUP, folder.path())).unwrap();
@@ -118,7 +118,7 @@ fn every_value_is_shown_in_its_forms() {
             .unwrap_or_else(|e| panic!("{script}: {e}: {value}"));
         assert!(value.contains(json), "{script}: {value}");
     }
-    // An array of what has a form of its own is shown as these.
+    // An array of values with HTML forms is shown in these forms.
     let two = session.eval("[plot_line([1, 2]), plot_line([2, 1])]").unwrap().unwrap();
     assert_eq!(two.html.unwrap().matches("<svg").count(), 2);
     let mixed = session.eval("[1, plot_line([1, 2]), \"<two>\"]").unwrap().unwrap().html.unwrap();
@@ -128,7 +128,7 @@ fn every_value_is_shown_in_its_forms() {
     );
     let map = session.eval("#{ chart: plot_line([1, 2]), n: 3 }").unwrap().unwrap().html.unwrap();
     assert!(map.contains("<td>chart</td><td") && map.contains("<svg"), "{map}");
-    // Of what is nested a part is shown.
+    // Long nested arrays are abbreviated.
     let many = session
         .eval("let row = []; row.pad(100, 7); let rows = []; rows.pad(100, row); rows")
         .unwrap()
@@ -138,7 +138,7 @@ fn every_value_is_shown_in_its_forms() {
 }
 
 #[test]
-fn a_bundle_of_something_large_is_small() {
+fn bundles_of_large_values_are_small() {
     let mut session = Session::new(Progress::default(), |_| ());
     let large = session.eval("load_model(\"demo\").W_E").unwrap().unwrap();
     assert_eq!(large.json, None);
@@ -151,14 +151,14 @@ fn a_bundle_of_something_large_is_small() {
     assert!(tree.html.unwrap().len() < 400_000);
 }
 
-/// A host that keeps what it is given.
+/// A host that records its output and answers questions in upper case.
 #[derive(Clone, Default)]
-struct Kept {
+struct Recorder {
     bundles: Rc<RefCell<Vec<Bundle>>>,
     lines: Rc<RefCell<Vec<String>>>,
 }
 
-impl Host for Kept {
+impl Host for Recorder {
     fn print(&self, line: &str) {
         self.lines.borrow_mut().push(line.to_owned());
     }
@@ -173,8 +173,8 @@ impl Host for Kept {
 }
 
 #[test]
-fn a_host_shows_prints_and_answers() {
-    let host = Kept::default();
+fn a_host_displays_prints_and_answers() {
+    let host = Recorder::default();
     let mut session = Session::with_host(Progress::default(), host.clone());
     let value =
         session.eval("display(plot_line([1, 2])); print(1); debug(\"d\"); display(()); input(\"name? \")");
@@ -182,7 +182,7 @@ fn a_host_shows_prints_and_answers() {
     assert_eq!(*host.lines.borrow(), ["1", "\"d\""]);
     let bundles = host.bundles.borrow();
     assert!(bundles[0].figure.is_some() && bundles[1].text == "()");
-    // Without a host that can be asked, it is an error, and what is shown is printed.
+    // A session without such a host prints what is displayed, and a question is an error.
     let printed = Rc::new(RefCell::new(Vec::new()));
     let sink = printed.clone();
     let mut session = Session::new(Progress::default(), move |line| sink.borrow_mut().push(line.to_owned()));
@@ -193,7 +193,7 @@ fn a_host_shows_prints_and_answers() {
 }
 
 #[test]
-fn a_value_shows_itself_to_evcxr() {
+fn values_print_all_their_forms_for_evcxr() {
     use saescope::{EvcxrDisplay, Model, PlotOptions, Series, plot_line};
     let figure = plot_line(&[Series::of("", vec![1.0, 2.0])], &PlotOptions::default()).unwrap();
     let printed = figure.evcxr_text();

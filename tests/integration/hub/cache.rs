@@ -1,4 +1,4 @@
-//! What is kept, and when the network is asked.
+//! The cache: its layout, when the network is used, and the variables that configure it.
 
 use super::*;
 use crate::hub::server::{Fault, etag};
@@ -6,7 +6,7 @@ use crate::util::fixture;
 use std::ffi::OsString;
 
 #[test]
-fn downloads_lie_where_python_puts_them() {
+fn the_cache_has_the_layout_of_huggingface_hub() {
     let (hub, cache) = setting();
     let repo = open(&hub.settings(cache.path())).unwrap();
     assert_eq!((repo.name().as_str(), repo.is_local()), ("owner/name", false));
@@ -31,7 +31,7 @@ fn downloads_lie_where_python_puts_them() {
 }
 
 #[test]
-fn a_folder_that_is_served_arrives_as_it_is() {
+fn a_served_folder_is_downloaded_unchanged() {
     let folder = crate::util::tests_path("fixtures/datasets");
     let (hub, cache) = (Hub::start(), tempfile::tempdir().unwrap());
     hub.serve_folder(RepoKind::Dataset, "owner/name", &folder);
@@ -46,7 +46,7 @@ fn a_folder_that_is_served_arrives_as_it_is() {
 }
 
 #[test]
-fn a_dataset_has_addresses_and_folders_of_its_own() {
+fn datasets_have_their_own_urls_and_folders() {
     let (hub, cache) = (Hub::start(), tempfile::tempdir().unwrap());
     hub.serve(RepoKind::Dataset, "owner/name", &[("data/train.parquet", b"rows"), ("README.md", b"text")]);
     hub.serve(RepoKind::Model, "gpt2", &[("config.json", b"bare")]);
@@ -63,7 +63,7 @@ fn a_dataset_has_addresses_and_folders_of_its_own() {
 }
 
 #[test]
-fn a_file_in_the_cache_is_not_asked_for_again() {
+fn a_cached_file_is_not_requested_again() {
     let (hub, cache) = setting();
     let settings = hub.settings(cache.path());
     let repo = open(&settings).unwrap();
@@ -72,7 +72,7 @@ fn a_file_in_the_cache_is_not_asked_for_again() {
     file(&repo, "config.json").unwrap();
     assert!(repo.has("config.json", &Progress::default()).unwrap());
     assert_eq!(hub.requests().len(), asked);
-    // By its commit, not even the repository is asked for.
+    // By its commit, not even the repository is requested.
     let commit = repo.revision();
     let again = Repo::hub_with(&settings, RepoKind::Model, "owner/name", commit, &Progress::default());
     assert_eq!(contents(&again.unwrap(), "config.json"), b"{\"a\": 1}");
@@ -80,7 +80,7 @@ fn a_file_in_the_cache_is_not_asked_for_again() {
 }
 
 #[test]
-fn a_branch_that_moved_brings_what_is_new() {
+fn a_moved_branch_brings_its_new_files() {
     let (hub, cache) = setting();
     let settings = hub.settings(cache.path());
     let old = open(&settings).unwrap();
@@ -113,7 +113,7 @@ fn tags_are_revisions() {
 }
 
 #[test]
-fn without_the_hub_the_cache_serves_with_a_warning() {
+fn without_the_hub_the_cache_is_used_with_a_warning() {
     let (hub, cache) = setting();
     let settings = hub.settings(cache.path());
     let commit = open(&settings).unwrap().revision().unwrap().to_owned();
@@ -168,8 +168,8 @@ fn offline_only_the_cache_is_used() {
 }
 
 #[test]
-fn a_cache_that_python_filled_is_used() {
-    // As huggingface_hub lays it out; there may be links or, where the system has none, files.
+fn a_cache_filled_by_huggingface_hub_is_used() {
+    // The layout of huggingface_hub, with links or, on systems without links, files.
     let cache = tempfile::tempdir().unwrap();
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let root = cache.path().join("models--owner--name");
@@ -195,9 +195,9 @@ fn a_cache_that_python_filled_is_used() {
     assert_eq!(repo.names(&Progress::default()).unwrap(), ["config.json", "sub/model.safetensors"]);
 }
 
-/// A cache may have a part of a repository: offline nobody can say what else there is.
+/// A cache may hold only part of a repository, and offline there is no listing of the rest.
 #[test]
-fn a_file_that_the_cache_lacks_is_named() {
+fn errors_name_the_file_that_the_cache_lacks() {
     let cache = tempfile::tempdir().unwrap();
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let fill = |kind: &str, files: &[(&str, &str)]| {
@@ -251,7 +251,7 @@ fn a_file_that_the_cache_lacks_is_named() {
 }
 
 #[test]
-fn a_reference_that_is_no_commit_is_none() {
+fn a_reference_without_a_commit_is_ignored() {
     let cache = tempfile::tempdir().unwrap();
     let refs = cache.path().join("models--owner--name/refs");
     std::fs::create_dir_all(&refs).unwrap();
@@ -263,7 +263,7 @@ fn a_reference_that_is_no_commit_is_none() {
     }
 }
 
-/// A pipe that nobody writes to, as a stand-in for a file that does not answer, is refused and not waited for.
+/// A named pipe, which would block its reader forever, is refused.
 #[cfg(unix)]
 #[test]
 fn pipes_in_the_cache_are_refused() {
@@ -289,7 +289,7 @@ fn pipes_in_the_cache_are_refused() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_mended() {
+fn a_broken_link_is_repaired() {
     let (hub, cache) = setting();
     let repo = open(&hub.settings(cache.path())).unwrap();
     let path = file(&repo, "model.safetensors").unwrap();
@@ -319,7 +319,7 @@ fn a_local_folder_comes_first() {
 }
 
 #[test]
-fn the_variables_of_python_are_understood() {
+fn the_variables_of_huggingface_hub_are_understood() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().to_string_lossy().into_owned();
     let read = |variables: &[(&str, &str)]| {
@@ -340,7 +340,7 @@ fn the_variables_of_python_are_understood() {
     assert_eq!(cache(&[("HF_HOME", "~/h")]), folder.path().join("h/hub"));
     assert_eq!(cache(&[("HUGGINGFACE_HUB_CACHE", "/c"), ("HF_HOME", "/h")]), Path::new("/c"));
     assert_eq!(cache(&[("HF_HUB_CACHE", "/d"), ("HUGGINGFACE_HUB_CACHE", "/c")]), Path::new("/d"));
-    // As huggingface_hub 1 has it, with these variables.
+    // As huggingface_hub 1 expands them, with `A` and `B` set.
     let with = |variable: (&str, &str)| cache(&[variable, ("A", "/va"), ("B", "~/$A")]);
     for (name, value, expected) in [
         ("HF_HOME", "$A/home", "/va/home/hub"),
@@ -364,7 +364,7 @@ fn the_variables_of_python_are_understood() {
     }
     #[cfg(unix)]
     {
-        // The home of another user.
+        // Another user's home.
         let users = std::fs::read_to_string("/etc/passwd").unwrap();
         let root = users.lines().find(|user| user.starts_with("root:")).unwrap();
         let home = Path::new(root.split(':').nth(5).unwrap());
@@ -390,7 +390,7 @@ fn the_variables_of_python_are_understood() {
     std::fs::write(&other, "elsewhere").unwrap();
     assert_eq!(token(&[("HF_TOKEN_PATH", &other.to_string_lossy())]).as_deref(), Some("elsewhere"));
     assert_eq!(token(&[("HF_TOKEN_PATH", "${HOME}/other")]).as_deref(), Some("elsewhere"));
-    // What no header can hold is refused before anything is asked.
+    // A token that no header can hold is refused before any request.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     for bad in ["hf_é", "hf_\u{1F600}", "a b", "a\u{7f}b", "a\tb", "a\nb"] {
@@ -400,7 +400,7 @@ fn the_variables_of_python_are_understood() {
         let error = text(open(&settings).unwrap_err());
         assert!(error.contains("the token for the hub: expected letters") && !error.contains(bad), "{error}");
     }
-    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it was asked");
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "there was a request");
     let certificates = |variables: &[(&str, &str)]| read(variables).certificates;
     assert_eq!(certificates(&[("REQUESTS_CA_BUNDLE", "/r")]).as_deref(), Some(Path::new("/r")));
     assert_eq!(

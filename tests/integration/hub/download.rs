@@ -1,17 +1,17 @@
-//! What comes over the wire: broken off, continued, damaged, twice at once.
+//! Downloads that break off, resume, arrive damaged, wait or run concurrently.
 
 use super::*;
 use crate::hub::server::{Fault, etag};
 use std::time::{Duration, Instant};
 
-/// Some bytes that are not all alike.
+/// `length` bytes of pseudorandom noise.
 fn noise(length: usize) -> Vec<u8> {
     (0..length as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
 const SIZE: usize = 300_000;
 
-/// A hub with one large file, and the path that its partial download has in the cache.
+/// A hub with a large file, an empty cache, the bytes of the file, and the path of its partial download.
 fn large() -> (Hub, TempDir, Vec<u8>, PathBuf) {
     let (bytes, cache) = (noise(SIZE), tempfile::tempdir().unwrap());
     let hub = Hub::with_model("owner/name", &[("model.safetensors", &bytes), ("vocab.json", &bytes)]);
@@ -26,7 +26,7 @@ fn ranges(hub: &Hub) -> Vec<String> {
 }
 
 #[test]
-fn what_broke_off_is_continued() {
+fn a_broken_download_resumes() {
     let (hub, cache, bytes, partial) = large();
     hub.fault("GET /cdn/", 1, Fault::Cut(100_000));
     hub.fault("GET vocab.json", 1, Fault::Cut(1000));
@@ -39,8 +39,8 @@ fn what_broke_off_is_continued() {
 }
 
 #[test]
-fn every_piece_counts_as_a_new_start() {
-    // More breaks than tries, but each connection brings something.
+fn any_progress_resets_the_count_of_attempts() {
+    // More breaks than attempts, but each connection delivers something.
     let (hub, cache, bytes, _) = large();
     hub.fault("GET /cdn/", 8, Fault::Cut(30_000));
     let repo = open(&hub.settings(cache.path())).unwrap();
@@ -49,7 +49,7 @@ fn every_piece_counts_as_a_new_start() {
 }
 
 #[test]
-fn the_next_run_continues() {
+fn the_next_run_resumes_a_download() {
     let (hub, cache, bytes, partial) = large();
     hub.fault("GET /cdn/", 1, Fault::Cut(100_000));
     hub.fault("GET /cdn/", 2, Fault::Close);
@@ -63,7 +63,7 @@ fn the_next_run_continues() {
 }
 
 #[test]
-fn a_partial_file_that_is_whole_needs_no_more() {
+fn a_complete_partial_file_needs_no_download() {
     let (hub, cache, bytes, partial) = large();
     std::fs::create_dir_all(partial.parent().unwrap()).unwrap();
     std::fs::write(&partial, &bytes).unwrap();
@@ -72,7 +72,7 @@ fn a_partial_file_that_is_whole_needs_no_more() {
 }
 
 #[test]
-fn a_partial_file_of_something_else_is_thrown_away() {
+fn a_partial_file_with_other_contents_is_discarded() {
     for wrong in [vec![7; 1000], vec![7; SIZE], vec![7; SIZE + 1]] {
         let (hub, cache, bytes, partial) = large();
         std::fs::create_dir_all(partial.parent().unwrap()).unwrap();
@@ -83,7 +83,7 @@ fn a_partial_file_of_something_else_is_thrown_away() {
 }
 
 #[test]
-fn a_server_without_ranges_sends_all_again() {
+fn a_server_without_ranges_sends_the_entire_file_again() {
     let (hub, cache, bytes, _) = large();
     hub.fault("GET /cdn/", 1, Fault::Cut(100_000));
     hub.fault("GET /cdn/", 9, Fault::NoRange);
@@ -92,7 +92,7 @@ fn a_server_without_ranges_sends_all_again() {
 }
 
 #[test]
-fn another_range_than_the_one_asked_for_is_not_taken() {
+fn a_range_other_than_the_requested_one_is_rejected() {
     let (hub, cache, bytes, _) = large();
     hub.fault("GET /cdn/", 1, Fault::Cut(100_000));
     let other = vec![("content-range", format!("bytes 5-{}/{SIZE}", SIZE - 1))];
@@ -109,7 +109,7 @@ fn another_range_than_the_one_asked_for_is_not_taken() {
 }
 
 #[test]
-fn a_damaged_file_is_fetched_once_more_and_then_refused() {
+fn a_damaged_file_is_downloaded_again_and_then_refused() {
     for (name, pattern) in [("model.safetensors", "GET /cdn/"), ("vocab.json", "GET resolve vocab.json")] {
         let (hub, cache, bytes, _) = large();
         hub.fault(pattern, 1, Fault::Damage);
@@ -141,13 +141,13 @@ fn a_file_longer_than_announced_is_refused() {
 }
 
 #[test]
-fn an_empty_file_is_a_file() {
+fn an_empty_file_can_be_downloaded() {
     let (hub, cache) = (Hub::with_model("owner/name", &[("empty.txt", b"")]), tempfile::tempdir().unwrap());
     assert_eq!(contents(&open(&hub.settings(cache.path())).unwrap(), "empty.txt"), b"");
 }
 
 #[test]
-fn a_file_is_kept_as_it_is_even_if_called_packed() {
+fn a_content_encoding_does_not_change_a_file() {
     let (hub, cache, bytes, _) = large();
     hub.fault("resolve vocab.json", 9, Fault::Headers(vec![("content-encoding", "gzip".to_owned())]));
     assert_eq!(contents(&open(&hub.settings(cache.path())).unwrap(), "vocab.json"), bytes);
@@ -156,7 +156,7 @@ fn a_file_is_kept_as_it_is_even_if_called_packed() {
 }
 
 #[test]
-fn two_threads_download_a_file_once() {
+fn concurrent_threads_download_a_file_once() {
     let (hub, cache, bytes, _) = large();
     hub.fault("GET /cdn/", 1, Fault::Silence(1000, Duration::from_millis(200)));
     let settings = hub.settings(cache.path());
@@ -168,16 +168,16 @@ fn two_threads_download_a_file_once() {
     assert_eq!(ranges(&hub).len(), 1);
 }
 
-/// What each of the processes of the next test does.
+/// The body of each child process of the next test.
 #[test]
-#[ignore = "run by another test"]
+#[ignore = "run by `concurrent_processes_download_a_file_once`"]
 fn child_that_downloads() {
     let repo = Repo::hub(RepoKind::Model, "owner/name", None, &Progress::default()).unwrap();
     assert_eq!(contents(&repo, "model.safetensors"), noise(SIZE));
 }
 
 #[test]
-fn two_processes_download_a_file_once() {
+fn concurrent_processes_download_a_file_once() {
     let (hub, cache, _, _) = large();
     hub.fault("GET /cdn/", 1, Fault::Silence(1000, Duration::from_millis(400)));
     let start = || {
@@ -203,7 +203,7 @@ fn downloads_are_reported() {
     let (progress, reports) = listening();
     open(&hub.settings(cache.path())).unwrap().file("model.safetensors", &progress).unwrap();
     let reports = reports.lock().unwrap();
-    let numbers: Vec<(u64, Option<u64>)> = reports
+    let counts: Vec<(u64, Option<u64>)> = reports
         .iter()
         .map(|report| match report {
             Report::Downloading { file, done, total } if file == "owner/name model.safetensors" => {
@@ -212,12 +212,12 @@ fn downloads_are_reported() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert!(numbers.len() >= 2 && numbers.is_sorted(), "{numbers:?}");
-    assert_eq!(numbers.last(), Some(&(SIZE as u64, Some(SIZE as u64))));
+    assert!(counts.len() >= 2 && counts.is_sorted(), "{counts:?}");
+    assert_eq!(counts.last(), Some(&(SIZE as u64, Some(SIZE as u64))));
 }
 
 #[test]
-fn a_hub_that_is_busy_is_asked_again() {
+fn a_busy_hub_is_asked_again() {
     for status in [500, 502, 503, 504, 408] {
         let (hub, cache) = setting();
         for pattern in ["/api/", "HEAD config.json", "GET config.json", "GET /cdn/"] {
@@ -231,7 +231,7 @@ fn a_hub_that_is_busy_is_asked_again() {
 }
 
 #[test]
-fn there_is_an_end_to_asking() {
+fn the_number_of_attempts_is_limited() {
     let (hub, cache) = setting();
     hub.fault("HEAD config.json", 99, Fault::Status(503, vec![]));
     let repo = open(&hub.settings(cache.path())).unwrap();
@@ -241,7 +241,7 @@ fn there_is_an_end_to_asking() {
 }
 
 #[test]
-fn a_hub_that_counts_requests_is_given_its_time() {
+fn rate_limits_are_respected_up_to_a_limit() {
     let (hub, cache) = setting();
     hub.fault("/api/", 1, Fault::Status(429, vec![("retry-after", "0".to_owned())]));
     hub.fault("HEAD config.json", 1, Fault::Status(429, vec![("ratelimit", "\"api\";r=0;t=1".to_owned())]));
@@ -254,14 +254,14 @@ fn a_hub_that_counts_requests_is_given_its_time() {
     let warnings = warnings(&reports);
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert_eq!(warnings[1], "the hub answered 429 (Too Many Requests); trying again in 1 s");
-    // But not an hour.
+    // But not for an hour.
     hub.fault("HEAD model", 1, Fault::Status(429, vec![("retry-after", "3600".to_owned())]));
     let error = text(file(&repo, "model.safetensors").unwrap_err());
     assert!(error.contains("asks to wait 3600 s"), "{error}");
 }
 
 #[test]
-fn a_connection_that_says_nothing_is_given_up() {
+fn a_silent_connection_is_abandoned() {
     let (hub, cache, bytes, _) = large();
     let mut settings = hub.settings(cache.path());
     settings.patience.silence = Duration::from_millis(400);
@@ -275,8 +275,11 @@ fn a_connection_that_says_nothing_is_given_up() {
     assert_eq!(ranges(&hub), ["", "", "bytes=1000-", "bytes=2000-"]);
 }
 
-/// Cancels the work once it is waiting, and gives how long it took to come back.
-fn cancelled(waits: impl Fn() -> bool, work: impl FnOnce(&Progress) -> Result<(), Error> + Send) -> Duration {
+/// Cancels the work once it is waiting, and returns how long it took to stop.
+fn time_to_cancel(
+    waits: impl Fn() -> bool,
+    work: impl FnOnce(&Progress) -> Result<(), Error> + Send,
+) -> Duration {
     let progress = Progress::default();
     std::thread::scope(|scope| {
         let at_work = scope.spawn(|| work(&progress));
@@ -293,36 +296,36 @@ fn cancelled(waits: impl Fn() -> bool, work: impl FnOnce(&Progress) -> Result<()
 }
 
 #[test]
-fn a_wait_can_be_cancelled() {
+fn every_wait_can_be_canceled() {
     let (hub, cache, bytes, partial) = large();
     let settings = hub.settings(cache.path());
     let repo = open(&settings).unwrap();
     let long = Duration::from_secs(60);
     let soon = Duration::from_secs(20);
-    // The hub has received that many requests.
+    // The hub has received `n` requests.
     let hub = &hub;
     let asked = |pattern: &'static str, n: usize| move || hub.count(pattern) >= n;
     let get = |progress: &Progress| repo.file("model.safetensors", progress).map(|_| ());
-    // For an answer.
+    // While it waits to try again.
     hub.fault("HEAD model", 1, Fault::Status(429, vec![("retry-after", "60".to_owned())]));
-    assert!(cancelled(asked("HEAD model", 1), get) < soon);
-    // For the body.
+    assert!(time_to_cancel(asked("HEAD model", 1), get) < soon);
+    // While it waits for the body.
     hub.fault("GET /cdn/", 1, Fault::Silence(1000, long));
     let begun = || std::fs::metadata(&partial).is_ok_and(|file| file.len() == 1000);
-    assert!(cancelled(begun, get) < soon);
+    assert!(time_to_cancel(begun, get) < soon);
     assert_eq!(std::fs::metadata(&partial).unwrap().len(), 1000);
-    // For the lock.
+    // While it waits for the lock.
     let name = etag("model.safetensors", &bytes);
     let lock = cache.path().join(format!(".locks/models--owner--name/{name}.lock"));
     let lock = std::fs::File::open(lock).unwrap();
     lock.lock().unwrap();
-    assert!(cancelled(asked("HEAD model", 3), get) < soon);
+    assert!(time_to_cancel(asked("HEAD model", 3), get) < soon);
     drop(lock);
     assert_eq!(contents(&repo, "model.safetensors"), bytes);
-    // For the headers.
+    // While it waits for the headers.
     hub.fault("/api/", 1, Fault::Silence(0, long));
     assert!(
-        cancelled(asked("/api/", hub.count("/api/") + 1), |progress| {
+        time_to_cancel(asked("/api/", hub.count("/api/") + 1), |progress| {
             Repo::hub_with(&settings, RepoKind::Model, "owner/name", None, progress).map(|_| ())
         }) < soon
     );
@@ -330,7 +333,7 @@ fn a_wait_can_be_cancelled() {
 
 #[cfg(unix)]
 #[test]
-fn a_disk_that_takes_nothing_is_an_error() {
+fn a_partial_file_that_cannot_be_written_is_an_error() {
     let (hub, cache, _, partial) = large();
     std::fs::create_dir_all(&partial).unwrap();
     let error = file(&open(&hub.settings(cache.path())).unwrap(), "model.safetensors").unwrap_err();

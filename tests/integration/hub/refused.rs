@@ -1,4 +1,4 @@
-//! What the hub refuses, what is refused of it, and who sees the token.
+//! Requests that the hub refuses, answers that the client refuses, and where the token goes.
 
 use super::*;
 use crate::hub::server::Fault;
@@ -12,13 +12,13 @@ fn refused(headers: &[(&'static str, &str)], status: u16, token: Option<&str>) -
     let mut settings = hub.settings(cache.path());
     settings.token = token.map(str::to_owned);
     let error = text(open(&settings).unwrap_err());
-    assert_eq!(hub.requests().len(), 1, "asked again after {status}");
+    assert_eq!(hub.requests().len(), 1, "a second request after {status}");
     assert!(error.starts_with("model `owner/name`: ") && !error.contains("canary"), "{error}");
     error
 }
 
 #[test]
-fn a_gated_repository_says_how_to_get_in() {
+fn a_gated_repository_says_how_to_get_access() {
     let (hub, cache) = setting();
     hub.gate(RepoKind::Model, "owner/name", TOKEN);
     let mut settings = hub.settings(cache.path());
@@ -37,7 +37,7 @@ fn a_gated_repository_says_how_to_get_in() {
 }
 
 #[test]
-fn what_is_not_there_is_told_apart() {
+fn missing_private_and_forbidden_repositories_are_distinguished() {
     let error = refused(&[("x-error-code", "RepoNotFound")], 404, Some(TOKEN));
     assert!(error.contains("no such repository") && error.contains("no folder of that name"), "{error}");
     let error = refused(&[], 401, None);
@@ -54,7 +54,7 @@ fn what_is_not_there_is_told_apart() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told_from_one_nearby() {
+fn a_missing_file_suggests_a_similar_name() {
     let (hub, cache) = setting();
     let repo = open(&hub.settings(cache.path())).unwrap();
     let asked = hub.requests().len();
@@ -91,7 +91,7 @@ fn a_file_that_is_not_there_is_told_from_one_nearby() {
 }
 
 #[test]
-fn names_that_lead_out_are_refused_before_anything_is_asked() {
+fn names_outside_the_repository_are_refused_before_any_request() {
     let (hub, cache) = setting();
     let settings = hub.settings(cache.path());
     let open = |id: &str, revision: Option<&str>| {
@@ -116,10 +116,10 @@ fn names_that_lead_out_are_refused_before_anything_is_asked() {
 }
 
 #[test]
-fn listed_names_that_lead_out_are_left_out() {
+fn listed_names_outside_the_repository_are_left_out() {
     let (hub, cache) = setting();
     for bad in ["../../evil", "/etc/passwd", "a\\b", "a/./b"] {
-        hub.list_too(RepoKind::Model, "owner/name", bad);
+        hub.list_only(RepoKind::Model, "owner/name", bad);
     }
     let (progress, reports) = listening();
     let settings = hub.settings(cache.path());
@@ -132,7 +132,7 @@ fn listed_names_that_lead_out_are_left_out() {
 }
 
 #[test]
-fn headers_that_lead_out_are_refused() {
+fn unsafe_headers_are_refused() {
     let commit = "0".repeat(40);
     let cases = [
         ("etag", "\"../../../evil\"", "ETag"),
@@ -154,7 +154,7 @@ fn headers_that_lead_out_are_refused() {
 }
 
 #[test]
-fn a_page_that_is_no_answer_of_a_hub_is_said_to_be_none() {
+fn an_answer_that_is_not_a_hubs_is_refused() {
     let (hub, cache) = setting();
     let settings = hub.settings(cache.path());
     let bodies = ["<html>log in to the network</html>", "{\"sha\": \"../..\"}", "{\"sha\": 5}", ""];
@@ -166,7 +166,7 @@ fn a_page_that_is_no_answer_of_a_hub_is_said_to_be_none() {
     hub.fault("/api/", 1, Fault::Body(vec![b' '; (64 << 20) + 1]));
     let error = text(open(&settings).unwrap_err());
     assert!(error.contains("larger than 67108864 bytes"), "{error}");
-    // What was there before still serves.
+    // An earlier commit in the cache is still used.
     let commit = open(&settings).unwrap().revision().unwrap().to_owned();
     hub.fault("/api/", 1, Fault::Body(b"<html>".to_vec()));
     assert_eq!(open(&settings).unwrap().revision(), Some(commit.as_str()));
@@ -188,7 +188,7 @@ fn a_renamed_repository_is_found() {
 }
 
 #[test]
-fn redirects_end() {
+fn endless_and_invalid_redirects_are_errors() {
     let (hub, cache) = setting();
     let settings = hub.settings(cache.path());
     hub.rename("owner/name", "owner/name");
@@ -202,8 +202,8 @@ fn redirects_end() {
     }
 }
 
-/// The token goes to the hub, and nowhere else: not to another port, not to another name of the same machine, not into
-/// files, errors, reports or what `Debug` shows.
+/// The token goes to the hub and nowhere else: not to another port, not to another name of the same machine, not into
+/// files, errors, reports or the output of `Debug`.
 #[test]
 fn only_the_hub_sees_the_token() {
     let (hub, cache) = setting();
@@ -231,7 +231,7 @@ fn only_the_hub_sees_the_token() {
             hub.fault("HEAD config.json", 3, Fault::Status(status, headers));
             let error = repo.file("config.json", &progress).unwrap_err();
             said.extend([format!("{error:?}"), text(error)]);
-            // Those that were not used up.
+            // Use up the remaining faults.
             while repo.file("config.json", &progress).is_err() {}
             std::fs::remove_file(repo.file("config.json", &progress).unwrap()).unwrap();
         }

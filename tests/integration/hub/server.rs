@@ -1,5 +1,5 @@
-//! A hub on this machine: repositories made of folders or bytes, a second port that plays the CDN, a log of what was
-//! asked, and faults.
+//! A local hub server: repositories from folders or bytes, a second port that acts as the CDN, a log of the requests,
+//! and faults.
 //!
 //! ```ignore
 //! let hub = Hub::start();
@@ -19,24 +19,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What can be made to go wrong with a request.
+/// A fault to inject into the answer to a request.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// This status with these headers instead of the answer.
+    /// Answers with this status and these headers instead.
     Status(u16, Vec<(&'static str, String)>),
-    /// These headers instead of or besides those of the answer.
+    /// Adds or replaces these headers.
     Headers(Vec<(&'static str, String)>),
-    /// Another body, of status 200.
+    /// Answers with status 200 and this body instead.
     Body(Vec<u8>),
-    /// The body ends after so many bytes.
+    /// Ends the body after this number of bytes.
     Cut(usize),
-    /// The connection ends without an answer.
+    /// Closes the connection without an answer.
     Close,
-    /// Nothing is said for so long, from this byte of the body on.
+    /// Pauses for the duration after this number of bytes of the body.
     Silence(usize, Duration),
-    /// `Range` is not looked at.
+    /// Ignores the header `Range`.
     NoRange,
-    /// The first byte of the body is another.
+    /// Changes the first byte of the body.
     Damage,
 }
 
@@ -45,9 +45,9 @@ pub enum Fault {
 pub struct Request {
     /// "GET" or "HEAD".
     pub method: String,
-    /// The path, as it was sent.
+    /// The path as it was sent.
     pub path: String,
-    /// The headers, names in lower case; `host` is among them.
+    /// The headers, including `host`; names in lower case.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -64,7 +64,7 @@ type Files = BTreeMap<String, Vec<u8>>;
 struct Repository {
     commits: BTreeMap<String, Files>,
     revisions: BTreeMap<String, String>,
-    listed_too: Vec<String>,
+    only_listed: Vec<String>,
 }
 
 struct Rule {
@@ -91,7 +91,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// A hub without repositories.
+    /// Starts a hub without repositories.
     pub fn start() -> Self {
         let state = Arc::new(State::default());
         let addresses = [(); 2].map(|()| listen(&state));
@@ -99,14 +99,14 @@ impl Hub {
         Hub { state, addresses }
     }
 
-    /// A hub with one model.
+    /// Starts a hub with one model.
     pub fn with_model(id: &str, files: &[(&str, &[u8])]) -> Self {
         let hub = Hub::start();
         hub.serve(RepoKind::Model, id, files);
         hub
     }
 
-    /// A new commit of a repository, which becomes `main`. Files named as weights and data usually are lie on the CDN.
+    /// Adds a commit, which becomes `main`, and returns its hash. The CDN serves files with names of weights or data.
     pub fn serve(&self, kind: RepoKind, id: &str, files: &[(&str, &[u8])]) -> String {
         let files: Files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
         let mut hash = sha1::Sha1::new();
@@ -122,7 +122,7 @@ impl Hub {
         commit
     }
 
-    /// As [`Hub::serve`], with the files of a folder.
+    /// Like [`Hub::serve`], with the files of a folder.
     pub fn serve_folder(&self, kind: RepoKind, id: &str, folder: &Path) -> String {
         let names = saescope::Repo::local(folder).names(&Default::default()).unwrap();
         let files: Vec<_> =
@@ -131,36 +131,36 @@ impl Hub {
         self.serve(kind, id, &files)
     }
 
-    /// Gives a commit of a repository the name of a branch or tag.
+    /// Names a commit of a repository as a branch or tag.
     pub fn tag(&self, kind: RepoKind, id: &str, commit: &str, name: &str) {
         let mut repositories = self.state.repositories.lock().unwrap();
         let repository = repositories.get_mut(&key(kind, id)).unwrap();
         repository.revisions.insert(name.to_owned(), commit.to_owned());
     }
 
-    /// Lists a name of which there is no file.
-    pub fn list_too(&self, kind: RepoKind, id: &str, name: &str) {
+    /// Adds a name without a file to the listing of a repository.
+    pub fn list_only(&self, kind: RepoKind, id: &str, name: &str) {
         let mut repositories = self.state.repositories.lock().unwrap();
-        repositories.get_mut(&key(kind, id)).unwrap().listed_too.push(name.to_owned());
+        repositories.get_mut(&key(kind, id)).unwrap().only_listed.push(name.to_owned());
     }
 
-    /// Gives the files of a repository only to whoever sends this token.
+    /// Serves the files of a repository only to requests with this token.
     pub fn gate(&self, kind: RepoKind, id: &str, token: &str) {
         self.state.gated.lock().unwrap().insert(key(kind, id), token.to_owned());
     }
 
-    /// What asks for the model `old` is sent to the model `new`.
+    /// Redirects requests for the model `old` to the model `new`.
     pub fn rename(&self, old: &str, new: &str) {
         self.state.renamed.lock().unwrap().insert(old.to_owned(), new.to_owned());
     }
 
-    /// The next `times` requests with all words of `pattern` in `METHOD path` meet a fault. Of several faults, the one
-    /// that was set first comes first.
+    /// Injects a fault into the next `times` requests with all words of `pattern` in `METHOD path`. If several faults
+    /// match, the one that was set first applies.
     pub fn fault(&self, pattern: &str, times: usize, fault: Fault) {
         self.state.rules.lock().unwrap().push(Rule { pattern: pattern.to_owned(), times, fault });
     }
 
-    /// Another address of the CDN.
+    /// Sets another address for the CDN.
     pub fn move_cdn(&self, address: &str) {
         *self.state.cdn.lock().unwrap() = address.to_owned();
     }
@@ -170,12 +170,12 @@ impl Hub {
         format!("http://{}", self.addresses[0])
     }
 
-    /// Its port.
+    /// The port of the hub, not of the CDN.
     pub fn port(&self) -> u16 {
         self.addresses[0].port()
     }
 
-    /// Settings for this hub and a cache; whoever uses them does not wait long.
+    /// Settings for this hub and a cache, with short waits.
     pub fn settings(&self, cache: &Path) -> HubSettings {
         HubSettings {
             endpoint: self.endpoint(),
@@ -192,17 +192,17 @@ impl Hub {
         }
     }
 
-    /// What has been asked so far.
+    /// The requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.state.requests.lock().unwrap().clone()
     }
 
-    /// How many requests so far have all words of `pattern` in `METHOD path`.
+    /// The number of requests so far with all words of `pattern` in `METHOD path`.
     pub fn count(&self, pattern: &str) -> usize {
         self.requests().iter().filter(|request| matches(pattern, request)).count()
     }
 
-    /// Answers nobody any more.
+    /// Stops answering requests.
     pub fn stop(&self) {
         if !self.state.stopped.swap(true, Ordering::SeqCst) {
             for address in self.addresses {
@@ -218,12 +218,12 @@ impl Drop for Hub {
     }
 }
 
-/// Whether the hub keeps a file of this name apart, under its sha256.
+/// Whether the hub serves a file of this name from the CDN, under its sha256.
 fn is_large(name: &str) -> bool {
     [".safetensors", ".parquet", ".npz", ".bin", ".gz", ".zst"].iter().any(|end| name.ends_with(end))
 }
 
-/// The name of what a file holds: of a large file its sha256, else as git names it.
+/// The hash of a file's contents: sha256 of a large file, else git's blob hash.
 pub fn etag(name: &str, bytes: &[u8]) -> String {
     if is_large(name) {
         hex(sha2::Sha256::new_with_prefix(bytes))
@@ -257,7 +257,7 @@ fn listen(state: &Arc<State>) -> SocketAddr {
                 return;
             }
             let (Ok(stream), state) = (stream, state.clone()) else { continue };
-            // A client that goes away in the middle is none of the hub's business.
+            // A client may disconnect at any time.
             std::thread::spawn(move || answer_one(stream, &state).ok());
         }
     });
@@ -363,7 +363,7 @@ fn answer_to(request: &Request, state: &State, ranges: bool) -> Answer {
     let parts: Vec<String> = path.split('/').skip(1).map(unescape).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let repositories = state.repositories.lock().unwrap();
-    // The hub accepts a bare name as well as an owner and a name.
+    // The hub accepts `name` as well as `owner/name`.
     let find = |parts: &[&str]| {
         let split =
             |n: usize| (parts[..n].join("/"), parts[n..].iter().map(|part| (*part).to_owned()).collect());
@@ -389,7 +389,7 @@ fn answer_to(request: &Request, state: &State, ranges: bool) -> Answer {
             let Some((commit, files)) = at(repository, &rest[1]) else {
                 return not_found("RevisionNotFound");
             };
-            let names = files.keys().chain(&repository.listed_too);
+            let names = files.keys().chain(&repository.only_listed);
             let siblings: Vec<_> = names.map(|name| serde_json::json!({ "rfilename": name })).collect();
             let body = serde_json::json!({ "id": "x", "sha": commit, "siblings": siblings, "gated": false });
             Answer::new(200).with("content-type", "application/json").with_body(body.to_string().into_bytes())
@@ -454,7 +454,7 @@ fn body(request: &Request, bytes: &[u8], ranges: bool) -> Answer {
         Some(from) => Answer::new(206)
             .with("content-range", format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len()))
             .with_body(bytes[from..].to_vec()),
-        // The length is in the headers of an answer to HEAD, too.
+        // The answer to HEAD has the length in its headers, too.
         None => Answer::new(200).with_body(bytes.to_vec()),
     }
 }

@@ -1,14 +1,14 @@
-//! Sequences that go on behind any token of a key-value cache.
+//! Sequences that continue after any token of a key-value cache.
 
 use super::errors::failure;
 use super::trees::{early_feature, text_model};
 use saescope::{Error, HookPoint, Hooks, KeyValueCache, Model, Progress, Result, TokenBatch};
 
-/// The logits behind each sequence of a batch.
-fn read_on(
+/// The logits after each sequence of a batch; sequence `i` continues after token `parents[i]` of the cache.
+fn logits_after(
     model: &Model,
     sequences: &[&[u32]],
-    behind: &[Option<usize>],
+    parents: &[Option<usize>],
     cache: &mut KeyValueCache,
 ) -> Result<Vec<Vec<f32>>> {
     let mut batch = TokenBatch::default();
@@ -16,56 +16,56 @@ fn read_on(
     let run = Progress::default();
     let mut none = ();
     let hooks: &mut dyn Hooks = &mut none;
-    let resid = model.read_on(&batch, behind, cache, hooks, &run)?.unwrap();
+    let resid = model.read_on(&batch, parents, cache, hooks, &run)?.unwrap();
     model.map_logits(&resid, &run, |_, logits| logits.to_vec())
 }
 
 #[test]
-fn sequences_branch_behind_any_token() {
+fn sequences_branch_after_any_token() {
     let (model, _) = early_feature(624);
     let run = Progress::default();
-    let whole = |tokens: &[u32]| {
+    let full = |tokens: &[u32]| {
         let logits = model.logits(tokens, &run).unwrap();
         logits.get(tokens.len() - 1).unwrap().to_vec1::<f32>().unwrap()
     };
     let check = |what: &str, got: &[f32], tokens: &[u32]| {
-        for (got, expected) in got.iter().zip(whole(tokens)) {
+        for (got, expected) in got.iter().zip(full(tokens)) {
             assert!((got - expected).abs() < 2e-4, "{what}: {got} rather than {expected}");
         }
     };
     let mut cache = KeyValueCache::default();
     let (one, two) = ([1u32, 50, 60, 70, 80], [1u32, 90, 91]);
-    let logits = read_on(&model, &[&one, &two], &[None, None], &mut cache).unwrap();
+    let logits = logits_after(&model, &[&one, &two], &[None, None], &mut cache).unwrap();
     assert_eq!(cache.len(), 8);
     check("one", &logits[0], &one);
     check("two", &logits[1], &two);
-    // Behind a token in the middle, behind the last of each, twice behind the same one, and a new beginning.
+    // After a token in the middle, after the last of each, twice after the same one, and a new sequence.
     let sequences: [&[u32]; 5] = [&[11, 12], &[13], &[14, 15, 16], &[17], &[2, 3]];
-    let behind = [Some(2), Some(4), Some(7), Some(2), None];
-    let logits = read_on(&model, &sequences, &behind, &mut cache).unwrap();
+    let parents = [Some(2), Some(4), Some(7), Some(2), None];
+    let logits = logits_after(&model, &sequences, &parents, &mut cache).unwrap();
     assert_eq!(cache.len(), 17);
     for (i, past) in [&one[..3], &one, &two, &one[..3], &[]].into_iter().enumerate() {
         check(&format!("branch {i}"), &logits[i], &[past, sequences[i]].concat());
     }
-    // Behind branches; then those are forgotten, and others come in their place.
-    let logits = read_on(&model, &[&[20], &[21]], &[Some(9), Some(12)], &mut cache).unwrap();
+    // After branches; then those are forgotten, and others replace them.
+    let logits = logits_after(&model, &[&[20], &[21]], &[Some(9), Some(12)], &mut cache).unwrap();
     check("a branch of a branch", &logits[0], &[1, 50, 60, 11, 12, 20]);
     check("another", &logits[1], &[1, 90, 91, 14, 15, 21]);
     cache.truncate(8);
-    let logits = read_on(&model, &[&[30, 31]], &[Some(6)], &mut cache).unwrap();
+    let logits = logits_after(&model, &[&[30, 31]], &[Some(6)], &mut cache).unwrap();
     check("after forgetting", &logits[0], &[1, 90, 30, 31]);
     assert_eq!(cache.len(), 10);
 
-    // What is refused, or fails in the middle, changes nothing.
+    // A pass that is refused, or fails midway, changes nothing.
     let long = vec![5u32; model.cfg().n_ctx - 3];
     let errors = [
-        failure(read_on(&model, &[&[1]], &[Some(10)], &mut cache)),
-        failure(read_on(&model, &[&[1]], &[None, None], &mut cache)),
-        failure(read_on(&model, &[&[]], &[None], &mut cache)),
-        failure(read_on(&model, &[], &[], &mut cache)),
-        failure(read_on(&model, &[&[1], &long], &[None, Some(9)], &mut cache)),
-        failure(read_on(&model, &[&[u32::MAX]], &[None], &mut cache)),
-        failure(read_on(&text_model("gpt2_text").0, &[&[1]], &[Some(3)], &mut cache)),
+        failure(logits_after(&model, &[&[1]], &[Some(10)], &mut cache)),
+        failure(logits_after(&model, &[&[1]], &[None, None], &mut cache)),
+        failure(logits_after(&model, &[&[]], &[None], &mut cache)),
+        failure(logits_after(&model, &[], &[], &mut cache)),
+        failure(logits_after(&model, &[&[1], &long], &[None, Some(9)], &mut cache)),
+        failure(logits_after(&model, &[&[u32::MAX]], &[None], &mut cache)),
+        failure(logits_after(&text_model("gpt2_text").0, &[&[1]], &[Some(3)], &mut cache)),
     ];
     insta::assert_snapshot!(errors.join("\n\n"), @r#"
     the token to continue after: expected one of the 10 tokens in the cache, counted from 0, got 10
@@ -94,11 +94,11 @@ fn sequences_branch_behind_any_token() {
     let batch = TokenBatch::single(&[40, 41]);
     assert!(model.read_on(&batch, &[Some(9)], &mut cache, &mut fails, &run).is_err());
     assert_eq!(cache.len(), 10);
-    let logits = read_on(&model, &[&[40, 41], &long[1..]], &[Some(9), Some(9)], &mut cache).unwrap();
+    let logits = logits_after(&model, &[&[40, 41], &long[1..]], &[Some(9), Some(9)], &mut cache).unwrap();
     check("after all that", &logits[0], &[1, 90, 30, 31, 40, 41]);
     check("to the end", &logits[1], &[&[1, 90, 30, 31], &long[1..]].concat());
-    // An empty one is anybody's.
+    // An empty cache fits any model.
     cache.truncate(0);
-    let logits = read_on(&text_model("gpt2_text").0, &[&[1, 2]], &[None], &mut cache).unwrap();
+    let logits = logits_after(&text_model("gpt2_text").0, &[&[1, 2]], &[None], &mut cache).unwrap();
     assert_eq!((logits[0].len(), cache.len()), (1200, 2));
 }

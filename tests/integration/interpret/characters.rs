@@ -1,9 +1,9 @@
-//! A tokenizer for models that have none: printable ASCII, a token a character.
+//! A tokenizer for models without one: printable ASCII, one token per character.
 
 use serde_json::Value;
 use std::path::Path;
 
-/// Writes it into a model's folder.
+/// Writes the tokenizer into a model's folder.
 pub fn write_tokenizer(folder: &Path) {
     let characters = (' '..='~').chain(['\n']).enumerate();
     let vocab: serde_json::Map<_, _> = characters.map(|(i, c)| (c.to_string(), Value::from(i + 4))).collect();

@@ -1,23 +1,23 @@
-//! Definition trees as the reference grows them: depth-first, one whole pass over prompt and definition a node.
+//! Definition trees as the reference grows them: depth-first, one full pass over prompt and definition per node.
 
 use candle_core::{Device, Tensor};
 use saescope::{
     Edits, FeatureVector, HookName, HookPoint, Model, Progress, TreeNode, TreeOptions, softmax, top_k,
 };
 
-/// A change of the activation `[d_model]` at a position; the flag says whether the ghost is there.
+/// Changes the activation `[d_model]` at a position; the flag says whether the ghost token is there.
 pub type Edit<'a> = &'a dyn Fn(usize, bool, &mut [f32]);
 
-/// A model that is asked about a ghost token, in whole passes.
-pub struct Asked<'a> {
+/// A model with a prompt that contains ghost tokens, run in full passes.
+pub struct FullPass<'a> {
     model: &'a Model,
     prompt: Vec<u32>,
     ghosts: Vec<usize>,
     edits: Vec<(HookName, Edit<'a>)>,
 }
 
-impl<'a> Asked<'a> {
-    /// With the token `placeholder` where the prompt has `{}`.
+impl<'a> FullPass<'a> {
+    /// Puts the token `placeholder` where the prompt has `{}`.
     pub fn new(model: &'a Model, prompt: &str, placeholder: u32) -> Self {
         let ids = |text: &str| model.to_tokens(text, Some(false)).unwrap();
         let mut parts = prompt.split("{}");
@@ -29,38 +29,38 @@ impl<'a> Asked<'a> {
             tokens.push(placeholder);
             tokens.extend(ids(part));
         }
-        Asked { model, prompt: tokens, ghosts, edits: Vec::new() }
+        FullPass { model, prompt: tokens, ghosts, edits: Vec::new() }
     }
 
-    /// With a change at a hook.
+    /// Adds an edit at a hook.
     pub fn with(mut self, hook: &str, edit: Edit<'a>) -> Self {
         self.edits.push((hook.parse().unwrap(), edit));
         self
     }
 
-    /// The logits `[pos, d_vocab]` of the prompt with a definition behind it.
+    /// The logits `[pos, d_vocab]` of the prompt followed by a definition.
     pub fn logits(&self, definition: &[u32]) -> Tensor {
         let tokens = [&self.prompt[..], definition].concat();
         let edits = self.edits.iter().fold(Edits::new(), |edits, (hook, edit)| {
             edits.with(*hook, |activation| {
                 let (n, d_model) = activation.dims2()?;
-                let mut numbers = activation.flatten_all()?.to_vec1::<f32>()?;
-                for (pos, x) in numbers.chunks_exact_mut(d_model).enumerate() {
+                let mut values = activation.flatten_all()?.to_vec1::<f32>()?;
+                for (pos, x) in values.chunks_exact_mut(d_model).enumerate() {
                     edit(pos, self.ghosts.contains(&pos), x);
                 }
-                Ok(Tensor::from_vec(numbers, (n, d_model), &Device::Cpu)?)
+                Ok(Tensor::from_vec(values, (n, d_model), &Device::Cpu)?)
             })
         });
         self.model.run_with_hooks(&tokens, edits, &Progress::default()).unwrap()
     }
 
-    /// The last row of [`Asked::logits`].
+    /// The last row of [`FullPass::logits`].
     pub fn next(&self, definition: &[u32]) -> Tensor {
         let logits = self.logits(definition);
         logits.get(logits.dim(0).unwrap() - 1).unwrap()
     }
 
-    /// The tree, of options of which `stop` is given.
+    /// Grows the tree; `options.stop` must be given.
     pub fn tree(&self, options: &TreeOptions) -> TreeNode {
         TreeNode {
             token: String::new(),
@@ -104,7 +104,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Puts a vector in the ghost's place.
+/// An edit that puts a vector in place of the ghost token.
 pub fn replace(vector: Vec<f32>) -> impl Fn(usize, bool, &mut [f32]) {
     move |_, is_ghost, x| {
         if is_ghost {
@@ -113,14 +113,14 @@ pub fn replace(vector: Vec<f32>) -> impl Fn(usize, bool, &mut [f32]) {
     }
 }
 
-/// Numbers times a factor.
+/// A vector times a factor.
 pub fn times(x: &[f32], factor: f64) -> Vec<f32> {
     x.iter().map(|x| (f64::from(*x) * factor) as f32).collect()
 }
 
-/// The tree of a vector that is put in as an embedding; `stop` is given.
+/// The tree of a vector that is injected as an embedding; `options.stop` must be given.
 pub fn depth_first(model: &Model, vector: &FeatureVector, options: &TreeOptions) -> TreeNode {
     let embedding = replace(times(&vector.vector, model.cfg().embed_scale));
     let hook = HookName::global(HookPoint::Embed).to_string();
-    Asked::new(model, &options.prompt, 0).with(&hook, &embedding).tree(options)
+    FullPass::new(model, &options.prompt, 0).with(&hook, &embedding).tree(options)
 }

@@ -1,4 +1,4 @@
-//! What cannot be grown, and what is said about it.
+//! Errors of definition trees, and their hints.
 
 use super::options::options;
 use super::trees::{early_feature, text_model};
@@ -19,7 +19,7 @@ pub fn failure<T: std::fmt::Debug>(result: Result<T>) -> String {
 }
 
 #[test]
-fn what_cannot_be_grown_says_why() {
+fn trees_reject_bad_options_and_other_models() {
     let (model, vector) = early_feature(624);
     let failed = |change: &dyn Fn(&mut TreeOptions)| {
         let mut options = options();
@@ -160,13 +160,13 @@ fn what_cannot_be_grown_says_why() {
     assert!(refused.contains("has no tokenizer"), "{refused}");
     assert!(grow_trees(&model, &[], &options(), &run).unwrap().is_empty());
     run.cancel();
-    let cancelled = definition_tree(&model, &vector, &options(), &run);
-    assert!(matches!(cancelled, Err(Error::Interrupted)));
+    let canceled = definition_tree(&model, &vector, &options(), &run);
+    assert!(matches!(canceled, Err(Error::Interrupted)));
 }
 
-/// A tree may use up the context, and no more.
+/// A tree may fill the context, and never exceeds it.
 #[test]
-fn a_prompt_that_fills_the_context() {
+fn a_tree_may_fill_the_context() {
     let (model, vector) = early_feature(624);
     let n_ctx = model.cfg().n_ctx;
     let prompt = |words: usize| " a".repeat(words) + " {} is a";

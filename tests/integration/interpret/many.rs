@@ -1,4 +1,4 @@
-//! Trees of many features: what is in the file, however the run that wrote it went.
+//! Trees of many features: the contents of the file, also after runs that were stopped and resumed.
 
 use super::trees::{assert_equal, demo};
 use crate::util::{fixture, noise};
@@ -42,8 +42,8 @@ impl Run {
         definition_trees(&self.model, &self.sae, features, options, &Progress::default())
     }
 
-    /// A run that is stopped as soon as its first batch is finished.
-    fn stopped(&self, features: &[usize], options: &TreesOptions) {
+    /// Starts a run and cancels it after its first batch.
+    fn stop_after_a_batch(&self, features: &[usize], options: &TreesOptions) {
         let progress = Progress::default();
         let flag = progress.clone();
         let progress = progress.reporting_to(move |report| {
@@ -83,14 +83,14 @@ fn features(path: &Path) -> Vec<usize> {
 }
 
 #[test]
-fn lines_are_the_trees_of_each_feature_whatever_the_batch() {
+fn each_line_is_the_tree_of_its_feature_at_any_batch_size() {
     let run = Run::new();
     let summary = run.grow(&FEATURES, &run.options).unwrap();
     let text = run.text();
     let grown = trees(&run.path());
     assert_eq!((summary.trees, summary.kept), (5, 0));
     assert_eq!(summary.nodes, grown.iter().map(|tree| tree.len() as u64).sum::<u64>());
-    assert!(grown.iter().any(|tree| tree.depth() > 2), "too little to tell");
+    assert!(grown.iter().any(|tree| tree.depth() > 2), "the trees are too small for this test");
     for (tree, feature) in grown.iter().zip(FEATURES) {
         let vector = feature_vector(&run.model, &run.sae, feature, &VectorOptions::default()).unwrap();
         let mut alone =
@@ -104,23 +104,23 @@ fn lines_are_the_trees_of_each_feature_whatever_the_batch() {
         run.grow(&FEATURES, &run.with(|o| (o.batch_size, o.resume) = (batch_size, false))).unwrap();
         assert!(run.text() == text, "batches of {batch_size}");
     }
-    // Batches alone are no other options.
+    // A different batch size does not start a new file.
     let summary = run.grow(&FEATURES, &run.with(|o| o.batch_size = 32)).unwrap();
     assert_eq!((summary.trees, summary.kept), (0, 5));
     assert!(run.text() == text);
 }
 
 #[test]
-fn a_run_that_was_stopped_goes_on() {
+fn a_stopped_run_resumes() {
     let run = Run::new();
     run.grow(&FEATURES, &run.options).unwrap();
     let text = run.text();
     std::fs::remove_file(run.path()).unwrap();
 
-    run.stopped(&FEATURES, &run.options);
+    run.stop_after_a_batch(&FEATURES, &run.options);
     assert!(!run.path().exists());
     assert_eq!(features(&run.partial()), FEATURES[..2]);
-    // What is left may be less than the run had written.
+    // The partial file may be cut anywhere.
     let left = std::fs::read(run.partial()).unwrap();
     let first_line = left.iter().position(|byte| *byte == b'\n').unwrap() + 1;
     for cut in [left.len(), left.len() - 1, left.len() - 40, first_line + 1, first_line, 7] {
@@ -132,7 +132,7 @@ fn a_run_that_was_stopped_goes_on() {
         assert!(!run.partial().exists());
         std::fs::remove_file(run.path()).unwrap();
     }
-    // A run that was stopped before it had anything leaves nothing.
+    // A run that is canceled before its first tree leaves no file.
     let progress = Progress::default();
     progress.cancel();
     assert!(definition_trees(&run.model, &run.sae, &FEATURES, &run.options, &progress).is_err());
@@ -140,7 +140,7 @@ fn a_run_that_was_stopped_goes_on() {
 }
 
 #[test]
-fn a_finished_file_grows() {
+fn a_finished_file_can_be_extended() {
     let run = Run::new();
     run.grow(&[624, 3, 624, 3], &run.options).unwrap();
     assert_eq!(features(&run.path()), [624, 3]);
@@ -150,9 +150,9 @@ fn a_finished_file_grows() {
     assert_eq!(features(&run.path()), [624, 3, 9, 700]);
     assert!(run.text().starts_with(&before));
 
-    // A run that is to add to it and is stopped leaves it as it is, and the next one finishes what is beside it.
+    // A stopped run leaves the finished file unchanged, and the next run completes the partial file beside it.
     let before = run.text();
-    run.stopped(&[1, 2, 4, 5], &run.options);
+    run.stop_after_a_batch(&[1, 2, 4, 5], &run.options);
     assert!(run.text() == before);
     let summary = run.grow(&[1, 2, 4, 5], &run.options).unwrap();
     assert_eq!((summary.trees, summary.kept), (2, 2));
@@ -160,20 +160,20 @@ fn a_finished_file_grows() {
 
     run.grow(&[3], &run.with(|o| o.resume = false)).unwrap();
     assert_eq!(features(&run.path()), [3]);
-    // What was left of another run is not in the way of one that begins anew.
-    run.stopped(&[1, 2, 4, 5], &run.options);
+    // The partial file of another run does not prevent a fresh start.
+    run.stop_after_a_batch(&[1, 2, 4, 5], &run.options);
     run.grow(&[9], &run.with(|o| o.resume = false)).unwrap();
     assert_eq!(features(&run.path()), [9]);
 }
 
-/// What a run that began anew has left takes no finished tree away from the file that a later run makes of both.
+/// A run that finds a finished file and the partial file of a fresh start merges them, and loses no finished tree.
 #[test]
-fn finished_trees_are_kept_beside_what_was_left() {
+fn resuming_merges_the_finished_and_the_partial_file() {
     let run = Run::new();
     run.grow(&[624, 3, 9], &run.options).unwrap();
     let finished = run.text();
-    // One of them is in both, the rest of each in one.
-    run.stopped(&[700, 3, 1663, 1], &run.with(|o| o.resume = false));
+    // Feature 3 is in both files.
+    run.stop_after_a_batch(&[700, 3, 1663, 1], &run.with(|o| o.resume = false));
     assert!(run.text() == finished);
     assert_eq!(features(&run.partial()), [700, 3]);
     let summary = run.grow(&[1], &run.options).unwrap();
@@ -181,9 +181,9 @@ fn finished_trees_are_kept_beside_what_was_left() {
     assert_eq!(features(&run.path()), [700, 3, 624, 9, 1]);
     assert!(finished.lines().all(|line| run.text().contains(line)));
 
-    // Where the two were grown in other ways, both stay.
+    // If the two were grown with different options, both are kept.
     let finished = run.text();
-    run.stopped(&[2, 4, 5, 6], &run.with(|o| (o.resume, o.tree.top_k) = (false, 2)));
+    run.stop_after_a_batch(&[2, 4, 5, 6], &run.with(|o| (o.resume, o.tree.top_k) = (false, 2)));
     let left = std::fs::read(run.partial()).unwrap();
     insta::assert_snapshot!(run.failure(run.grow(&[1], &run.options)), @r#"
     `FOLDER/trees.jsonl.partial` has trees that were grown with other options
@@ -194,15 +194,15 @@ fn finished_trees_are_kept_beside_what_was_left() {
     hint: move it away to resume with `FOLDER/trees.jsonl.partial`, or choose another `output_path`
     "#);
     assert!(run.text() == finished && std::fs::read(run.partial()).unwrap() == left);
-    // As the hint says.
+    // The hint's advice works.
     std::fs::rename(run.path(), run.folder.path().join("old.jsonl")).unwrap();
     run.grow(&[2, 4, 5], &run.with(|o| o.tree.top_k = 2)).unwrap();
     assert_eq!(features(&run.path()), [2, 4, 5]);
 }
 
-/// An SAE is the same if its numbers are, whatever it is called.
+/// SAEs are compared by their weights, not by their names.
 #[test]
-fn trees_of_other_weights_are_no_part_of_a_run() {
+fn a_run_does_not_mix_trees_of_different_weights() {
     let run = Run::new();
     let folder = run.folder.path().join("sae");
     let save = |seed: u64, b_dec: f64| {
@@ -235,7 +235,7 @@ fn trees_of_other_weights_are_no_part_of_a_run() {
         assert!(error.contains("of another model or SAE, or of these with other weights"), "{error}");
         assert!(std::fs::read_to_string(&options.output_path).unwrap() == text);
     };
-    // Other weights, one other number, other options.
+    // Other weights, another bias, other options.
     save(3, 0.0);
     refused(grow("demo", &SaeOptions::default()));
     save(1, 1e-3);
@@ -244,14 +244,14 @@ fn trees_of_other_weights_are_no_part_of_a_run() {
     let summary = grow("demo", &SaeOptions::default()).unwrap();
     assert_eq!((summary.trees, summary.kept), (0, 2));
     refused(grow("demo", &SaeOptions { fold_decoder_norm: Some(true), ..Default::default() }));
-    // Under another name it is the same.
+    // The same SAE under another name is accepted.
     let renamed = run.folder.path().join("renamed");
     std::fs::rename(&folder, &renamed).unwrap();
     let sae = Sae::load(&renamed.to_string_lossy(), None, &SaeOptions::default()).unwrap();
     let summary = definition_trees(&run.model, &sae, &[0, 1], &options, &Progress::default()).unwrap();
     assert_eq!((summary.trees, summary.kept), (0, 2));
     std::fs::rename(&renamed, &folder).unwrap();
-    // A finished file whose last line has no end, beside what a run that began anew has left.
+    // A finished file without its last line break, with and without a partial file beside it.
     let second = text.find('\n').unwrap() + 1;
     for left in [None, Some(&text[..second]), Some(&text[second..])] {
         std::fs::write(&options.output_path, text.trim_end()).unwrap();
@@ -264,7 +264,7 @@ fn trees_of_other_weights_are_no_part_of_a_run() {
         assert_eq!(kept, [0, 1]);
     }
     std::fs::write(&options.output_path, &text).unwrap();
-    // A file that does not say.
+    // A file without fingerprints.
     let silent: Vec<String> = trees(Path::new(&options.output_path))
         .into_iter()
         .map(|mut tree| {
@@ -277,9 +277,9 @@ fn trees_of_other_weights_are_no_part_of_a_run() {
     assert!(error.contains("do not say which weights"), "{error}");
 }
 
-/// The files of a model decide too: each of them makes another.
+/// A change to any file of a model changes its fingerprint.
 #[test]
-fn a_fingerprint_is_of_all_that_decides() {
+fn a_fingerprint_depends_on_every_file_of_the_model() {
     let folder = tempfile::tempdir().unwrap();
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/model");
     let copy = |name: &str| std::fs::copy(assets.join(name), folder.path().join(name)).map(drop).unwrap();
@@ -315,7 +315,7 @@ fn a_fingerprint_is_of_all_that_decides() {
 }
 
 #[test]
-fn a_file_of_other_options_is_left_alone() {
+fn a_file_grown_with_other_options_is_left_unchanged() {
     let run = Run::new();
     run.grow(&[624, 3], &run.options).unwrap();
     let text = run.text();
@@ -344,8 +344,8 @@ fn a_file_of_other_options_is_left_alone() {
         assert!(run.text() == text, "change {i}");
         assert!(!run.partial().exists(), "change {i}");
     }
-    // What another run has left is kept too.
-    run.stopped(&[1, 2, 4, 5], &run.options);
+    // The partial file of another run is kept too.
+    run.stop_after_a_batch(&[1, 2, 4, 5], &run.options);
     let left = std::fs::read(run.partial()).unwrap();
     assert!(run.grow(&[624], &run.with(|o| o.tree.top_k = 2)).is_err());
     assert!(run.grow(&[624], &run.with(|o| o.tree.top_k = 0)).is_err());
@@ -355,7 +355,7 @@ fn a_file_of_other_options_is_left_alone() {
 }
 
 #[test]
-fn somebody_elses_file_is_left_alone() {
+fn a_file_of_another_program_is_left_unchanged() {
     let run = Run::new();
     for text in ["{\"a\": 1}\n", "{\"a\": 1}", "my diary\n", "my diary", "\u{0}\u{0}\u{0}"] {
         std::fs::write(run.path(), text).unwrap();
@@ -364,7 +364,7 @@ fn somebody_elses_file_is_left_alone() {
         assert_eq!(run.text(), text);
         assert!(!run.partial().exists());
     }
-    // An editor may have taken the last line break from one of ours.
+    // An editor may have removed the last line break from our own file.
     std::fs::remove_file(run.path()).unwrap();
     run.grow(&[624, 3], &run.options).unwrap();
     let text = run.text();
@@ -374,7 +374,7 @@ fn somebody_elses_file_is_left_alone() {
 }
 
 #[test]
-fn two_runs_do_not_write_one_file() {
+fn two_runs_cannot_write_the_same_file() {
     let run = Run::new();
     let run = std::sync::Arc::new(run);
     let (sender, refusals) = std::sync::mpsc::channel();
@@ -393,7 +393,7 @@ fn two_runs_do_not_write_one_file() {
 }
 
 #[test]
-fn each_feature_at_its_best_scale() {
+fn each_feature_is_grown_at_its_best_scale() {
     let run = Run::new();
     let these = Scales::These(vec![2.0, 1.0, 4.0]);
     for scales in [Scales::Auto, these] {
@@ -417,7 +417,7 @@ fn each_feature_at_its_best_scale() {
 }
 
 #[test]
-fn what_cannot_be_run_says_why() {
+fn a_run_first_checks_its_features_options_and_output() {
     let run = Run::new();
     let in_folder = |name: &str| run.folder.path().join(name).to_string_lossy().into_owned();
     std::fs::create_dir(run.folder.path().join("folder")).unwrap();
@@ -472,7 +472,7 @@ fn what_cannot_be_run_says_why() {
 }
 
 #[test]
-fn trees_survive_their_file() {
+fn trees_survive_a_round_trip_through_the_file() {
     let run = Run::new();
     let options = run.with(|o| {
         o.vector.weights = FeatureWeights { encoder: 0.3, decoder: -0.7 };
@@ -499,15 +499,15 @@ fn trees_survive_their_file() {
 }
 
 #[test]
-fn a_broken_line_is_named() {
+fn errors_name_the_broken_line() {
     let run = Run::new();
     run.grow(&[624, 3], &run.options).unwrap();
     let text = run.text();
     let read = |text: &str| {
         std::fs::write(run.path(), text).unwrap();
         let lines: Vec<_> = read_trees(&run.path()).unwrap().collect();
-        let whole = lines.iter().filter(|line| line.is_ok()).count();
-        (whole, run.failure(lines.into_iter().collect::<Result<Vec<_>>>()))
+        let intact = lines.iter().filter(|line| line.is_ok()).count();
+        (intact, run.failure(lines.into_iter().collect::<Result<Vec<_>>>()))
     };
     let (first, _) = text.split_once('\n').unwrap();
     let errors = [
@@ -515,7 +515,7 @@ fn a_broken_line_is_named() {
         read(&text[..text.len() - 20]),
         read(&format!("{first}\n\n")),
     ];
-    let errors = errors.map(|(whole, error)| format!("{whole} trees, then {error}"));
+    let errors = errors.map(|(intact, error)| format!("{intact} trees, then {error}"));
     insta::assert_snapshot!(errors.join("\n\n"), @r#"
     1 trees, then `FOLDER/trees.jsonl`, line 2: not a definition tree: missing field `params` at line 1 column 8
     hint:
@@ -526,13 +526,13 @@ fn a_broken_line_is_named() {
     1 trees, then `FOLDER/trees.jsonl`, line 2: not a definition tree: EOF while parsing a value at line 1 column 0
     hint:
     "#);
-    // What is nested as no tree is, is refused before the stack is full.
+    // Nesting deeper than any tree is refused before the stack overflows.
     let (params, _) = first.split_once("\"root\":").unwrap();
     let node = r#"{"token":"","token_id":1,"prob":1,"cumulative_prob":1,"children":["#;
-    let (whole, error) = read(&format!("{params}\"root\":{}", node.repeat(100_000)));
-    assert!(whole == 0 && error.contains("recursion limit"), "{error}");
+    let (intact, error) = read(&format!("{params}\"root\":{}", node.repeat(100_000)));
+    assert!(intact == 0 && error.contains("recursion limit"), "{error}");
     assert!(run.failure(read_trees(&run.folder.path().join("nowhere"))).contains("cannot read"));
-    // As deep as a tree may be, it can be read.
+    // A tree of the maximum depth can be read.
     let mut tree: DefinitionTree = serde_json::from_str(first).unwrap();
     let node = TreeNode { children: Vec::new(), ..tree.root.children[0].clone() };
     tree.root = node.clone();

@@ -1,6 +1,6 @@
-//! What the options of a tree do, against whole passes with edits.
+//! The options of a tree, compared with full passes with edits.
 
-use super::depth_first::{Asked, Edit, replace, times};
+use super::depth_first::{Edit, FullPass, replace, times};
 use super::errors::failure;
 use super::trees::{assert_equal, assert_same, early_feature, text_model};
 use candle_core::Tensor;
@@ -16,17 +16,17 @@ pub fn options() -> TreeOptions {
 #[track_caller]
 fn grow(model: &Model, vector: &FeatureVector, options: &TreeOptions) -> DefinitionTree {
     let tree = definition_tree(model, vector, options, &Progress::default()).unwrap();
-    assert!(tree.len() > 5, "{} nodes are too few to tell", tree.len());
+    assert!(tree.len() > 5, "{} nodes are too few for this test", tree.len());
     tree
 }
 
-fn numbers(x: &Tensor) -> Vec<f64> {
+fn values(x: &Tensor) -> Vec<f64> {
     x.to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
 }
 
-/// The logarithms of the probabilities.
+/// The log-probabilities of a row of logits.
 fn log_probs(logits: &Tensor) -> Vec<f64> {
-    let logits = numbers(logits);
+    let logits = values(logits);
     let total = logits.iter().map(|x| x.exp()).sum::<f64>().ln();
     logits.into_iter().map(|x| x - total).collect()
 }
@@ -45,7 +45,7 @@ fn close(what: &str, got: f64, expected: f64, tolerance: f64) {
     assert!(difference <= tolerance * expected.abs().max(1.0), "{what}: expected {expected}, got {got}");
 }
 
-/// Every way from the root to a node, with the node.
+/// Collects every node with the token ids on its path from the root.
 fn nodes<'a>(node: &'a TreeNode, path: &[u32], all: &mut Vec<(Vec<u32>, &'a TreeNode)>) {
     for child in &node.children {
         let path = [path, &[child.token_id.unwrap()]].concat();
@@ -80,22 +80,24 @@ fn the_null_is_the_mean_over_the_centroid_and_random_directions() {
         let tree = grow(&model, &vector, &options);
         assert_eq!(tree.root.null_log_prob, Some(0.0));
         let edits: Vec<_> = null[..=n].iter().cloned().map(replace).collect();
-        let asked: Vec<_> =
-            edits.iter().map(|edit| Asked::new(&model, PROMPTS[0].1, 0).with("hook_embed", edit)).collect();
+        let passes: Vec<_> = edits
+            .iter()
+            .map(|edit| FullPass::new(&model, PROMPTS[0].1, 0).with("hook_embed", edit))
+            .collect();
         for (path, node) in all_nodes(&tree).into_iter().step_by(3) {
-            // All logits of one pass say how likely each token of the path is.
-            let probability = |asked: &Asked| {
-                let logits = asked.logits(&path);
+            // The logits of one pass give the probability of each token of the path.
+            let probability = |passes: &FullPass| {
+                let logits = passes.logits(&path);
                 let first = logits.dim(0).unwrap() - path.len() - 1;
                 let of =
                     |(i, token): (usize, &u32)| log_probs(&logits.get(first + i).unwrap())[*token as usize];
                 path.iter().enumerate().map(of).sum::<f64>().exp()
             };
-            let mean = asked.iter().map(probability).sum::<f64>() / (n + 1) as f64;
+            let mean = passes.iter().map(probability).sum::<f64>() / (n + 1) as f64;
             close("null", node.null_log_prob.unwrap(), mean.ln(), 1e-4);
             close("ratio", node.log_ratio().unwrap(), node.cumulative_prob.ln() - mean.ln(), 1e-4);
         }
-        // Only the comparison differs from a tree without.
+        // The comparison does not change the tree.
         let plain = grow(&model, &vector, &TreeOptions { null_directions: None, ..options });
         assert_same("", &tree.root, &plain.root, 1e-12);
         assert_eq!(plain.root.children[0].null_log_prob, None);
@@ -107,7 +109,7 @@ fn best_ratio(node: &TreeNode) -> f64 {
 }
 
 #[test]
-fn what_a_tree_says_of_itself() {
+fn a_tree_is_measured_contrasted_trimmed_and_queried() {
     let (model, vector) = early_feature(624);
     let far = TreeOptions { cutoff: 5e-4, max_depth: 25, null_directions: Some(0), ..options() };
     let tree = grow(&model, &vector, &far);
@@ -118,7 +120,7 @@ fn what_a_tree_says_of_itself() {
     let contrast = tree.contrast().unwrap();
     let mut kept: Vec<_> = all_nodes(&contrast);
     for (_, node) in kept.iter().chain([&(Vec::new(), &contrast.root)]) {
-        assert!(node.children.is_sorted_by(|a, b| best_ratio(a) >= best_ratio(b)), "behind {:?}", node.token);
+        assert!(node.children.is_sorted_by(|a, b| best_ratio(a) >= best_ratio(b)), "after {:?}", node.token);
     }
     assert_ne!(contrast.root, tree.root, "nothing to reorder");
     let without_children = |(path, node): &(Vec<u32>, &TreeNode)| {
@@ -152,7 +154,7 @@ fn what_a_tree_says_of_itself() {
         assert_eq!(definition.log_ratio, leaf.log_ratio());
         assert_eq!(definition.finished, is_finished(leaf));
     }
-    assert!(leaves.iter().any(|(_, leaf)| leaf.token.contains('"')), "no definition has an end");
+    assert!(leaves.iter().any(|(_, leaf)| leaf.token.contains('"')), "no definition is finished");
 
     assert_eq!(tree.probability(""), 1.0);
     assert_eq!(tree.probability("no such thing"), 0.0);
@@ -174,7 +176,7 @@ fn what_a_tree_says_of_itself() {
 }
 
 #[test]
-fn a_direction_is_added_behind_the_bos() {
+fn steering_adds_a_direction_after_the_bos() {
     let (model, vector) = early_feature(624);
     let decoder = vector.decoder.clone().unwrap();
     close("the decoder's length", norm(&decoder), 1.0, 1e-6);
@@ -193,13 +195,13 @@ fn a_direction_is_added_behind_the_bos() {
                 add(x, &direction, coefficient);
             }
         };
-        let asked = Asked::new(&model, PROMPTS[0].1, 0).with("hook_embed", &embedding).with(&hook, steer);
-        assert_same("steered", &tree.root, &asked.tree(&options), 2e-4);
+        let passes = FullPass::new(&model, PROMPTS[0].1, 0).with("hook_embed", &embedding).with(&hook, steer);
+        assert_same("steered", &tree.root, &passes.tree(&options), 2e-4);
     }
 }
 
 #[test]
-fn a_vector_goes_in_where_the_options_say() {
+fn a_vector_is_injected_where_and_how_the_options_say() {
     let (model, vector) = early_feature(624);
     let centroid = model.embedding_stats().unwrap().centroid.clone();
     let background = replace(centroid.clone());
@@ -216,20 +218,20 @@ fn a_vector_goes_in_where_the_options_say() {
     for (inject, edit) in edits {
         let options = TreeOptions { inject_at: Some(hook.to_owned()), inject, ..options() };
         let tree = grow(&model, &vector, &options);
-        let asked = Asked::new(&model, PROMPTS[0].1, 0).with("hook_embed", &background).with(hook, edit);
-        assert_same("injected", &tree.root, &asked.tree(&options), 2e-4);
+        let passes = FullPass::new(&model, PROMPTS[0].1, 0).with("hook_embed", &background).with(hook, edit);
+        assert_same("injected", &tree.root, &passes.tree(&options), 2e-4);
         assert_eq!(tree.params.inject, Some(inject));
 
         let options = TreeOptions { placeholder: Some(" house".to_owned()), ..options };
         let tree = grow(&model, &vector, &options);
-        let asked = Asked::new(&model, PROMPTS[0].1, placeholder[0]).with(hook, edit);
-        assert_same("with a placeholder", &tree.root, &asked.tree(&options), 2e-4);
+        let passes = FullPass::new(&model, PROMPTS[0].1, placeholder[0]).with(hook, edit);
+        assert_same("with a placeholder", &tree.root, &passes.tree(&options), 2e-4);
 
-        // At the embedding, of the placeholder or of the centroid.
+        // Injected at the embedding of the placeholder, then at the centroid.
         let options = TreeOptions { inject_at: None, ..options };
         let tree = grow(&model, &vector, &options);
-        let asked = Asked::new(&model, PROMPTS[0].1, placeholder[0]).with("hook_embed", edit);
-        assert_same("on a placeholder", &tree.root, &asked.tree(&options), 2e-4);
+        let passes = FullPass::new(&model, PROMPTS[0].1, placeholder[0]).with("hook_embed", edit);
+        assert_same("on a placeholder", &tree.root, &passes.tree(&options), 2e-4);
         let by_name = TreeOptions { inject_at: Some("hook_embed".to_owned()), ..options.clone() };
         assert_equal("by name", &grow(&model, &vector, &by_name).root, &tree.root);
         let options = TreeOptions { placeholder: None, ..options };
@@ -247,15 +249,15 @@ fn a_vector_goes_in_where_the_options_say() {
 }
 
 #[test]
-fn every_ghost_of_every_prompt() {
+fn every_ghost_token_of_every_prompt_is_replaced() {
     let (model, vector) = early_feature(624);
     let embedding = replace(vector.vector.clone());
     for (name, text) in PROMPTS {
         let options = TreeOptions { prompt: name.to_owned(), max_depth: 5, ..options() };
         let tree = definition_tree(&model, &vector, &options, &Progress::default()).unwrap();
         assert!(!tree.is_empty(), "{name}");
-        let asked = Asked::new(&model, text, 0).with("hook_embed", &embedding);
-        assert_same(name, &tree.root, &asked.tree(&options), 2e-4);
+        let passes = FullPass::new(&model, text, 0).with("hook_embed", &embedding);
+        assert_same(name, &tree.root, &passes.tree(&options), 2e-4);
         assert_eq!(tree.params.prompt, text);
         let default = TreeOptions { stop: None, ..options };
         let stop = if text.ends_with('"') { "\"" } else { "\n" };
@@ -264,9 +266,9 @@ fn every_ghost_of_every_prompt() {
     }
 }
 
-/// Vectors are in the units of the table; what a scaled model reads of it is larger.
+/// Vectors are in the units of the embedding table, which some models scale up when they read it.
 #[test]
-fn a_scale_of_embeddings_scales_the_vector() {
+fn the_embedding_scale_applies_to_the_vector() {
     let (model, sae) = text_model("gemma_text");
     let scale = model.cfg().embed_scale;
     assert!(scale > 2.0);
@@ -274,22 +276,22 @@ fn a_scale_of_embeddings_scales_the_vector() {
     let options = TreeOptions { prompt: "The {} is \"".to_owned(), cutoff: 1e-3, max_depth: 3, ..options() };
     let centroid = &model.embedding_stats().unwrap().centroid;
     let (embedding, background) = (replace(times(&vector.vector, scale)), replace(times(centroid, scale)));
-    let asked = Asked::new(&model, &options.prompt, 0);
+    let passes = FullPass::new(&model, &options.prompt, 0);
     let tree = grow(&model, &vector, &options);
-    assert_same("", &tree.root, &asked.with("hook_embed", &embedding).tree(&options), 2e-4);
+    assert_same("", &tree.root, &passes.with("hook_embed", &embedding).tree(&options), 2e-4);
     let added = TreeOptions { inject: Injection::Add, ..options.clone() };
     assert_same("added", &grow(&model, &vector, &added).root, &tree.root, 2e-4);
-    // Elsewhere the vector is as it is.
+    // At other hooks the vector is not scaled.
     let hook = "blocks.1.hook_resid_pre";
-    let (asked, edit) = (Asked::new(&model, &options.prompt, 0), replace(vector.vector.clone()));
+    let (passes, edit) = (FullPass::new(&model, &options.prompt, 0), replace(vector.vector.clone()));
     let options = TreeOptions { inject_at: Some(hook.to_owned()), ..options };
     let tree = grow(&model, &vector, &options);
-    let expected = asked.with("hook_embed", &background).with(hook, &edit).tree(&options);
+    let expected = passes.with("hook_embed", &background).with(hook, &edit).tree(&options);
     assert_same("later", &tree.root, &expected, 2e-4);
 }
 
 #[test]
-fn scales_side_by_side() {
+fn scale_sweeps_match_their_definition() {
     let (model, vector) = early_feature(624);
     let options = TreeOptions { cutoff: 1e-2, ..options() };
     let scales = [3.0, 0.5, 1.5];
@@ -302,8 +304,9 @@ fn scales_side_by_side() {
         let embedding = replace(vector.at_scale(scale).vector);
         let seen = std::cell::RefCell::new(Vec::new());
         let look: Edit = &|_, _, x| *seen.borrow_mut() = x.to_vec();
-        let asked = Asked::new(&model, PROMPTS[0].1, 0).with("hook_embed", &embedding).with(&probed, look);
-        let log_probs = log_probs(&asked.next(&[]));
+        let passes =
+            FullPass::new(&model, PROMPTS[0].1, 0).with("hook_embed", &embedding).with(&probed, look);
+        let log_probs = log_probs(&passes.next(&[]));
         let stream = seen.borrow().clone();
         let dot: f64 = stream.iter().zip(&vector.direction).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
         (dot / norm(&stream) / norm(&vector.direction), log_probs)
@@ -354,7 +357,7 @@ fn scales_side_by_side() {
 }
 
 #[test]
-fn scales_that_cannot_be_say_why() {
+fn scale_sweeps_reject_bad_scales_and_options() {
     let (model, vector) = early_feature(624);
     let failed = |scales: &[f64], options: &TreeOptions| {
         let scales = Scales::These(scales.to_vec());

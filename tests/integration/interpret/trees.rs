@@ -1,4 +1,4 @@
-//! Definition trees: against the reference's, against depth-first search, and what their options do.
+//! Definition trees, compared with the reference implementation and with depth-first search.
 
 use super::characters;
 use super::depth_first::depth_first;
@@ -15,7 +15,7 @@ fn run() -> Progress {
     Progress::default()
 }
 
-/// What the reference was called with, and the tree that it made.
+/// The arguments of the reference implementation, and its tree.
 struct Reference {
     feature: usize,
     vector: VectorOptions,
@@ -29,9 +29,9 @@ impl Reference {
         let params = &json["params"];
         let number = |key: &str| params[key].as_f64().unwrap();
         assert_eq!(params["stop"], "");
-        let whole = |key: &str| params[key].as_u64().unwrap() as usize;
+        let integer = |key: &str| params[key].as_u64().unwrap() as usize;
         Reference {
-            feature: whole("feature"),
+            feature: integer("feature"),
             vector: VectorOptions {
                 weights: FeatureWeights { encoder: number("encoder"), decoder: number("decoder") },
                 pca_weights: serde_json::from_value(params["pca"].clone()).unwrap(),
@@ -41,9 +41,9 @@ impl Reference {
             },
             tree: TreeOptions {
                 prompt: params["prompt"].as_str().unwrap().to_owned(),
-                top_k: whole("top_k"),
+                top_k: integer("top_k"),
                 cutoff: number("cutoff"),
-                max_depth: whole("max_depth"),
+                max_depth: integer("max_depth"),
                 stop: Some(Vec::new()),
                 ..Default::default()
             },
@@ -55,7 +55,7 @@ impl Reference {
         let vector = feature_vector(model, sae, self.feature, &self.vector).unwrap();
         let tree = definition_tree(model, &vector, &self.tree, &run()).unwrap();
         assert_same("", &tree.root, &self.root, 1e-4);
-        // The default scale is the reference's too.
+        // The default scale equals the reference's.
         let default = VectorOptions { scale: None, ..self.vector.clone() };
         let scale = feature_vector(model, sae, self.feature, &default).unwrap().params.scale;
         assert!((scale / model.embedding_stats().unwrap().mean_distance - 1.0).abs() < 1e-12);
@@ -65,9 +65,9 @@ impl Reference {
 /// Fails unless two trees have the same nodes in the same order with nearly the same probabilities.
 #[track_caller]
 pub fn assert_same(path: &str, got: &TreeNode, expected: &TreeNode, relative: f64) {
-    // Of an id that its tokenizer has not, the reference makes what its class of tokenizers would add there.
+    // For an id that the tokenizer lacks, the reference shows the token that its tokenizer class would add there.
     let text = if got.token.starts_with("<id ") { &got.token } else { &expected.token };
-    assert_eq!((&got.token, got.token_id), (text, expected.token_id), "behind {path:?}");
+    assert_eq!((&got.token, got.token_id), (text, expected.token_id), "after {path:?}");
     for (got, expected) in [(got.prob, expected.prob), (got.cumulative_prob, expected.cumulative_prob)] {
         assert!((got / expected - 1.0).abs() < relative, "{path:?}: {got} rather than {expected}");
     }
@@ -81,7 +81,7 @@ pub fn assert_same(path: &str, got: &TreeNode, expected: &TreeNode, relative: f6
     let ids = |node: &TreeNode| node.children.iter().map(|c| c.token_id).collect::<Vec<_>>();
     assert!(
         ids(got) == ids(expected),
-        "behind {path:?}: {:?} rather than {:?}",
+        "after {path:?}: {:?} rather than {:?}",
         tokens(got),
         tokens(expected)
     );
@@ -119,7 +119,7 @@ pub fn early_feature(index: usize) -> (Model, FeatureVector) {
 }
 
 #[test]
-fn agree_with_the_reference() {
+fn trees_agree_with_the_reference() {
     for name in ["gpt2_text", "gemma_text"] {
         let (model, sae) = text_model(name);
         for tree in ["tree_encoder", "tree_decoder_pca", "tree_no_centroid"] {
@@ -137,7 +137,7 @@ fn agree_with_the_reference() {
     }
 }
 
-/// A family's fixture with a tokenizer of single characters beside it.
+/// A family's fixture with a tokenizer of single characters.
 fn with_characters(family: &str, folder: &Path) -> Model {
     for file in ["config.json", "model.safetensors"] {
         std::fs::copy(fixture(&format!("models/{family}/{file}")), folder.join(file)).unwrap();
@@ -147,7 +147,7 @@ fn with_characters(family: &str, folder: &Path) -> Model {
 }
 
 #[test]
-fn equal_depth_first_search_in_every_family() {
+fn trees_equal_depth_first_search_in_every_family() {
     for family in FAMILIES.into_iter().chain(["olmo2"]) {
         let folder = tempfile::tempdir().unwrap();
         let model = with_characters(family, folder.path());
@@ -168,7 +168,7 @@ fn equal_depth_first_search_in_every_family() {
 }
 
 #[test]
-fn equal_depth_first_search_with_the_demo_model() {
+fn trees_equal_depth_first_search_with_the_demo_model() {
     let (model, vector) = early_feature(624);
     let stop = Some(vec!["\"".to_owned()]);
     let options = TreeOptions { prompt: PROMPTS[0].1.to_owned(), cutoff: 2e-3, stop, ..Default::default() };
@@ -176,9 +176,9 @@ fn equal_depth_first_search_with_the_demo_model() {
     assert_same("", &tree.root, &depth_first(&model, &vector, &options), 1e-4);
 }
 
-/// Memory, company and threads change the speed alone.
+/// The memory limit and the other trees of a batch change only the speed.
 #[test]
-fn do_not_depend_on_what_they_grow_with() {
+fn trees_do_not_depend_on_batch_and_memory() {
     let (model, sae) = demo("blocks.4.hook_resid_pre");
     let vectors: Vec<_> = [700, 3, 1663]
         .into_iter()

@@ -10,7 +10,7 @@ use saescope::{
 };
 use serde::Deserialize;
 
-/// A token list by the reference, and what it was made with.
+/// A token list of the reference implementation, and its parameters.
 #[derive(Deserialize)]
 struct Reference {
     params: Params,
@@ -52,8 +52,8 @@ fn table(model: &Model) -> Vec<Vec<f64>> {
     rows.to_vec2().unwrap()
 }
 
-fn vector(numbers: &[f32]) -> Tensor {
-    Tensor::new(numbers, &Device::Cpu).unwrap()
+fn vector(values: &[f32]) -> Tensor {
+    Tensor::new(values, &Device::Cpu).unwrap()
 }
 
 fn norm(x: &[f64]) -> f64 {
@@ -74,14 +74,14 @@ fn close(what: &str, got: f64, expected: f64, tolerance: f64) {
     assert!(difference <= tolerance * expected.abs().max(1.0), "{what}: expected {expected}, got {got}");
 }
 
-/// An error with its hint.
+/// The message and the hint of an error.
 #[track_caller]
 fn failure<T: std::fmt::Debug>(result: Result<T>) -> String {
     let error = result.unwrap_err();
     format!("{error}\nhint: {}", error.hint().unwrap_or_default()).replace(&fixture(""), "")
 }
 
-/// The list of the reference, with a given scale or the default.
+/// Our token list for the reference's parameters; the default scale if `scale` is `None`.
 fn list_of(model: &Model, sae: &Sae, params: &Params, scale: Option<f64>) -> TokenList {
     let options = VectorOptions {
         weights: FeatureWeights { encoder: params.encoder, decoder: params.decoder },
@@ -96,7 +96,7 @@ fn list_of(model: &Model, sae: &Sae, params: &Params, scale: Option<f64>) -> Tok
 }
 
 #[test]
-fn token_lists_are_those_of_the_reference() {
+fn token_lists_match_the_reference() {
     let golden = |name: &str| format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
     let mut cases = Vec::new();
     for (model, lists) in [
@@ -118,7 +118,7 @@ fn token_lists_are_those_of_the_reference() {
         assert_eq!(got.tokens.len(), reference.params.top, "{path}");
         for (i, (got, expected)) in got.tokens.iter().zip(&reference.tokens).enumerate() {
             assert_eq!(got.token_id, expected.token_id, "{path}: {i}");
-            // The reference has no text for an embedding that belongs to no token.
+            // The reference has no string for an embedding row that belongs to no token.
             let known = model.tokenizer().unwrap().has(got.token_id);
             let text = if known { expected.token.clone() } else { format!("<id {}>", got.token_id) };
             assert_eq!(got.token, text, "{path}: {i}");
@@ -134,7 +134,7 @@ fn token_lists_are_those_of_the_reference() {
 }
 
 #[test]
-fn embeddings_have_a_centroid_and_lie_around_it() {
+fn embedding_statistics_are_means_over_the_rows() {
     let (model, _) = text_model("gemma_text");
     let (rows, stats) = (table(&model), model.embedding_stats().unwrap());
     let n = rows.len() as f64;
@@ -155,7 +155,7 @@ fn principal_components_are_eigenvectors_of_the_covariance() {
         let components = model.principal_components().unwrap();
         let rows = table(&model);
         let stats = model.embedding_stats().unwrap();
-        let centred: Vec<Vec<f64>> = rows
+        let centered: Vec<Vec<f64>> = rows
             .iter()
             .map(|row| row.iter().zip(&stats.centroid).map(|(x, c)| x - f64::from(*c)).collect())
             .collect();
@@ -165,7 +165,7 @@ fn principal_components_are_eigenvectors_of_the_covariance() {
         for (k, direction) in directions.iter().enumerate().take(5) {
             // C · v, row by row.
             let mut image = vec![0f64; direction.len()];
-            for row in &centred {
+            for row in &centered {
                 let along = dot(row, direction) / rows.len() as f64;
                 image.iter_mut().zip(row).for_each(|(sum, x)| *sum += along * x);
             }
@@ -173,20 +173,20 @@ fn principal_components_are_eigenvectors_of_the_covariance() {
             let off = norm(&image.iter().zip(direction).map(|(i, d)| i - variance * d).collect::<Vec<_>>());
             assert!(off <= 2e-7 * components.variances[0], "{name}: component {k} is off by {off}");
             let largest = direction.iter().fold(0f64, |m, x| if x.abs() > m.abs() { *x } else { m });
-            assert!(largest > 0.0, "{name}: component {k} is turned around");
+            assert!(largest > 0.0, "{name}: component {k} has the wrong sign");
             close("norm", norm(direction), 1.0, 1e-6);
             for other in &directions[..k] {
                 close("angle", dot(direction, other), 0.0, 1e-6);
             }
         }
         assert!(components.variances.is_sorted_by(|a, b| a >= b), "{name}");
-        let total: f64 = centred.iter().map(|row| dot(row, row)).sum::<f64>() / rows.len() as f64;
+        let total: f64 = centered.iter().map(|row| dot(row, row)).sum::<f64>() / rows.len() as f64;
         close("total variance", components.variances.iter().sum(), total, 1e-6);
     }
 }
 
 #[test]
-fn a_vector_is_its_parts() {
+fn a_feature_vector_is_the_weighted_sum_of_its_parts() {
     let (model, sae) = text_model("gpt2_text");
     let feature = sae.feature(7).unwrap();
     let [e, d] = [&feature.encoder, &feature.decoder].map(|x| wide(&x.to_vec1::<f32>().unwrap()));
@@ -238,7 +238,7 @@ fn a_vector_at_another_scale_points_the_same_way() {
 }
 
 #[test]
-fn ghost_tokens_of_directions_and_embeddings() {
+fn ghost_tokens_come_from_directions_and_embeddings() {
     let (model, sae) = demo();
     let encoder = sae.feature(624).unwrap().encoder;
     let options = VectorOptions { pca_weights: vec![0.5], scale: Some(2.0), ..Default::default() };
@@ -265,7 +265,7 @@ fn ghost_tokens_of_directions_and_embeddings() {
 }
 
 #[test]
-fn methods_filters_and_orders() {
+fn token_lists_obey_method_filter_and_order() {
     let (model, sae) = text_model("gemma_text");
     let vector = feature_vector(&model, &sae, 3, &VectorOptions::default()).unwrap();
     let list = |change: &dyn Fn(&mut TokenListOptions)| {
@@ -281,8 +281,8 @@ fn methods_filters_and_orders() {
     assert_eq!(cosines.tokens.len(), 1536);
     for token in &cosines.tokens {
         let row = &rows[token.token_id as usize];
-        let centred: Vec<f64> = row.iter().zip(&stats.centroid).map(|(x, c)| x - f64::from(*c)).collect();
-        close("cosine", token.score, dot(&centred, &direction) / norm(&centred) / norm(&direction), 1e-9);
+        let centered: Vec<f64> = row.iter().zip(&stats.centroid).map(|(x, c)| x - f64::from(*c)).collect();
+        close("cosine", token.score, dot(&centered, &direction) / norm(&centered) / norm(&direction), 1e-9);
     }
     assert!(cosines.tokens.is_sorted_by(|a, b| a.score >= b.score));
     assert_eq!((cosines.params.method, cosines.params.exponent), (TokenMethod::CenteredCosine, None));
@@ -326,7 +326,7 @@ fn methods_filters_and_orders() {
 }
 
 #[test]
-fn a_list_shows_itself() {
+fn vectors_lists_and_lenses_print_as_tables() {
     let (model, sae) = demo();
     let vector = feature_vector(&model, &sae, 624, &VectorOptions::default()).unwrap();
     let list = token_list(&model, &vector, &TokenListOptions { top: 3, ..Default::default() }).unwrap();
@@ -425,7 +425,7 @@ fn logit_lenses_are_the_direction_times_the_unembedding() {
 }
 
 #[test]
-fn similar_features_by_their_decoders() {
+fn similar_features_are_ranked_by_decoder_cosine() {
     let (_, sae) = demo();
     let other = Sae::load("demo", None, &SaeOptions::default()).unwrap();
     for among in [None, Some(&other)] {
@@ -451,7 +451,7 @@ fn similar_features_by_their_decoders() {
 }
 
 #[test]
-fn what_cannot_be_a_vector_says_why() {
+fn vectors_reject_bad_options_and_other_spaces() {
     let (model, sae) = demo();
     let failed = |change: &dyn Fn(&mut VectorOptions)| {
         let mut options = VectorOptions::default();
@@ -496,7 +496,7 @@ fn what_cannot_be_a_vector_says_why() {
     "#);
 
     let ghost =
-        |numbers: &[f32], options: &VectorOptions| failure(ghost_token(&model, &vector(numbers), options));
+        |values: &[f32], options: &VectorOptions| failure(ghost_token(&model, &vector(values), options));
     insta::assert_snapshot!(ghost(&[1.0; 3], &default), @r#"
     ghost_token: expected a vector of d_model = 192 values for `demo`, got shape [3]
     hint: give one direction of the residual stream; a row of a matrix is matrix[i]
@@ -521,7 +521,7 @@ fn what_cannot_be_a_vector_says_why() {
 }
 
 #[test]
-fn what_cannot_be_listed_says_why() {
+fn lists_and_lenses_reject_zero_vectors_and_bad_options() {
     let (model, sae) = demo();
     let ghost = feature_vector(&model, &sae, 624, &VectorOptions::default()).unwrap();
     let failed = |vector: &FeatureVector, change: &dyn Fn(&mut TokenListOptions)| {
@@ -550,7 +550,7 @@ fn what_cannot_be_listed_says_why() {
     the direction: expected a non-zero vector, got zeros
     hint: a scale of 0 without the token centroid gives zeros, and the centroid itself has no direction
     "#);
-    // The centroid alone, and a vector that is a token, have lists all the same.
+    // By the default method the centroid itself has a list.
     assert_eq!(token_list(&model, &nowhere, &TokenListOptions::default()).unwrap().tokens.len(), 100);
     let broken = FeatureVector { vector: vec![f32::NAN; 192], ..ghost.clone() };
     insta::assert_snapshot!(failed(&broken, &|_| ()), @r#"
@@ -583,9 +583,9 @@ fn what_cannot_be_listed_says_why() {
     assert!(failure(similar_features(&sae, 0, None, 0)).contains("`top`"));
 }
 
-/// Each thread of a pool asks for the same statistics: none may wait for itself.
+/// All threads of a pool request the same statistics; none may deadlock on itself.
 #[test]
-fn many_features_at_once() {
+fn threads_share_the_embedding_statistics() {
     use rayon::prelude::*;
     let (model, sae) = text_model("gpt2_text");
     let options = VectorOptions { pca_weights: vec![1.0], ..Default::default() };

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 /// How long a test waits for a message before it fails.
 const WAIT: Duration = Duration::from_secs(120);
 
-/// A kernel, and a front end that is connected to it.
+/// A kernel and a front end that is connected to it.
 pub struct Frontend {
     runtime: Runtime,
     pub info: ConnectionInfo,
@@ -45,13 +45,13 @@ pub fn connection_file(folder: &std::path::Path, info: &ConnectionInfo) -> PathB
     path
 }
 
-/// A port that nobody has, and that nobody else is given: from below those that the system hands out to whoever asks for any
-/// port, each once in this process.
+/// A free port that no other program is assigned: below the range from which the system assigns ports, and each only
+/// once in this process.
 fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const PORTS: u32 = 12_000;
     loop {
-        // Processes that run at once begin at different places.
+        // Concurrent processes start at different ports.
         let port = (std::process::id() % PORTS * 97 + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS + 20_000;
         let port = u16::try_from(port).unwrap();
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
@@ -60,7 +60,7 @@ fn free_port() -> u16 {
     }
 }
 
-/// Addresses that are free, and a key.
+/// A connection with free ports and a key.
 pub fn connection() -> ConnectionInfo {
     let [shell_port, iopub_port, stdin_port, control_port, hb_port] = [(); 5].map(|()| free_port());
     ConnectionInfo {
@@ -83,13 +83,13 @@ impl Frontend {
         Self::start_at(connection())
     }
 
-    /// Starts a kernel with these addresses, and connects to it.
+    /// Starts a kernel at these addresses and connects to it.
     pub fn start_at(info: ConnectionInfo) -> Frontend {
         let folder = tempfile::tempdir().unwrap();
         Self::start_by(&connection_file(folder.path(), &info), info)
     }
 
-    /// Starts a kernel by a connection file, and connects to these addresses.
+    /// Starts a kernel from a connection file and connects to the addresses in `info`.
     pub fn start_by(file: &std::path::Path, info: ConnectionInfo) -> Frontend {
         let (folder, path) = (tempfile::tempdir().unwrap(), file.to_owned());
         let kernel = std::thread::spawn(move || saescope::cli::serve_kernel(&path, &Progress::default()));
@@ -108,7 +108,7 @@ impl Frontend {
         let kernel = Some(kernel);
         let mut frontend =
             Frontend { runtime, info, shell, control, iopub, stdin, heartbeat, kernel, folder };
-        // What is published before one has subscribed is not heard: until something is, one asks.
+        // Messages that are published before the subscription are lost: ask until one arrives.
         loop {
             frontend.send(KernelInfoRequest {});
             frontend.reply();
@@ -118,7 +118,7 @@ impl Frontend {
                 break;
             }
         }
-        // And then up to the last that this has brought about.
+        // Then read everything that the requests have caused.
         let last = frontend.send(ExecuteRequest { silent: true, ..ExecuteRequest::new(String::new()) });
         frontend.outputs(&last);
         frontend.reply();
@@ -130,7 +130,7 @@ impl Frontend {
         self.runtime.block_on(timed).unwrap_or_else(|_| panic!("no {what}"))
     }
 
-    /// Sends a message to the shell socket; its id.
+    /// Sends a message to the shell socket and returns its id.
     pub fn send(&mut self, content: impl Into<JupyterMessageContent>) -> String {
         self.send_message(JupyterMessage::new(content, None))
     }
@@ -165,13 +165,13 @@ impl Frontend {
         self.runtime.block_on(timed).expect("no reply").unwrap()
     }
 
-    /// Whether nothing comes from the shell socket for a while.
+    /// Returns whether the shell socket stays silent for `duration`.
     pub fn is_silent(&mut self, duration: Duration) -> bool {
         let timed = async { tokio::time::timeout(duration, self.shell.read()).await };
         self.runtime.block_on(timed).is_err()
     }
 
-    /// The reply to an execution.
+    /// The next reply of the shell socket, which must be to an execution.
     #[track_caller]
     pub fn execute_reply(&mut self) -> ExecuteReply {
         match self.reply().content {
@@ -190,13 +190,13 @@ impl Frontend {
         self.runtime.block_on(timed).expect("no question").unwrap()
     }
 
-    /// The next message that is published.
+    /// The next message of the iopub socket.
     pub fn published(&mut self) -> JupyterMessage {
         let timed = async { tokio::time::timeout(WAIT, self.iopub.read()).await };
         self.runtime.block_on(timed).expect("nothing published").unwrap()
     }
 
-    /// What a request brings about, up to "idle", without "busy" and "idle".
+    /// The messages that a request causes, up to the status "idle" and without any status.
     pub fn outputs(&mut self, id: &str) -> Vec<JupyterMessageContent> {
         let mut outputs = Vec::new();
         loop {
@@ -209,7 +209,7 @@ impl Frontend {
                     return outputs;
                 }
                 JupyterMessageContent::Status(_) => {}
-                // How many messages the lines of a stream come in does not matter.
+                // Consecutive stream messages are joined: how they are divided does not matter.
                 JupyterMessageContent::StreamContent(more) => match outputs.last_mut() {
                     Some(JupyterMessageContent::StreamContent(text)) => text.text += &more.text,
                     _ => outputs.push(more.into()),
@@ -234,8 +234,8 @@ impl Frontend {
         self.runtime.block_on(timed).expect("no heartbeat").unwrap();
     }
 
-    /// A front end that asks whether the kernel lives and goes before it hears.
-    pub fn beats_and_goes(&self) {
+    /// Sends a heartbeat and disconnects before the answer.
+    pub fn beats_and_disconnects(&self) {
         use zeromq::{Socket, SocketSend};
         let address = format!("tcp://{}:{}", self.info.ip, self.info.hb_port);
         let asks = async {
@@ -246,7 +246,7 @@ impl Frontend {
         self.wait("connection", asks);
     }
 
-    /// Frames as they are, to the shell socket.
+    /// Sends raw frames to the shell socket.
     pub fn send_frames(&mut self, frames: Vec<Vec<u8>>) {
         use zeromq::SocketSend;
         let mut frames = frames.into_iter();
@@ -263,7 +263,7 @@ impl Frontend {
         Stranger { shell: self.wait("connection", shell).unwrap() }
     }
 
-    /// Sends with the socket of a stranger; whether nothing comes back for a while.
+    /// Sends a message from a stranger's socket; returns whether there is no answer within half a second.
     pub fn is_ignored(&self, stranger: &mut Stranger, content: impl Into<JupyterMessageContent>) -> bool {
         self.runtime.block_on(stranger.shell.send(JupyterMessage::new(content, None))).unwrap();
         let timed = async { tokio::time::timeout(Duration::from_millis(500), stranger.shell.read()).await };
@@ -283,7 +283,7 @@ impl Frontend {
     }
 }
 
-/// Somebody who does not have the key.
+/// A client with the wrong key.
 pub struct Stranger {
     shell: Connection<zeromq::DealerSocket>,
 }
@@ -297,7 +297,7 @@ impl Drop for Frontend {
             self.control.send(message).await?;
             self.control.read().await
         };
-        // What has ended already does not answer.
+        // A kernel that has already ended does not answer.
         let _ = self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(2), shutdown).await });
         let start = Instant::now();
         while !kernel.is_finished() && start.elapsed() < Duration::from_secs(3) {

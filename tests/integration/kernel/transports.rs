@@ -1,4 +1,4 @@
-//! Where a kernel listens: addresses, sockets in the file system, and what is left of kernels that were killed.
+//! Where a kernel listens: IP addresses, Unix sockets, and the remains of killed kernels.
 
 use super::frontend::{Frontend, connection, connection_file};
 use jupyter_protocol::{ConnectionInfo, ShutdownRequest, Transport};
@@ -6,12 +6,12 @@ use saescope::Progress;
 use std::time::{Duration, Instant};
 
 #[test]
-fn localhost_is_an_address_of_this_machine() {
+fn names_of_localhost_are_accepted() {
     for ip in ["localhost", "LOCALHOST.", "kernel.localhost"] {
         let info = ConnectionInfo { ip: ip.to_owned(), ..connection() };
         let path = tempfile::tempdir().unwrap();
         let path = connection_file(path.path(), &info);
-        // Clients differ in what they take the name for: they are told an address.
+        // Clients differ in how they resolve the name, so this one is given an address.
         let mut frontend = Frontend::start_by(&path, ConnectionInfo { ip: "127.0.0.1".to_owned(), ..info });
         frontend.run("1 + 1");
         frontend.beats();
@@ -20,10 +20,10 @@ fn localhost_is_an_address_of_this_machine() {
     frontend.run("1 + 1");
 }
 
-/// Sockets in the file system: names that begin with the `ip`.
+/// Unix sockets, whose paths begin with the `ip` of the connection file.
 #[cfg(unix)]
 #[test]
-fn kernels_listen_at_sockets_in_the_file_system_too() {
+fn kernels_listen_on_unix_sockets_too() {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
     let folder = tempfile::tempdir().unwrap();
     let prefix = folder.path().join("kernel-ipc");
@@ -38,17 +38,17 @@ fn kernels_listen_at_sockets_in_the_file_system_too() {
         ..connection()
     };
     let name = |port: u16| folder.path().join(format!("kernel-ipc-{port}"));
-    // A killed kernel has left a name: nobody listens there.
+    // A killed kernel has left a socket file, on which no program listens.
     drop(std::os::unix::net::UnixListener::bind(name(1)).unwrap());
     assert!(name(1).exists());
     let mut frontend = Frontend::start_at(info.clone());
     frontend.run("let n = 1;");
     frontend.beats();
     for port in 1..=5 {
-        let there = std::fs::metadata(name(port)).unwrap();
-        assert!(there.file_type().is_socket() && there.permissions().mode() & 0o777 == 0o600, "{port}");
+        let file = std::fs::metadata(name(port)).unwrap();
+        assert!(file.file_type().is_socket() && file.permissions().mode() & 0o777 == 0o600, "{port}");
     }
-    // A second kernel does not take them away, and leaves nothing of its own.
+    // A second kernel neither removes them nor leaves files of its own.
     let refused = |info: &ConnectionInfo| {
         let other = tempfile::tempdir().unwrap();
         let path = connection_file(other.path(), info);
@@ -60,7 +60,7 @@ fn kernels_listen_at_sockets_in_the_file_system_too() {
     frontend.send_control(ShutdownRequest { restart: false });
     frontend.control_reply();
     frontend.ended(Duration::from_secs(30));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "names are left");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "socket files are left");
 
     std::fs::write(name(3), "a file").unwrap();
     let error = refused(&info);
@@ -76,17 +76,17 @@ fn kernels_listen_at_sockets_in_the_file_system_too() {
     assert!(refused(&long).contains("` (heartbeat socket)"), "{}", refused(&long));
     let nowhere = ConnectionInfo { ip: "/no/such/folder/kernel".to_owned(), ..info };
     assert!(refused(&nowhere).contains("/no/such/folder/kernel-5"), "{}", refused(&nowhere));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "names are left");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "socket files are left");
 }
 
-/// What kernels that were killed have left is removed by the next one; what living ones have is not.
+/// A new kernel removes the folders of killed kernels, but not those of living ones.
 #[cfg(unix)]
 #[test]
 fn the_folder_of_a_killed_kernel_is_removed_by_the_next() {
-    let place = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir().unwrap();
     let connections = tempfile::tempdir().unwrap();
     let folders = || {
-        let names = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
+        let names = std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().path());
         names.collect::<std::collections::BTreeSet<_>>()
     };
     let new_since = |before: &std::collections::BTreeSet<_>| {
@@ -98,7 +98,7 @@ fn the_folder_of_a_killed_kernel_is_removed_by_the_next() {
             {
                 return folder;
             }
-            assert!(start.elapsed() < Duration::from_secs(30), "no kernel");
+            assert!(start.elapsed() < Duration::from_secs(30), "the kernel has not started");
             std::thread::sleep(Duration::from_millis(10));
         }
     };
@@ -107,7 +107,7 @@ fn the_folder_of_a_killed_kernel_is_removed_by_the_next() {
         std::fs::create_dir(&file).unwrap();
         let file = connection_file(&file, &connection());
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_saescope"));
-        let command = command.args(["kernel", "start", "-f"]).arg(file).env("TMPDIR", place.path());
+        let command = command.args(["kernel", "start", "-f"]).arg(file).env("TMPDIR", root.path());
         let before = folders();
         (command.spawn().unwrap(), new_since(&before))
     };
@@ -116,12 +116,12 @@ fn the_folder_of_a_killed_kernel_is_removed_by_the_next() {
         kernel.wait().unwrap();
     };
     let ((first, killed), (second, living)) = (start(0), start(1));
-    std::fs::create_dir(place.path().join("saescope-of-somebody")).unwrap();
+    std::fs::create_dir(root.path().join("saescope-of-somebody")).unwrap();
     kill(first);
     assert!(killed.exists());
     let (third, last) = start(2);
     assert!(!killed.exists() && living.exists() && last.exists());
-    assert!(place.path().join("saescope-of-somebody").exists());
+    assert!(root.path().join("saescope-of-somebody").exists());
     kill(second);
     kill(third);
 }

@@ -1,4 +1,4 @@
-//! Completion, inspection, and sessions over many lines.
+//! Completion, inspection, and the state of a session.
 
 use super::session;
 use saescope::{Completeness, Inspection, Session};
@@ -17,7 +17,7 @@ fn with_variables() -> Session {
     session
 }
 
-/// The completions at `|`, and what they take the place of.
+/// The text that the completions at `|` replace, and the completions.
 fn completions(session: &Session, script: &str) -> (String, Vec<String>) {
     let cursor = script.find('|').unwrap();
     let script = script.replacen('|', "", 1);
@@ -27,7 +27,7 @@ fn completions(session: &Session, script: &str) -> (String, Vec<String>) {
 }
 
 #[test]
-fn what_can_stand_at_a_place_is_offered() {
+fn completions_fit_their_context() {
     let session = with_variables();
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("documents")).unwrap();
@@ -97,7 +97,7 @@ fn what_can_stand_at_a_place_is_offered() {
 }
 
 #[test]
-fn a_name_is_explained() {
+fn inspection_explains_a_name() {
     let session = with_variables();
     let inspect = |script: &str| {
         let cursor = script.find('|').unwrap();
@@ -124,7 +124,7 @@ fn a_name_is_explained() {
 }
 
 #[test]
-fn completing_and_inspecting_any_text_at_any_place_is_harmless() {
+fn completion_and_inspection_never_panic() {
     let session = with_variables();
     let texts = [
         "model.cfg[\"d_model\"].x(1)[2]..y #{ a: \"b ${c} d\" `e ${f(\"g\")} h`",
@@ -144,7 +144,7 @@ fn completing_and_inspecting_any_text_at_any_place_is_harmless() {
 }
 
 #[test]
-fn imports_and_functions_stay_and_a_reset_forgets() {
+fn a_session_keeps_its_state_until_a_reset() {
     let folder = tempfile::tempdir().unwrap();
     let module = folder.path().join("helper");
     std::fs::write(module.with_extension("rhai"), "fn twice(x) { 2 * x } export const SIZE = 5;").unwrap();
@@ -162,12 +162,12 @@ fn imports_and_functions_stay_and_a_reset_forgets() {
     session.reset();
     assert!(session.variables().is_empty());
     assert!(session.eval("thrice(1)").is_err() && session.eval("helper::twice(1)").is_err());
-    // What is defined again and again takes the place of what it was.
+    // A redefined variable replaces the old one.
     for _ in 0..50 {
         session.eval("let big = load_model(\"demo\"); let big = 1; big").unwrap();
     }
     assert!(format!("{session:?}").contains("variables: 1"), "{session:?}");
-    // A failure leaves everything as it was; a file's arguments are its own.
+    // A failure changes nothing, and only the file itself sees its arguments.
     session.eval("const kept = 1; let list = [1];").unwrap();
     assert!(session.eval("list.push(2); let big = 2; fn f() {} nonsense()").is_err());
     assert_eq!(session.eval("`${big} ${list} ${kept}`").unwrap().unwrap().text, "1 [1] 1");
@@ -186,7 +186,7 @@ fn imports_and_functions_stay_and_a_reset_forgets() {
     for broken in ["fn", "fn f", "fn f(", "fn f() {", "fn f)("] {
         assert_eq!(session.functions(broken), [], "{broken}");
     }
-    // An error has the name of its cell.
+    // An error shows the name of its cell.
     let error = session.eval_named("cell 3", 1, "1;\nnonsense()").unwrap_err();
     assert!(error.excerpt().unwrap().starts_with(" --> cell 3:2:1"), "{:?}", error.excerpt());
 }

@@ -11,7 +11,7 @@ fn gives(script: &str, expected: &str) {
     check(&format!("{DEMO} {script}"), expected);
 }
 
-/// The message of a failure has all these parts.
+/// Fails unless the error of the script contains all `parts`.
 #[track_caller]
 fn fails(script: &str, parts: &[&str]) {
     let text = failure(&format!("{DEMO} {script}"));
@@ -21,7 +21,7 @@ fn fails(script: &str, parts: &[&str]) {
 }
 
 #[test]
-fn the_example_of_the_design_runs_as_it_is_written() {
+fn vectors_and_trees_take_all_their_main_options() {
     let script = r#"
         let v = feature_vector(model, sae, 624, #{ weights: "encoder", use_token_centroid: true, scale: 3.8, pca_weights: [0.0], renormalize: false });
         let tree = definition_tree(model, v, #{ prompt: "A typical definition of \"{}\" would be \"", top_k: 5, cutoff: 5e-3, max_depth: 25, stop: ["\""] });
@@ -31,7 +31,7 @@ fn the_example_of_the_design_runs_as_it_is_written() {
 }
 
 #[test]
-fn vectors_are_tensors_and_parameters() {
+fn vectors_have_tensors_and_parameters() {
     gives(
         "[v.vector.shape, (v.origin + v.direction * v.scale - v.vector).abs().max() < 1e-5, v.params.sae]",
         "[[192], true, \"demo/blocks.0.hook_resid_pre\"]",
@@ -45,7 +45,7 @@ fn vectors_are_tensors_and_parameters() {
          [mixed.params.weights, mixed.params.pca_weights]",
         "[#{ decoder: -1.0, encoder: 0.5 }, [0.1, -2.0]]",
     );
-    // A feature's weights, handed over as a tensor, are the same ghost token.
+    // A feature's weights, passed as a tensor, give the same ghost token.
     gives(
         "(ghost_token(model, sae.feature(624).encoder, #{ scale: 3.8 }).vector - v.at_scale(3.8).vector).abs().max() < 1e-5",
         "true",
@@ -57,7 +57,7 @@ fn vectors_are_tensors_and_parameters() {
 }
 
 #[test]
-fn trees_are_walked_trimmed_and_asked() {
+fn trees_are_traversed_trimmed_and_queried() {
     gives(
         "let tree = definition_tree(model, v, #{ cutoff: 1e-3 });
          let first = tree.root.children[0];
@@ -78,7 +78,7 @@ fn trees_are_walked_trimmed_and_asked() {
          definition_tree(model, model.W_E[boat], #{ cutoff: 1e-2 }).definitions()[0].text",
         "a small vessel for travel on water",
     );
-    // A number among the options rescales.
+    // A single number as `scale` rescales the vector.
     gives(
         "definition_tree(model, v, #{ scale: 2, cutoff: 1e-2 }).definitions()
          == definition_tree(model, v.at_scale(2.0), #{ cutoff: 1e-2 }).definitions()",
@@ -111,19 +111,19 @@ fn steering_takes_a_tensor() {
 }
 
 #[test]
-fn lists_lenses_and_neighbours() {
+fn scripts_get_token_lists_lenses_and_similar_features() {
     gives(
         "let list = token_list(model, v, #{ top: 3 });
          [list.tokens.map(|t| t.token), list.tokens[0].rank, list.params.method, list.to_csv().split(\"\\n\")[0]]",
         "[[\" body\", \" building\", \" blood\"], 1, \"ratio\", \"rank,token,token_id,score\"]",
     );
-    // A token's own embedding lies nearest to itself.
+    // A token is nearest to its own embedding.
     gives(
         "let dog = model.to_tokens(\"dog\", #{ prepend_bos: false })[0];
          token_list(model, model.W_E[dog], #{ top: 1 }).tokens[0].token",
         "dog",
     );
-    // A tensor and a feature are taken as they are: what the decoder adds to the logits.
+    // A tensor or a feature is used unchanged: the decoder times the unembedding.
     gives(
         "let raw = #{ final_norm_gain: false, top: 1 };
          let decoder = sae.feature(700).decoder;
@@ -144,7 +144,7 @@ fn lists_lenses_and_neighbours() {
 }
 
 #[test]
-fn values_show_themselves_wherever_they_are() {
+fn values_print_themselves_also_inside_arrays() {
     let text =
         session().0.eval(&format!("{DEMO} [v, token_list(model, v, #{{ top: 1 }})]")).unwrap().unwrap().text;
     assert!(text.contains("feature 624 of demo") && text.contains("\" body\""), "{text}");
@@ -158,7 +158,7 @@ fn values_show_themselves_wherever_they_are() {
 }
 
 #[test]
-fn bad_options_are_explained() {
+fn trees_vectors_and_lists_reject_bad_options() {
     let tree = |options: &str, parts: &[&str]| fails(&format!("definition_tree(model, v, {options})"), parts);
     tree("#{ prompt: \"no place\" }", &["a string with {} for the ghost token", "\"meaning\""]);
     tree("#{ cutoff: 0 }", &["`cutoff`: expected a probability above 0"]);
@@ -232,7 +232,7 @@ fn several_scales_are_compared() {
 }
 
 #[test]
-fn trees_of_many_features_go_to_a_file() {
+fn trees_of_many_features_are_written_to_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("trees.jsonl").to_string_lossy().into_owned();
     let options = format!("#{{ output_path: \"{out}\", cutoff: 1e-2, weights: \"decoder\", batch_size: 2 }}");
@@ -263,7 +263,7 @@ fn trees_of_many_features_go_to_a_file() {
 }
 
 #[test]
-fn values_go_to_files_and_onto_pages() {
+fn values_are_saved_to_files_and_pages() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     gives(

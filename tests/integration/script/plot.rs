@@ -1,9 +1,9 @@
-//! Charts from scripts: the forms in which numbers may come, and what is said of other ones.
+//! Charts from scripts: the accepted forms of data, and errors for others.
 
 use super::{check, failure};
 
 #[test]
-fn numbers_come_as_tensors_arrays_and_maps() {
+fn charts_accept_tensors_arrays_and_maps() {
     let figure = "\"Figure, 640 x 360 pixels\"";
     let charts = [
         "plot_line([1, 2.5])",
@@ -29,7 +29,7 @@ fn numbers_come_as_tensors_arrays_and_maps() {
 }
 
 #[test]
-fn wrong_numbers_and_options_say_what_is_right() {
+fn charts_reject_other_data_and_options() {
     let cases = [
         ("plot_line([1, ()])", "got an array with ()"),
         ("plot_line([1, \"a\"])", "got an array with String"),
