@@ -20,6 +20,14 @@ fn form(media: &Media, mime: &str) -> String {
     value[mime].as_str().unwrap_or_default().to_owned()
 }
 
+/// The value of a cell, as text.
+#[track_caller]
+fn value(frontend: &mut Frontend, code: &str) -> String {
+    let outputs = frontend.run(code);
+    let Some(JupyterMessageContent::ExecuteResult(result)) = outputs.last() else { panic!("{outputs:?}") };
+    form(&result.data, "text/plain")
+}
+
 fn types(outputs: &[JupyterMessageContent]) -> Vec<&str> {
     outputs.iter().map(JupyterMessageContent::message_type).collect()
 }
@@ -132,9 +140,7 @@ fn an_error_shows_its_line_and_aborts_queued_cells() {
     frontend.execute("kept");
     assert_eq!(frontend.execute_reply().status, ReplyStatus::Error);
     assert_eq!(frontend.execute_reply().status, ReplyStatus::Ok);
-    let outputs = frontend.run("kept");
-    let Some(JupyterMessageContent::ExecuteResult(kept)) = outputs.last() else { panic!("{outputs:?}") };
-    assert_eq!(form(&kept.data, "text/plain"), "1");
+    assert_eq!(value(&mut frontend, "kept"), "1");
 }
 
 #[test]
@@ -200,9 +206,7 @@ fn forged_and_repeated_messages_are_not_run() {
     assert_eq!(frontend.execute_reply().status, ReplyStatus::Ok);
     frontend.send_message(message);
     assert!(frontend.is_silent(Duration::from_millis(500)));
-    let outputs = frontend.run("n");
-    let Some(JupyterMessageContent::ExecuteResult(n)) = outputs.last() else { panic!("{outputs:?}") };
-    assert_eq!(form(&n.data, "text/plain"), "1");
+    assert_eq!(value(&mut frontend, "n"), "1");
     // The same message is not accepted at another socket either.
     let message = JupyterMessage::new(InterruptRequest {}, None);
     frontend.send_control_message(message.clone());
@@ -249,9 +253,7 @@ fn an_oversized_frame_closes_only_its_own_connection() {
             assert!(!ended.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "{port} {length}");
         }
     }
-    let outputs = frontend.run("n + 1");
-    let Some(JupyterMessageContent::ExecuteResult(n)) = outputs.last() else { panic!("{outputs:?}") };
-    assert_eq!(form(&n.data, "text/plain"), "2");
+    assert_eq!(value(&mut frontend, "n + 1"), "2");
 }
 
 /// HMAC-SHA256 in hexadecimal (RFC 2104), for a key of at most 64 bytes.

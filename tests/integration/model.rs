@@ -339,7 +339,7 @@ fn threads_of_a_pool_share_a_fresh_model() {
 }
 
 #[test]
-fn invalid_tokens_and_checkpoints_are_errors() {
+fn invalid_tokens_hooks_and_names_are_errors() {
     let model = Model::load("demo").unwrap();
     let message = |result: saescope::Result<Tensor>| result.unwrap_err().to_string();
     assert!(message(model.logits(&[], &run())).contains("at least one token"));
@@ -355,7 +355,10 @@ fn invalid_tokens_and_checkpoints_are_errors() {
     let canceled = run();
     canceled.cancel();
     assert!(model.logits(&[1], &canceled).unwrap_err().is_interrupted());
+}
 
+#[test]
+fn incomplete_and_mismatched_checkpoints_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let name = folder.path().to_string_lossy().into_owned();

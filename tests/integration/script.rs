@@ -19,8 +19,13 @@ fn session() -> (Session, Rc<RefCell<Vec<String>>>) {
 /// Fails unless the value of a script is shown as `expected`.
 #[track_caller]
 fn check(script: &str, expected: &str) {
-    let value = session().0.eval(script);
-    let value = value.unwrap_or_else(|e| panic!("{e}\n{:?}", e.excerpt()));
+    check_in(&mut session().0, script, expected);
+}
+
+/// As `check`, in a session.
+#[track_caller]
+fn check_in(session: &mut Session, script: &str, expected: &str) {
+    let value = session.eval(script).unwrap_or_else(|e| panic!("{e}\n{:?}", e.excerpt()));
     assert_eq!(value.map(|value| value.text).as_deref(), Some(expected));
 }
 
@@ -252,19 +257,12 @@ fn scripts_iterate_over_datasets_and_records() {
         "{BOTH} let summary = create_feature_dataset(model, sae, open_dataset(\"demo\"), #{{
              output_path: \"{out}\", max_examples: 3, activation_threshold: 1 }});
          let n = 0;
-         for r in read_records(\"{out}\") {{ n += r.tokens.len(); if r.activations[1].min() <= 1.0 {{ throw \"low\"; }} }}
+         for r in read_records(\"{out}\") {{ n += r.tokens.len(); if min(r.activations[1]) <= 1.0 {{ throw \"low\"; }} }}
          [summary.tokens == n, summary.to_map().records]"
     );
     let (mut session, _) = session();
     session.eval("fn min(a) { a.reduce(|m, x| if x < m { x } else { m }, 1e9) }").unwrap();
-    assert_eq!(
-        session
-            .eval(&script.replace("r.activations[1].min()", "min(r.activations[1])"))
-            .unwrap()
-            .map(|value| value.text)
-            .as_deref(),
-        Some("[true, 3]")
-    );
+    check_in(&mut session, &script, "[true, 3]");
 }
 
 #[test]
@@ -370,7 +368,7 @@ fn a_script_can_catch_an_error_but_not_an_interrupt() {
     let error = session.eval("try { load_model(\"demo\").logits(\"a\") } catch { 1 }").unwrap_err();
     assert!(matches!(error, Error::Interrupted), "{error}");
     progress.reset();
-    assert_eq!(session.eval("kept + 1").unwrap().map(|value| value.text).as_deref(), Some("6"));
+    check_in(&mut session, "kept + 1", "6");
 }
 
 #[test]
@@ -379,14 +377,16 @@ fn a_failed_line_leaves_the_session_as_it_was() {
     session.eval("let a = 1; fn twice(x) { 2 * x }").unwrap();
     assert!(session.eval("let b = 2; nonsense(b)").is_err());
     assert!(session.eval("b").is_err());
-    assert_eq!(
-        session.eval("print(`a is ${a}`); twice(a) + 1").unwrap().map(|value| value.text).as_deref(),
-        Some("3")
-    );
+    check_in(&mut session, "print(`a is ${a}`); twice(a) + 1", "3");
     assert_eq!(*printed.borrow(), ["a is 1"]);
     assert_eq!(session.eval("let c = 3;").unwrap(), None);
     assert!(session.eval("a = 5; c = 6; nonsense()").is_err());
-    assert_eq!(session.eval("[a, c]").unwrap().map(|value| value.text).as_deref(), Some("[1, 3]"));
+    check_in(&mut session, "[a, c]", "[1, 3]");
+}
+
+#[test]
+fn errors_point_into_the_cell_of_a_function() {
+    let (mut session, _) = session();
     // An error inside a function or closure of an earlier cell points into that cell.
     session
         .eval_named("cell 1", 1, "fn broken() {\n\n\n nonsense() }\nlet f = |x| x + nonsense(x);")
@@ -404,7 +404,15 @@ fn a_failed_line_leaves_the_session_as_it_was() {
     session.eval_named("cell 3", 1, "//\nfn int.g() { nonsense() }").unwrap();
     let error = session.eval_named("cell 4", 1, "// a\nfn g() { 1 } 5.g()").unwrap_err();
     assert!(error.excerpt().unwrap().starts_with(" --> cell 4:2:"), "{:?}", error.excerpt());
-    // Errors list the script's own functions too.
+    let error = session.eval_named("input", 5, "1;\nnonsense()").unwrap_err();
+    assert!(
+        error.excerpt().unwrap().contains("input:6:1") && error.excerpt().unwrap().contains("6 | nonsense()")
+    );
+}
+
+#[test]
+fn errors_list_the_functions_of_the_script_too() {
+    let (mut session, _) = session();
     let error = session.eval("fn mine(a, b) { a + b } mine(1)").unwrap_err();
     assert_eq!(error.to_string(), "no `mine` takes (int)");
     assert_eq!(error.hint().as_deref(), Some("known forms: `mine(a, b)`"));
@@ -412,10 +420,6 @@ fn a_failed_line_leaves_the_session_as_it_was() {
     let error = session.eval("mine()").unwrap_err();
     assert_eq!(error.hint().as_deref(), Some("known forms: `mine(a)`, `mine(a, b)`"));
     assert_eq!(session.eval("mime(1)").unwrap_err().hint().as_deref(), Some("did you mean `mine`?"));
-    let error = session.eval_named("input", 5, "1;\nnonsense()").unwrap_err();
-    assert!(
-        error.excerpt().unwrap().contains("input:6:1") && error.excerpt().unwrap().contains("6 | nonsense()")
-    );
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use super::*;
 use crate::hub::server::{Fault, etag};
 use crate::util::fixture;
-use std::ffi::OsString;
 
 #[test]
 fn the_cache_has_the_layout_of_huggingface_hub() {
@@ -318,18 +317,17 @@ fn a_local_folder_comes_first() {
     assert!(error.contains("expected a folder, or the name of a repository"), "{error}");
 }
 
+/// The settings of these variables, with `home` as the home folder.
+fn read(home: &Path, variables: &[(&str, &str)]) -> HubSettings {
+    let home = home.to_string_lossy();
+    let variables = [variables, &[("HOME", &home)]].concat();
+    HubSettings::from_variables(|name| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
+}
+
 #[test]
-fn the_variables_of_huggingface_hub_are_understood() {
+fn the_cache_folder_is_that_of_huggingface_hub() {
     let folder = tempfile::tempdir().unwrap();
-    let home = folder.path().to_string_lossy().into_owned();
-    let read = |variables: &[(&str, &str)]| {
-        let variables: Vec<(String, OsString)> = variables
-            .iter()
-            .chain(&[("HOME", home.as_str())])
-            .map(|(name, value)| ((*name).to_owned(), (*value).into()))
-            .collect();
-        HubSettings::from_variables(|name| variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()))
-    };
+    let read = |variables: &[(&str, &str)]| read(folder.path(), variables);
     let plain = read(&[]);
     assert_eq!(plain.endpoint, "https://huggingface.co");
     assert_eq!(plain.cache, folder.path().join(".cache/huggingface/hub"));
@@ -370,6 +368,12 @@ fn the_variables_of_huggingface_hub_are_understood() {
         let home = Path::new(root.split(':').nth(5).unwrap());
         assert_eq!(cache(&[("HF_HUB_CACHE", "~root/c")]), home.join("c"));
     }
+}
+
+#[test]
+fn the_endpoint_and_offline_mode_come_from_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |variables: &[(&str, &str)]| read(folder.path(), variables);
     assert_eq!(read(&[("HF_ENDPOINT", "http://a:1/")]).endpoint, "http://a:1");
     assert_eq!(read(&[("HF_ENDPOINT", "")]).endpoint, "https://huggingface.co");
     for (value, offline) in
@@ -378,6 +382,16 @@ fn the_variables_of_huggingface_hub_are_understood() {
         assert_eq!(read(&[("HF_HUB_OFFLINE", value)]).offline, offline, "{value}");
     }
     assert!(read(&[("TRANSFORMERS_OFFLINE", "1")]).offline);
+    for endpoint in ["huggingface.co", "ftp://a", "http://user:secret@a", "http://a?b", "x y"] {
+        let error = text(open(&read(&[("HF_ENDPOINT", endpoint)])).unwrap_err());
+        assert!(error.contains("HF_ENDPOINT") && !error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn the_token_is_that_of_huggingface_hub() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |variables: &[(&str, &str)]| read(folder.path(), variables);
     let token = |variables: &[(&str, &str)]| read(variables).token;
     assert_eq!(token(&[("HF_TOKEN", " abc\n")]).as_deref(), Some("abc"));
     std::fs::create_dir_all(folder.path().join(".cache/huggingface")).unwrap();
@@ -390,6 +404,8 @@ fn the_variables_of_huggingface_hub_are_understood() {
     std::fs::write(&other, "elsewhere").unwrap();
     assert_eq!(token(&[("HF_TOKEN_PATH", &other.to_string_lossy())]).as_deref(), Some("elsewhere"));
     assert_eq!(token(&[("HF_TOKEN_PATH", "${HOME}/other")]).as_deref(), Some("elsewhere"));
+    let shown = format!("{:?}", read(&[("HF_TOKEN", "hf_canary")]));
+    assert!(!shown.contains("canary"), "{shown}");
     // A token that no header can hold is refused before any request.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -401,6 +417,14 @@ fn the_variables_of_huggingface_hub_are_understood() {
         assert!(error.contains("the token for the hub: expected letters") && !error.contains(bad), "{error}");
     }
     assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "there was a request");
+}
+
+#[test]
+fn the_certificates_come_from_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |variables: &[(&str, &str)]| read(folder.path(), variables);
+    let other = folder.path().join("other");
+    std::fs::write(&other, "not certificates").unwrap();
     let certificates = |variables: &[(&str, &str)]| read(variables).certificates;
     assert_eq!(certificates(&[("REQUESTS_CA_BUNDLE", "/r")]).as_deref(), Some(Path::new("/r")));
     assert_eq!(
@@ -411,10 +435,4 @@ fn the_variables_of_huggingface_hub_are_understood() {
     settings.cache = folder.path().to_owned();
     let error = text(open(&settings).unwrap_err());
     assert!(error.contains("expected certificates") && error.contains("SSL_CERT_FILE"), "{error}");
-    let shown = format!("{:?}", read(&[("HF_TOKEN", "hf_canary")]));
-    assert!(!shown.contains("canary"), "{shown}");
-    for endpoint in ["huggingface.co", "ftp://a", "http://user:secret@a", "http://a?b", "x y"] {
-        let error = text(open(&read(&[("HF_ENDPOINT", endpoint)])).unwrap_err());
-        assert!(error.contains("HF_ENDPOINT") && !error.contains("secret"), "{error}");
-    }
 }

@@ -18,48 +18,37 @@ pub fn failure<T: std::fmt::Debug>(result: Result<T>) -> String {
         .replace(&fixture(""), "")
 }
 
-#[test]
-fn trees_reject_bad_options_and_other_models() {
+/// The errors of trees of feature 624, each with one change to the options.
+#[track_caller]
+fn failures(changes: &[&dyn Fn(&mut TreeOptions)]) -> String {
     let (model, vector) = early_feature(624);
-    let failed = |change: &dyn Fn(&mut TreeOptions)| {
+    let errors = changes.iter().map(|change| {
         let mut options = options();
         change(&mut options);
         failure(definition_tree(&model, &vector, &options, &Progress::default()))
-    };
-    let steer = |hook: &str, coefficient: f64, direction: Option<Vec<f32>>| {
-        Some(Steer { hook: hook.to_owned(), coefficient, direction })
-    };
-    let resid = "blocks.2.hook_resid_pre";
-    let errors = [
-        failed(&|o| o.prompt = "What is a house?".to_owned()),
-        failed(&|o| o.prompt = "definitions".to_owned()),
-        failed(&|o| o.prompt = String::new()),
-        failed(&|o| o.prompt = "a house ".repeat(300) + "{}"),
-        failed(&|o| o.cutoff = 0.0),
-        failed(&|o| o.cutoff = -1.0),
-        failed(&|o| o.cutoff = f64::NAN),
-        failed(&|o| o.cutoff = 2.0),
-        failed(&|o| o.top_k = 0),
-        failed(&|o| o.max_depth = 0),
-        failed(&|o| o.max_depth = 61),
-        failed(&|o| o.stop = Some(vec![String::new()])),
-        failed(&|o| o.max_memory = 0),
-        failed(&|o| o.null_directions = Some(usize::MAX)),
-        failed(&|o| o.placeholder = Some("two tokens".to_owned())),
-        failed(&|o| o.placeholder = Some(String::new())),
-        failed(&|o| o.inject_at = Some("blocks.2.hook_resid_prae".to_owned())),
-        failed(&|o| o.inject_at = Some("blocks.99.hook_resid_pre".to_owned())),
-        failed(&|o| o.inject_at = Some("blocks.2.attn.hook_q".to_owned())),
-        failed(&|o| o.inject_at = Some("blocks.*.hook_resid_pre".to_owned())),
-        failed(&|o| o.steer = steer("blocks.2.attn.hook_q", 1.0, None)),
-        failed(&|o| o.steer = steer("blocks.99.hook_resid_pre", 1.0, None)),
-        failed(&|o| o.steer = steer(resid, f64::NAN, None)),
-        failed(&|o| o.steer = steer(resid, 1e300, None)),
-        failed(&|o| o.steer = steer(resid, 1.0, Some(vec![1.0]))),
-        failed(&|o| o.steer = steer(resid, 1.0, Some(vec![f32::NAN; 192]))),
-        failed(&|o| o.steer = steer(resid, 1e38, Some(vec![1e30; 192]))),
-    ];
-    insta::assert_snapshot!(errors.join("\n\n"), @r#"
+    });
+    errors.collect::<Vec<_>>().join("\n\n")
+}
+
+#[test]
+fn trees_reject_bad_prompts_and_limits() {
+    let errors = failures(&[
+        &|o| o.prompt = "What is a house?".to_owned(),
+        &|o| o.prompt = "definitions".to_owned(),
+        &|o| o.prompt = String::new(),
+        &|o| o.prompt = "a house ".repeat(300) + "{}",
+        &|o| o.cutoff = 0.0,
+        &|o| o.cutoff = -1.0,
+        &|o| o.cutoff = f64::NAN,
+        &|o| o.cutoff = 2.0,
+        &|o| o.top_k = 0,
+        &|o| o.max_depth = 0,
+        &|o| o.max_depth = 61,
+        &|o| o.stop = Some(vec![String::new()]),
+        &|o| o.max_memory = 0,
+        &|o| o.null_directions = Some(usize::MAX),
+    ]);
+    insta::assert_snapshot!(errors, @r#"
     `prompt`: expected a string with {} for the ghost token, got "What is a house?"
     hint: put {} into it, or name one of the prompts "definition", "meaning", "repeat", "patchscope"
 
@@ -101,7 +90,20 @@ fn trees_reject_bad_options_and_other_models() {
 
     `null_directions`: expected at most 1000, got 18446744073709551615
     hint: each costs as much as the tree itself; 16 or 32 are enough
+    "#);
+}
 
+#[test]
+fn trees_reject_bad_placeholders_and_hooks() {
+    let errors = failures(&[
+        &|o| o.placeholder = Some("two tokens".to_owned()),
+        &|o| o.placeholder = Some(String::new()),
+        &|o| o.inject_at = Some("blocks.2.hook_resid_prae".to_owned()),
+        &|o| o.inject_at = Some("blocks.99.hook_resid_pre".to_owned()),
+        &|o| o.inject_at = Some("blocks.2.attn.hook_q".to_owned()),
+        &|o| o.inject_at = Some("blocks.*.hook_resid_pre".to_owned()),
+    ]);
+    insta::assert_snapshot!(errors, @r#"
     `placeholder`: expected a string of one token, got "two tokens", which is 4 tokens
     hint:
 
@@ -119,7 +121,25 @@ fn trees_reject_bad_options_and_other_models() {
 
     `inject_at`: expected one hook of the residual stream, got `blocks.*.hook_resid_pre`
     hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` also work
+    "#);
+}
 
+#[test]
+fn trees_reject_bad_steering() {
+    let steer = |hook: &str, coefficient: f64, direction: Option<Vec<f32>>| {
+        Some(Steer { hook: hook.to_owned(), coefficient, direction })
+    };
+    let resid = "blocks.2.hook_resid_pre";
+    let errors = failures(&[
+        &|o| o.steer = steer("blocks.2.attn.hook_q", 1.0, None),
+        &|o| o.steer = steer("blocks.99.hook_resid_pre", 1.0, None),
+        &|o| o.steer = steer(resid, f64::NAN, None),
+        &|o| o.steer = steer(resid, 1e300, None),
+        &|o| o.steer = steer(resid, 1.0, Some(vec![1.0])),
+        &|o| o.steer = steer(resid, 1.0, Some(vec![f32::NAN; 192])),
+        &|o| o.steer = steer(resid, 1e38, Some(vec![1e30; 192])),
+    ]);
+    insta::assert_snapshot!(errors, @r#"
     `steer`: expected one hook of the residual stream, got `blocks.2.attn.hook_q`
     hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` also work
 
@@ -141,7 +161,11 @@ fn trees_reject_bad_options_and_other_models() {
     the model's logits are not finite: the injected vector or the steering may be too large, or the weights are broken
     hint: check the checkpoint: a weight that is not finite, or a wrong dtype, spreads to every later layer
     "#);
+}
 
+#[test]
+fn trees_reject_vectors_of_other_models() {
+    let (model, vector) = early_feature(624);
     let (other, sae) = text_model("gpt2_text");
     let narrow = feature_vector(&other, &sae, 1, &VectorOptions::default()).unwrap();
     let characters = Model::load(&fixture("models/gpt2")).unwrap();
