@@ -118,21 +118,9 @@ fn names_load_online_and_again_offline() {
 fn the_command_line_takes_names_too() {
     let (hub, folder) = (hub(), tempfile::tempdir().unwrap());
     let endpoint = hub.endpoint();
-    let arguments = [
-        "extract",
-        "--model",
-        "gpt2-small",
-        "--sae",
-        "gpt2-small-res-jb",
-        "--sae-id",
-        "blocks.1.hook_resid_pre",
-        "--dataset",
-        "NeelNanda/pile-10k",
-        "--output",
-        "out.jsonl",
-        "--max-examples",
-        "3",
-    ];
+    let line = "extract --model gpt2-small --sae gpt2-small-res-jb --sae-id blocks.1.hook_resid_pre \
+                --dataset NeelNanda/pile-10k --output out.jsonl --max-examples 3";
+    let arguments: Vec<_> = line.split(' ').collect();
     let output = run(folder.path(), &[("HF_ENDPOINT", &endpoint)], &arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // Random weights explain nothing, which is a warning.

@@ -187,16 +187,14 @@ fn errors_of_modules_say_what_is_wrong_and_where() {
         assert!(error.contains(expected) && !error.contains("#{"), "{module}: {error}");
     }
     let path = folder.path().join("m");
-    std::fs::write(path.with_extension("rhai"), "load_sae(`gpt2-small-res-jbb`);").unwrap();
+    let import = format!("import {:?} as m;", path.to_str().unwrap());
     std::fs::write(folder.path().join("inner.rhai"), "\n\nfoo(3);").unwrap();
     std::fs::write(path.with_extension("rhai"), "import \"inner\" as inner;").unwrap();
-    let error = failure(&format!("import {:?} as m;", path.to_str().unwrap()));
+    let error = failure(&import);
     assert!(error.contains("unknown function `foo`, in line 3 of the module `inner`"), "{error}");
     std::fs::write(path.with_extension("rhai"), "throw #{ message: `m`, code: 5 };").unwrap();
-    let import = format!("import {:?} as m;", path.to_str().unwrap());
     check(&format!("let c = 0; try {{ {import} }} catch (e) {{ c = e.code; }} c"), "5");
     std::fs::write(path.with_extension("rhai"), "load_sae(`gpt2-small-res-jbb`);").unwrap();
-    let import = format!("import {:?} as m;", path.to_str().unwrap());
     check(
         &format!("let h = 0; try {{ {import} }} catch (e) {{ h = e.hint; }} h.contains(`did you mean`)"),
         "true",
