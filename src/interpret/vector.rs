@@ -228,8 +228,7 @@ pub fn ghost_token(model: &Model, direction: &Tensor, options: &VectorOptions) -
             "leave `weights` out",
         ));
     }
-    let direction =
-        unit(&residual_vector(model, direction, "ghost_token")?).ok_or_else(|| no_direction("the tensor"))?;
+    let direction = unit(&residual_vector(model, direction)?).ok_or_else(|| no_direction("the tensor"))?;
     finish(model, direction, 1.0, options, VectorParams::default())
 }
 
@@ -269,7 +268,7 @@ impl FeatureVector {
     /// # Errors
     /// The shape is another; a value is not finite; a file cannot be read.
     pub fn of_embedding(model: &Model, embedding: &Tensor) -> Result<Self> {
-        let vector = residual_vector(model, embedding, "of_embedding")?;
+        let vector = residual_vector(model, embedding)?;
         let EmbeddingStats { centroid, .. } = model.embedding_stats()?;
         let offset: Vec<f64> =
             vector.iter().zip(centroid).map(|(x, c)| f64::from(*x) - f64::from(*c)).collect();
@@ -292,7 +291,7 @@ impl FeatureVector {
     /// # Errors
     /// The shape is another; a value is not finite.
     pub fn of_direction(model: &Model, direction: &Tensor) -> Result<Self> {
-        let vector = residual_vector(model, direction, "of_direction")?;
+        let vector = residual_vector(model, direction)?;
         let params = VectorParams { model: model.cfg().model_name.clone(), scale: 1.0, ..Default::default() };
         let origin = vec![0.0; vector.len()];
         Ok(FeatureVector { params, direction: vector.clone(), origin, vector, decoder: None })
@@ -498,12 +497,12 @@ fn add_components(model: &Model, direction: &mut [f64], weights: &[f64]) -> Resu
 }
 
 /// Returns the values of a tensor `[d_model]`, all finite.
-fn residual_vector(model: &Model, tensor: &Tensor, what: &str) -> Result<Vec<f32>> {
+fn residual_vector(model: &Model, tensor: &Tensor) -> Result<Vec<f32>> {
     let d_model = model.cfg().d_model;
     if tensor.dims() != [d_model] {
         return Err(Error::mismatch(
             format!(
-                "{what}: expected a vector of d_model = {d_model} values for `{}`, got shape {:?}",
+                "the tensor: expected d_model = {d_model} values for `{}`, got shape {:?}",
                 model.cfg().model_name,
                 tensor.dims()
             ),
@@ -513,7 +512,7 @@ fn residual_vector(model: &Model, tensor: &Tensor, what: &str) -> Result<Vec<f32
     let values = floats(tensor)?;
     match values.iter().position(|x| !x.is_finite()) {
         None => Ok(values),
-        Some(i) => Err(Error::invalid(format!("{what}: value {i}"), "a finite number", values[i])),
+        Some(i) => Err(Error::invalid(format!("the tensor: value {i}"), "a finite number", values[i])),
     }
 }
 

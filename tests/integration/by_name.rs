@@ -72,7 +72,7 @@ fn names_load_online_and_again_offline() {
     let out = |name: &str| folder.path().join(name);
     let endpoint = hub.endpoint();
     let online = succeed(folder.path(), &[("HF_ENDPOINT", &endpoint)], SCRIPT);
-    for part in ["centred", "published L0 10", "revision", "documents      20"] {
+    for part in ["centered", "published L0 10", "revision", "documents      20"] {
         assert!(online.contains(part), "no {part:?} in {online}");
     }
     let records = std::fs::read(out("out.jsonl")).unwrap();

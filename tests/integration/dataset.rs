@@ -304,14 +304,14 @@ fn paths_without_files_suggest_what_exists() {
         &["dataset `", "expected a file, a folder, a glob, `demo`, or a dataset on the hub"],
         "plain/docs.jsonl`?",
     );
-    fails(&fixture("nowhere/docs.jsonl"), 0, &["a path to nothing"], "there is no folder `");
-    fails(&fixture("plain/something-else.csv"), 0, &["a path to nothing"], "check the path");
+    fails(&fixture("nowhere/docs.jsonl"), 0, &["a path that does not exist"], "there is no folder `");
+    fails(&fixture("plain/something-else.csv"), 0, &["a path that does not exist"], "check the path");
     fails("dmo", 0, &["dataset `dmo`"], "did you mean `demo`?");
     fails("", 0, &["dataset ``"], "");
     fails(&fixture("plain/*.csv"), 0, &["expected files that match this glob, got none"], "`**`");
     fails(&fixture("hub/configs/?"), 0, &["files that match this glob"], "**");
     fails(&fixture("plain/a***b.csv"), 0, &["expected a file, a folder or a glob, got"], "`**`");
-    fails(&fixture("plain/docs.jsonl/x"), 0, &["a path to nothing"], "there is no folder");
+    fails(&fixture("plain/docs.jsonl/x"), 0, &["a path that does not exist"], "there is no folder");
 }
 
 #[test]

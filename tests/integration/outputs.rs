@@ -190,10 +190,10 @@ fn the_command_line_never_overwrites_its_inputs() {
     for (command, output, expected) in [
         ("tree", "model/config.json", "an input of the run"),
         ("tokens", "sae/cfg.json", "an input of the run"),
-        ("tree", "sae", "a folder or a device"),
+        ("tree", "sae", "a folder, pipe or device"),
         ("tokens", "nowhere/x.json", "cannot create `nowhere/x.json`"),
         ("tree", "x.jsn", "expected a name that ends in .json, .txt"),
-        ("tokens", "/dev/stdout", "a folder or a device"),
+        ("tokens", "/dev/stdout", "a folder, pipe or device"),
     ] {
         let line = format!("{command} --model model --sae sae --feature 3 --output {output}");
         let result = saescope(&line);
@@ -224,7 +224,7 @@ fn metadata_that_cannot_be_written_is_reported_at_the_start() {
     // The same for the partial file of trees.
     std::fs::create_dir(place.path("t.jsonl.partial")).unwrap();
     let error = place.grow("t.jsonl").unwrap_err();
-    assert!(error.to_string().contains("t.jsonl.partial`: expected a new name"), "{error}");
+    assert!(error.to_string().contains("t.jsonl.partial`: expected a new or existing file"), "{error}");
 }
 
 #[cfg(unix)]

@@ -354,8 +354,8 @@ fn scripts_list_and_iterate_over_saes() {
         eval("print(saes); `${saes}`").starts_with("gpt2-small-res-jb, 13 SAEs on gpt2-small\n  sae_id ")
     );
     for (script, expected) in [
-        ("saes[13]", "from 0 to 12"),
-        ("saes[-1]", "from 0 to 12"),
+        ("saes[13]", "expected 0 to 12"),
+        ("saes[-1]", "expected 0 to 12"),
         ("list_saes(#{ modell: \"gpt2\" })", "unknown option `modell`"),
         ("list_saes(#{ release: \"gpt2-small-res\" })", "unknown release"),
     ] {

@@ -81,11 +81,11 @@ fn an_output_never_overwrites_an_input_or_a_device() {
     assert!(std::fs::read_to_string(file.path()).unwrap().contains("a boat"));
     let folder = tempfile::tempdir().unwrap();
     let error = run(&model, &sae, &at(&folder.path().to_string_lossy())).unwrap_err().to_string();
-    assert!(error.contains("got a folder or a device"), "{error}");
+    assert!(error.contains("got a folder, pipe or device"), "{error}");
     #[cfg(unix)]
     {
         let error = run(&model, &sae, &at("/dev/null")).unwrap_err().to_string();
-        assert!(error.contains("got a folder or a device"), "{error}");
+        assert!(error.contains("got a folder, pipe or device"), "{error}");
         let (real, link) = (folder.path().join("real.jsonl"), folder.path().join("link.jsonl"));
         std::fs::write(&real, "old").unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();

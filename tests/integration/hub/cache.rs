@@ -284,7 +284,7 @@ fn pipes_in_the_cache_are_refused() {
     pipe(&cache.path().join(lock));
     let repo = open(&hub.settings(cache.path())).unwrap();
     let error = text(file(&repo, "model.safetensors").unwrap_err());
-    assert!(error.contains("got a folder or a device"), "{error}");
+    assert!(error.contains("got a folder, pipe or device"), "{error}");
 }
 
 #[test]

@@ -227,7 +227,7 @@ fn vectors_reject_bad_options_and_other_spaces() {
     let ghost =
         |values: &[f32], options: &VectorOptions| failure(ghost_token(&model, &vector(values), options));
     insta::assert_snapshot!(ghost(&[1.0; 3], &default), @r#"
-    ghost_token: expected a vector of d_model = 192 values for `demo`, got shape [3]
+    the tensor: expected d_model = 192 values for `demo`, got shape [3]
     hint: give one direction of the residual stream; a row of a matrix is matrix[i]
     "#);
     insta::assert_snapshot!(ghost(&[0.0; 192], &default), @r#"
@@ -235,7 +235,7 @@ fn vectors_reject_bad_options_and_other_spaces() {
     hint: a zero vector has no direction; a feature that died in training may have such weights
     "#);
     insta::assert_snapshot!(ghost(&[f32::INFINITY; 192], &default), @r#"
-    ghost_token: value 0: expected a finite number, got inf
+    the tensor: value 0: expected a finite number, got inf
     hint:
     "#);
     let weights = FeatureWeights { encoder: 0.0, decoder: 1.0 };
@@ -244,7 +244,7 @@ fn vectors_reject_bad_options_and_other_spaces() {
     hint: leave `weights` out
     "#);
     insta::assert_snapshot!(failure(FeatureVector::of_embedding(&model, &vector(&[1.0]))), @r#"
-    of_embedding: expected a vector of d_model = 192 values for `demo`, got shape [1]
+    the tensor: expected d_model = 192 values for `demo`, got shape [1]
     hint: give one direction of the residual stream; a row of a matrix is matrix[i]
     "#);
 }

@@ -175,7 +175,7 @@ fn trees_vectors_and_lists_reject_bad_options() {
     tree("#{ steer: #{ hook: \"hook_embed\" } }", &["option `steer`: expected a map with `coefficient`"]);
     tree(
         "#{ steer: #{ hook: \"hook_embed\", coefficient: 1, direction: sae.W_dec } }",
-        &["option `steer`: expected a vector, got a tensor [2048, 192]"],
+        &["option `steer`: expected a tensor [n], got a tensor [2048, 192]"],
     );
     tree(
         "#{ steer: #{ hook: \"hook_embed\", coefficient: 1, direction: ones([3]) } }",
@@ -191,7 +191,7 @@ fn trees_vectors_and_lists_reject_bad_options() {
         "definition_tree(model, sae.feature(3))",
         &["the vector: expected a value of feature_vector", "feature_vector(model, sae, index)"],
     );
-    fails("definition_tree(model, ones([3]))", &["expected a vector of d_model = 192 values"]);
+    fails("definition_tree(model, ones([3]))", &["expected d_model = 192 values"]);
 
     let vector =
         |arguments: &str, parts: &[&str]| fails(&format!("feature_vector(model, sae, {arguments})"), parts);

@@ -42,7 +42,7 @@ fn charts_reject_other_data_and_options() {
         ("plot_line([1, \"a\"])", "the y values: expected a tensor [n] or an array of numbers"),
         ("plot_line(#{ loss: 3 })", "the values of `loss`: expected a tensor [n]"),
         ("plot_line(zeros([2, 3]))", "got a tensor [2, 3]"),
-        ("plot_line(zeros([2, 3]))", "hint: take one row, as x[0]"),
+        ("plot_line(zeros([2, 3]))", "hint: take one row, x[0]"),
         ("plot_line([1], #{ titel: 1 })", "unknown option `titel`"),
         ("plot_line([1], #{ title: 1 })", "option `title`: expected a string, got 1"),
         ("plot_line([1], #{ color: \"blu\" })", "option `color`: expected \"#rrggbb\" or one of blue, red"),

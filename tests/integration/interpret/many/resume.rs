@@ -130,7 +130,7 @@ fn a_run_does_not_mix_trees_of_different_weights() {
     let text = std::fs::read_to_string(&options.output_path).unwrap();
     let refused = |result: Result<TreesSummary>| {
         let error = run.failure(result);
-        assert!(error.contains("of another model or SAE, or of these with other weights"), "{error}");
+        assert!(error.contains("of another model or SAE, or of the same ones with other weights"), "{error}");
         assert!(std::fs::read_to_string(&options.output_path).unwrap() == text);
     };
     // Other weights, another bias, other options.
