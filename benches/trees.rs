@@ -17,8 +17,8 @@ mod memory;
 use depth_first::depth_first;
 use memory::peak_megabytes;
 use saescope::{
-    FeatureVector, Model, PROMPTS, Progress, Report, Sae, SaeOptions, TreeOptions, VectorOptions,
-    definition_tree, feature_vector, grow_trees,
+    FeatureVector, Model, PROMPTS, Progress, ProgressEvent, Sae, SaeOptions, TreeOptions, VectorOptions,
+    definition_tree, definition_trees, feature_vector,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -54,7 +54,7 @@ fn with_demo() {
         searches.push(seconds(|| drop(depth_first(&model, &one, &options()))));
         trees.push(seconds(|| nodes = definition_tree(&model, &one, &options(), &run).unwrap().len()));
         together.push(seconds(|| {
-            let trees = grow_trees(&model, &several, &options(), &run).unwrap();
+            let trees = definition_trees(&model, &several, &options(), &run).unwrap();
             nodes_together = trees.iter().map(|tree| tree.len()).sum();
         }));
     }
@@ -110,8 +110,8 @@ fn with_model(folder: &str, max_depth: usize) {
     let levels = Arc::new(Mutex::new(vec![(0, 0, Instant::now())]));
     let seen = levels.clone();
     let run = Progress::default().reporting_to(move |report| {
-        if let Report::Level { depth, nodes } = report {
-            seen.lock().unwrap().push((depth, nodes, Instant::now()));
+        if let ProgressEvent::Advanced { fraction: None, counts } = report {
+            seen.lock().unwrap().push((counts[0].1, counts[1].1, Instant::now()));
         }
     });
     // With random weights no token is likely: a cutoff would end the tree at once, `top_k` = 2 doubles each level.

@@ -241,7 +241,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, n: usiz
 }
 
 /// `did you mean … or …? `, to put before another hint. Empty without names.
-pub fn one_of(names: &[&str]) -> String {
+pub fn did_you_mean_any(names: &[&str]) -> String {
     let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     if names.is_empty() { String::new() } else { format!("did you mean {}? ", names.join(" or ")) }
 }

@@ -11,12 +11,12 @@ use tempfile::NamedTempFile;
 
 /// A file being written. Dropping it leaves no trace; `keep` gives it its name and replaces an existing file.
 #[derive(Debug)]
-pub struct WholeFile {
+pub struct AtomicFile {
     temporary: NamedTempFile,
     path: PathBuf,
 }
 
-impl WholeFile {
+impl AtomicFile {
     /// Creates a file that will get the name `path`. Follows a link.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl WholeFile {
         // The system's error names the temporary file, but the user asked for `path`.
         let temporary =
             builder.tempfile_in(folder).map_err(|e| Error::file("create", &path)(e.kind().into()))?;
-        Ok(WholeFile { temporary, path })
+        Ok(AtomicFile { temporary, path })
     }
 
     /// The file to write to.
@@ -63,7 +63,7 @@ pub struct PartialFile {
     path: PathBuf,
     /// Whether no earlier run left anything and nothing has been added. The file is then removed on drop.
     is_idle: bool,
-    was_left: bool,
+    is_resumed: bool,
 }
 
 impl PartialFile {
@@ -111,12 +111,12 @@ impl PartialFile {
             let mut complete = File::open(path).map_err(Error::file("read", path))?;
             std::io::copy(&mut complete, &mut &file).map_err(Error::file("write", &partial))?;
         }
-        Ok(PartialFile { file, partial, path: path.to_owned(), is_idle: is_empty, was_left: !is_empty })
+        Ok(PartialFile { file, partial, path: path.to_owned(), is_idle: is_empty, is_resumed: !is_empty })
     }
 
     /// Whether an earlier run left an unfinished file.
-    pub fn was_left(&self) -> bool {
-        self.was_left
+    pub fn is_resumed(&self) -> bool {
+        self.is_resumed
     }
 
     /// The path of the partial file.
@@ -211,7 +211,7 @@ impl Drop for PartialFile {
 }
 
 /// The maximum length in bytes of a file that is read at once: descriptions, tokenizers, trees.
-const MOST: u64 = 1 << 28;
+const MAX: u64 = 1 << 28;
 
 /// Opens a file to read it. Refuses anything else, such as a pipe, which could block forever.
 ///
@@ -228,9 +228,9 @@ pub fn open(path: &Path) -> Result<File> {
 /// As [`open`]; the file is longer.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(MOST + 1).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
+    open(path)?.take(MAX + 1).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
     match bytes.len() as u64 {
-        n if n > MOST => Err(Error::malformed(path, format!("expected at most {MOST} bytes, got more"))),
+        n if n > MAX => Err(Error::malformed(path, format!("expected at most {MAX} bytes, got more"))),
         _ => Ok(bytes),
     }
 }
@@ -262,7 +262,7 @@ pub fn check_output(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// Two of the paths are the same file, possibly under different names.
-pub fn check_apart(outputs: &[PathBuf], read: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
+pub fn check_distinct(outputs: &[PathBuf], read: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
     let identities = outputs.iter().map(|output| identity(output)).collect::<Result<Vec<_>>>()?;
     let same = |output: &Path, expected: &str, got: String| {
         let what = format!("the output `{}`", output.display());
@@ -383,9 +383,9 @@ pub fn sha256(parts: &[&[u8]]) -> String {
 /// Writes a file completely or not at all.
 ///
 /// # Errors
-/// As [`WholeFile::create`] and [`WholeFile::keep`]; the disk is full.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = WholeFile::create(path)?;
+/// As [`AtomicFile::create`] and [`AtomicFile::keep`]; the disk is full.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = AtomicFile::create(path)?;
     file.writer().write_all(bytes).map_err(Error::file("write", path))?;
     file.keep()
 }

@@ -2,7 +2,7 @@
 //! first. A tensor of at most [`PART`] elements is one part.
 
 use crate::error::{Error, Result};
-use crate::linalg::with_floats;
+use crate::linalg::with_f32s;
 use crate::memory;
 use crate::progress::Progress;
 use candle_core::{DType, Device, Shape, Tensor};
@@ -76,7 +76,7 @@ pub fn each(
     let mut elements = Vec::with_capacity(x.elem_count());
     visit(x, &mut |part| {
         progress.check()?;
-        with_floats(&f(part)?.to_dtype(DType::F32)?, |part| elements.extend_from_slice(part))
+        with_f32s(&f(part)?.to_dtype(DType::F32)?, |part| elements.extend_from_slice(part))
     })?;
     Ok(Tensor::from_vec(elements, x.shape(), &Device::Cpu)?)
 }
@@ -208,7 +208,7 @@ fn add_of_two(
     }
     progress.check()?;
     let part = f(&x.contiguous()?, &y.contiguous()?)?.to_dtype(DType::F32)?;
-    with_floats(&part, |part| elements.extend_from_slice(part))
+    with_f32s(&part, |part| elements.extend_from_slice(part))
 }
 
 /// The product of two matrices, a matrix and a vector, two vectors, or stacks of matrices.

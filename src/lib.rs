@@ -32,7 +32,7 @@
 //!
 //! - [`Model`] turns text into tokens and tokens into activations, which [`HookName`]s name as TransformerLens does;
 //!   [`Hooks`] read and change them.
-//! - [`Sae`] turns activations into sparse [`Features`] and back, as SAELens does.
+//! - [`Sae`] turns activations into sparse [`FeatureActs`] and back, as SAELens does.
 //! - [`Registry`] lists published SAEs, and [`list_saes`] searches them.
 //! - [`Dataset`] reads documents from local files or the hub.
 //! - [`Repo`] is where models, SAEs and datasets come from: a local folder, or a repository on the Hugging Face hub.
@@ -96,24 +96,24 @@ pub use display::{Bundle, Part, Shown, load_tree, page, save, save_page};
 pub use error::{Error, Result};
 pub use extract::{
     Bos, CheckOptions, ColoredTokens, Example, ExampleOptions, ExtractOptions, ExtractSummary,
-    FeatureDensity, FeatureRecord, LongDocuments, MaxActivatingExamples, Packing, Records, SaeCheck,
-    check_fits, check_sae, create_feature_dataset, feature_acts, feature_density, max_activating_examples,
-    read_records, read_records_of,
+    FeatureDensity, FeatureRecord, LongDocuments, MaxActivatingExamples, Packing, RecordReader,
+    SaeEvaluation, check_fits, check_sae, create_feature_dataset, feature_acts, feature_density,
+    max_activating_examples, read_records, read_records_of,
 };
 pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, hook_name_of};
-pub use hub::{HubSettings, Patience, RepoKind};
+pub use hub::{HubSettings, RepoKind, RetryPolicy};
 pub use interpret::{
     Definition, DefinitionTree, FeatureVector, FeatureWeights, Fingerprints, Injection, LogitLens,
     LogitLensOptions, PROMPTS, ScaleScore, ScaleSweep, Scales, ScoredToken, SimilarFeature, SimilarFeatures,
     Steer, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder, TreeNode,
-    TreeOptions, TreeParams, Trees, TreesOptions, TreesSummary, VectorOptions, VectorParams,
-    decoder_logit_lens, definition_tree, definition_trees, feature_vector, ghost_token, grow_trees,
-    logit_lens, read_trees, scale_scores, scale_sweep, similar_features, token_list,
+    TreeOptions, TreeParams, TreeReader, TreesSummary, VectorOptions, VectorParams, WriteTreesOptions,
+    decoder_logit_lens, definition_tree, definition_trees, feature_vector, ghost_token, logit_lens,
+    read_trees, scale_scores, scale_sweep, similar_features, token_list, write_definition_trees,
 };
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
-    Activation, AttentionType, EmbeddingStats, Encoding, GenerateOptions, KeyValueCache, Model, ModelConfig,
-    ModelOptions, NormalizationType, PositionalEmbedding, PrincipalComponents, RopeScaling, Rotary,
+    ActivationFunction, AttentionType, EmbeddingStats, Encoding, GenerateOptions, KeyValueCache, Model,
+    ModelConfig, ModelOptions, NormKind, PositionalEmbedding, PrincipalComponents, RopeScaling, Rotary,
     SpecialTokens, TokenBatch, Tokenizer, TokenizerHints, char_offsets,
 };
 pub use notebook::EvcxrDisplay;
@@ -122,14 +122,15 @@ pub use plot::{
     lens_figure, plot_activations, plot_bars, plot_density, plot_heatmap, plot_histogram, plot_line,
     plot_scatter, tokens_figure, tree_dot, tree_figure,
 };
-pub use progress::{Progress, Report};
+pub use progress::{Progress, ProgressEvent};
 pub use registry::{
-    Registry, RegistrySae, Release, ReleaseListing, Releases, SaeFilter, SaeListing, Saes, list_releases,
+    Registry, RegistrySae, Release, ReleaseListing, Releases, SaeFilter, SaeListing, SaeTable, list_releases,
     list_saes,
 };
 pub use repo::Repo;
 pub use sae::{
-    Architecture, Feature, FeatureActivation, Features, LoadReport, Normalization, Sae, SaeConfig, SaeOptions,
+    ActivationNormalization, Architecture, Feature, FeatureAct, FeatureActs, Sae, SaeCard, SaeConfig,
+    SaeOptions,
 };
 pub use script::{
     Completeness, Completion, CompletionKind, Completions, Help, HelpEntry, HelpText, Host, Inspection,

@@ -142,11 +142,11 @@ pub fn cosine_similarity(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// The tensor is not contiguous, not f32, or not on the CPU.
-pub fn with_floats<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
+pub fn with_f32s<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => Ok(f(&values[start..end])),
-        _ => Err(candle_core::Error::RequiresContiguous { op: "with_floats" }.bt())?,
+        _ => Err(candle_core::Error::RequiresContiguous { op: "with_f32s" }.bt())?,
     }
 }
 
@@ -157,9 +157,7 @@ pub fn with_floats<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T>
 pub fn map_rows<T: Send>(matrix: &Tensor, f: impl Fn(&[f32]) -> T + Send + Sync) -> Result<Vec<T>> {
     let (_, d) = matrix.dims2()?;
     let rows_per_task = 16_384_usize.div_ceil(d.max(1));
-    with_floats(matrix, |values| {
-        values.par_chunks_exact(d.max(1)).with_min_len(rows_per_task).map(f).collect()
-    })
+    with_f32s(matrix, |values| values.par_chunks_exact(d.max(1)).with_min_len(rows_per_task).map(f).collect())
 }
 
 /// The dot product of a row with a vector, in f64.

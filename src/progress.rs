@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A report of a running call.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Report {
+pub enum ProgressEvent {
     /// A run begins.
     Started {
         /// A description of the run for the user.
@@ -17,28 +17,10 @@ pub enum Report {
     },
     /// The progress of a run since its start.
     Advanced {
-        /// Documents finished.
-        documents: u64,
-        /// Tokens finished.
-        tokens: u64,
-        /// The fraction of the work done, from 0 to 1.
-        fraction: f64,
-    },
-    /// A level of definition trees, or a part of one, has gone through the model.
-    Level {
-        /// Tokens after the prompt.
-        depth: usize,
-        /// Nodes in it.
-        nodes: usize,
-    },
-    /// The progress of a run over features since its start.
-    Grown {
-        /// Features whose trees are finished.
-        features: u64,
-        /// Nodes in them.
-        nodes: u64,
-        /// The fraction of the work done, from 0 to 1.
-        fraction: f64,
+        /// The fraction of the work done, from 0 to 1; `None` if the amount of work is unknown.
+        fraction: Option<f64>,
+        /// What has been done, the finest unit last: `[("documents", 12), ("tokens", 345)]`.
+        counts: Vec<(&'static str, u64)>,
     },
     /// The progress of a download. In the last report of a file, `done` equals `total`.
     Downloading {
@@ -58,30 +40,30 @@ pub enum Report {
 /// A cancel flag and a receiver of reports, shared by all parts of a run. Clones share both.
 #[derive(Clone, Default)]
 pub struct Progress {
-    cancelled: Arc<AtomicBool>,
-    reporter: Option<Arc<dyn Fn(Report) + Send + Sync>>,
+    canceled: Arc<AtomicBool>,
+    reporter: Option<Arc<dyn Fn(ProgressEvent) + Send + Sync>>,
 }
 
 impl Progress {
     /// The same flag, with reports going to `reporter`.
     #[must_use]
-    pub fn reporting_to(&self, reporter: impl Fn(Report) + Send + Sync + 'static) -> Self {
-        Progress { cancelled: self.cancelled.clone(), reporter: Some(Arc::new(reporter)) }
+    pub fn reporting_to(&self, reporter: impl Fn(ProgressEvent) + Send + Sync + 'static) -> Self {
+        Progress { canceled: self.canceled.clone(), reporter: Some(Arc::new(reporter)) }
     }
 
     /// Asks every run that shares this flag to stop.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.canceled.store(true, Ordering::Relaxed);
     }
 
     /// Clears the flag for the next run of a session.
     pub fn reset(&self) {
-        self.cancelled.store(false, Ordering::Relaxed);
+        self.canceled.store(false, Ordering::Relaxed);
     }
 
     /// Whether a stop has been requested.
-    pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+    pub fn is_canceled(&self) -> bool {
+        self.canceled.load(Ordering::Relaxed)
     }
 
     /// Fails if a stop has been requested.
@@ -89,11 +71,11 @@ impl Progress {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn check(&self) -> Result<()> {
-        if self.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+        if self.is_canceled() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
     /// Sends a report.
-    pub fn report(&self, report: Report) {
+    pub fn report(&self, report: ProgressEvent) {
         if let Some(reporter) = &self.reporter {
             reporter(report);
         }
@@ -102,6 +84,6 @@ impl Progress {
 
 impl std::fmt::Debug for Progress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Progress").field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
+        f.debug_struct("Progress").field("canceled", &self.is_canceled()).finish_non_exhaustive()
     }
 }

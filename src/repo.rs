@@ -49,7 +49,7 @@ impl Repo {
         if Path::new(name).exists() {
             return Err(Error::invalid(format!("`{name}`"), "a folder", "a file or a device"));
         }
-        if !Snapshot::can_be_called(name) {
+        if !Snapshot::is_valid_id(name) {
             let expected = "a folder, or the name of a repository on the hub such as `owner/name`";
             let what = format!("`{}`", name.escape_debug());
             return Err(Error::invalid(what, expected, "neither")

@@ -1,6 +1,6 @@
 //! Tensor files (safetensors and npy), random tensors, and a short description of a tensor.
 
-use crate::checkpoint::{Checkpoint, MOST_HEADER, NpyHeader};
+use crate::checkpoint::{Checkpoint, MAX_HEADER, NpyHeader};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::large;
@@ -29,7 +29,7 @@ pub fn save_safetensors(tensors: impl IntoIterator<Item = (String, Tensor)>, pat
     memory::check("tensors for a file", 2 * bytes as u64)?;
     let bytes = safetensors::serialize(tensors.iter(), None)
         .map_err(|e| Error::malformed(path, format!("cannot write these tensors: {e}")))?;
-    files::write_whole(path, &bytes)
+    files::write_atomic(path, &bytes)
 }
 
 /// Writes one tensor to an npy file, which is written completely or not at all.
@@ -39,7 +39,7 @@ pub fn save_safetensors(tensors: impl IntoIterator<Item = (String, Tensor)>, pat
 pub fn save_npy(tensor: &Tensor, path: &Path) -> Result<()> {
     use std::io::Write;
     let header = npy_header(tensor)?;
-    let mut file = files::WholeFile::create(path)?;
+    let mut file = files::AtomicFile::create(path)?;
     // candle's own `write_npy` makes a system call for every element.
     let mut writer = BufWriter::new(file.writer());
     writer.write_all(&header).map_err(Error::file("write", path))?;
@@ -142,7 +142,7 @@ fn check_npy(path: &Path) -> Result<()> {
     let mut file = files::open(path)?;
     let size = file.metadata().map_err(Error::file("read", path))?.len();
     let mut start = Vec::new();
-    file.by_ref().take(MOST_HEADER as u64).read_to_end(&mut start).map_err(Error::file("read", path))?;
+    file.by_ref().take(MAX_HEADER as u64).read_to_end(&mut start).map_err(Error::file("read", path))?;
     let header = NpyHeader::parse(&start).map_err(|message| malformed(&message))?;
     match header.data_size.checked_add(header.data_start as u64) {
         Some(expected) if expected == size => Ok(()),

@@ -29,7 +29,7 @@ pub fn worker_pools(most: usize) -> Result<Vec<rayon::ThreadPool>> {
 ///
 /// # Errors
 /// [`Error::Interrupted`]; the thread cannot be started, or ends without a result.
-pub fn waiting_for<T: Send + 'static>(
+pub fn run_cancelable<T: Send + 'static>(
     progress: &Progress,
     read: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {

@@ -15,14 +15,14 @@ mod source;
 mod torch;
 
 pub use lazy::Lazy;
-pub use npy::{MOST_HEADER, NpyHeader};
+pub use npy::{MAX_HEADER, NpyHeader};
 
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Progress;
 use ::safetensors::Dtype;
 use rayon::prelude::*;
-use read::{read_rows, read_scattered, read_turned};
+use read::{read_rows, read_scattered, read_transposed};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use source::{Source, Span};
@@ -62,7 +62,7 @@ enum Order {
     /// Column-major, for a matrix.
     Columns,
     /// Any other order.
-    Scattered,
+    Strided,
 }
 
 impl Entry {
@@ -111,7 +111,7 @@ impl Entry {
         match (self.shape.as_slice(), strides.as_slice()) {
             _ if by_rows => Order::Rows,
             ([rows, columns], [1, stride]) if stride == rows || *columns == 1 => Order::Columns,
-            _ => Order::Scattered,
+            _ => Order::Strided,
         }
     }
 }
@@ -251,9 +251,9 @@ impl Checkpoint {
         let mut elements = vec![0f32; shape.iter().product()];
         match (entry.order(), shape) {
             (Order::Columns, [rows, columns]) => {
-                read_turned(source, entry, [*columns, *rows], &mut elements, *columns, 0)?;
+                read_transposed(source, entry, [*columns, *rows], &mut elements, *columns, 0)?;
             }
-            (Order::Scattered, _) => elements = read_scattered(source, entry)?,
+            (Order::Strided, _) => elements = read_scattered(source, entry)?,
             _ => read_rows(source, entry, &mut elements)?,
         }
         Ok(elements)
@@ -290,7 +290,7 @@ impl Checkpoint {
         };
         match entry.order() {
             Order::Rows => {
-                read_turned(source, entry, [rows, columns], target, width, start)?;
+                read_transposed(source, entry, [rows, columns], target, width, start)?;
             }
             Order::Columns => {
                 let mut elements = vec![0f32; rows * columns];
@@ -299,7 +299,7 @@ impl Checkpoint {
                     put(target, column, elements);
                 }
             }
-            Order::Scattered => {
+            Order::Strided => {
                 let elements = read_scattered(source, entry)?;
                 for column in 0..columns {
                     let elements: Vec<_> = elements.iter().skip(column).step_by(columns).copied().collect();

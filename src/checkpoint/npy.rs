@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use std::collections::BTreeMap;
 
 /// The size limit of a header, in bytes; numpy writes about a hundred.
-pub const MOST_HEADER: usize = 1 << 13;
+pub const MAX_HEADER: usize = 1 << 13;
 
 /// The header of an npy file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub(super) fn entries(source: &Source, members: &[Member]) -> Result<BTreeMap<St
             Error::malformed(&source.path, message)
                 .with_hint("write it with numpy.savez or numpy.savez_compressed as float32")
         };
-        let mut start = vec![0; MOST_HEADER.min(usize::try_from(span.size).unwrap_or(usize::MAX))];
+        let mut start = vec![0; MAX_HEADER.min(usize::try_from(span.size).unwrap_or(usize::MAX))];
         source.stream(*span, 0)?.fill(&mut start).map_err(|e| source.error(e))?;
         let header = NpyHeader::parse(&start).map_err(|message| malformed(&message))?;
         let expected = header.data_size.checked_add(header.data_start as u64);

@@ -66,7 +66,7 @@ fn on_threads<T: Send>(
 
 /// Reads a matrix of `[rows, columns]` and transposes it into the columns from `start` on of `target`, whose rows have
 /// length `wide`. Some megabytes are read at a time.
-pub(super) fn read_turned(
+pub(super) fn read_transposed(
     source: &Source,
     entry: &Entry,
     [rows, columns]: [usize; 2],

@@ -71,7 +71,7 @@ impl Interrupts {
             let _ = crossterm::terminal::disable_raw_mode();
             std::process::exit(i32::from(INTERRUPTED));
         }
-        if !self.progress.is_cancelled() {
+        if !self.progress.is_canceled() {
             self.state.sent.store(1, Ordering::SeqCst);
             return self.progress.cancel();
         }

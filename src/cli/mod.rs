@@ -150,8 +150,8 @@ fn session(progress: &Progress) -> (Session, Output) {
 /// Checks before the run that an output has a known extension, is writable and overwrites no input.
 fn check_destination(output: Option<&Path>, model: &Model, sae: &Sae) -> Result<()> {
     let Some(output) = output else { return Ok(()) };
-    files::check_apart(&[output.to_owned()], model.files().chain(sae.files()))?;
-    files::WholeFile::create(output).map(drop)?;
+    files::check_distinct(&[output.to_owned()], model.files().chain(sae.files()))?;
+    files::AtomicFile::create(output).map(drop)?;
     display::check_extension(output)
 }
 

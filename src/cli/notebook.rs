@@ -64,8 +64,8 @@ fn setup(folder: &Path) -> Result<String> {
     }
     let build = folder.join("build");
     std::fs::create_dir_all(build.join("src")).map_err(Error::file("create", &build))?;
-    crate::files::write_whole(&build.join("Cargo.toml"), CRATE.as_bytes())?;
-    crate::files::write_whole(&build.join("src").join("lib.rs"), b"")?;
+    crate::files::write_atomic(&build.join("Cargo.toml"), CRATE.as_bytes())?;
+    crate::files::write_atomic(&build.join("src").join("lib.rs"), b"")?;
     let host = host()?;
     level_cells(&build.join("target").join(&host))?;
     let (mut cargo, flags) = if is_there("mold") {

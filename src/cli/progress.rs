@@ -1,6 +1,6 @@
 //! Progress bars on standard error.
 
-use crate::progress::{Progress, Report};
+use crate::progress::{Progress, ProgressEvent};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -25,35 +25,33 @@ pub(super) fn with_bar() -> Progress {
 }
 
 impl Bars {
-    fn show(&mut self, report: Report) {
+    fn show(&mut self, report: ProgressEvent) {
         match report {
-            Report::Started { label } => {
+            ProgressEvent::Started { label } => {
                 let bar = ProgressBar::no_length().with_style(style_of_search()).with_prefix(label);
                 let bar = self.all.add(bar);
                 bar.enable_steady_tick(Duration::from_millis(200));
                 self.run = Some(bar);
             }
-            Report::Downloading { file, done, total } => self.show_download(file, done, total),
-            Report::Warning(text) => {
+            ProgressEvent::Downloading { file, done, total } => self.show_download(file, done, total),
+            ProgressEvent::Warning(text) => {
                 self.all.suspend(|| super::terminal::to_stderr(&format!("warning: {text}")))
             }
-            Report::Finished => {
+            ProgressEvent::Finished => {
                 if let Some(bar) = self.run.take() {
                     bar.finish_and_clear();
                 }
             }
-            report => {
+            ProgressEvent::Advanced { fraction, counts } => {
                 let Some(bar) = &self.run else { return };
-                if let Some((fraction, message)) = message(&report, bar.elapsed()) {
-                    if let Some(fraction) = fraction {
-                        if bar.length().is_none() {
-                            bar.set_style(style_of_run());
-                            bar.set_length(STEPS);
-                        }
-                        bar.set_position((fraction * STEPS as f64) as u64);
+                if let Some(fraction) = fraction {
+                    if bar.length().is_none() {
+                        bar.set_style(style_of_run());
+                        bar.set_length(STEPS);
                     }
-                    bar.set_message(message);
+                    bar.set_position((fraction * STEPS as f64) as u64);
                 }
+                bar.set_message(of_run(&counts, bar.elapsed()));
             }
         }
     }
@@ -82,20 +80,13 @@ impl Bars {
     }
 }
 
-/// The fraction of the work done, if the report has one, and the text of its bar. `None` for reports without a text.
-pub(super) fn message(report: &Report, elapsed: Duration) -> Option<(Option<f64>, String)> {
-    match report {
-        Report::Advanced { documents, tokens, fraction } => {
-            let per_second = *tokens as f64 / elapsed.as_secs_f64().max(1e-3);
-            let text = format!("{documents} documents, {tokens} tokens, {per_second:.0} tokens/s");
-            Some((Some(*fraction), text))
-        }
-        Report::Grown { features, nodes, fraction } => {
-            Some((Some(*fraction), format!("{features} features, {nodes} nodes")))
-        }
-        Report::Level { depth, nodes } => Some((None, format!("{nodes} nodes at level {depth}"))),
-        _ => None,
+/// The counts of a run as text, with the rate of the finest unit: `12 documents, 345 tokens, 60 tokens/s`.
+pub(super) fn of_run(counts: &[(&str, u64)], elapsed: Duration) -> String {
+    let mut parts: Vec<_> = counts.iter().map(|(unit, n)| format!("{n} {unit}")).collect();
+    if let Some((unit, n)) = counts.last() {
+        parts.push(format!("{:.0} {unit}/s", *n as f64 / elapsed.as_secs_f64().max(1e-3)));
     }
+    parts.join(", ")
 }
 
 /// The bytes downloaded so far as text, such as `1.20 MiB of 3.00 MiB`.

@@ -23,14 +23,14 @@ pub(super) fn to_stderr(line: &str) {
 /// Prints a value to standard output, in color if it has colors and they are wanted there.
 pub(super) fn show(bundle: &Bundle) -> Result<()> {
     match &bundle.ansi {
-        Some(ansi) if in_colours(&std::io::stdout()) => print(ansi),
-        _ if std::io::stdout().is_terminal() => print(&harmless(&bundle.text)),
+        Some(ansi) if in_color(&std::io::stdout()) => print(ansi),
+        _ if std::io::stdout().is_terminal() => print(&escape_controls(&bundle.text)),
         _ => print(&bundle.text),
     }
 }
 
 /// Escapes the control characters of a string that may come from elsewhere, such as a file.
-pub(super) fn harmless(text: &str) -> String {
+pub(super) fn escape_controls(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' | '\t' => c.to_string(),
         c if c.is_control() => c.escape_default().to_string(),
@@ -41,14 +41,15 @@ pub(super) fn harmless(text: &str) -> String {
 
 /// Prints an error with its script excerpt and hint to standard error.
 pub(super) fn report(error: &Error) {
-    let paint = |code: &str, text: &str| match in_colours(&std::io::stderr()) {
+    let paint = |code: &str, text: &str| match in_color(&std::io::stderr()) {
         true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
         false => text.to_owned(),
     };
     if error.is_interrupted() {
         return to_stderr("interrupted");
     }
-    let shown = |text: &str| if std::io::stderr().is_terminal() { harmless(text) } else { text.to_owned() };
+    let shown =
+        |text: &str| if std::io::stderr().is_terminal() { escape_controls(text) } else { text.to_owned() };
     to_stderr(&format!("{} {}", paint("1;31", "error:"), shown(&error.to_string())));
     if let Some(excerpt) = error.excerpt() {
         to_stderr(&shown(excerpt));
@@ -59,7 +60,7 @@ pub(super) fn report(error: &Error) {
 }
 
 /// Whether to print colors: on a terminal, unless NO_COLOR is set (<https://no-color.org>).
-pub(super) fn in_colours(stream: &impl IsTerminal) -> bool {
+pub(super) fn in_color(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
@@ -112,7 +113,7 @@ pub(super) fn input(prompt: &str, progress: &Progress) -> Result<String> {
     let line = match std::io::stdin().is_terminal() {
         // No thread may be left that reads from the terminal.
         true => wait_for_line(progress).map(|()| read())?,
-        false => threads::waiting_for(progress, read)?,
+        false => threads::run_cancelable(progress, read)?,
     };
     progress.check()?;
     match line.map_err(Error::file("read", Path::new("standard input")))? {

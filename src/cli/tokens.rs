@@ -36,8 +36,8 @@ struct ListArguments {
     #[arg(long, value_name = "X", default_value_t = TokenListOptions::default().exponent, allow_negative_numbers = true)]
     exponent: f64,
     /// The number of tokens to list
-    #[arg(long, value_name = "N", default_value_t = TokenListOptions::default().top)]
-    top: usize,
+    #[arg(long, visible_alias = "top", value_name = "N", default_value_t = TokenListOptions::default().top_k)]
+    top_k: usize,
     /// Which tokens to keep: none (no filter), no_special or word_like
     #[arg(long, value_parser = word::<TokenFilter>, default_value = "none")]
     filter: TokenFilter,
@@ -59,8 +59,8 @@ impl TokensArguments {
 
 impl From<ListArguments> for TokenListOptions {
     fn from(arguments: ListArguments) -> Self {
-        let ListArguments { method, exponent, top, filter, order } = arguments;
-        TokenListOptions { method, exponent, top, filter, order }
+        let ListArguments { method, exponent, top_k, filter, order } = arguments;
+        TokenListOptions { method, exponent, top_k, filter, order }
     }
 }
 

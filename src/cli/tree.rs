@@ -5,8 +5,8 @@ use super::vector::{VectorArguments, word};
 use super::{check_destination, shown};
 use crate::error::{Error, Result};
 use crate::interpret::{
-    Injection, Scales, Steer, TreeOptions, TreesOptions, VectorOptions, definition_tree, definition_trees,
-    feature_vector, scale_sweep,
+    Injection, Scales, Steer, TreeOptions, VectorOptions, WriteTreesOptions, definition_tree, feature_vector,
+    scale_sweep, write_definition_trees,
 };
 use crate::progress::Progress;
 use clap::{ArgAction, Args};
@@ -33,7 +33,7 @@ pub(super) struct TreeArguments {
     #[arg(long, visible_alias = "output-path", value_name = "FILE")]
     output: Option<PathBuf>,
     /// The number of features to process together; affects speed and memory, not the trees
-    #[arg(long, value_name = "N", default_value_t = TreesOptions::default().batch_size)]
+    #[arg(long, value_name = "N", default_value_t = WriteTreesOptions::default().batch_size)]
     batch_size: usize,
     /// Whether to keep the trees that an earlier run with the same options wrote to the .jsonl file
     #[arg(long, value_name = "BOOL", num_args = 0..=1, action = ArgAction::Set, default_value_t = true, default_missing_value = "true")]
@@ -44,7 +44,7 @@ pub(super) struct TreeArguments {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum FeatureList {
     All,
-    These(Vec<Range<usize>>),
+    Given(Vec<Range<usize>>),
 }
 
 impl FeatureList {
@@ -52,7 +52,7 @@ impl FeatureList {
     fn indices(self, d_sae: usize) -> Vec<usize> {
         match self {
             FeatureList::All => (0..d_sae).collect(),
-            FeatureList::These(ranges) => {
+            FeatureList::Given(ranges) => {
                 ranges.into_iter().flat_map(|range| range.take(d_sae + 1)).collect()
             }
         }
@@ -76,7 +76,7 @@ impl FromStr for FeatureList {
             None => number(part).map(|feature| feature..feature + 1),
             Some((first, end)) => Ok(number(first)?..number(end)?),
         };
-        text.split(',').map(range).collect::<Result<_, _>>().map(FeatureList::These)
+        text.split(',').map(range).collect::<Result<_, _>>().map(FeatureList::Given)
     }
 }
 
@@ -135,8 +135,8 @@ impl TreeArguments {
         let lines = output.as_ref().filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
         if let Some(path) = lines {
             let output_path = path.to_string_lossy().into_owned();
-            let options = TreesOptions { output_path, batch_size, resume, scales, vector, tree };
-            return Ok(definition_trees(&model, &sae, &features, &options, progress)?.to_string());
+            let options = WriteTreesOptions { output_path, batch_size, resume, scales, vector, tree };
+            return Ok(write_definition_trees(&model, &sae, &features, &options, progress)?.to_string());
         }
         check_destination(output.as_deref(), &model, &sae)?;
         let [feature] = features[..] else {
@@ -181,7 +181,7 @@ fn scales(text: &str) -> Result<Scales, String> {
         return Ok(Scales::Auto);
     }
     let number = |text: &str| text.parse().map_err(|_| format!("expected numbers or auto, got `{text}`"));
-    text.split(',').map(number).collect::<Result<_, _>>().map(Scales::These)
+    text.split(',').map(number).collect::<Result<_, _>>().map(Scales::Given)
 }
 
 /// Parses `blocks.3.hook_resid_post=8`.
@@ -225,7 +225,7 @@ mod tests {
             assert!(wrong.parse::<FeatureList>().is_err(), "{wrong}");
         }
         assert_eq!(scales("auto"), Ok(Scales::Auto));
-        assert_eq!(scales("0.5,2"), Ok(Scales::These(vec![0.5, 2.0])));
+        assert_eq!(scales("0.5,2"), Ok(Scales::Given(vec![0.5, 2.0])));
         assert!(scales("big").is_err());
     }
 

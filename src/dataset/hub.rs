@@ -2,10 +2,10 @@
 //! shards, and by keywords in the names of folders and files.
 
 use super::DatasetOptions;
-use super::source::{is_about, most_common};
+use super::source::{is_description, most_common};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::progress::{Progress, Report};
+use crate::progress::{Progress, ProgressEvent};
 use crate::repo::Repo;
 use crate::yaml;
 use serde::Deserialize;
@@ -134,9 +134,9 @@ pub(super) fn find(
 }
 
 /// A file that may replace the YAML of a card.
-pub(super) const STAND_IN: &str = ".huggingface.yaml";
+pub(super) const CARD_OVERRIDE: &str = ".huggingface.yaml";
 
-/// Reads the card: from [`STAND_IN`] if it has configurations, otherwise from `README.md`.
+/// Reads the card: from [`CARD_OVERRIDE`] if it has configurations, otherwise from `README.md`.
 fn card(repo: &Repo, names: &[String], progress: &Progress) -> Result<Card> {
     let has = |name: &str| names.iter().any(|one| one == name);
     let read = |name: &str| -> Result<_> {
@@ -146,8 +146,8 @@ fn card(repo: &Repo, names: &[String], progress: &Progress) -> Result<Card> {
         file.take(LONGEST_CARD + 1).read_to_end(&mut bytes).map_err(Error::file("read", &path))?;
         Ok((path, String::from_utf8_lossy(&bytes).into_owned(), bytes.len() as u64 > LONGEST_CARD))
     };
-    if has(STAND_IN) {
-        let (path, text, is_cut) = read(STAND_IN)?;
+    if has(CARD_OVERRIDE) {
+        let (path, text, is_cut) = read(CARD_OVERRIDE)?;
         let card: Card = if is_cut { Card::default() } else { yaml::parse(&path, &text)? };
         if !card.configs.is_empty() {
             return Ok(card);
@@ -251,7 +251,7 @@ fn matching(repo: &Repo, names: &[String], folder: &str, patterns: &[String]) ->
         let fits = |name: &&String| {
             let is_wanted = hidden_parts(name) == hidden_parts(&pattern)
                 && (name.ends_with(&format!("/{last}"))
-                    || !is_about(name.rsplit('/').next().unwrap_or_default()));
+                    || !is_description(name.rsplit('/').next().unwrap_or_default()));
             **name == pattern || glob.matches_with(name, options) && is_wanted
         };
         let before = found.len();
@@ -274,8 +274,9 @@ fn hidden_parts(path: &str) -> usize {
 
 /// The splits of a repository whose card defines none.
 fn splits_by_names(names: &[String]) -> Splits {
-    let seen =
-        |name: &&String| hidden_parts(name) == 0 && !is_about(name.rsplit('/').next().unwrap_or_default());
+    let seen = |name: &&String| {
+        hidden_parts(name) == 0 && !is_description(name.rsplit('/').next().unwrap_or_default())
+    };
     let names: Vec<_> = names.iter().filter(seen).collect();
 
     let mut shards = BTreeMap::<_, Vec<String>>::new();
@@ -376,7 +377,7 @@ fn in_converted(repo: &Repo, options: &DatasetOptions, progress: &Progress) -> R
     for (name, _, split) in files().filter(|(_, of, _)| *of == config) {
         if split.starts_with(IN_PART) {
             let text = format!("the hub has only the first part of `{}`, split `{split}`", repo.name());
-            progress.report(Report::Warning(text));
+            progress.report(ProgressEvent::Warning(text));
         }
         splits.entry(split.trim_start_matches(IN_PART).to_owned()).or_default().push(name.clone());
     }
@@ -440,7 +441,7 @@ fn check_shards(repo: &Repo, dataset: &str, names: &[String], progress: &Progres
                     "to download the missing files, unset HF_HUB_OFFLINE or check the connection",
                 ));
             }
-            false if repo.is_local() => progress.report(Report::Warning(message)),
+            false if repo.is_local() => progress.report(ProgressEvent::Warning(message)),
             // It was published this way.
             false => {}
         }
@@ -511,7 +512,7 @@ mod tests {
         let warned = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let flag = warned.clone();
         let progress = Progress::default().reporting_to(move |report| {
-            flag.fetch_or(matches!(report, Report::Warning(_)), std::sync::atomic::Ordering::Relaxed);
+            flag.fetch_or(matches!(report, ProgressEvent::Warning(_)), std::sync::atomic::Ordering::Relaxed);
         });
         let in_converted = |options: DatasetOptions| {
             find(script.clone(), &options, Some(&|| Ok(converted.clone())), &progress)

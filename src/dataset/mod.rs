@@ -23,7 +23,7 @@ mod row;
 mod txt;
 
 use crate::error::{Error, Result};
-use crate::progress::{Progress, Report};
+use crate::progress::{Progress, ProgressEvent};
 use dialect::Dialect;
 use fault::{Document, Fault};
 use serde::{Deserialize, Serialize};
@@ -249,7 +249,7 @@ impl Documents {
     ///
     /// # Errors
     /// `error`, if no more may be skipped.
-    pub(crate) fn pass_over(&mut self, error: Error) -> Result<()> {
+    pub(crate) fn skip_bad(&mut self, error: Error) -> Result<()> {
         const SHOWN: u64 = 10;
         if self.bad_rows >= self.max_bad_rows {
             self.over = true;
@@ -260,7 +260,7 @@ impl Documents {
         self.bad_rows += 1;
         if self.bad_rows <= SHOWN {
             let last = if self.bad_rows == SHOWN { "; further bad rows are only counted" } else { "" };
-            self.progress.report(Report::Warning(format!("skipped: {error}{last}")));
+            self.progress.report(ProgressEvent::Warning(format!("skipped: {error}{last}")));
         }
         Ok(())
     }
@@ -276,7 +276,7 @@ impl Documents {
             match self.reader.as_mut().and_then(Iterator::next) {
                 Some(Ok(document)) => return Ok(Some(document.unwrap_or_default())),
                 Some(Err(Fault::Row(error))) => {
-                    self.pass_over(error)?;
+                    self.skip_bad(error)?;
                     continue;
                 }
                 Some(Err(Fault::File(error))) => return Err(error),

@@ -174,13 +174,13 @@ pub(super) struct Files {
 
 /// Finds the files at `path`, in reading order.
 pub(super) fn find(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
-    let files = find_untold(path, options, progress)?;
+    let files = find_files(path, options, progress)?;
     let told = |source: Source| source.told(&files.told, options.sep.as_deref(), path);
     let sources = files.sources.into_iter().map(told).collect::<Result<_>>()?;
     Ok(Files { sources, ..files })
 }
 
-fn find_untold(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
+fn find_files(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
     if path == "demo" {
         check_plain(path, options)?;
         let bytes = crate::demo::DOCS;
@@ -283,7 +283,7 @@ fn on_hub(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<F
 /// Opens a dataset's repository on the hub. A name that looks like a file name is refused as a mistyped path.
 fn open_repo(name: &str, revision: Option<&str>, progress: &Progress) -> Result<Repo> {
     let place = Path::new(name);
-    if !Snapshot::can_be_called(name) || Format::of(place).is_some() || nearest_at(place).is_some() {
+    if !Snapshot::is_valid_id(name) || Format::of(place).is_some() || nearest_at(place).is_some() {
         return Err(nothing_at(name));
     }
     Repo::open(RepoKind::Dataset, name, revision, progress)
@@ -344,7 +344,7 @@ fn walk(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<(PathBuf,
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if is_hidden(&name) || is_about(&name) {
+        if is_hidden(&name) || is_description(&name) {
             continue;
         }
         let path = entry.path();
@@ -368,14 +368,14 @@ const ABOUT: [&str; 5] =
     ["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"];
 
 /// Whether a file of this name describes a dataset rather than being part of it.
-pub(super) fn is_about(name: &str) -> bool {
+pub(super) fn is_description(name: &str) -> bool {
     name.ends_with(".meta.json") || ABOUT.contains(&name)
 }
 
 /// Whether the file at this path may affect how a dataset is read.
 fn describes(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    ABOUT.contains(&name) || ["state.json", hub::STAND_IN].contains(&name)
+    ABOUT.contains(&name) || ["state.json", hub::CARD_OVERRIDE].contains(&name)
 }
 
 fn matching(pattern: &str) -> Result<Vec<Source>> {
@@ -394,7 +394,7 @@ fn matching(pattern: &str) -> Result<Vec<Source>> {
         })?;
         let found = fs::metadata(&path).map_err(Error::file("open", &path))?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if found.is_file() && (pattern.ends_with(&name) || !is_about(&name)) {
+        if found.is_file() && (pattern.ends_with(&name) || !is_description(&name)) {
             sources.push(Source::of(path, found.len())?);
         }
     }

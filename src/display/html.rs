@@ -61,7 +61,7 @@ pub(super) fn grid(header: &[&str], rows: &[Vec<String>], is_number: impl Fn(usi
 }
 
 /// A line that unfolds to a table of names and values.
-pub(super) fn folded(line: &str, rows: &[(String, String)]) -> String {
+pub(super) fn details(line: &str, rows: &[(String, String)]) -> String {
     let rows: Vec<_> = rows.iter().map(|(name, value)| vec![escape(name), escape(value)]).collect();
     let table = grid(&[], &rows, |_| false);
     piece(&format!("<details><summary>{}</summary>{table}</details>", escape(line)))

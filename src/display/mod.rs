@@ -20,7 +20,7 @@ use std::io::Write;
 use std::path::Path;
 
 /// The largest JSON in a bundle, in bytes.
-const MOST_JSON: usize = 1 << 18;
+const MAX_JSON: usize = 1 << 18;
 
 /// A value that can be shown: in a terminal, a notebook, a picture, a file.
 pub trait Shown: std::fmt::Debug {
@@ -120,7 +120,7 @@ impl Bundle {
     /// # Errors
     /// A picture that cannot be drawn.
     pub fn of(value: &dyn Shown) -> Result<Bundle> {
-        let mut json = AtMost { bytes: Vec::new() };
+        let mut json = LimitedWriter { bytes: Vec::new() };
         let is_complete = value.write_json(&mut json).is_ok();
         let (figure, html) = (value.preview(), value.html());
         let is_picture = figure.is_some() && html.is_none();
@@ -161,14 +161,14 @@ impl Bundle {
     }
 }
 
-/// A writer that fails after [`MOST_JSON`] bytes.
-struct AtMost {
+/// A writer that fails after [`MAX_JSON`] bytes.
+struct LimitedWriter {
     bytes: Vec<u8>,
 }
 
-impl Write for AtMost {
+impl Write for LimitedWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() + bytes.len() > MOST_JSON {
+        if self.bytes.len() + bytes.len() > MAX_JSON {
             return Err(std::io::ErrorKind::FileTooLarge.into());
         }
         self.bytes.extend_from_slice(bytes);
@@ -192,11 +192,11 @@ pub fn save(value: &dyn Shown, path: &Path) -> Result<()> {
         "html" => page(&value.title(), &[Part::Value(value)])?.into_bytes(),
         "svg" => figure_of(value, path)?.svg()?.into_bytes(),
         "png" => figure_of(value, path)?.png()?,
-        "dot" => value.dot().ok_or_else(|| no_form(value, path))?.into_bytes(),
-        "csv" => value.csv()?.ok_or_else(|| no_form(value, path))?.into_bytes(),
-        _ => return Err(no_form(value, path)),
+        "dot" => value.dot().ok_or_else(|| unknown_extension(value, path))?.into_bytes(),
+        "csv" => value.csv()?.ok_or_else(|| unknown_extension(value, path))?.into_bytes(),
+        _ => return Err(unknown_extension(value, path)),
     };
-    files::write_whole(path, &bytes)
+    files::write_atomic(path, &bytes)
 }
 
 /// The extension of a file name in lower case; empty if there is no extension.
@@ -247,14 +247,14 @@ pub fn save_page(title: &str, parts: &[Part], path: &Path) -> Result<()> {
         let got = format!("`{}`", path.display());
         return Err(Error::invalid("the file of the page", "a name that ends in .html", got));
     }
-    files::write_whole(path, page(title, parts)?.as_bytes())
+    files::write_atomic(path, page(title, parts)?.as_bytes())
 }
 
 fn figure_of(value: &dyn Shown, path: &Path) -> Result<Figure> {
-    value.figure().ok_or_else(|| no_form(value, path))
+    value.figure().ok_or_else(|| unknown_extension(value, path))
 }
 
-fn no_form(value: &dyn Shown, path: &Path) -> Error {
+fn unknown_extension(value: &dyn Shown, path: &Path) -> Error {
     let mut known = vec![".json", ".txt", ".html"];
     if value.figure().is_some() {
         known.extend([".svg", ".png"]);

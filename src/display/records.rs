@@ -3,7 +3,7 @@
 use super::{Shown, html, to_json, tokens};
 use crate::error::Result;
 use crate::extract::{
-    ColoredTokens, ExtractSummary, FeatureDensity, FeatureRecord, MaxActivatingExamples, SaeCheck,
+    ColoredTokens, ExtractSummary, FeatureDensity, FeatureRecord, MaxActivatingExamples, SaeEvaluation,
 };
 use crate::interpret::TreesSummary;
 use crate::plot::{Figure, HistogramOptions, PlotOptions, number, plot_density};
@@ -160,7 +160,7 @@ impl Shown for TreesSummary {
     }
 }
 
-impl Shown for SaeCheck {
+impl Shown for SaeEvaluation {
     fn title(&self) -> String {
         format!("the check of {}", self.sae_id)
     }

@@ -57,7 +57,7 @@ pub(super) fn html(tokens: &ColoredTokens) -> String {
 pub(super) fn ansi(tokens: &ColoredTokens, largest: f32) -> String {
     let mut text = String::new();
     for (token, value) in tokens.tokens.iter().zip(&tokens.values) {
-        let (part, colour) = shade(*value, largest);
+        let (part, color) = shade(*value, largest);
         let token = visible_line(if token.is_empty() && part > 0.0 { "·" } else { token });
         if part == 0.0 {
             text += &token;
@@ -68,7 +68,7 @@ pub(super) fn ansi(tokens: &ColoredTokens, largest: f32) -> String {
             (pale + (f32::from(channel) - pale) * part).round() as u8
         };
         let ink = if part >= DARK { "97" } else { "30" };
-        let (red, green, blue) = (pale(colour.0), pale(colour.1), pale(colour.2));
+        let (red, green, blue) = (pale(color.0), pale(color.1), pale(color.2));
         let _ = write!(text, "\u{1b}[48;2;{red};{green};{blue};{ink}m{token}\u{1b}[0m");
     }
     text

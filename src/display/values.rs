@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::hooks::ActivationCache;
 use crate::model::Model;
 use crate::plot::{Figure, number};
-use crate::registry::Saes;
-use crate::sae::{Feature, Features, Sae};
+use crate::registry::SaeTable;
+use crate::sae::{Feature, FeatureActs, Sae};
 use crate::tensors;
 use candle_core::{DType, Tensor, WithDType};
 use serde::Serialize;
@@ -47,7 +47,7 @@ impl Shown for Model {
     }
 
     fn html(&self) -> Option<String> {
-        Some(html::folded(&self.text(), &facts(self.cfg())))
+        Some(html::details(&self.text(), &facts(self.cfg())))
     }
 
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {
@@ -69,7 +69,7 @@ impl Shown for Sae {
         let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
         let lines = rest.lines().filter_map(|line| line.trim().split_once(": "));
         let rows: Vec<_> = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Some(html::folded(first, &rows))
+        Some(html::details(first, &rows))
     }
 
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {
@@ -88,7 +88,7 @@ impl Shown for Feature {
     }
 
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        let (encoder, decoder) = (floats(&self.encoder)?, floats(&self.decoder)?);
+        let (encoder, decoder) = (f32s(&self.encoder)?, f32s(&self.decoder)?);
         #[derive(Serialize)]
         struct Json {
             index: usize,
@@ -99,7 +99,7 @@ impl Shown for Feature {
     }
 }
 
-impl Shown for Features {
+impl Shown for FeatureActs {
     fn title(&self) -> String {
         format!("the features of {} tokens", self.len())
     }
@@ -121,7 +121,7 @@ impl Shown for Features {
         };
         let rows: Vec<_> = (0..self.len().min(ROWS)).map(row).collect();
         let title =
-            format!("Features [{} tokens, {} features], L0 {:.1}", self.len(), self.d_sae(), self.l0());
+            format!("FeatureActs [{} tokens, {} features], L0 {:.1}", self.len(), self.d_sae(), self.l0());
         let more = html::more(self.len(), ROWS, "tokens");
         let table = html::grid(&["token", "active", "strongest"], &rows, |i| i < 2);
         Some(html::piece(&format!("<div style=\"opacity:.6\">{title}</div>{table}{more}")))
@@ -198,7 +198,7 @@ fn put_elements<T: WithDType + Serialize>(tensor: &Tensor, out: &mut dyn Write) 
     })
 }
 
-impl Shown for Saes {
+impl Shown for SaeTable {
     fn title(&self) -> String {
         "a list of SAEs".to_owned()
     }
@@ -241,7 +241,7 @@ impl Shown for Dataset {
 }
 
 /// The elements of a tensor in one row.
-fn floats(x: &Tensor) -> Result<Vec<f32>> {
+fn f32s(x: &Tensor) -> Result<Vec<f32>> {
     Ok(x.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?)
 }
 

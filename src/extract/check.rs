@@ -8,9 +8,9 @@ use super::windows::Windows;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hooks::ActivationCache;
-use crate::model::{Model, NormalizationType, TokenBatch};
+use crate::model::{Model, NormKind, TokenBatch};
 use crate::progress::Progress;
-use crate::sae::{Normalization, Sae};
+use crate::sae::{ActivationNormalization, Sae};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ impl Default for CheckOptions {
 
 /// The quality of an SAE on real tokens; BOS tokens are not counted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct SaeCheck {
+pub struct SaeEvaluation {
     /// The id under which the SAE was loaded.
     pub sae_id: String,
     /// The SAE's input hook.
@@ -68,7 +68,7 @@ pub fn check_sae(
     dataset: &Dataset,
     options: &CheckOptions,
     progress: &Progress,
-) -> Result<SaeCheck> {
+) -> Result<SaeEvaluation> {
     check_fits(model, sae)?;
     if options.max_tokens == 0 {
         return Err(Error::invalid("`max_tokens`", "at least 1", 0));
@@ -87,7 +87,7 @@ pub fn check_sae(
         let records = match windows.cut(&text?) {
             Ok(records) => records,
             Err(error) => {
-                documents.pass_over(error)?;
+                documents.skip_bad(error)?;
                 continue;
             }
         };
@@ -103,7 +103,7 @@ pub fn check_sae(
         let what = format!("the dataset `{}`", dataset.path());
         return Err(Error::invalid(what, "documents with tokens", "none").with_hint("check `text_column`"));
     }
-    let mut check = SaeCheck {
+    let mut check = SaeEvaluation {
         sae_id: sae.cfg().sae_id.clone(),
         hook_name: sae.hook_in(&model.cfg().hook_points())?.to_string(),
         tokens: sums.tokens,
@@ -188,7 +188,7 @@ impl Sums {
 }
 
 /// Describes likely problems and their cause.
-fn warnings(check: &SaeCheck, model: &Model, sae: &Sae) -> Vec<String> {
+fn warnings(check: &SaeEvaluation, model: &Model, sae: &Sae) -> Vec<String> {
     let (cfg, sae_cfg) = (model.cfg(), sae.cfg());
     let mut warnings = Vec::new();
     if let Some(published) = check.published_l0.filter(|published| *published > 0.0) {
@@ -215,7 +215,7 @@ fn warnings(check: &SaeCheck, model: &Model, sae: &Sae) -> Vec<String> {
         return warnings;
     }
     let is_residual = sae.hook_in(&cfg.hook_points()).is_ok_and(|hook| hook.point().is_residual());
-    let scaled = sae_cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn;
+    let scaled = sae_cfg.normalize_activations == ActivationNormalization::ExpectedAverageOnlyIn;
     let cause = if scaled && sae_cfg.norm_scaling_factor.is_none() {
         "it was trained on scaled activations, and the scale is unknown: set norm_scaling_factor".to_owned()
     } else if check.explained_variance.is_some_and(|explained| explained > 0.5) {
@@ -227,7 +227,7 @@ fn warnings(check: &SaeCheck, model: &Model, sae: &Sae) -> Vec<String> {
     {
         format!("it was trained on `{trained_on}`, and this is `{}`", cfg.model_name)
     } else if is_residual
-        && cfg.normalization_type == NormalizationType::LayerNorm
+        && cfg.normalization_type == NormKind::LayerNorm
         && sae_cfg.center_writing_weights.is_none()
     {
         "its checkpoint does not say whether it reads a centered residual stream: try center_writing_weights: true"
@@ -248,7 +248,7 @@ fn is_named(name: &str, other: &str) -> bool {
     last(name) == last(other)
 }
 
-impl std::fmt::Display for SaeCheck {
+impl std::fmt::Display for SaeEvaluation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SAE {} at {} on {} tokens: L0 {:.1}", self.sae_id, self.hook_name, self.tokens, self.l0)?;
         if let Some(l0) = self.published_l0 {

@@ -12,14 +12,15 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct ExampleOptions {
     /// The number of examples. Default: 10.
-    pub top: usize,
+    #[serde(alias = "top")]
+    pub top_k: usize,
     /// The number of tokens to show before and after the one with the largest activation. Default: 12.
     pub buffer: usize,
 }
 
 impl Default for ExampleOptions {
     fn default() -> Self {
-        ExampleOptions { top: 10, buffer: 12 }
+        ExampleOptions { top_k: 10, buffer: 12 }
     }
 }
 
@@ -82,14 +83,14 @@ pub fn max_activating_examples(
         let largest = active().reduce(|best, next| if next.1.abs() > best.1.abs() { next } else { best });
         if let Some((pos, value)) = largest {
             let place = found.examples.partition_point(|example| example.value.abs() >= value.abs());
-            if place < options.top {
+            if place < options.top_k {
                 let (start, end) = (
                     pos.saturating_sub(options.buffer),
                     pos.saturating_add(options.buffer).saturating_add(1),
                 );
                 let tokens = record.colored_tokens(feature).slice(start, end);
                 found.examples.insert(place, Example { record: found.records, pos, value, tokens });
-                found.examples.truncate(options.top);
+                found.examples.truncate(options.top_k);
             }
         }
         found.records += 1;
@@ -223,7 +224,7 @@ mod tests {
             record(&[0.0, 3.0]),
             record(&[-4.0]),
         ];
-        let options = ExampleOptions { top: 3, buffer: 1 };
+        let options = ExampleOptions { top_k: 3, buffer: 1 };
         let found = max_activating_examples(records, 7, &options, &Progress::default()).unwrap();
         assert_eq!((found.records, found.tokens, found.active), (5, 15, 6));
         let places: Vec<_> = found.examples.iter().map(|e| (e.record, e.pos, e.value)).collect();

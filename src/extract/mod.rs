@@ -15,21 +15,21 @@ mod tokens;
 mod windows;
 
 pub use bos::Bos;
-pub use check::{CheckOptions, SaeCheck, check_sae};
+pub use check::{CheckOptions, SaeEvaluation, check_sae};
 pub use examples::{
     Example, ExampleOptions, FeatureDensity, MaxActivatingExamples, feature_density, max_activating_examples,
 };
 pub use options::{ExtractOptions, LongDocuments, Packing};
-pub use record::{FeatureRecord, Records, read_records, read_records_of};
+pub use record::{FeatureRecord, RecordReader, read_records, read_records_of};
 pub use summary::ExtractSummary;
 pub use tap::{check_fits, feature_acts};
 pub use tokens::ColoredTokens;
 
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::{Error, Result};
-use crate::files::{self, WholeFile};
+use crate::files::{self, AtomicFile};
 use crate::model::Model;
-use crate::progress::{Progress, Report};
+use crate::progress::{Progress, ProgressEvent};
 use crate::sae::Sae;
 use pipeline::{Counts, Job};
 use sha2::{Digest, Sha256};
@@ -80,16 +80,16 @@ pub fn create_feature_dataset(
     let dataset = dataset_of(dataset, options, progress)?;
     let (output, meta_path) = (Path::new(&options.output_path), summary::meta_path(&options.output_path));
     let read = model.files().chain(sae.files()).map(Path::to_owned).chain(dataset.files_here());
-    files::check_apart(&[output.to_owned(), meta_path.clone()], read)?;
-    let (mut file, mut meta_file) = (WholeFile::create(output)?, WholeFile::create(&meta_path)?);
+    files::check_distinct(&[output.to_owned(), meta_path.clone()], read)?;
+    let (mut file, mut meta_file) = (AtomicFile::create(output)?, AtomicFile::create(&meta_path)?);
 
-    for doubt in sae.doubts() {
-        progress.report(Report::Warning(doubt));
+    for doubt in sae.warnings() {
+        progress.report(ProgressEvent::Warning(doubt));
     }
     tap::warm_up(model, sae, progress)?;
     let check = check_first(model, sae, &dataset, options, progress)?;
     let hook = sae.hook_in(&model.cfg().hook_points())?;
-    progress.report(Report::Started { label: format!("{hook} on {}", model.cfg().model_name) });
+    progress.report(ProgressEvent::Started { label: format!("{hook} on {}", model.cfg().model_name) });
     let start = Instant::now();
     let job = Job { model, sae, dataset: &dataset, options, contexts, progress };
     let result = pipeline::run(job, |sink| {
@@ -98,7 +98,7 @@ pub fn create_feature_dataset(
         writer.flush().map_err(Error::file("write", output))?;
         Ok(files::hex(&writer.hash.finalize()))
     });
-    progress.report(Report::Finished);
+    progress.report(ProgressEvent::Finished);
     let (counts, sha256) = result?;
     let seconds = start.elapsed().as_secs_f64();
     check_counts(&counts, &dataset)?;
@@ -109,7 +109,7 @@ pub fn create_feature_dataset(
         records: counts.records,
         tokens: counts.tokens,
         prepend_bos: contexts.prepend_bos,
-        mean_l0: counts.active as f64 / counts.tokens_behind_bos.max(1) as f64,
+        mean_l0: counts.active as f64 / counts.tokens_after_bos.max(1) as f64,
         features_seen: counts.seen.iter().filter(|seen| **seen).count() as u64,
         d_sae: sae.cfg().d_sae as u64,
         seconds,
@@ -133,7 +133,7 @@ fn check_first(
     dataset: &Dataset,
     options: &ExtractOptions,
     progress: &Progress,
-) -> Result<Option<SaeCheck>> {
+) -> Result<Option<SaeEvaluation>> {
     if sae.cfg().published_l0.is_none() {
         return Ok(None);
     }
@@ -147,7 +147,10 @@ fn check_first(
     );
     match check {
         Ok(check) => {
-            check.warnings.iter().for_each(|warning| progress.report(Report::Warning(warning.clone())));
+            check
+                .warnings
+                .iter()
+                .for_each(|warning| progress.report(ProgressEvent::Warning(warning.clone())));
             Ok(Some(check))
         }
         // The run itself will report errors in the documents.

@@ -10,8 +10,8 @@ use super::windows::Windows;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::model::{Model, TokenBatch};
-use crate::progress::{Progress, Report};
-use crate::sae::{Features, Sae};
+use crate::progress::{Progress, ProgressEvent};
+use crate::sae::{FeatureActs, Sae};
 use crate::threads::worker_pools;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -36,7 +36,7 @@ pub(super) struct Counts {
     pub(super) bad_rows: u64,
     pub(super) records: u64,
     pub(super) tokens: u64,
-    pub(super) tokens_behind_bos: u64,
+    pub(super) tokens_after_bos: u64,
     /// The number of active features at tokens other than the BOS.
     pub(super) active: u64,
     /// Whether each feature was active, `[d_sae]`.
@@ -160,8 +160,10 @@ fn collect(
             if !send(records, batch.records, job.progress)? {
                 return Ok(counts);
             }
-            let Counts { documents, tokens, .. } = counts;
-            job.progress.report(Report::Advanced { documents, tokens, fraction: batch.fraction });
+            job.progress.report(ProgressEvent::Advanced {
+                fraction: Some(batch.fraction),
+                counts: vec![("documents", counts.documents), ("tokens", counts.tokens)],
+            });
             if batch.is_last {
                 return Ok(counts);
             }
@@ -194,7 +196,7 @@ impl Counts {
             self.records += 1;
             self.tokens += record.tokens.len() as u64;
             for active in record.active_features.iter().skip(usize::from(record.begins_with_bos())) {
-                self.tokens_behind_bos += 1;
+                self.tokens_after_bos += 1;
                 self.active += active.len() as u64;
                 active.iter().for_each(|feature| self.seen[*feature as usize] = true);
             }
@@ -207,7 +209,7 @@ fn run_batch(job: Job, mut batch: Batch) -> Result<Batch> {
     if batch.records.is_empty() {
         return Ok(batch);
     }
-    let acts = |tokens: &TokenBatch| -> Result<Features> {
+    let acts = |tokens: &TokenBatch| -> Result<FeatureActs> {
         feature_acts(job.model, job.sae, tokens, job.options.activation_threshold as f32, job.progress)
     };
     let mut tokens = TokenBatch::default();
@@ -264,7 +266,7 @@ fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
                 Ok(records) => records,
                 // A document that cannot be used counts as a damaged row.
                 Err(error) => match documents
-                    .pass_over(of_document(batch.documents_read + documents.bad_rows(), error))
+                    .skip_bad(of_document(batch.documents_read + documents.bad_rows(), error))
                 {
                     Ok(()) => continue,
                     Err(error) => return drop(sender.send(Err(error))),

@@ -3,7 +3,7 @@
 use super::bos::{Bos, Rule};
 use crate::error::{Error, Result};
 use crate::files::Lines;
-use crate::sae::Features;
+use crate::sae::FeatureActs;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -31,14 +31,14 @@ pub struct FeatureRecord {
 
 impl FeatureRecord {
     /// Copies the features of this record's tokens from a batch, where they begin at token `start`.
-    pub(super) fn set_features(&mut self, features: &Features, start: usize) {
+    pub(super) fn set_features(&mut self, features: &FeatureActs, start: usize) {
         let at = |i: usize| features.at(start + i);
         self.active_features = (0..self.tokens.len()).map(|i| at(i).0.to_vec()).collect();
         self.activations = (0..self.tokens.len()).map(|i| at(i).1.to_vec()).collect();
     }
 
     /// Writes the record as one line of JSON. Activations are the shortest decimals that read back as the same f32,
-    /// always with a point or an exponent, so that readers infer floats.
+    /// always with a point or an exponent, so that readers infer f32s.
     ///
     /// # Errors
     /// Any error of the writer.
@@ -81,7 +81,7 @@ impl FeatureRecord {
 
 /// An iterator over the records of a feature dataset, read one at a time; ends after the first error.
 #[derive(Debug)]
-pub struct Records {
+pub struct RecordReader {
     path: PathBuf,
     rule: Rule,
     lines: Lines,
@@ -107,7 +107,7 @@ pub struct Records {
 ///
 /// # Errors
 /// A file that cannot be opened. Each record may be an error that names its line.
-pub fn read_records(path: &Path) -> Result<Records> {
+pub fn read_records(path: &Path) -> Result<RecordReader> {
     read_records_of(path, None)
 }
 
@@ -116,18 +116,18 @@ pub fn read_records(path: &Path) -> Result<Records> {
 ///
 /// # Errors
 /// See [`read_records`].
-pub fn read_records_of(path: &Path, model_name: Option<&str>) -> Result<Records> {
+pub fn read_records_of(path: &Path, model_name: Option<&str>) -> Result<RecordReader> {
     let rule = match Rule::of_description(path) {
         Some(rule) => rule,
-        None => Rule::guess(Records::open(path, Rule::All(false))?, model_name),
+        None => Rule::guess(RecordReader::open(path, Rule::All(false))?, model_name),
     };
-    Records::open(path, rule)
+    RecordReader::open(path, rule)
 }
 
-impl Records {
-    fn open(path: &Path, rule: Rule) -> Result<Records> {
+impl RecordReader {
+    fn open(path: &Path, rule: Rule) -> Result<RecordReader> {
         let lines = Lines::open(path)?;
-        Ok(Records { path: path.to_owned(), rule, lines, line: Vec::new(), over: false })
+        Ok(RecordReader { path: path.to_owned(), rule, lines, line: Vec::new(), over: false })
     }
 
     fn read(&mut self) -> Option<Result<FeatureRecord>> {
@@ -157,7 +157,7 @@ impl Records {
     }
 }
 
-impl Iterator for Records {
+impl Iterator for RecordReader {
     type Item = Result<FeatureRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {

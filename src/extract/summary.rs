@@ -1,6 +1,6 @@
 //! The summary of a finished extraction: a few printed lines, and `<output>.meta.json`.
 
-use super::check::SaeCheck;
+use super::check::SaeEvaluation;
 use super::options::{Contexts, ExtractOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -73,7 +73,7 @@ pub(super) struct Run<'a> {
     pub(super) options: &'a ExtractOptions,
     pub(super) contexts: Contexts,
     /// The check of an SAE with a published L0.
-    pub(super) check: Option<&'a SaeCheck>,
+    pub(super) check: Option<&'a SaeEvaluation>,
 }
 
 /// The JSON of `<output>.meta.json`, which records how a feature dataset was made.

@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::hooks::{ActivationCache, HookPoint, usual_point};
-use crate::model::{Model, NormalizationType, TokenBatch};
+use crate::model::{Model, NormKind, TokenBatch};
 use crate::progress::Progress;
-use crate::sae::{Features, Sae};
+use crate::sae::{FeatureActs, Sae};
 use candle_core::Tensor;
 
 /// Returns the features whose activation exceeds `threshold` in magnitude at each token of a batch, BOS included.
@@ -19,7 +19,7 @@ pub fn feature_acts(
     batch: &TokenBatch,
     threshold: f32,
     progress: &Progress,
-) -> Result<Features> {
+) -> Result<FeatureActs> {
     check_fits(model, sae)?;
     let hook = sae.hook_in(&model.cfg().hook_points())?;
     let mut cache = ActivationCache::new(vec![hook]);
@@ -68,7 +68,7 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
             head,
         ));
     }
-    if sae.reads_centred() && cfg.normalization_type == NormalizationType::Rms {
+    if sae.reads_centered() && cfg.normalization_type == NormKind::Rms {
         return Err(Error::mismatch(
             format!(
                 "the SAE `{}` reads a centered residual stream, and that of `{}` cannot be centered: its norms do not \

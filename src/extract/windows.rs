@@ -27,7 +27,7 @@ impl Windows {
         }
         let d_vocab = self.contexts.d_vocab;
         if let Some(id) = document.encoding.ids.iter().find(|id| **id as usize >= d_vocab) {
-            let token = self.tokenizer.text_of(*id)?;
+            let token = self.tokenizer.token_text(*id)?;
             let message = format!(
                 "the text contains the token `{token}`, whose id {id} is not below the model's d_vocab = {d_vocab}"
             );

@@ -66,7 +66,7 @@ pub enum HookPoint {
     Result,
     /// `blocks.{i}.attn.hook_out` `[pos, d_model]`: the output of attention before `ln1_post`. Only in models that have
     /// this norm; elsewhere the output of attention is `hook_attn_out`.
-    AttnRawOut,
+    AttnPreNormOut,
     /// `blocks.{i}.ln1_post.hook_scale` `[pos, 1]`: the divisor of the norm after attention.
     Ln1PostScale,
     /// `blocks.{i}.ln1_post.hook_normalized` `[pos, d_model]`.
@@ -91,7 +91,7 @@ pub enum HookPoint {
     MlpPost,
     /// `blocks.{i}.mlp.hook_out` `[pos, d_model]`: the output of the MLP before `ln2_post`. Only in models that have
     /// this norm; elsewhere the output of the MLP is `hook_mlp_out`.
-    MlpRawOut,
+    MlpPreNormOut,
     /// `blocks.{i}.ln2_post.hook_scale` `[pos, 1]`: the divisor of the norm after the MLP.
     Ln2PostScale,
     /// `blocks.{i}.ln2_post.hook_normalized` `[pos, d_model]`.
@@ -138,7 +138,7 @@ pub(super) const POINTS: [(HookPoint, &str); 47] = [
     (HookPoint::Pattern, "attn.hook_pattern"),
     (HookPoint::Z, "attn.hook_z"),
     (HookPoint::Result, "attn.hook_result"),
-    (HookPoint::AttnRawOut, "attn.hook_out"),
+    (HookPoint::AttnPreNormOut, "attn.hook_out"),
     (HookPoint::Ln1PostScale, "ln1_post.hook_scale"),
     (HookPoint::Ln1PostNormalized, "ln1_post.hook_normalized"),
     (HookPoint::AttnOut, "hook_attn_out"),
@@ -150,7 +150,7 @@ pub(super) const POINTS: [(HookPoint, &str); 47] = [
     (HookPoint::MlpPre, "mlp.hook_pre"),
     (HookPoint::MlpPreLinear, "mlp.hook_pre_linear"),
     (HookPoint::MlpPost, "mlp.hook_post"),
-    (HookPoint::MlpRawOut, "mlp.hook_out"),
+    (HookPoint::MlpPreNormOut, "mlp.hook_out"),
     (HookPoint::Ln2PostScale, "ln2_post.hook_scale"),
     (HookPoint::Ln2PostNormalized, "ln2_post.hook_normalized"),
     (HookPoint::MlpOut, "hook_mlp_out"),
@@ -181,10 +181,11 @@ impl HookPoint {
     /// LayerNorm model does not see.
     pub fn is_residual(self) -> bool {
         use HookPoint::{
-            AttnIn, AttnOut, AttnRawOut, Embed, KInput, Ln1In, MlpIn, MlpOut, MlpRawOut, PosEmbed, QInput,
-            ResidMid, ResidPost, ResidPre, Result, VInput,
+            AttnIn, AttnOut, AttnPreNormOut, Embed, KInput, Ln1In, MlpIn, MlpOut, MlpPreNormOut, PosEmbed,
+            QInput, ResidMid, ResidPost, ResidPre, Result, VInput,
         };
-        let written = matches!(self, Embed | PosEmbed | Result | AttnRawOut | AttnOut | MlpRawOut | MlpOut);
+        let written =
+            matches!(self, Embed | PosEmbed | Result | AttnPreNormOut | AttnOut | MlpPreNormOut | MlpOut);
         let read = matches!(self, AttnIn | QInput | KInput | VInput | Ln1In | MlpIn);
         written || read || matches!(self, ResidPre | ResidMid | ResidPost)
     }

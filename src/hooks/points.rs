@@ -142,8 +142,8 @@ impl HookPoints {
     /// Replaces `attn.hook_out` by `hook_attn_out`, and likewise for the MLP, in a model that does not normalize it.
     fn canonical(&self, name: HookName) -> HookName {
         let point = match name.point() {
-            HookPoint::AttnRawOut if !self.has(HookPoint::AttnRawOut) => HookPoint::AttnOut,
-            HookPoint::MlpRawOut if !self.has(HookPoint::MlpRawOut) => HookPoint::MlpOut,
+            HookPoint::AttnPreNormOut if !self.has(HookPoint::AttnPreNormOut) => HookPoint::AttnOut,
+            HookPoint::MlpPreNormOut if !self.has(HookPoint::MlpPreNormOut) => HookPoint::MlpOut,
             _ => return name,
         };
         name.layer().map_or(name, |layer| HookName::in_block(layer, point))
@@ -175,8 +175,8 @@ impl HookPoints {
                 "several queries share a key; use `hook_q_input`, `hook_k_input` or `hook_v_input`"
             }
             HookPoint::MlpPreLinear => "its MLP is not gated",
-            HookPoint::AttnRawOut => "it does not normalize the output of attention; use `hook_attn_out`",
-            HookPoint::MlpRawOut => "it does not normalize the output of the MLP; use `hook_mlp_out`",
+            HookPoint::AttnPreNormOut => "it does not normalize the output of attention; use `hook_attn_out`",
+            HookPoint::MlpPreNormOut => "it does not normalize the output of the MLP; use `hook_mlp_out`",
             _ => "it has no such norm",
         };
         Err(Error::mismatch(
@@ -295,7 +295,12 @@ mod tests {
         // A norm that a model lacks has no input.
         let plain = HookPoints::new(
             3,
-            [HookPoint::QNormScale, HookPoint::Ln1PostScale, HookPoint::AttnRawOut, HookPoint::MlpRawOut],
+            [
+                HookPoint::QNormScale,
+                HookPoint::Ln1PostScale,
+                HookPoint::AttnPreNormOut,
+                HookPoint::MlpPreNormOut,
+            ],
         );
         assert!(
             plain.select(&["*q_norm.hook_in"]).is_err() && plain.find("blocks.0.ln1_post.hook_in").is_err()

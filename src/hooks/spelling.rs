@@ -197,10 +197,10 @@ fn unified<'a>(module: &[&'a str]) -> Vec<&'a str> {
 /// The point of a module inside a block: `None` for an unknown module, `Some(None)` for one without a point.
 fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> {
     use HookPoint::{
-        AttnNormedIn, AttnOut, AttnRawOut, K, KNormNormalized, KNormScale, KNormed, Ln1In, Ln1Normalized,
+        AttnNormedIn, AttnOut, AttnPreNormOut, K, KNormNormalized, KNormScale, KNormed, Ln1In, Ln1Normalized,
         Ln1PostNormalized, Ln1PostScale, Ln1Scale, Ln2Normalized, Ln2PostNormalized, Ln2PostScale, Ln2Scale,
-        MlpIn, MlpNormedIn, MlpOut, MlpPost, MlpPre, MlpPreLinear, MlpRawOut, Q, QNormNormalized, QNormScale,
-        QNormed, ResidPost, ResidPre, V, Z,
+        MlpIn, MlpNormedIn, MlpOut, MlpPost, MlpPre, MlpPreLinear, MlpPreNormOut, Q, QNormNormalized,
+        QNormScale, QNormed, ResidPost, ResidPre, V, Z,
     };
     let norm = |[input, scale, normalized, output]: [HookPoint; 4]| match side {
         Side::Input => Some(input),
@@ -214,9 +214,9 @@ fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> 
         Side::Scale | Side::Normalized => None,
     };
     let before_attention = [Ln1In, Ln1Scale, Ln1Normalized, AttnNormedIn];
-    let after_attention = [AttnRawOut, Ln1PostScale, Ln1PostNormalized, AttnOut];
+    let after_attention = [AttnPreNormOut, Ln1PostScale, Ln1PostNormalized, AttnOut];
     let before_mlp = [MlpIn, Ln2Scale, Ln2Normalized, MlpNormedIn];
-    let after_mlp = [MlpRawOut, Ln2PostScale, Ln2PostNormalized, MlpOut];
+    let after_mlp = [MlpPreNormOut, Ln2PostScale, Ln2PostNormalized, MlpOut];
     // OLMo 2 has norms only after attention and MLP; TransformerLens calls these ln1 and ln2.
     let only_after = kind.has_post_norm && !kind.has_pre_norm;
     let point = match module {
@@ -229,23 +229,27 @@ fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> 
         ["post_attention_layernorm"] => norm(before_mlp),
         ["ln1_post"] => norm(after_attention),
         ["ln2_post" | "post_feedforward_layernorm"] => norm(after_mlp),
-        ["attn"] => linear(AttnNormedIn, Some(AttnRawOut)),
+        ["attn"] => linear(AttnNormedIn, Some(AttnPreNormOut)),
         ["attn", "q" | "q_proj"] => linear(AttnNormedIn, Some(Q)),
         ["attn", "k" | "k_proj"] => linear(AttnNormedIn, Some(K)),
         ["attn", "v" | "v_proj"] => linear(AttnNormedIn, Some(V)),
         ["attn", "c_attn" | "query_key_value"] => linear(AttnNormedIn, None),
         ["attn", "q_norm" | "q_layernorm"] => norm([Q, QNormScale, QNormNormalized, QNormed]),
         ["attn", "k_norm" | "k_layernorm"] => norm([K, KNormScale, KNormNormalized, KNormed]),
-        ["attn", "o" | "o_proj" | "c_proj" | "dense" | "out_proj"] => linear(Z, Some(AttnRawOut)),
-        ["attn", "resid_dropout"] | ["post_attention_dropout"] => linear(AttnRawOut, Some(AttnRawOut)),
-        ["mlp"] => linear(MlpNormedIn, Some(MlpRawOut)),
+        ["attn", "o" | "o_proj" | "c_proj" | "dense" | "out_proj"] => linear(Z, Some(AttnPreNormOut)),
+        ["attn", "resid_dropout"] | ["post_attention_dropout"] => {
+            linear(AttnPreNormOut, Some(AttnPreNormOut))
+        }
+        ["mlp"] => linear(MlpNormedIn, Some(MlpPreNormOut)),
         ["mlp", "gate" | "gate_proj"] => linear(MlpNormedIn, Some(MlpPre)),
         ["mlp", "up_proj"] => linear(MlpNormedIn, Some(MlpPreLinear)),
         ["mlp", "in"] if kind.is_gated => linear(MlpNormedIn, Some(MlpPreLinear)),
         ["mlp", "in" | "c_fc" | "fc1" | "dense_h_to_4h"] => linear(MlpNormedIn, Some(MlpPre)),
         ["mlp", "act" | "act_fn" | "activation_fn"] => linear(MlpPre, (!kind.is_gated).then_some(MlpPost)),
-        ["mlp", "out" | "down_proj" | "c_proj" | "fc2" | "dense_4h_to_h"] => linear(MlpPost, Some(MlpRawOut)),
-        ["mlp", "dropout"] | ["post_mlp_dropout"] => linear(MlpRawOut, Some(MlpRawOut)),
+        ["mlp", "out" | "down_proj" | "c_proj" | "fc2" | "dense_4h_to_h"] => {
+            linear(MlpPost, Some(MlpPreNormOut))
+        }
+        ["mlp", "dropout"] | ["post_mlp_dropout"] => linear(MlpPreNormOut, Some(MlpPreNormOut)),
         _ => return None,
     };
     let is_one_of_several = match module {
@@ -303,8 +307,8 @@ fn dictionary_learning(spelling: &str) -> Option<HookName> {
         "resid_pre" => HookPoint::ResidPre,
         "resid_mid" => HookPoint::ResidMid,
         "resid_post" | "resid_out" => HookPoint::ResidPost,
-        "mlp_out" => HookPoint::MlpRawOut,
-        "attention_out" | "attn_out" => HookPoint::AttnRawOut,
+        "mlp_out" => HookPoint::MlpPreNormOut,
+        "attention_out" | "attn_out" => HookPoint::AttnPreNormOut,
         _ => return None,
     };
     let is_number = !layer.is_empty() && layer.bytes().all(|byte| byte.is_ascii_digit());

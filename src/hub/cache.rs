@@ -66,7 +66,7 @@ impl Folder {
         }
         let path = self.reference(revision);
         create_parent(&path)?;
-        files::write_whole(&path, commit.as_bytes())
+        files::write_atomic(&path, commit.as_bytes())
     }
 
     /// Locks a file, waiting for other processes. The lock is released when the value is dropped.
@@ -104,7 +104,7 @@ impl Folder {
         let up = "../".repeat(1 + name.split('/').count());
         if symlink(&format!("{up}blobs/{etag}"), &path).is_err() && !path.is_file() {
             // Without links, a copy works as well, but takes space.
-            let mut copy = files::WholeFile::create(&path)?;
+            let mut copy = files::AtomicFile::create(&path)?;
             let blob = self.blob(etag);
             let mut from = files::open(&blob)?;
             std::io::copy(&mut from, copy.writer()).map_err(Error::file("write", &path))?;

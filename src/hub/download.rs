@@ -5,7 +5,7 @@ use super::request::{Question, Tries, Trouble};
 use super::{Snapshot, cache};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::progress::{Progress, Report};
+use crate::progress::{Progress, ProgressEvent};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -89,7 +89,8 @@ impl Download<'_> {
                 let text = format!("`{name}` arrived damaged twice: its hash is wrong");
                 return Err(self.repo.error(text, Some(hint.to_owned())));
             }
-            self.progress.report(Report::Warning(format!("`{name}` arrived damaged; downloading it again")));
+            self.progress
+                .report(ProgressEvent::Warning(format!("`{name}` arrived damaged; downloading it again")));
         }
         let file = File::options().append(true).open(partial);
         file.and_then(|file| file.sync_all()).map_err(Error::file("write", partial))?;
@@ -229,6 +230,6 @@ impl<'a> Meter<'a> {
 
     fn report(&self, done: u64, total: Option<u64>) {
         let file = format!("{} {}", self.download.repo.id(), self.download.name);
-        self.download.progress.report(Report::Downloading { file, done, total });
+        self.download.progress.report(ProgressEvent::Downloading { file, done, total });
     }
 }

@@ -9,12 +9,12 @@ mod names;
 mod request;
 mod settings;
 
-pub use settings::{HubSettings, Patience};
+pub use settings::{HubSettings, RetryPolicy};
 
 pub(crate) use names::check_path;
 
 use crate::error::{Error, Result};
-use crate::progress::{Progress, Report};
+use crate::progress::{Progress, ProgressEvent};
 use cache::Folder;
 use request::{Answer, Client, Question, Trouble};
 use serde::Deserialize;
@@ -78,7 +78,7 @@ struct Sibling {
 
 impl Snapshot {
     /// Whether `id` is a valid name of a repository.
-    pub(crate) fn can_be_called(id: &str) -> bool {
+    pub(crate) fn is_valid_id(id: &str) -> bool {
         names::is_repo_id(id)
     }
 
@@ -126,7 +126,7 @@ impl Snapshot {
             }
             (Some(Err(Trouble::Passing(why))), Some(commit)) => {
                 let text = format!("{}: {why}; continuing with commit {commit} from the cache", inner.what());
-                progress.report(Report::Warning(text));
+                progress.report(ProgressEvent::Warning(text));
                 inner.commit = commit;
                 inner.listing = OnceLock::from(None);
             }
@@ -175,7 +175,7 @@ impl Snapshot {
                 }
                 Err(Trouble::Passing(why)) if here => {
                     let text = format!("{}: {why}; continuing with the cached files", self.inner.what());
-                    progress.report(Report::Warning(text));
+                    progress.report(ProgressEvent::Warning(text));
                     None
                 }
                 Err(trouble) => return Err(self.failed(trouble)),
@@ -290,7 +290,7 @@ impl Inner {
             let count = listed - files.len();
             let text =
                 format!("{}: ignored {count} names in its listing that are not paths below it", self.what());
-            progress.report(Report::Warning(text));
+            progress.report(ProgressEvent::Warning(text));
         }
         files.sort();
         Ok((description.sha, files.into()))

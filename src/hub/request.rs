@@ -1,9 +1,9 @@
 //! Requests to the hub: redirects, retries, the token, and waits that can be canceled.
 
-use super::settings::{HubSettings, Patience};
+use super::settings::{HubSettings, RetryPolicy};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::progress::{Progress, Report};
+use crate::progress::{Progress, ProgressEvent};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
@@ -89,7 +89,7 @@ pub(super) struct Client {
     /// The scheme, host and port that the token is sent to.
     origin: String,
     token: Option<HeaderValue>,
-    patience: Patience,
+    retry: RetryPolicy,
 }
 
 impl Client {
@@ -112,7 +112,7 @@ impl Client {
             value.set_sensitive(true);
             Ok::<_, Error>(value)
         });
-        let silence = Some(settings.patience.silence);
+        let silence = Some(settings.retry.read_timeout);
         let mut config = ureq::Agent::config_builder()
             .user_agent(concat!("saescope/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
@@ -134,7 +134,7 @@ impl Client {
             endpoint,
             origin,
             token: token.transpose()?,
-            patience: settings.patience.clone(),
+            retry: settings.retry.clone(),
         })
     }
 
@@ -150,8 +150,8 @@ impl Client {
 
     /// Starts to count attempts: at most two if `hasty`, for a request with a fallback.
     pub(super) fn tries(&self, hasty: bool) -> Tries<'_> {
-        let most = if hasty { self.patience.tries.min(2) } else { self.patience.tries };
-        Tries { patience: &self.patience, most, made: 0 }
+        let most = if hasty { self.retry.attempts.min(2) } else { self.retry.attempts };
+        Tries { retry: &self.retry, most, made: 0 }
     }
 
     /// Repeats a request until the answer is other than "not now", or the attempts are used up.
@@ -240,7 +240,7 @@ impl Client {
         let host = uri.host().unwrap_or_default();
         Trouble::Passing(match error {
             ureq::Error::Timeout(_) => {
-                format!("no data from `{host}` for {} s", self.patience.silence.as_secs_f64())
+                format!("no data from `{host}` for {} s", self.retry.read_timeout.as_secs_f64())
             }
             ureq::Error::HostNotFound => format!("`{host}` was not found"),
             ureq::Error::RequireHttpsOnly(_) | ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
@@ -273,7 +273,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
 
 /// The attempts made for a request.
 pub(super) struct Tries<'a> {
-    patience: &'a Patience,
+    retry: &'a RetryPolicy,
     most: u32,
     made: u32,
 }
@@ -295,13 +295,13 @@ impl Tries<'_> {
         if self.made >= self.most {
             return Err(Trouble::Passing(why));
         }
-        let pause = asked.unwrap_or_else(|| self.patience.pause * 2u32.saturating_pow(self.made - 1));
-        if pause > self.patience.longest_pause {
+        let pause = asked.unwrap_or_else(|| self.retry.backoff * 2u32.saturating_pow(self.made - 1));
+        if pause > self.retry.max_backoff {
             return Err(Trouble::Passing(format!("{why}, and asks to wait {} s", pause.as_secs())));
         }
         if asked.is_some() || pause >= Duration::from_secs(1) {
             let seconds = pause.as_secs_f64();
-            progress.report(Report::Warning(format!("{why}; trying again in {seconds:.0} s")));
+            progress.report(ProgressEvent::Warning(format!("{why}; trying again in {seconds:.0} s")));
         }
         let end = std::time::Instant::now() + pause;
         loop {

@@ -21,30 +21,30 @@ pub struct HubSettings {
     /// `SSL_CERT_FILE`, else `REQUESTS_CA_BUNDLE`, else those that browsers trust.
     pub certificates: Option<PathBuf>,
     /// Timeouts and retries.
-    pub patience: Patience,
+    pub retry: RetryPolicy,
 }
 
 /// Timeouts and retries of requests to the hub.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// The number of attempts before a request fails. Default: 5.
-    pub tries: u32,
+    pub attempts: u32,
     /// The pause after the first failed attempt, doubled after each further one. Default: 0.5 s.
-    pub pause: Duration,
+    pub backoff: Duration,
     /// The longest pause that the hub can ask for. Default: 310 s.
-    pub longest_pause: Duration,
+    pub max_backoff: Duration,
     /// The time without data after which a connection counts as broken. Default: 15 s.
-    pub silence: Duration,
+    pub read_timeout: Duration,
 }
 
-impl Default for Patience {
+impl Default for RetryPolicy {
     fn default() -> Self {
-        Patience {
-            tries: 5,
-            pause: Duration::from_millis(500),
+        RetryPolicy {
+            attempts: 5,
+            backoff: Duration::from_millis(500),
             // The hub counts requests in windows of five minutes.
-            longest_pause: Duration::from_secs(310),
-            silence: Duration::from_secs(15),
+            max_backoff: Duration::from_secs(310),
+            read_timeout: Duration::from_secs(15),
         }
     }
 }
@@ -100,7 +100,7 @@ impl HubSettings {
                 yes("TRANSFORMERS_OFFLINE")
             },
             certificates: path("SSL_CERT_FILE").or_else(|| path("REQUESTS_CA_BUNDLE")),
-            patience: Patience::default(),
+            retry: RetryPolicy::default(),
         }
     }
 }

@@ -96,14 +96,14 @@ impl<'a> Ghosts<'a> {
     }
 
     /// The hooks for a pass over the prompt of every ghost.
-    pub(super) fn in_prompts(&self) -> impl Hooks {
+    pub(super) fn prompt_hooks(&self) -> impl Hooks {
         let prompts = (0..self.ghosts.len())
             .flat_map(|ghost| (0..self.prompt.tokens.len()).map(move |pos| (ghost, Some(pos))));
         PassHooks { ghosts: self, rows: prompts.collect() }
     }
 
     /// The hooks for a pass over tokens after the prompts, where `ghosts[i]` is the ghost of row `i`.
-    pub(super) fn behind_prompts(&self, ghosts: &[usize]) -> impl Hooks {
+    pub(super) fn continuation_hooks(&self, ghosts: &[usize]) -> impl Hooks {
         PassHooks { ghosts: self, rows: ghosts.iter().map(|ghost| (*ghost, None)).collect() }
     }
 }

@@ -8,7 +8,7 @@ use super::walk::walk;
 use crate::error::{Error, Result};
 use crate::linalg::squared_norm;
 use crate::model::{Model, log_sum_exp, next_tokens};
-use crate::progress::{Progress, Report};
+use crate::progress::{Progress, ProgressEvent};
 use crate::tensors;
 use crate::threads::worker_pools;
 use std::collections::HashMap;
@@ -40,9 +40,9 @@ pub fn definition_tree(
     options: &TreeOptions,
     progress: &Progress,
 ) -> Result<DefinitionTree> {
-    progress.report(Report::Started { label: "definition tree".to_owned() });
-    let trees = grow_trees(model, std::slice::from_ref(vector), options, progress);
-    progress.report(Report::Finished);
+    progress.report(ProgressEvent::Started { label: "definition tree".to_owned() });
+    let trees = definition_trees(model, std::slice::from_ref(vector), options, progress);
+    progress.report(ProgressEvent::Finished);
     trees?.into_iter().next().ok_or_else(|| Error::internal("no tree has grown for the vector"))
 }
 
@@ -50,7 +50,7 @@ pub fn definition_tree(
 ///
 /// # Errors
 /// As [`definition_tree`].
-pub fn grow_trees(
+pub fn definition_trees(
     model: &Model,
     vectors: &[FeatureVector],
     options: &TreeOptions,
@@ -78,7 +78,7 @@ pub fn grow_trees(
     Ok(parts.into_iter().flatten().collect())
 }
 
-/// [`grow_trees`] on the current thread pool.
+/// [`definition_trees`] on the current thread pool.
 fn grow_together(
     model: &Model,
     vectors: &[FeatureVector],
@@ -288,7 +288,7 @@ impl Pieces<'_> {
             return Ok(known.clone());
         }
         let tokenizer = self.model.tokenizer()?;
-        let piece = tokenizer.text_of(token)?;
+        let piece = tokenizer.token_text(token)?;
         let ends = tokenizer.is_special(token) || self.stop.iter().any(|stop| piece.contains(stop.as_str()));
         self.known.insert(token, (piece.clone(), ends));
         Ok((piece, ends))

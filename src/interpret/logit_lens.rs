@@ -1,6 +1,6 @@
 //! The logit lens of a direction: the next tokens that it raises and lowers, and the distribution of all logits.
 
-use super::token_list::{ScoredToken, TokenFilter, check_top, number, rank, scored_tokens, table, widened};
+use super::token_list::{ScoredToken, TokenFilter, check_top_k, number, rank, scored_tokens, table, widened};
 use super::vector::{FeatureVector, VectorParams, decoder_row};
 use crate::error::{Error, Result};
 use crate::linalg::{dot, map_rows};
@@ -44,14 +44,15 @@ pub struct LogitLens {
 #[serde(default, deny_unknown_fields)]
 pub struct LogitLensOptions {
     /// The number of tokens at either end. Default: 10.
-    pub top: usize,
+    #[serde(alias = "top")]
+    pub top_k: usize,
     /// Whether to multiply by the final norm's gain, which changes the ranking. Default: true.
     pub final_norm_gain: bool,
 }
 
 impl Default for LogitLensOptions {
     fn default() -> Self {
-        LogitLensOptions { top: 10, final_norm_gain: true }
+        LogitLensOptions { top_k: 10, final_norm_gain: true }
     }
 }
 
@@ -61,7 +62,7 @@ impl Default for LogitLensOptions {
 /// the unembedding's bias.
 ///
 /// # Errors
-/// The vector is of another model, or its direction is zero; the model has no tokenizer; `top` is 0; a logit is not
+/// The vector is of another model, or its direction is zero; the model has no tokenizer; `top_k` is 0; a logit is not
 /// finite; a file cannot be read.
 pub fn logit_lens(model: &Model, vector: &FeatureVector, options: &LogitLensOptions) -> Result<LogitLens> {
     vector.check(model)?;
@@ -90,11 +91,11 @@ fn lens(
     options: &LogitLensOptions,
 ) -> Result<LogitLens> {
     let tokenizer = model.tokenizer()?;
-    let LogitLensOptions { top, final_norm_gain } = *options;
-    check_top(top)?;
+    let LogitLensOptions { top_k, final_norm_gain } = *options;
+    check_top_k(top_k)?;
     let logits = logits(model, direction, final_norm_gain)?;
     let ranked = rank(&logits, false);
-    let end = |last_first| scored_tokens(tokenizer, &logits, &ranked, last_first, TokenFilter::None, top);
+    let end = |last_first| scored_tokens(tokenizer, &logits, &ranked, last_first, TokenFilter::None, top_k);
     let (top, bottom) = (end(false)?, end(true)?);
     let Moments { mean, std, skewness, kurtosis } = Moments::of(&logits);
     let at = |token: Option<&u32>| token.map_or(0.0, |token| logits[*token as usize]);

@@ -15,7 +15,7 @@ mod trees;
 mod vector;
 mod walk;
 
-pub use grow::{definition_tree, grow_trees};
+pub use grow::{definition_tree, definition_trees};
 pub use logit_lens::{LogitLens, LogitLensOptions, decoder_logit_lens, logit_lens};
 pub use prompt::PROMPTS;
 pub use scale::{ScaleScore, ScaleSweep, Scales, scale_scores, scale_sweep};
@@ -27,5 +27,5 @@ pub use token_list::{
 pub use tree::{
     Definition, DefinitionTree, Fingerprints, Injection, Steer, TreeNode, TreeOptions, TreeParams,
 };
-pub use trees::{Trees, TreesOptions, TreesSummary, definition_trees, read_trees};
+pub use trees::{TreeReader, TreesSummary, WriteTreesOptions, read_trees, write_definition_trees};
 pub use vector::{FeatureVector, FeatureWeights, VectorOptions, VectorParams, feature_vector, ghost_token};

@@ -9,7 +9,7 @@
 //! - `composite(s) = 0.4 · minmax(self_similarity) − 0.6 · minmax(cross_entropy)`, minmax over the scales.
 
 use super::ghost::{Ghost, Ghosts, stream_hook};
-use super::grow::grow_trees;
+use super::grow::definition_trees;
 use super::prompt::Prompt;
 use super::tree::{DefinitionTree, Injection, TreeOptions};
 use super::vector::FeatureVector;
@@ -34,7 +34,7 @@ pub enum Scales {
     /// 24 scales from a quarter to four times the usual length; the best three get a tree.
     Auto,
     /// The given scales; each gets a tree.
-    These(Vec<f64>),
+    Given(Vec<f64>),
 }
 
 /// Trees of one vector at several scales.
@@ -82,7 +82,7 @@ pub fn scale_sweep(
     }
     shown.sort_unstable();
     let vectors: Vec<_> = shown.iter().map(|i| vector.at_scale(scores[*i].scale)).collect();
-    let trees = grow_trees(model, &vectors, options, progress)?;
+    let trees = definition_trees(model, &vectors, options, progress)?;
     let best = shown.iter().position(|i| *i == best).unwrap_or_default();
     Ok(ScaleSweep { scores, trees, best })
 }
@@ -134,7 +134,7 @@ pub fn scale_scores(
     } else {
         HookName::in_block(n_layers - 1, HookPoint::ResidPost)
     };
-    let mut hooks = Probe { inner: ghosts.in_prompts(), name: probed, seen: None };
+    let mut hooks = Probe { inner: ghosts.prompt_hooks(), name: probed, seen: None };
     let resid = read(model, &prompt, n + 2, &mut hooks, progress)?; // [n + 2, d_model]
     let stopped = || Error::internal("a hook stopped the pass before the probed layer");
     let streams = hooks.seen.ok_or_else(stopped)?.to_vec2::<f32>()?;
@@ -175,7 +175,7 @@ impl Scales {
         progress: &Progress,
     ) -> Result<Vec<f64>> {
         let mut scales = match self {
-            Scales::These(scales) => scales.clone(),
+            Scales::Given(scales) => scales.clone(),
             Scales::Auto => {
                 let usual = usual_length(model, prompt, options, progress)?;
                 let step = |i: usize| 16f64.powf(i as f64 / (TRIED - 1) as f64) / 4.0;
@@ -220,7 +220,7 @@ fn read(
 ) -> Result<Tensor> {
     let mut batch = TokenBatch::default();
     (0..n).for_each(|_| batch.push(&prompt.tokens));
-    let resid = model.read_on(&batch, &vec![None; n], &mut KeyValueCache::default(), hooks, progress)?;
+    let resid = model.forward_from(&batch, &vec![None; n], &mut KeyValueCache::default(), hooks, progress)?;
     resid.ok_or_else(|| Error::internal("a hook stopped the pass before the logits"))
 }
 
@@ -267,7 +267,7 @@ impl TryFrom<serde_json::Value> for Scales {
             return Ok(Scales::Auto);
         }
         let numbers = value.as_array().ok_or_else(wrong)?.iter().map(serde_json::Value::as_f64);
-        Ok(Scales::These(numbers.collect::<Option<_>>().ok_or_else(wrong)?))
+        Ok(Scales::Given(numbers.collect::<Option<_>>().ok_or_else(wrong)?))
     }
 }
 
@@ -275,7 +275,7 @@ impl From<Scales> for serde_json::Value {
     fn from(scales: Scales) -> Self {
         match scales {
             Scales::Auto => "auto".into(),
-            Scales::These(scales) => scales.into(),
+            Scales::Given(scales) => scales.into(),
         }
     }
 }

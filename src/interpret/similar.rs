@@ -1,6 +1,6 @@
 //! Features that point the same way: decoder cosines of one feature with the features of its own SAE or of another.
 
-use super::token_list::{check_top, number, rank, table};
+use super::token_list::{check_top_k, number, rank, table};
 use crate::error::{Error, Result};
 use crate::linalg::{cosine, dot, map_rows, squared_norm};
 use crate::sae::Sae;
@@ -43,11 +43,16 @@ pub struct SimilarFeature {
 /// ```
 ///
 /// # Errors
-/// `index` is out of range; the feature's decoder weights are zero; the SAEs have different widths; `top` is 0; a file
+/// `index` is out of range; the feature's decoder weights are zero; the SAEs have different widths; `top_k` is 0; a file
 /// cannot be read.
-pub fn similar_features(sae: &Sae, index: usize, other: Option<&Sae>, top: usize) -> Result<SimilarFeatures> {
+pub fn similar_features(
+    sae: &Sae,
+    index: usize,
+    other: Option<&Sae>,
+    top_k: usize,
+) -> Result<SimilarFeatures> {
     sae.check_feature(index)?;
-    check_top(top)?;
+    check_top_k(top_k)?;
     let among = other.unwrap_or(sae);
     let (d_out, other_d_out) = (sae.cfg().d_out, among.cfg().d_out);
     if d_out != other_d_out {
@@ -73,7 +78,7 @@ pub fn similar_features(sae: &Sae, index: usize, other: Option<&Sae>, top: usize
     let nearest = rank(&cosines, false).into_iter().map(|feature| feature as usize);
     let features = nearest
         .filter(|feature| other.is_some() || *feature != index)
-        .take(top)
+        .take(top_k)
         .map(|feature| SimilarFeature { feature, cosine: cosines[feature] })
         .collect();
     let name = |sae: &Sae| sae.cfg().sae_id.clone();

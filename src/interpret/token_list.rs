@@ -57,7 +57,8 @@ pub struct TokenListOptions {
     /// The weight of nearness to the vector against distance from the centroid, for "ratio" only. Default: 1.4.
     pub exponent: f64,
     /// The number of tokens. Default: 100.
-    pub top: usize,
+    #[serde(alias = "top")]
+    pub top_k: usize,
     /// The tokens to keep: "none" (all of them), "no_special" or "word_like". Default: "none".
     pub filter: TokenFilter,
     /// The end of the ranking: "nearest" or "farthest". Default: "nearest".
@@ -112,7 +113,7 @@ impl Default for TokenListOptions {
         TokenListOptions {
             method: TokenMethod::default(),
             exponent: 1.4,
-            top: 100,
+            top_k: 100,
             filter: TokenFilter::default(),
             order: TokenOrder::default(),
         }
@@ -131,7 +132,7 @@ impl Default for TokenListOptions {
 /// let model = Model::load("demo")?;
 /// let sae = Sae::load("demo", Some("blocks.0.hook_resid_pre"), &SaeOptions::default())?;
 /// let ghost = feature_vector(&model, &sae, 624, &VectorOptions::default())?;
-/// let list = token_list(&model, &ghost, &TokenListOptions { top: 3, ..Default::default() })?;
+/// let list = token_list(&model, &ghost, &TokenListOptions { top_k: 3, ..Default::default() })?;
 /// let tokens: Vec<_> = list.tokens.iter().map(|token| token.token.as_str()).collect();
 /// assert_eq!(tokens, [" body", " building", " blood"]);
 /// # Ok(())
@@ -140,12 +141,12 @@ impl Default for TokenListOptions {
 ///
 /// # Errors
 /// The vector is of another model; the vector or direction that the method uses is zero; the model has no tokenizer;
-/// `top` is 0 or `exponent` is not above 0; a file cannot be read.
+/// `top_k` is 0 or `exponent` is not above 0; a file cannot be read.
 pub fn token_list(model: &Model, vector: &FeatureVector, options: &TokenListOptions) -> Result<TokenList> {
     let tokenizer = model.tokenizer()?;
     vector.check(model)?;
-    let TokenListOptions { method, exponent, top, filter, order } = *options;
-    check_top(top)?;
+    let TokenListOptions { method, exponent, top_k, filter, order } = *options;
+    check_top_k(top_k)?;
     if !(exponent.is_finite() && exponent > 0.0) {
         return Err(Error::invalid("`exponent`", "a number above 0", exponent));
     }
@@ -157,13 +158,13 @@ pub fn token_list(model: &Model, vector: &FeatureVector, options: &TokenListOpti
     };
     let ranked = rank(&scores, method.best_is_least());
     let last_first = order == TokenOrder::Farthest;
-    let tokens = scored_tokens(tokenizer, &scores, &ranked, last_first, filter, top)?;
+    let tokens = scored_tokens(tokenizer, &scores, &ranked, last_first, filter, top_k)?;
     let params = TokenListParams {
         saescope: env!("CARGO_PKG_VERSION").to_owned(),
         vector: vector.params.clone(),
         method,
         exponent: (method == TokenMethod::Ratio).then_some(exponent),
-        top,
+        top: top_k,
         filter,
         order,
     };
@@ -217,19 +218,19 @@ pub(super) fn rank(scores: &[f64], best_is_least: bool) -> Vec<u32> {
     ranked
 }
 
-/// Returns the first `top` tokens of a ranking, or the last, that a filter keeps.
+/// Returns the first `top_k` tokens of a ranking, or the last, that a filter keeps.
 pub(super) fn scored_tokens(
     tokenizer: &Tokenizer,
     scores: &[f64],
     ranked: &[u32],
     last_first: bool,
     filter: TokenFilter,
-    top: usize,
+    top_k: usize,
 ) -> Result<Vec<ScoredToken>> {
     let n = ranked.len();
-    let mut tokens = Vec::with_capacity(top.min(n));
+    let mut tokens = Vec::with_capacity(top_k.min(n));
     for at in 0..n {
-        if tokens.len() == top {
+        if tokens.len() == top_k {
             break;
         }
         let at = if last_first { n - 1 - at } else { at };
@@ -241,9 +242,9 @@ pub(super) fn scored_tokens(
     Ok(tokens)
 }
 
-/// Checks the option `top`.
-pub(super) fn check_top(top: usize) -> Result<()> {
-    if top > 0 { Ok(()) } else { Err(Error::invalid("`top`", "at least 1", top)) }
+/// Checks the option `top_k`.
+pub(super) fn check_top_k(top_k: usize) -> Result<()> {
+    if top_k > 0 { Ok(()) } else { Err(Error::invalid("`top_k`", "at least 1", top_k)) }
 }
 
 impl TokenMethod {
@@ -269,7 +270,7 @@ impl TokenFilter {
         if self != TokenFilter::None && (!tokenizer.has(id) || tokenizer.is_special(id)) {
             return Ok(None);
         }
-        let text = tokenizer.text_of(id)?;
+        let text = tokenizer.token_text(id)?;
         Ok((self != TokenFilter::WordLike || is_word_like(&text)).then_some(text))
     }
 }

@@ -3,7 +3,7 @@
 //! During a run the file is named `<output>.partial`; it is renamed at the end. A stopped run continues where it was. A
 //! run that requests more features than a finished file has adds them to that file.
 
-use super::grow::grow_trees;
+use super::grow::definition_trees;
 use super::prompt::Prompt;
 use super::scale::{Scales, best_scale, scale_scores};
 use super::tree::{DefinitionTree, Fingerprints, TreeOptions, TreeParams};
@@ -11,17 +11,17 @@ use super::vector::{FeatureVector, VectorOptions, feature_vector, has_direction}
 use crate::error::{Error, Result};
 use crate::files::{self, Lines, PartialFile, partial_path};
 use crate::model::Model;
-use crate::progress::{Progress, Report};
+use crate::progress::{Progress, ProgressEvent};
 use crate::sae::Sae;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Options of [`definition_trees`].
+/// Options of [`write_definition_trees`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct TreesOptions {
+pub struct WriteTreesOptions {
     /// The JSON lines file to write. Required.
     pub output_path: String,
     /// The number of features that grow together. Changes speed and memory, not the trees. Default: 32.
@@ -36,9 +36,9 @@ pub struct TreesOptions {
     pub tree: TreeOptions,
 }
 
-impl Default for TreesOptions {
+impl Default for WriteTreesOptions {
     fn default() -> Self {
-        TreesOptions {
+        WriteTreesOptions {
             output_path: String::new(),
             batch_size: 32,
             resume: true,
@@ -70,11 +70,11 @@ pub struct TreesSummary {
 /// # Errors
 /// A feature is out of range, or `features` is empty; options are out of range; the file was written with other options
 /// or another run is writing it; and as [`feature_vector`] and [`super::definition_tree`].
-pub fn definition_trees(
+pub fn write_definition_trees(
     model: &Model,
     sae: &Sae,
     features: &[usize],
-    options: &TreesOptions,
+    options: &WriteTreesOptions,
     progress: &Progress,
 ) -> Result<TreesSummary> {
     if options.batch_size == 0 {
@@ -101,7 +101,7 @@ pub fn definition_trees(
     let vector = feature_vector(model, sae, first, &options.vector)?;
     let path = Path::new(&options.output_path);
     let outputs = [path.to_owned(), partial_path(path)?];
-    files::check_apart(&outputs, model.files().chain(sae.files()))?;
+    files::check_distinct(&outputs, model.files().chain(sae.files()))?;
     let mut file = PartialFile::open(path, options.resume)?;
     let fingerprints =
         Some(Fingerprints { model: model.fingerprint(progress)?, sae: sae.fingerprint(progress)? });
@@ -118,7 +118,7 @@ pub fn definition_trees(
         output_path: options.output_path.clone(),
         ..Default::default()
     };
-    progress.report(Report::Started { label: "definition trees".to_owned() });
+    progress.report(ProgressEvent::Started { label: "definition trees".to_owned() });
     let result: Result<()> = missing.chunks(options.batch_size).try_for_each(|features| {
         for mut tree in grow_batch(model, sae, features, options, progress)? {
             tree.params.fingerprints.clone_from(&fingerprints);
@@ -127,14 +127,13 @@ pub fn definition_trees(
             summary.trees += 1;
             summary.nodes += tree.len() as u64;
         }
-        progress.report(Report::Grown {
-            features: summary.trees,
-            nodes: summary.nodes,
-            fraction: summary.trees as f64 / missing.len() as f64,
+        progress.report(ProgressEvent::Advanced {
+            fraction: Some(summary.trees as f64 / missing.len() as f64),
+            counts: vec![("features", summary.trees), ("nodes", summary.nodes)],
         });
         Ok(())
     });
-    progress.report(Report::Finished);
+    progress.report(ProgressEvent::Finished);
     result?;
     file.keep()?;
     summary.seconds = start.elapsed().as_secs_f64();
@@ -145,7 +144,7 @@ fn grow_batch(
     model: &Model,
     sae: &Sae,
     features: &[usize],
-    options: &TreesOptions,
+    options: &WriteTreesOptions,
     progress: &Progress,
 ) -> Result<Vec<DefinitionTree>> {
     let at_best_scale = |vector: FeatureVector| -> Result<FeatureVector> {
@@ -159,10 +158,10 @@ fn grow_batch(
             vectors.push(at_best_scale(feature_vector(model, sae, *feature, &options.vector)?)?);
         } else {
             let text = format!("feature {feature} of `{}` has zero weights: no tree", sae.cfg().sae_id);
-            progress.report(Report::Warning(text));
+            progress.report(ProgressEvent::Warning(text));
         }
     }
-    let mut trees = grow_trees(model, &vectors, &options.tree, progress)?;
+    let mut trees = definition_trees(model, &vectors, &options.tree, progress)?;
     trees.iter_mut().for_each(|tree| tree.params.scales.clone_from(&options.scales));
     Ok(trees)
 }
@@ -172,15 +171,15 @@ fn grow_batch(
 fn done_before(
     file: &mut PartialFile,
     output: &Path,
-    options: &TreesOptions,
+    options: &WriteTreesOptions,
     expected: &TreeParams,
 ) -> Result<BTreeSet<usize>> {
     let mut done = BTreeSet::new();
     let (mut complete, mut lacks_newline) = (0, false);
     let path = file.partial_path().to_owned();
     // A finished file is only copied, and an error removes the copy: messages name the original.
-    let named = if file.was_left() { &path } else { output };
-    let finished = file.complete().filter(|_| options.resume && file.was_left()).map(Path::to_owned);
+    let named = if file.is_resumed() { &path } else { output };
+    let finished = file.complete().filter(|_| options.resume && file.is_resumed()).map(Path::to_owned);
     let hint = match finished {
         Some(_) => {
             format!("remove it to resume from `{}`, or choose another `output_path`", output.display())
@@ -192,7 +191,7 @@ fn done_before(
     while lines.read(&mut line)? {
         lacks_newline = line.last() != Some(&b'\n');
         // Only a partial file may end in a truncated line. A finished file must parse, or it is not ours.
-        if lacks_newline && file.was_left() {
+        if lacks_newline && file.is_resumed() {
             lacks_newline = false;
             break;
         }
@@ -260,20 +259,20 @@ fn comparable(mut params: TreeParams) -> TreeParams {
 
 /// Iterates over the trees of a file, read one at a time. Ends after the first error.
 #[derive(Debug)]
-pub struct Trees {
+pub struct TreeReader {
     path: PathBuf,
     lines: Option<Lines>,
 }
 
-/// Opens a file that [`definition_trees`] has written, to read its trees.
+/// Opens a file that [`write_definition_trees`] has written, to read its trees.
 ///
 /// # Errors
 /// The file cannot be opened.
-pub fn read_trees(path: &Path) -> Result<Trees> {
-    Ok(Trees { path: path.to_owned(), lines: Some(Lines::open(path)?) })
+pub fn read_trees(path: &Path) -> Result<TreeReader> {
+    Ok(TreeReader { path: path.to_owned(), lines: Some(Lines::open(path)?) })
 }
 
-impl Iterator for Trees {
+impl Iterator for TreeReader {
     type Item = Result<DefinitionTree>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -194,7 +194,7 @@ pub fn feature_vector(
         [(Side::Encoder, &feature.encoder, encoder), (Side::Decoder, &feature.decoder, decoder)]
     {
         if weight != 0.0 {
-            let unit = unit(&floats(tensor)?)
+            let unit = unit(&f32s(tensor)?)
                 .ok_or_else(|| no_direction(&format!("the {} weights of feature {index}", side.name())))?;
             direction.iter_mut().zip(unit).for_each(|(sum, x)| *sum += weight * x);
         }
@@ -208,8 +208,7 @@ pub fn feature_vector(
         ..Default::default()
     };
     let vector = finish(model, direction, encoder.abs() + decoder.abs(), options, params)?;
-    let writes =
-        check_space(model, sae, Side::Decoder).ok().map(|()| floats(&feature.decoder)).transpose()?;
+    let writes = check_space(model, sae, Side::Decoder).ok().map(|()| f32s(&feature.decoder)).transpose()?;
     let unit_f32 = |row: Vec<f32>| Some(unit(&row)?.into_iter().map(|x| x as f32).collect());
     Ok(FeatureVector { decoder: writes.and_then(unit_f32), ..vector })
 }
@@ -238,7 +237,7 @@ pub(super) fn decoder_row(model: &Model, sae: &Sae, index: usize) -> Result<Feat
     sae.check_feature(index)?;
     check_space(model, sae, Side::Decoder)?;
     let feature = sae.feature(index)?;
-    let vector = floats(&feature.decoder)?;
+    let vector = f32s(&feature.decoder)?;
     let scale = norm(vector.iter().map(|x| f64::from(*x)));
     let direction = unit(&vector).unwrap_or_else(|| vec![0.0; vector.len()]);
     let params = VectorParams {
@@ -275,7 +274,7 @@ impl FeatureVector {
         let scale = norm(offset.iter().copied());
         let direction = offset.iter().map(|x| if scale > 0.0 { (x / scale) as f32 } else { 0.0 }).collect();
         let real = map_rows(&model.W_E()?, |row| row == vector)?.into_iter().position(|is_equal| is_equal);
-        let text = |id: usize| model.tokenizer().and_then(|t| t.text_of(id as u32)).ok();
+        let text = |id: usize| model.tokenizer().and_then(|t| t.token_text(id as u32)).ok();
         let params = VectorParams {
             model: model.cfg().model_name.clone(),
             token: real.and_then(text),
@@ -509,14 +508,14 @@ fn residual_vector(model: &Model, tensor: &Tensor) -> Result<Vec<f32>> {
             "give one direction of the residual stream; a row of a matrix is matrix[i]",
         ));
     }
-    let values = floats(tensor)?;
+    let values = f32s(tensor)?;
     match values.iter().position(|x| !x.is_finite()) {
         None => Ok(values),
         Some(i) => Err(Error::invalid(format!("the tensor: value {i}"), "a finite number", values[i])),
     }
 }
 
-fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
+fn f32s(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.to_dtype(DType::F32)?.to_vec1::<f32>()?)
 }
 
@@ -535,7 +534,7 @@ fn norm(vector: impl Iterator<Item = f64>) -> f64 {
 pub(super) fn has_direction(sae: &Sae, index: usize, weights: FeatureWeights) -> Result<bool> {
     let feature = sae.feature(index)?;
     let points = |tensor: &Tensor, weight: f64| -> Result<bool> {
-        Ok(weight == 0.0 || unit(&floats(tensor)?).is_some())
+        Ok(weight == 0.0 || unit(&f32s(tensor)?).is_some())
     };
     Ok(points(&feature.encoder, weights.encoder)? && points(&feature.decoder, weights.decoder)?)
 }
@@ -547,7 +546,7 @@ fn no_direction(what: &str) -> Error {
 
 /// The cosine of the two; `None` if their widths differ or one is zero.
 fn encoder_decoder_cosine(feature: &Feature) -> Result<Option<f64>> {
-    let (encoder, decoder) = (floats(&feature.encoder)?, floats(&feature.decoder)?);
+    let (encoder, decoder) = (f32s(&feature.encoder)?, f32s(&feature.decoder)?);
     let norms = [&encoder, &decoder].map(|x| norm(x.iter().map(|x| f64::from(*x))));
     if encoder.len() != decoder.len() || norms.contains(&0.0) {
         return Ok(None);

@@ -16,7 +16,7 @@
 use super::ghost::Ghosts;
 use crate::error::{Error, Result};
 use crate::model::{KeyValueCache, Model, TokenBatch};
-use crate::progress::{Progress, Report};
+use crate::progress::{Progress, ProgressEvent};
 
 /// A node that is still to be read.
 struct Open<N> {
@@ -46,8 +46,13 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
     let mut stack = Vec::new();
     let mut prompts = TokenBatch::default();
     roots.iter().for_each(|_| prompts.push(ghosts.prompt()));
-    let resid =
-        model.read_on(&prompts, &vec![None; roots.len()], &mut cache, &mut ghosts.in_prompts(), progress)?;
+    let resid = model.forward_from(
+        &prompts,
+        &vec![None; roots.len()],
+        &mut cache,
+        &mut ghosts.prompt_hooks(),
+        progress,
+    )?;
     let mut level: Vec<(N, usize, usize)> = roots
         .into_iter()
         .enumerate()
@@ -59,7 +64,10 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
         let seen = model.map_logits(&resid, progress, |row, logits| {
             level.get(row).map(|(node, ..)| look(*node, logits))
         })?;
-        progress.report(Report::Level { depth, nodes: level.len() });
+        progress.report(ProgressEvent::Advanced {
+            fraction: None,
+            counts: vec![("levels", depth as u64), ("nodes", level.len() as u64)],
+        });
         let mut next = Vec::new();
         for ((node, parent, ghost), seen) in level.into_iter().zip(seen.into_iter().flatten()) {
             let opened = follow(node, seen)?.into_iter();
@@ -81,7 +89,7 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
             rows.push(open.ghost);
         }
         resid = model
-            .read_on(&batch, &parents, &mut cache, &mut ghosts.behind_prompts(&rows), progress)?
+            .forward_from(&batch, &parents, &mut cache, &mut ghosts.continuation_hooks(&rows), progress)?
             .ok_or_else(stopped)?;
         level = part.into_iter().enumerate().map(|(i, open)| (open.node, base + i, open.ghost)).collect();
     }

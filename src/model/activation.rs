@@ -1,13 +1,13 @@
 //! The activation functions of MLPs, in forms that the compiler vectorizes.
 
-use super::config::Activation;
-use super::ops::{floats, floats_mut, rows_per_task};
+use super::config::ActivationFunction;
+use super::ops::{f32s, floats_mut, rows_per_task};
 use candle_core::{CpuStorage, CustomOp1, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
 
 /// Adds `bias` `[d]`, if there is one, to `x` `[..., d]` and applies the function, in place. `x` must not be shared.
-pub fn activate_in_place(x: &Tensor, bias: Option<&Tensor>, act_fn: Activation) -> Result<()> {
+pub fn activate_in_place(x: &Tensor, bias: Option<&Tensor>, act_fn: ActivationFunction) -> Result<()> {
     match bias {
         Some(bias) => x.inplace_op2(bias, &Activate(act_fn)),
         None => x.inplace_op1(&Activate(act_fn)),
@@ -15,23 +15,23 @@ pub fn activate_in_place(x: &Tensor, bias: Option<&Tensor>, act_fn: Activation) 
 }
 
 /// `act_fn(gate) · linear`, where a row of `x` is `gate` followed by `linear`: `[n, 2 · d]` → `[n, d]`.
-pub fn gate(x: &Tensor, act_fn: Activation) -> Result<Tensor> {
+pub fn gate(x: &Tensor, act_fn: ActivationFunction) -> Result<Tensor> {
     x.contiguous()?.apply_op1_no_bwd(&Gate(act_fn))
 }
 
-/// Calls a generic function with the function of an [`Activation`].
+/// Calls a generic function with the function of an [`ActivationFunction`].
 macro_rules! with_function {
     ($act_fn:expr, $call:ident($($argument:expr),*)) => {
         match $act_fn {
-            Activation::GeluNew => $call($($argument,)* gelu_new),
-            Activation::Gelu => $call($($argument,)* gelu),
-            Activation::Relu => $call($($argument,)* |x: f32| x.max(0.0)),
-            Activation::Silu => $call($($argument,)* |x: f32| x / (1.0 + exp(-x))),
+            ActivationFunction::GeluNew => $call($($argument,)* gelu_new),
+            ActivationFunction::Gelu => $call($($argument,)* gelu),
+            ActivationFunction::Relu => $call($($argument,)* |x: f32| x.max(0.0)),
+            ActivationFunction::Silu => $call($($argument,)* |x: f32| x / (1.0 + exp(-x))),
         }
     };
 }
 
-struct Activate(Activation);
+struct Activate(ActivationFunction);
 
 impl InplaceOp1 for Activate {
     fn name(&self) -> &'static str {
@@ -58,7 +58,7 @@ impl InplaceOp2 for Activate {
         b_layout: &Layout,
     ) -> Result<()> {
         let x = floats_mut(x, x_layout, "activation")?;
-        let bias = floats(bias, b_layout, "activation")?;
+        let bias = f32s(bias, b_layout, "activation")?;
         with_function!(self.0, activate(x, bias));
         Ok(())
     }
@@ -81,7 +81,7 @@ fn activate(x: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32 + Sync) {
     });
 }
 
-struct Gate(Activation);
+struct Gate(ActivationFunction);
 
 impl CustomOp1 for Gate {
     fn name(&self) -> &'static str {
@@ -90,7 +90,7 @@ impl CustomOp1 for Gate {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, width) = layout.shape().dims2()?;
-        let x = floats(x, layout, "gate")?;
+        let x = f32s(x, layout, "gate")?;
         let mut out = vec![0f32; n * (width / 2)];
         with_function!(self.0, gate_rows(x, width, &mut out));
         Ok((CpuStorage::F32(out), Shape::from((n, width / 2))))

@@ -159,7 +159,7 @@ impl CustomOp3 for Attention<'_> {
 }
 
 /// The keys and values of one head of one sequence, in panels of a few SIMD vectors, each contiguous in the order in
-/// which it is read. The last is padded with zeros. With panels 4 floats wide, where `k2.1` is dimension 1 of key 2:
+/// which it is read. The last is padded with zeros. With panels 4 f32s wide, where `k2.1` is dimension 1 of key 2:
 ///
 /// ```text
 /// keys     k0.0 k1.0 k2.0 k3.0 | k0.1 k1.1 k2.1 k3.1 | …   all dimensions of keys 0–3, then of keys 4–7
@@ -191,7 +191,7 @@ impl Packed {
     }
 }
 
-/// The number of floats in a panel on this machine.
+/// The number of f32s in a panel on this machine.
 fn panel_width() -> usize {
     struct Width;
     impl WithSimd for Width {

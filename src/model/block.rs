@@ -76,7 +76,7 @@ impl Pass<'_> {
         let z = self.at(layer, HookPoint::Z, z)?; // [n, n_heads, d_head]
         let out = self.attn_out(layer, &block.attn_out, &z)?;
         let sublayer = Sublayer {
-            points: [HookPoint::AttnRawOut, HookPoint::AttnOut],
+            points: [HookPoint::AttnPreNormOut, HookPoint::AttnOut],
             bias: block.attn_out.bias.as_ref(),
             post: block.ln1_post.as_ref(),
             post_points: [HookPoint::Ln1PostScale, HookPoint::Ln1PostNormalized],
@@ -246,7 +246,7 @@ impl Pass<'_> {
         let post = self.at(layer, HookPoint::MlpPost, post)?; // [n, d_mlp]
         let out = multiply(&block.mlp_out, &post)?; // [n, d_model], without its bias
         let sublayer = Sublayer {
-            points: [HookPoint::MlpRawOut, HookPoint::MlpOut],
+            points: [HookPoint::MlpPreNormOut, HookPoint::MlpOut],
             bias: block.mlp_out.bias.as_ref(),
             post: block.ln2_post.as_ref(),
             post_points: [HookPoint::Ln2PostScale, HookPoint::Ln2PostNormalized],

@@ -2,7 +2,7 @@
 
 use super::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::linalg::with_floats;
+use crate::linalg::with_f32s;
 use candle_core::{Device, Tensor};
 use std::ops::Range;
 
@@ -83,7 +83,7 @@ impl KeyValueCache {
     /// Adds a block's keys and values of the new tokens, `[n, n_key_value_heads, d_head]` each.
     pub(super) fn add(&mut self, layer: usize, k: &Tensor, v: &Tensor) -> Result<()> {
         for (data, new) in self.blocks[layer].iter_mut().zip([k, v]) {
-            with_floats(&new.contiguous()?, |new| data.extend_from_slice(new))?;
+            with_f32s(&new.contiguous()?, |new| data.extend_from_slice(new))?;
         }
         Ok(())
     }

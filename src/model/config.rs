@@ -29,11 +29,11 @@ pub struct ModelConfig {
     /// The longest sequence, in tokens.
     pub n_ctx: usize,
     /// The MLP's activation function.
-    pub act_fn: Activation,
+    pub act_fn: ActivationFunction,
     /// Whether the MLP multiplies its activations by a second projection of its input.
     pub gated_mlp: bool,
     /// How the norms normalize.
-    pub normalization_type: NormalizationType,
+    pub normalization_type: NormKind,
     /// The small number that norms add to the variance.
     pub eps: f64,
     /// Whether attention and MLP read a norm of the residual stream. False only in OLMo 2.
@@ -94,9 +94,9 @@ impl ModelConfig {
             d_mlp: 0,
             d_vocab: 0,
             n_ctx: 0,
-            act_fn: Activation::Silu,
+            act_fn: ActivationFunction::Silu,
             gated_mlp: true,
-            normalization_type: NormalizationType::Rms,
+            normalization_type: NormKind::Rms,
             eps: 1e-6,
             use_pre_norm: true,
             use_post_norm: false,
@@ -138,15 +138,21 @@ impl ModelConfig {
     /// The hook points of this model.
     pub fn hook_points(&self) -> HookPoints {
         use HookPoint::{
-            AttnIn, AttnRawOut, KNormNormalized, KNormScale, KNormed, Ln1In, Ln1Normalized,
+            AttnIn, AttnPreNormOut, KNormNormalized, KNormScale, KNormed, Ln1In, Ln1Normalized,
             Ln1PostNormalized, Ln1PostScale, Ln1Scale, Ln2Normalized, Ln2PostNormalized, Ln2PostScale,
-            Ln2Scale, MlpPreLinear, MlpRawOut, PosEmbed, QNormNormalized, QNormScale, QNormed, ResidMid,
+            Ln2Scale, MlpPreLinear, MlpPreNormOut, PosEmbed, QNormNormalized, QNormScale, QNormed, ResidMid,
             RotK, RotQ, UnembedOut,
         };
         let is_rotary = matches!(self.positional_embedding, PositionalEmbedding::Rotary(_));
         let qk_norm = &[QNormScale, QNormNormalized, QNormed, KNormScale, KNormNormalized, KNormed];
-        let post_norm =
-            &[AttnRawOut, Ln1PostScale, Ln1PostNormalized, MlpRawOut, Ln2PostScale, Ln2PostNormalized];
+        let post_norm = &[
+            AttnPreNormOut,
+            Ln1PostScale,
+            Ln1PostNormalized,
+            MlpPreNormOut,
+            Ln2PostScale,
+            Ln2PostNormalized,
+        ];
         let parts: [(bool, &[HookPoint]); 9] = [
             (!is_rotary, &[PosEmbed]),
             (self.n_heads == self.n_key_value_heads, &[AttnIn]),
@@ -165,7 +171,7 @@ impl ModelConfig {
 
 /// How a norm normalizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum NormalizationType {
+pub enum NormKind {
     /// Mean and variance: `(x − mean) / sqrt(var + eps) · weight + bias`.
     #[serde(rename = "LN")]
     LayerNorm,
@@ -234,7 +240,7 @@ pub enum RopeScaling {
 /// An MLP's activation function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Activation {
+pub enum ActivationFunction {
     /// GELU with the tanh approximation: Hugging Face's `gelu_new`, `gelu_fast` and `gelu_pytorch_tanh`.
     GeluNew,
     /// GELU with the error function.
@@ -245,19 +251,19 @@ pub enum Activation {
     Silu,
 }
 
-impl Activation {
+impl ActivationFunction {
     /// Returns the function that Hugging Face calls `name`, or `None` if it is unknown.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
-            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Activation::GeluNew,
-            "gelu" => Activation::Gelu,
-            "relu" => Activation::Relu,
-            "silu" | "swish" => Activation::Silu,
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => ActivationFunction::GeluNew,
+            "gelu" => ActivationFunction::Gelu,
+            "relu" => ActivationFunction::Relu,
+            "silu" | "swish" => ActivationFunction::Silu,
             _ => return None,
         })
     }
 
-    /// The names that [`Activation::from_name`] knows.
+    /// The names that [`ActivationFunction::from_name`] knows.
     pub const NAMES: [&str; 7] =
         ["gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu", "relu", "silu", "swish"];
 }

@@ -52,7 +52,7 @@ pub(super) fn forward(
 
 /// Continues each sequence after `parents[i]`, a token of `cache`, or starts it if that is `None`. Returns the final
 /// residual stream at the last token of each, `[sequences, d_model]`, or `None` if the pass could stop earlier.
-pub(super) fn read_on(
+pub(super) fn forward_from(
     weights: &Weights,
     cfg: &ModelConfig,
     batch: &TokenBatch,
@@ -214,13 +214,13 @@ impl<'a> Pass<'a> {
             return Ok(plain_norm(norm, x, eps)?);
         }
         let [scale_name, normalized_name] = names;
-        let centred = match norm.bias {
+        let centered = match norm.bias {
             Some(_) => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
             None => x.clone(),
         };
-        let scale = (centred.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?; // [..., 1]
+        let scale = (centered.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?; // [..., 1]
         let scale = self.at_name(scale_name, scale)?;
-        let normalized = self.at_name(normalized_name, centred.broadcast_div(&scale)?)?; // [..., d]
+        let normalized = self.at_name(normalized_name, centered.broadcast_div(&scale)?)?; // [..., d]
         let scaled = normalized.broadcast_mul(&norm.weight)?;
         Ok(match &norm.bias {
             Some(bias) => scaled.broadcast_add(bias)?,

@@ -6,7 +6,7 @@ use super::config::ModelConfig;
 use super::weights::Weights;
 use crate::checkpoint::Lazy;
 use crate::error::{Error, Result};
-use crate::linalg::{dot, map_rows, squared_norm, with_floats};
+use crate::linalg::{dot, map_rows, squared_norm, with_f32s};
 use candle_core::{Device, Tensor};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par, Side};
@@ -95,7 +95,7 @@ fn in_own_pool<T: Send>(compute: impl FnOnce() -> Result<T> + Send) -> Result<T>
 fn stats(table: &Tensor, cfg: &ModelConfig) -> Result<EmbeddingStats> {
     let (n, d) = table.dims2()?;
     // Bands are added in order, so that the sum is the same on any number of threads.
-    let bands: Vec<Vec<f64>> = with_floats(table, |values| {
+    let bands: Vec<Vec<f64>> = with_f32s(table, |values| {
         let sum = |band: &[f32]| {
             let mut sum = vec![0f64; d];
             for row in band.chunks_exact(d) {
@@ -128,7 +128,7 @@ fn stats(table: &Tensor, cfg: &ModelConfig) -> Result<EmbeddingStats> {
 /// decide which direction is which.
 fn components(table: &Tensor, centroid: &[f32]) -> Result<PrincipalComponents> {
     let (_, d) = table.dims2()?;
-    let covariance = with_floats(table, |values| covariance(values, centroid))?;
+    let covariance = with_f32s(table, |values| covariance(values, centroid))?;
     let eigen = MatRef::from_column_major_slice(&covariance, d, d).self_adjoint_eigen(Side::Lower);
     let eigen = eigen.map_err(|e| Error::NotFinite {
         message: format!("cannot compute the principal components of the token embeddings: {e:?}"),
@@ -156,14 +156,14 @@ fn covariance(values: &[f32], centroid: &[f32]) -> Vec<f64> {
     let d = centroid.len();
     let n = values.len() / d;
     let mut covariance = vec![0f64; d * d];
-    let mut centred = vec![0f64; BAND.min(n) * d];
+    let mut centered = vec![0f64; BAND.min(n) * d];
     for band in values.chunks(BAND * d) {
-        let centred = &mut centred[..band.len()];
-        centred.par_chunks_exact_mut(d).zip(band.par_chunks_exact(d)).for_each(|(centred, row)| {
+        let centered = &mut centered[..band.len()];
+        centered.par_chunks_exact_mut(d).zip(band.par_chunks_exact(d)).for_each(|(centered, row)| {
             let away = row.iter().zip(centroid).map(|(x, c)| f64::from(*x) - f64::from(*c));
-            centred.iter_mut().zip(away).for_each(|(centred, x)| *centred = x);
+            centered.iter_mut().zip(away).for_each(|(centered, x)| *centered = x);
         });
-        let columns = MatRef::from_column_major_slice(centred, d, band.len() / d); // [d, rows]
+        let columns = MatRef::from_column_major_slice(centered, d, band.len() / d); // [d, rows]
         covariance.par_chunks_mut(PANEL * d).enumerate().for_each(|(i, panel)| {
             let (start, width) = (i * PANEL, panel.len() / d);
             let panel = MatMut::from_column_major_slice_mut(panel, d, width).subrows_mut(start, d - start);

@@ -24,7 +24,7 @@ mod weights;
 pub use batch::TokenBatch;
 pub use cache::KeyValueCache;
 pub use config::{
-    Activation, AttentionType, ModelConfig, NormalizationType, PositionalEmbedding, RopeScaling, Rotary,
+    ActivationFunction, AttentionType, ModelConfig, NormKind, PositionalEmbedding, RopeScaling, Rotary,
 };
 pub use embedding::{EmbeddingStats, PrincipalComponents};
 pub use generate::GenerateOptions;
@@ -36,8 +36,8 @@ use crate::demo;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
-use crate::linalg::with_floats;
-use crate::progress::{Progress, Report};
+use crate::linalg::with_f32s;
+use crate::progress::{Progress, ProgressEvent};
 use candle_core::{DType, Device, Tensor};
 use embedding::Embedding;
 use families::HfConfig;
@@ -112,7 +112,7 @@ impl Model {
             if tokenizer.is_none() && repo.is_partial() {
                 let error = Error::mismatch("it has no tokenizer.json", "give token ids instead of text");
                 let why = repo.lacking("tokenizer.json", error, progress);
-                progress.report(Report::Warning(format!("{why}: the model reads only token ids")));
+                progress.report(ProgressEvent::Warning(format!("{why}: the model reads only token ids")));
             }
             let checkpoint = Checkpoint::open(&source::weight_files(&repo, progress)?)?;
             Ok((tokenizer, checkpoint, repo.files()))
@@ -227,7 +227,7 @@ impl Model {
     }
 
     /// The id of the beginning-of-sequence token. A tokenizer without one uses its end-of-sequence token, as in
-    /// TransformerLens; [`Tokenizer::bos_from`] says where the token is named.
+    /// TransformerLens; [`Tokenizer::bos_source`] says where the token is named.
     ///
     /// # Errors
     /// The model has no tokenizer, or its tokenizer has neither token.
@@ -354,7 +354,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::forward`]; a parent that is not in the cache.
-    pub fn read_on(
+    pub fn forward_from(
         &self,
         batch: &TokenBatch,
         parents: &[Option<usize>],
@@ -362,7 +362,7 @@ impl Model {
         hooks: &mut dyn Hooks,
         progress: &Progress,
     ) -> Result<Option<Tensor>> {
-        decoder::read_on(&self.inner.weights, self.cfg(), batch, parents, cache, hooks, progress)
+        decoder::forward_from(&self.inner.weights, self.cfg(), batch, parents, cache, hooks, progress)
     }
 
     /// Calls `look` on all threads with the row and the logits `[d_vocab]` of each final residual stream in `resid`
@@ -389,7 +389,7 @@ impl Model {
                 rows = rows.repeat((2, 1))?;
             }
             let logits = decoder::logits(&self.inner.weights, self.cfg(), &rows)?; // [rows, d_vocab]
-            with_floats(&logits, |logits| {
+            with_f32s(&logits, |logits| {
                 let rows = logits.par_chunks_exact(self.cfg().d_vocab).take(n - first).enumerate();
                 all.par_extend(rows.map(|(row, logits)| look(first + row, logits)));
             })?;
@@ -470,8 +470,8 @@ impl std::fmt::Display for Model {
         )?;
         match self.inner.tokenizer.as_ref().map(|tokenizer| (tokenizer, tokenizer.special().bos)) {
             Some((tokenizer, Some(id))) => {
-                let token = tokenizer.text_of(id).map_err(|_| std::fmt::Error)?;
-                write!(f, "\n  BOS: `{token}`, id {id} (from {})", tokenizer.bos_from())
+                let token = tokenizer.token_text(id).map_err(|_| std::fmt::Error)?;
+                write!(f, "\n  BOS: `{token}`, id {id} (from {})", tokenizer.bos_source())
             }
             Some((_, None)) => write!(f, "\n  BOS: unknown"),
             None => Ok(()),

@@ -46,7 +46,7 @@ pub(super) fn rows_per_task(d: usize) -> usize {
 }
 
 /// The elements of a contiguous f32 tensor.
-pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout, op: &'static str) -> Result<&'a [f32]> {
+pub(super) fn f32s<'a>(storage: &'a CpuStorage, layout: &Layout, op: &'static str) -> Result<&'a [f32]> {
     let all = storage.as_slice::<f32>()?;
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&all[start..end]),
@@ -97,9 +97,9 @@ impl CustomOp3 for LayerNorm {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let x = floats(x, x_layout, self.name())?;
-        let weight = floats(weight, weight_layout, self.name())?;
-        let bias = floats(bias, bias_layout, self.name())?;
+        let x = f32s(x, x_layout, self.name())?;
+        let weight = f32s(weight, weight_layout, self.name())?;
+        let bias = f32s(bias, bias_layout, self.name())?;
         let d = weight.len();
         let mut out = vec![0f32; x.len()];
         let step = rows_per_task(d) * d;
@@ -135,8 +135,8 @@ impl CustomOp2 for RmsNorm {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let x = floats(x, x_layout, self.name())?;
-        let weight = floats(weight, weight_layout, self.name())?;
+        let x = f32s(x, x_layout, self.name())?;
+        let weight = f32s(weight, weight_layout, self.name())?;
         let d = weight.len();
         let mut out = vec![0f32; x.len()];
         let step = rows_per_task(d) * d;
@@ -169,7 +169,7 @@ impl InplaceOp2 for AddBias {
         b_layout: &Layout,
     ) -> Result<()> {
         let x = floats_mut(x, x_layout, self.name())?;
-        let bias = floats(bias, b_layout, self.name())?;
+        let bias = f32s(bias, b_layout, self.name())?;
         let d = bias.len();
         x.par_chunks_mut(rows_per_task(d) * d).for_each(|x| {
             for x in x.chunks_exact_mut(d) {
@@ -195,7 +195,7 @@ impl InplaceOp2 for Add {
         y_layout: &Layout,
     ) -> Result<()> {
         let x = floats_mut(x, x_layout, self.name())?;
-        let y = floats(y, y_layout, self.name())?;
+        let y = f32s(y, y_layout, self.name())?;
         let step = rows_per_task(1);
         x.par_chunks_mut(step).zip(y.par_chunks(step)).for_each(|(x, y)| {
             x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
@@ -221,8 +221,8 @@ impl InplaceOp3 for BiasResidual {
         residual_layout: &Layout,
     ) -> Result<()> {
         let x = floats_mut(x, x_layout, self.name())?;
-        let bias = floats(bias, bias_layout, self.name())?;
-        let residual = floats(residual, residual_layout, self.name())?;
+        let bias = f32s(bias, bias_layout, self.name())?;
+        let residual = f32s(residual, residual_layout, self.name())?;
         let d = bias.len();
         let step = rows_per_task(d) * d;
         x.par_chunks_mut(step).zip(residual.par_chunks(step)).for_each(|(x, residual)| {

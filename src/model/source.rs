@@ -1,7 +1,7 @@
 //! Where a model comes from: the repository of a name, and the files with the weights.
 
 use crate::aliases::{nearest_models, resolve_model};
-use crate::error::{Error, Result, one_of};
+use crate::error::{Error, Result, did_you_mean_any};
 use crate::files;
 use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
@@ -16,14 +16,14 @@ pub(super) fn repo_of(name: &str, revision: Option<&str>, progress: &Progress) -
     if let Some(id) = resolve_model(name) {
         return Repo::hub(RepoKind::Model, id, revision, progress);
     }
-    if name.contains('/') && Snapshot::can_be_called(name) {
+    if name.contains('/') && Snapshot::is_valid_id(name) {
         return Repo::open(RepoKind::Model, name, revision, progress);
     }
     if name.contains(['/', '\\']) || name.starts_with(['.', '~']) {
         let message = format!("there is no folder `{name}`");
         return Err(Error::mismatch(message, "check the path; it is relative to the folder you are in"));
     }
-    let meant = one_of(&nearest_models(name));
+    let meant = did_you_mean_any(&nearest_models(name));
     Err(Error::mismatch(
         format!("unknown model `{name}`: neither \"demo\", a folder, nor a name that TransformerLens knows"),
         format!("{meant}give a TransformerLens name, a hub repository as `owner/name`, or a local folder"),

@@ -1,9 +1,9 @@
 //! The weights of a model, read from its checkpoint when they are first used.
 
-use super::config::{ModelConfig, NormalizationType, PositionalEmbedding};
+use super::config::{ModelConfig, NormKind, PositionalEmbedding};
 use crate::checkpoint::{Checkpoint, Lazy};
 use crate::error::{Error, Result};
-use crate::linalg::with_floats;
+use crate::linalg::with_f32s;
 use candle_core::{Device, Tensor};
 
 /// The names of a model's weights in its checkpoint.
@@ -36,11 +36,11 @@ pub(super) struct BlockNames {
 /// The names of the weights of queries, keys and values.
 pub(super) enum QkvNames {
     /// One matrix: all queries, then all keys, then all values.
-    Together(LinearNames),
+    Joined(LinearNames),
     /// One matrix, head after head: the query, key and value of each.
-    ByHead(LinearNames),
+    Interleaved(LinearNames),
     /// One matrix each.
-    Apart([LinearNames; 3]),
+    Separate([LinearNames; 3]),
 }
 
 /// The names of a norm's weights.
@@ -51,7 +51,7 @@ pub(super) struct NormNames {
     /// `None` for zeros.
     pub(super) bias: Option<String>,
     /// Whether the stored weight is the actual one minus 1.
-    pub(super) less_one: bool,
+    pub(super) minus_one: bool,
 }
 
 /// The names of a linear layer's weights.
@@ -66,7 +66,7 @@ impl NormNames {
     /// The norm called `name`, with a weight and a bias.
     pub(super) fn new(name: &str) -> Self {
         let (weight, bias) = (Some(format!("{name}.weight")), Some(format!("{name}.bias")));
-        NormNames { weight, bias, less_one: false }
+        NormNames { weight, bias, minus_one: false }
     }
 }
 
@@ -155,7 +155,7 @@ impl Weights {
             d_mlp: cfg.d_mlp,
             d_vocab: cfg.d_vocab,
             n_ctx: cfg.n_ctx,
-            has_bias: cfg.normalization_type == NormalizationType::LayerNorm,
+            has_bias: cfg.normalization_type == NormKind::LayerNorm,
         };
         debug_assert_eq!(
             names.pos_embed.is_some(),
@@ -219,7 +219,7 @@ impl Weights {
                 // torch's files hold the same table under both names: it is kept once.
                 self.unembed.get(|| {
                     let own = own()?;
-                    let is_same = with_floats(embed, |embed| with_floats(&own, |own| embed == own))??;
+                    let is_same = with_f32s(embed, |embed| with_f32s(&own, |own| embed == own))??;
                     Ok(if is_same { embed.clone() } else { own })
                 })
             }
@@ -305,10 +305,10 @@ impl Weights {
                 }
             }
             match &names.qkv {
-                QkvNames::Together(all) | QkvNames::ByHead(all) => {
+                QkvNames::Joined(all) | QkvNames::Interleaved(all) => {
                     self.check_linear(all, [d_model, d_attn.iter().sum()])?;
                 }
-                QkvNames::Apart(parts) => {
+                QkvNames::Separate(parts) => {
                     for (part, width) in parts.iter().zip(d_attn) {
                         self.check_linear(part, [d_model, width])?;
                     }
@@ -354,7 +354,7 @@ impl Weights {
     fn norm(&self, names: &NormNames, width: usize) -> Result<Norm> {
         let ones = || Ok(Tensor::from_vec(vec![1f32; width], width, &Device::Cpu)?);
         let mut weight = names.weight.as_ref().map_or_else(ones, |name| self.vector(name, width))?;
-        if names.less_one {
+        if names.minus_one {
             weight = (weight + 1.0)?;
         }
         let bias = self.sizes.has_bias.then(|| match &names.bias {
@@ -368,9 +368,9 @@ impl Weights {
         let Sizes { d_model, d_attn, d_head, .. } = self.sizes;
         let width = d_attn.iter().sum();
         match names {
-            QkvNames::Together(all) => self.linear(all, [d_model, width]),
-            QkvNames::Apart(parts) => self.side_by_side(parts, d_model, &d_attn),
-            QkvNames::ByHead(all) => {
+            QkvNames::Joined(all) => self.linear(all, [d_model, width]),
+            QkvNames::Separate(parts) => self.side_by_side(parts, d_model, &d_attn),
+            QkvNames::Interleaved(all) => {
                 let Linear { weight, bias } = self.linear(all, [d_model, width])?;
                 let sort = |x: Tensor| {
                     let rows = x.elem_count() / width;

@@ -4,7 +4,7 @@ use super::axis::{Axis, range};
 use super::figure::Figure;
 use super::font;
 use super::label::{number, spaced_label, visible_line};
-use super::page::{Anchor, BLUE, Colour, FAINT, INK, Page, RULE, WHITE};
+use super::page::{Anchor, BLUE, FAINT, INK, Page, RULE, Rgb, WHITE};
 use crate::interpret::{SimilarFeatures, TokenList, TokenMethod, TokenOrder};
 
 /// The font sizes of labels and of the numbers beside the bars, and the height of a row.
@@ -16,9 +16,9 @@ const LENGTH: f64 = 340.0;
 /// The most rows in a picture.
 const MOST_ROWS: usize = 200;
 /// The color of the `␣` before a word, and of the lines to dots.
-const SPACE: Colour = (0xb4, 0xb9, 0xc2);
+const SPACE: Rgb = (0xb4, 0xb9, 0xc2);
 /// The color of values below zero.
-pub(super) const RED: Colour = (0xb3, 0x2d, 0x24);
+pub(super) const RED: Rgb = (0xb3, 0x2d, 0x24);
 
 /// An entry of a list.
 struct Row {
@@ -87,8 +87,8 @@ fn list_figure(title: &str, what: &str, all: &[Row], bars: bool) -> Figure {
         let end = axis.at(row.score);
         if bars {
             let zero = axis.at(0.0);
-            let colour = if row.score < 0.0 { RED } else { BLUE };
-            page.fill(zero.min(end), y - 5.5, (end - zero).abs().max(1.0), 11.0, colour);
+            let color = if row.score < 0.0 { RED } else { BLUE };
+            page.fill(zero.min(end), y - 5.5, (end - zero).abs().max(1.0), 11.0, color);
         } else {
             page.line(vec![(start, y), (end, y)], 1.0, SPACE);
             page.dot(end, y, 4.0, BLUE);

@@ -2,7 +2,7 @@
 
 use super::figure::{MARGIN, drawn, not_drawn, not_encoded, rgb, stroke};
 use super::font;
-use super::page::{Anchor, Colour, Mark, Page};
+use super::page::{Anchor, Mark, Page, Rgb};
 use crate::error::Result;
 use plotters::backend::{BitMapBackend, DrawingBackend};
 use plotters::style::Color;
@@ -91,19 +91,19 @@ impl Band {
         drop(backend);
         let mut pixels = self.smaller(&large);
         for mark in &page.marks {
-            if let Mark::Cells { left, top, width, height, columns, colours } = mark {
-                self.draw_cells((*left, *top), (*width, *height), (*columns, colours), &mut pixels);
+            if let Mark::Cells { left, top, width, height, columns, colors } = mark {
+                self.draw_cells((*left, *top), (*width, *height), (*columns, colors), &mut pixels);
             }
-            if let Mark::Text { x, y, em, anchor, colour, text } = mark {
+            if let Mark::Text { x, y, em, anchor, color, text } = mark {
                 let width = match anchor {
                     Anchor::Start => 0.0,
                     Anchor::Middle => font::width(text, *em) / 2.0,
                     Anchor::End => font::width(text, *em),
                 };
-                self.draw_text(text, *em, (x - width, *y), *colour, &mut pixels);
+                self.draw_text(text, *em, (x - width, *y), *color, &mut pixels);
             }
-            if let Mark::Upright { x, y, em, colour, text } = mark {
-                self.draw_upright(text, *em, (*x, *y), *colour, &mut pixels);
+            if let Mark::VerticalText { x, y, em, color, text } = mark {
+                self.draw_upright(text, *em, (*x, *y), *color, &mut pixels);
             }
         }
         Ok(pixels)
@@ -115,10 +115,10 @@ impl Band {
         let across = |x: f64| (x + MARGIN) * scale;
         let down = |y: f64| (y + MARGIN) * scale - (self.top * SMOOTH) as f64;
         match mark {
-            Mark::Text { .. } | Mark::Upright { .. } | Mark::Cells { .. } => {}
-            Mark::Line { points, width, colour } => {
+            Mark::Text { .. } | Mark::VerticalText { .. } | Mark::Cells { .. } => {}
+            Mark::Line { points, width, color } => {
                 let width = (width * scale).round().max(1.0);
-                let style = stroke(*colour, width as u32);
+                let style = stroke(*color, width as u32);
                 let ends = points.iter().map(|(_, y)| down(*y));
                 let (low, high) = ends.fold((f64::MAX, f64::MIN), |(l, h), y| (l.min(y), h.max(y)));
                 if high + width < 0.0 || low - width > bottom {
@@ -137,18 +137,18 @@ impl Band {
                     drawn(backend.draw_path([pixel(pair[0]), pixel(pair[1])], &style))?;
                     if i > 0 && width > 2.0 {
                         let radius = (width / 2.0) as u32;
-                        drawn(backend.draw_circle(pixel(pair[0]), radius, &rgb(*colour).filled(), true))?;
+                        drawn(backend.draw_circle(pixel(pair[0]), radius, &rgb(*color).filled(), true))?;
                     }
                 }
             }
-            Mark::Dot { x, y, radius, colour } => {
+            Mark::Dot { x, y, radius, color } => {
                 let (y, radius) = (down(*y), (radius * scale).round());
                 if y + radius >= 0.0 && y - radius <= bottom {
-                    let centre = (across(*x).round() as i32, y.round() as i32);
-                    drawn(backend.draw_circle(centre, radius as u32, &rgb(*colour).filled(), true))?;
+                    let center = (across(*x).round() as i32, y.round() as i32);
+                    drawn(backend.draw_circle(center, radius as u32, &rgb(*color).filled(), true))?;
                 }
             }
-            Mark::Box { left, top, width, height, colour } => {
+            Mark::Box { left, top, width, height, color } => {
                 // Slightly beyond the band, whose last row would stay white otherwise.
                 let edge = SMOOTH as f64;
                 let (from, to) = (down(*top).max(-edge), down(top + height).min(bottom + edge));
@@ -157,7 +157,7 @@ impl Band {
                     let first = (across(*left).round() as i32, from.round() as i32);
                     let last = corner(across(left + width) - 1.0, to);
                     if last.0 >= first.0 && last.1 >= first.1 {
-                        drawn(backend.draw_rect(first, last, &rgb(*colour).filled(), true))?;
+                        drawn(backend.draw_rect(first, last, &rgb(*color).filled(), true))?;
                     }
                 }
             }
@@ -188,10 +188,10 @@ impl Band {
         &self,
         (left, top): (f64, f64),
         (width, height): (f64, f64),
-        (columns, colours): (usize, &[Colour]),
+        (columns, colors): (usize, &[Rgb]),
         pixels: &mut [u8],
     ) {
-        let rows = colours.len() / columns.max(1);
+        let rows = colors.len() / columns.max(1);
         // The index of the cell that contains the center of a pixel.
         let cell = |pixel: usize, start: f64, length: f64, n: usize| {
             let part = ((pixel as f64 + 0.5) / self.density - MARGIN - start) / length;
@@ -201,14 +201,14 @@ impl Band {
         for (y, line) in pixels.chunks_exact_mut(self.columns * 3).enumerate() {
             let Some(row) = cell(self.top + y, top, height, rows) else { continue };
             for (pixel, column) in line.chunks_exact_mut(3).zip(&of_columns) {
-                if let Some(colour) = column.and_then(|column| colours.get(row * columns + column)) {
-                    pixel.copy_from_slice(&[colour.0, colour.1, colour.2]);
+                if let Some(color) = column.and_then(|column| colors.get(row * columns + column)) {
+                    pixel.copy_from_slice(&[color.0, color.1, color.2]);
                 }
             }
         }
     }
 
-    fn draw_text(&self, text: &str, em: f64, (x, y): (f64, f64), colour: Colour, pixels: &mut [u8]) {
+    fn draw_text(&self, text: &str, em: f64, (x, y): (f64, f64), color: Rgb, pixels: &mut [u8]) {
         let size = em * self.density;
         let middle = (y + MARGIN) * self.density - self.top as f64;
         if middle + 2.0 * size < 0.0 || middle - 2.0 * size > self.rows as f64 {
@@ -216,12 +216,12 @@ impl Band {
         }
         let start = ((x + MARGIN) * self.density, middle);
         font::draw(text, size, start, &mut |column, row, coverage| {
-            self.ink(column, row, colour, coverage, pixels);
+            self.ink(column, row, color, coverage, pixels);
         });
     }
 
     /// Draws text that runs upward and ends at `y`.
-    fn draw_upright(&self, text: &str, em: f64, (x, y): (f64, f64), colour: Colour, pixels: &mut [u8]) {
+    fn draw_upright(&self, text: &str, em: f64, (x, y): (f64, f64), color: Rgb, pixels: &mut [u8]) {
         let size = em * self.density;
         let middle = ((x + MARGIN) * self.density).round() as i64;
         let bottom = (y + MARGIN + font::width(text, em)) * self.density - self.top as f64;
@@ -229,17 +229,17 @@ impl Band {
             return;
         }
         font::draw(text, size, (0.0, 0.0), &mut |along, across, coverage| {
-            self.ink(middle + across, bottom.round() as i64 - along, colour, coverage, pixels);
+            self.ink(middle + across, bottom.round() as i64 - along, color, coverage, pixels);
         });
     }
 
     /// Mixes a color into one pixel, by the part of the pixel that it covers.
-    fn ink(&self, column: i64, row: i64, colour: Colour, coverage: f32, pixels: &mut [u8]) {
+    fn ink(&self, column: i64, row: i64, color: Rgb, coverage: f32, pixels: &mut [u8]) {
         if !(0..self.columns as i64).contains(&column) || !(0..self.rows as i64).contains(&row) {
             return;
         }
         let first = (row as usize * self.columns + column as usize) * 3;
-        for (old, new) in pixels[first..first + 3].iter_mut().zip([colour.0, colour.1, colour.2]) {
+        for (old, new) in pixels[first..first + 3].iter_mut().zip([color.0, color.1, color.2]) {
             let mixed = f32::from(*old) + (f32::from(new) - f32::from(*old)) * coverage;
             *old = mixed.round() as u8;
         }

@@ -1,7 +1,7 @@
 //! A picture that is laid out and can be drawn as SVG or PNG.
 
 use super::bitmap::Bitmap;
-use super::page::{Colour, Page};
+use super::page::{Page, Rgb};
 use super::svg;
 use crate::error::{Error, Result};
 use plotters::style::{Color, RGBColor, ShapeStyle};
@@ -62,12 +62,12 @@ impl std::fmt::Debug for Figure {
     }
 }
 
-pub(super) fn rgb((red, green, blue): Colour) -> RGBColor {
+pub(super) fn rgb((red, green, blue): Rgb) -> RGBColor {
     RGBColor(red, green, blue)
 }
 
-pub(super) fn stroke(colour: Colour, width: u32) -> ShapeStyle {
-    rgb(colour).stroke_width(width)
+pub(super) fn stroke(color: Rgb, width: u32) -> ShapeStyle {
+    rgb(color).stroke_width(width)
 }
 
 pub(super) fn drawn<T>(result: std::result::Result<T, impl std::error::Error>) -> Result<T> {

@@ -5,7 +5,7 @@ use super::bars::{RED, token};
 use super::figure::Figure;
 use super::font;
 use super::label::{number, spaced_label, visible_line};
-use super::page::{Anchor, BLUE, Colour, FAINT, INK, Page, RULE, mix};
+use super::page::{Anchor, BLUE, FAINT, INK, Page, RULE, Rgb, mix};
 use crate::interpret::{LogitLens, ScoredToken};
 
 /// The size of the histogram.
@@ -70,11 +70,11 @@ fn histogram(lens: &LogitLens, page: &mut Page) {
 }
 
 /// Draws a column of tokens with bars; returns its right end.
-fn tokens(page: &mut Page, left: f64, title: &str, tokens: &[ScoredToken], colour: Colour) -> f64 {
+fn tokens(page: &mut Page, left: f64, title: &str, tokens: &[ScoredToken], color: Rgb) -> f64 {
     let labels: Vec<_> = tokens.iter().map(|t| spaced_label(&t.token)).collect();
     let widest = labels.iter().map(|label| font::width(label, 12.0)).fold(40.0, f64::max);
     let right = left + widest;
-    page.text_at(Anchor::End, right, TOP - 16.0, 10.5, colour, title);
+    page.text_at(Anchor::End, right, TOP - 16.0, 10.5, color, title);
     let longest = tokens.iter().map(|t| t.score.abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
     let axis = Axis::new((0.0, longest), right + 8.0, BAR);
     let mut end = right + 8.0 + BAR;
@@ -82,7 +82,7 @@ fn tokens(page: &mut Page, left: f64, title: &str, tokens: &[ScoredToken], colou
         let y = TOP + (i as f64 + 0.5) * ROW;
         token(page, right, y, label);
         let length = axis.at(t.score.abs()) - right - 8.0;
-        page.fill(right + 8.0, y - 5.5, length.max(1.0), 11.0, colour);
+        page.fill(right + 8.0, y - 5.5, length.max(1.0), 11.0, color);
         end = end.max(page.text(right + 8.0 + length + 5.0, y, 9.0, FAINT, number(t.score)));
         page.height = page.height.max(y + ROW / 2.0);
     }

@@ -18,7 +18,7 @@ pub(crate) struct Step<'a> {
 
 /// The position of a node.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Place {
+pub(super) struct Position {
     /// The row, from 0.
     pub(super) row: usize,
     /// The left end of the label, in pixels.
@@ -55,7 +55,7 @@ pub(super) fn rows(steps: &[Step<'_>]) -> (usize, Vec<usize>) {
 
 /// Returns the position of each step. `widths` are the widths of the labels. The more rows, each `row_height` high, the
 /// edges between two columns span, the larger is the gap between the columns.
-pub(super) fn places(steps: &[Step<'_>], widths: &[f64], row_height: f64) -> Vec<Place> {
+pub(super) fn places(steps: &[Step<'_>], widths: &[f64], row_height: f64) -> Vec<Position> {
     let (_, rows) = rows(steps);
     let columns = steps.iter().map(|step| step.depth + 1).max().unwrap_or(1);
     let mut widest = vec![0.0f64; columns];
@@ -71,7 +71,7 @@ pub(super) fn places(steps: &[Step<'_>], widths: &[f64], row_height: f64) -> Vec
         let gap = (22.0 + 0.12 * furthest[depth] as f64 * row_height).clamp(26.0, 110.0);
         lefts[depth] = lefts[depth - 1] + widest[depth - 1] + gap;
     }
-    steps.iter().zip(rows).map(|(step, row)| Place { row, left: lefts[step.depth] }).collect()
+    steps.iter().zip(rows).map(|(step, row)| Position { row, left: lefts[step.depth] }).collect()
 }
 
 #[cfg(test)]

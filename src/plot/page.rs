@@ -3,18 +3,18 @@
 use super::font;
 
 /// Red, green, blue.
-pub(super) type Colour = (u8, u8, u8);
+pub(super) type Rgb = (u8, u8, u8);
 
 /// The color of text.
-pub(super) const INK: Colour = (0x1a, 0x1a, 0x1a);
+pub(super) const INK: Rgb = (0x1a, 0x1a, 0x1a);
 /// The color of less important text.
-pub(super) const FAINT: Colour = (0x76, 0x7b, 0x85);
+pub(super) const FAINT: Rgb = (0x76, 0x7b, 0x85);
 /// The color of grid lines.
-pub(super) const RULE: Colour = (0xd9, 0xdc, 0xe1);
+pub(super) const RULE: Rgb = (0xd9, 0xdc, 0xe1);
 /// The color of the background.
-pub(super) const WHITE: Colour = (0xff, 0xff, 0xff);
+pub(super) const WHITE: Rgb = (0xff, 0xff, 0xff);
 /// The color of the data.
-pub(super) const BLUE: Colour = (0x10, 0x1c, 0x8c);
+pub(super) const BLUE: Rgb = (0x10, 0x1c, 0x8c);
 
 /// The point of a text that is at its `x`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,17 +28,17 @@ pub(super) enum Anchor {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Mark {
     /// Text with lowercase letters centered on `y`; `em` is the font size.
-    Text { x: f64, y: f64, em: f64, anchor: Anchor, colour: Colour, text: String },
+    Text { x: f64, y: f64, em: f64, anchor: Anchor, color: Rgb, text: String },
     /// Text that runs upward and ends at `y`, with lowercase letters centered on `x`.
-    Upright { x: f64, y: f64, em: f64, colour: Colour, text: String },
+    VerticalText { x: f64, y: f64, em: f64, color: Rgb, text: String },
     /// A line through points; `width` is its thickness.
-    Line { points: Vec<(f64, f64)>, width: f64, colour: Colour },
+    Line { points: Vec<(f64, f64)>, width: f64, color: Rgb },
     /// A filled circle.
-    Dot { x: f64, y: f64, radius: f64, colour: Colour },
+    Dot { x: f64, y: f64, radius: f64, color: Rgb },
     /// A filled box.
-    Box { left: f64, top: f64, width: f64, height: f64, colour: Colour },
+    Box { left: f64, top: f64, width: f64, height: f64, color: Rgb },
     /// A box divided into filled cells of equal size, row by row.
-    Cells { left: f64, top: f64, width: f64, height: f64, columns: usize, colours: Vec<Colour> },
+    Cells { left: f64, top: f64, width: f64, height: f64, columns: usize, colors: Vec<Rgb> },
 }
 
 /// A page: its size and its marks.
@@ -51,11 +51,11 @@ pub(super) struct Page {
 
 impl Page {
     /// Adds text that begins at `x`, widens the page to hold it, and returns its right end.
-    pub(super) fn text(&mut self, x: f64, y: f64, em: f64, colour: Colour, text: impl Into<String>) -> f64 {
+    pub(super) fn text(&mut self, x: f64, y: f64, em: f64, color: Rgb, text: impl Into<String>) -> f64 {
         let text = text.into();
         let end = x + font::width(&text, em);
         self.width = self.width.max(end);
-        self.marks.push(Mark::Text { x, y, em, anchor: Anchor::Start, colour, text });
+        self.marks.push(Mark::Text { x, y, em, anchor: Anchor::Start, color, text });
         end
     }
 
@@ -66,35 +66,35 @@ impl Page {
         x: f64,
         y: f64,
         em: f64,
-        colour: Colour,
+        color: Rgb,
         text: impl Into<String>,
     ) {
-        self.marks.push(Mark::Text { x, y, em, anchor, colour, text: text.into() });
+        self.marks.push(Mark::Text { x, y, em, anchor, color, text: text.into() });
     }
 
     /// Adds text that runs upward and ends at `y`.
-    pub(super) fn upright(&mut self, x: f64, y: f64, em: f64, colour: Colour, text: impl Into<String>) {
-        self.marks.push(Mark::Upright { x, y, em, colour, text: text.into() });
+    pub(super) fn vertical_text(&mut self, x: f64, y: f64, em: f64, color: Rgb, text: impl Into<String>) {
+        self.marks.push(Mark::VerticalText { x, y, em, color, text: text.into() });
     }
 
     /// Adds a line through points.
-    pub(super) fn line(&mut self, points: Vec<(f64, f64)>, width: f64, colour: Colour) {
-        self.marks.push(Mark::Line { points, width, colour });
+    pub(super) fn line(&mut self, points: Vec<(f64, f64)>, width: f64, color: Rgb) {
+        self.marks.push(Mark::Line { points, width, color });
     }
 
     /// Adds a filled circle.
-    pub(super) fn dot(&mut self, x: f64, y: f64, radius: f64, colour: Colour) {
-        self.marks.push(Mark::Dot { x, y, radius, colour });
+    pub(super) fn dot(&mut self, x: f64, y: f64, radius: f64, color: Rgb) {
+        self.marks.push(Mark::Dot { x, y, radius, color });
     }
 
     /// Adds a filled box.
-    pub(super) fn fill(&mut self, left: f64, top: f64, width: f64, height: f64, colour: Colour) {
-        self.marks.push(Mark::Box { left, top, width, height, colour });
+    pub(super) fn fill(&mut self, left: f64, top: f64, width: f64, height: f64, color: Rgb) {
+        self.marks.push(Mark::Box { left, top, width, height, color });
     }
 }
 
 /// Mixes two colors: `from` at part 0, `to` at part 1.
-pub(super) fn mix(from: Colour, to: Colour, part: f64) -> Colour {
+pub(super) fn mix(from: Rgb, to: Rgb, part: f64) -> Rgb {
     let part = if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 };
     let mix = |from: u8, to: u8| (f64::from(from) + (f64::from(to) - f64::from(from)) * part).round() as u8;
     (mix(from.0, to.0), mix(from.1, to.1), mix(from.2, to.2))

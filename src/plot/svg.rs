@@ -26,33 +26,33 @@ pub(super) fn draw(page: &Page, (width, height): (u32, u32)) -> Result<String> {
     drawn(backend.draw_rect((0, 0), (size.0 as i32, size.1 as i32), &white, true))?;
     for mark in &page.marks {
         match mark {
-            Mark::Text { x, y, em, anchor, colour, text } => {
+            Mark::Text { x, y, em, anchor, color, text } => {
                 let h_pos = match anchor {
                     Anchor::Start => HPos::Left,
                     Anchor::Middle => HPos::Center,
                     Anchor::End => HPos::Right,
                 };
                 let font = (FAMILY, em * FINE * PLOTTERS_EM).into_font();
-                let colour = rgb(*colour);
-                let style = TextStyle::from(font).color(&colour).pos(Pos::new(h_pos, VPos::Center));
+                let color = rgb(*color);
+                let style = TextStyle::from(font).color(&color).pos(Pos::new(h_pos, VPos::Center));
                 drawn(backend.draw_text(text, &style, at(*x, *y)))?;
             }
-            Mark::Upright { x, y, em, colour, text } => {
+            Mark::VerticalText { x, y, em, color, text } => {
                 let font = (FAMILY, em * FINE * PLOTTERS_EM).into_font().transform(FontTransform::Rotate270);
-                let colour = rgb(*colour);
-                let style = TextStyle::from(font).color(&colour).pos(Pos::new(HPos::Right, VPos::Center));
+                let color = rgb(*color);
+                let style = TextStyle::from(font).color(&color).pos(Pos::new(HPos::Right, VPos::Center));
                 drawn(backend.draw_text(text, &style, at(*x, *y)))?;
             }
-            Mark::Line { points, width, colour } => {
-                let style = stroke(*colour, (width * FINE).round().max(1.0) as u32);
+            Mark::Line { points, width, color } => {
+                let style = stroke(*color, (width * FINE).round().max(1.0) as u32);
                 drawn(backend.draw_path(points.iter().map(|(x, y)| at(*x, *y)), &style))?;
             }
-            Mark::Dot { x, y, radius, colour } => {
+            Mark::Dot { x, y, radius, color } => {
                 let radius = (radius * FINE).round() as u32;
-                drawn(backend.draw_circle(at(*x, *y), radius, &rgb(*colour).filled(), true))?;
+                drawn(backend.draw_circle(at(*x, *y), radius, &rgb(*color).filled(), true))?;
             }
-            Mark::Box { left, top, width, height, colour } => {
-                let style = rgb(*colour).filled();
+            Mark::Box { left, top, width, height, color } => {
+                let style = rgb(*color).filled();
                 let (from, to) = (at(*left, *top), at(left + width, top + height));
                 drawn(backend.draw_rect(from, to, &style, true))?;
             }
@@ -73,15 +73,15 @@ pub(super) fn draw(page: &Page, (width, height): (u32, u32)) -> Result<String> {
 /// Cells as a bitmap in an SVG; `at` converts page coordinates. A cell has several pixels, so that its edges stay sharp
 /// however a viewer scales bitmaps.
 fn cells_image(mark: &Mark, at: impl Fn(f64, f64) -> (i32, i32)) -> Option<Result<String>> {
-    let Mark::Cells { left, top, width, height, columns, colours } = mark else { return None };
-    let rows = colours.len() / (*columns).max(1);
+    let Mark::Cells { left, top, width, height, columns, colors } = mark else { return None };
+    let rows = colors.len() / (*columns).max(1);
     if rows == 0 {
         return None;
     }
     let fit = |length: f64, n: usize| ((length * DENSITY / n as f64).ceil() as usize).clamp(1, 64);
     let (wide, tall) = (fit(*width, *columns), fit(*height, rows));
-    let mut pixels = Vec::with_capacity(colours.len() * wide * tall * 3);
-    for row in colours.chunks_exact(*columns) {
+    let mut pixels = Vec::with_capacity(colors.len() * wide * tall * 3);
+    for row in colors.chunks_exact(*columns) {
         let line: Vec<u8> = row.iter().flat_map(|c| [c.0, c.1, c.2].repeat(wide)).collect();
         pixels.extend(line.repeat(tall));
     }

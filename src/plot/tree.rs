@@ -3,8 +3,8 @@
 use super::figure::Figure;
 use super::font;
 use super::label::{label, percent, visible_line};
-use super::layout::{Place, Step, places, walk};
-use super::page::{BLUE, Colour, FAINT, INK, Page, mix};
+use super::layout::{Position, Step, places, walk};
+use super::page::{BLUE, FAINT, INK, Page, Rgb, mix};
 use crate::interpret::DefinitionTree;
 
 /// The font sizes of labels and of the probabilities beside them, and the height of a row.
@@ -19,10 +19,10 @@ const GAP: f64 = 5.0;
 const PROB_GAP: f64 = 4.0;
 /// The number of straight pieces in a curve.
 const PIECES: usize = 20;
-/// The colors of a token as likely as under the null, and of one `10^MOST` times likelier.
-const SAME: Colour = (0xb4, 0xb9, 0xc2);
-const LIKELIER: Colour = (0xc2, 0x25, 0x1c);
-const MOST: f64 = 3.0;
+/// The colors of a token as likely as under the null, and of one `10^MAX` times likelier.
+const SAME: Rgb = (0xb4, 0xb9, 0xc2);
+const LIKELIER: Rgb = (0xc2, 0x25, 0x1c);
+const MAX: f64 = 3.0;
 
 /// The width of an edge between labels of size 48: `1 + 32 · ((log P − log Pmin) / (log Pmax − log Pmin))^2.5`, always
 /// between 1 and 33.
@@ -59,7 +59,7 @@ pub fn tree_figure(tree: &DefinitionTree) -> Figure {
     let places = places(&steps, &widths, ROW);
     let mut page = Page::default();
     let top = heading(tree, compared, &mut page) + ROW / 2.0;
-    let y = |place: &Place| top + place.row as f64 * ROW;
+    let y = |place: &Position| top + place.row as f64 * ROW;
     // Thin edges first, so that they do not cut a thick one that leaves the same label.
     let ends = column_ends(&steps, &places, &widths);
     let mut edges: Vec<_> =
@@ -71,17 +71,17 @@ pub fn tree_figure(tree: &DefinitionTree) -> Figure {
         let width = (edge_width(node.cumulative_prob, least, most) * EM / EDGE_EM).max(0.5);
         let from = (places[parent].left + widths[parent] + GAP, y(&places[parent]));
         let to = (places[i].left - GAP, y(&places[i]));
-        let colour = if compared { ratio_colour(node.log_ratio(), SAME, LIKELIER) } else { BLUE };
-        page.line(curve(from, ends[steps[parent].depth] + GAP, to), width, colour);
+        let color = if compared { ratio_color(node.log_ratio(), SAME, LIKELIER) } else { BLUE };
+        page.line(curve(from, ends[steps[parent].depth] + GAP, to), width, color);
     }
     for (i, (label, prob)) in labels.into_iter().enumerate() {
         let (left, y) = (places[i].left, y(&places[i]));
-        let colour = if compared && i > 0 {
-            ratio_colour(steps[i].node.log_ratio(), mix(SAME, INK, 0.5), mix(LIKELIER, INK, 0.25))
+        let color = if compared && i > 0 {
+            ratio_color(steps[i].node.log_ratio(), mix(SAME, INK, 0.5), mix(LIKELIER, INK, 0.25))
         } else {
             INK
         };
-        let end = page.text(left, y, EM, colour, label);
+        let end = page.text(left, y, EM, color, label);
         if !prob.is_empty() {
             page.text(end + PROB_GAP, y + 1.5, SMALL, FAINT, prob);
         }
@@ -107,7 +107,7 @@ fn prob_width(prob: &str) -> f64 {
 }
 
 /// The right end of the widest label in each column.
-fn column_ends(steps: &[Step<'_>], places: &[Place], widths: &[f64]) -> Vec<f64> {
+fn column_ends(steps: &[Step<'_>], places: &[Position], widths: &[f64]) -> Vec<f64> {
     let mut ends: Vec<f64> = Vec::new();
     for ((step, place), width) in steps.iter().zip(places).zip(widths) {
         if ends.len() <= step.depth {
@@ -136,9 +136,9 @@ fn curve(from: (f64, f64), bend: f64, to: (f64, f64)) -> Vec<(f64, f64)> {
 }
 
 /// The color of a log ratio: `same` if at most as likely as under the null, `likelier` from 1000 times as likely.
-fn ratio_colour(log_ratio: Option<f64>, same: Colour, likelier: Colour) -> Colour {
+fn ratio_color(log_ratio: Option<f64>, same: Rgb, likelier: Rgb) -> Rgb {
     let decades = log_ratio.unwrap_or(0.0) / std::f64::consts::LN_10;
-    mix(same, likelier, decades / MOST)
+    mix(same, likelier, decades / MAX)
 }
 
 /// Draws the title, the prompt and the legend; returns their height.
@@ -168,7 +168,7 @@ fn heading(tree: &DefinitionTree, compared: bool, page: &mut Page) -> f64 {
 fn legend(y: f64, page: &mut Page) {
     let mut x = page.text(0.0, y, 10.0, FAINT, "likelier than under the null:") + 10.0;
     for (decade, times) in ["×1", "×10", "×100", "×1000"].into_iter().enumerate() {
-        page.fill(x, y - 4.0, 22.0, 8.0, mix(SAME, LIKELIER, decade as f64 / MOST));
+        page.fill(x, y - 4.0, 22.0, 8.0, mix(SAME, LIKELIER, decade as f64 / MAX));
         x = page.text(x + 26.0, y, 10.0, FAINT, times) + 12.0;
     }
 }

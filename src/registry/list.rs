@@ -72,7 +72,7 @@ pub struct ReleaseListing {
 /// A list of SAEs, displayed as a table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Saes {
+pub struct SaeTable {
     /// The SAEs, sorted by release and id.
     pub saes: Vec<SaeListing>,
 }
@@ -89,7 +89,7 @@ pub struct Releases {
 ///
 /// # Errors
 /// An unknown release; a model without SAEs; a list that cannot be read.
-pub fn list_saes(filter: &SaeFilter) -> Result<Saes> {
+pub fn list_saes(filter: &SaeFilter) -> Result<SaeTable> {
     with_registry(filter, |registry| registry.list(filter))
 }
 
@@ -119,7 +119,7 @@ impl Registry {
     ///
     /// # Errors
     /// An unknown release; a model without SAEs.
-    pub fn list(&self, filter: &SaeFilter) -> Result<Saes> {
+    pub fn list(&self, filter: &SaeFilter) -> Result<SaeTable> {
         let release = filter.release.as_deref().map(|name| self.known(name)).transpose()?;
         let mut releases: Vec<_> = match (release, &filter.model) {
             (release, Some(model)) => {
@@ -140,7 +140,7 @@ impl Registry {
             saes[start..].sort_by(|a, b| natural(&a.sae_id, &b.sae_id));
         }
         saes.truncate(filter.limit.unwrap_or(usize::MAX));
-        Ok(Saes { saes })
+        Ok(SaeTable { saes })
     }
 
     fn of_model(&self, model: &str) -> Result<Vec<&Release>> {
@@ -236,7 +236,7 @@ pub(super) fn natural(a: &str, b: &str) -> Ordering {
     }
 }
 
-impl fmt::Display for Saes {
+impl fmt::Display for SaeTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.saes.is_empty() {
             return f.write_str("no SAEs");

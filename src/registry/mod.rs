@@ -6,7 +6,7 @@
 mod list;
 mod site;
 
-pub use list::{ReleaseListing, Releases, SaeFilter, SaeListing, Saes, list_releases, list_saes};
+pub use list::{ReleaseListing, Releases, SaeFilter, SaeListing, SaeTable, list_releases, list_saes};
 
 use crate::error::{Error, Result, did_you_mean, nearest};
 use crate::yaml;
@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 /// The size limit of a list, in bytes; SAELens' list has 1.5 MB.
-const MOST_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 
 /// The embedded list, compressed.
 const EMBEDDED: &[u8] = include_bytes!("../../assets/registry/pretrained_saes.json.gz");
@@ -228,19 +228,19 @@ fn add(written: Vec<WrittenSae>, ids: &mut HashSet<String>, saes: &mut Vec<Regis
 fn read(path: &Path) -> Result<Vec<u8>> {
     let file = crate::files::open(path)?;
     let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
     if bytes.starts_with(&[0x1f, 0x8b]) {
         bytes = decompressed(&bytes).map_err(Error::file("read", path))?;
     }
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(Error::malformed(path, format!("expected at most {} MiB", MOST_BYTES >> 20)));
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::malformed(path, format!("expected at most {} MiB", MAX_BYTES >> 20)));
     }
     Ok(bytes)
 }
 
-/// Decompresses up to `MOST_BYTES + 1`, so that the caller can tell "too large" from "just fits".
+/// Decompresses up to `MAX_BYTES + 1`, so that the caller can tell "too large" from "just fits".
 fn decompressed(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut contents = Vec::new();
-    GzDecoder::new(bytes).take(MOST_BYTES + 1).read_to_end(&mut contents)?;
+    GzDecoder::new(bytes).take(MAX_BYTES + 1).read_to_end(&mut contents)?;
     Ok(contents)
 }

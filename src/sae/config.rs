@@ -30,7 +30,7 @@ pub struct SaeConfig {
     /// Whether the decoder's bias is subtracted from the (normalized) input.
     pub apply_b_dec_to_input: bool,
     /// How the activation is normalized before it is encoded.
-    pub normalize_activations: Normalization,
+    pub normalize_activations: ActivationNormalization,
     /// The factor folded into the weights of an `expected_average_only_in` SAE, if known.
     pub norm_scaling_factor: Option<f64>,
     /// The factor of a `constant_scalar_rescale` SAE.
@@ -226,7 +226,7 @@ impl Architecture {
 /// SAELens' `normalize_activations`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Normalization {
+pub enum ActivationNormalization {
     /// No normalization.
     None,
     /// Activations were scaled to a mean norm of `sqrt(d_in)` in training; the factor is folded into the weights.
@@ -239,14 +239,14 @@ pub enum Normalization {
     ConstantScalarRescale,
 }
 
-impl Normalization {
+impl ActivationNormalization {
     /// Every normalization with SAELens' name for it.
-    pub const NAMES: [(&'static str, Normalization); 5] = [
-        ("none", Normalization::None),
-        ("expected_average_only_in", Normalization::ExpectedAverageOnlyIn),
-        ("constant_norm_rescale", Normalization::ConstantNormRescale),
-        ("layer_norm", Normalization::LayerNorm),
-        ("constant_scalar_rescale", Normalization::ConstantScalarRescale),
+    pub const NAMES: [(&'static str, ActivationNormalization); 5] = [
+        ("none", ActivationNormalization::None),
+        ("expected_average_only_in", ActivationNormalization::ExpectedAverageOnlyIn),
+        ("constant_norm_rescale", ActivationNormalization::ConstantNormRescale),
+        ("layer_norm", ActivationNormalization::LayerNorm),
+        ("constant_scalar_rescale", ActivationNormalization::ConstantScalarRescale),
     ];
 
     /// Returns SAELens' name.

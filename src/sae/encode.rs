@@ -11,11 +11,11 @@
 //! ```
 //! See SAELens' `saes/*_sae.py`.
 
-use super::config::{Architecture, Normalization, SaeConfig};
-use super::features::Features;
+use super::config::{ActivationNormalization, Architecture, SaeConfig};
+use super::features::FeatureActs;
 use super::weights::{Encoder, Weights};
 use crate::error::{Error, Result};
-use crate::linalg::with_floats;
+use crate::linalg::with_f32s;
 use crate::memory;
 use crate::progress::Progress;
 use candle_core::{D, Device, Tensor};
@@ -45,7 +45,10 @@ pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weigh
     let x = x.to_dtype(candle_core::DType::F32)?.contiguous()?;
     check_finite(&x, cfg, "the activation")?;
     let normalization = cfg.normalize_activations;
-    let unnormalized = matches!(normalization, Normalization::None | Normalization::ExpectedAverageOnlyIn);
+    let unnormalized = matches!(
+        normalization,
+        ActivationNormalization::None | ActivationNormalization::ExpectedAverageOnlyIn
+    );
     if unnormalized && !center && !cfg.apply_b_dec_to_input {
         return Ok(Prepared { sae_in: x.clone(), x, undo: Vec::new() });
     }
@@ -72,17 +75,17 @@ pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weigh
 }
 
 /// Normalizes one activation; returns the factor and the shift that undo it.
-fn normalize(row: &mut [f32], normalization: Normalization, factor: f32) -> (f32, f32) {
+fn normalize(row: &mut [f32], normalization: ActivationNormalization, factor: f32) -> (f32, f32) {
     let d = row.len() as f32;
     match normalization {
-        Normalization::None | Normalization::ExpectedAverageOnlyIn => (1.0, 0.0),
-        Normalization::ConstantNormRescale => {
+        ActivationNormalization::None | ActivationNormalization::ExpectedAverageOnlyIn => (1.0, 0.0),
+        ActivationNormalization::ConstantNormRescale => {
             let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
             let factor = d.sqrt() / norm;
             row.iter_mut().for_each(|x| *x *= factor);
             (1.0 / factor, 0.0)
         }
-        Normalization::LayerNorm => {
+        ActivationNormalization::LayerNorm => {
             const EPS: f32 = 1e-5;
             let mean = subtract_mean(row);
             // Like torch.std, this divides by d − 1.
@@ -90,7 +93,7 @@ fn normalize(row: &mut [f32], normalization: Normalization, factor: f32) -> (f32
             row.iter_mut().for_each(|x| *x /= std + EPS);
             (std, mean)
         }
-        Normalization::ConstantScalarRescale => {
+        ActivationNormalization::ConstantScalarRescale => {
             row.iter_mut().for_each(|x| *x *= factor);
             (1.0 / factor, 0.0)
         }
@@ -105,7 +108,7 @@ fn subtract_mean(row: &mut [f32]) -> f32 {
 
 fn check_finite(x: &Tensor, cfg: &SaeConfig, what: &str) -> Result<()> {
     let d = x.dim(D::Minus1)?;
-    let bad = with_floats(x, |values| values.par_iter().position_first(|x| !x.is_finite()))?;
+    let bad = with_f32s(x, |values| values.par_iter().position_first(|x| !x.is_finite()))?;
     match bad {
         None => Ok(()),
         Some(at) => {
@@ -124,11 +127,11 @@ pub(super) fn encode(
     weights: &Weights,
     threshold: f32,
     progress: &Progress,
-) -> Result<Features> {
+) -> Result<FeatureActs> {
     let encoder = weights.encoder(cfg)?;
     let rule = Rule::new(encoder, cfg, weights, threshold)?;
     let n = sae_in.dim(0)?;
-    let mut features = Features::new(cfg.d_sae);
+    let mut features = FeatureActs::new(cfg.d_sae);
     for first in (0..n).step_by(TOKENS) {
         let chunk = sae_in.narrow(0, first, TOKENS.min(n - first))?; // [pos, d_in]
         let mut rows: Vec<Row> = Vec::new();
@@ -138,7 +141,7 @@ pub(super) fn encode(
             let width = TILE.min(cfg.d_sae - start);
             let tile = encoder.w_enc.narrow(1, start, width)?; // [d_in, width]
             let pre = chunk.matmul(&tile)?; // [pos, width]
-            with_floats(&pre, |pre| {
+            with_f32s(&pre, |pre| {
                 rows.par_iter_mut().zip(pre.par_chunks_exact(width)).for_each(|(row, pre)| {
                     Arch::new().dispatch(|| rule.select(row, pre, start));
                 });
@@ -151,7 +154,7 @@ pub(super) fn encode(
 }
 
 /// Appends the features of tokens that were encoded separately, in ascending order for each token.
-pub(super) fn gather(features: &mut Features, rows: impl Iterator<Item = Vec<(u32, f32)>>) -> Result<()> {
+pub(super) fn gather(features: &mut FeatureActs, rows: impl Iterator<Item = Vec<(u32, f32)>>) -> Result<()> {
     for active in rows {
         if let Some((feature, _)) = active.iter().find(|(_, value)| !value.is_finite()) {
             let pos = features.len();

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 
 /// The active features of each token, in ascending order, with their activations.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Features {
+pub struct FeatureActs {
     d_sae: usize,
     /// For each token, the end of its features in `indices` and `values`.
     ends: Vec<usize>,
@@ -17,7 +17,7 @@ pub struct Features {
 
 /// The activation of one feature at one token.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FeatureActivation {
+pub struct FeatureAct {
     /// The token's position.
     pub pos: usize,
     /// The feature's index.
@@ -26,10 +26,10 @@ pub struct FeatureActivation {
     pub value: f32,
 }
 
-impl Features {
+impl FeatureActs {
     /// Creates an empty list for an SAE with `d_sae` features.
     pub(super) fn new(d_sae: usize) -> Self {
-        Features { d_sae, ..Default::default() }
+        FeatureActs { d_sae, ..Default::default() }
     }
 
     /// Appends a token with its features, in ascending order.
@@ -69,11 +69,11 @@ impl Features {
     }
 
     /// Returns the `k` activations of largest magnitude, largest first. Ties: earlier token, then lower feature.
-    pub fn top(&self, k: usize) -> Vec<FeatureActivation> {
+    pub fn top(&self, k: usize) -> Vec<FeatureAct> {
         let activation = |(at, _): (usize, f32)| {
             let value = self.values[at];
             let pos = self.ends.partition_point(|end| *end <= at);
-            FeatureActivation { pos, feature: self.indices[at], value }
+            FeatureAct { pos, feature: self.indices[at], value }
         };
         let magnitudes: Vec<f32> = self.values.iter().map(|value| value.abs()).collect();
         top_k(&magnitudes, k).into_iter().map(activation).collect()
@@ -125,10 +125,10 @@ pub(super) fn check_feature(index: usize, d_sae: usize) -> Result<()> {
     .with_hint("features are counted from 0"))
 }
 
-impl std::fmt::Display for Features {
+impl std::fmt::Display for FeatureActs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Features [{} tokens, {} features], L0 {:.1}", self.len(), self.d_sae, self.l0())?;
-        for FeatureActivation { pos, feature, value } in self.top(5) {
+        write!(f, "FeatureActs [{} tokens, {} features], L0 {:.1}", self.len(), self.d_sae, self.l0())?;
+        for FeatureAct { pos, feature, value } in self.top(5) {
             write!(f, "\n  token {pos}: feature {feature} at {value:.4}")?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::SaeOptions;
 use super::formats::{self, Found, Hints};
-use crate::error::{Error, Result, nearest, one_of};
+use crate::error::{Error, Result, did_you_mean_any, nearest};
 use crate::files;
 use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
@@ -39,7 +39,7 @@ pub(super) fn open(
         let repo = Repo::hub(RepoKind::Model, &release.repo_id, revision, progress)?;
         return published(release, sae, &repo, options, progress);
     }
-    if name.contains('/') && Snapshot::can_be_called(name) {
+    if name.contains('/') && Snapshot::is_valid_id(name) {
         let repo = Repo::hub(RepoKind::Model, name, revision, progress)?;
         let path = sae_id.unwrap_or_default().trim_matches('/');
         // A repository that is also in the registry gets what the registry knows about it.
@@ -49,7 +49,7 @@ pub(super) fn open(
         };
     }
     let names = registry.releases().iter().map(|release| release.name.as_str());
-    let meant = one_of(&nearest(name, names, 3));
+    let meant = did_you_mean_any(&nearest(name, names, 3));
     Err(Error::mismatch(
         format!("unknown SAE `{name}`: not \"demo\", a folder, a file or a release in SAELens' list"),
         format!("{meant}`saescope saes` lists the releases; or give a hub repository as `owner/name`"),

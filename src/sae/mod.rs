@@ -13,15 +13,15 @@ mod report;
 mod temporal;
 mod weights;
 
-pub use config::{Architecture, Normalization, SaeConfig};
-pub use features::{FeatureActivation, Features};
-pub use report::LoadReport;
+pub use config::{ActivationNormalization, Architecture, SaeConfig};
+pub use features::{FeatureAct, FeatureActs};
+pub use report::SaeCard;
 
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hooks::{HookName, HookPoint, HookPoints, usual_point};
 use crate::large;
-use crate::linalg::with_floats;
+use crate::linalg::with_f32s;
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
 use encode::Prepared;
@@ -268,7 +268,7 @@ impl Sae {
     ///
     /// # Errors
     /// A wrong shape; values that are not finite; a file that cannot be read.
-    pub fn encode(&self, x: &Tensor) -> Result<Features> {
+    pub fn encode(&self, x: &Tensor) -> Result<FeatureActs> {
         self.encode_above(x, 0.0, &Progress::default())
     }
 
@@ -277,7 +277,7 @@ impl Sae {
     ///
     /// # Errors
     /// The errors of [`Sae::encode`], and [`Error::Interrupted`].
-    pub fn encode_above(&self, x: &Tensor, threshold: f32, progress: &Progress) -> Result<Features> {
+    pub fn encode_above(&self, x: &Tensor, threshold: f32, progress: &Progress) -> Result<FeatureActs> {
         self.encode_sequences(x, &[], threshold, progress)
     }
 
@@ -292,7 +292,7 @@ impl Sae {
         sequences: &[Range<usize>],
         threshold: f32,
         progress: &Progress,
-    ) -> Result<Features> {
+    ) -> Result<FeatureActs> {
         Ok(self.encode_prepared(&self.prepare(x)?, sequences, threshold, progress)?.0)
     }
 
@@ -303,7 +303,7 @@ impl Sae {
         sequences: &[Range<usize>],
         threshold: f32,
         progress: &Progress,
-    ) -> Result<(Features, Option<Tensor>)> {
+    ) -> Result<(FeatureActs, Option<Tensor>)> {
         let (cfg, weights) = (self.cfg(), &self.inner.weights);
         match cfg.architecture {
             Architecture::Temporal { n_heads, .. } => {
@@ -332,7 +332,7 @@ impl Sae {
     ///
     /// # Errors
     /// Features of another SAE; a file that cannot be read.
-    pub fn decode(&self, features: &Features) -> Result<Tensor> {
+    pub fn decode(&self, features: &FeatureActs) -> Result<Tensor> {
         let SaeConfig { d_out, d_sae, architecture, .. } = *self.cfg();
         if features.d_sae() != d_sae {
             return Err(Error::mismatch(
@@ -352,7 +352,7 @@ impl Sae {
         let b_dec = if adds_bias { weights.b_dec(self.cfg())? } else { &vec![0.0; d_out] };
         large::check("the decoded features", &[features.len(), d_out])?;
         let mut out = vec![0f32; features.len() * d_out];
-        with_floats(weights.w_dec(self.cfg())?, |w_dec| {
+        with_f32s(weights.w_dec(self.cfg())?, |w_dec| {
             out.par_chunks_exact_mut(d_out).enumerate().for_each(|(pos, out)| {
                 out.copy_from_slice(b_dec);
                 let (indices, values) = features.at(pos);
@@ -382,7 +382,7 @@ impl Sae {
         &self,
         x: &Tensor,
         progress: &Progress,
-    ) -> Result<(Features, Tensor)> {
+    ) -> Result<(FeatureActs, Tensor)> {
         let prepared = self.prepare(x)?;
         let (features, predicted) = self.encode_prepared(&prepared, &[], 0.0, progress)?;
         let mut out = self.decode(&features)?; // [pos, d_out]
@@ -414,11 +414,11 @@ impl Sae {
     /// A wrong shape; values that are not finite.
     pub(crate) fn reads(&self, x: &Tensor) -> Result<Tensor> {
         let x = self.prepare(x)?.x;
-        Ok(if self.reads_centred() { x.broadcast_sub(&x.mean_keepdim(1)?)? } else { x })
+        Ok(if self.reads_centered() { x.broadcast_sub(&x.mean_keepdim(1)?)? } else { x })
     }
 
     /// Whether the mean is subtracted from the input.
-    pub(crate) fn reads_centred(&self) -> bool {
+    pub(crate) fn reads_centered(&self) -> bool {
         self.cfg().center_writing_weights == Some(true) && self.reads_residual()
     }
 
@@ -466,7 +466,7 @@ impl Sae {
                 ));
             }
         };
-        encode::prepare(&rows, cfg, self.reads_centred(), &self.inner.weights)
+        encode::prepare(&rows, cfg, self.reads_centered(), &self.inner.weights)
     }
 }
 
@@ -489,7 +489,7 @@ impl SaeOptions {
         };
         cfg.hook_name = translated(&self.hook_name)?.or(cfg.hook_name);
         cfg.hook_name_out = translated(&self.hook_name_out)?.or(cfg.hook_name_out);
-        let is_scaled = cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn;
+        let is_scaled = cfg.normalize_activations == ActivationNormalization::ExpectedAverageOnlyIn;
         if self.norm_scaling_factor.is_some() && !is_scaled {
             return Err(Error::mismatch(
                 format!(

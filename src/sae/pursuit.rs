@@ -7,10 +7,10 @@
 
 use super::config::SaeConfig;
 use super::encode::gather;
-use super::features::Features;
+use super::features::FeatureActs;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::linalg::with_floats;
+use crate::linalg::with_f32s;
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -43,7 +43,7 @@ pub(super) fn encode(
     pursuit: &Pursuit,
     threshold: f32,
     progress: &Progress,
-) -> Result<Features> {
+) -> Result<FeatureActs> {
     let w_dec = weights.w_dec(cfg)?;
     let residuals = sae_in.to_vec2::<f32>()?;
     let mut tokens: Vec<Token> =
@@ -54,7 +54,7 @@ pub(super) fn encode(
             break;
         }
         let best = best_features(&live, cfg, w_dec, progress)?;
-        with_floats(w_dec, |w_dec| {
+        with_f32s(w_dec, |w_dec| {
             live.par_iter_mut().zip(best).for_each(|(token, best)| {
                 let row = |i: u32| &w_dec[i as usize * cfg.d_in..(i as usize + 1) * cfg.d_in];
                 // If no feature fits, no later step finds one either.
@@ -63,7 +63,7 @@ pub(super) fn encode(
         })?;
     }
     let least = threshold.max(0.0);
-    let mut features = Features::new(cfg.d_sae);
+    let mut features = FeatureActs::new(cfg.d_sae);
     gather(
         &mut features,
         tokens.into_iter().map(|token| {
@@ -90,7 +90,7 @@ fn best_features(
         progress.check()?;
         let width = TILE.min(cfg.d_sae - start);
         let fits = residuals.matmul(&w_dec.narrow(0, start, width)?.t()?)?; // [live, width]
-        with_floats(&fits, |fits| {
+        with_f32s(&fits, |fits| {
             best.par_iter_mut().zip(fits.par_chunks_exact(width)).for_each(|((best, most), fits)| {
                 for (i, fit) in fits.iter().enumerate().filter(|(_, fit)| !fit.is_nan()) {
                     if *fit > *most {

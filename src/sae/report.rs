@@ -1,13 +1,13 @@
 //! The report on a loaded SAE: its configuration, the preprocessing of its input, and warnings.
 
 use super::Sae;
-use super::config::{Architecture, Normalization};
+use super::config::{ActivationNormalization, Architecture};
 use crate::hooks::HookPoint;
 use serde::Serialize;
 
 /// The report on a loaded SAE, as plain data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LoadReport {
+pub struct SaeCard {
     /// The name that the SAE was loaded by.
     pub sae_id: String,
     /// The layout of the checkpoint: "saelens", "gemma_scope", …
@@ -29,7 +29,7 @@ pub struct LoadReport {
     /// The hook point whose activation a transcoder predicts.
     pub hook_name_out: Option<String>,
     /// The preprocessing of the raw activation before it is encoded: descriptions in the order of application.
-    pub at_the_tap: Vec<String>,
+    pub preprocessing: Vec<String>,
     /// The factor folded into the weights, if any.
     pub norm_scaling_factor: Option<f64>,
     /// Whether the norms of the decoder's rows are folded into the encoder.
@@ -52,9 +52,9 @@ pub struct LoadReport {
 
 impl Sae {
     /// Returns the report that `print(sae)` shows.
-    pub fn report(&self) -> LoadReport {
+    pub fn report(&self) -> SaeCard {
         let cfg = self.cfg();
-        LoadReport {
+        SaeCard {
             sae_id: cfg.sae_id.clone(),
             layout: cfg.layout.to_owned(),
             architecture: cfg.architecture.name().to_owned(),
@@ -65,7 +65,7 @@ impl Sae {
             dtype: cfg.dtype.clone(),
             hook_name: cfg.hook_name.clone(),
             hook_name_out: cfg.hook_name_out.clone(),
-            at_the_tap: self.preprocessing(),
+            preprocessing: self.preprocessing(),
             norm_scaling_factor: cfg.norm_scaling_factor,
             fold_decoder_norm: cfg.fold_decoder_norm,
             model_name: cfg.model_name.clone(),
@@ -74,15 +74,15 @@ impl Sae {
             files: self.weight_files().map(|path| path.display().to_string()).collect(),
             revision: self.revision().map(str::to_owned),
             published_l0: cfg.published_l0,
-            warnings: self.doubts(),
+            warnings: self.warnings(),
         }
     }
 
     /// Returns warnings about what the checkpoint leaves open, for the user to decide: the results depend on it.
-    pub fn doubts(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let cfg = self.cfg();
         let mut warnings = self.notes().to_vec();
-        let normalized = cfg.normalize_activations == Normalization::LayerNorm;
+        let normalized = cfg.normalize_activations == ActivationNormalization::LayerNorm;
         if cfg.center_writing_weights.is_none() && self.reads_residual() && !normalized {
             warnings.push(format!(
                 "the SAE `{}` does not say whether it reads a centered residual stream; the stream is not centered. SAEs \
@@ -99,7 +99,7 @@ impl Sae {
                 cfg.sae_id
             ));
         }
-        if cfg.normalize_activations == Normalization::ExpectedAverageOnlyIn
+        if cfg.normalize_activations == ActivationNormalization::ExpectedAverageOnlyIn
             && cfg.norm_scaling_factor.is_none()
         {
             warnings.push(format!(
@@ -120,22 +120,22 @@ impl Sae {
                 steps.push(text.to_owned());
             }
         };
-        step(self.reads_centred(), "minus its mean (centered)");
+        step(self.reads_centered(), "minus its mean (centered)");
         step(cfg.fold_value_biases, "minus the value bias");
         step(cfg.reshape_hook_z && cfg.hook_head_index.is_none(), "heads joined");
         let scale = self.layout_scale();
         step(scale != 1.0, &format!("times {scale} (folded into the weights)"));
         match (cfg.normalize_activations, cfg.norm_scaling_factor) {
-            (Normalization::None, _) => {}
-            (Normalization::ConstantNormRescale, _) => step(true, "norm set to sqrt(d_in)"),
-            (Normalization::LayerNorm, _) => step(true, "layer norm"),
-            (Normalization::ConstantScalarRescale, _) => {
+            (ActivationNormalization::None, _) => {}
+            (ActivationNormalization::ConstantNormRescale, _) => step(true, "norm set to sqrt(d_in)"),
+            (ActivationNormalization::LayerNorm, _) => step(true, "layer norm"),
+            (ActivationNormalization::ConstantScalarRescale, _) => {
                 step(true, &format!("times {}", cfg.activation_normalization_factor.unwrap_or(1.0)));
             }
-            (Normalization::ExpectedAverageOnlyIn, Some(factor)) => {
+            (ActivationNormalization::ExpectedAverageOnlyIn, Some(factor)) => {
                 step(true, &format!("times {factor} (folded into the weights)"));
             }
-            (Normalization::ExpectedAverageOnlyIn, None) => {
+            (ActivationNormalization::ExpectedAverageOnlyIn, None) => {
                 step(true, "no scaling for expected_average_only_in: norm_scaling_factor is not known");
             }
         }
@@ -167,7 +167,7 @@ impl std::fmt::Display for Sae {
         if cfg.architecture.is_transcoder() {
             write!(f, ", writes {}", report.hook_name_out.as_deref().unwrap_or("not known"))?;
         }
-        write!(f, "\n  input: {}", report.at_the_tap.join(", "))?;
+        write!(f, "\n  input: {}", report.preprocessing.join(", "))?;
         if report.fold_decoder_norm {
             write!(f, "\n  activations: times the norm of their decoder row (fold_decoder_norm)")?;
         }

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 /// The minimum norm of a decoder row, as in SAELens.
-const LEAST_NORM: f32 = 1e-8;
+const MIN_NORM: f32 = 1e-8;
 
 /// Where the weights of an SAE are in a checkpoint, and how they are stored.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub(super) struct Matrix {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Stored {
     /// As `[rows, columns]`.
-    Plainly,
+    AsIs,
     /// As `[columns, rows]`.
     Transposed,
     /// As `[rows, n, columns]`, summed over `n` when it is read.
@@ -72,24 +72,24 @@ pub(super) enum Stored {
 /// How the thresholds of a JumpReLU SAE are stored.
 #[derive(Debug)]
 pub(super) struct Threshold {
-    pub(super) kept: KeptThreshold,
+    pub(super) kept: StoredThreshold,
     /// Whether the threshold applies to the pre-activation times the norm of its decoder row.
     pub(super) times_decoder_norm: bool,
 }
 
 #[derive(Debug)]
-pub(super) enum KeptThreshold {
+pub(super) enum StoredThreshold {
     /// A tensor `[d_sae]`.
-    Each(String),
+    PerFeature(String),
     /// A tensor `[d_sae]` of logarithms.
-    Logarithm(String),
+    Log(String),
     /// One value for all features.
-    Same(f64),
+    Shared(f64),
 }
 
 impl Matrix {
     pub(super) fn plain(name: impl Into<String>) -> Self {
-        Matrix { name: name.into(), stored: Stored::Plainly }
+        Matrix { name: name.into(), stored: Stored::AsIs }
     }
 
     pub(super) fn transposed(name: impl Into<String>) -> Self {
@@ -98,7 +98,7 @@ impl Matrix {
 
     fn require(&self, checkpoint: &Checkpoint, [rows, columns]: [usize; 2]) -> Result<()> {
         match self.stored {
-            Stored::Plainly => checkpoint.require(&self.name, &[rows, columns]),
+            Stored::AsIs => checkpoint.require(&self.name, &[rows, columns]),
             Stored::Transposed => checkpoint.require(&self.name, &[columns, rows]),
             Stored::InLayers(n) => checkpoint.require(&self.name, &[rows, n, columns]),
         }
@@ -106,7 +106,7 @@ impl Matrix {
 
     fn read(&self, checkpoint: &Checkpoint, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
         let values = match self.stored {
-            Stored::Plainly => checkpoint.read(&self.name, &[rows, columns])?,
+            Stored::AsIs => checkpoint.read(&self.name, &[rows, columns])?,
             Stored::Transposed => checkpoint.read_transposed(&self.name, [columns, rows])?,
             Stored::InLayers(n) => {
                 let layers = checkpoint.read(&self.name, &[rows, n, columns])?;
@@ -120,11 +120,11 @@ impl Matrix {
 
 impl Threshold {
     pub(super) fn each(name: impl Into<String>) -> Self {
-        Threshold { kept: KeptThreshold::Each(name.into()), times_decoder_norm: false }
+        Threshold { kept: StoredThreshold::PerFeature(name.into()), times_decoder_norm: false }
     }
 
     pub(super) fn same(value: f64) -> Self {
-        Threshold { kept: KeptThreshold::Same(value), times_decoder_norm: false }
+        Threshold { kept: StoredThreshold::Shared(value), times_decoder_norm: false }
     }
 }
 
@@ -203,8 +203,8 @@ impl Weights {
         checkpoint.require(&parts.b_dec, &[d_out])?;
         let of_features = parts.b_enc.iter().chain(parts.magnitude.iter().flatten());
         let thresholds = parts.threshold.iter().filter_map(|threshold| match &threshold.kept {
-            KeptThreshold::Each(name) | KeptThreshold::Logarithm(name) => Some(name),
-            KeptThreshold::Same(_) => None,
+            StoredThreshold::PerFeature(name) | StoredThreshold::Log(name) => Some(name),
+            StoredThreshold::Shared(_) => None,
         });
         for name in of_features.chain(thresholds) {
             checkpoint.require(name, &[d_sae])?;
@@ -267,9 +267,9 @@ impl Weights {
             };
             let threshold = self.parts.threshold.as_ref().map(|threshold| {
                 let mut values = match &threshold.kept {
-                    KeptThreshold::Each(name) => vector(name)?,
-                    KeptThreshold::Logarithm(name) => vector(name)?.into_iter().map(f32::exp).collect(),
-                    KeptThreshold::Same(value) => vec![*value as f32; d_sae],
+                    StoredThreshold::PerFeature(name) => vector(name)?,
+                    StoredThreshold::Log(name) => vector(name)?.into_iter().map(f32::exp).collect(),
+                    StoredThreshold::Shared(value) => vec![*value as f32; d_sae],
                 };
                 if threshold.times_decoder_norm {
                     // The decoder has been divided by the scale: its norms in the checkpoint are `norm * scale`.
@@ -320,8 +320,8 @@ impl Weights {
                     if !cfg.fold_decoder_norm {
                         return norm;
                     }
-                    row.iter_mut().for_each(|w| *w /= norm.max(LEAST_NORM));
-                    norm.max(LEAST_NORM)
+                    row.iter_mut().for_each(|w| *w /= norm.max(MIN_NORM));
+                    norm.max(MIN_NORM)
                 })
                 .collect();
             let w_dec = Tensor::from_vec(w_dec, (d_sae, d_out), &Device::Cpu)?;

@@ -1,6 +1,6 @@
 //! Completion and inspection: what can be typed at the cursor, and what is known about the name there.
 
-use super::help::{Help, HelpText, is_word, plain_comment, plain_types};
+use super::help::{Help, HelpText, is_word, script_types, strip_comment};
 use super::lexer::{self, Piece, PieceKind};
 use super::{options, show};
 use crate::aliases::model_names;
@@ -99,16 +99,16 @@ impl std::fmt::Display for Inspection {
 
 /// A function that was defined in the session.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Written {
+pub(super) struct ScriptFunction {
     name: String,
     signature: String,
     comment: String,
 }
 
-impl Written {
+impl ScriptFunction {
     pub(super) fn of(function: ScriptFnMetadata) -> Self {
         let (name, signature) = (function.name.to_owned(), form(&function));
-        Written { name, signature, comment: plain_comment(&function.comments) }
+        ScriptFunction { name, signature, comment: strip_comment(&function.comments) }
     }
 }
 
@@ -118,14 +118,14 @@ pub(super) fn form(function: &ScriptFnMetadata) -> String {
 }
 
 /// The parts of a session that completion reads.
-pub(super) struct Place<'a> {
+pub(super) struct CompletionContext<'a> {
     pub(super) engine: &'a Engine,
     pub(super) scope: &'a Scope<'static>,
     pub(super) help: &'a Help,
-    pub(super) written: Vec<Written>,
+    pub(super) written: Vec<ScriptFunction>,
 }
 
-impl Place<'_> {
+impl CompletionContext<'_> {
     /// Returns the completions at `cursor`, a byte offset.
     pub(super) fn complete(&self, script: &str, cursor: usize) -> Completions {
         let cursor = floor(script, cursor);
@@ -133,7 +133,7 @@ impl Place<'_> {
         let pieces = lexer::pieces(self.engine, before);
         let last = pieces.last().filter(|piece| piece.range.end == cursor);
         let (start, mut found) = match last {
-            Some(text) if text.kind == PieceKind::Text && is_open(&before[text.range.clone()]) => {
+            Some(text) if text.kind == PieceKind::String && is_open(&before[text.range.clone()]) => {
                 let start = text.range.start + 1;
                 self.in_text(before, &pieces[..pieces.len() - 1], start)
             }
@@ -332,7 +332,7 @@ impl Place<'_> {
                 });
                 self.help.type_of(owner.as_deref(), text(name)).map(Known::Type)
             }
-            PieceKind::Text => Some(Known::Type("String".to_owned())),
+            PieceKind::String => Some(Known::Type("String".to_owned())),
             _ => None,
         }
     }
@@ -439,7 +439,7 @@ pub(super) fn type_of(engine: &Engine, value: &Dynamic) -> String {
         "array" => "Array".to_owned(),
         "map" => "Map".to_owned(),
         "string" => "String".to_owned(),
-        other => plain_types(engine.map_type_name(other)),
+        other => script_types(engine.map_type_name(other)),
     }
 }
 

@@ -1,15 +1,15 @@
 //! Datasets: `open_dataset` and loops over documents.
 
-use super::items::{self, PassedOver};
+use super::items::{self, SkippedError};
 use super::{ScriptResult, options, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::Error;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, INT, Map};
 
-pub(super) fn register(engine: &mut Engine, passed_over: &PassedOver) {
+pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
-    items::register(engine, passed_over, |dataset: Dataset| {
+    items::register(engine, skipped, |dataset: Dataset| {
         dataset.documents().map(|text| text.map(Dynamic::from))
     });
 }

@@ -1,6 +1,6 @@
 //! Showing and saving values: `display`, files, HTML, JSON, pages of several values; and `input`.
 
-use super::host::Surroundings;
+use super::host::SessionContext;
 use super::{ScriptResult, script, show};
 use crate::display::{self, Bundle, Part, Shown};
 use crate::error::{Error, Result};
@@ -87,7 +87,9 @@ impl Content {
         }
         match show::shown(value) {
             Some(value) => Content::Value(value),
-            None if value.is_array() || value.is_map() => Content::Value(Rc::new(show::Plain(value.clone()))),
+            None if value.is_array() || value.is_map() => {
+                Content::Value(Rc::new(show::ScriptValue(value.clone())))
+            }
             None => Content::Text(show::text(value)),
         }
     }
@@ -146,7 +148,7 @@ mod functions {
     #[rhai_fn(return_raw, volatile)]
     pub fn display(context: NativeCallContext, value: Dynamic) -> ScriptResult<()> {
         let bundle = script(show::bundle(&value))?.unwrap_or_else(|| Bundle::of_text("()"));
-        if let Some(surroundings) = Surroundings::of(&context) {
+        if let Some(surroundings) = SessionContext::of(&context) {
             surroundings.host.display(bundle);
         }
         Ok(())
@@ -161,7 +163,7 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn input(context: NativeCallContext, prompt: &str) -> ScriptResult<String> {
-        let host = Surroundings::of(&context).map(|surroundings| surroundings.host);
+        let host = SessionContext::of(&context).map(|surroundings| surroundings.host);
         let host = host.ok_or_else(|| Error::internal("`input` was called outside of a session"));
         script(script(host)?.input(prompt))
     }

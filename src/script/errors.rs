@@ -2,7 +2,7 @@
 //! position, its line with the word underlined, and a hint.
 
 use super::help::Help;
-use super::limits::Ending;
+use super::limits::FatalError;
 use crate::error::{Error, did_you_mean};
 use rhai::{Dynamic, EvalAltResult, Map, ParseErrorType, Position, Scope};
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
 
 /// Turns an error during an import into an error of the `import` statement: a thrown value keeps its message and hint,
 /// with its line in the module; an error that cannot be caught stays uncatchable.
-pub(super) fn of_module(error: Box<EvalAltResult>, module: &str, position: Position) -> Box<EvalAltResult> {
+pub(super) fn at_import(error: Box<EvalAltResult>, module: &str, position: Position) -> Box<EvalAltResult> {
     let EvalAltResult::ErrorInModule(_, inner, _) = &*error else { return error };
     let thrown = inner.unwrap_inner();
     match thrown {
@@ -52,7 +52,7 @@ pub(super) fn of_module(error: Box<EvalAltResult>, module: &str, position: Posit
         }
         EvalAltResult::ErrorRuntime(value, _) => {
             let (message, _) = runtime_error(value);
-            let message = Dynamic::from(format!("{message}{}", place_in(module, inner.position())));
+            let message = Dynamic::from(format!("{message}{}", place_in_module(module, inner.position())));
             let map = value.read_lock::<Map>().map(|map| map.clone());
             let value = match map {
                 Some(mut map) => {
@@ -69,7 +69,7 @@ pub(super) fn of_module(error: Box<EvalAltResult>, module: &str, position: Posit
 }
 
 /// Returns the end of a message: the line in a module.
-fn place_in(module: &str, position: Position) -> String {
+fn place_in_module(module: &str, position: Position) -> String {
     match position.line() {
         Some(line) => format!(", in line {line} of the module `{module}`"),
         None => format!(", in the module `{module}`"),
@@ -93,7 +93,7 @@ pub(super) fn describe(
         inner = match inner {
             // The source of the module is not available.
             EvalAltResult::ErrorInModule(module, next, _) => {
-                in_module = place_in(module, next.position());
+                in_module = place_in_module(module, next.position());
                 next
             }
             EvalAltResult::ErrorInFunctionCall(_, _, next, _) if !in_module.is_empty() => next,
@@ -144,9 +144,11 @@ fn explain(
             };
             (format!("unknown variable `{name}`"), Some(hint))
         }
-        EvalAltResult::ErrorTerminated(why, _) if why.is::<Ending>() => {
-            why.clone().try_cast::<Ending>().map(|ending| (ending.message, ending.hint)).unwrap_or_default()
-        }
+        EvalAltResult::ErrorTerminated(why, _) if why.is::<FatalError>() => why
+            .clone()
+            .try_cast::<FatalError>()
+            .map(|ending| (ending.message, ending.hint))
+            .unwrap_or_default(),
         EvalAltResult::ErrorDotExpr(message, _) => {
             let quoted: Vec<&str> = message.split('\'').collect();
             match quoted.as_slice() {
@@ -225,7 +227,7 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
         (error.to_string(), Some(hint))
     } else {
         let forms: Vec<_> = forms.iter().map(|form| format!("`{form}`")).collect();
-        let types = super::help::plain_types(types);
+        let types = super::help::script_types(types);
         (format!("no `{name}` takes ({types})"), Some(format!("known forms: {}", forms.join(", "))))
     }
 }

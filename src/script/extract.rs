@@ -1,12 +1,12 @@
 //! Feature datasets: `create_feature_dataset`, `read_records` and `check_sae`.
 
 use super::help::type_name;
-use super::items::{self, PassedOver};
+use super::items::{self, SkippedError};
 use super::{ScriptResult, options, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::display::{Shown, to_json};
 use crate::error::Error;
-use crate::extract::{CheckOptions, SaeCheck, check_sae};
+use crate::extract::{CheckOptions, SaeEvaluation, check_sae};
 use crate::model::Model;
 use crate::sae::Sae;
 use rhai::plugin::*;
@@ -15,13 +15,13 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-pub(super) fn register(engine: &mut Engine, passed_over: &PassedOver) {
+pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
-    items::register(engine, passed_over, |file: RecordFile| {
+    items::register(engine, skipped, |file: RecordFile| {
         file.records().map(|record| record.map(Dynamic::from))
     });
     register_properties::<crate::extract::ExtractSummary>(engine);
-    register_properties::<crate::extract::SaeCheck>(engine);
+    register_properties::<crate::extract::SaeEvaluation>(engine);
 }
 
 /// Registers every field of a type as a property.
@@ -44,7 +44,7 @@ fn check(
     sae: &Sae,
     dataset: Dynamic,
     options: &CheckOptions,
-) -> ScriptResult<SaeCheck> {
+) -> ScriptResult<SaeEvaluation> {
     let progress = progress_of(context);
     let what = type_name(&dataset);
     let dataset = match dataset.clone().into_string() {
@@ -104,7 +104,7 @@ mod functions {
     /// The records of a feature dataset.
     pub type Records = super::RecordFile;
     /// The result of `check_sae`: how well an SAE reconstructs real activations.
-    pub type SaeCheck = crate::extract::SaeCheck;
+    pub type SaeEvaluation = crate::extract::SaeEvaluation;
     /// The counts of a finished extraction.
     pub type ExtractSummary = crate::extract::ExtractSummary;
 
@@ -166,7 +166,7 @@ mod functions {
         model: Model,
         sae: Sae,
         dataset: Dynamic,
-    ) -> ScriptResult<SaeCheck> {
+    ) -> ScriptResult<SaeEvaluation> {
         super::check(&context, &model, &sae, dataset, &Default::default())
     }
 
@@ -177,7 +177,7 @@ mod functions {
         sae: Sae,
         dataset: Dynamic,
         options: Map,
-    ) -> ScriptResult<SaeCheck> {
+    ) -> ScriptResult<SaeEvaluation> {
         super::check(&context, &model, &sae, dataset, &options::parse(options)?)
     }
 
@@ -188,12 +188,12 @@ mod functions {
     /// print(check.to_map());
     /// ```
     #[rhai_fn(global, name = "to_map", pure, return_raw)]
-    pub fn check_to_map(check: &mut SaeCheck) -> ScriptResult<Dynamic> {
+    pub fn check_to_map(check: &mut SaeEvaluation) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(check)
     }
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_check(check: &mut SaeCheck) -> String {
+    pub fn show_check(check: &mut SaeEvaluation) -> String {
         check.to_string()
     }
 

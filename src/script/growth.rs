@@ -1,7 +1,7 @@
 //! Replacements for built-in functions that can produce very large values: they check a limit first. (What doubles a
 //! value is noticed in `limits.rs`; these can multiply its size by a hundred in one step.)
 
-use super::limits::{bytes_of, check_bytes, most_bytes};
+use super::limits::{bytes_of, check_bytes, max_bytes};
 use super::{ScriptResult, changing, script};
 use crate::error::Error;
 use rhai::{Array, Blob, Dynamic, Engine, INT, ImmutableString};
@@ -127,7 +127,7 @@ fn register_parts(engine: &mut Engine) {
 
 /// Collects parts of a string into an array.
 fn collected<'a>(parts: impl Iterator<Item = &'a str>) -> ScriptResult<Array> {
-    let (mut bytes, most) = (0usize, most_bytes());
+    let (mut bytes, most) = (0usize, max_bytes());
     let mut array = Array::new();
     for part in parts {
         bytes = bytes.saturating_add(PART + part.len());

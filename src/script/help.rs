@@ -129,13 +129,13 @@ impl Help {
             // A method takes its value by reference.
             let first = function.signature.split(['(', ',', ')']).nth(1).unwrap_or_default();
             let of_value = first.contains("&mut ");
-            let owner = of_value.then(|| plain_types(first.rsplit(": ").next().unwrap_or_default()));
+            let owner = of_value.then(|| script_types(first.rsplit(": ").next().unwrap_or_default()));
             let mut owners = vec![owner];
             if !of_value && is_of_language(&name) {
-                let of = plain_types(first.rsplit(": ").next().unwrap_or_default());
+                let of = script_types(first.rsplit(": ").next().unwrap_or_default());
                 owners.extend(is_word(&of).then_some(Some(of)));
             }
-            let text = plain_comment(&function.doc_comments);
+            let text = strip_comment(&function.doc_comments);
             for owner in owners {
                 let entry = entries.entry((name.clone(), owner.clone())).or_default();
                 (entry.name, entry.owner) = (name.clone(), owner);
@@ -150,7 +150,7 @@ impl Help {
             .values_mut()
             .for_each(|entry| entry.signatures.sort_by_key(|form| (form.len(), form.clone())));
         let types = metadata.custom_types.into_iter();
-        let types = types.map(|t| (t.display_name, plain_comment(&t.doc_comments)));
+        let types = types.map(|t| (t.display_name, strip_comment(&t.doc_comments)));
         Help { entries, types: types.filter(|(_, text)| !text.is_empty()).collect() }
     }
 
@@ -351,7 +351,7 @@ fn plain_signature(signature: &str) -> String {
         }
         None => signature.to_owned(),
     };
-    let text = plain_types(&text);
+    let text = script_types(&text);
     // A property: `get$cfg(model: Model) -> any` is `Model.cfg -> any`.
     match text.strip_prefix("get$").and_then(|rest| rest.split_once('(')).zip(text.split_once(')')) {
         Some(((name, parameters), (_, result))) => {
@@ -368,12 +368,12 @@ pub(super) fn type_name(value: &Dynamic) -> String {
         "array" => "Array".to_owned(),
         "map" => "Map".to_owned(),
         "string" => "String".to_owned(),
-        other => plain_types(other.rsplit("::").next().unwrap_or(other)),
+        other => script_types(other.rsplit("::").next().unwrap_or(other)),
     }
 }
 
 /// Replaces Rust type names by those of scripts.
-pub(super) fn plain_types(text: &str) -> String {
+pub(super) fn script_types(text: &str) -> String {
     let types = [
         ("(&str | ImmutableString | String)", "String"),
         ("&str | ImmutableString | String", "String"),
@@ -393,7 +393,7 @@ pub(super) fn plain_types(text: &str) -> String {
 }
 
 /// Strips the slashes of a doc comment.
-pub(super) fn plain_comment(lines: &[impl AsRef<str>]) -> String {
+pub(super) fn strip_comment(lines: &[impl AsRef<str>]) -> String {
     let lines = lines.iter().flat_map(|block| block.as_ref().lines());
     let lines = lines.map(|line| line.trim_start().trim_start_matches("///"));
     lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n").trim().to_owned()

@@ -34,14 +34,16 @@ impl<F: Fn(&str)> Host for F {
 
 /// The data that native functions find in the tag of their call context.
 #[derive(Clone)]
-pub(super) struct Surroundings {
+pub(super) struct SessionContext {
     pub(super) progress: Progress,
     pub(super) host: Rc<dyn Host>,
 }
 
-impl Surroundings {
+impl SessionContext {
     /// Returns the surroundings of the session that called a native function.
-    pub(super) fn of(context: &NativeCallContext) -> Option<Surroundings> {
-        context.tag().and_then(|tag| tag.read_lock::<Surroundings>().map(|surroundings| surroundings.clone()))
+    pub(super) fn of(context: &NativeCallContext) -> Option<SessionContext> {
+        context
+            .tag()
+            .and_then(|tag| tag.read_lock::<SessionContext>().map(|surroundings| surroundings.clone()))
     }
 }

@@ -25,12 +25,13 @@ pub(super) fn register(engine: &mut Engine) {
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct SimilarOptions {
-    top: usize,
+    #[serde(alias = "top")]
+    top_k: usize,
 }
 
 impl Default for SimilarOptions {
     fn default() -> Self {
-        SimilarOptions { top: 10 }
+        SimilarOptions { top_k: 10 }
     }
 }
 
@@ -74,8 +75,8 @@ fn similar(
     options: Map,
 ) -> ScriptResult<interpret::SimilarFeatures> {
     let feature = script(index("the feature index", feature))?;
-    let SimilarOptions { top } = options::parse(options)?;
-    script(interpret::similar_features(sae, feature, other, top))
+    let SimilarOptions { top_k } = options::parse(options)?;
+    script(interpret::similar_features(sae, feature, other, top_k))
 }
 
 /// Returns the definition tree of a vector. The option `scale` changes the vector's scale; if it is an array or "auto",
@@ -413,13 +414,13 @@ mod functions {
     /// `params`.
     ///
     /// Options: `method` ("ratio": near the vector and far from the mean of all tokens; "centered_cosine",
-    /// "logit_lens", "logit_lens_raw"), `exponent` (1.4, of "ratio"), `top` (100 tokens), `filter` ("none",
+    /// "logit_lens", "logit_lens_raw"), `exponent` (1.4, of "ratio"), `top_k` (100 tokens), `filter` ("none",
     /// "no_special", "word_like"), `order` ("nearest" or "farthest").
     ///
     /// ```rhai
     /// let model = load_model("demo");
     /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
-    /// print(token_list(model, v, #{ top: 5 }));
+    /// print(token_list(model, v, #{ top_k: 5 }));
     /// print(token_list(model, v, #{ method: "centered_cosine", filter: "word_like" }).tokens[0].token);
     /// ```
     #[rhai_fn(return_raw)]
@@ -438,7 +439,7 @@ mod functions {
     /// ```rhai
     /// let model = load_model("demo");
     /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
-    /// print(token_list(model, v, #{ top: 3 }).to_csv());
+    /// print(token_list(model, v, #{ top_k: 3 }).to_csv());
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn to_csv(list: &mut TokenList) -> ScriptResult<String> {
@@ -455,7 +456,7 @@ mod functions {
     /// result has `top` and `bottom`, arrays of maps (`token`, `token_id`, `score`, `rank`), and the `mean`, `std`,
     /// `skewness`, `kurtosis` and `histogram` (from `min` to `max`) of all logits.
     ///
-    /// Options: `top` (10 at each end), `final_norm_gain` (true; false shows a feature's logits as Neuronpedia does).
+    /// Options: `top_k` (10 at each end), `final_norm_gain` (true; false shows a feature's logits as Neuronpedia does).
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -502,12 +503,12 @@ mod functions {
     }
 
     /// The features whose decoder directions are most similar to that of a feature, in its own SAE or in another that
-    /// writes to the same space. `features` is an array of maps, `feature` and `cosine`. Options: `top` (10).
+    /// writes to the same space. `features` is an array of maps, `feature` and `cosine`. Options: `top_k` (10).
     ///
     /// ```rhai
     /// let sae = load_sae("demo");
     /// print(similar_features(sae, 700));
-    /// print(similar_features(sae, 700, load_sae("demo", "blocks.0.hook_resid_pre"), #{ top: 3 }).features[0].cosine);
+    /// print(similar_features(sae, 700, load_sae("demo", "blocks.0.hook_resid_pre"), #{ top_k: 3 }).features[0].cosine);
     /// ```
     #[rhai_fn(return_raw)]
     pub fn similar_features(sae: Sae, index: INT) -> ScriptResult<SimilarFeatures> {

@@ -1,6 +1,6 @@
 //! Values that a script iterates over with `for`: their items, and errors among the items.
 
-use super::limits::Ending;
+use super::limits::FatalError;
 use super::script;
 use crate::error::{Error, Result};
 use rhai::{Dynamic, Engine, Module, Variant};
@@ -11,10 +11,10 @@ use std::rc::Rc;
 /// The error of an item that a loop skipped. A loop with an empty body drops its items and the errors among them; no
 /// other loop requests an item after an error.
 #[derive(Clone, Default)]
-pub(super) struct PassedOver(Rc<Cell<Option<Ending>>>);
+pub(super) struct SkippedError(Rc<Cell<Option<FatalError>>>);
 
-impl PassedOver {
-    pub(super) fn take(&self) -> Option<Ending> {
+impl SkippedError {
+    pub(super) fn take(&self) -> Option<FatalError> {
         self.0.take()
     }
 }
@@ -22,29 +22,29 @@ impl PassedOver {
 /// Registers a type that `for` can iterate over.
 pub(super) fn register<T: Variant + Clone, I: Iterator<Item = Result<Dynamic>> + 'static>(
     engine: &mut Engine,
-    passed_over: &PassedOver,
+    skipped: &SkippedError,
     items: impl Fn(T) -> I + 'static,
 ) {
     let mut module = Module::new();
-    let passed_over = passed_over.clone();
+    let skipped = skipped.clone();
     module.set_iter_result(TypeId::of::<T>(), move |value| {
         let items = value.try_cast::<T>().map(&items).into_iter().flatten();
-        let (passed_over, mut failed) = (passed_over.clone(), None);
+        let (skipped, mut failed) = (skipped.clone(), None);
         Box::new(items.map(Some).chain(std::iter::once(None)).map_while(move |item| {
             if let Some(ending) = failed.take() {
-                passed_over.0.set(Some(ending));
+                skipped.0.set(Some(ending));
                 return Some(Ok(Dynamic::UNIT));
             }
             let item = item?;
-            failed = item.as_ref().err().filter(|error| !error.is_interrupted()).map(Ending::of);
+            failed = item.as_ref().err().filter(|error| !error.is_interrupted()).map(FatalError::of);
             Some(script(item))
         }))
     });
     engine.register_global_module(module.into());
 }
 
-impl Ending {
+impl FatalError {
     fn of(error: &Error) -> Self {
-        Ending { message: error.to_string(), hint: error.hint() }
+        FatalError { message: error.to_string(), hint: error.hint() }
     }
 }

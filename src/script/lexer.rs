@@ -36,7 +36,7 @@ pub enum PieceKind {
     /// A number, `true` or `false`.
     Number,
     /// A string or a character, quotation marks included.
-    Text,
+    String,
     /// A comment.
     Comment,
     /// A name that is not called.
@@ -50,7 +50,7 @@ pub enum PieceKind {
     /// Everything else: operators, commas, dots.
     Symbol,
     /// Text that is not part of the language.
-    Wrong,
+    Invalid,
 }
 
 /// A kind of bracket.
@@ -295,14 +295,14 @@ fn bracket(token: &Token) -> Option<(Bracket, bool)> {
 fn kind_of(token: &Token) -> PieceKind {
     match token {
         Token::IntegerConstant(_) | Token::FloatConstant(_) | Token::True | Token::False => PieceKind::Number,
-        Token::StringConstant(_) | Token::InterpolatedString(_) | Token::CharConstant(_) => PieceKind::Text,
+        Token::StringConstant(_) | Token::InterpolatedString(_) | Token::CharConstant(_) => PieceKind::String,
         Token::Identifier(_) | Token::Custom(_) => PieceKind::Name,
         // `print`, `type_of` and the like are reserved, but they are called like functions.
         Token::Reserved(name) if !name.starts_with(|c: char| c.is_alphabetic()) => PieceKind::Symbol,
         Token::Reserved(_) => PieceKind::Name,
         Token::Comment(_) => PieceKind::Comment,
-        Token::LexError(error) if matches!(**error, LexError::UnterminatedString) => PieceKind::Text,
-        Token::LexError(_) | Token::UnprocessedRawChar(_) => PieceKind::Wrong,
+        Token::LexError(error) if matches!(**error, LexError::UnterminatedString) => PieceKind::String,
+        Token::LexError(_) | Token::UnprocessedRawChar(_) => PieceKind::Invalid,
         token if bracket(token).is_some_and(|(_, opens)| opens) => PieceKind::Open,
         token if bracket(token).is_some() => PieceKind::Close,
         token if token.is_standard_keyword() => PieceKind::Keyword,
@@ -448,17 +448,17 @@ mod tests {
             ("=", Symbol),
             ("f", Call),
             ("(", Open),
-            ("\"é // b\"", Text),
+            ("\"é // b\"", String),
             (")", Close),
             (";", Symbol),
             ("// nöte", Comment),
-            ("`x $", Text),
+            ("`x $", String),
             ("{", Open),
             ("e", Name),
             ("+", Symbol),
             ("1", Number),
             ("}", Close),
-            (" y`", Text),
+            (" y`", String),
             ("// end", Comment),
         ];
         assert_eq!(pieces, expected);

@@ -6,7 +6,7 @@
 //! variable) is noticed by the memory that is left.
 
 use super::exit::Exit;
-use super::items::PassedOver;
+use super::items::SkippedError;
 use super::{ScriptResult, script};
 use crate::error::Error;
 use crate::memory;
@@ -30,7 +30,7 @@ const MAX_DEPTH: usize = 1_000;
 const GROWTH: u64 = 1 << 25;
 
 /// Limits the depth of expressions and calls, and watches the memory that a script uses.
-pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, passed_over: &PassedOver) {
+pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, skipped: &SkippedError) {
     let watch = Rc::new(Watch::default());
     let measuring = watch.clone();
     #[expect(deprecated, reason = "rhai's mark for what may change")]
@@ -42,14 +42,14 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, pa
     });
     let canceled = progress.clone();
     #[expect(deprecated, reason = "rhai's mark for what may change")]
-    engine.on_parse_token(move |token, _, _| match canceled.is_cancelled() {
+    engine.on_parse_token(move |token, _, _| match canceled.is_canceled() {
         true => Token::LexError(Box::new(LexError::Runtime("canceled".to_owned()))),
         false => token,
     });
-    let (canceled, exit, passed_over) = (progress.clone(), exit.clone(), passed_over.clone());
-    engine.on_progress(move |_| match canceled.is_cancelled() || exit.is_set() {
+    let (canceled, exit, skipped) = (progress.clone(), exit.clone(), skipped.clone());
+    engine.on_progress(move |_| match canceled.is_canceled() || exit.is_set() {
         true => Some(Dynamic::UNIT),
-        false => passed_over.take().or_else(|| watch.is_short().then(Ending::of_memory)).map(Dynamic::from),
+        false => skipped.take().or_else(|| watch.is_short().then(FatalError::of_memory)).map(Dynamic::from),
     });
     // The same limits in debug and release builds, for which rhai's defaults differ.
     engine.set_max_expr_depths(256, 256).set_max_call_levels(64);
@@ -63,15 +63,15 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, pa
 
 /// The error that ends a script and that the script cannot catch; an interrupt carries `()` in its place.
 #[derive(Debug, Clone)]
-pub(super) struct Ending {
+pub(super) struct FatalError {
     pub(super) message: String,
     pub(super) hint: Option<String>,
 }
 
-impl Ending {
+impl FatalError {
     fn of_memory() -> Self {
         let message = "there is no memory left for the script".to_owned();
-        Ending { message, hint: Some(ABOUT_MEMORY.to_owned()) }
+        FatalError { message, hint: Some(ABOUT_MEMORY.to_owned()) }
     }
 }
 
@@ -170,17 +170,17 @@ fn since_start() -> Duration {
 }
 
 /// Returns the limit on bytes in the strings, arrays and maps of a script.
-pub(super) fn most_bytes() -> usize {
-    static MOST: LazyLock<usize> = LazyLock::new(|| {
+pub(super) fn max_bytes() -> usize {
+    static MAX: LazyLock<usize> = LazyLock::new(|| {
         let part = memory::available().and_then(|there| usize::try_from(there / PART).ok());
         part.unwrap_or_default().max(MIN_BYTES)
     });
-    *MOST
+    *MAX
 }
 
 /// Checks that a value of the language may take `bytes` bytes.
 pub(super) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
-    if bytes <= most_bytes() {
+    if bytes <= max_bytes() {
         return Ok(());
     }
     Err(Error::invalid(what, allowed(), format!("{} MiB", bytes >> 20)).with_hint(ABOUT_MEMORY))
@@ -188,21 +188,21 @@ pub(super) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
 
 /// Returns the bytes of a value, as the limit counts them.
 pub(super) fn bytes_of(value: &Dynamic) -> usize {
-    let mut size = Size { left: most_bytes(), seen: HashSet::new() };
-    size.take(value, 0).map_or(usize::MAX, |()| most_bytes() - size.left)
+    let mut size = Size { left: max_bytes(), seen: HashSet::new() };
+    size.take(value, 0).map_or(usize::MAX, |()| max_bytes() - size.left)
 }
 
 fn allowed() -> String {
-    format!("at most {} MiB in strings, arrays and maps", most_bytes() >> 20)
+    format!("at most {} MiB in strings, arrays and maps", max_bytes() >> 20)
 }
 
 /// Returns the bytes of the variables in scope; an error if they exceed the limit or are nested too deeply.
 fn measure(context: &EvalContext) -> ScriptResult<usize> {
-    let mut size = Size { left: most_bytes(), seen: HashSet::new() };
+    let mut size = Size { left: max_bytes(), seen: HashSet::new() };
     let variables = context.scope().iter_raw().map(|(_, _, value)| value);
     let too_much = variables.chain(context.this_ptr()).find_map(|value| size.take(value, 0).err());
     match too_much {
-        None => Ok(most_bytes() - size.left),
+        None => Ok(max_bytes() - size.left),
         Some(most) => {
             script(Err(Error::invalid("the script's variables", most, "more").with_hint(ABOUT_MEMORY)))
         }

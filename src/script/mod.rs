@@ -42,7 +42,7 @@ pub use session::{Session, Variable};
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use host::Surroundings;
+use host::SessionContext;
 use rhai::{Engine, EvalAltResult, FuncRegistration};
 
 /// The result of a native function, as a script receives it.
@@ -50,8 +50,8 @@ type ScriptResult<T> = std::result::Result<T, Box<EvalAltResult>>;
 
 /// Registers everything except `help`.
 fn register(engine: &mut Engine, progress: &Progress, exit: &exit::Exit) {
-    let passed_over = items::PassedOver::default();
-    limits::register(engine, progress, exit, &passed_over);
+    let skipped = items::SkippedError::default();
+    limits::register(engine, progress, exit, &skipped);
     exit.register(engine);
     growth::register(engine);
     order::register(engine);
@@ -61,11 +61,11 @@ fn register(engine: &mut Engine, progress: &Progress, exit: &exit::Exit) {
     model::register(engine);
     sae::register(engine);
     registry::register(engine);
-    dataset::register(engine, &passed_over);
-    extract::register(engine, &passed_over);
+    dataset::register(engine, &skipped);
+    extract::register(engine, &skipped);
     records::register(engine);
     interpret::register(engine);
-    trees::register(engine, &passed_over);
+    trees::register(engine, &skipped);
     plot::register(engine);
     display::register(engine);
 }
@@ -82,5 +82,5 @@ fn script<T>(result: Result<T, impl Into<Error>>) -> ScriptResult<T> {
 
 /// Returns the progress of the session that called a native function.
 fn progress_of(context: &rhai::NativeCallContext) -> Progress {
-    Surroundings::of(context).map(|surroundings| surroundings.progress).unwrap_or_default()
+    SessionContext::of(context).map(|surroundings| surroundings.progress).unwrap_or_default()
 }

@@ -44,7 +44,7 @@ impl Modules {
         self.loading.borrow_mut().push(file);
         let loaded = load();
         self.loading.borrow_mut().pop();
-        loaded.map_err(|error| errors::of_module(error, path, position))
+        loaded.map_err(|error| errors::at_import(error, path, position))
     }
 
     fn check(&self, file: &Path) -> Result<()> {

@@ -7,7 +7,7 @@ use super::{ScriptResult, script};
 use crate::dataset::DatasetOptions;
 use crate::error::Error;
 use crate::extract::{CheckOptions, ExampleOptions, ExtractOptions};
-use crate::interpret::{LogitLensOptions, TokenListOptions, TreeOptions, TreesOptions, VectorOptions};
+use crate::interpret::{LogitLensOptions, TokenListOptions, TreeOptions, VectorOptions, WriteTreesOptions};
 use crate::model::{GenerateOptions, ModelOptions};
 use crate::plot::{HeatmapOptions, HistogramOptions, PlotOptions, options_without};
 use crate::registry::SaeFilter;
@@ -87,8 +87,9 @@ pub(super) fn of_function(function: &str) -> Vec<(String, String)> {
         "create_feature_dataset" => of::<ExtractOptions>(),
         "decoder_logit_lens" | "logit_lens" => of::<LogitLensOptions>(),
         "definition_tree" => [of::<TreeOptions>(), named("scale", "")].concat(),
-        "definition_trees" => {
-            let own = of::<TreesOptions>().into_iter().filter(|(name, _)| TREES.contains(&name.as_str()));
+        "write_definition_trees" | "definition_trees" => {
+            let own =
+                of::<WriteTreesOptions>().into_iter().filter(|(name, _)| TREES.contains(&name.as_str()));
             [own.collect(), of::<VectorOptions>(), of::<TreeOptions>()].concat()
         }
         "feature_vector" | "ghost_token" => of::<VectorOptions>(),
@@ -108,7 +109,7 @@ pub(super) fn of_function(function: &str) -> Vec<(String, String)> {
     }
 }
 
-/// The options that `definition_trees` adds to those of the vector and the tree.
+/// The options that `write_definition_trees` adds to those of the vector and the tree.
 pub(super) const TREES: [&str; 3] = ["output_path", "batch_size", "resume"];
 
 /// Removes an option whose value is a map, such as one of closures, and returns it; an empty map if it is missing.
@@ -219,7 +220,10 @@ mod tests {
         assert!(n > 20, "{n}");
         let find =
             |function: &str, name: &str| of_function(function).into_iter().find(|(option, _)| option == name);
-        assert_eq!(find("token_list", "top").map(|(_, default)| default), Some("100".to_owned()));
-        assert!(find("definition_trees", "cutoff").is_some() && find("definition_trees", "vector").is_none());
+        assert_eq!(find("token_list", "top_k").map(|(_, default)| default), Some("100".to_owned()));
+        assert!(
+            find("write_definition_trees", "cutoff").is_some()
+                && find("write_definition_trees", "vector").is_none()
+        );
     }
 }

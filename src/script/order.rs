@@ -1,7 +1,7 @@
 //! Sorting of arrays: replacements for built-in functions that silently order by type if the comparing closure fails or
 //! returns no order. Here both are errors. NaN comes last.
 
-use super::help::plain_types;
+use super::help::script_types;
 use super::{ScriptResult, changing, script};
 use crate::error::{Error, Result};
 use rhai::{Array, Dynamic, Engine, FLOAT, FnPtr, ImmutableString, NativeCallContext};
@@ -113,7 +113,7 @@ fn compare(a: &Dynamic, b: &Dynamic) -> Result<Ordering> {
 }
 
 fn type_of(value: &Dynamic) -> String {
-    plain_types(value.type_name())
+    script_types(value.type_name())
 }
 
 fn number(value: &Dynamic) -> Option<FLOAT> {

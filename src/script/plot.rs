@@ -22,7 +22,7 @@ fn check_memory(tensor: &Tensor, each: usize) -> Result<(), Error> {
 }
 
 /// Returns the values of a tensor [n] or of an array of numbers.
-pub(super) fn numbers_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error> {
+pub(super) fn values_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error> {
     let wrong = |got: String| Error::invalid(what, "a tensor [n] or an array of numbers", got);
     if let Some(tensor) = value.read_lock::<Tensor>() {
         if tensor.rank() != 1 {
@@ -40,17 +40,17 @@ pub(super) fn numbers_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error>
 }
 
 /// Returns all values of a tensor of any shape, or of an array of numbers, arrays or tensors.
-fn all_numbers(value: &Dynamic) -> Result<Vec<f64>, Error> {
+fn all_values(value: &Dynamic) -> Result<Vec<f64>, Error> {
     if let Some(tensor) = value.read_lock::<Tensor>() {
         check_memory(&tensor, 32)?;
         return Ok(tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?);
     }
     match value.read_lock::<Array>() {
         Some(rows) if rows.iter().any(|row| row.is_array() || row.is::<Tensor>()) => {
-            let rows = rows.iter().map(all_numbers).collect::<Result<Vec<_>, _>>()?;
+            let rows = rows.iter().map(all_values).collect::<Result<Vec<_>, _>>()?;
             Ok(rows.concat())
         }
-        _ => numbers_of("the values", value),
+        _ => values_of("the values", value),
     }
 }
 
@@ -64,11 +64,11 @@ fn named<T>(value: &Dynamic, one: impl Fn(&str, &Dynamic) -> Result<T, Error>) -
 
 /// Returns one or several series over `x`, or over 0, 1, 2, …
 fn series_of(x: Option<&Dynamic>, y: &Dynamic) -> Result<Vec<Series>, Error> {
-    let x = x.map(|x| numbers_of("the x values", x)).transpose()?;
+    let x = x.map(|x| values_of("the x values", x)).transpose()?;
     named(y, |name, y| {
         let what =
             if name.is_empty() { "the y values".to_owned() } else { format!("the values of `{name}`") };
-        let y = numbers_of(&what, y)?;
+        let y = values_of(&what, y)?;
         Ok(match &x {
             Some(x) => Series { name: name.to_owned(), x: x.clone(), y },
             None => Series::of(name, y),
@@ -95,7 +95,7 @@ fn matrices_of(value: &Dynamic) -> Result<Vec<Vec<Vec<f64>>>, Error> {
         };
     }
     let rows = value.read_lock::<Array>().ok_or_else(|| wrong(type_name(value)))?;
-    Ok(vec![rows.iter().map(|row| numbers_of("a row of the matrix", row)).collect::<Result<_, _>>()?])
+    Ok(vec![rows.iter().map(|row| values_of("a row of the matrix", row)).collect::<Result<_, _>>()?])
 }
 
 /// Returns the indices of one feature or of an array of features.
@@ -195,7 +195,7 @@ mod functions {
 
     #[rhai_fn(name = "plot_bars", return_raw)]
     pub fn plot_bars_with(labels: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
-        let values = script(numbers_of("the values", &values))?;
+        let values = script(values_of("the values", &values))?;
         script(plot::plot_bars(&labels_of(&labels), &values, &options::parse_chart("plot_bars", options)?))
     }
 
@@ -230,7 +230,7 @@ mod functions {
 
     #[rhai_fn(name = "plot_histogram", return_raw)]
     pub fn plot_histogram_with(numbers: Dynamic, options: Map) -> ScriptResult<Figure> {
-        let sets = script(named(&numbers, |name, numbers| Ok((name.to_owned(), all_numbers(numbers)?))))?;
+        let sets = script(named(&numbers, |name, numbers| Ok((name.to_owned(), all_values(numbers)?))))?;
         let (histogram, options): (HistogramOptions, PlotOptions) =
             options::parse_both("plot_histogram", options)?;
         script(plot::plot_histogram(&sets, &histogram, &options))

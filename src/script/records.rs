@@ -2,7 +2,7 @@
 
 use super::extract::RecordFile;
 use super::help::type_name;
-use super::plot::numbers_of;
+use super::plot::values_of;
 use super::sae::index;
 use super::{ScriptResult, options, progress_of, script};
 use crate::error::Error;
@@ -57,13 +57,13 @@ mod functions {
 
     /// The strongest activations of a feature in a feature dataset (a path, a value of `read_records`, or an array of
     /// records), each with the text around it, the largest first. Each record gives at most one; BOS tokens are
-    /// skipped. Options: `top` (10 examples), `buffer` (12 tokens on each side).
+    /// skipped. Options: `top_k` (10 examples), `buffer` (12 tokens on each side).
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
     ///     dataset_path: "demo", output_path: "feature_activations.jsonl", max_examples: 50,
     /// });
-    /// let found = max_activating_examples("feature_activations.jsonl", 1919, #{ top: 3 });
+    /// let found = max_activating_examples("feature_activations.jsonl", 1919, #{ top_k: 3 });
     /// print(found);
     /// print(found.examples[0].value);
     /// ```
@@ -200,7 +200,7 @@ mod functions {
             token.into_string().map_err(|_| Error::invalid("the tokens", "an array of strings", got))
         };
         let tokens = script(tokens.into_iter().map(text).collect::<Result<_, _>>())?;
-        let values = script(numbers_of("the values", &values))?;
+        let values = script(values_of("the values", &values))?;
         script(ColoredTokens::new("", tokens, values.into_iter().map(|x| x as f32).collect()))
     }
 

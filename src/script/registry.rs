@@ -2,7 +2,7 @@
 
 use super::{ScriptResult, options, script};
 use crate::error::Error;
-use crate::registry::{SaeFilter, Saes, list_saes as list};
+use crate::registry::{SaeFilter, SaeTable, list_saes as list};
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, INT, Map, Module};
 use std::any::TypeId;
@@ -10,8 +10,8 @@ use std::any::TypeId;
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
     let mut module = Module::new();
-    module.set_iter_result(TypeId::of::<Saes>(), |saes| {
-        let saes = saes.try_cast::<Saes>().unwrap_or_default().saes;
+    module.set_iter_result(TypeId::of::<SaeTable>(), |saes| {
+        let saes = saes.try_cast::<SaeTable>().unwrap_or_default().saes;
         Box::new(saes.into_iter().map(rhai::serde::to_dynamic))
     });
     engine.register_global_module(module.into());
@@ -20,7 +20,7 @@ pub(super) fn register(engine: &mut Engine) {
 #[export_module]
 mod functions {
     /// A list of published SAEs, as `list_saes` returns it.
-    pub type Saes = crate::registry::Saes;
+    pub type SaeTable = crate::registry::SaeTable;
 
     /// The published SAEs that SAELens lists, with its names. Options: `model` (an alias or a hub id; any), `search`
     /// (words that must be in the names), `release` (any), `limit` (all), and `registry` (the program's own list; the
@@ -35,12 +35,12 @@ mod functions {
     /// }
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn list_saes() -> ScriptResult<Saes> {
+    pub fn list_saes() -> ScriptResult<SaeTable> {
         script(list(&SaeFilter::default()))
     }
 
     #[rhai_fn(name = "list_saes", return_raw, volatile)]
-    pub fn list_saes_with(options: Map) -> ScriptResult<Saes> {
+    pub fn list_saes_with(options: Map) -> ScriptResult<SaeTable> {
         script(list(&options::parse(options)?))
     }
 
@@ -50,20 +50,20 @@ mod functions {
     /// print(list_saes(#{ model: "gpt2-small" }).len());
     /// ```
     #[rhai_fn(global, name = "len", get = "len", pure)]
-    pub fn saes_len(saes: &mut Saes) -> INT {
+    pub fn saes_len(saes: &mut SaeTable) -> INT {
         saes.saes.len() as INT
     }
 
     /// The SAE at an index of the list, as a map.
     #[rhai_fn(global, index_get, pure, return_raw)]
-    pub fn saes_at(saes: &mut Saes, index: INT) -> ScriptResult<Dynamic> {
+    pub fn saes_at(saes: &mut SaeTable, index: INT) -> ScriptResult<Dynamic> {
         let found = usize::try_from(index).ok().and_then(|index| saes.saes.get(index));
         let expected = format!("0 to {}", saes.saes.len().saturating_sub(1));
         rhai::serde::to_dynamic(script(found.ok_or_else(|| Error::invalid("the index", expected, index)))?)
     }
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_saes(saes: &mut Saes) -> String {
+    pub fn show_saes(saes: &mut SaeTable) -> String {
         saes.to_string()
     }
 }

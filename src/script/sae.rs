@@ -5,7 +5,7 @@ use super::{ScriptResult, options, progress_of, script};
 use crate::display::Shown;
 use crate::error::Error;
 use crate::model::{Model, TokenBatch};
-use crate::sae::{FeatureActivation, SaeOptions};
+use crate::sae::{FeatureAct, SaeOptions};
 use candle_core::Tensor;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
@@ -19,7 +19,7 @@ pub(super) fn index(what: &str, index: INT) -> Result<usize, Error> {
     usize::try_from(index).map_err(|_| Error::invalid(what, "0 or more", index))
 }
 
-fn activation_map(activation: FeatureActivation) -> Dynamic {
+fn activation_map(activation: FeatureAct) -> Dynamic {
     let mut map = Map::new();
     map.insert("pos".into(), (activation.pos as INT).into());
     map.insert("feature".into(), INT::from(activation.feature).into());
@@ -34,7 +34,7 @@ mod functions {
     /// One feature of an SAE: its index and its weights.
     pub type Feature = crate::sae::Feature;
     /// The active features of each token of a sequence, with their activations.
-    pub type Features = crate::sae::Features;
+    pub type FeatureActs = crate::sae::FeatureActs;
 
     /// Loads an SAE: a release and an id of SAELens (`list_saes` finds them); a hub repository and a folder or file in
     /// it; a local folder or file in one of the published layouts (SAELens, Gemma Scope, dictionary_learning, sparsify,
@@ -145,7 +145,7 @@ mod functions {
     /// print(sae.encode(cache[sae.cfg.hook_name]).l0);
     /// ```
     #[rhai_fn(global, pure, return_raw)]
-    pub fn encode(context: NativeCallContext, sae: &mut Sae, x: Tensor) -> ScriptResult<Features> {
+    pub fn encode(context: NativeCallContext, sae: &mut Sae, x: Tensor) -> ScriptResult<FeatureActs> {
         script(sae.encode_above(&x, 0.0, &progress_of(&context)))
     }
 
@@ -157,7 +157,7 @@ mod functions {
     /// print(sae.decode(acts).shape);
     /// ```
     #[rhai_fn(global, pure, return_raw)]
-    pub fn decode(sae: &mut Sae, features: Features) -> ScriptResult<Tensor> {
+    pub fn decode(sae: &mut Sae, features: FeatureActs) -> ScriptResult<Tensor> {
         script(sae.decode(&features))
     }
 
@@ -189,7 +189,7 @@ mod functions {
         model: Model,
         sae: Sae,
         input: Dynamic,
-    ) -> ScriptResult<Features> {
+    ) -> ScriptResult<FeatureActs> {
         let tokens = tokens_of(&model, &input, Some(sae.cfg().prepend_bos))?;
         let batch = TokenBatch::single(&tokens);
         script(crate::extract::feature_acts(&model, &sae, &batch, 0.0, &progress_of(&context)))
@@ -202,7 +202,7 @@ mod functions {
     /// print(acts.l0);
     /// ```
     #[rhai_fn(global, get = "l0", pure)]
-    pub fn features_l0(features: &mut Features) -> FLOAT {
+    pub fn features_l0(features: &mut FeatureActs) -> FLOAT {
         features.l0()
     }
 
@@ -213,7 +213,7 @@ mod functions {
     /// print(acts.len);
     /// ```
     #[rhai_fn(global, name = "len", get = "len", pure)]
-    pub fn features_len(features: &mut Features) -> INT {
+    pub fn features_len(features: &mut FeatureActs) -> INT {
         features.len() as INT
     }
 
@@ -224,16 +224,14 @@ mod functions {
     /// print(acts.at(2).map(|a| a.feature));
     /// ```
     #[rhai_fn(global, pure, return_raw)]
-    pub fn at(features: &mut Features, pos: INT) -> ScriptResult<Array> {
+    pub fn at(features: &mut FeatureActs, pos: INT) -> ScriptResult<Array> {
         let n = features.len();
         let wrong = || Error::invalid("the position", format!("0 to {}", n.saturating_sub(1)), pos);
         let pos = script(usize::try_from(pos).ok().filter(|pos| *pos < n).ok_or_else(wrong))?;
         let (indices, values) = features.at(pos);
         let pairs = indices.iter().zip(values);
         Ok(pairs
-            .map(|(feature, value)| {
-                activation_map(FeatureActivation { pos, feature: *feature, value: *value })
-            })
+            .map(|(feature, value)| activation_map(FeatureAct { pos, feature: *feature, value: *value }))
             .collect())
     }
 
@@ -244,7 +242,7 @@ mod functions {
     /// print(acts.top(3));
     /// ```
     #[rhai_fn(global, pure, return_raw)]
-    pub fn top(features: &mut Features, k: INT) -> ScriptResult<Array> {
+    pub fn top(features: &mut FeatureActs, k: INT) -> ScriptResult<Array> {
         let top = features.top(script(index("`k`", k))?);
         Ok(top.into_iter().map(activation_map).collect())
     }
@@ -256,7 +254,7 @@ mod functions {
     /// print(acts.of(acts.top(1)[0].feature));
     /// ```
     #[rhai_fn(global, pure, return_raw)]
-    pub fn of(features: &mut Features, feature: INT) -> ScriptResult<Tensor> {
+    pub fn of(features: &mut FeatureActs, feature: INT) -> ScriptResult<Tensor> {
         let values = script(features.of(script(index("the feature index", feature))?))?;
         script(Tensor::new(values, &candle_core::Device::Cpu))
     }
@@ -268,7 +266,7 @@ mod functions {
     /// print(acts.to_tensor().shape);
     /// ```
     #[rhai_fn(global, name = "to_tensor", pure, return_raw)]
-    pub fn features_to_tensor(features: &mut Features) -> ScriptResult<Tensor> {
+    pub fn features_to_tensor(features: &mut FeatureActs) -> ScriptResult<Tensor> {
         script(features.to_tensor())
     }
 
@@ -303,10 +301,10 @@ mod functions {
         feature.decoder.clone()
     }
 
-    /// What was loaded and how it is used, as a map: `hook_name`, `at_the_tap` (preprocessing), `files`, `warnings`, …
+    /// What was loaded and how it is used, as a map: `hook_name`, `preprocessing`, `files`, `warnings`, …
     ///
     /// ```rhai
-    /// print(load_sae("demo").report().at_the_tap);
+    /// print(load_sae("demo").report().preprocessing);
     /// ```
     #[rhai_fn(global, pure, return_raw)]
     pub fn report(sae: &mut Sae) -> ScriptResult<Dynamic> {
@@ -319,7 +317,7 @@ mod functions {
     }
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_features(features: &mut Features) -> String {
+    pub fn show_features(features: &mut FeatureActs) -> String {
         features.to_string()
     }
 

@@ -1,10 +1,10 @@
 //! The session: an engine with its variables, and the calls that every front end needs.
 
-use super::complete::{self, Completions, Inspection, Place, Written};
+use super::complete::{self, CompletionContext, Completions, Inspection, ScriptFunction};
 use super::errors::{self, Origin, Origins, Source};
 use super::exit::Exit;
 use super::help::{self, Help};
-use super::host::{Host, Surroundings};
+use super::host::{Host, SessionContext};
 use super::lexer::{self, Completeness, Piece, Unfinished};
 use super::modules::Modules;
 use super::{ScriptResult, show};
@@ -81,7 +81,7 @@ impl Session {
         help::register(&mut engine, help.clone());
 
         let host: Rc<dyn Host> = Rc::new(host);
-        let surroundings = Surroundings { progress: progress.clone(), host: host.clone() };
+        let surroundings = SessionContext { progress: progress.clone(), host: host.clone() };
         engine.set_default_tag(Dynamic::from(surroundings));
         let print = host.clone();
         engine.on_print(move |line| print.print(line));
@@ -171,12 +171,12 @@ impl Session {
         self.inspect(name, name.len()).map_or_else(|| self.help.get(name).map(Inspection::Help), Ok)
     }
 
-    fn place(&self) -> Place<'_> {
+    fn place(&self) -> CompletionContext<'_> {
         let help = self.all_help.get_or_init(|| self.help.with_language(&self.engine));
         let functions = self.earlier.iter_functions().filter(|function| !errors::is_closure(function.name));
-        let mut written: Vec<_> = functions.map(Written::of).collect();
+        let mut written: Vec<_> = functions.map(ScriptFunction::of).collect();
         written.sort();
-        Place { engine: &self.engine, scope: &self.scope, help, written }
+        CompletionContext { engine: &self.engine, scope: &self.scope, help, written }
     }
 
     /// Returns the functions that a script defines, in order, each as `name/number of parameters` with its byte range.
@@ -238,7 +238,7 @@ impl Session {
         });
         match evaluated {
             // A call that does not check for interrupts has finished, although the user asked to stop.
-            _ if self.progress.is_cancelled() => Err(Error::Interrupted),
+            _ if self.progress.is_canceled() => Err(Error::Interrupted),
             Err(error) => Err(errors::describe(&error, &source, &origins, &self.help, &scope)),
             Ok((value, earlier)) => {
                 let bundle = show::bundle(&value)?;
@@ -281,7 +281,7 @@ fn read_script(path: &Path, progress: &Progress) -> Result<Vec<u8>> {
         return files::read(path);
     }
     let from = path.to_owned();
-    let read = threads::waiting_for(progress, move || {
+    let read = threads::run_cancelable(progress, move || {
         let mut bytes = Vec::new();
         std::fs::File::open(&from)?.take(MAX_PIPE_BYTES + 1).read_to_end(&mut bytes)?;
         Ok(bytes)

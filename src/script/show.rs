@@ -8,7 +8,7 @@ use crate::dataset::Dataset;
 use crate::display::{self, Bundle, Cell, Shown};
 use crate::error::Result;
 use crate::extract::{
-    ColoredTokens, ExtractSummary, FeatureDensity, FeatureRecord, MaxActivatingExamples, SaeCheck,
+    ColoredTokens, ExtractSummary, FeatureDensity, FeatureRecord, MaxActivatingExamples, SaeEvaluation,
 };
 use crate::hooks::ActivationCache;
 use crate::interpret::{
@@ -16,8 +16,8 @@ use crate::interpret::{
 };
 use crate::model::Model;
 use crate::plot::Figure;
-use crate::registry::Saes;
-use crate::sae::{Feature, Features, Sae};
+use crate::registry::SaeTable;
+use crate::sae::{Feature, FeatureActs, Sae};
 use candle_core::Tensor;
 use rhai::{Array, Dynamic, Engine, FLOAT, Map};
 use std::io::Write;
@@ -46,16 +46,16 @@ pub(super) fn shown(value: &Dynamic) -> Option<Rc<dyn Shown>> {
         of::<Model>,
         of::<Sae>,
         of::<Feature>,
-        of::<Features>,
+        of::<FeatureActs>,
         of::<ActivationCache>,
-        of::<Saes>,
+        of::<SaeTable>,
         of::<Dataset>,
         of::<FeatureRecord>,
         of::<RecordFile>,
         of::<ColoredTokens>,
         of::<MaxActivatingExamples>,
         of::<FeatureDensity>,
-        of::<SaeCheck>,
+        of::<SaeEvaluation>,
         of::<ExtractSummary>,
         of::<FeatureVector>,
         of::<TokenList>,
@@ -78,7 +78,7 @@ pub(super) fn bundle(value: &Dynamic) -> Result<Option<Bundle>> {
     }
     match shown(value) {
         Some(value) => Bundle::of(value.as_ref()),
-        None => Bundle::of(&Plain(value.clone())),
+        None => Bundle::of(&ScriptValue(value.clone())),
     }
     .map(Some)
 }
@@ -134,9 +134,9 @@ fn joined<T>(
 
 /// A value of the language itself.
 #[derive(Debug)]
-pub(super) struct Plain(pub(super) Dynamic);
+pub(super) struct ScriptValue(pub(super) Dynamic);
 
-impl Shown for Plain {
+impl Shown for ScriptValue {
     fn title(&self) -> String {
         format!("a value of type {}", type_name(&self.0))
     }

@@ -1,7 +1,7 @@
 //! Several definition trees: of one vector at several scales, or of many features.
 
 use super::extract::register_properties;
-use super::items::{self, PassedOver};
+use super::items::{self, SkippedError};
 use super::{ScriptResult, options, progress_of, script, show};
 use crate::display::{Shown, to_json};
 use crate::error::Error;
@@ -15,9 +15,9 @@ use std::io::Write;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
-pub(super) fn register(engine: &mut Engine, passed_over: &PassedOver) {
+pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
-    items::register(engine, passed_over, |file: TreeFile| file.trees().map(|tree| tree.map(Dynamic::from)));
+    items::register(engine, skipped, |file: TreeFile| file.trees().map(|tree| tree.map(Dynamic::from)));
     register_properties::<interpret::TreesSummary>(engine);
 }
 
@@ -74,7 +74,7 @@ fn features_of(sae: &Sae, features: &Dynamic) -> Result<Vec<usize>, Error> {
 
 /// Splits a map into options of the vectors, of the trees and of the run. `scale` belongs to the vectors if it is a
 /// number; else it lists the scales to try.
-fn trees_options(map: Map) -> ScriptResult<interpret::TreesOptions> {
+fn trees_options(map: Map) -> ScriptResult<interpret::WriteTreesOptions> {
     let (of_vector, of_tree) =
         (options::names_of(&VectorOptions::default()), options::names_of(&TreeOptions::default()));
     let own = options::TREES.map(str::to_owned);
@@ -95,7 +95,7 @@ fn trees_options(map: Map) -> ScriptResult<interpret::TreesOptions> {
         }
     }
     let (vector, tree) = (options::parse(vector)?, options::parse(tree)?);
-    Ok(interpret::TreesOptions { vector, tree, scales, ..options::parse(run)? })
+    Ok(interpret::WriteTreesOptions { vector, tree, scales, ..options::parse(run)? })
 }
 
 /// The option `scale` of trees, if it is not a number.
@@ -113,7 +113,7 @@ pub(super) fn scales_of(scale: Dynamic) -> ScriptResult<interpret::Scales> {
 mod functions {
     /// The definition trees of one vector at several scales, with a score for each scale.
     pub type ScaleSweep = interpret::ScaleSweep;
-    /// The counts of a finished run of `definition_trees`.
+    /// The counts of a finished run of `write_definition_trees`.
     pub type TreesSummary = interpret::TreesSummary;
     /// The definition trees in a file.
     pub type Trees = super::TreeFile;
@@ -166,7 +166,7 @@ mod functions {
 
     /// Writes the definition trees of many features to a JSON lines file, one tree per line, and returns a summary. The
     /// features are an array, a range, or "all". Growing them together is faster than one after the other. An
-    /// interrupted run continues where it stopped.
+    /// interrupted run continues where it stopped. `definition_trees` is the same function.
     ///
     /// Options: `output_path` (no default), `batch_size` (32 features at a time), `resume` (true), and those of
     /// `feature_vector` and `definition_tree`; with `scale: "auto"` or an array, each feature gets its best scale.
@@ -174,13 +174,13 @@ mod functions {
     /// ```rhai
     /// let model = load_model("demo");
     /// let sae = load_sae("demo", "blocks.0.hook_resid_pre");
-    /// print(definition_trees(model, sae, [624, 687], #{ output_path: "trees.jsonl", cutoff: 1e-2 }));
+    /// print(write_definition_trees(model, sae, [624, 687], #{ output_path: "trees.jsonl", cutoff: 1e-2 }));
     /// for tree in read_trees("trees.jsonl") {
     ///     print(`${tree.params.feature}: ${tree.definitions()[0].text}`);
     /// }
     /// ```
-    #[rhai_fn(return_raw, volatile)]
-    pub fn definition_trees(
+    #[rhai_fn(name = "write_definition_trees", name = "definition_trees", return_raw, volatile)]
+    pub fn write_definition_trees(
         context: NativeCallContext,
         model: Model,
         sae: Sae,
@@ -189,7 +189,7 @@ mod functions {
     ) -> ScriptResult<TreesSummary> {
         let features = script(features_of(&sae, &features))?;
         let options = trees_options(options)?;
-        script(interpret::definition_trees(&model, &sae, &features, &options, &progress_of(&context)))
+        script(interpret::write_definition_trees(&model, &sae, &features, &options, &progress_of(&context)))
     }
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
@@ -197,12 +197,12 @@ mod functions {
         summary.to_string()
     }
 
-    /// The trees in a file written by `definition_trees`, to iterate over with `for`; they are read one at a time.
+    /// The trees in a file written by `write_definition_trees`, to iterate over with `for`; they are read one at a time.
     ///
     /// ```rhai
     /// let model = load_model("demo");
     /// let sae = load_sae("demo", "blocks.0.hook_resid_pre");
-    /// definition_trees(model, sae, [624, 687], #{ output_path: "trees.jsonl", cutoff: 1e-2 });
+    /// write_definition_trees(model, sae, [624, 687], #{ output_path: "trees.jsonl", cutoff: 1e-2 });
     /// for tree in read_trees("trees.jsonl") { print(tree.len); }
     /// ```
     #[rhai_fn(return_raw, volatile)]

@@ -23,7 +23,6 @@ outputs() {
     for block in blocks.0.hook_resid_pre blocks.4.hook_resid_pre; do
         "$program" tree $demo --sae-id "$block" --feature 624 --cutoff 1e-3 --null-directions 4 --output "tree_$block.json"
         "$program" tree $demo --sae-id "$block" --feature 1,2,3 --cutoff 1e-2 --scales 0.5,1,2 --output "trees_$block.jsonl"
-        "$program" tree $demo --sae-id "$block" --feature 700 --weights decoder --cutoff 1e-2 > "tree_$block.txt"
         for method in ratio centered_cosine logit_lens logit_lens_raw; do
             "$program" tokens $demo --sae-id "$block" --feature 1663 --method "$method" --output "tokens_${block}_$method.json"
         done

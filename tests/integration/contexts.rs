@@ -164,7 +164,7 @@ fn a_first_token_is_a_bos_if_the_run_says_so() {
     let place = Place::new("gpt2", settings, &texts);
     let (run, sae) = (Progress::default(), sae());
     let out = place.path("out.jsonl");
-    let counted = |records: saescope::Records| {
+    let counted = |records: saescope::RecordReader| {
         let density = feature_density(records, 16, &run).unwrap();
         (density.tokens as usize, density.note)
     };

@@ -111,11 +111,11 @@ fn every_format_of_a_tree_is_valid_with_odd_tokens() {
 fn the_extension_selects_the_format() {
     let (model, sae, tree) = small_tree();
     let vector = feature_vector(&model, &sae, 624, &VectorOptions::default()).unwrap();
-    let list = token_list(&model, &vector, &TokenListOptions { top: 5, ..Default::default() }).unwrap();
+    let list = token_list(&model, &vector, &TokenListOptions { top_k: 5, ..Default::default() }).unwrap();
     let lens = logit_lens(&model, &vector, &LogitLensOptions::default()).unwrap();
     let similar = similar_features(&sae, 624, None, 5).unwrap();
     let options = TreeOptions { cutoff: 0.05, ..Default::default() };
-    let scales = Scales::These(vec![0.5, 1.0]);
+    let scales = Scales::Given(vec![0.5, 1.0]);
     let sweep = scale_sweep(&model, &vector, &scales, &options, &Progress::default()).unwrap();
     let values: [(&dyn Shown, &[&str]); 6] = [
         (&tree, &["json", "svg", "png", "dot", "txt", "html"]),

@@ -5,7 +5,7 @@ mod errors;
 use crate::util::{fixture, tests_path};
 use saescope::{
     Dataset, DatasetOptions, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Model, Packing,
-    Progress, Report, Result, Sae, SaeOptions, create_feature_dataset, read_records,
+    Progress, ProgressEvent, Result, Sae, SaeOptions, create_feature_dataset, read_records,
 };
 use std::collections::BTreeMap;
 
@@ -185,13 +185,13 @@ fn batches_of_one_token_give_the_same_records() {
 #[test]
 fn settings_missing_from_an_sae_are_warnings() {
     let folder = fixture("saes/saelens_legacy/blocks.1.hook_resid_pre");
-    let warnings = |options: &SaeOptions| Sae::load(&folder, None, options).unwrap().doubts();
+    let warnings = |options: &SaeOptions| Sae::load(&folder, None, options).unwrap().warnings();
     assert!(warnings(&SaeOptions::default())[0].contains("center_writing_weights: true"));
     assert!(warnings(&SaeOptions { center_writing_weights: Some(false), ..Default::default() }).is_empty());
     let folder = fixture("saes/saelens_norm_factor/gemma_2b_blocks.12.hook_resid_post_16384");
-    let warnings = Sae::load(&folder, None, &SaeOptions::default()).unwrap().doubts();
+    let warnings = Sae::load(&folder, None, &SaeOptions::default()).unwrap().warnings();
     assert!(warnings.iter().any(|warning| warning.contains("norm_scaling_factor")), "{warnings:?}");
-    assert!(demo().1.doubts().is_empty());
+    assert!(demo().1.warnings().is_empty());
 }
 
 #[test]
@@ -267,10 +267,12 @@ fn the_summary_and_the_metadata_describe_the_run() {
     assert_eq!((summary.documents, summary.documents_skipped, summary.records), (3, 1, 2));
     let reports = reports.lock().unwrap();
     assert!(
-        matches!(reports.first(), Some(Report::Started { .. })) && reports.last() == Some(&Report::Finished)
+        matches!(reports.first(), Some(ProgressEvent::Started { .. }))
+            && reports.last() == Some(&ProgressEvent::Finished)
     );
     let last = reports.iter().rev().nth(1).unwrap();
-    assert_eq!(*last, Report::Advanced { documents: 3, tokens: summary.tokens, fraction: 1.0 });
+    let counts = vec![("documents", 3), ("tokens", summary.tokens)];
+    assert_eq!(*last, ProgressEvent::Advanced { fraction: Some(1.0), counts });
 
     let meta = std::fs::read_to_string(folder.path().join("out.jsonl.meta.json")).unwrap();
     let meta: serde_json::Value = serde_json::from_str(&meta).unwrap();

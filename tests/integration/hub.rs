@@ -6,7 +6,7 @@ mod cache;
 mod download;
 mod refused;
 
-use saescope::{Error, HubSettings, Progress, Repo, RepoKind, Report};
+use saescope::{Error, HubSettings, Progress, ProgressEvent, Repo, RepoKind};
 use server::Hub;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -41,17 +41,17 @@ fn text(error: Error) -> String {
 }
 
 /// A `Progress`, and everything that is reported to it.
-fn listening() -> (Progress, Arc<Mutex<Vec<Report>>>) {
+fn listening() -> (Progress, Arc<Mutex<Vec<ProgressEvent>>>) {
     let reports = Arc::new(Mutex::new(Vec::new()));
     let sink = reports.clone();
     (Progress::default().reporting_to(move |report| sink.lock().unwrap().push(report)), reports)
 }
 
-fn warnings(reports: &Mutex<Vec<Report>>) -> Vec<String> {
+fn warnings(reports: &Mutex<Vec<ProgressEvent>>) -> Vec<String> {
     let reports = reports.lock().unwrap();
     reports
         .iter()
-        .filter_map(|r| if let Report::Warning(text) = r { Some(text.clone()) } else { None })
+        .filter_map(|r| if let ProgressEvent::Warning(text) = r { Some(text.clone()) } else { None })
         .collect()
 }
 

@@ -121,7 +121,7 @@ fn an_sae_reads_the_module_that_it_names() {
             });
             std::fs::write(folder.path().join("cfg.json"), cfg.to_string()).unwrap();
             let sae = Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default()).unwrap();
-            let dense = |features: &saescope::Features| features.to_tensor().unwrap();
+            let dense = |features: &saescope::FeatureActs| features.to_tensor().unwrap();
             let got = feature_acts(&model, &sae, &TokenBatch::single(&input_ids), 0.0, &run)
                 .unwrap_or_else(|error| panic!("{family}: {name}: {error}"));
             let expected = sae.encode(&x.reshape((n, d_in)).unwrap()).unwrap();

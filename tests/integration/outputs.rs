@@ -1,8 +1,8 @@
 //! Output files: never over an input, written through links, and checked before the work starts.
 
 use saescope::{
-    Error, ExtractOptions, Model, Progress, Report, Result, Sae, SaeOptions, TreesOptions,
-    create_feature_dataset, definition_trees, read_records, read_trees,
+    Error, ExtractOptions, Model, Progress, ProgressEvent, Result, Sae, SaeOptions, WriteTreesOptions,
+    create_feature_dataset, read_records, read_trees, write_definition_trees,
 };
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -76,10 +76,10 @@ impl Place {
     }
 
     fn grow(&self, output: &str) -> Result<()> {
-        let mut options = TreesOptions { output_path: self.text(output), ..Default::default() };
+        let mut options = WriteTreesOptions { output_path: self.text(output), ..Default::default() };
         (options.tree.cutoff, options.tree.max_depth) = (1e-2, 2);
         let (model, sae) = self.both();
-        definition_trees(&model, &sae, &[3], &options, &Progress::default()).map(drop)
+        write_definition_trees(&model, &sae, &[3], &options, &Progress::default()).map(drop)
     }
 }
 
@@ -213,7 +213,7 @@ fn metadata_that_cannot_be_written_is_reported_at_the_start() {
     let started = Arc::new(AtomicBool::new(false));
     let seen = started.clone();
     let progress = Progress::default().reporting_to(move |report| {
-        seen.fetch_or(matches!(report, Report::Started { .. }), Ordering::Relaxed);
+        seen.fetch_or(matches!(report, ProgressEvent::Started { .. }), Ordering::Relaxed);
     });
     let error = place.extract("docs.jsonl", "o.jsonl", &progress).unwrap_err();
     assert!(error.to_string().contains("o.jsonl.meta.json`: expected a new or existing file"), "{error}");

@@ -132,8 +132,11 @@ fn damaged(file: &[u8], damages: &[Damage]) -> Vec<u8> {
     file
 }
 
-/// Files of every format that is read, and what reads them. Whatever is in them, the answer is a value or an error.
-const SEEDS: [(&str, &str, fn(&Path)); 22] = [
+/// A file below `tests`, the name of its damaged copy, and what reads that.
+type Seed = (&'static str, &'static str, fn(&Path));
+
+/// Files of every format that is read. Whatever is in them, the answer is a value or an error.
+const SEEDS: [Seed; 22] = [
     ("fixtures/containers/two.safetensors", "x.safetensors", |path| drop(saescope::load_safetensors(path))),
     ("fixtures/containers/arrays.npz", "sae/params.npz", sae),
     ("fixtures/saes/openai/1.pt", "sae/1.pt", sae),
@@ -167,7 +170,7 @@ const SEEDS: [(&str, &str, fn(&Path)); 22] = [
 
 fn documents(path: &Path) {
     if let Ok(dataset) = saescope::Dataset::open(&path.to_string_lossy(), &DatasetOptions::default()) {
-        dataset.documents().into_iter().flatten().for_each(drop);
+        dataset.documents().flatten().for_each(drop);
     }
 }
 

@@ -316,7 +316,7 @@ fn a_layer_of_a_cross_layer_transcoder_loads() {
     for (name, id) in [(folder, Some("1")), ("saes/circuit_tracer", Some("clt/1")), (folder, None)] {
         let sae = check_as(name, id, folder, &SaeOptions::default());
         assert_is(&sae, "transcoder", "mntss", Some("blocks.1.hook_resid_mid"));
-        assert!(sae.doubts()[0].contains("its decoders for 3 layers summed"), "{sae}");
+        assert!(sae.warnings()[0].contains("its decoders for 3 layers summed"), "{sae}");
     }
 }
 
@@ -350,7 +350,7 @@ fn a_report_describes_the_loaded_sae() {
     assert_eq!((report.layout.as_str(), report.architecture.as_str()), ("llama_scope", "jumprelu"));
     assert_eq!((report.d_in, report.d_sae, report.d_out), (16, 48, 16));
     let factor = 4.0 / 7.5;
-    assert_eq!(report.at_the_tap, [format!("times {factor} (folded into the weights)")]);
+    assert_eq!(report.preprocessing, [format!("times {factor} (folded into the weights)")]);
     assert!(report.files[0].ends_with("checkpoints/final.safetensors"), "{:?}", report.files);
     assert!(report.revision.is_none());
     assert!(report.warnings.len() == 1 && report.warnings[0].contains("its threshold is compared with"));
@@ -358,7 +358,7 @@ fn a_report_describes_the_loaded_sae() {
     assert!(text.contains("llama_scope layout") && text.contains("bf16 on disk"), "{text}");
 
     let sae = check("saes/hook_z_kk");
-    assert_eq!(sae.report().at_the_tap, ["minus the value bias", "heads joined", "minus b_dec"]);
+    assert_eq!(sae.report().preprocessing, ["minus the value bias", "heads joined", "minus b_dec"]);
     let sae = check("saes/saelens_legacy/blocks.1.hook_resid_pre");
     assert!(sae.report().warnings[0].contains("center_writing_weights"), "{sae}");
 }

@@ -63,7 +63,7 @@ fn ids_match_transformers_and_the_bos_matches_transformer_lens() {
                 wrong.push(format!("{}: {name}: expected {expected:?}, got {got:?}", case.name));
             }
         }
-        assert_eq!(special.bos.is_some(), !tokenizer.bos_from().is_empty(), "{}", case.name);
+        assert_eq!(special.bos.is_some(), !tokenizer.bos_source().is_empty(), "{}", case.name);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

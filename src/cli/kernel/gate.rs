@@ -27,8 +27,8 @@ const FOLDER: &str = "saescope-";
 const LOCK: &str = "lock";
 
 /// The listeners of a kernel, and the inner sockets that they forward to.
-pub(super) struct Gate {
-    doors: Vec<(Door, PathBuf)>,
+pub(super) struct Proxy {
+    doors: Vec<(Listener, PathBuf)>,
     /// The addresses of the inner sockets.
     pub(super) inside: ConnectionInfo,
     /// Removed on drop.
@@ -38,17 +38,17 @@ pub(super) struct Gate {
 }
 
 /// A listener that peers connect to.
-enum Door {
+enum Listener {
     Tcp(TcpListener),
     Ipc(UnixListener),
 }
 
-impl Gate {
+impl Proxy {
     /// Listens on the ports of a connection, or on its sockets in the file system.
     ///
     /// # Errors
     /// A port or socket is in use; the folder for the inner sockets cannot be created.
-    pub(super) async fn open(connection: &ConnectionInfo) -> Result<Gate> {
+    pub(super) async fn open(connection: &ConnectionInfo) -> Result<Proxy> {
         remove_orphans(&std::env::temp_dir());
         let (folder, lock) = own_folder()?;
         let prefix = folder.path().join("socket").to_string_lossy().into_owned();
@@ -67,7 +67,7 @@ impl Gate {
                 let name = PathBuf::from(format!("{}-{port}", connection.ip));
                 let place = format!("`{}`", name.display());
                 let (listener, name) = bind_ipc(name).map_err(|e| not_bound(socket, place, e))?;
-                doors.push((Door::Ipc(listener), inner));
+                doors.push((Listener::Ipc(listener), inner));
                 names.push(name);
                 continue;
             }
@@ -77,7 +77,7 @@ impl Gate {
                 let listener = TcpListener::bind((ip, port)).await;
                 match (listener, &bound) {
                     (Ok(listener), _) => {
-                        doors.push((Door::Tcp(listener), inner.clone()));
+                        doors.push((Listener::Tcp(listener), inner.clone()));
                         bound = Ok(());
                     }
                     (Err(error), Err(_)) => bound = Err(error),
@@ -87,7 +87,7 @@ impl Gate {
             }
             bound.map_err(|e| not_bound(socket, format_args!("port {port}"), e))?;
         }
-        Ok(Gate { doors, inside, _names: names, _folder: folder, _lock: lock })
+        Ok(Proxy { doors, inside, _names: names, _folder: folder, _lock: lock })
     }
 
     /// Starts to accept peers. The inner sockets must exist.
@@ -98,12 +98,12 @@ impl Gate {
                     // An error of one peer does not affect the others.
                     let socket = socket.clone();
                     let came = match &door {
-                        Door::Tcp(listener) => listener.accept().await.map(|(peer, _)| {
+                        Listener::Tcp(listener) => listener.accept().await.map(|(peer, _)| {
                             let _ = peer.set_nodelay(true);
                             let (from, to) = peer.into_split();
                             tokio::spawn(async move { pass(from, to, &socket).await });
                         }),
-                        Door::Ipc(listener) => listener.accept().await.map(|(peer, _)| {
+                        Listener::Ipc(listener) => listener.accept().await.map(|(peer, _)| {
                             let (from, to) = peer.into_split();
                             tokio::spawn(async move { pass(from, to, &socket).await });
                         }),

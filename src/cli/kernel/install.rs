@@ -37,9 +37,9 @@ impl InstallArguments {
         let spec = folder.join("kernel.json");
         // Jupyter finds a kernel by its kernel.json, which is therefore written last.
         for (name, bytes) in LOGOS {
-            crate::files::write_whole(&folder.join(name), bytes)?;
+            crate::files::write_atomic(&folder.join(name), bytes)?;
         }
-        crate::files::write_whole(&spec, &kernelspec(&program, &self.name)?)?;
+        crate::files::write_atomic(&spec, &kernelspec(&program, &self.name)?)?;
         let (spec, program) = (spec.display(), program.display());
         Ok(format!("kernel    {spec}\nprogram   {program}\nnext      jupyter lab"))
     }

@@ -5,7 +5,7 @@ use super::progress::Bars;
 use super::wire::Wire;
 use crate::display::Bundle;
 use crate::error::{Error, Result};
-use crate::progress::{Progress, Report};
+use crate::progress::{Progress, ProgressEvent};
 use crate::script::Host;
 use jupyter_protocol::{DisplayData, InputRequest, JupyterMessage, StreamContent};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -54,9 +54,9 @@ impl Notebook {
     }
 
     /// Shows a report of a running call, from any thread.
-    pub(super) fn report(&self, report: Report) {
+    pub(super) fn report(&self, report: ProgressEvent) {
         let Some(cell) = self.shown() else { return };
-        if let Report::Warning(text) = report {
+        if let ProgressEvent::Warning(text) = report {
             let stream = StreamContent::stderr(&format!("warning: {text}\n"));
             return self.wire.publish(stream, &cell.parent);
         }
@@ -73,7 +73,7 @@ impl Host for Notebook {
     fn print(&self, line: &str) {
         if let Some(cell) = self.shown() {
             let stream = StreamContent::stdout(&format!("{line}\n"));
-            self.wire.show(stream, &cell.parent, || self.progress.is_cancelled());
+            self.wire.show(stream, &cell.parent, || self.progress.is_canceled());
         }
     }
 
@@ -82,7 +82,7 @@ impl Host for Notebook {
         match media(&bundle) {
             Ok((data, metadata)) => {
                 let shown = DisplayData { data, metadata, transient: None };
-                self.wire.show(shown, &cell.parent, || self.progress.is_cancelled());
+                self.wire.show(shown, &cell.parent, || self.progress.is_canceled());
             }
             Err(error) => {
                 self.wire.publish(StreamContent::stderr(&format!("error: {error}\n")), &cell.parent)

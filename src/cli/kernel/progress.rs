@@ -1,9 +1,9 @@
 //! Progress bars below a cell, redrawn in place (`update_display_data`).
 
-use super::super::progress::{message, of_download};
+use super::super::progress::{of_download, of_run};
 use super::notebook::Cell;
 use crate::display::escape;
-use crate::progress::Report;
+use crate::progress::ProgressEvent;
 use jupyter_protocol::{DisplayData, JupyterMessageContent, Media, MediaType, Transient, UpdateDisplayData};
 use std::time::{Duration, Instant};
 
@@ -35,16 +35,21 @@ struct Bar {
 
 impl Bars {
     /// Updates the bars from a report and sends those to redraw.
-    pub(super) fn report(&mut self, report: Report, cell: &Cell, send: impl Fn(JupyterMessageContent)) {
+    pub(super) fn report(
+        &mut self,
+        report: ProgressEvent,
+        cell: &Cell,
+        send: impl Fn(JupyterMessageContent),
+    ) {
         self.cell = Some(cell.clone());
         match report {
-            Report::Started { label } => self.run = Some(self.new_bar(label)),
-            Report::Finished => {
+            ProgressEvent::Started { label } => self.run = Some(self.new_bar(label)),
+            ProgressEvent::Finished => {
                 if let Some(bar) = self.run.take() {
                     bar.end(send);
                 }
             }
-            Report::Downloading { file, done, total } => {
+            ProgressEvent::Downloading { file, done, total } => {
                 let same = self.download.take().filter(|bar| bar.label == file);
                 let mut bar = same.unwrap_or_else(|| self.new_bar(file));
                 bar.fraction = total.map(|total| done as f64 / total.max(1) as f64);
@@ -55,14 +60,14 @@ impl Bars {
                 bar.draw(send);
                 self.download = Some(bar);
             }
-            report => {
+            ProgressEvent::Advanced { fraction, counts } => {
                 let Some(bar) = &mut self.run else { return };
-                if let Some((fraction, message)) = message(&report, bar.started.elapsed()) {
-                    bar.fraction = fraction.or(bar.fraction);
-                    bar.message = message;
-                    bar.draw(send);
-                }
+                bar.fraction = fraction.or(bar.fraction);
+                bar.message = of_run(&counts, bar.started.elapsed());
+                bar.draw(send);
             }
+            // The cell shows warnings among its output.
+            ProgressEvent::Warning(_) => {}
         }
     }
 

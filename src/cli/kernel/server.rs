@@ -4,7 +4,7 @@ use super::super::engine::Engine;
 use super::super::terminal::to_stderr;
 use super::control::Control;
 #[cfg(unix)]
-use super::gate::Gate;
+use super::gate::Proxy;
 use super::notebook::Notebook;
 use super::shell::Shell;
 use super::wire::{Incoming, Seen, Wire, receive};
@@ -47,7 +47,7 @@ pub(super) fn run(connection: &ConnectionInfo, progress: &Progress) -> Result<()
 
 async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()> {
     #[cfg(unix)]
-    let mut gate = Gate::open(connection).await?;
+    let mut gate = Proxy::open(connection).await?;
     #[cfg(unix)]
     let connection = &gate.inside.clone();
     let started = JupyterMessage::from(Status::starting()).header;
@@ -166,11 +166,11 @@ async fn publish(
 
 /// Adds a message. Text after text on the same stream of the same cell is appended to it.
 fn join(messages: &mut Vec<JupyterMessage>, next: JupyterMessage) {
-    const MOST: usize = 1 << 16;
+    const MAX: usize = 1 << 16;
     if let Some(last) = messages.last_mut()
         && let (JupyterMessageContent::StreamContent(text), JupyterMessageContent::StreamContent(more)) =
             (&mut last.content, &next.content)
-        && text.text.len() < MOST
+        && text.text.len() < MAX
         && matches!((&text.name, &more.name), (Stdio::Stdout, Stdio::Stdout) | (Stdio::Stderr, Stdio::Stderr))
         && last.parent_header.as_ref().map(|parent| &parent.msg_id)
             == next.parent_header.as_ref().map(|parent| &parent.msg_id)

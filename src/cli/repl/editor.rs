@@ -1,7 +1,7 @@
 //! The line editor: history, completion, colors, and when Enter ends a statement.
 
 use super::super::engine::Engine;
-use super::super::terminal::{in_colours, to_stderr};
+use super::super::terminal::{in_color, to_stderr};
 use super::commands;
 use crate::script::{Completeness, PieceKind};
 use reedline::{
@@ -48,7 +48,7 @@ pub(super) fn new(engine: &Engine) -> Reedline {
         .with_hinter(Box::new(DefaultHinter::default().with_style(faint)))
         .with_quick_completions(true)
         .with_partial_completions(true)
-        .with_ansi_colors(in_colours(&std::io::stdout()))
+        .with_ansi_colors(in_color(&std::io::stdout()))
         .use_bracketed_paste(true);
     match history() {
         Ok(history) => editor = editor.with_history(Box::new(history)),
@@ -124,10 +124,10 @@ impl Highlighter for Session {
             let style = match piece.kind {
                 PieceKind::Keyword => Style::new().fg(Color::Magenta),
                 PieceKind::Number => Style::new().fg(Color::Cyan),
-                PieceKind::Text => Style::new().fg(Color::Green),
+                PieceKind::String => Style::new().fg(Color::Green),
                 PieceKind::Comment => Style::new().fg(Color::DarkGray),
                 PieceKind::Call => Style::new().fg(Color::Blue),
-                PieceKind::Wrong => Style::new().fg(Color::Red),
+                PieceKind::Invalid => Style::new().fg(Color::Red),
                 PieceKind::Name | PieceKind::Open | PieceKind::Close | PieceKind::Symbol => Style::new(),
             };
             styled.push((Style::new(), line[end..piece.range.start].to_owned()));

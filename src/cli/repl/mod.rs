@@ -8,7 +8,7 @@ mod piped;
 use super::engine::Engine;
 use super::interrupts::Interrupts;
 use super::output::Output;
-use super::terminal::{cut, harmless, help, print, report, show};
+use super::terminal::{cut, escape_controls, help, print, report, show};
 use crate::display::Bundle;
 use crate::error::{Error, Result};
 use crate::script::{Inspection, PieceKind, Session, plain};
@@ -87,7 +87,7 @@ impl Repl<'_> {
             Command::Help(None) => print(&cut(&self.engine.ask(|session| session.help().list())?))?,
             Command::Help(Some(name)) => match self.engine.ask(move |session| session.about(&name))?? {
                 Inspection::Help(text) => print(&help(&text))?,
-                Inspection::Variable(text) => print(&harmless(&text))?,
+                Inspection::Variable(text) => print(&escape_controls(&text))?,
             },
             Command::AboutPrompt => print(commands::ABOUT)?,
             Command::Load(path) => {
@@ -97,7 +97,7 @@ impl Repl<'_> {
             Command::Save(path) => {
                 let entered = self.entered.clone();
                 let kept = self.engine.ask(move |session| current(session, entered))?;
-                crate::files::write_whole(&path, kept.concat().as_bytes())?;
+                crate::files::write_atomic(&path, kept.concat().as_bytes())?;
                 let statements = if kept.len() == 1 { "statement" } else { "statements" };
                 print(&format!("{} {statements} saved to {}", kept.len(), path.display()))?;
             }
@@ -108,7 +108,7 @@ impl Repl<'_> {
                 let names = widest(&mut variables.iter().map(|v| &v.name)).unwrap_or(0);
                 let types = widest(&mut variables.iter().map(|v| &v.type_name)).unwrap_or(0);
                 for variable in &variables {
-                    let text: String = harmless(&variable.text).chars().take(100).collect();
+                    let text: String = escape_controls(&variable.text).chars().take(100).collect();
                     print(&format!("{:names$}  {:types$}  {text}", variable.name, variable.type_name))?;
                 }
             }

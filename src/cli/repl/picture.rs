@@ -55,7 +55,7 @@ pub(super) fn save(figure: &Figure) -> Result<PathBuf> {
         .clone()
         .ok_or_else(|| Error::failed("save the picture")("no temporary folder can be created"))?;
     let path = folder.join(format!("figure_{}.png", NUMBER.fetch_add(1, Ordering::Relaxed)));
-    crate::files::write_whole(&path, &figure.png()?)?;
+    crate::files::write_atomic(&path, &figure.png()?)?;
     Ok(path)
 }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The maximum length of a statement in bytes.
-const MOST_BYTES: usize = 1 << 26;
+const MAX_BYTES: usize = 1 << 26;
 
 /// Evaluates standard input to its end.
 pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
@@ -28,8 +28,8 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
         interrupts.progress().check()?;
         let start = statement.len();
         let is_over = !interrupts.idle(|| input.read_line(&mut statement))?;
-        if statement.len() > MOST_BYTES {
-            return Err(Error::invalid("a statement", format!("at most {MOST_BYTES} bytes"), "more"));
+        if statement.len() > MAX_BYTES {
+            return Err(Error::invalid("a statement", format!("at most {MAX_BYTES} bytes"), "more"));
         }
         if line == 1 && start == 0 {
             statement = plain(&statement);
@@ -71,7 +71,7 @@ struct Input {
 impl Input {
     /// Adds the next line to a statement, up to one byte more than the limit. Returns false at the end of the input.
     fn read_line(&mut self, statement: &mut String) -> Result<bool> {
-        let most = (MOST_BYTES + 1).saturating_sub(statement.len());
+        let most = (MAX_BYTES + 1).saturating_sub(statement.len());
         let mut looked = 0;
         let end = loop {
             let end = self.ahead[looked..].iter().position(|byte| *byte == b'\n');
@@ -112,7 +112,7 @@ impl Input {
     fn code_ahead(&mut self) -> Result<&[u8]> {
         const LONGEST_WORD: usize = 8;
         while code(&self.ahead).len() < LONGEST_WORD
-            && self.ahead.len() < MOST_BYTES
+            && self.ahead.len() < MAX_BYTES
             && is_more_here()
             && self.read_more()?
         {}

@@ -4,7 +4,7 @@ use super::llama::{Layout, base_config, base_weights};
 use super::{Family, HfConfig};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::model::config::{Activation, ModelConfig};
+use crate::model::config::{ActivationFunction, ModelConfig};
 use crate::model::weights::WeightNames;
 
 pub(super) const FAMILY: Family = Family {
@@ -27,11 +27,11 @@ pub(super) const FAMILY: Family = Family {
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     let base = gemma_config(hf, name, "GemmaForCausalLM")?;
     // The first configs say `hidden_act: gelu`, which was a mistake: the models were trained with the tanh form.
-    let act_fn = match (hf.optional_text("hidden_activation")?, hf.activation(&["hidden_act"], base.act_fn)?)
-    {
-        (None, act_fn) if act_fn != Activation::Gelu => act_fn,
-        _ => base.act_fn,
-    };
+    let act_fn =
+        match (hf.optional_string("hidden_activation")?, hf.activation(&["hidden_act"], base.act_fn)?) {
+            (None, act_fn) if act_fn != ActivationFunction::Gelu => act_fn,
+            _ => base.act_fn,
+        };
     Ok(ModelConfig { act_fn, ..base })
 }
 
@@ -42,7 +42,7 @@ pub(super) fn gemma_config(hf: &HfConfig, name: &str, architecture: &str) -> Res
     }
     let base = base_config(hf, name, architecture)?;
     Ok(ModelConfig {
-        act_fn: hf.activation(&["hidden_activation"], Activation::GeluNew)?,
+        act_fn: hf.activation(&["hidden_activation"], ActivationFunction::GeluNew)?,
         embed_scale: (base.d_model as f64).sqrt(),
         tie_word_embeddings: hf.flag("tie_word_embeddings", true)?,
         ..base
@@ -50,5 +50,5 @@ pub(super) fn gemma_config(hf: &HfConfig, name: &str, architecture: &str) -> Res
 }
 
 fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
-    base_weights(checkpoint, cfg, Layout { less_one: true, ..Layout::default() })
+    base_weights(checkpoint, cfg, Layout { minus_one: true, ..Layout::default() })
 }

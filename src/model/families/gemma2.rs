@@ -42,5 +42,5 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
 
 /// Also used for Gemma 3.
 pub(super) fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
-    base_weights(checkpoint, cfg, Layout { less_one: true, norms: BlockNorms::Around })
+    base_weights(checkpoint, cfg, Layout { minus_one: true, norms: BlockNorms::PreAndPost })
 }

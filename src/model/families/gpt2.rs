@@ -4,7 +4,7 @@
 use super::{Family, HfConfig, prefix};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::model::config::{Activation, ModelConfig, NormalizationType, PositionalEmbedding};
+use crate::model::config::{ActivationFunction, ModelConfig, NormKind, PositionalEmbedding};
 use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
 
 pub(super) const FAMILY: Family = Family {
@@ -35,9 +35,9 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
         d_mlp: hf.optional_size("n_inner")?.unwrap_or(4 * d_model),
         d_vocab: hf.size("vocab_size")?,
         n_ctx: hf.size("n_positions")?,
-        act_fn: hf.activation(&["activation_function"], Activation::GeluNew)?,
+        act_fn: hf.activation(&["activation_function"], ActivationFunction::GeluNew)?,
         gated_mlp: false,
-        normalization_type: NormalizationType::LayerNorm,
+        normalization_type: NormKind::LayerNorm,
         eps: hf.number("layer_norm_epsilon", 1e-5)?,
         positional_embedding: PositionalEmbedding::Standard,
         attn_scale: if hf.flag("scale_attn_weights", true)? { (d_head as f64).sqrt() } else { 1.0 },
@@ -58,7 +58,7 @@ fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
     };
     let block = |i: usize| BlockNames {
         ln1: Some(norm(&format!("h.{i}.ln_1"))),
-        qkv: QkvNames::Together(linear(&format!("h.{i}.attn.c_attn"))),
+        qkv: QkvNames::Joined(linear(&format!("h.{i}.attn.c_attn"))),
         q_norm: None,
         k_norm: None,
         attn_out: linear(&format!("h.{i}.attn.c_proj")),

@@ -4,7 +4,7 @@
 use super::{Family, HfConfig, prefix};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::model::config::{Activation, AttentionType, ModelConfig, NormalizationType, PositionalEmbedding};
+use crate::model::config::{ActivationFunction, AttentionType, ModelConfig, NormKind, PositionalEmbedding};
 use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
 use serde_json::Value;
 
@@ -32,9 +32,9 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
         d_mlp: hf.optional_size("intermediate_size")?.unwrap_or(4 * d_model),
         d_vocab: hf.size("vocab_size")?,
         n_ctx: hf.size("max_position_embeddings")?,
-        act_fn: hf.activation(&["activation_function"], Activation::GeluNew)?,
+        act_fn: hf.activation(&["activation_function"], ActivationFunction::GeluNew)?,
         gated_mlp: false,
-        normalization_type: NormalizationType::LayerNorm,
+        normalization_type: NormKind::LayerNorm,
         eps: hf.number("layer_norm_epsilon", 1e-5)?,
         positional_embedding: PositionalEmbedding::Standard,
         attn_scale: 1.0,
@@ -77,7 +77,7 @@ fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
         let attention = format!("{block}.attn.attention");
         BlockNames {
             ln1: Some(norm(format!("{block}.ln_1"))),
-            qkv: QkvNames::Apart(["q", "k", "v"].map(|x| linear(format!("{attention}.{x}_proj")))),
+            qkv: QkvNames::Separate(["q", "k", "v"].map(|x| linear(format!("{attention}.{x}_proj")))),
             q_norm: None,
             k_norm: None,
             attn_out: linear(format!("{attention}.out_proj")),

@@ -4,7 +4,7 @@
 use super::{Family, HfConfig, RotaryKeys, prefix};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::model::config::{Activation, ModelConfig, NormalizationType, PositionalEmbedding};
+use crate::model::config::{ActivationFunction, ModelConfig, NormKind, PositionalEmbedding};
 use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
 
 pub(super) const FAMILY: Family = Family {
@@ -35,9 +35,9 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
         d_mlp: hf.size("intermediate_size")?,
         d_vocab: hf.size("vocab_size")?,
         n_ctx: hf.size("max_position_embeddings")?,
-        act_fn: hf.activation(&["hidden_act"], Activation::Gelu)?,
+        act_fn: hf.activation(&["hidden_act"], ActivationFunction::Gelu)?,
         gated_mlp: false,
-        normalization_type: NormalizationType::LayerNorm,
+        normalization_type: NormKind::LayerNorm,
         eps: hf.number("layer_norm_eps", 1e-5)?,
         parallel_attn_mlp: hf.flag("use_parallel_residual", true)?,
         positional_embedding: PositionalEmbedding::Rotary(hf.rotary(d_head, &keys)?),
@@ -55,7 +55,7 @@ fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
         let block = format!("{prefix}layers.{i}");
         BlockNames {
             ln1: Some(norm(format!("{block}.input_layernorm"))),
-            qkv: QkvNames::ByHead(linear(format!("{block}.attention.query_key_value"))),
+            qkv: QkvNames::Interleaved(linear(format!("{block}.attention.query_key_value"))),
             q_norm: None,
             k_norm: None,
             attn_out: linear(format!("{block}.attention.dense")),

@@ -4,7 +4,7 @@
 use super::{Family, HfConfig, RotaryKeys, prefix};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::model::config::{Activation, ModelConfig, PositionalEmbedding};
+use crate::model::config::{ActivationFunction, ModelConfig, PositionalEmbedding};
 use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
 
 pub(super) const FAMILY: Family = Family {
@@ -45,7 +45,7 @@ pub(super) fn base_config(hf: &HfConfig, name: &str, architecture: &str) -> Resu
         d_mlp: hf.size("intermediate_size")?,
         d_vocab: hf.size("vocab_size")?,
         n_ctx: hf.size("max_position_embeddings")?,
-        act_fn: hf.activation(&["hidden_act"], Activation::Silu)?,
+        act_fn: hf.activation(&["hidden_act"], ActivationFunction::Silu)?,
         eps: hf.number("rms_norm_eps", 1e-6)?,
         positional_embedding: PositionalEmbedding::Rotary(hf.rotary(d_head, &RotaryKeys::default())?),
         tie_word_embeddings: hf.flag("tie_word_embeddings", false)?,
@@ -57,7 +57,7 @@ pub(super) fn base_config(hf: &HfConfig, name: &str, architecture: &str) -> Resu
 #[derive(Default)]
 pub(super) struct Layout {
     /// Whether the stored weights of norms are the actual ones minus 1.
-    pub(super) less_one: bool,
+    pub(super) minus_one: bool,
     /// The norms of a block. Default: before attention and MLP.
     pub(super) norms: BlockNorms,
 }
@@ -67,11 +67,11 @@ pub(super) struct Layout {
 pub(super) enum BlockNorms {
     /// One before attention, and one before the MLP, which is called "post attention".
     #[default]
-    Before,
+    Pre,
     /// One before and one after each.
-    Around,
+    PreAndPost,
     /// One after each.
-    Behind,
+    Post,
     /// One before each, without weights.
     Weightless,
 }
@@ -80,7 +80,7 @@ pub(super) enum BlockNorms {
 pub(super) fn base_weights(checkpoint: &Checkpoint, cfg: &ModelConfig, layout: Layout) -> WeightNames {
     let prefixes = ["model.", "", "language_model.model.", "model.language_model."];
     let prefix = prefix(checkpoint, &prefixes, "layers.0.");
-    let norm = |name: String| NormNames { bias: None, less_one: layout.less_one, ..NormNames::new(&name) };
+    let norm = |name: String| NormNames { bias: None, minus_one: layout.minus_one, ..NormNames::new(&name) };
     let linear = |name: String| LinearNames::new(checkpoint, &name);
     let block = |i: usize| {
         let block = format!("{prefix}layers.{i}");
@@ -88,18 +88,16 @@ pub(super) fn base_weights(checkpoint: &Checkpoint, cfg: &ModelConfig, layout: L
         let qk_norm = |name: &str| norm_of(&format!("self_attn.{name}")).filter(|_| cfg.use_qk_norm);
         let (before_mlp, after_mlp) = ("pre_feedforward_layernorm", "post_feedforward_layernorm");
         let [ln1, ln1_post, ln2, ln2_post] = match layout.norms {
-            BlockNorms::Before => {
-                [norm_of("input_layernorm"), None, norm_of("post_attention_layernorm"), None]
-            }
-            BlockNorms::Around => {
+            BlockNorms::Pre => [norm_of("input_layernorm"), None, norm_of("post_attention_layernorm"), None],
+            BlockNorms::PreAndPost => {
                 ["input_layernorm", "post_attention_layernorm", before_mlp, after_mlp].map(norm_of)
             }
-            BlockNorms::Behind => [None, norm_of("post_attention_layernorm"), None, norm_of(after_mlp)],
+            BlockNorms::Post => [None, norm_of("post_attention_layernorm"), None, norm_of(after_mlp)],
             BlockNorms::Weightless => [Some(NormNames::default()), None, Some(NormNames::default()), None],
         };
         BlockNames {
             ln1,
-            qkv: QkvNames::Apart(["q", "k", "v"].map(|x| linear(format!("{block}.self_attn.{x}_proj")))),
+            qkv: QkvNames::Separate(["q", "k", "v"].map(|x| linear(format!("{block}.self_attn.{x}_proj")))),
             q_norm: qk_norm("q_norm"),
             k_norm: qk_norm("k_norm"),
             attn_out: linear(format!("{block}.self_attn.o_proj")),

@@ -14,7 +14,7 @@ mod phi;
 mod qwen2;
 mod qwen3;
 
-use super::config::{Activation, AttentionType, ModelConfig, RopeScaling, Rotary};
+use super::config::{ActivationFunction, AttentionType, ModelConfig, RopeScaling, Rotary};
 use super::tokenizer::TokenizerHints;
 use super::weights::WeightNames;
 use crate::checkpoint::Checkpoint;
@@ -57,7 +57,7 @@ const FAMILIES: [Family; 13] = [
 /// # Errors
 /// An unsupported model type; a value that the family cannot use.
 pub(super) fn read(config: &HfConfig, name: &str) -> Result<(&'static Family, ModelConfig)> {
-    let model_type = config.text("model_type")?;
+    let model_type = config.string("model_type")?;
     let family = FAMILIES.iter().find(|family| family.model_types.contains(&model_type));
     let family = family.ok_or_else(|| Error::Unknown {
         kind: "model type",
@@ -104,15 +104,15 @@ impl HfConfig {
             .with_hint("check the file: its values do not fit its `model_type`")
     }
 
-    fn text(&self, key: &str) -> Result<&str> {
+    fn string(&self, key: &str) -> Result<&str> {
         self.values.get(key).and_then(Value::as_str).ok_or_else(|| self.missing(key, "a string"))
     }
 
     /// A string that may be absent or null.
-    fn optional_text(&self, key: &str) -> Result<Option<&str>> {
+    fn optional_string(&self, key: &str) -> Result<Option<&str>> {
         match self.values.get(key) {
             None | Some(Value::Null) => Ok(None),
-            Some(_) => self.text(key).map(Some),
+            Some(_) => self.string(key).map(Some),
         }
     }
 
@@ -169,11 +169,11 @@ impl HfConfig {
     }
 
     /// The activation function under the first of these keys that is present.
-    fn activation(&self, keys: &[&str], default: Activation) -> Result<Activation> {
+    fn activation(&self, keys: &[&str], default: ActivationFunction) -> Result<ActivationFunction> {
         for key in keys {
-            if let Some(name) = self.optional_text(key)? {
-                return Activation::from_name(name)
-                    .ok_or_else(|| Error::unknown("activation function", name, Activation::NAMES));
+            if let Some(name) = self.optional_string(key)? {
+                return ActivationFunction::from_name(name)
+                    .ok_or_else(|| Error::unknown("activation function", name, ActivationFunction::NAMES));
             }
         }
         Ok(default)
@@ -269,9 +269,9 @@ impl HfConfig {
     }
 
     fn rope_scaling(&self, parameters: &HfConfig) -> Result<Option<RopeScaling>> {
-        let kind = match parameters.optional_text("rope_type")? {
+        let kind = match parameters.optional_string("rope_type")? {
             Some(kind) => kind,
-            None => parameters.optional_text("type")?.unwrap_or("default"),
+            None => parameters.optional_string("type")?.unwrap_or("default"),
         };
         let positive = |key: &str| {
             let number = parameters.nullable_number(key, None)?;

@@ -4,7 +4,7 @@ use super::llama::{BlockNorms, Layout, base_config, base_weights};
 use super::{Family, HfConfig};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::model::config::{ModelConfig, NormalizationType};
+use crate::model::config::{ModelConfig, NormKind};
 use crate::model::weights::WeightNames;
 
 pub(super) const FAMILY: Family =
@@ -22,7 +22,7 @@ pub(super) const DEFAULTS: [(&str, u64); 6] = [
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     Ok(ModelConfig {
-        normalization_type: NormalizationType::LayerNorm,
+        normalization_type: NormKind::LayerNorm,
         eps: 1e-5,
         clip_qkv: hf.nullable_number("clip_qkv", None)?,
         ..base_config(hf, name, "OlmoForCausalLM")?

@@ -21,5 +21,5 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
 }
 
 fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
-    base_weights(checkpoint, cfg, Layout { norms: BlockNorms::Behind, ..Layout::default() })
+    base_weights(checkpoint, cfg, Layout { norms: BlockNorms::Post, ..Layout::default() })
 }

@@ -4,7 +4,7 @@ use super::llama::base_config;
 use super::{Family, HfConfig, RotaryKeys, prefix};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::model::config::{Activation, ModelConfig, NormalizationType, PositionalEmbedding};
+use crate::model::config::{ActivationFunction, ModelConfig, NormKind, PositionalEmbedding};
 use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
 
 pub(super) const FAMILY: Family = Family {
@@ -26,9 +26,9 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     let base = base_config(hf, name, "PhiForCausalLM")?;
     let keys = RotaryKeys { share: Some(("partial_rotary_factor", 0.5)), ..RotaryKeys::default() };
     Ok(ModelConfig {
-        act_fn: hf.activation(&["hidden_act"], Activation::GeluNew)?,
+        act_fn: hf.activation(&["hidden_act"], ActivationFunction::GeluNew)?,
         gated_mlp: false,
-        normalization_type: NormalizationType::LayerNorm,
+        normalization_type: NormKind::LayerNorm,
         eps: hf.number("layer_norm_eps", 1e-5)?,
         use_qk_norm: hf.flag("qk_layernorm", false)?,
         parallel_attn_mlp: true,
@@ -50,7 +50,7 @@ fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
         let ln = || Some(norm(format!("{block}.input_layernorm")));
         BlockNames {
             ln1: ln(),
-            qkv: QkvNames::Apart(["q", "k", "v"].map(|x| linear(format!("{attention}.{x}_proj")))),
+            qkv: QkvNames::Separate(["q", "k", "v"].map(|x| linear(format!("{attention}.{x}_proj")))),
             q_norm: qk_norm("q"),
             k_norm: qk_norm("k"),
             attn_out: linear(format!("{attention}.dense")),

@@ -28,7 +28,7 @@ pub struct Tokenizer {
     /// The post-processor that trims spaces from the byte ranges of tokens, if there is one.
     trims: Option<Arc<PostProcessorWrapper>>,
     special: SpecialTokens,
-    bos_from: Arc<str>,
+    bos_source: Arc<str>,
 }
 
 /// The ids of the tokens that begin and end a sequence. 0 is an ordinary id.
@@ -168,14 +168,14 @@ impl Tokenizer {
         let tokens =
             settings.tokens_to_add(|token| inner.token_to_id(token).is_some(), is_added, is_byte_level);
         inner.add_tokens(tokens).map_err(|e| malformed(path, e))?;
-        let (special, bos_from) = settings.special_tokens(|token| inner.token_to_id(token), is_byte_level);
+        let (special, bos_source) = settings.special_tokens(|token| inner.token_to_id(token), is_byte_level);
         let (inner, trims) = (Arc::new(inner), trims.map(Arc::new));
-        Ok(Tokenizer { inner, trims, special, bos_from: bos_from.into() })
+        Ok(Tokenizer { inner, trims, special, bos_source: bos_source.into() })
     }
 
     /// The file or rule that names the beginning-of-sequence token; empty if there is no such token.
-    pub fn bos_from(&self) -> &str {
-        &self.bos_from
+    pub fn bos_source(&self) -> &str {
+        &self.bos_source
     }
 
     /// The special tokens.
@@ -237,7 +237,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
-    pub fn text_of(&self, id: u32) -> Result<String> {
+    pub fn token_text(&self, id: u32) -> Result<String> {
         if self.has(id) { self.decode(&[id]) } else { Ok(format!("<id {id}>")) }
     }
 

@@ -4,19 +4,19 @@ use super::super::axis::{Axis, range};
 use super::super::figure::{DENSITY, Figure};
 use super::super::font;
 use super::super::label::{fitted, number, spaced_label, visible_line};
-use super::super::page::{Anchor, Colour, FAINT, INK, Mark, Page, RULE, WHITE, mix};
-use super::names::{ThingNames, is_numbers, round_stride, widest};
+use super::super::page::{Anchor, FAINT, INK, Mark, Page, RULE, Rgb, WHITE, mix};
+use super::names::{CategoryLabels, is_numbers, round_stride, widest};
 use super::{NAME, PlotOptions, TICK, UPRIGHT, title};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The darkest colors of values above and below zero.
-const ABOVE: Colour = (0x12, 0x1f, 0x8f);
-const BELOW: Colour = (0xb3, 0x2d, 0x24);
+const ABOVE: Rgb = (0x12, 0x1f, 0x8f);
+const BELOW: Rgb = (0xb3, 0x2d, 0x24);
 /// The color of values that are not finite.
-const NONE: Colour = (0xc8, 0xcc, 0xd2);
+const NONE: Rgb = (0xc8, 0xcc, 0xd2);
 /// The most matrices in one picture.
-const MOST_PANELS: usize = 64;
+const MAX_PANELS: usize = 64;
 /// The color scale: its distance from the cells, its width, and the distance of its labels from it.
 const SCALE: (f64, f64, f64) = (20.0, 10.0, 5.0);
 /// The largest width and height of a cell, unless the options set the size of the picture.
@@ -73,7 +73,7 @@ pub fn plot_heatmap(
         None if found.0 >= 0.0 => (0.0, found.1),
         None => (found.0, found.1.max(0.0)),
     };
-    let colours = Colours::new(ends);
+    let colors = ColorScale::new(ends);
 
     let mut page = Page::default();
     let (width, height) = options.room();
@@ -85,12 +85,12 @@ pub fn plot_heatmap(
     }
     let y_labels: Vec<_> = y_labels.iter().map(|label| fitted(label, TICK, width / 3.0)).collect();
     let left = 8.0 + widest(y_labels.iter().map(String::as_str), TICK);
-    let ticks = colours.ticks();
+    let ticks = colors.ticks();
     let beside = SCALE.0 + SCALE.1 + SCALE.2 + widest(ticks.iter().map(|(_, text)| text.as_str()), TICK);
     let x_name = if options.x_label.is_empty() { 0.0 } else { 20.0 };
     let name = if names.iter().all(String::is_empty) { 0.0 } else { Grid::NAME };
     let grid = Grid::new(matrices.len(), columns, width - beside - left, options);
-    let column_names = ThingNames::of(&x_labels, grid.width, height * UPRIGHT);
+    let column_names = CategoryLabels::of(&x_labels, grid.width, height * UPRIGHT);
     let room = options.height.map(|_| height - top - column_names.height() - x_name);
     let high = grid.height((rows, columns), name, room);
     // The distance from one matrix to the next.
@@ -103,7 +103,7 @@ pub fn plot_heatmap(
             page.text(place.0, place.1 + 4.0, NAME, FAINT, fitted(heading, NAME, grid.width));
         }
         let cells_top = place.1 + name;
-        cells(&mut page, matrix, (place.0, cells_top), (grid.width, high), &colours);
+        cells(&mut page, matrix, (place.0, cells_top), (grid.width, high), &colors);
         let ends = cells_top + high;
         if column == 0 {
             side_labels(&mut page, &y_labels, place.0 - 6.0, cells_top, high);
@@ -118,7 +118,7 @@ pub fn plot_heatmap(
     }
     let right = left + grid.across as f64 * step.0 - Grid::GAP;
     let scale_height = (grid.down as f64 * step.1 - Grid::GAP).clamp(60.0, 220.0);
-    colours.draw_scale(&mut page, (right + SCALE.0, top), scale_height, ticks);
+    colors.draw_scale(&mut page, (right + SCALE.0, top), scale_height, ticks);
     if !options.x_label.is_empty() {
         let label = fitted(&visible_line(&options.x_label), NAME, width);
         // Centered below the cells, unless it is wider than they are.
@@ -136,8 +136,8 @@ pub fn plot_heatmap(
 
 /// The number of rows and of columns, which all matrices share.
 fn shape(matrices: &[Vec<Vec<f64>>]) -> Result<(usize, usize)> {
-    if matrices.len() > MOST_PANELS {
-        return Err(Error::invalid("the matrices", format!("at most {MOST_PANELS}"), matrices.len()));
+    if matrices.len() > MAX_PANELS {
+        return Err(Error::invalid("the matrices", format!("at most {MAX_PANELS}"), matrices.len()));
     }
     let rows = matrices.first().map_or(0, Vec::len);
     let columns = matrices.first().and_then(|matrix| matrix.first()).map_or(0, Vec::len);
@@ -201,7 +201,7 @@ fn cells(
     matrix: &[Vec<f64>],
     (left, top): (f64, f64),
     (width, height): (f64, f64),
-    colours: &Colours,
+    colors: &ColorScale,
 ) {
     // No more cells than pixels.
     let size = |length: f64, n: usize| n.div_ceil(((length * DENSITY) as usize).max(1));
@@ -213,10 +213,10 @@ fn cells(
             let block = rows.iter().flat_map(|row| row[start..].iter().take(column_size));
             let furthest =
                 block.copied().filter(|x| x.is_finite()).max_by(|a, b| a.abs().total_cmp(&b.abs()));
-            drawn.push(colours.of(furthest.unwrap_or(f64::NAN)));
+            drawn.push(colors.of(furthest.unwrap_or(f64::NAN)));
         }
     }
-    page.marks.push(Mark::Cells { left, top, width, height, columns, colours: drawn });
+    page.marks.push(Mark::Cells { left, top, width, height, columns, colors: drawn });
     // The border shows where white cells end. It is outside, since cells would cover it.
     let (left, top, right, bottom) = (left - 0.5, top - 0.5, left + width + 0.5, top + height + 0.5);
     let border = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)];
@@ -234,18 +234,18 @@ fn side_labels(page: &mut Page, labels: &[String], right: f64, top: f64, height:
 }
 
 /// The colors of values: white at zero, or at the least value if all are above zero.
-struct Colours {
+struct ColorScale {
     least: f64,
     most: f64,
 }
 
-impl Colours {
-    fn new((least, most): (f64, f64)) -> Colours {
+impl ColorScale {
+    fn new((least, most): (f64, f64)) -> ColorScale {
         let finite = least.is_finite() && most.is_finite() && least < most;
-        if finite { Colours { least, most } } else { Colours { least: 0.0, most: 1.0 } }
+        if finite { ColorScale { least, most } } else { ColorScale { least: 0.0, most: 1.0 } }
     }
 
-    fn of(&self, x: f64) -> Colour {
+    fn of(&self, x: f64) -> Rgb {
         if !x.is_finite() {
             return NONE;
         }
@@ -268,8 +268,8 @@ impl Colours {
         let axis = Axis::new((self.least, self.most), top + height, -height);
         let part = |i: usize| (i as f64 + 0.5) / STEPS as f64;
         let at = |i: usize| self.most * (1.0 - part(i)) + self.least * part(i);
-        let colours = (0..STEPS).map(|i| self.of(at(i))).collect();
-        page.marks.push(Mark::Cells { left, top, width: SCALE.1, height, columns: 1, colours });
+        let colors = (0..STEPS).map(|i| self.of(at(i))).collect();
+        page.marks.push(Mark::Cells { left, top, width: SCALE.1, height, columns: 1, colors });
         for (x, text) in ticks {
             page.text(left + SCALE.1 + SCALE.2, axis.at(x), TICK, FAINT, text);
         }

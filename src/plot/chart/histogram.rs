@@ -3,12 +3,12 @@
 use super::super::axis::{range, widened};
 use super::super::figure::Figure;
 use super::super::page::Page;
-use super::{Across, Frame, Legend, PlotOptions, check_some, pale, shown};
+use super::{Frame, HorizontalAxis, Legend, PlotOptions, check_not_empty, pale, shown};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The most bins.
-const MOST: usize = 1000;
+const MAX: usize = 1000;
 
 /// Options of a histogram.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub fn plot_histogram(
     options.check("plot_histogram", &names)?;
     let all = || shown(sets.iter().flat_map(|(_, numbers)| numbers.iter().copied()), options.log_x);
     let found = range(all());
-    check_some("the values", found, options.log_x)?;
+    check_not_empty("the values", found, options.log_x)?;
     let ends = options.x_range.map_or(found, |[least, most]| (least, most));
     let ends = match ends {
         (least, most) if least < most => ends,
@@ -42,8 +42,8 @@ pub fn plot_histogram(
     let held = all().count();
     let usual = (held as f64).sqrt().clamp(10.0, 60.0) as usize;
     let n = histogram.bins.unwrap_or(usual);
-    if !(1..=MOST).contains(&n) {
-        return Err(Error::invalid("option `bins`", format!("1 to {MOST}"), n));
+    if !(1..=MAX).contains(&n) {
+        return Err(Error::invalid("option `bins`", format!("1 to {MAX}"), n));
     }
     let edges = edges(ends, n, options.log_x);
     let counts: Vec<_> = sets.iter().map(|(_, numbers)| counts(numbers, &edges, options.log_x)).collect();
@@ -53,7 +53,7 @@ pub fn plot_histogram(
     let mut page = Page::default();
     let marks = sets.iter().map(|(_, numbers)| numbers.len()).sum();
     let legend = Legend { names: &names, marks, left_out: marks - held };
-    let frame = Frame::draw(&mut page, options, &Across::Numbers(ends), y_range, &legend);
+    let frame = Frame::draw(&mut page, options, &HorizontalAxis::Numbers(ends), y_range, &legend);
     for (i, counts) in counts.iter().enumerate() {
         let places: Vec<_> = (0..n)
             .map(|bin| {
@@ -65,7 +65,7 @@ pub fn plot_histogram(
             let steps = places.iter().flat_map(|(left, right, top)| [(*left, *top), (*right, *top)]);
             let ends = [(frame.left, frame.bottom), (frame.right, frame.bottom)];
             let outline = ends[..1].iter().copied().chain(steps).chain(ends[1..].iter().copied());
-            page.line(outline.collect(), 1.6, options.colour(i, names[i]));
+            page.line(outline.collect(), 1.6, options.color(i, names[i]));
             continue;
         }
         for (left, right, top) in places.into_iter().filter(|(_, _, top)| *top < frame.bottom) {
@@ -75,7 +75,7 @@ pub fn plot_histogram(
                 top,
                 (right - left - gap).max(1.0),
                 frame.bottom - top,
-                pale(options.colour(i, names[i])),
+                pale(options.color(i, names[i])),
             );
         }
     }

@@ -3,7 +3,7 @@
 use super::super::axis::range;
 use super::super::figure::Figure;
 use super::super::page::Page;
-use super::{Across, Frame, Legend, PlotOptions, check_some, is_held, roomy, shown};
+use super::{Frame, HorizontalAxis, Legend, PlotOptions, check_not_empty, is_plottable, padded, shown};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
@@ -37,19 +37,20 @@ pub fn plot_line(series: &[Series], options: &PlotOptions) -> Result<Figure> {
     let mut page = Page::default();
     let frame = frame(&mut page, series, options, "plot_line")?;
     for (i, series) in series.iter().enumerate() {
-        let colour = options.colour(i, &series.name);
+        let color = options.color(i, &series.name);
         let points: Vec<_> = series.points().collect();
-        let is_shown = |(x, y): &(f64, f64)| is_held(*x, options.log_x) && is_held(*y, options.log_y);
+        let is_shown =
+            |(x, y): &(f64, f64)| is_plottable(*x, options.log_x) && is_plottable(*y, options.log_y);
         for run in points.split(|point| !is_shown(point)) {
             if let [(x, y)] = run {
                 if let Some((x, y)) = frame.place(*x, *y) {
-                    page.dot(x, y, 2.0, colour);
+                    page.dot(x, y, 2.0, color);
                 }
                 continue;
             }
             let places = run.iter().map(|(x, y)| (frame.x.beyond(*x), frame.y.beyond(*y))).collect();
             for part in inside(&frame, &thinned(places)) {
-                page.line(part, 1.6, colour);
+                page.line(part, 1.6, color);
             }
         }
     }
@@ -75,7 +76,7 @@ pub fn plot_scatter(series: &[Series], options: &PlotOptions) -> Result<Figure> 
         let mut taken = BTreeSet::new();
         for (x, y) in series.points().filter_map(|(x, y)| frame.place(x, y)) {
             if taken.insert((spot(x), spot(y))) {
-                page.dot(x, y, radius, options.colour(i, &series.name));
+                page.dot(x, y, radius, options.color(i, &series.name));
             }
         }
     }
@@ -95,13 +96,14 @@ fn frame(page: &mut Page, series: &[Series], options: &PlotOptions, function: &s
     }
     let x_range = range(shown(series.iter().flat_map(|s| s.x.iter().copied()), options.log_x));
     let y_range = range(shown(series.iter().flat_map(|s| s.y.iter().copied()), options.log_y));
-    check_some("the y values", y_range, options.log_y)?;
-    check_some("the x values", x_range, options.log_x)?;
-    let x_range = if function == "plot_line" { x_range } else { roomy(x_range, options.log_x) };
+    check_not_empty("the y values", y_range, options.log_y)?;
+    check_not_empty("the x values", x_range, options.log_x)?;
+    let x_range = if function == "plot_line" { x_range } else { padded(x_range, options.log_x) };
     let points = || series.iter().flat_map(Series::points);
-    let held = points().filter(|(x, y)| is_held(*x, options.log_x) && is_held(*y, options.log_y)).count();
+    let held =
+        points().filter(|(x, y)| is_plottable(*x, options.log_x) && is_plottable(*y, options.log_y)).count();
     let legend = Legend { names: &names, marks: points().count(), left_out: points().count() - held };
-    Ok(Frame::draw(page, options, &Across::Numbers(x_range), roomy(y_range, options.log_y), &legend))
+    Ok(Frame::draw(page, options, &HorizontalAxis::Numbers(x_range), padded(y_range, options.log_y), &legend))
 }
 
 /// The parts of a line that are in the frame.

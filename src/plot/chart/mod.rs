@@ -22,9 +22,9 @@ pub use records::{plot_activations, plot_density};
 use super::axis::Axis;
 use super::font;
 use super::label::{fitted, visible_line};
-use super::page::{Anchor, Colour, FAINT, INK, Page, RULE};
+use super::page::{Anchor, FAINT, INK, Page, RULE, Rgb};
 use crate::error::{Error, Result};
-use names::{ThingNames, widest};
+use names::{CategoryLabels, widest};
 
 /// The font sizes of titles, of names, and of tick labels.
 const TITLE: f64 = 15.0;
@@ -32,7 +32,7 @@ const NAME: f64 = 10.5;
 const TICK: f64 = 9.5;
 /// The part of a range that is added as free space at each end.
 const ROOM: f64 = 0.04;
-/// The least height of the plot area, and the largest part of the height that upright names take.
+/// The least height of the plot area, and the largest part of the height that vertical names take.
 const LEAST_HEIGHT: f64 = 60.0;
 const UPRIGHT: f64 = 0.35;
 /// The two margins of a figure together, in pixels.
@@ -49,11 +49,11 @@ struct Frame {
 }
 
 /// The horizontal axis: values or named things.
-enum Across<'a> {
+enum HorizontalAxis<'a> {
     /// Values, with the least and the greatest.
     Numbers((f64, f64)),
-    /// Things at equal distances, with their names.
-    Things(&'a [String]),
+    /// Categories at equal distances, with their names.
+    Categories(&'a [String]),
 }
 
 /// The facts about the marks of a chart that are written above it.
@@ -72,7 +72,7 @@ impl Frame {
     fn draw(
         page: &mut Page,
         options: &PlotOptions,
-        across: &Across<'_>,
+        across: &HorizontalAxis<'_>,
         y_range: (f64, f64),
         legend: &Legend<'_>,
     ) -> Frame {
@@ -87,8 +87,8 @@ impl Frame {
         let ticks = scale.ticks(count);
         let left = 8.0 + widest(ticks.iter().map(|(_, text)| text.as_str()), TICK);
         let thing_names = match across {
-            Across::Things(names) => ThingNames::of(names, width - left, height * UPRIGHT),
-            Across::Numbers(_) => ThingNames::default(),
+            HorizontalAxis::Categories(names) => CategoryLabels::of(names, width - left, height * UPRIGHT),
+            HorizontalAxis::Numbers(_) => CategoryLabels::default(),
         };
         let bottom = (height - x_name - thing_names.height()).max(top + LEAST_HEIGHT);
         let y = axis(options.log_y)(y_range, bottom, top - bottom);
@@ -97,7 +97,7 @@ impl Frame {
             page.text_at(Anchor::End, left - 6.0, y.at(number), TICK, FAINT, text);
         }
         let x = match across {
-            Across::Numbers(range) => {
+            HorizontalAxis::Numbers(range) => {
                 let range = options.x_range.map_or(*range, |[least, most]| (least, most));
                 let x = axis(options.log_x)(range, left, width - left);
                 for (number, text) in spaced_ticks(&x, width - left) {
@@ -109,7 +109,7 @@ impl Frame {
                 }
                 x
             }
-            Across::Things(names) => {
+            HorizontalAxis::Categories(names) => {
                 let x = Axis::new((-0.5, names.len() as f64 - 0.5), left, width - left);
                 thing_names.draw(page, &x, bottom);
                 x
@@ -208,7 +208,7 @@ fn series_names(page: &mut Page, options: &PlotOptions, names: &[&str], width: f
             }
             (x, y) = (0.0, y + ROW);
         }
-        page.fill(x, y + 3.0, 14.0, 6.0, options.colour(i, name));
+        page.fill(x, y + 3.0, 14.0, 6.0, options.color(i, name));
         x = page.text(x + 19.0, y + 6.0, NAME, INK, shown) + 16.0;
     }
     y
@@ -225,7 +225,7 @@ fn spaced_ticks(axis: &Axis, width: f64) -> Vec<(f64, String)> {
 }
 
 /// A range with a little room at each end, unless that would overflow.
-fn roomy((least, most): (f64, f64), is_log: bool) -> (f64, f64) {
+fn padded((least, most): (f64, f64), is_log: bool) -> (f64, f64) {
     if is_log {
         let room = (most / least).powf(ROOM);
         return if room.is_finite() { (least / room, (most * room).min(f64::MAX)) } else { (least, most) };
@@ -236,17 +236,17 @@ fn roomy((least, most): (f64, f64), is_log: bool) -> (f64, f64) {
 }
 
 /// Whether an axis can show `x`.
-fn is_held(x: f64, is_log: bool) -> bool {
+fn is_plottable(x: f64, is_log: bool) -> bool {
     x.is_finite() && (!is_log || x > 0.0)
 }
 
 /// The values that an axis can show.
 fn shown(numbers: impl Iterator<Item = f64>, is_log: bool) -> impl Iterator<Item = f64> {
-    numbers.filter(move |x| is_held(*x, is_log))
+    numbers.filter(move |x| is_plottable(*x, is_log))
 }
 
 /// Fails if a chart has no value to show.
-fn check_some(what: &str, (least, most): (f64, f64), is_log: bool) -> Result<()> {
+fn check_not_empty(what: &str, (least, most): (f64, f64), is_log: bool) -> Result<()> {
     if least <= most {
         return Ok(());
     }
@@ -255,6 +255,6 @@ fn check_some(what: &str, (least, most): (f64, f64), is_log: bool) -> Result<()>
 }
 
 /// A paler color, for areas on which outlines stay visible.
-fn pale(colour: Colour) -> Colour {
-    super::page::mix(colour, super::page::WHITE, 0.35)
+fn pale(color: Rgb) -> Rgb {
+    super::page::mix(color, super::page::WHITE, 0.35)
 }

@@ -8,7 +8,7 @@ use super::TICK;
 
 /// The layout of the names along an axis.
 #[derive(Default)]
-pub(super) struct ThingNames {
+pub(super) struct CategoryLabels {
     /// The names, cut to fit.
     names: Vec<String>,
     /// Whether the names run upward, because they do not fit side by side.
@@ -17,18 +17,18 @@ pub(super) struct ThingNames {
     stride: usize,
 }
 
-impl ThingNames {
-    /// Lays out names along `width` pixels; upright ones are at most `height` pixels high.
-    pub(super) fn of(names: &[String], width: f64, height: f64) -> ThingNames {
+impl CategoryLabels {
+    /// Lays out names along `width` pixels; vertical ones are at most `height` pixels high.
+    pub(super) fn of(names: &[String], width: f64, height: f64) -> CategoryLabels {
         let room = width / names.len().max(1) as f64;
         let needed = widest(names.iter().map(String::as_str), TICK) + 8.0;
         // If the names are numbers, some can be left out.
         if needed <= room || is_numbers(names) {
             let stride = round_stride((needed / room).ceil().max(1.0) as usize);
-            return ThingNames { names: names.to_vec(), is_upright: false, stride };
+            return CategoryLabels { names: names.to_vec(), is_upright: false, stride };
         }
         let names = names.iter().map(|name| fitted(name, TICK, height)).collect();
-        ThingNames { names, is_upright: true, stride: ((TICK * 1.15) / room).ceil().max(1.0) as usize }
+        CategoryLabels { names, is_upright: true, stride: ((TICK * 1.15) / room).ceil().max(1.0) as usize }
     }
 
     /// The height of the names below the axis, in pixels.
@@ -41,7 +41,7 @@ impl ThingNames {
         for (i, name) in self.names.iter().enumerate().step_by(self.stride.max(1)) {
             let x = x.at(i as f64);
             if self.is_upright {
-                page.upright(x, bottom + 6.0, TICK, INK, name);
+                page.vertical_text(x, bottom + 6.0, TICK, INK, name);
             } else {
                 page.text_at(Anchor::Middle, x, bottom + 11.0, TICK, INK, name);
             }

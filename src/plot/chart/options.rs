@@ -1,6 +1,6 @@
 //! The options of charts, and their colors.
 
-use super::super::page::{Colour, INK, WHITE, mix};
+use super::super::page::{INK, Rgb, WHITE, mix};
 use super::MARGINS;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// The named colors; the first eight are the palette of series, in this order.
-const NAMED: [(&str, Colour); 11] = [
+const NAMED: [(&str, Rgb); 11] = [
     ("blue", (0x2a, 0x3f, 0xb5)),
     ("red", (0xd0, 0x39, 0x2b)),
     ("teal", (0x1b, 0x97, 0x8a)),
@@ -220,7 +220,7 @@ impl PlotOptions {
     }
 
     /// The color of series or bar `i`, by its name if the colors have names.
-    pub(super) fn colour(&self, i: usize, name: &str) -> Colour {
+    pub(super) fn color(&self, i: usize, name: &str) -> Rgb {
         const SERIES: usize = 8;
         let usual = NAMED[i % SERIES].1;
         // For more than eight series, the palette repeats, first darker and then paler.

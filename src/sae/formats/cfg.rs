@@ -6,12 +6,12 @@
 
 use crate::error::{Error, Result};
 use crate::hooks::hook_name_of;
-use crate::sae::config::{Architecture, Normalization, SaeConfig};
+use crate::sae::config::{ActivationNormalization, Architecture, SaeConfig};
 use serde_json::{Map, Value};
 use std::path::Path;
 
 /// The maximum number of attention layers of a temporal SAE.
-const MOST_LAYERS: usize = 64;
+const MAX_LAYERS: usize = 64;
 
 /// Returns the configuration that `values` describe; `path` is the file that they come from. `dtype` is left empty.
 pub(super) fn config(
@@ -83,7 +83,7 @@ pub(super) fn config(
         return Err(cfg.wrong(&["apply_b_dec_to_input"], "false, for a transcoder"));
     }
     let factor = cfg.read(&["activation_normalization_factor"], "a number", Value::as_f64)?;
-    let rescales = config.normalize_activations == Normalization::ConstantScalarRescale;
+    let rescales = config.normalize_activations == ActivationNormalization::ConstantScalarRescale;
     let factor = factor.filter(|_| rescales).or(rescales.then_some(1.0));
     if factor.is_some_and(|factor| !factor.is_finite() || factor <= 0.0) {
         return Err(cfg.wrong(&["activation_normalization_factor"], "a number above 0"));
@@ -131,7 +131,7 @@ fn temporal(cfg: &Cfg, d_sae: usize) -> Result<Architecture> {
     let count = |name: &str, default| Ok::<_, Error>(cfg.count(&[name])?.unwrap_or(default));
     let (n_heads, bottleneck_factor) = (count("n_heads", 8)?, count("bottleneck_factor", 64)?);
     let n_attn_layers = count("n_attn_layers", 1)?;
-    if n_attn_layers > MOST_LAYERS {
+    if n_attn_layers > MAX_LAYERS {
         return Err(cfg.wrong(&["n_attn_layers"], "at most 64"));
     }
     if n_heads.checked_mul(bottleneck_factor).is_none_or(|parts| !d_sae.is_multiple_of(parts)) {
@@ -151,14 +151,14 @@ fn temporal(cfg: &Cfg, d_sae: usize) -> Result<Architecture> {
     })
 }
 
-fn normalization(cfg: &Cfg) -> Result<Normalization> {
+fn normalization(cfg: &Cfg) -> Result<ActivationNormalization> {
     match cfg.get(&["normalize_activations"]) {
-        None | Some(Value::Bool(false)) => Ok(Normalization::None),
-        Some(Value::Bool(true)) => Ok(Normalization::ExpectedAverageOnlyIn),
+        None | Some(Value::Bool(false)) => Ok(ActivationNormalization::None),
+        Some(Value::Bool(true)) => Ok(ActivationNormalization::ExpectedAverageOnlyIn),
         Some(value) => {
             let name = value.as_str().ok_or_else(|| cfg.wrong(&["normalize_activations"], "a string"))?;
-            let found = Normalization::NAMES.iter().find(|(known, _)| *known == name);
-            let known = Normalization::NAMES.map(|(known, _)| known);
+            let found = ActivationNormalization::NAMES.iter().find(|(known, _)| *known == name);
+            let known = ActivationNormalization::NAMES.map(|(known, _)| known);
             found
                 .map(|(_, normalization)| *normalization)
                 .ok_or_else(|| cfg.unknown("normalization", name, &known))

@@ -2,15 +2,15 @@
 //! and `decoder`.
 
 use super::Found;
-use super::place::{Place, number_behind, sizes, values};
+use super::place::{CheckpointFiles, number_after, sizes, values};
 use crate::error::Result;
 use crate::sae::weights::{Matrix, Parts};
 use serde_json::{Value, json};
 
-pub(super) fn open(place: &Place) -> Result<Found> {
-    let is_deepseek = place.mentions("DeepSeek-R1-Distill-Llama-8B");
-    let layer = number_behind(&place.file, "-l").or_else(|| number_behind(&place.file, "_l"));
-    let layer = layer.or_else(|| number_behind(&place.file, "l")).filter(|_| is_deepseek);
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
+    let is_deepseek = place.name_contains("DeepSeek-R1-Distill-Llama-8B");
+    let layer = number_after(&place.file, "-l").or_else(|| number_after(&place.file, "_l"));
+    let layer = layer.or_else(|| number_after(&place.file, "l")).filter(|_| is_deepseek);
     let cfg = json!({
         "hook_name": layer.map(|layer| format!("blocks.{layer}.hook_resid_post")),
         "model_name": is_deepseek.then_some("deepseek-ai/DeepSeek-R1-Distill-Llama-8B"),
@@ -22,7 +22,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
 
 /// Opens a standard SAE of two linear layers with these names; `known` adds to its configuration.
 pub(super) fn linear_sae(
-    place: &Place,
+    place: &CheckpointFiles,
     layout: &'static str,
     [encoder, decoder]: [&str; 2],
     known: Value,

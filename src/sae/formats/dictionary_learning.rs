@@ -2,7 +2,7 @@
 //! See `dictionary_learning/dictionary.py`.
 
 use super::Found;
-use super::place::{Place, sizes, values};
+use super::place::{CheckpointFiles, sizes, values};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint, usual_point};
@@ -20,7 +20,7 @@ const CLASSES: [&str; 7] = [
     "MatryoshkaBatchTopKSAE",
 ];
 
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let (path, said) = place.object("config.json")?;
     let weights = place.local("ae.pt")?;
     let checkpoint = place.checkpoint("ae.pt")?;
@@ -95,15 +95,15 @@ fn class_of(trainer: Option<&str>, checkpoint: &Checkpoint) -> Option<&'static s
 /// Returns the hook point: of the submodule in the config, else of the folder's name, else of the layer.
 fn hook(
     path: &Path,
-    place: &Place,
+    place: &CheckpointFiles,
     trainer: &Map<String, Value>,
     buffer: &Map<String, Value>,
 ) -> Result<Option<String>> {
     let known = |name: &str| usual_point(name).is_some();
     let submodule = trainer.get("submodule_name").and_then(Value::as_str).filter(|name| known(name));
-    let whole_name = place.whole_name();
+    let full_name = place.full_name();
     // The first dictionaries are in folders such as `pythia-70m-deduped/mlp_out_layer3`.
-    let folder = whole_name.rsplit(['/', '\\']).find(|part| part.contains("_layer") && known(part));
+    let folder = full_name.rsplit(['/', '\\']).find(|part| part.contains("_layer") && known(part));
     let layer = trainer.get("layer").and_then(Value::as_u64).map(|layer| format!("layers.{layer}"));
     let name = submodule.or(folder).map(str::to_owned).or(layer);
     match buffer.get("io").and_then(Value::as_str).unwrap_or("out") {
@@ -112,8 +112,8 @@ fn hook(
         "in" => Ok(name.map(|name| match name.parse::<HookName>() {
             Ok(output) if name.contains("_layer") => {
                 let module = match output.point() {
-                    HookPoint::MlpRawOut => ".mlp",
-                    HookPoint::AttnRawOut => ".attn",
+                    HookPoint::MlpPreNormOut => ".mlp",
+                    HookPoint::AttnPreNormOut => ".attn",
                     _ => "",
                 };
                 format!("layers.{}{module}.input", output.layer().unwrap_or_default())

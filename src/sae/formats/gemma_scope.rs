@@ -2,12 +2,12 @@
 //! transcoders have the same files.
 
 use super::Found;
-use super::place::{Place, sizes, values};
+use super::place::{CheckpointFiles, sizes, values};
 use crate::error::Result;
 use crate::sae::weights::{Matrix, Parts, Threshold};
 use serde_json::json;
 
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let file = if place.file.is_empty() { "params.npz" } else { &place.file };
     let path = place.local(file)?;
     let checkpoint = place.checkpoint(file)?;
@@ -19,7 +19,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let [d_in, d_sae] = sizes(&checkpoint, &named("W_enc"), &path)?;
     let [_, d_out] = sizes(&checkpoint, &named("W_dec"), &path)?;
 
-    let name = place.whole_name();
+    let name = place.full_name();
     let parts: Vec<_> = name.split(['/', '\\']).collect();
     // Parent folders can have any name, so the last match counts.
     let at = parts.iter().rposition(|part| part.contains("gemma-scope-"));
@@ -28,7 +28,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let is_embedding = below.contains(&"embedding");
     let is_transcoder =
         says("transcoders") || place.hints.conversion.as_deref() == Some("gemma_2_transcoder");
-    let site = |site: &str| place.number_behind("layer_").map(|layer| format!("blocks.{layer}.{site}"));
+    let site = |site: &str| place.number_after("layer_").map(|layer| format!("blocks.{layer}.{site}"));
     let (hook_name, hook_name_out) = if is_transcoder {
         (site("ln2.hook_normalized"), site("hook_mlp_out"))
     } else if is_embedding {

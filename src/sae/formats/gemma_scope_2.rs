@@ -1,19 +1,19 @@
 //! Gemma Scope 2: `resid_post/layer_12_width_16k_l0_small/params.safetensors` with a `config.json` that may be missing.
 
 use super::Found;
-use super::place::{Place, sizes, values};
+use super::place::{CheckpointFiles, sizes, values};
 use crate::error::{Error, Result};
 use crate::hooks::usual_point;
 use crate::sae::weights::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let folder = place.path();
     if let Some(kind) =
         folder.split('/').find(|part| part.starts_with("clt") || part.starts_with("crosscoder"))
     {
-        return Err(several_layers_error(Path::new(&place.whole_name()), kind));
+        return Err(several_layers_error(Path::new(&place.full_name()), kind));
     }
     let path = place.local("params.safetensors")?;
     let checkpoint = place.checkpoint("params.safetensors")?;
@@ -22,7 +22,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
         false => (path.clone(), Map::new()),
     };
     let text = |name: &str| said.get(name).and_then(Value::as_str);
-    let kind = text("type").unwrap_or(if place.mentions("transcoder") { "transcoder" } else { "sae" });
+    let kind = text("type").unwrap_or(if place.name_contains("transcoder") { "transcoder" } else { "sae" });
     if !matches!(kind, "sae" | "transcoder") {
         return Err(several_layers_error(&cfg_path, kind));
     }
@@ -33,12 +33,12 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let [_, d_out] = sizes(&checkpoint, "w_dec", &path)?;
     let is_transcoder = kind == "transcoder";
     let has_skip = is_transcoder && checkpoint.shape("affine_skip_connection").is_some();
-    let in_path = |site: &str| place.number_behind("layer_").map(|layer| format!("blocks.{layer}.{site}"));
+    let in_path = |site: &str| place.number_after("layer_").map(|layer| format!("blocks.{layer}.{site}"));
     let by_path = || match () {
         _ if is_transcoder => in_path("mlp.hook_in"),
-        _ if place.mentions("resid_post") => in_path("hook_resid_post"),
-        _ if place.mentions("attn_out") => in_path("attn.hook_z"),
-        _ if place.mentions("mlp_out") => in_path("hook_mlp_out"),
+        _ if place.name_contains("resid_post") => in_path("hook_resid_post"),
+        _ if place.name_contains("attn_out") => in_path("attn.hook_z"),
+        _ if place.name_contains("mlp_out") => in_path("hook_mlp_out"),
         _ => None,
     };
     let hook = |name: &str| text(name).filter(|hook| usual_point(hook).is_some()).map(str::to_owned);

@@ -2,14 +2,14 @@
 
 use super::Found;
 use super::deepseek::linear_sae;
-use super::place::Place;
+use super::place::CheckpointFiles;
 use crate::error::Result;
 use serde_json::json;
 
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     // The file's name consists of the model and the layer.
     let named = place.file.split_once("-SAE-l");
-    let layer = place.number_behind("-SAE-l");
+    let layer = place.number_after("-SAE-l");
     let model = named.map(|(model, _)| match model.starts_with("Llama-") {
         true => format!("meta-llama/{model}"),
         false => model.to_owned(),

@@ -3,7 +3,7 @@
 //! They were trained on a model with TransformerLens' default processing, where `hook_z` has no value bias.
 
 use super::Found;
-use super::place::{Place, values};
+use super::place::{CheckpointFiles, values};
 use crate::error::Result;
 use crate::sae::weights::{Matrix, Parts};
 use serde_json::json;
@@ -13,7 +13,7 @@ pub(super) fn config_name(file: &str) -> String {
     format!("{}_cfg.json", file.strip_suffix(".pt").unwrap_or(file))
 }
 
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let (path, said) = place.object(&config_name(&place.file))?;
     let checkpoint = place.checkpoint(&place.file)?;
     let cfg = json!({

@@ -5,38 +5,38 @@
 //! with the pre-activation of the scaled input, as in the project's own code.
 
 use super::Found;
-use super::place::{Place, sizes, values};
+use super::place::{CheckpointFiles, sizes, values};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hooks::usual_point;
-use crate::sae::weights::{KeptThreshold, Matrix, Parts, Threshold};
+use crate::sae::weights::{Matrix, Parts, StoredThreshold, Threshold};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let (path, said) = place.object("hyperparams.json")?;
     let checkpoint = place.checkpoint("checkpoints/final.safetensors")?;
     let threshold = said.get("jump_relu_threshold").and_then(Value::as_f64).ok_or_else(|| {
         Error::malformed(&path, "`jump_relu_threshold`: expected a number")
             .with_hint("this is not the hyperparams.json of a Llama Scope SAE")
     })?;
-    read(place, "llama_scope", &path, &said, checkpoint, KeptThreshold::Same(threshold))
+    read(place, "llama_scope", &path, &said, checkpoint, StoredThreshold::Shared(threshold))
 }
 
-pub(super) fn open_r1_distill(place: &Place) -> Result<Found> {
+pub(super) fn open_r1_distill(place: &CheckpointFiles) -> Result<Found> {
     let (path, said) = place.object("config.json")?;
     let checkpoint = place.checkpoint("sae_weights.safetensors")?;
-    let threshold = KeptThreshold::Logarithm("log_jumprelu_threshold".to_owned());
+    let threshold = StoredThreshold::Log("log_jumprelu_threshold".to_owned());
     read(place, "llama_scope_r1_distill", &path, &said, checkpoint, threshold)
 }
 
 fn read(
-    place: &Place,
+    place: &CheckpointFiles,
     layout: &'static str,
     path: &Path,
     said: &Map<String, Value>,
     checkpoint: Checkpoint,
-    kept: KeptThreshold,
+    kept: StoredThreshold,
 ) -> Result<Found> {
     let [d_sae, d_in] = sizes(&checkpoint, "encoder.weight", path)?;
     let text = |name: &str| said.get(name).and_then(Value::as_str);
@@ -45,10 +45,10 @@ fn read(
     let factor = mean_norm.map(|norm| (d_in as f64).sqrt() / norm);
     // With "inference" the factor is in the weights already.
     let is_scaled = text("norm_activation") != Some("inference");
-    let model = if place.mentions("Llama-Scope-R1") {
+    let model = if place.name_contains("Llama-Scope-R1") {
         Some("deepseek-ai/DeepSeek-R1-Distill-Llama-8B")
     } else {
-        place.mentions("Llama3_1").then_some("meta-llama/Llama-3.1-8B")
+        place.name_contains("Llama3_1").then_some("meta-llama/Llama-3.1-8B")
     };
     let cfg = json!({
         "architecture": "jumprelu",

@@ -2,21 +2,21 @@
 //! `config.yaml` for all layers.
 
 use super::Found;
-use super::place::{Place, number_behind, sizes, values};
+use super::place::{CheckpointFiles, number_after, sizes, values};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::sae::weights::{Matrix, Parts, Stored, Threshold};
 use serde_json::{Map, Value, json};
 
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let layer = match place.file.is_empty() {
-        false => number_behind(&place.file, "W_enc_").map(|layer| (place.clone(), layer)),
+        false => number_after(&place.file, "W_enc_").map(|layer| (place.clone(), layer)),
         // Without a file, the layer's number is the last part of the path.
         true => place.folder.rsplit('/').next().and_then(|n| n.parse().ok()).map(|n| (place.parent(), n)),
     };
     let Some((place, layer)) = layer else {
         return Err(Error::mismatch(
-            format!("`{}` is not a layer of a cross-layer transcoder", place.whole_name()),
+            format!("`{}` is not a layer of a cross-layer transcoder", place.full_name()),
             "give the number of the layer as the id, such as \"5\"",
         ));
     };

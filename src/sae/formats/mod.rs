@@ -29,7 +29,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::Repo;
-use place::Place;
+use place::CheckpointFiles;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
@@ -62,7 +62,7 @@ pub(super) struct Hints {
 }
 
 /// Opens the SAE at a place.
-type Open = fn(&Place) -> Result<Found>;
+type Open = fn(&CheckpointFiles) -> Result<Found>;
 
 /// Every layout: saescope's name, SAELens' name of the loader, and the function that opens it.
 const LAYOUTS: [(&str, &str, Open); 16] = [
@@ -86,7 +86,7 @@ const LAYOUTS: [(&str, &str, Open); 16] = [
 
 /// Opens the SAE in a folder or file of a repository; `path` is "" for the repository itself.
 pub(super) fn open(repo: &Repo, path: &str, hints: &Hints, progress: &Progress) -> Result<Found> {
-    let place = Place::new(repo, path, hints, progress)?;
+    let place = CheckpointFiles::new(repo, path, hints, progress)?;
     let Some(conversion) = &hints.conversion else {
         let (place, open) = sniff::sniff(&place)?;
         return open(&place);
@@ -100,7 +100,7 @@ pub(super) fn open(repo: &Repo, path: &str, hints: &Hints, progress: &Progress) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sae::config::Normalization;
+    use crate::sae::config::ActivationNormalization;
     use serde_json::json;
 
     fn open_with(folder: &str, path: &str, hints: &Hints) -> Result<Found> {
@@ -118,7 +118,7 @@ mod tests {
         let hints = Hints { overrides: place::values(overrides), ..Hints::default() };
         let found = open_with("saelens_legacy", "blocks.1.hook_resid_pre", &hints).unwrap();
         assert_eq!(found.config.center_writing_weights, Some(true));
-        assert_eq!(found.config.normalize_activations, Normalization::ConstantNormRescale);
+        assert_eq!(found.config.normalize_activations, ActivationNormalization::ConstantNormRescale);
         assert_eq!(found.config.dataset_path.as_deref(), Some("another"));
         assert_eq!(found.config.model_name.as_deref(), Some("gpt2-small"));
 

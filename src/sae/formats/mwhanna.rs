@@ -2,7 +2,7 @@
 //! `config.yaml`, which may be missing. See `circuit_tracer/transcoder/single_layer_transcoder.py`.
 
 use super::Found;
-use super::place::{Place, number_behind, sizes, values};
+use super::place::{CheckpointFiles, number_after, sizes, values};
 use crate::error::Result;
 use crate::sae::weights::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 /// The thresholds, `[d_sae]`; JumpReLU transcoders only.
 const THRESHOLD: &str = "activation_function.threshold";
 
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let path = place.local(&place.file)?;
     let checkpoint = place.checkpoint(&place.file)?;
     let (cfg_path, said) = match place.has("config.yaml")? {
@@ -21,7 +21,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     let [d_sae, d_in] = sizes(&checkpoint, "W_enc", &path)?;
     let [_, d_out] = sizes(&checkpoint, "W_dec", &path)?;
     let has = |name: &str| checkpoint.shape(name).is_some();
-    let layer = number_behind(&place.file, "layer_");
+    let layer = number_after(&place.file, "layer_");
     let site =
         |said: Option<&str>, default: &str| Some(format!("blocks.{}.{}", layer?, said.unwrap_or(default)));
     let architecture = match (has(THRESHOLD), has("W_skip")) {

@@ -2,7 +2,7 @@
 //! `latent_bias`. See `openai/sparse_autoencoder`.
 
 use super::Found;
-use super::place::{Place, sizes, values};
+use super::place::{CheckpointFiles, sizes, values};
 use crate::error::{Error, Result};
 use crate::sae::weights::{Matrix, Parts};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ const LOCATIONS: [(&str, &str); 5] = [
     ("resid_post_mlp", "hook_resid_post"),
 ];
 
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let path = place.local(&place.file)?;
     let checkpoint = place.checkpoint(&place.file)?;
     let [d_sae, d_in] = sizes(&checkpoint, "encoder.weight", &path)?;
@@ -32,7 +32,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     if let Some(other) = after.filter(|name| is_topk && *name != "ReLU") {
         return Err(Error::malformed(&path, format!("`postact_fn`: expected ReLU, got {other}")));
     }
-    let location = LOCATIONS.into_iter().find(|(name, _)| place.mentions(name));
+    let location = LOCATIONS.into_iter().find(|(name, _)| place.name_contains(name));
     let layer = place.file.split('.').next().and_then(|number| number.parse::<usize>().ok());
     let hook_name = location.zip(layer).map(|((_, site), layer)| format!("blocks.{layer}.{site}"));
     let cfg = json!({

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// A folder in a repository, or one file in it.
 #[derive(Debug, Clone)]
-pub(super) struct Place<'a> {
+pub(super) struct CheckpointFiles<'a> {
     pub(super) repo: &'a Repo,
     /// The path of the folder in the repository, "" for the repository itself.
     pub(super) folder: String,
@@ -24,27 +24,27 @@ pub(super) struct Place<'a> {
     pub(super) progress: &'a Progress,
 }
 
-impl<'a> Place<'a> {
+impl<'a> CheckpointFiles<'a> {
     /// Resolves `path`: a file if there is one of that name, else a folder.
     pub(super) fn new(repo: &'a Repo, path: &str, hints: &'a Hints, progress: &'a Progress) -> Result<Self> {
         let folder = path.trim_matches('/').to_owned();
-        let place = Place { repo, folder, file: String::new(), hints, progress };
+        let place = CheckpointFiles { repo, folder, file: String::new(), hints, progress };
         if !place.folder.is_empty() && repo.has(&place.folder, progress)? {
             let (folder, file) = place.folder.rsplit_once('/').unwrap_or(("", &place.folder));
-            return Ok(Place { folder: folder.to_owned(), file: file.to_owned(), ..place.clone() });
+            return Ok(CheckpointFiles { folder: folder.to_owned(), file: file.to_owned(), ..place.clone() });
         }
         Ok(place)
     }
 
     /// Returns the place of a file in the same folder.
     pub(super) fn with_file(&self, file: impl Into<String>) -> Self {
-        Place { file: file.into(), ..self.clone() }
+        CheckpointFiles { file: file.into(), ..self.clone() }
     }
 
     /// Returns the parent folder.
     pub(super) fn parent(&self) -> Self {
         let folder = self.folder.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
-        Place { folder, file: String::new(), ..self.clone() }
+        CheckpointFiles { folder, file: String::new(), ..self.clone() }
     }
 
     /// Returns the path in the repository of a file in the folder.
@@ -61,7 +61,7 @@ impl<'a> Place<'a> {
     }
 
     /// Returns the full name, repository included: the SAE's id, in which layouts also look for hints.
-    pub(super) fn whole_name(&self) -> String {
+    pub(super) fn full_name(&self) -> String {
         match self.path().as_str() {
             "" => self.repo.name(),
             path => format!("{}/{path}", self.repo.name()),
@@ -121,7 +121,7 @@ impl<'a> Place<'a> {
         if let Some(factor) = norm_scaling_factor {
             values.insert("norm_scaling_factor".to_owned(), Value::from(*factor));
         }
-        let mut config = cfg::config(&self.whole_name(), layout, path, &values)?;
+        let mut config = cfg::config(&self.full_name(), layout, path, &values)?;
         config.hook_name = config.hook_name.or_else(|| hook_name.clone());
         config.model_name = config.model_name.or_else(|| model_name.clone());
         Ok(config)
@@ -137,13 +137,13 @@ impl<'a> Place<'a> {
     }
 
     /// Returns the number after the last `word` in the full name, such as a layer's.
-    pub(super) fn number_behind(&self, word: &str) -> Option<usize> {
-        number_behind(&self.whole_name(), word)
+    pub(super) fn number_after(&self, word: &str) -> Option<usize> {
+        number_after(&self.full_name(), word)
     }
 
     /// Whether the full name contains `word`.
-    pub(super) fn mentions(&self, word: &str) -> bool {
-        self.whole_name().contains(word)
+    pub(super) fn name_contains(&self, word: &str) -> bool {
+        self.full_name().contains(word)
     }
 }
 
@@ -157,7 +157,7 @@ pub(super) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
 }
 
 /// Returns the number after the last `word` that has one: parent folders can have any name.
-pub(super) fn number_behind(text: &str, word: &str) -> Option<usize> {
+pub(super) fn number_after(text: &str, word: &str) -> Option<usize> {
     text.rmatch_indices(word).find_map(|(at, _)| {
         let rest = &text[at + word.len()..];
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());

@@ -1,12 +1,12 @@
 //! Qwen Scope: `layer0.sae.pt` and one `config.json` for all layers.
 
 use super::Found;
-use super::place::{Place, number_behind, sizes, values};
+use super::place::{CheckpointFiles, number_after, sizes, values};
 use crate::error::Result;
 use crate::sae::weights::{Matrix, Parts};
 use serde_json::{Map, Value, json};
 
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let path = place.local(&place.file)?;
     let checkpoint = place.checkpoint(&place.file)?;
     let (cfg_path, said) = match place.has("config.json")? {
@@ -15,11 +15,11 @@ pub(super) fn open(place: &Place) -> Result<Found> {
     };
     let [d_sae, d_in] = sizes(&checkpoint, "W_enc", &path)?;
     // Repositories are named `SAE-Res-Qwen3-1.7B-Base-W32K-L0_50`.
-    let k = said.get("k").and_then(Value::as_u64).or(place.number_behind("-L0_").map(|k| k as u64));
-    let name = place.whole_name();
+    let k = said.get("k").and_then(Value::as_u64).or(place.number_after("-L0_").map(|k| k as u64));
+    let name = place.full_name();
     let in_name = name.split_once("SAE-Res-").and_then(|(_, rest)| rest.split_once("-W"));
     let model = said.get("base_model").and_then(Value::as_str).map(str::to_owned);
-    let layer = number_behind(&place.file, "layer");
+    let layer = number_after(&place.file, "layer");
     let cfg = json!({
         "architecture": "topk",
         "d_in": d_in,

@@ -1,6 +1,6 @@
 //! SAELens' own layout: a folder with `cfg.json` and `sae_weights.safetensors`. See [`super::cfg`].
 
-use super::place::{Place, object};
+use super::place::{CheckpointFiles, object};
 use super::{Found, Hints};
 use crate::checkpoint::Checkpoint;
 use crate::demo;
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::Repo;
 use crate::sae::config::{Architecture, SaeConfig};
-use crate::sae::weights::{KeptThreshold, Matrix, Parts, Threshold};
+use crate::sae::weights::{Matrix, Parts, StoredThreshold, Threshold};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use std::path::Path;
 const SCALER: &str = "activation_scaler.json";
 
 /// Opens a folder in this layout.
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let (path, mut values) = place.object("cfg.json")?;
     let checkpoint = place.checkpoint("sae_weights.safetensors")?;
     // In the middle of a training run, the factor of the activations is not folded into the weights yet.
@@ -40,12 +40,18 @@ pub(in crate::sae) fn open_demo(sae_id: Option<&str>) -> Result<Found> {
     let checkpoint = Checkpoint::embedded("demo/sae_weights.safetensors", sae.weights)?;
     let (repo, hints, progress) = (Repo::local("demo"), Hints::default(), Progress::default());
     let folder = sae.sae_id.to_owned();
-    let place = Place { repo: &repo, folder, file: String::new(), hints: &hints, progress: &progress };
+    let place =
+        CheckpointFiles { repo: &repo, folder, file: String::new(), hints: &hints, progress: &progress };
     let path = Path::new("demo/cfg.json");
     read(&place, path, object(path, sae.cfg)?, checkpoint)
 }
 
-fn read(place: &Place, path: &Path, mut values: Map<String, Value>, checkpoint: Checkpoint) -> Result<Found> {
+fn read(
+    place: &CheckpointFiles,
+    path: &Path,
+    mut values: Map<String, Value>,
+    checkpoint: Checkpoint,
+) -> Result<Found> {
     check_scaling_factor(path, &checkpoint)?;
     let batch_topk = batch_topk(&mut values, &checkpoint)?;
     let config = place.config("saelens", path, values)?;
@@ -74,7 +80,7 @@ fn batch_topk(values: &mut Map<String, Value>, checkpoint: &Checkpoint) -> Resul
     let rescales = values.get("rescale_acts_by_decoder_norm").and_then(Value::as_bool).unwrap_or(true);
     values.insert("architecture".to_owned(), Value::from("jumprelu"));
     values.insert("fold_decoder_norm".to_owned(), Value::from(rescales));
-    Ok(Some(Threshold { kept: KeptThreshold::Same(threshold), times_decoder_norm: rescales }))
+    Ok(Some(Threshold { kept: StoredThreshold::Shared(threshold), times_decoder_norm: rescales }))
 }
 
 fn parts(cfg: &SaeConfig, checkpoint: &Checkpoint) -> Parts {
@@ -88,10 +94,9 @@ fn parts(cfg: &SaeConfig, checkpoint: &Checkpoint) -> Parts {
         _ => Some("b_enc"),
     };
     let threshold = match checkpoint.shape("log_threshold") {
-        Some(_) if checkpoint.shape("threshold").is_none() => Threshold {
-            kept: KeptThreshold::Logarithm("log_threshold".to_owned()),
-            times_decoder_norm: false,
-        },
+        Some(_) if checkpoint.shape("threshold").is_none() => {
+            Threshold { kept: StoredThreshold::Log("log_threshold".to_owned()), times_decoder_norm: false }
+        }
         _ => Threshold::each("threshold"),
     };
     let is_gated = cfg.architecture == Architecture::Gated;

@@ -1,6 +1,6 @@
 //! Detects the layout of a place from its files.
 
-use super::place::{Place, number_behind};
+use super::place::{CheckpointFiles, number_after};
 use super::{
     Open, deepseek, dictionary_learning, gemma_scope, gemma_scope_2, goodfire, hook_z, llama_scope, mntss,
     mwhanna, openai, qwen_scope, saelens, sparsify, temporal,
@@ -24,7 +24,7 @@ const FOLDERS: [(&[&str], Open); 8] = [
 const SHOWN: usize = 12;
 
 /// Returns the place of the SAE, and the function that opens it.
-pub(super) fn sniff<'a>(place: &Place<'a>) -> Result<(Place<'a>, Open)> {
+pub(super) fn sniff<'a>(place: &CheckpointFiles<'a>) -> Result<(CheckpointFiles<'a>, Open)> {
     if let Some(open) = folder_layout(place)? {
         return Ok((place.clone(), open));
     }
@@ -34,7 +34,7 @@ pub(super) fn sniff<'a>(place: &Place<'a>) -> Result<(Place<'a>, Open)> {
     // A layer of a cross-layer transcoder is named by its number only.
     let (parent, last) = place.folder.rsplit_once('/').unwrap_or(("", &place.folder));
     if let Ok(layer) = last.parse::<usize>() {
-        let above = Place { folder: parent.to_owned(), ..place.clone() };
+        let above = CheckpointFiles { folder: parent.to_owned(), ..place.clone() };
         let file = format!("W_enc_{layer}.safetensors");
         if above.has(&file)? {
             return Ok((above.with_file(file), mntss::open));
@@ -51,7 +51,7 @@ pub(super) fn sniff<'a>(place: &Place<'a>) -> Result<(Place<'a>, Open)> {
 }
 
 /// Returns the layout whose files are all in the folder. If the place names a file, it must be one of them.
-fn folder_layout(place: &Place) -> Result<Option<Open>> {
+fn folder_layout(place: &CheckpointFiles) -> Result<Option<Open>> {
     for (files, open) in FOLDERS {
         if !place.file.is_empty() && !files.contains(&place.file.as_str()) {
             continue;
@@ -68,12 +68,12 @@ fn folder_layout(place: &Place) -> Result<Option<Open>> {
 }
 
 /// Returns the layout of one file, by its name and its tensors.
-fn file_layout(place: &Place) -> Result<Open> {
+fn file_layout(place: &CheckpointFiles) -> Result<Open> {
     let file = place.file.as_str();
     if file.ends_with(".npz") {
         return Ok(gemma_scope::open);
     }
-    if number_behind(file, "W_enc_").is_some() {
+    if number_after(file, "W_enc_").is_some() {
         return Ok(mntss::open);
     }
     if file.ends_with(".sae.pt") {
@@ -99,7 +99,7 @@ fn file_layout(place: &Place) -> Result<Open> {
     }
     let there = checkpoint.names().take(SHOWN).collect::<Vec<_>>().join("`, `");
     Err(Error::mismatch(
-        format!("`{}` is not an SAE in a known layout: it contains `{there}`", place.whole_name()),
+        format!("`{}` is not an SAE in a known layout: it contains `{there}`", place.full_name()),
         "if you know the layout, give its name as the option `conversion`; otherwise convert the SAE to SAELens' layout",
     ))
 }
@@ -107,7 +107,7 @@ fn file_layout(place: &Place) -> Result<Open> {
 /// Whether this is the name of a file that is an SAE without other files.
 fn is_weights(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
-    let numbered = |start: &str| file.starts_with(start) && number_behind(file, start).is_some();
+    let numbered = |start: &str| file.starts_with(start) && number_after(file, start).is_some();
     let safetensors = file.ends_with(".safetensors");
     (file.ends_with(".pt") || file.ends_with(".pth")) && file != "ae.pt"
         || safetensors && (numbered("layer_") || numbered("W_enc_"))
@@ -126,7 +126,7 @@ fn ids(names: &[String]) -> BTreeSet<String> {
                 return Some(folder.trim_end_matches('/').to_owned());
             }
         }
-        match number_behind(file, "W_enc_") {
+        match number_after(file, "W_enc_") {
             _ if !is_weights(name) => None,
             Some(layer) if folder.is_empty() => Some(layer.to_string()),
             Some(layer) => Some(format!("{folder}/{layer}")),
@@ -137,13 +137,13 @@ fn ids(names: &[String]) -> BTreeSet<String> {
 }
 
 /// Returns the error for a folder that is not an SAE.
-fn not_an_sae(place: &Place, names: &[String]) -> Result<Error> {
+fn not_an_sae(place: &CheckpointFiles, names: &[String]) -> Result<Error> {
     let below = ids(names);
     if !below.is_empty() {
         let shown = below.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("`, `");
         let more = if below.len() > SHOWN { ", …" } else { "" };
         return Ok(Error::mismatch(
-            format!("`{}` is not an SAE, but a folder of SAEs ({})", place.whole_name(), below.len()),
+            format!("`{}` is not an SAE, but a folder of SAEs ({})", place.full_name(), below.len()),
             format!("give the id of one of them as well: `{shown}`{more}"),
         ));
     }
@@ -163,7 +163,7 @@ fn not_an_sae(place: &Place, names: &[String]) -> Result<Error> {
     };
     let looked_for = FOLDERS.map(|(files, _)| format!("`{}`", files.join("` with `")));
     let error = Error::mismatch(
-        format!("unknown SAE `{}`: not in a known layout; {there}", place.whole_name()),
+        format!("unknown SAE `{}`: not in a known layout; {there}", place.full_name()),
         format!("looked for {}, or a single `.pt` or `layer_0.safetensors` file", looked_for.join(", ")),
     );
     // A missing file of a layout that has other files here: the cache may be incomplete.

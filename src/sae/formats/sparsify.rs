@@ -2,13 +2,13 @@
 //! See `sparsify/sparse_coder.py`.
 
 use super::Found;
-use super::place::{Place, sizes, values};
+use super::place::{CheckpointFiles, sizes, values};
 use crate::error::{Error, Result};
 use crate::hooks::usual_point;
 use crate::sae::weights::{Matrix, Parts};
 use serde_json::{Map, Value, json};
 
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let (path, said) = place.object("cfg.json")?;
     let weights = place.local("sae.safetensors")?;
     let checkpoint = place.checkpoint("sae.safetensors")?;
@@ -18,7 +18,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
             .with_hint("SAEs with another activation function are not supported"));
     }
     // The folder is named after a module. With several random seeds, each seed has a folder inside that one.
-    let name = place.whole_name();
+    let name = place.full_name();
     let mut parts = name.rsplit(['/', '\\']);
     let mut module = parts.next();
     let mut above = place.parent();

@@ -1,12 +1,12 @@
 //! Temporal SAEs as published: `layer_12/temporal/conf.yaml` and `latest_ckpt.safetensors`.
 
 use super::Found;
-use super::place::{Place, values};
+use super::place::{CheckpointFiles, values};
 use crate::error::{Error, Result};
 use crate::sae::weights::{Matrix, Parts};
 use serde_json::{Value, json};
 
-pub(super) fn open(place: &Place) -> Result<Found> {
+pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let (path, said) = place.yaml("conf.yaml")?;
     let checkpoint = place.checkpoint("latest_ckpt.safetensors")?;
     let sae = |name: &str| said.get("sae").and_then(|sae| sae.get(name));
@@ -17,7 +17,7 @@ pub(super) fn open(place: &Place) -> Result<Found> {
             .with_hint("this is not the conf.yaml of a temporal SAE"));
     };
     let tied = sae("tied_weights").and_then(Value::as_bool).unwrap_or(true);
-    let layer = place.number_behind("layer_");
+    let layer = place.number_after("layer_");
     let cfg = json!({
         "architecture": "temporal",
         "d_in": d_in,

@@ -62,7 +62,7 @@ fn every_option_of_a_tree_is_a_flag() {
 #[test]
 fn tokens_are_printed_as_a_table_or_saved() {
     let folder = tempfile::tempdir().unwrap();
-    let tokens = format!("tokens {DEMO} --feature 624 --top 3");
+    let tokens = format!("tokens {DEMO} --feature 624 --top-k 3");
     let shown = printed(folder.path(), &tokens);
     assert!(shown.contains("1  \" body\"") && shown.lines().count() == 5, "{shown}");
     let words = printed(

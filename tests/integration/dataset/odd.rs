@@ -1,7 +1,7 @@
 //! Edge cases of datasets, read as Python's `datasets` reads them, and damaged rows.
 
 use super::{Folder, fails, failure, fixture};
-use saescope::{Dataset, DatasetOptions, Progress, Report};
+use saescope::{Dataset, DatasetOptions, Progress, ProgressEvent};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -73,7 +73,7 @@ fn with_bad_rows(path: &str, max_bad_rows: u64) -> (Vec<Result<String, String>>,
     let warnings = Arc::new(Mutex::new(Vec::new()));
     let kept = warnings.clone();
     let progress = Progress::default().reporting_to(move |report| {
-        if let Report::Warning(text) = report {
+        if let ProgressEvent::Warning(text) = report {
             kept.lock().unwrap().push(text);
         }
     });

@@ -3,7 +3,8 @@
 use super::{demo, documents, path, run};
 use crate::util::fixture;
 use saescope::{
-    Dataset, DatasetOptions, ExtractOptions, Model, Progress, Report, Sae, SaeOptions, create_feature_dataset,
+    Dataset, DatasetOptions, ExtractOptions, Model, Progress, ProgressEvent, Sae, SaeOptions,
+    create_feature_dataset,
 };
 use std::path::Path;
 
@@ -119,7 +120,7 @@ fn an_interrupt_stops_the_run_and_leaves_no_file() {
     let progress = Progress::default();
     let inner = progress.clone();
     let progress = progress.reporting_to(move |report| {
-        if matches!(report, Report::Advanced { documents: 5, .. }) {
+        if matches!(report, ProgressEvent::Advanced { counts, .. } if counts[0] == ("documents", 5)) {
             inner.cancel();
         }
     });

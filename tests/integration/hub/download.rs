@@ -206,7 +206,7 @@ fn downloads_are_reported() {
     let counts: Vec<(u64, Option<u64>)> = reports
         .iter()
         .map(|report| match report {
-            Report::Downloading { file, done, total } if file == "owner/name model.safetensors" => {
+            ProgressEvent::Downloading { file, done, total } if file == "owner/name model.safetensors" => {
                 (*done, *total)
             }
             other => panic!("{other:?}"),
@@ -264,7 +264,7 @@ fn rate_limits_are_respected_up_to_a_limit() {
 fn a_silent_connection_is_abandoned() {
     let (hub, cache, bytes, _) = large();
     let mut settings = hub.settings(cache.path());
-    settings.patience.silence = Duration::from_millis(400);
+    settings.retry.read_timeout = Duration::from_millis(400);
     for pattern in ["/api/", "HEAD model", "GET /cdn/"] {
         hub.fault(pattern, 1, Fault::Close);
     }

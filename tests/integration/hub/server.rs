@@ -9,7 +9,7 @@
 //! hub.fault("GET config.json", 2, Fault::Status(503, vec![]));
 //! ```
 
-use saescope::{HubSettings, Patience, RepoKind};
+use saescope::{HubSettings, RepoKind, RetryPolicy};
 use sha1::Digest;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -183,11 +183,11 @@ impl Hub {
             token: None,
             offline: false,
             certificates: None,
-            patience: Patience {
-                tries: 3,
-                pause: Duration::from_millis(2),
-                longest_pause: Duration::from_secs(60),
-                silence: Duration::from_secs(10),
+            retry: RetryPolicy {
+                attempts: 3,
+                backoff: Duration::from_millis(2),
+                max_backoff: Duration::from_secs(60),
+                read_timeout: Duration::from_secs(10),
             },
         }
     }

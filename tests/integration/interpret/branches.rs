@@ -16,7 +16,7 @@ fn logits_after(
     let run = Progress::default();
     let mut none = ();
     let hooks: &mut dyn Hooks = &mut none;
-    let resid = model.read_on(&batch, parents, cache, hooks, &run)?.unwrap();
+    let resid = model.forward_from(&batch, parents, cache, hooks, &run)?.unwrap();
     model.map_logits(&resid, &run, |_, logits| logits.to_vec())
 }
 
@@ -92,7 +92,7 @@ fn sequences_branch_after_any_token() {
     let mut fails = saescope::Edits::new()
         .with(saescope::HookName::in_block(3, HookPoint::ResidPost), |_| Err(Error::Interrupted));
     let batch = TokenBatch::single(&[40, 41]);
-    assert!(model.read_on(&batch, &[Some(9)], &mut cache, &mut fails, &run).is_err());
+    assert!(model.forward_from(&batch, &[Some(9)], &mut cache, &mut fails, &run).is_err());
     assert_eq!(cache.len(), 10);
     let logits = logits_after(&model, &[&[40, 41], &long[1..]], &[Some(9), Some(9)], &mut cache).unwrap();
     check("after all that", &logits[0], &[1, 90, 30, 31, 40, 41]);

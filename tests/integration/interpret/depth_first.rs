@@ -83,7 +83,7 @@ impl<'a> FullPass<'a> {
             if cumulative_prob * prob < options.cutoff {
                 continue;
             }
-            let token = self.model.tokenizer().unwrap().text_of(id).unwrap();
+            let token = self.model.tokenizer().unwrap().token_text(id).unwrap();
             let stops = options.stop.as_ref().unwrap();
             let ends =
                 self.model.tokenizer().unwrap().is_special(id) || stops.iter().any(|s| token.contains(s));

@@ -5,7 +5,7 @@ use super::trees::{early_feature, text_model};
 use crate::util::fixture;
 use saescope::{
     Error, FeatureVector, Model, Progress, Result, Steer, TreeOptions, VectorOptions, definition_tree,
-    feature_vector, grow_trees,
+    definition_trees, feature_vector,
 };
 
 /// The message and the hint of an error.
@@ -182,7 +182,7 @@ fn trees_reject_vectors_of_other_models() {
     "#);
     let refused = failure(definition_tree(&characters, &no_tokenizer, &options(), &run));
     assert!(refused.contains("has no tokenizer"), "{refused}");
-    assert!(grow_trees(&model, &[], &options(), &run).unwrap().is_empty());
+    assert!(definition_trees(&model, &[], &options(), &run).unwrap().is_empty());
     run.cancel();
     let canceled = definition_tree(&model, &vector, &options(), &run);
     assert!(matches!(canceled, Err(Error::Interrupted)));

@@ -5,9 +5,9 @@ mod resume;
 use super::trees::{assert_equal, demo};
 use crate::util::fixture;
 use saescope::{
-    DefinitionTree, Error, FeatureWeights, Model, Progress, Report, Result, Sae, SaeOptions, Scales, Steer,
-    TreeNode, TreeOptions, TreesOptions, TreesSummary, VectorOptions, definition_tree, definition_trees,
-    feature_vector, read_trees, scale_sweep,
+    DefinitionTree, Error, FeatureWeights, Model, Progress, ProgressEvent, Result, Sae, SaeOptions, Scales,
+    Steer, TreeNode, TreeOptions, TreesSummary, VectorOptions, WriteTreesOptions, definition_tree,
+    feature_vector, read_trees, scale_sweep, write_definition_trees,
 };
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -18,14 +18,14 @@ struct Run {
     model: Model,
     sae: Sae,
     folder: TempDir,
-    options: TreesOptions,
+    options: WriteTreesOptions,
 }
 
 impl Run {
     fn new() -> Self {
         let (model, sae) = demo("blocks.0.hook_resid_pre");
         let folder = tempfile::tempdir().unwrap();
-        let options = TreesOptions {
+        let options = WriteTreesOptions {
             output_path: folder.path().join("trees.jsonl").to_string_lossy().into_owned(),
             batch_size: 2,
             tree: TreeOptions { cutoff: 1e-2, max_depth: 6, ..Default::default() },
@@ -34,26 +34,26 @@ impl Run {
         Run { model, sae, folder, options }
     }
 
-    fn with(&self, change: impl FnOnce(&mut TreesOptions)) -> TreesOptions {
+    fn with(&self, change: impl FnOnce(&mut WriteTreesOptions)) -> WriteTreesOptions {
         let mut options = self.options.clone();
         change(&mut options);
         options
     }
 
-    fn grow(&self, features: &[usize], options: &TreesOptions) -> Result<TreesSummary> {
-        definition_trees(&self.model, &self.sae, features, options, &Progress::default())
+    fn grow(&self, features: &[usize], options: &WriteTreesOptions) -> Result<TreesSummary> {
+        write_definition_trees(&self.model, &self.sae, features, options, &Progress::default())
     }
 
     /// Starts a run and cancels it after its first batch.
-    fn stop_after_a_batch(&self, features: &[usize], options: &TreesOptions) {
+    fn stop_after_a_batch(&self, features: &[usize], options: &WriteTreesOptions) {
         let progress = Progress::default();
         let flag = progress.clone();
         let progress = progress.reporting_to(move |report| {
-            if matches!(report, Report::Grown { .. }) {
+            if matches!(report, ProgressEvent::Advanced { fraction: Some(_), .. }) {
                 flag.cancel();
             }
         });
-        let stopped = definition_trees(&self.model, &self.sae, features, options, &progress);
+        let stopped = write_definition_trees(&self.model, &self.sae, features, options, &progress);
         assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
     }
 
@@ -115,7 +115,7 @@ fn each_line_is_the_tree_of_its_feature_at_any_batch_size() {
 #[test]
 fn each_feature_is_grown_at_its_best_scale() {
     let run = Run::new();
-    let these = Scales::These(vec![2.0, 1.0, 4.0]);
+    let these = Scales::Given(vec![2.0, 1.0, 4.0]);
     for scales in [Scales::Auto, these] {
         let options = run.with(|o| (o.scales, o.resume) = (Some(scales.clone()), false));
         run.grow(&[624, 700], &options).unwrap();
@@ -128,10 +128,10 @@ fn each_feature_is_grown_at_its_best_scale() {
             assert_equal("best", &tree.root, &sweep.best().root);
             assert_eq!(tree.params.scales.as_ref(), Some(&scales));
         }
-        let again = run.grow(&[624, 700, 3], &TreesOptions { resume: true, ..options.clone() }).unwrap();
+        let again = run.grow(&[624, 700, 3], &WriteTreesOptions { resume: true, ..options.clone() }).unwrap();
         assert_eq!((again.trees, again.kept), (1, 2));
     }
-    for other in [None, Some(Scales::These(vec![2.0, 1.0])), Some(Scales::Auto)] {
+    for other in [None, Some(Scales::Given(vec![2.0, 1.0])), Some(Scales::Auto)] {
         assert!(matches!(run.grow(&[3], &run.with(|o| o.scales = other)), Err(Error::Mismatch { .. })));
     }
 }
@@ -141,7 +141,7 @@ fn a_run_first_checks_its_features_options_and_output() {
     let run = Run::new();
     let in_folder = |name: &str| run.folder.path().join(name).to_string_lossy().into_owned();
     std::fs::create_dir(run.folder.path().join("folder")).unwrap();
-    let failed = |features: &[usize], change: &dyn Fn(&mut TreesOptions)| {
+    let failed = |features: &[usize], change: &dyn Fn(&mut WriteTreesOptions)| {
         run.failure(run.grow(features, &run.with(change)))
     };
     let errors = [
@@ -152,8 +152,8 @@ fn a_run_first_checks_its_features_options_and_output() {
         failed(&[0], &|o| o.output_path = in_folder("folder")),
         failed(&[0], &|o| o.output_path = in_folder("nowhere/trees.jsonl")),
         failed(&[0], &|o| o.tree.cutoff = 0.0),
-        failed(&[0], &|o| o.scales = Some(Scales::These(vec![]))),
-        failed(&[0], &|o| o.scales = Some(Scales::These(vec![f64::INFINITY]))),
+        failed(&[0], &|o| o.scales = Some(Scales::Given(vec![]))),
+        failed(&[0], &|o| o.scales = Some(Scales::Given(vec![f64::INFINITY]))),
     ];
     insta::assert_snapshot!(errors.join("\n\n"), @r#"
     the feature index: expected 0 to 2047 (d_sae = 2048), got 2048
@@ -187,7 +187,7 @@ fn a_run_first_checks_its_features_options_and_output() {
         std::fs::read_dir(run.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["folder"]);
     let other = Sae::load(&fixture("models/gpt2_text/sae"), None, &SaeOptions::default()).unwrap();
-    let refused = definition_trees(&run.model, &other, &[0], &run.options, &Progress::default());
+    let refused = write_definition_trees(&run.model, &other, &[0], &run.options, &Progress::default());
     assert!(matches!(refused, Err(Error::Mismatch { .. })), "{refused:?}");
 }
 

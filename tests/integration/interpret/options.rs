@@ -148,7 +148,7 @@ fn a_tree_is_measured_contrasted_trimmed_and_queried() {
     assert_eq!(definitions.len(), leaves.len());
     for (definition, (path, leaf)) in definitions.iter().zip(&leaves) {
         let text: String =
-            path.iter().map(|id| model.tokenizer().unwrap().text_of(*id).unwrap()).collect::<String>();
+            path.iter().map(|id| model.tokenizer().unwrap().token_text(*id).unwrap()).collect::<String>();
         assert_eq!(definition.text, text.split('"').next().unwrap().trim());
         assert_eq!(definition.cumulative_prob, leaf.cumulative_prob);
         assert_eq!(definition.log_ratio, leaf.log_ratio());
@@ -296,7 +296,7 @@ fn scale_sweeps_match_their_definition() {
     let options = TreeOptions { cutoff: 1e-2, ..options() };
     let scales = [3.0, 0.5, 1.5];
     let run = Progress::default();
-    let sweep = scale_sweep(&model, &vector, &Scales::These(scales.to_vec()), &options, &run).unwrap();
+    let sweep = scale_sweep(&model, &vector, &Scales::Given(scales.to_vec()), &options, &run).unwrap();
     assert_eq!(sweep.scores.iter().map(|s| s.scale).collect::<Vec<_>>(), [0.5, 1.5, 3.0]);
 
     let probed = format!("blocks.{}.hook_resid_pre", (8.0 * model.cfg().n_layers as f64 / 9.0).round());
@@ -360,7 +360,7 @@ fn scale_sweeps_match_their_definition() {
 fn scale_sweeps_reject_bad_scales_and_options() {
     let (model, vector) = early_feature(624);
     let failed = |scales: &[f64], options: &TreeOptions| {
-        let scales = Scales::These(scales.to_vec());
+        let scales = Scales::Given(scales.to_vec());
         failure(scale_scores(&model, &vector, &scales, options, &Progress::default()))
     };
     let matched = TreeOptions { inject: Injection::NormMatched, ..options() };
@@ -402,7 +402,7 @@ fn scale_sweeps_reject_bad_scales_and_options() {
     hint: such as "blocks.2.hook_resid_pre"; `hook_attn_out` and `hook_mlp_out` also work
     "#);
     assert!(serde_json::from_str::<Scales>("\"usual\"").is_err());
-    for scales in [Scales::Auto, Scales::These(vec![0.1, 2.0])] {
+    for scales in [Scales::Auto, Scales::Given(vec![0.1, 2.0])] {
         let json = serde_json::to_string(&scales).unwrap();
         assert_eq!(serde_json::from_str::<Scales>(&json).unwrap(), scales);
     }

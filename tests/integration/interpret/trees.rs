@@ -6,7 +6,7 @@ use crate::families::FAMILIES;
 use crate::util::{fixture, tests_path};
 use saescope::{
     FeatureVector, FeatureWeights, Model, PROMPTS, Progress, Sae, SaeOptions, TreeNode, TreeOptions,
-    VectorOptions, definition_tree, feature_vector, ghost_token, grow_trees,
+    VectorOptions, definition_tree, definition_trees, feature_vector, ghost_token,
 };
 use serde_json::Value;
 use std::path::Path;
@@ -185,7 +185,7 @@ fn trees_do_not_depend_on_batch_and_memory() {
         .map(|feature| feature_vector(&model, &sae, feature, &VectorOptions::default()).unwrap())
         .collect();
     let options = TreeOptions { cutoff: 1e-3, null_directions: Some(1), ..Default::default() };
-    let together = grow_trees(&model, &vectors, &options, &run()).unwrap();
+    let together = definition_trees(&model, &vectors, &options, &run()).unwrap();
     let little = TreeOptions { max_memory: 1, ..options.clone() };
     for (vector, tree) in vectors.iter().zip(&together) {
         assert_equal("alone", &definition_tree(&model, vector, &options, &run()).unwrap().root, &tree.root);
@@ -195,7 +195,7 @@ fn trees_do_not_depend_on_batch_and_memory() {
             &tree.root,
         );
     }
-    for (little, tree) in grow_trees(&model, &vectors, &little, &run()).unwrap().iter().zip(&together) {
+    for (little, tree) in definition_trees(&model, &vectors, &little, &run()).unwrap().iter().zip(&together) {
         assert_equal("little", &little.root, &tree.root);
     }
 }

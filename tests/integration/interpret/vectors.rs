@@ -172,7 +172,7 @@ fn ghost_tokens_come_from_directions_and_embeddings() {
     for (got, expected) in token.at_scale(token.params.scale).vector.iter().zip(&token.vector) {
         close("back", f64::from(*got), f64::from(*expected), 1e-6);
     }
-    let first = token_list(&model, &token, &TokenListOptions { top: 1, ..Default::default() }).unwrap();
+    let first = token_list(&model, &token, &TokenListOptions { top_k: 1, ..Default::default() }).unwrap();
     assert_eq!((first.tokens[0].token.as_str(), first.tokens[0].rank), (" body", 1));
     let centroid = vector(&model.embedding_stats().unwrap().centroid);
     let nowhere = FeatureVector::of_embedding(&model, &centroid).unwrap();

@@ -113,19 +113,19 @@ fn steering_takes_a_tensor() {
 #[test]
 fn scripts_get_token_lists_lenses_and_similar_features() {
     gives(
-        "let list = token_list(model, v, #{ top: 3 });
+        "let list = token_list(model, v, #{ top_k: 3 });
          [list.tokens.map(|t| t.token), list.tokens[0].rank, list.params.method, list.to_csv().split(\"\\n\")[0]]",
         "[[\" body\", \" building\", \" blood\"], 1, \"ratio\", \"rank,token,token_id,score\"]",
     );
     // A token is nearest to its own embedding.
     gives(
         "let dog = model.to_tokens(\"dog\", #{ prepend_bos: false })[0];
-         token_list(model, model.W_E[dog], #{ top: 1 }).tokens[0].token",
+         token_list(model, model.W_E[dog], #{ top_k: 1 }).tokens[0].token",
         "dog",
     );
     // A tensor or a feature is used unchanged: the decoder times the unembedding.
     gives(
-        "let raw = #{ final_norm_gain: false, top: 1 };
+        "let raw = #{ final_norm_gain: false, top_k: 1 };
          let decoder = sae.feature(700).decoder;
          let logits = decoder.matmul(model.W_U);
          let best = logit_lens(model, sae.feature(700), raw);
@@ -135,8 +135,8 @@ fn scripts_get_token_lists_lenses_and_similar_features() {
         "[true, true, true, true, 60, true]",
     );
     gives(
-        "let near = similar_features(sae, 624, #{ top: 4 });
-         let other = similar_features(sae, 624, sae, #{ top: 1 });
+        "let near = similar_features(sae, 624, #{ top_k: 4 });
+         let other = similar_features(sae, 624, sae, #{ top_k: 1 });
          [near.features.len(), near.features[0].cosine < 1.0, other.features[0].feature]",
         "[4, true, 624]",
     );
@@ -145,8 +145,12 @@ fn scripts_get_token_lists_lenses_and_similar_features() {
 
 #[test]
 fn values_print_themselves_also_inside_arrays() {
-    let text =
-        session().0.eval(&format!("{DEMO} [v, token_list(model, v, #{{ top: 1 }})]")).unwrap().unwrap().text;
+    let text = session()
+        .0
+        .eval(&format!("{DEMO} [v, token_list(model, v, #{{ top_k: 1 }})]"))
+        .unwrap()
+        .unwrap()
+        .text;
     assert!(text.contains("feature 624 of demo") && text.contains("\" body\""), "{text}");
     let text = session()
         .0
@@ -207,7 +211,7 @@ fn trees_vectors_and_lists_reject_bad_options() {
     vector("1, #{ scale: \"big\" }", &["option `scale`: expected a number, got \"big\""]);
     vector("1, #{ pca_weights: 0.1 }", &["option `pca_weights`: expected an array, got 0.1"]);
     fails("token_list(model, v, #{ method: \"rato\" })", &["option `method`", "`ratio`"]);
-    fails("token_list(model, v, #{ top: 0 })", &["`top`: expected at least 1, got 0"]);
+    fails("token_list(model, v, #{ top_k: 0 })", &["`top_k`: expected at least 1, got 0"]);
     fails("definition_tree(model, v, #{ cutoff: 0.1 }).contrast()", &["null_directions"]);
     fails("similar_features(sae, 0, #{ topp: 1 })", &["unknown option `topp`", "did you mean `top`?"]);
     fails("load_tree(\"no.json\")", &["cannot read `no.json`"]);
@@ -270,7 +274,7 @@ fn values_are_saved_to_files_and_pages() {
         &format!(
             "let tree = definition_tree(model, v, #{{ cutoff: 1e-2 }});
              tree.save(\"{json}\"); tree.trim(0.02).save(\"{svg}\");
-             let page = page(\"<all>\", [\"# First & last\", v, tree, \"a text\", 3, token_list(model, v, #{{ top: 3 }}),
+             let page = page(\"<all>\", [\"# First & last\", v, tree, \"a text\", 3, token_list(model, v, #{{ top_k: 3 }}),
                  similar_features(sae, 1), decoder_logit_lens(model, sae, 1)]);
              page.save(\"{html}\");
              [load_tree(\"{json}\").to_json() == tree.to_json(), tree.to_dot().contains(\"digraph\"),

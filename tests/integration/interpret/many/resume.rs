@@ -3,8 +3,8 @@
 use super::{FEATURES, Run, features, trees};
 use crate::util::noise;
 use saescope::{
-    Error, FeatureWeights, Model, Progress, Report, Result, Sae, SaeOptions, Scales, Steer, TreesOptions,
-    TreesSummary, definition_trees,
+    Error, FeatureWeights, Model, Progress, ProgressEvent, Result, Sae, SaeOptions, Scales, Steer,
+    TreesSummary, WriteTreesOptions, write_definition_trees,
 };
 use std::path::Path;
 
@@ -33,7 +33,7 @@ fn a_stopped_run_resumes() {
     // A run that is canceled before its first tree leaves no file.
     let progress = Progress::default();
     progress.cancel();
-    assert!(definition_trees(&run.model, &run.sae, &FEATURES, &run.options, &progress).is_err());
+    assert!(write_definition_trees(&run.model, &run.sae, &FEATURES, &run.options, &progress).is_err());
     assert_eq!(std::fs::read_dir(run.folder.path()).unwrap().count(), 0);
 }
 
@@ -124,7 +124,7 @@ fn a_run_does_not_mix_trees_of_different_weights() {
     let grow = |model: &str, sae: &SaeOptions| {
         let model = Model::load(model).unwrap();
         let sae = Sae::load(&folder.to_string_lossy(), None, sae).unwrap();
-        definition_trees(&model, &sae, &[0, 1], &options, &Progress::default())
+        write_definition_trees(&model, &sae, &[0, 1], &options, &Progress::default())
     };
     grow("demo", &SaeOptions::default()).unwrap();
     let text = std::fs::read_to_string(&options.output_path).unwrap();
@@ -146,7 +146,7 @@ fn a_run_does_not_mix_trees_of_different_weights() {
     let renamed = run.folder.path().join("renamed");
     std::fs::rename(&folder, &renamed).unwrap();
     let sae = Sae::load(&renamed.to_string_lossy(), None, &SaeOptions::default()).unwrap();
-    let summary = definition_trees(&run.model, &sae, &[0, 1], &options, &Progress::default()).unwrap();
+    let summary = write_definition_trees(&run.model, &sae, &[0, 1], &options, &Progress::default()).unwrap();
     assert_eq!((summary.trees, summary.kept), (0, 2));
     std::fs::rename(&renamed, &folder).unwrap();
     // A finished file without its last line break, with and without a partial file beside it.
@@ -222,7 +222,7 @@ fn a_file_grown_with_other_options_is_left_unchanged() {
     hint: choose another `output_path`, or start over with `resume: false`
     "#);
     let steer = Steer { hook: "blocks.1.hook_resid_pre".to_owned(), coefficient: 1.0, direction: None };
-    let changes: [&dyn Fn(&mut TreesOptions); 12] = [
+    let changes: [&dyn Fn(&mut WriteTreesOptions); 12] = [
         &|o| o.tree.cutoff = 2e-2,
         &|o| o.tree.prompt = "meaning".to_owned(),
         &|o| o.tree.stop = Some(vec![]),
@@ -234,7 +234,7 @@ fn a_file_grown_with_other_options_is_left_unchanged() {
         &|o| o.tree.null_directions = Some(1),
         &|o| o.vector.scale = Some(1.0),
         &|o| o.vector.weights = FeatureWeights { encoder: 0.0, decoder: 1.0 },
-        &|o| o.scales = Some(Scales::These(vec![1.0, 2.0])),
+        &|o| o.scales = Some(Scales::Given(vec![1.0, 2.0])),
     ];
     for (i, change) in changes.into_iter().enumerate() {
         let refused = run.grow(&[624], &run.with(change));
@@ -278,11 +278,11 @@ fn two_runs_cannot_write_the_same_file() {
     let (sender, refusals) = std::sync::mpsc::channel();
     let second = run.clone();
     let progress = Progress::default().reporting_to(move |report| {
-        if matches!(report, Report::Grown { .. }) {
+        if matches!(report, ProgressEvent::Advanced { fraction: Some(_), .. }) {
             sender.send(second.failure(second.grow(&[1], &second.options))).unwrap();
         }
     });
-    definition_trees(&run.model, &run.sae, &FEATURES, &run.options, &progress).unwrap();
+    write_definition_trees(&run.model, &run.sae, &FEATURES, &run.options, &progress).unwrap();
     insta::assert_snapshot!(refusals.recv().unwrap(), @r#"
     another run is writing `FOLDER/trees.jsonl`
     hint: wait for it, or choose another output

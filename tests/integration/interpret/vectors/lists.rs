@@ -53,7 +53,7 @@ fn list_of(model: &Model, sae: &Sae, params: &Params, scale: Option<f64>) -> Tok
         renormalize: false,
     };
     let vector = feature_vector(model, sae, params.feature, &options).unwrap();
-    let options = TokenListOptions { exponent: params.exponent, top: params.top, ..Default::default() };
+    let options = TokenListOptions { exponent: params.exponent, top_k: params.top, ..Default::default() };
     token_list(model, &vector, &options).unwrap()
 }
 
@@ -100,7 +100,7 @@ fn token_lists_obey_method_filter_and_order() {
     let (model, sae) = text_model("gemma_text");
     let vector = feature_vector(&model, &sae, 3, &VectorOptions::default()).unwrap();
     let list = |change: &dyn Fn(&mut TokenListOptions)| {
-        let mut options = TokenListOptions { top: 5000, ..Default::default() };
+        let mut options = TokenListOptions { top_k: 5000, ..Default::default() };
         change(&mut options);
         token_list(&model, &vector, &options).unwrap()
     };
@@ -152,7 +152,7 @@ fn token_lists_obey_method_filter_and_order() {
         assert!(letters(token) >= 3 && letters(token) + spaces == token.chars().count(), "{token:?}");
     }
 
-    let few = list(&|o| o.top = 2);
+    let few = list(&|o| o.top_k = 2);
     assert_eq!(few.tokens, all.tokens[..2]);
 }
 
@@ -160,7 +160,7 @@ fn token_lists_obey_method_filter_and_order() {
 fn vectors_lists_and_lenses_print_as_tables() {
     let (model, sae) = demo();
     let vector = feature_vector(&model, &sae, 624, &VectorOptions::default()).unwrap();
-    let list = token_list(&model, &vector, &TokenListOptions { top: 3, ..Default::default() }).unwrap();
+    let list = token_list(&model, &vector, &TokenListOptions { top_k: 3, ..Default::default() }).unwrap();
     insta::assert_snapshot!(vector, @"feature 624 of demo/blocks.0.hook_resid_pre, encoder [192], 1.0260 from the token centroid, cos(encoder, decoder) 0.6445");
     insta::assert_snapshot!(list, @r#"
     feature 624 of demo/blocks.0.hook_resid_pre, encoder: nearest tokens by ratio, exponent 1.4
@@ -181,7 +181,7 @@ fn vectors_lists_and_lenses_print_as_tables() {
     assert_eq!(json["params"]["feature"], 624);
     assert_eq!(json["params"]["method"], "ratio");
     assert_eq!(json["tokens"][0]["token"], " body");
-    let lens = logit_lens(&model, &vector, &LogitLensOptions { top: 2, ..Default::default() }).unwrap();
+    let lens = logit_lens(&model, &vector, &LogitLensOptions { top_k: 2, ..Default::default() }).unwrap();
     insta::assert_snapshot!(lens, @r#"
     feature 624 of demo/blocks.0.hook_resid_pre, encoder: logit lens with the final norm's gain
       raises        logit  lowers    logit
@@ -224,7 +224,7 @@ fn logit_lenses_are_the_direction_times_the_unembedding() {
         (logits(&direction, None), false, false),
         (logits(&row, None), false, true),
     ] {
-        let options = LogitLensOptions { top: 20, final_norm_gain };
+        let options = LogitLensOptions { top_k: 20, final_norm_gain };
         let lens = match of_row {
             true => decoder_logit_lens(&model, &sae, 1663, &options).unwrap(),
             false => logit_lens(&model, &vector, &options).unwrap(),
@@ -290,8 +290,8 @@ fn lists_and_lenses_reject_zero_vectors_and_bad_options() {
         change(&mut options);
         failure(token_list(&model, vector, &options))
     };
-    insta::assert_snapshot!(failed(&ghost, &|o| o.top = 0), @r#"
-    `top`: expected at least 1, got 0
+    insta::assert_snapshot!(failed(&ghost, &|o| o.top_k = 0), @r#"
+    `top_k`: expected at least 1, got 0
     hint:
     "#);
     insta::assert_snapshot!(failed(&ghost, &|o| o.exponent = -1.0), @r#"
@@ -332,8 +332,8 @@ fn lists_and_lenses_reject_zero_vectors_and_bad_options() {
         failure(logit_lens(&no_tokenizer, &one, &LogitLensOptions::default())).contains("has no tokenizer")
     );
     assert!(
-        failure(logit_lens(&model, &ghost, &LogitLensOptions { top: 0, ..Default::default() }))
-            .contains("`top`")
+        failure(logit_lens(&model, &ghost, &LogitLensOptions { top_k: 0, ..Default::default() }))
+            .contains("`top_k`")
     );
     let other = text_model("gpt2_text").1;
     insta::assert_snapshot!(failure(similar_features(&sae, 1, Some(&other), 5)), @r#"
@@ -341,5 +341,5 @@ fn lists_and_lenses_reject_zero_vectors_and_bad_options() {
     hint: compare SAEs of one model that write to the same hook point, or both to the residual stream
     "#);
     assert!(failure(similar_features(&sae, 2048, None, 5)).contains("d_sae = 2048"));
-    assert!(failure(similar_features(&sae, 0, None, 0)).contains("`top`"));
+    assert!(failure(similar_features(&sae, 0, None, 0)).contains("`top_k`"));
 }
