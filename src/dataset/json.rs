@@ -3,8 +3,9 @@
 
 use super::fault::{Document, Fault};
 use super::python_json::PythonJson;
+use super::reading::Reading;
 use super::row::{self, Cell, Row};
-use super::source::{Reading, Source};
+use super::source::Source;
 use super::text::Text;
 use crate::error::{Error, Result};
 use serde::de::{DeserializeOwned, IgnoredAny};

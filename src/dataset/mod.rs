@@ -4,9 +4,13 @@
 //! does not grow with the files. The format is known by a file's extension, the compression by its first bytes. The
 //! splits of a repository are the same as in Python's `datasets`. Nothing is tokenized here.
 
-mod hub;
+mod card;
+mod formats;
+mod locate;
+mod reading;
 mod saved;
 mod source;
+mod splits;
 
 mod fault;
 mod text;
@@ -26,8 +30,11 @@ use crate::error::{Error, Result};
 use crate::progress::{Progress, ProgressEvent};
 use dialect::Dialect;
 use fault::{Document, Fault};
+use formats::Format;
+use locate::Files;
+use reading::{Reading, Sample};
 use serde::{Deserialize, Serialize};
-use source::{Files, Format, Reading, Source};
+use source::Source;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -106,7 +113,7 @@ impl Dataset {
     /// # Errors
     /// See [`Dataset::open`]; [`Error::Interrupted`](crate::Error::Interrupted).
     pub fn open_with(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Dataset> {
-        let files = source::find(path, options, progress)?;
+        let files = locate::find(path, options, progress)?;
         let (path, text_column) = (path.to_owned(), options.text_column.clone());
         let max_bad_rows = options.max_bad_rows;
         Ok(Dataset { path, text_column, max_bad_rows, files, progress: progress.clone() })
@@ -338,8 +345,7 @@ fn read(source: &Source, column: &str) -> Result<Reader> {
             Box::new(csv::Csv::open(source, column, dialect)?)
         }
         Format::Txt => {
-            let sample =
-                if let Reading::Sampled(sample) = source.reading { sample } else { txt::Sample::Line };
+            let sample = if let Reading::Sampled(sample) = source.reading { sample } else { Sample::Line };
             Box::new(txt::Txt::open(source, sample)?)
         }
     })

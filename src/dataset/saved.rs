@@ -2,7 +2,7 @@
 //! folder per split.
 
 use super::DatasetOptions;
-use super::hub::{Found, TRAIN, unknown};
+use super::splits::{Found, TRAIN, unknown};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Progress;
