@@ -155,7 +155,7 @@ impl Repo {
     }
 
     /// Returns the local path of a file, or `None` if it would have to be downloaded.
-    pub(crate) fn here(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn local_path(&self, name: &str) -> Option<PathBuf> {
         match &self.place {
             Place::Local(folder) => Some(folder.join(name)),
             Place::Hub(snapshot) => snapshot.cached(name).ok().flatten(),

@@ -31,7 +31,7 @@ pub(super) struct Config {
     pub(super) default: bool,
     /// Options for the reader of the files.
     #[serde(flatten)]
-    pub(super) told: Map<String, Value>,
+    pub(super) reader_options: Map<String, Value>,
 }
 
 #[derive(Deserialize)]

@@ -26,7 +26,7 @@ pub(super) struct Files {
     pub(super) config: Option<String>,
     pub(super) split: Option<String>,
     /// The card's options for the reader of the files.
-    pub(super) told: Map<String, Value>,
+    pub(super) reader_options: Map<String, Value>,
     /// The paths of the cards and descriptions used.
     pub(super) about: Vec<PathBuf>,
 }
@@ -35,7 +35,7 @@ pub(super) struct Files {
 pub(super) fn find(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
     let files = find_files(path, options, progress)?;
     let with_reading = |source: Source| {
-        let reading = Reading::from_card(source.format, &files.told, options.sep.as_deref(), path)?;
+        let reading = Reading::from_card(source.format, &files.reader_options, options.sep.as_deref(), path)?;
         Ok(Source { reading, ..source })
     };
     let sources = files.sources.into_iter().map(with_reading).collect::<Result<_>>()?;
@@ -44,7 +44,7 @@ pub(super) fn find(path: &str, options: &DatasetOptions, progress: &Progress) ->
 
 fn find_files(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
     if path == "demo" {
-        check_plain(path, options)?;
+        check_no_repository(path, options)?;
         let bytes = crate::demo::DOCS;
         let source = Source {
             path: PathBuf::from(path),
@@ -53,26 +53,26 @@ fn find_files(path: &str, options: &DatasetOptions, progress: &Progress) -> Resu
             repo: None,
             embedded: Some(bytes),
             read: Arc::default(),
-            reading: Reading::Usual,
+            reading: Reading::Default,
         };
         return Ok(Files { sources: vec![source], ..Files::default() });
     }
     let place = Path::new(path);
-    let plain = |sources: Result<Vec<Source>>| {
-        check_plain(path, options)?;
+    let without_repository = |sources: Result<Vec<Source>>| {
+        check_no_repository(path, options)?;
         Ok(Files { sources: sources?, ..Files::default() })
     };
     match fs::metadata(place) {
         Ok(found) if found.is_dir() => in_folder_or_repo(place, options, progress),
-        Ok(found) => plain(Source::of(place.to_owned(), found.len()).map(|source| vec![source])),
-        Err(_) if path.contains(['*', '?', '[']) => plain(matching(path)),
+        Ok(found) => without_repository(Source::of(place.to_owned(), found.len()).map(|source| vec![source])),
+        Err(_) if path.contains(['*', '?', '[']) => without_repository(matching(path)),
         Err(error) if is_absence(&error) => on_hub(path, options, progress),
         Err(error) => Err(Error::file("open", place)(error)),
     }
 }
 
 /// Refuses configurations and splits other than `train`: as in `datasets`, files outside a repository are one split.
-fn check_plain(path: &str, options: &DatasetOptions) -> Result<()> {
+fn check_no_repository(path: &str, options: &DatasetOptions) -> Result<()> {
     check_local(path, options)?;
     let place = format!("dataset `{path}`");
     match (&options.config, &options.split) {
@@ -114,8 +114,8 @@ fn in_folder_or_repo(folder: &Path, options: &DatasetOptions, progress: &Progres
     }
     let (_, found) = splits::find(repo, options, None, progress)?;
     let sources = found.names.iter().map(source).collect::<Result<_>>()?;
-    let Found { config, split, told, .. } = found;
-    Ok(Files { sources, revision: None, config, split: Some(split), told, about: about() })
+    let Found { config, split, reader_options, .. } = found;
+    Ok(Files { sources, revision: None, config, split: Some(split), reader_options, about: about() })
 }
 
 /// Finds the files of a repository on the hub. Only its card is downloaded now.
@@ -126,7 +126,7 @@ fn on_hub(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<F
     let converted = || open_repo(path, Some(CONVERTED), progress);
     let converted: Option<&dyn Fn() -> Result<Repo>> =
         if options.revision.is_none() { Some(&converted) } else { None };
-    let (repo, Found { names, config, split, told }) =
+    let (repo, Found { names, config, split, reader_options }) =
         match saved::find(&repo, &repo.names(progress)?, options, progress)? {
             Some(found) => (repo, found),
             None => splits::find(repo, options, converted, progress)?,
@@ -134,12 +134,12 @@ fn on_hub(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<F
     let source = |name: String| {
         let path = PathBuf::from(name);
         let format = Format::of(&path).ok_or_else(|| unknown_format(&path))?;
-        let (repo, read, reading) = (Some(repo.clone()), Arc::default(), Reading::Usual);
+        let (repo, read, reading) = (Some(repo.clone()), Arc::default(), Reading::Default);
         Ok(Source { path, format, bytes: 0, repo, embedded: None, read, reading })
     };
     let sources = names.into_iter().map(source).collect::<Result<_>>()?;
     let revision = repo.revision().map(str::to_owned);
-    Ok(Files { sources, revision, config, split: Some(split), told, about: repo.files() })
+    Ok(Files { sources, revision, config, split: Some(split), reader_options, about: repo.files() })
 }
 
 /// Opens a dataset's repository on the hub. A name that looks like a file name is refused as a mistyped path.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub(super) enum Reading {
     /// The default for its format.
     #[default]
-    Usual,
+    Default,
     /// Separated values in this dialect.
     Separated(Arc<Dialect>),
     /// Text, with this unit as one document.
@@ -21,33 +21,33 @@ pub(super) enum Reading {
 }
 
 impl Reading {
-    /// Parses the reader options of the card of `dataset`, `told`; `sep` is the separator of the dataset options.
+    /// Parses the `reader_options` of the card of `dataset`; `sep` is the separator of the dataset options.
     ///
     /// # Errors
     /// An option with an unknown or unsupported value.
     pub(super) fn from_card(
         format: Format,
-        told: &Map<String, Value>,
+        reader_options: &Map<String, Value>,
         sep: Option<&str>,
         dataset: &str,
     ) -> Result<Self> {
         let place = format!("the card of dataset `{dataset}`");
         Ok(match format {
             Format::Csv | Format::Tsv => {
-                let usual = if format == Format::Tsv { b'\t' } else { b',' };
-                let mut dialect = Dialect::new(usual).with(told, &place)?;
+                let default = if format == Format::Tsv { b'\t' } else { b',' };
+                let mut dialect = Dialect::new(default).with(reader_options, &place)?;
                 if let Some(sep) = sep {
-                    let told = Map::from_iter([("sep".to_owned(), Value::from(sep))]);
-                    dialect = dialect.with(&told, "the options")?;
+                    let options = Map::from_iter([("sep".to_owned(), Value::from(sep))]);
+                    dialect = dialect.with(&options, "the options")?;
                 }
                 Reading::Separated(Arc::new(dialect))
             }
-            Format::Txt => Reading::Sampled(Sample::told(told, &place)?),
-            Format::Json => match told.get("field").and_then(Value::as_str) {
+            Format::Txt => Reading::Sampled(Sample::from_card(reader_options, &place)?),
+            Format::Json => match reader_options.get("field").and_then(Value::as_str) {
                 Some(field) => Reading::Field(field.to_owned()),
-                None => Reading::Usual,
+                None => Reading::Default,
             },
-            Format::Jsonl | Format::Parquet | Format::Arrow => Reading::Usual,
+            Format::Jsonl | Format::Parquet | Format::Arrow => Reading::Default,
         })
     }
 }
@@ -63,14 +63,14 @@ pub(super) enum Sample {
 }
 
 impl Sample {
-    /// Parses the options of a card; `place` names the card in messages.
+    /// Parses the reader options of a card; `place` names the card in messages.
     ///
     /// # Errors
     /// An unknown value.
-    pub(super) fn told(told: &Map<String, Value>, place: &str) -> Result<Self> {
-        let keeps_ends = told.get("keep_linebreaks").and_then(Value::as_bool) == Some(true);
+    pub(super) fn from_card(reader_options: &Map<String, Value>, place: &str) -> Result<Self> {
+        let keeps_ends = reader_options.get("keep_linebreaks").and_then(Value::as_bool) == Some(true);
         let known = ["line", "paragraph", "document"];
-        match told.get("sample_by").filter(|value| !value.is_null()).map(Value::as_str) {
+        match reader_options.get("sample_by").filter(|value| !value.is_null()).map(Value::as_str) {
             None | Some(Some("line")) if keeps_ends => Ok(Sample::LineWithEnd),
             None | Some(Some("line")) => Ok(Sample::Line),
             Some(Some("paragraph")) => Ok(Sample::Paragraph),

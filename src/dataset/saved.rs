@@ -70,5 +70,5 @@ pub(super) fn find(
     if found.is_empty() {
         return Err(broken(format!("`{state_name}` lists no files: the dataset is empty")));
     }
-    Ok(Some(Found { names: found, config: None, split, told: Default::default() }))
+    Ok(Some(Found { names: found, config: None, split, reader_options: Default::default() }))
 }

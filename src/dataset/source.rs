@@ -35,14 +35,14 @@ impl Source {
             None if is_parquet(&path)? => Format::Parquet,
             None => return Err(unknown_format(&path)),
         };
-        let (read, reading) = (Arc::default(), Reading::Usual);
+        let (read, reading) = (Arc::default(), Reading::Default);
         Ok(Source { path, format, bytes, repo: None, embedded: None, read, reading })
     }
 
     /// The local path; `None` if it is embedded or not downloaded yet.
-    pub(super) fn here(&self) -> Option<PathBuf> {
+    pub(super) fn local_path(&self) -> Option<PathBuf> {
         match &self.repo {
-            Some(repo) => repo.here(&self.path.to_string_lossy()),
+            Some(repo) => repo.local_path(&self.path.to_string_lossy()),
             None => self.embedded.is_none().then(|| self.path.clone()),
         }
     }

@@ -29,7 +29,7 @@ pub(super) struct Found {
     pub(super) config: Option<String>,
     pub(super) split: String,
     /// The card's options for the reader of the files.
-    pub(super) told: Map<String, Value>,
+    pub(super) reader_options: Map<String, Value>,
 }
 
 /// The splits of a configuration in order, each with the names of its files.
@@ -61,7 +61,7 @@ pub(super) fn find(
         let config = chosen(&repo, &card.configs, options)?;
         let splits = config.splits(&repo, &names)?;
         let found = split_of(&repo, Some(&config.config_name), splits, options, progress)?;
-        return Ok((repo, Found { told: config.told.clone(), ..found }));
+        return Ok((repo, Found { reader_options: config.reader_options.clone(), ..found }));
     }
     let by_names = match &options.config {
         Some(config) if config != "default" => Err(unknown("config", config, repo.name(), ["default"])),
@@ -314,7 +314,7 @@ fn split_of(
         return Err(nothing_to_read(repo, &format!("{name}`, split `{split}")));
     }
     check_shards(repo, &name, &names, progress)?;
-    Ok(Found { names, config: config.map(str::to_owned), split, told: Map::new() })
+    Ok(Found { names, config: config.map(str::to_owned), split, reader_options: Map::new() })
 }
 
 /// Checks that no numbered file (`train-00000-of-00004.parquet`) is missing. The cache may hold only files that were

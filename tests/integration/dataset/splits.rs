@@ -1,7 +1,7 @@
 //! Splits and configurations of folders that are laid out like repositories, as Python's `datasets` 5.2 resolves them.
 
 use super::{Folder, expected, fixture, texts};
-use saescope::{Dataset, DatasetOptions, Error};
+use saescope::{Dataset, DatasetOptions, Error, Progress};
 
 fn options_for(config: Option<&str>, split: Option<&str>) -> DatasetOptions {
     let own = |name: &str| name.to_owned();
@@ -9,7 +9,7 @@ fn options_for(config: Option<&str>, split: Option<&str>) -> DatasetOptions {
 }
 
 fn rows(path: &str, config: Option<&str>, split: Option<&str>) -> Result<Vec<String>, Error> {
-    Dataset::open(path, &options_for(config, split))?.documents().collect()
+    Dataset::open(path, &options_for(config, split))?.documents(&Progress::default()).collect()
 }
 
 /// The message and the hint of a dataset that must not open.
