@@ -10,7 +10,7 @@ use crate::error::{Error, Result, did_you_mean};
 use crate::files;
 use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
-use crate::repo::Repo;
+use crate::repo::{Repo, check_no_revision};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::fs;
@@ -73,7 +73,7 @@ fn find_files(path: &str, options: &DatasetOptions, progress: &Progress) -> Resu
 
 /// Refuses configurations and splits other than `train`: as in `datasets`, files outside a repository are one split.
 fn check_no_repository(path: &str, options: &DatasetOptions) -> Result<()> {
-    check_local(path, options)?;
+    check_no_revision(path, "dataset", options.revision.as_deref())?;
     let place = format!("dataset `{path}`");
     match (&options.config, &options.split) {
         (Some(config), _) => {
@@ -86,17 +86,10 @@ fn check_no_repository(path: &str, options: &DatasetOptions) -> Result<()> {
     }
 }
 
-fn check_local(path: &str, options: &DatasetOptions) -> Result<()> {
-    let Some(revision) = &options.revision else { return Ok(()) };
-    let what = format!("the revision of dataset `{path}`");
-    let error = Error::invalid(what, "none, as the dataset is local", format!("`{revision}`"));
-    Err(error.with_hint("leave `revision` out"))
-}
-
 /// Finds the files of a folder: as in a repository if a split or a configuration is requested or the folder defines its
 /// splits, otherwise all of them.
 fn in_folder_or_repo(folder: &Path, options: &DatasetOptions, progress: &Progress) -> Result<Files> {
-    check_local(&folder.to_string_lossy(), options)?;
+    check_no_revision(&folder.to_string_lossy(), "dataset", options.revision.as_deref())?;
     let repo = Repo::local(folder);
     let names = repo.names(progress)?;
     let about = || names.iter().filter(|name| describes(name)).map(|name| folder.join(name)).collect();

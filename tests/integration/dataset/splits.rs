@@ -210,7 +210,7 @@ fn a_path_that_is_not_a_repository_has_one_split() {
     }
     let revision = DatasetOptions { revision: Some("main".to_owned()), ..DatasetOptions::default() };
     for path in [file, fixture("hub/two-splits")] {
-        assert!(failure(&path, &revision).contains("as the dataset is local"));
+        assert!(failure(&path, &revision).contains("expected none for a local dataset"));
     }
     let options: DatasetOptions = serde_json::from_str(r#"{"name": "a", "split": "b"}"#).unwrap();
     assert_eq!(options, options_for(Some("a"), Some("b")));
