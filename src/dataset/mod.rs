@@ -157,8 +157,8 @@ impl Dataset {
         self.files.sources.iter().filter(|source| source.embedded.is_none())
     }
 
-    /// Returns an iterator over all documents, file by file. `progress` reports damaged rows and the downloads that happen
-    /// while documents are read, and can cancel these.
+    /// Returns an iterator over all documents, file by file. `progress` receives warnings about damaged rows, and
+    /// reports and cancels the downloads that happen while documents are read.
     ///
     /// A row whose text is null or missing gives an empty document, so that document numbers equal row numbers. A
     /// damaged row gives no document; see [`DatasetOptions::max_bad_rows`].
