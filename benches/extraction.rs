@@ -193,7 +193,7 @@ fn make_sae(root: &Path, random: &mut Random) {
 /// Writes documents of lognormal length, put together from the demo's.
 fn make_documents(file: &Path, random: &mut Random) {
     let demo = saescope::Dataset::open("demo", &Default::default()).unwrap();
-    let texts: Vec<String> = demo.documents().map(|text| text.unwrap()).collect();
+    let texts: Vec<String> = demo.documents(&Default::default()).map(|text| text.unwrap()).collect();
     let tokenizer_model = Model::load("demo").unwrap();
     let mut writer = BufWriter::new(File::create(file).unwrap());
     for _ in 0..DOCUMENTS {

@@ -38,13 +38,8 @@ impl Repo {
     /// A name that is neither a folder nor a repository; a revision of a local folder; see [`Repo::hub`].
     pub fn open(kind: RepoKind, name: &str, revision: Option<&str>, progress: &Progress) -> Result<Self> {
         if Path::new(name).is_dir() {
-            return match revision {
-                None => Ok(Repo::local(name)),
-                Some(revision) => {
-                    let what = format!("the revision of `{name}`");
-                    Err(Error::invalid(what, "none for a local folder", format!("`{revision}`")))
-                }
-            };
+            check_no_revision(name, "folder", revision)?;
+            return Ok(Repo::local(name));
         }
         if Path::new(name).exists() {
             return Err(Error::invalid(format!("`{name}`"), "a folder", "a file or a device"));
@@ -155,7 +150,7 @@ impl Repo {
     }
 
     /// Returns the local path of a file, or `None` if it would have to be downloaded.
-    pub(crate) fn here(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn local_path(&self, name: &str) -> Option<PathBuf> {
         match &self.place {
             Place::Local(folder) => Some(folder.join(name)),
             Place::Hub(snapshot) => snapshot.cached(name).ok().flatten(),
@@ -208,6 +203,13 @@ impl Repo {
     fn check(&self, name: &str) -> Result<()> {
         check_path(&format!("a file of `{}`", self.name()), name)
     }
+}
+
+/// Refuses a revision of something local: the `thing` (a folder, an SAE, …) of this name.
+pub(crate) fn check_no_revision(name: &str, thing: &str, revision: Option<&str>) -> Result<()> {
+    let Some(revision) = revision else { return Ok(()) };
+    let (what, expected) = (format!("the revision of `{name}`"), format!("none for a local {thing}"));
+    Err(Error::invalid(what, expected, format!("`{revision}`")).with_hint("leave the revision out"))
 }
 
 fn walk(folder: &Path, prefix: &str, names: &mut Vec<String>, progress: &Progress) -> Result<()> {

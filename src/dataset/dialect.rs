@@ -62,14 +62,14 @@ impl Dialect {
         }
     }
 
-    /// Overrides this dialect with the options in `said`; `place` names their origin in messages.
+    /// Overrides this dialect with the given options; `place` names their origin in messages.
     ///
     /// # Errors
     /// An option with an unknown or unsupported value.
-    pub(super) fn with(mut self, said: &Map<String, Value>, place: &str) -> Result<Self> {
+    pub(super) fn with(mut self, options: &Map<String, Value>, place: &str) -> Result<Self> {
         // `datasets` lets the longer name win.
-        let separator = said.get("delimiter").filter(|v| !v.is_null()).or_else(|| said.get("sep"));
-        let names = said.get("column_names").filter(|v| !v.is_null()).or_else(|| said.get("names"));
+        let separator = options.get("delimiter").filter(|v| !v.is_null()).or_else(|| options.get("sep"));
+        let names = options.get("column_names").filter(|v| !v.is_null()).or_else(|| options.get("names"));
         let wrong = |key: &str, expected: &str, got: &Value| {
             Error::invalid(format!("`{key}` in {place}"), expected, got)
                 .with_hint("convert the files to another format, such as JSON lines, in Python")
@@ -88,7 +88,7 @@ impl Dialect {
             // The file then has no header row, unless a row is given.
             self.header = None;
         }
-        for (key, value) in said {
+        for (key, value) in options {
             let count = || value.as_u64().and_then(|n| usize::try_from(n).ok());
             match key.as_str() {
                 "sep" | "delimiter" | "names" | "column_names" => {}
@@ -141,7 +141,7 @@ impl Dialect {
             }
         }
         // It disables the other options about missing values.
-        if said.get("na_filter").and_then(flag) == Some(false) {
+        if options.get("na_filter").and_then(flag) == Some(false) {
             self.missing.clear();
         }
         Ok(self)

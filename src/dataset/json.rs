@@ -3,8 +3,9 @@
 
 use super::fault::{Document, Fault};
 use super::python_json::PythonJson;
+use super::reading::Reading;
 use super::row::{self, Cell, Row};
-use super::source::{Reading, Source};
+use super::source::Source;
 use super::text::Text;
 use crate::error::{Error, Result};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -144,14 +145,14 @@ impl Json {
             return self.text.failed(at, error.into());
         }
         let (reason, hint) = row::reason(&error, SHAPE);
-        let message = format!("{reason} at {}", self.text.spot());
+        let message = format!("{reason} at {}", self.text.position());
         self.text.malformed(&at, message).with_hint(hint)
     }
 
     fn skip_word(&mut self) -> Result<()> {
         loop {
             let byte = self.text.fill_buf().map(|bytes| bytes.first().copied());
-            let byte = byte.map_err(|error| self.text.failed(self.text.spot(), error))?;
+            let byte = byte.map_err(|error| self.text.failed(self.text.position(), error))?;
             if byte.is_none_or(|byte| b",]}".contains(&byte) || byte.is_ascii_whitespace()) {
                 return Ok(());
             }
@@ -161,7 +162,7 @@ impl Json {
 
     fn peek(&mut self) -> Result<Option<u8>> {
         let next = self.text.peek();
-        next.map_err(|error| self.text.failed(self.text.spot(), error))
+        next.map_err(|error| self.text.failed(self.text.position(), error))
     }
 
     fn unexpected(&self, expected: &str, got: Option<u8>) -> Error {
@@ -170,7 +171,7 @@ impl Json {
             Some(byte) if byte.is_ascii_graphic() => format!("`{}`", char::from(byte)),
             Some(byte) => format!("byte 0x{byte:02x}"),
         };
-        self.text.malformed(&self.text.spot(), format!("expected {expected}, got {got}")).with_hint(SHAPE)
+        self.text.malformed(&self.text.position(), format!("expected {expected}, got {got}")).with_hint(SHAPE)
     }
 }
 

@@ -4,9 +4,13 @@
 //! does not grow with the files. The format is known by a file's extension, the compression by its first bytes. The
 //! splits of a repository are the same as in Python's `datasets`. Nothing is tokenized here.
 
-mod hub;
+mod card;
+mod formats;
+mod locate;
+mod reading;
 mod saved;
 mod source;
+mod splits;
 
 mod fault;
 mod text;
@@ -26,8 +30,11 @@ use crate::error::{Error, Result};
 use crate::progress::{Progress, ProgressEvent};
 use dialect::Dialect;
 use fault::{Document, Fault};
+use formats::Format;
+use locate::Files;
+use reading::{Reading, Sample};
 use serde::{Deserialize, Serialize};
-use source::{Files, Format, Reading, Source};
+use source::Source;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,8 +80,6 @@ pub struct Dataset {
     text_column: String,
     max_bad_rows: u64,
     files: Files,
-    /// Reports and cancels downloads that happen while documents are read.
-    progress: Progress,
 }
 
 impl Dataset {
@@ -101,15 +106,15 @@ impl Dataset {
         Dataset::open_with(path, options, &Progress::default())
     }
 
-    /// Like [`Dataset::open`], with a progress that reports downloads and can cancel them, now and while reading.
+    /// Like [`Dataset::open`], with a progress that reports downloads and can cancel them.
     ///
     /// # Errors
     /// See [`Dataset::open`]; [`Error::Interrupted`](crate::Error::Interrupted).
     pub fn open_with(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Dataset> {
-        let files = source::find(path, options, progress)?;
+        let files = locate::find(path, options, progress)?;
         let (path, text_column) = (path.to_owned(), options.text_column.clone());
         let max_bad_rows = options.max_bad_rows;
-        Ok(Dataset { path, text_column, max_bad_rows, files, progress: progress.clone() })
+        Ok(Dataset { path, text_column, max_bad_rows, files })
     }
 
     /// The path passed to [`Dataset::open`].
@@ -144,27 +149,28 @@ impl Dataset {
     }
 
     /// The paths of all local files that this dataset depends on: documents, cards and descriptions.
-    pub(crate) fn files_here(&self) -> impl Iterator<Item = PathBuf> {
-        self.files.sources.iter().filter_map(Source::here).chain(self.files.about.iter().cloned())
+    pub(crate) fn local_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.sources.iter().filter_map(Source::local_path).chain(self.files.about.iter().cloned())
     }
 
     fn in_files(&self) -> impl Iterator<Item = &Source> {
         self.files.sources.iter().filter(|source| source.embedded.is_none())
     }
 
-    /// Returns an iterator over all documents, file by file.
+    /// Returns an iterator over all documents, file by file. `progress` receives warnings about damaged rows, and
+    /// reports and cancels the downloads that happen while documents are read.
     ///
     /// A row whose text is null or missing gives an empty document, so that document numbers equal row numbers. A
     /// damaged row gives no document; see [`DatasetOptions::max_bad_rows`].
-    pub fn documents(&self) -> Documents {
+    pub fn documents(&self, progress: &Progress) -> Documents {
         let read = Arc::new(AtomicU64::new(0));
         let sources: Vec<_> =
             self.files.sources.iter().map(|source| Source { read: read.clone(), ..source.clone() }).collect();
         Documents {
             bytes: sources.iter().map(|source| source.bytes).sum(),
             files: sources.len(),
-            here: sources.iter().filter(|source| source.repo.is_none()).count(),
-            progress: self.progress.clone(),
+            local_files: sources.iter().filter(|source| source.repo.is_none()).count(),
+            progress: progress.clone(),
             read,
             sources: sources.into_iter(),
             column: self.text_column.clone(),
@@ -228,7 +234,7 @@ pub struct Documents {
     bytes: u64,
     /// The number of files, and of local files.
     files: usize,
-    here: usize,
+    local_files: usize,
     progress: Progress,
     read: Arc<AtomicU64>,
     sources: std::vec::IntoIter<Source>,
@@ -267,7 +273,7 @@ impl Documents {
 
     /// The fraction of the files that has been read, from 0 to 1. A file not yet downloaded counts as average in size.
     pub fn fraction_read(&self) -> f64 {
-        let bytes = self.bytes as f64 * self.files as f64 / self.here.max(1) as f64;
+        let bytes = self.bytes as f64 * self.files as f64 / self.local_files.max(1) as f64;
         (self.read.load(Ordering::Relaxed) as f64 / bytes.max(1.0)).min(1.0)
     }
 
@@ -291,7 +297,7 @@ impl Documents {
             }
             let source = source.fetched(&self.progress)?;
             self.bytes += source.bytes;
-            self.here += 1;
+            self.local_files += 1;
             self.reader = Some(read(&source, &self.column)?);
         }
     }
@@ -338,8 +344,7 @@ fn read(source: &Source, column: &str) -> Result<Reader> {
             Box::new(csv::Csv::open(source, column, dialect)?)
         }
         Format::Txt => {
-            let sample =
-                if let Reading::Sampled(sample) = source.reading { sample } else { txt::Sample::Line };
+            let sample = if let Reading::Sampled(sample) = source.reading { sample } else { Sample::Line };
             Box::new(txt::Txt::open(source, sample)?)
         }
     })

@@ -2,7 +2,7 @@
 //! folder per split.
 
 use super::DatasetOptions;
-use super::hub::{Found, TRAIN, unknown};
+use super::splits::{Found, TRAIN, unknown};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Progress;
@@ -70,5 +70,5 @@ pub(super) fn find(
     if found.is_empty() {
         return Err(broken(format!("`{state_name}` lists no files: the dataset is empty")));
     }
-    Ok(Some(Found { names: found, config: None, split, told: Default::default() }))
+    Ok(Some(Found { names: found, config: None, split, reader_options: Default::default() }))
 }

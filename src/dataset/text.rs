@@ -94,7 +94,7 @@ impl Text {
     }
 
     /// The line and the column of the next byte, for an error.
-    pub(super) fn spot(&self) -> String {
+    pub(super) fn position(&self) -> String {
         format!("line {}, column {}", self.line, self.column)
     }
 
@@ -396,7 +396,7 @@ mod tests {
         }
         let expected = [("line 1", "one"), ("line 2", ""), ("line 3", "  "), ("line 4", "two")];
         assert_eq!(lines, expected.map(|(at, line)| (at.to_owned(), line.to_owned())));
-        assert_eq!(text.spot(), "line 4, column 4");
+        assert_eq!(text.position(), "line 4, column 4");
     }
 
     #[test]

@@ -4,43 +4,11 @@
 //! another one. A paragraph ends at an empty line and is never empty.
 
 use super::fault::{Document, Fault};
+use super::reading::Sample;
 use super::source::Source;
 use super::text::Text;
-use crate::error::{Error, Result};
-use serde_json::{Map, Value};
+use crate::error::Result;
 use std::io::{BufRead, Read};
-
-/// The unit of a text file that is one document: `sample_by` and `keep_linebreaks` of Python's `datasets`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Sample {
-    #[default]
-    Line,
-    LineWithEnd,
-    Paragraph,
-    File,
-}
-
-impl Sample {
-    /// Parses the options of a card; `place` names the card in messages.
-    ///
-    /// # Errors
-    /// An unknown value.
-    pub(super) fn told(told: &Map<String, Value>, place: &str) -> Result<Self> {
-        let keeps_ends = told.get("keep_linebreaks").and_then(Value::as_bool) == Some(true);
-        let known = ["line", "paragraph", "document"];
-        match told.get("sample_by").filter(|value| !value.is_null()).map(Value::as_str) {
-            None | Some(Some("line")) if keeps_ends => Ok(Sample::LineWithEnd),
-            None | Some(Some("line")) => Ok(Sample::Line),
-            Some(Some("paragraph")) => Ok(Sample::Paragraph),
-            Some(Some("document")) => Ok(Sample::File),
-            Some(other) => {
-                let name = other.unwrap_or("another value").to_owned();
-                let known = known.map(str::to_owned).into();
-                Err(Error::Unknown { kind: "`sample_by`", name, place: place.to_owned(), known })
-            }
-        }
-    }
-}
 
 /// The documents of a text file.
 pub(super) struct Txt {

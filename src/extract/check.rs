@@ -82,7 +82,7 @@ pub fn check_sae(
     let contexts = contexts.contexts(model, sae)?;
     let mut windows = Windows::new(model.tokenizer()?.clone(), contexts);
     let mut sums = Sums::default();
-    let mut documents = dataset.documents();
+    let mut documents = dataset.documents(progress);
     'documents: while let Some(text) = documents.next() {
         let records = match windows.cut(&text?) {
             Ok(records) => records,

@@ -79,7 +79,7 @@ pub fn create_feature_dataset(
     let contexts = options.contexts(model, sae)?;
     let dataset = dataset_of(dataset, options, progress)?;
     let (output, meta_path) = (Path::new(&options.output_path), summary::meta_path(&options.output_path));
-    let read = model.files().chain(sae.files()).map(Path::to_owned).chain(dataset.files_here());
+    let read = model.files().chain(sae.files()).map(Path::to_owned).chain(dataset.local_files());
     files::check_distinct(&[output.to_owned(), meta_path.clone()], read)?;
     let (mut file, mut meta_file) = (AtomicFile::create(output)?, AtomicFile::create(&meta_path)?);
 

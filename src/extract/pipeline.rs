@@ -242,7 +242,7 @@ fn run_batch(job: Job, mut batch: Batch) -> Result<Batch> {
 /// Reads, tokenizes and batches documents on a thread of its own, which ends when the receiver is dropped.
 fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
     let mut windows = Windows::new(job.model.tokenizer()?.clone(), job.contexts);
-    let mut documents = job.dataset.documents();
+    let mut documents = job.dataset.documents(job.progress);
     let (max_examples, batch_size) = (job.options.max_examples, job.options.batch_size);
     let (sender, receiver) = sync_channel(WAITING);
     std::thread::spawn(move || {

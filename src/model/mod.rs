@@ -38,6 +38,7 @@ use crate::files;
 use crate::hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
 use crate::linalg::with_f32s;
 use crate::progress::{Progress, ProgressEvent};
+use crate::repo::check_no_revision;
 use candle_core::{DType, Device, Tensor};
 use embedding::Embedding;
 use families::HfConfig;
@@ -91,10 +92,8 @@ impl Model {
     pub fn load_with(name: &str, options: &ModelOptions, progress: &Progress) -> Result<Self> {
         let revision = options.revision.as_deref();
         if name == "demo" {
-            return match revision {
-                None => Self::demo(),
-                Some(revision) => Err(Error::invalid("the revision of `demo`", "none", revision)),
-            };
+            check_no_revision(name, "model", revision)?;
+            return Self::demo();
         }
         let repo = source::repo_of(name, revision, progress)?;
         if !repo.has("config.json", progress)? {

@@ -7,7 +7,7 @@ use crate::files;
 use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::registry::{Registry, RegistrySae, Release};
-use crate::repo::Repo;
+use crate::repo::{Repo, check_no_revision};
 use std::path::Path;
 
 /// Opens the SAE with this name and id: "demo", a local folder or file, a release of the registry, or a repository on
@@ -21,13 +21,9 @@ pub(super) fn open(
     let revision = options.revision.as_deref();
     let local = Path::new(name);
     if name == "demo" || local.exists() {
-        if let Some(revision) = revision {
-            let what = format!("the revision of `{name}`");
-            let got = format!("`{revision}`");
-            return Err(Error::invalid(what, "none for a local SAE", got));
-        }
+        check_no_revision(name, "SAE", revision)?;
         if name == "demo" {
-            return formats::open_demo(sae_id);
+            return formats::open_demo(sae_id, options.conversion.as_deref());
         }
         let (repo, path) = local_repo(local, sae_id)?;
         return formats::open(&repo, &path, &hints(options), progress);

@@ -4,13 +4,15 @@ use super::items::{self, SkippedError};
 use super::{ScriptResult, options, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::Error;
+use crate::progress::Progress;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, INT, Map};
 
-pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
+pub(super) fn register(engine: &mut Engine, progress: &Progress, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
-    items::register(engine, skipped, |dataset: Dataset| {
-        dataset.documents().map(|text| text.map(Dynamic::from))
+    let progress = progress.clone();
+    items::register(engine, skipped, move |dataset: Dataset| {
+        dataset.documents(&progress).map(|text| text.map(Dynamic::from))
     });
 }
 
@@ -49,9 +51,10 @@ mod functions {
     /// print(open_dataset("demo").take(2));
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
-    pub fn take(dataset: &mut Dataset, n: INT) -> ScriptResult<Array> {
+    pub fn take(context: NativeCallContext, dataset: &mut Dataset, n: INT) -> ScriptResult<Array> {
         let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n));
-        let texts = dataset.documents().take(script(n)?).map(|text| text.map(Dynamic::from));
+        let texts =
+            dataset.documents(&progress_of(&context)).take(script(n)?).map(|text| text.map(Dynamic::from));
         script(texts.collect::<crate::Result<_>>())
     }
 

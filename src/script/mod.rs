@@ -61,7 +61,7 @@ fn register(engine: &mut Engine, progress: &Progress, exit: &exit::Exit) {
     model::register(engine);
     sae::register(engine);
     registry::register(engine);
-    dataset::register(engine, &skipped);
+    dataset::register(engine, progress, &skipped);
     extract::register(engine, &skipped);
     records::register(engine);
     interpret::register(engine);

@@ -5,7 +5,7 @@ mod odd;
 mod parquet;
 mod splits;
 
-use saescope::{Dataset, DatasetOptions};
+use saescope::{Dataset, DatasetOptions, Progress};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn open(path: &str) -> Dataset {
 }
 
 fn texts(path: &str) -> Vec<String> {
-    let texts: Result<Vec<_>, _> = open(path).documents().collect();
+    let texts: Result<Vec<_>, _> = open(path).documents(&Progress::default()).collect();
     texts.unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
@@ -36,10 +36,10 @@ fn failure(path: &str, column: &str) -> (usize, String, String) {
     let error = match Dataset::open(path, &options) {
         Err(error) => (0, error),
         Ok(dataset) => {
-            let mut documents = dataset.documents();
+            let mut documents = dataset.documents(&Progress::default());
             let before = documents.by_ref().take_while(Result::is_ok).count();
             assert!(documents.next().is_none(), "{path}: continues after its error");
-            let error = dataset.documents().find_map(Result::err);
+            let error = dataset.documents(&Progress::default()).find_map(Result::err);
             (before, error.unwrap_or_else(|| panic!("{path}: no error")))
         }
     };
@@ -244,7 +244,8 @@ fn options_have_their_defaults() {
     let options = DatasetOptions { text_column: "body".to_owned(), ..DatasetOptions::default() };
     let dataset = Dataset::open(&fixture("broken/no_text_column.jsonl"), &options).expect("a file");
     assert_eq!(dataset.text_column(), "body");
-    let documents: Vec<_> = dataset.documents().map(|text| text.expect("a document")).collect();
+    let documents: Vec<_> =
+        dataset.documents(&Progress::default()).map(|text| text.expect("a document")).collect();
     assert_eq!(documents, ["x"]);
 }
 
@@ -344,7 +345,7 @@ fn formats_are_recognized_by_extension() {
 /// The documents of a file with this name and content, or the message and hint of its error.
 fn outcome(name: &str, content: &[u8]) -> Result<Vec<String>, String> {
     let folder = Folder::with(&[(name, content)]);
-    let documents: Result<Vec<_>, _> = open(&folder.path(name)).documents().collect();
+    let documents: Result<Vec<_>, _> = open(&folder.path(name)).documents(&Progress::default()).collect();
     let path = format!("`{}`", folder.path(name));
     documents.map_err(|error| {
         let hint = error.hint().unwrap_or_else(|| panic!("no hint: {error}"));
@@ -396,7 +397,7 @@ fn damaged_files_give_errors_and_never_panic() {
 
 #[test]
 fn documents_can_move_to_another_thread_and_end_once() {
-    let mut documents = open(&fixture("broken/bad_line.jsonl")).documents();
+    let mut documents = open(&fixture("broken/bad_line.jsonl")).documents(&Progress::default());
     let read = std::thread::spawn(move || (documents.by_ref().count(), documents.next().is_none()));
     assert_eq!(read.join().expect("no panic"), (13, true));
 }

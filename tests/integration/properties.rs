@@ -170,7 +170,7 @@ const SEEDS: [Seed; 22] = [
 
 fn documents(path: &Path) {
     if let Ok(dataset) = saescope::Dataset::open(&path.to_string_lossy(), &DatasetOptions::default()) {
-        dataset.documents().flatten().for_each(drop);
+        dataset.documents(&Default::default()).flatten().for_each(drop);
     }
 }
 

@@ -21,8 +21,6 @@ mod sniff;
 mod sparsify;
 mod temporal;
 
-pub(super) use saelens::open_demo;
-
 use super::config::SaeConfig;
 use super::weights::Parts;
 use crate::checkpoint::Checkpoint;
@@ -91,10 +89,27 @@ pub(super) fn open(repo: &Repo, path: &str, hints: &Hints, progress: &Progress) 
         let (place, open) = sniff::sniff(&place)?;
         return open(&place);
     };
-    match LAYOUTS.iter().find(|(ours, saelens, _)| conversion == ours || conversion == saelens) {
-        Some((_, _, open)) => open(&place),
-        None => Err(Error::unknown("conversion", conversion, LAYOUTS.map(|(_, saelens, _)| saelens))),
+    let (_, _, open) = layout(conversion)?;
+    open(&place)
+}
+
+/// Opens an embedded SAE.
+pub(super) fn open_demo(sae_id: Option<&str>, conversion: Option<&str>) -> Result<Found> {
+    if let Some(conversion) = conversion {
+        let (ours, ..) = layout(conversion)?;
+        if *ours != "saelens" {
+            let expected = "`sae_lens`, as the demo is in SAELens' layout";
+            let error = Error::invalid("the conversion of `demo`", expected, format!("`{conversion}`"));
+            return Err(error.with_hint("leave `conversion` out"));
+        }
     }
+    saelens::open_demo(sae_id)
+}
+
+/// The layout with this name, saescope's or SAELens'.
+fn layout(conversion: &str) -> Result<&'static (&'static str, &'static str, Open)> {
+    let layout = LAYOUTS.iter().find(|(ours, saelens, _)| conversion == *ours || conversion == *saelens);
+    layout.ok_or_else(|| Error::unknown("conversion", conversion, LAYOUTS.map(|(_, saelens, _)| saelens)))
 }
 
 #[cfg(test)]

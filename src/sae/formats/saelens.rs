@@ -29,7 +29,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
 }
 
 /// Opens an embedded SAE.
-pub(in crate::sae) fn open_demo(sae_id: Option<&str>) -> Result<Found> {
+pub(super) fn open_demo(sae_id: Option<&str>) -> Result<Found> {
     let wanted = sae_id.unwrap_or(demo::SAES[0].sae_id);
     let sae = demo::SAES.iter().find(|sae| sae.sae_id == wanted).ok_or_else(|| Error::Unknown {
         kind: "SAE id",

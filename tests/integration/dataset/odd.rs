@@ -16,7 +16,7 @@ fn edge_cases_match_python_datasets() {
         let texts: Vec<String> = texts.into_iter().map(Option::unwrap_or_default).collect();
         let options = DatasetOptions { split: Some("train".to_owned()), ..DatasetOptions::default() };
         let read = Dataset::open(&fixture(&format!("odd/{name}")), &options)
-            .and_then(|dataset| dataset.documents().collect::<Result<Vec<_>, _>>());
+            .and_then(|dataset| dataset.documents(&Progress::default()).collect::<Result<Vec<_>, _>>());
         match read {
             Ok(read) if read == texts => {}
             Ok(read) => wrong.push(format!("{name}: expected {texts:?}, got {read:?}")),
@@ -52,7 +52,8 @@ fn unsupported_options_of_a_card_are_errors() {
     let path = folder.write("docs.csv", b"id;text\n1;hello\n");
     fails(&path, 0, &["the only column is `id;text`"], "set `sep` to ';'");
     let options = DatasetOptions { sep: Some(";".to_owned()), ..DatasetOptions::default() };
-    let texts: Vec<_> = Dataset::open(&path, &options).unwrap().documents().map(Result::unwrap).collect();
+    let texts: Vec<_> =
+        Dataset::open(&path, &options).unwrap().documents(&Progress::default()).map(Result::unwrap).collect();
     assert_eq!(texts, ["hello"]);
 }
 
@@ -78,7 +79,7 @@ fn with_bad_rows(path: &str, max_bad_rows: u64) -> (Vec<Result<String, String>>,
         }
     });
     let options = DatasetOptions { max_bad_rows, ..DatasetOptions::default() };
-    let mut documents = Dataset::open_with(path, &options, &progress).unwrap().documents();
+    let mut documents = Dataset::open(path, &options).unwrap().documents(&progress);
     let texts = documents
         .by_ref()
         .map(|text| text.map_err(|error| format!("{error} ({})", error.hint().unwrap_or_default())));
@@ -211,7 +212,7 @@ fn options_of_a_card_may_exceed_the_file() {
         folder.write("README.md", card.as_bytes());
         folder.write(file, content);
         Dataset::open(&folder.path(""), &DatasetOptions::default())
-            .and_then(|dataset| dataset.documents().collect::<Result<Vec<_>, _>>())
+            .and_then(|dataset| dataset.documents(&Progress::default()).collect::<Result<Vec<_>, _>>())
             .map_err(|error| error.to_string())
     };
     let csv = b"text\na\nb\n";
@@ -244,8 +245,9 @@ fn damaged_columnar_files_never_crash() {
                 let mut damaged = bytes.clone();
                 damaged[at] = value;
                 let path = folder.write(name, &damaged);
-                let texts = Dataset::open(&path, &DatasetOptions::default())
-                    .and_then(|dataset| dataset.documents().collect::<Result<Vec<_>, _>>());
+                let texts = Dataset::open(&path, &DatasetOptions::default()).and_then(|dataset| {
+                    dataset.documents(&Progress::default()).collect::<Result<Vec<_>, _>>()
+                });
                 *if texts.is_ok() { &mut read } else { &mut refused } += 1;
             }
         }

@@ -1,7 +1,7 @@
 //! Splits and configurations of folders that are laid out like repositories, as Python's `datasets` 5.2 resolves them.
 
 use super::{Folder, expected, fixture, texts};
-use saescope::{Dataset, DatasetOptions, Error};
+use saescope::{Dataset, DatasetOptions, Error, Progress};
 
 fn options_for(config: Option<&str>, split: Option<&str>) -> DatasetOptions {
     let own = |name: &str| name.to_owned();
@@ -9,7 +9,7 @@ fn options_for(config: Option<&str>, split: Option<&str>) -> DatasetOptions {
 }
 
 fn rows(path: &str, config: Option<&str>, split: Option<&str>) -> Result<Vec<String>, Error> {
-    Dataset::open(path, &options_for(config, split))?.documents().collect()
+    Dataset::open(path, &options_for(config, split))?.documents(&Progress::default()).collect()
 }
 
 /// The message and the hint of a dataset that must not open.
@@ -210,7 +210,7 @@ fn a_path_that_is_not_a_repository_has_one_split() {
     }
     let revision = DatasetOptions { revision: Some("main".to_owned()), ..DatasetOptions::default() };
     for path in [file, fixture("hub/two-splits")] {
-        assert!(failure(&path, &revision).contains("as the dataset is local"));
+        assert!(failure(&path, &revision).contains("expected none for a local dataset"));
     }
     let options: DatasetOptions = serde_json::from_str(r#"{"name": "a", "split": "b"}"#).unwrap();
     assert_eq!(options, options_for(Some("a"), Some("b")));

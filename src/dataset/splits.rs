@@ -2,16 +2,13 @@
 //! shards, and by keywords in the names of folders and files.
 
 use super::DatasetOptions;
-use super::source::{is_description, most_common};
+use super::card::{self, Config, DataFiles, Entry};
+use super::formats::{extensions, is_description, most_common};
 use crate::error::{Error, Result};
-use crate::files;
 use crate::progress::{Progress, ProgressEvent};
 use crate::repo::Repo;
-use crate::yaml;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::Read;
 
 /// The default split.
 pub(super) const TRAIN: &str = "train";
@@ -23,9 +20,6 @@ const KEYWORDS: [(&str, &[&str]); 3] = [
     ("test", &["test", "testing", "eval", "evaluation"]),
 ];
 
-/// The limit on the bytes read from a card.
-const LONGEST_CARD: u64 = 1 << 20;
-
 /// The files of one split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
@@ -35,65 +29,16 @@ pub(super) struct Found {
     pub(super) config: Option<String>,
     pub(super) split: String,
     /// The card's options for the reader of the files.
-    pub(super) told: Map<String, Value>,
+    pub(super) reader_options: Map<String, Value>,
 }
 
 /// The splits of a configuration in order, each with the names of its files.
 type Splits = Vec<(String, Vec<String>)>;
 
-/// A card's description of the files: YAML between two `---` lines at its start.
-#[derive(Default, Deserialize)]
-struct Card {
-    #[serde(default)]
-    configs: Vec<Config>,
-}
-
-#[derive(Deserialize)]
-struct Config {
-    config_name: String,
-    data_files: Option<DataFiles>,
-    data_dir: Option<String>,
-    #[serde(default)]
-    default: bool,
-    /// Options for the reader of the files.
-    #[serde(flatten)]
-    told: Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum DataFiles {
-    One(String),
-    Many(Vec<Entry>),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Entry {
-    Pattern(String),
-    Split { split: String, path: Patterns },
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Patterns {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Patterns {
-    fn list(&self) -> &[String] {
-        match self {
-            Patterns::One(pattern) => std::slice::from_ref(pattern),
-            Patterns::Many(patterns) => patterns,
-        }
-    }
-}
-
 /// Whether a folder defines its splits: by a card with configurations, or by the names of shards. A card that does not
 /// parse is ignored.
 pub(super) fn is_laid_out(repo: &Repo, names: &[String], progress: &Progress) -> bool {
-    let has_configs = card(repo, names, progress).is_ok_and(|card| !card.configs.is_empty());
+    let has_configs = card::read(repo, names, progress).is_ok_and(|card| !card.configs.is_empty());
     has_configs || names.iter().any(|name| shard_of(name).is_some())
 }
 
@@ -111,12 +56,12 @@ pub(super) fn find(
     progress: &Progress,
 ) -> Result<(Repo, Found)> {
     let names = repo.names(progress)?;
-    let card = card(&repo, &names, progress)?;
+    let card = card::read(&repo, &names, progress)?;
     if !card.configs.is_empty() {
         let config = chosen(&repo, &card.configs, options)?;
         let splits = config.splits(&repo, &names)?;
         let found = split_of(&repo, Some(&config.config_name), splits, options, progress)?;
-        return Ok((repo, Found { told: config.told.clone(), ..found }));
+        return Ok((repo, Found { reader_options: config.reader_options.clone(), ..found }));
     }
     let by_names = match &options.config {
         Some(config) if config != "default" => Err(unknown("config", config, repo.name(), ["default"])),
@@ -131,53 +76,6 @@ pub(super) fn find(
         }
         (Err(error), None) => Err(error),
     }
-}
-
-/// A file that may replace the YAML of a card.
-pub(super) const CARD_OVERRIDE: &str = ".huggingface.yaml";
-
-/// Reads the card: from [`CARD_OVERRIDE`] if it has configurations, otherwise from `README.md`.
-fn card(repo: &Repo, names: &[String], progress: &Progress) -> Result<Card> {
-    let has = |name: &str| names.iter().any(|one| one == name);
-    let read = |name: &str| -> Result<_> {
-        let path = repo.file(name, progress)?;
-        let file = files::open(&path)?;
-        let mut bytes = Vec::new();
-        file.take(LONGEST_CARD + 1).read_to_end(&mut bytes).map_err(Error::file("read", &path))?;
-        Ok((path, String::from_utf8_lossy(&bytes).into_owned(), bytes.len() as u64 > LONGEST_CARD))
-    };
-    if has(CARD_OVERRIDE) {
-        let (path, text, is_cut) = read(CARD_OVERRIDE)?;
-        let card: Card = if is_cut { Card::default() } else { yaml::parse(&path, &text)? };
-        if !card.configs.is_empty() {
-            return Ok(card);
-        }
-    }
-    if !has("README.md") {
-        return Ok(Card::default());
-    }
-    let (path, text, is_cut) = read("README.md")?;
-    match front_matter(&text) {
-        Some(yaml) => yaml::parse(&path, yaml),
-        None if is_cut && text.starts_with("---") => {
-            Err(Error::malformed(&path, format!("expected at most {} MiB of YAML", LONGEST_CARD >> 20)))
-        }
-        None => Ok(Card::default()),
-    }
-}
-
-/// The text between two `---` lines at the start of a file; `None` if it is missing or blank.
-fn front_matter(text: &str) -> Option<&str> {
-    let text = text.trim_start_matches('\u{feff}');
-    let rest = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n"))?;
-    let mut end = 0;
-    for line in rest.split_inclusive('\n') {
-        if line.trim_end() == "---" {
-            return rest.get(..end).filter(|yaml| !yaml.trim().is_empty());
-        }
-        end += line.len();
-    }
-    None
 }
 
 /// The requested configuration, or the default one.
@@ -416,7 +314,7 @@ fn split_of(
         return Err(nothing_to_read(repo, &format!("{name}`, split `{split}")));
     }
     check_shards(repo, &name, &names, progress)?;
-    Ok(Found { names, config: config.map(str::to_owned), split, told: Map::new() })
+    Ok(Found { names, config: config.map(str::to_owned), split, reader_options: Map::new() })
 }
 
 /// Checks that no numbered file (`train-00000-of-00004.parquet`) is missing. The cache may hold only files that were
@@ -472,7 +370,7 @@ pub(super) fn unknown<S: Into<String>>(
 }
 
 fn nothing_to_read(repo: &Repo, name: &str) -> Error {
-    let mut hint = format!("expected {}", super::source::extensions());
+    let mut hint = format!("expected {}", extensions());
     if !repo.is_local() {
         hint += "; with HF_HUB_OFFLINE or without a connection, only files that were downloaded before are available";
     }
@@ -532,14 +430,5 @@ mod tests {
 
         let error = find(script, &options(None, None), None, &progress).unwrap_err().to_string();
         assert!(error.ends_with("no files in a supported format"), "{error}");
-    }
-
-    #[test]
-    fn front_matter_is_between_lines_of_dashes() {
-        assert_eq!(front_matter("---\na: b\n---\ntext"), Some("a: b\n"));
-        assert_eq!(front_matter("---\r\na: b\r\n---\r\n"), Some("a: b\r\n"));
-        for text in ["", "---", "---\n---\n", "---\na: b", "# a\n---\na: b\n---\n", "----\na\n---\n"] {
-            assert_eq!(front_matter(text), None, "{text}");
-        }
     }
 }
