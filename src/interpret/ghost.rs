@@ -25,8 +25,8 @@ pub(super) struct Ghost {
 pub(super) struct Ghosts<'a> {
     ghosts: Vec<Ghost>,
     prompt: &'a Prompt,
-    at: HookName,
-    how: Injection,
+    inject_at: HookName,
+    inject: Injection,
     embed_scale: f32,
     /// The embedding at the ghost's positions before the injection, `[d_model]`. `None` with a placeholder token.
     background: Option<Vec<f32>>,
@@ -68,7 +68,7 @@ impl<'a> Ghosts<'a> {
             let expected = format!("d_model = {d_model} values");
             return Err(Error::invalid("the direction of `steer`", expected, direction.len()));
         }
-        let at = match &options.inject_at {
+        let inject_at = match &options.inject_at {
             None => HookName::global(HookPoint::Embed),
             Some(name) => stream_hook(model, "`inject_at`", name)?,
         };
@@ -77,8 +77,8 @@ impl<'a> Ghosts<'a> {
         Ok(Ghosts {
             ghosts,
             prompt,
-            at,
-            how: options.inject,
+            inject_at,
+            inject: options.inject,
             embed_scale: model.cfg().embed_scale as f32,
             background: options.placeholder.is_none().then(|| centroid.to_vec()),
             steer_at,
@@ -139,16 +139,16 @@ impl PassHooks<'_> {
 
     /// Edits one row of an activation, `[d_model]`.
     fn edit(&self, name: &HookName, (ghost, pos): (usize, Option<usize>), x: &mut [f32]) {
-        let Ghosts { prompt, at, how, embed_scale, background, steer_at, .. } = self.ghosts;
+        let Ghosts { prompt, inject_at, inject, embed_scale, background, steer_at, .. } = self.ghosts;
         let ghost = &self.ghosts.ghosts[ghost];
         let scale = if name.point() == HookPoint::Embed { *embed_scale } else { 1.0 };
         if pos.is_some_and(|pos| prompt.ghosts.contains(&pos)) {
             if let (HookPoint::Embed, Some(background)) = (name.point(), background) {
                 x.iter_mut().zip(background).for_each(|(x, b)| *x = b * scale);
             }
-            if name == at {
+            if name == inject_at {
                 let norm = squared_norm(x).sqrt() as f32;
-                match how {
+                match inject {
                     Injection::Replace => x.iter_mut().zip(&ghost.vector).for_each(|(x, v)| *x = v * scale),
                     Injection::Add => {
                         x.iter_mut().zip(&ghost.scaled_direction).for_each(|(x, d)| *x += d * scale);
@@ -169,7 +169,7 @@ impl PassHooks<'_> {
 impl Hooks for PassHooks<'_> {
     fn wants(&self, name: &HookName) -> bool {
         let injects =
-            *name == self.ghosts.at || name.point() == HookPoint::Embed && self.ghosts.background.is_some();
+            *name == self.ghosts.inject_at || name.point() == HookPoint::Embed && self.ghosts.background.is_some();
         self.is_in_prompt() && injects || Some(*name) == self.ghosts.steer_at
     }
 

@@ -87,7 +87,7 @@ fn grow_together(
 ) -> Result<Vec<DefinitionTree>> {
     options.check()?;
     let prompt = Prompt::new(model, options)?;
-    let room = options.n_ctx_left(model, &prompt)?;
+    let room = options.max_definition_tokens(model, &prompt)?;
     if vectors.is_empty() {
         return Ok(Vec::new());
     }
@@ -336,7 +336,7 @@ impl TreeOptions {
     }
 
     /// The maximum number of tokens in a definition: `max_depth`, or what the prompt leaves of the context.
-    pub(super) fn n_ctx_left(&self, model: &Model, prompt: &Prompt) -> Result<usize> {
+    pub(super) fn max_definition_tokens(&self, model: &Model, prompt: &Prompt) -> Result<usize> {
         let n_ctx = model.cfg().n_ctx;
         // The last token of a definition is never read.
         match (n_ctx + 1).saturating_sub(prompt.tokens.len()) {

@@ -11,7 +11,7 @@
 use super::ghost::{Ghost, Ghosts, stream_hook};
 use super::grow::definition_trees;
 use super::prompt::Prompt;
-use super::tree::{DefinitionTree, Injection, TreeOptions};
+use super::tree::{DefinitionTree, Injection, Scales, TreeOptions};
 use super::vector::FeatureVector;
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint, Hooks};
@@ -26,16 +26,6 @@ const ALPHA: f64 = 0.4;
 /// The number of scales that "auto" tries, and how many of them get a tree.
 const TRIED: usize = 24;
 const SHOWN: usize = 3;
-
-/// The scales to try: in options a list of numbers, or "auto".
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "serde_json::Value", into = "serde_json::Value")]
-pub enum Scales {
-    /// 24 scales from a quarter to four times the usual length; the best three get a tree.
-    Auto,
-    /// The given scales; each gets a tree.
-    Given(Vec<f64>),
-}
 
 /// Trees of one vector at several scales.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -113,7 +103,7 @@ pub fn scale_scores(
         ));
     }
     let prompt = Prompt::new(model, options)?;
-    options.n_ctx_left(model, &prompt)?;
+    options.max_definition_tokens(model, &prompt)?;
     let scales = scales.ascending(model, &prompt, options, progress)?;
     for scale in &scales {
         vector.at_scale(*scale).check(model)?;
@@ -255,28 +245,6 @@ impl<H: Hooks> Hooks for Probe<H> {
 
     fn last(&self) -> Option<HookName> {
         None
-    }
-}
-
-impl TryFrom<serde_json::Value> for Scales {
-    type Error = String;
-
-    fn try_from(value: serde_json::Value) -> Result<Self, String> {
-        let wrong = || format!("expected a list of numbers or \"auto\", got {value}");
-        if value == "auto" {
-            return Ok(Scales::Auto);
-        }
-        let numbers = value.as_array().ok_or_else(wrong)?.iter().map(serde_json::Value::as_f64);
-        Ok(Scales::Given(numbers.collect::<Option<_>>().ok_or_else(wrong)?))
-    }
-}
-
-impl From<Scales> for serde_json::Value {
-    fn from(scales: Scales) -> Self {
-        match scales {
-            Scales::Auto => "auto".into(),
-            Scales::Given(scales) => scales.into(),
-        }
     }
 }
 
