@@ -4,8 +4,8 @@ use super::prompt::Prompt;
 use super::tree::{Injection, TreeOptions};
 use super::vector::FeatureVector;
 use crate::error::{Error, Result};
-use crate::hooks::{HookName, HookPoint, Hooks};
-use crate::linalg::squared_norm;
+use crate::hooks::{HookName, HookPoint, Hooks, Space};
+use crate::linalg::row_norm;
 use crate::model::Model;
 use candle_core::{Device, Tensor};
 
@@ -110,10 +110,9 @@ impl<'a> Ghosts<'a> {
 
 /// Finds a hook of the residual stream, or of what attention or an MLP adds to it.
 pub(super) fn stream_hook(model: &Model, option: &str, name: &str) -> Result<HookName> {
-    use HookPoint::{AttnOut, Embed, MlpOut, ResidMid, ResidPost, ResidPre};
     let names = model.cfg().hook_points().select(&[name])?;
     match names[..] {
-        [hook] if [Embed, ResidPre, ResidMid, ResidPost, AttnOut, MlpOut].contains(&hook.point()) => Ok(hook),
+        [hook] if hook.point().space() == Space::Residual => Ok(hook),
         _ => Err(Error::invalid(option, "one hook of the residual stream", format!("`{name}`"))
             .with_hint("such as \"blocks.2.hook_resid_pre\"; `hook_attn_out` and `hook_mlp_out` also work")),
     }
@@ -121,7 +120,7 @@ pub(super) fn stream_hook(model: &Model, option: &str, name: &str) -> Result<Hoo
 
 /// Scales a vector to unit length; a zero vector stays zero.
 pub(super) fn unit(x: &[f32]) -> Vec<f32> {
-    let norm = squared_norm(x).sqrt();
+    let norm = row_norm(x);
     x.iter().map(|x| if norm > 0.0 { (f64::from(*x) / norm) as f32 } else { 0.0 }).collect()
 }
 
@@ -147,7 +146,7 @@ impl PassHooks<'_> {
                 x.iter_mut().zip(background).for_each(|(x, b)| *x = b * scale);
             }
             if name == inject_at {
-                let norm = squared_norm(x).sqrt() as f32;
+                let norm = row_norm(x) as f32;
                 match inject {
                     Injection::Replace => x.iter_mut().zip(&ghost.vector).for_each(|(x, v)| *x = v * scale),
                     Injection::Add => {
@@ -168,8 +167,8 @@ impl PassHooks<'_> {
 
 impl Hooks for PassHooks<'_> {
     fn wants(&self, name: &HookName) -> bool {
-        let injects =
-            *name == self.ghosts.inject_at || name.point() == HookPoint::Embed && self.ghosts.background.is_some();
+        let injects = *name == self.ghosts.inject_at
+            || name.point() == HookPoint::Embed && self.ghosts.background.is_some();
         self.is_in_prompt() && injects || Some(*name) == self.ghosts.steer_at
     }
 

@@ -6,7 +6,7 @@ use super::tree::{DefinitionTree, Injection, Steer, TreeNode, TreeOptions, TreeP
 use super::vector::FeatureVector;
 use super::walk::walk;
 use crate::error::{Error, Result};
-use crate::linalg::squared_norm;
+use crate::linalg::row_norm;
 use crate::model::{Model, log_sum_exp, next_tokens};
 use crate::progress::{Progress, ProgressEvent};
 use crate::tensors;
@@ -155,9 +155,9 @@ fn null_ghosts(vector: &FeatureVector, options: &TreeOptions, progress: &Progres
     let mut null = vec![vec![0.0; d_model]];
     if directions > 0 {
         let random = tensors::randn(&[directions, d_model], options.seed, progress)?.to_vec2::<f32>()?;
-        let length = squared_norm(&vector.direction).sqrt();
+        let length = row_norm(&vector.direction);
         null.extend(random.into_iter().map(|x| {
-            let factor = (length / squared_norm(&x).sqrt().max(f64::MIN_POSITIVE)) as f32;
+            let factor = (length / row_norm(&x).max(f64::MIN_POSITIVE)) as f32;
             x.into_iter().map(|x| x * factor).collect()
         }));
     }

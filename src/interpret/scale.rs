@@ -15,7 +15,7 @@ use super::tree::{DefinitionTree, Injection, Scales, TreeOptions};
 use super::vector::FeatureVector;
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint, Hooks};
-use crate::linalg::{cosine, dot, squared_norm};
+use crate::linalg::{cosine, dot, row_norm, to_f64};
 use crate::model::{KeyValueCache, Model, TokenBatch, log_sum_exp};
 use crate::progress::Progress;
 use candle_core::Tensor;
@@ -128,10 +128,10 @@ pub fn scale_scores(
     let resid = read(model, &prompt, n + 2, &mut hooks, progress)?; // [n + 2, d_model]
     let stopped = || Error::internal("a hook stopped the pass before the probed layer");
     let streams = hooks.seen.ok_or_else(stopped)?.to_vec2::<f32>()?;
-    let direction: Vec<f64> = vector.direction.iter().map(|x| f64::from(*x)).collect();
+    let direction = to_f64(&vector.direction);
     let cosine = |ghost: usize| {
         let stream = &streams[(ghost + 1) * prompt.tokens.len() - 1];
-        let norms = [stream, &vector.direction].map(|x| squared_norm(x).sqrt());
+        let norms = [stream, &vector.direction].map(|x| row_norm(x));
         cosine(dot(stream, &direction), norms[0], norms[1])
     };
     let mean = model.map_logits(&resid.narrow(0, n + 1, 1)?, progress, |_, logits| {
@@ -195,8 +195,7 @@ fn usual_length(model: &Model, prompt: &Prompt, options: &TreeOptions, progress:
     let cache = model.run_with_cache(&prompt.tokens, &[&name], progress)?;
     let streams = cache.get(&name)?.to_vec2::<f32>()?;
     // The activation at a BOS is often a hundred times as long as the others.
-    let norms: Vec<f64> =
-        streams.iter().skip(usize::from(prompt.has_bos)).map(|x| squared_norm(x).sqrt()).collect();
+    let norms: Vec<f64> = streams.iter().skip(usize::from(prompt.has_bos)).map(|x| row_norm(x)).collect();
     Ok(norms.iter().sum::<f64>() / norms.len().max(1) as f64)
 }
 

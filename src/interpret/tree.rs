@@ -5,7 +5,9 @@
 
 use super::vector::VectorParams;
 use crate::error::{Error, Result};
+use crate::files;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Options of [`definition_tree`](super::definition_tree).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -221,6 +223,19 @@ impl From<Scales> for serde_json::Value {
 }
 
 impl DefinitionTree {
+    /// Reads a tree that [`save`](crate::save) has written as JSON.
+    ///
+    /// # Errors
+    /// A file that is missing, or that does not hold a definition tree.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = files::read(path)?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Error::malformed(path, format!("not a definition tree: {error}")).with_hint(
+                "`tree.save(\"tree.json\")` writes one; `read_trees` reads a .jsonl file of several",
+            )
+        })
+    }
+
     /// The number of nodes without the root, which is the number of tokens.
     pub fn len(&self) -> usize {
         self.root.size() - 1

@@ -4,10 +4,11 @@
 //! run that requests more features than a finished file has adds them to that file.
 
 use super::grow::definition_trees;
+use super::make_vector::{feature_vector, has_direction};
 use super::prompt::Prompt;
 use super::scale::{best_scale, scale_scores};
 use super::tree::{DefinitionTree, Fingerprints, Scales, TreeOptions, TreeParams};
-use super::vector::{FeatureVector, VectorOptions, feature_vector, has_direction};
+use super::vector::{FeatureVector, VectorOptions};
 use crate::error::{Error, Result};
 use crate::files::{self, Lines, PartialFile, partial_path};
 use crate::model::Model;
