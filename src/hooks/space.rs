@@ -28,50 +28,20 @@ pub enum Space {
 impl HookPoint {
     /// The space of the activations at this point.
     pub fn space(self) -> Space {
+        use HookPoint::*;
         match self {
-            HookPoint::Embed
-            | HookPoint::ResidPre
-            | HookPoint::ResidMid
-            | HookPoint::ResidPost
-            | HookPoint::AttnOut
-            | HookPoint::MlpOut => Space::Residual,
-            HookPoint::PosEmbed
-            | HookPoint::Ln1In
-            | HookPoint::AttnIn
-            | HookPoint::QInput
-            | HookPoint::KInput
-            | HookPoint::VInput
-            | HookPoint::Result
-            | HookPoint::AttnPreNormOut
-            | HookPoint::MlpIn
-            | HookPoint::MlpPreNormOut => Space::ResidualPart,
-            HookPoint::Ln1Normalized
-            | HookPoint::AttnNormedIn
-            | HookPoint::Ln1PostNormalized
-            | HookPoint::Ln2Normalized
-            | HookPoint::MlpNormedIn
-            | HookPoint::Ln2PostNormalized
-            | HookPoint::LnFinalNormalized
-            | HookPoint::UnembedIn => Space::Normalized,
-            HookPoint::Q
-            | HookPoint::QNormNormalized
-            | HookPoint::QNormed
-            | HookPoint::RotQ
-            | HookPoint::Z => Space::Heads,
-            HookPoint::K
-            | HookPoint::V
-            | HookPoint::KNormNormalized
-            | HookPoint::KNormed
-            | HookPoint::RotK => Space::KeyValueHeads,
-            HookPoint::MlpPre | HookPoint::MlpPreLinear | HookPoint::MlpPost => Space::Mlp,
-            HookPoint::Ln1Scale
-            | HookPoint::QNormScale
-            | HookPoint::KNormScale
-            | HookPoint::Ln1PostScale
-            | HookPoint::Ln2Scale
-            | HookPoint::Ln2PostScale
-            | HookPoint::LnFinalScale => Space::Scale,
-            HookPoint::AttnScores | HookPoint::Pattern | HookPoint::UnembedOut => Space::NoFeatures,
+            Embed | ResidPre | ResidMid | ResidPost | AttnOut | MlpOut => Space::Residual,
+            AttnIn | QInput | KInput | VInput | Ln1In | MlpIn => Space::ResidualPart,
+            PosEmbed | Result | AttnPreNormOut | MlpPreNormOut => Space::ResidualPart,
+            Ln1Normalized | AttnNormedIn | Ln1PostNormalized => Space::Normalized,
+            Ln2Normalized | MlpNormedIn | Ln2PostNormalized => Space::Normalized,
+            LnFinalNormalized | UnembedIn => Space::Normalized,
+            Q | QNormNormalized | QNormed | RotQ | Z => Space::Heads,
+            K | V | KNormNormalized | KNormed | RotK => Space::KeyValueHeads,
+            MlpPre | MlpPreLinear | MlpPost => Space::Mlp,
+            Ln1Scale | QNormScale | KNormScale | Ln1PostScale => Space::Scale,
+            Ln2Scale | Ln2PostScale | LnFinalScale => Space::Scale,
+            AttnScores | Pattern | UnembedOut => Space::NoFeatures,
         }
     }
 

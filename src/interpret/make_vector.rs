@@ -26,8 +26,8 @@ const LEAST_FRACTION: f64 = 1e-6;
 /// ```
 ///
 /// # Errors
-/// `feature` is out of range; the weights are not directions of the model's residual stream; the parts cancel; an option
-/// is not finite; there are more `pca_weights` than principal components; a file cannot be read.
+/// `feature` is out of range; the weights are not directions of the model's residual stream; the parts cancel; an
+/// option is not finite; there are more `pca_weights` than principal components; a file cannot be read.
 pub fn feature_vector(
     model: &Model,
     sae: &Sae,

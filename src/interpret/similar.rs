@@ -45,8 +45,8 @@ pub struct SimilarFeature {
 /// ```
 ///
 /// # Errors
-/// `feature` is out of range; the feature's decoder weights are zero; the SAEs have different widths; `top_k` is 0; a file
-/// cannot be read.
+/// `feature` is out of range; its decoder weights are zero; the SAEs have different widths; `top_k` is 0; a file cannot
+/// be read.
 pub fn similar_features(
     sae: &Sae,
     feature: usize,
