@@ -52,10 +52,12 @@ mod yaml;
 mod hub;
 mod repo;
 
+mod label;
 mod large;
 mod linalg;
 mod memory;
 mod tensors;
+mod text_table;
 
 mod checkpoint;
 mod demo;
@@ -92,7 +94,7 @@ pub use aliases::{nearest_models, resolve_model};
 pub use candle_core;
 pub use candle_core::Tensor;
 pub use dataset::{Dataset, DatasetOptions, Documents};
-pub use display::{Bundle, Part, Shown, load_tree, page, save, save_page};
+pub use display::{Bundle, Part, Shown, page, save, save_page};
 pub use error::{Error, Result};
 pub use extract::{
     Bos, CheckOptions, ColoredTokens, Example, ExampleOptions, ExtractOptions, ExtractSummary,
@@ -100,7 +102,7 @@ pub use extract::{
     SaeEvaluation, check_fits, check_sae, create_feature_dataset, feature_acts, feature_density,
     max_activating_examples, read_records, read_records_of,
 };
-pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, hook_name_of};
+pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, Space, hook_name_of};
 pub use hub::{HubSettings, RepoKind, RetryPolicy};
 pub use interpret::{
     Definition, DefinitionTree, FeatureVector, FeatureWeights, Fingerprints, Injection, LogitLens,

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::memory;
-use candle_core::{CpuStorage, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Storage, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -138,6 +138,14 @@ pub fn cosine_similarity(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(a.broadcast_mul(&b)?.sum(candle_core::D::Minus1)?)
 }
 
+/// The elements of a tensor as f32, in one row.
+///
+/// # Errors
+/// The errors of candle.
+pub fn f32s(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?)
+}
+
 /// Calls `f` with the elements of a contiguous f32 tensor on the CPU.
 ///
 /// # Errors
@@ -176,8 +184,8 @@ pub fn dot(row: &[f32], vector: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// The sum of squares of a row, in f64.
-pub fn squared_norm(row: &[f32]) -> f64 {
+/// The Euclidean norm of a row, in f64.
+pub fn row_norm(row: &[f32]) -> f64 {
     const LANES: usize = 8;
     let mut sums = [0f64; LANES];
     for part in row.chunks(LANES) {
@@ -185,7 +193,25 @@ pub fn squared_norm(row: &[f32]) -> f64 {
             *sum += f64::from(*x) * f64::from(*x);
         }
     }
-    sums.iter().sum()
+    sums.iter().sum::<f64>().sqrt()
+}
+
+/// The Euclidean norm of a vector.
+pub fn vector_norm(vector: &[f64]) -> f64 {
+    vector.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// The elements of a row in f64.
+pub fn to_f64(row: &[f32]) -> Vec<f64> {
+    row.iter().copied().map(f64::from).collect()
+}
+
+/// A row at unit length, in f64. `None` if it is zero.
+pub fn unit(row: &[f32]) -> Option<Vec<f64>> {
+    let mut vector = to_f64(row);
+    let norm = vector_norm(&vector);
+    vector.iter_mut().for_each(|x| *x /= norm);
+    (norm > 0.0).then_some(vector)
 }
 
 /// The cosine of an angle from a dot product and the two norms: 0 for a vector of zeros, as in torch.

@@ -1,11 +1,13 @@
 //! Values as HTML: no scripts, styles for its own class only, colors for light and for dark backgrounds.
 
-use super::text::chain;
 use super::{Part, Shown};
 use crate::error::Result;
-use crate::interpret::{DefinitionTree, LogitLens, ScaleSweep, ScoredToken, SimilarFeatures, TreeNode};
+use crate::interpret::{
+    DefinitionTree, LogitLens, ScaleSweep, ScoredToken, SimilarFeatures, TreeNode, chain,
+};
+use crate::label::{number, percent, ratio, spaced_label, visible_line};
 use crate::memory;
-use crate::plot::{Figure, number, percent, ratio, spaced_label, visible_line};
+use crate::plot::Figure;
 use std::fmt::Write;
 
 /// The style sheet of every fragment.
@@ -41,7 +43,7 @@ pub(super) fn preformatted(text: &str) -> String {
 }
 
 /// A table of cells of HTML, without a header row if `header` is empty. `is_number` columns are aligned to the right.
-pub(super) fn grid(header: &[&str], rows: &[Vec<String>], is_number: impl Fn(usize) -> bool) -> String {
+pub(super) fn table(header: &[&str], rows: &[Vec<String>], is_number: impl Fn(usize) -> bool) -> String {
     let class = |i: usize| if is_number(i) { " class=\"n\"" } else { "" };
     let mut table = "<table>".to_owned();
     let mut row = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
@@ -63,7 +65,7 @@ pub(super) fn grid(header: &[&str], rows: &[Vec<String>], is_number: impl Fn(usi
 /// A line that unfolds to a table of names and values.
 pub(super) fn details(line: &str, rows: &[(String, String)]) -> String {
     let rows: Vec<_> = rows.iter().map(|(name, value)| vec![escape(name), escape(value)]).collect();
-    let table = grid(&[], &rows, |_| false);
+    let table = table(&[], &rows, |_| false);
     piece(&format!("<details><summary>{}</summary>{table}</details>", escape(line)))
 }
 
@@ -73,7 +75,7 @@ pub(super) fn lines(text: &str) -> String {
         let (name, value) = line.split_once("  ").unwrap_or((line, ""));
         vec![escape(name.trim()), escape(value.trim())]
     };
-    piece(&grid(&[], &text.lines().map(cells).collect::<Vec<_>>(), |_| false))
+    piece(&table(&[], &text.lines().map(cells).collect::<Vec<_>>(), |_| false))
 }
 
 /// The note below a table that shows `shown` of `n` rows; empty if it shows all.
@@ -130,26 +132,19 @@ fn token_table(tokens: &[ScoredToken]) -> String {
     let rows = tokens.iter().map(|token| {
         (token.rank.to_string(), format!("<code>{}</code>", escape(&spaced_label(&token.token))), token.score)
     });
-    table(["rank", "token", "score"], &rows.collect::<Vec<_>>())
+    bars(["rank", "token", "score"], &rows.collect::<Vec<_>>())
 }
 
 /// A table of ranks, names and scores, with a bar for the size of each score.
-fn table([first, second, third]: [&str; 3], rows: &[(String, String, f64)]) -> String {
+fn bars([first, second, third]: [&str; 3], rows: &[(String, String, f64)]) -> String {
     let longest = rows.iter().map(|row| row.2.abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
-    let mut table = format!(
-        "<table><tr><th class=\"n\">{first}</th><th>{second}</th><th class=\"n\">{third}</th><th></th></tr>"
-    );
-    for (rank, name, score) in rows {
+    let rows = rows.iter().map(|(rank, name, score)| {
         let part = if longest > 0.0 { (score.abs() / longest * 120.0).round() } else { 0.0 };
         let sign = if *score < 0.0 { " neg" } else { "" };
-        let _ = write!(
-            table,
-            "<tr><td class=\"n\">{rank}</td><td>{name}</td><td class=\"n\">{}</td>\
-             <td><span class=\"bar{sign}\" style=\"width:{part}px\"></span></td></tr>",
-            number(*score)
-        );
-    }
-    table + "</table>"
+        let bar = format!("<span class=\"bar{sign}\" style=\"width:{part}px\"></span>");
+        vec![rank.clone(), name.clone(), number(*score), bar]
+    });
+    table(&[first, second, third, ""], &rows.collect::<Vec<_>>(), |i| i == 0 || i == 2)
 }
 
 pub(super) fn lens(lens: &LogitLens) -> String {
@@ -168,7 +163,7 @@ pub(super) fn lens(lens: &LogitLens) -> String {
 pub(super) fn features(similar: &SimilarFeatures) -> String {
     let rows = similar.features.iter().enumerate();
     let rows = rows.map(|(i, other)| ((i + 1).to_string(), other.feature.to_string(), other.cosine));
-    piece(&table(["", "feature", "cosine"], &rows.collect::<Vec<_>>()))
+    piece(&bars(["", "feature", "cosine"], &rows.collect::<Vec<_>>()))
 }
 
 /// The scores of the scales, and their trees side by side.

@@ -3,17 +3,16 @@
 //! A form is made only when it is requested: the bitmap of a large tree takes a second. A front end shows a [`Bundle`],
 //! whose forms are short.
 
+mod features;
 mod html;
-mod meaning;
 mod records;
-mod text;
 mod tokens;
 mod values;
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::interpret::DefinitionTree;
-use crate::plot::{Figure, number};
+use crate::label::number;
+use crate::plot::Figure;
 use base64::Engine;
 use serde::Serialize;
 use std::io::Write;
@@ -328,7 +327,7 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>], n: usize) -> String {
     let cells: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     let header: Vec<_> = header.iter().map(|name| html::escape(name)).collect();
     let header: Vec<_> = header.iter().map(String::as_str).collect();
-    html::piece(&format!("{}{}", html::grid(&header, &cells, is_number), html::more(n, rows.len(), "rows")))
+    html::piece(&format!("{}{}", html::table(&header, &cells, is_number), html::more(n, rows.len(), "rows")))
 }
 
 /// Writes a value as indented JSON.
@@ -336,16 +335,4 @@ pub(crate) fn to_json(value: &(impl Serialize + ?Sized), mut out: &mut dyn Write
     let written = serde_json::to_writer_pretty(&mut out, value);
     written.map_err(Error::failed("write JSON"))?;
     out.write_all(b"\n").map_err(Error::failed("write JSON"))
-}
-
-/// Reads a tree that [`save`] has written as JSON.
-///
-/// # Errors
-/// A file that is missing, or that does not hold a definition tree.
-pub fn load_tree(path: &Path) -> Result<DefinitionTree> {
-    let bytes = files::read(path)?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Error::malformed(path, format!("not a definition tree: {error}"))
-            .with_hint("`tree.save(\"tree.json\")` writes one; `read_trees` reads a .jsonl file of several")
-    })
 }

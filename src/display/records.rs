@@ -6,7 +6,8 @@ use crate::extract::{
     ColoredTokens, ExtractSummary, FeatureDensity, FeatureRecord, MaxActivatingExamples, SaeEvaluation,
 };
 use crate::interpret::TreesSummary;
-use crate::plot::{Figure, HistogramOptions, PlotOptions, number, plot_density};
+use crate::label::number;
+use crate::plot::{Figure, HistogramOptions, PlotOptions, plot_density};
 use std::io::Write;
 
 impl Shown for ColoredTokens {
@@ -58,7 +59,7 @@ impl Shown for MaxActivatingExamples {
         let summary = html::escape(&self.summary());
         Some(html::piece(&format!(
             "<div style=\"opacity:.6\">{summary}</div>{}",
-            html::grid(&[], &rows, |i| i == 0)
+            html::table(&[], &rows, |i| i == 0)
         )))
     }
 

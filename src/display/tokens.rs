@@ -2,7 +2,7 @@
 
 use super::html::{escape, piece};
 use crate::extract::ColoredTokens;
-use crate::plot::{number, visible_line};
+use crate::label::{number, visible_line};
 use std::fmt::Write;
 
 /// The colors of values above and below zero.
@@ -72,20 +72,6 @@ pub(super) fn ansi(tokens: &ColoredTokens, largest: f32) -> String {
         let _ = write!(text, "\u{1b}[48;2;{red};{green};{blue};{ink}m{token}\u{1b}[0m");
     }
     text
-}
-
-impl std::fmt::Display for ColoredTokens {
-    /// Writes the text, with each value other than zero in brackets after its token.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if !self.title.is_empty() {
-            write!(f, "{}, at most {:.3}\n  ", visible_line(&self.title), self.largest())?;
-        }
-        for (token, value) in self.tokens.iter().zip(&self.values) {
-            let token = visible_line(token);
-            if *value == 0.0 { write!(f, "{token}")? } else { write!(f, "{token}[{value:.2}]")? }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

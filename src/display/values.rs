@@ -4,8 +4,10 @@ use super::{Shown, html, to_json};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hooks::ActivationCache;
+use crate::label::number;
+use crate::linalg::f32s;
 use crate::model::Model;
-use crate::plot::{Figure, number};
+use crate::plot::Figure;
 use crate::registry::SaeTable;
 use crate::sae::{Feature, FeatureActs, Sae};
 use crate::tensors;
@@ -123,7 +125,7 @@ impl Shown for FeatureActs {
         let title =
             format!("FeatureActs [{} tokens, {} features], L0 {:.1}", self.len(), self.d_sae(), self.l0());
         let more = html::more(self.len(), ROWS, "tokens");
-        let table = html::grid(&["token", "active", "strongest"], &rows, |i| i < 2);
+        let table = html::table(&["token", "active", "strongest"], &rows, |i| i < 2);
         Some(html::piece(&format!("<div style=\"opacity:.6\">{title}</div>{table}{more}")))
     }
 
@@ -153,7 +155,7 @@ impl Shown for ActivationCache {
             .iter()
             .map(|(name, tensor)| vec![format!("<code>{name}</code>"), format!("{:?}", tensor.dims())])
             .collect();
-        Some(html::piece(&html::grid(&["activation", "shape"], &rows, |_| false)))
+        Some(html::piece(&html::table(&["activation", "shape"], &rows, |_| false)))
     }
 
     /// Writes only the shapes; [`ActivationCache::save`] writes the values.
@@ -215,7 +217,7 @@ impl Shown for SaeTable {
             [&sae.release, &sae.sae_id, hook, &width, &l0].map(html::escape).to_vec()
         };
         let rows: Vec<_> = self.saes.iter().take(4 * ROWS).map(row).collect();
-        let table = html::grid(&["release", "sae_id", "hook", "width", "l0"], &rows, |i| i > 2);
+        let table = html::table(&["release", "sae_id", "hook", "width", "l0"], &rows, |i| i > 2);
         let more = html::more(self.saes.len(), 4 * ROWS, "SAEs");
         Some(html::piece(&format!("{table}{more}")))
     }
@@ -238,11 +240,6 @@ impl Shown for Dataset {
         let files: Vec<_> = self.files().map(|path| path.display().to_string()).collect();
         to_json(&json!({ "path": self.path(), "split": self.split(), "files": files }), out)
     }
-}
-
-/// The elements of a tensor in one row.
-fn f32s(x: &Tensor) -> Result<Vec<f32>> {
-    Ok(x.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?)
 }
 
 /// The names and values of a configuration's fields, without those that are null.

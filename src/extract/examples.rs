@@ -28,7 +28,7 @@ impl Default for ExampleOptions {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MaxActivatingExamples {
     /// The index of the feature, below `d_sae`.
-    pub feature: u32,
+    pub feature: usize,
     /// The number of records read.
     pub records: u64,
     /// The number of tokens in them, without BOS tokens.
@@ -63,7 +63,7 @@ pub struct Example {
 /// A record that cannot be read; [`Error::Interrupted`].
 pub fn max_activating_examples(
     records: impl IntoIterator<Item = Result<FeatureRecord>>,
-    feature: u32,
+    feature: usize,
     options: &ExampleOptions,
     progress: &Progress,
 ) -> Result<MaxActivatingExamples> {

@@ -1,7 +1,7 @@
 //! Connects a model and an SAE: the activation at the SAE's hook, as the SAE was trained to read it.
 
 use crate::error::{Error, Result};
-use crate::hooks::{ActivationCache, HookPoint, usual_point};
+use crate::hooks::{ActivationCache, HookPoint, Space, usual_point};
 use crate::model::{Model, NormKind, TokenBatch};
 use crate::progress::Progress;
 use crate::sae::{FeatureActs, Sae};
@@ -78,24 +78,9 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
             "load the SAE with `center_writing_weights: false`, or the model that it was trained on",
         ));
     }
-    use HookPoint::{
-        AttnScores, K, KNormNormalized, KNormed, MlpPost, MlpPre, MlpPreLinear, Pattern, Q, QNormNormalized,
-        QNormed, RotK, RotQ, UnembedOut, V, Z,
-    };
-    let (name, width) = match hook.point() {
-        MlpPre | MlpPreLinear | MlpPost => ("d_mlp", cfg.d_mlp),
-        Q | QNormNormalized | QNormed | RotQ | Z | K | KNormNormalized | KNormed | RotK | V
-            if sae_cfg.hook_head_index.is_some() =>
-        {
-            ("d_head", cfg.d_head)
-        }
-        Q | QNormNormalized | QNormed | RotQ | Z => ("n_heads · d_head", cfg.n_heads * cfg.d_head),
-        K | KNormNormalized | KNormed | RotK | V => {
-            ("n_key_value_heads · d_head", cfg.n_key_value_heads * cfg.d_head)
-        }
-        AttnScores | Pattern | UnembedOut => ("no features", 0),
-        point if point.is_scale() => ("one number", 1),
-        _ => ("d_model", cfg.d_model),
+    let (name, width) = match (hook.point().space(), sae_cfg.hook_head_index) {
+        (Space::Heads | Space::KeyValueHeads, Some(_)) => ("d_head", cfg.d_head),
+        (space, _) => cfg.width(space),
     };
     if width == sae_cfg.d_in {
         return Ok(());

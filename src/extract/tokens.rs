@@ -3,6 +3,7 @@
 use super::bos::Bos;
 use super::record::FeatureRecord;
 use crate::error::{Error, Result};
+use crate::label::visible_line;
 use serde::{Deserialize, Serialize};
 
 /// Tokens with one value each, such as the activations of a feature. Shown as text on a colored background, like
@@ -46,6 +47,20 @@ impl ColoredTokens {
     }
 }
 
+impl std::fmt::Display for ColoredTokens {
+    /// Writes the text, with each value other than zero in brackets after its token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.title.is_empty() {
+            write!(f, "{}, at most {:.3}\n  ", visible_line(&self.title), self.largest())?;
+        }
+        for (token, value) in self.tokens.iter().zip(&self.values) {
+            let token = visible_line(token);
+            if *value == 0.0 { write!(f, "{token}")? } else { write!(f, "{token}[{value:.2}]")? }
+        }
+        Ok(())
+    }
+}
+
 impl FeatureRecord {
     /// The text of each token, `[pos]`: from its start to the start of the next one. It is empty for a BOS, and for all
     /// but the last of several tokens that share a character.
@@ -65,15 +80,20 @@ impl FeatureRecord {
     }
 
     /// The activation of one feature at every token, `[pos]`: 0 if it is not above the threshold.
-    pub fn activations_of(&self, feature: u32) -> Vec<f32> {
+    pub fn activations_of(&self, feature: usize) -> Vec<f32> {
         let at = |(features, values): (&Vec<u32>, &Vec<f32>)| {
-            features.binary_search(&feature).ok().and_then(|at| values.get(at)).copied().unwrap_or(0.0)
+            features
+                .binary_search_by_key(&feature, |one| *one as usize)
+                .ok()
+                .and_then(|at| values.get(at))
+                .copied()
+                .unwrap_or(0.0)
         };
         self.active_features.iter().zip(&self.activations).map(at).collect()
     }
 
     /// The tokens with the activations of one feature.
-    pub fn colored_tokens(&self, feature: u32) -> ColoredTokens {
+    pub fn colored_tokens(&self, feature: usize) -> ColoredTokens {
         let values = self.activations_of(feature);
         ColoredTokens { title: format!("feature {feature}"), tokens: self.str_tokens(), values }
     }

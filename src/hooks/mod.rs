@@ -7,12 +7,14 @@ mod cache;
 mod edit;
 mod name;
 mod points;
+mod space;
 mod spelling;
 
 pub use cache::ActivationCache;
 pub use edit::Edits;
 pub use name::{HookName, HookPoint};
 pub use points::HookPoints;
+pub use space::Space;
 pub use spelling::hook_name_of;
 pub(crate) use spelling::usual_point;
 

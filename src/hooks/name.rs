@@ -177,24 +177,6 @@ impl HookPoint {
         )
     }
 
-    /// Whether the activation is the residual stream or is added to it: the points whose mean over `d_model` a
-    /// LayerNorm model does not see.
-    pub fn is_residual(self) -> bool {
-        use HookPoint::{
-            AttnIn, AttnOut, AttnPreNormOut, Embed, KInput, Ln1In, MlpIn, MlpOut, MlpPreNormOut, PosEmbed,
-            QInput, ResidMid, ResidPost, ResidPre, Result, VInput,
-        };
-        let written =
-            matches!(self, Embed | PosEmbed | Result | AttnPreNormOut | AttnOut | MlpPreNormOut | MlpOut);
-        let read = matches!(self, AttnIn | QInput | KInput | VInput | Ln1In | MlpIn);
-        written || read || matches!(self, ResidPre | ResidMid | ResidPost)
-    }
-
-    /// Whether the activation is a norm's divisor.
-    pub fn is_scale(self) -> bool {
-        self.stem().ends_with("hook_scale")
-    }
-
     fn stem(self) -> &'static str {
         POINTS.iter().find(|(point, _)| *point == self).map_or("", |(_, stem)| stem)
     }

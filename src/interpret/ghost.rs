@@ -4,8 +4,8 @@ use super::prompt::Prompt;
 use super::tree::{Injection, TreeOptions};
 use super::vector::FeatureVector;
 use crate::error::{Error, Result};
-use crate::hooks::{HookName, HookPoint, Hooks};
-use crate::linalg::squared_norm;
+use crate::hooks::{HookName, HookPoint, Hooks, Space};
+use crate::linalg::row_norm;
 use crate::model::Model;
 use candle_core::{Device, Tensor};
 
@@ -25,8 +25,8 @@ pub(super) struct Ghost {
 pub(super) struct Ghosts<'a> {
     ghosts: Vec<Ghost>,
     prompt: &'a Prompt,
-    at: HookName,
-    how: Injection,
+    inject_at: HookName,
+    inject: Injection,
     embed_scale: f32,
     /// The embedding at the ghost's positions before the injection, `[d_model]`. `None` with a placeholder token.
     background: Option<Vec<f32>>,
@@ -68,7 +68,7 @@ impl<'a> Ghosts<'a> {
             let expected = format!("d_model = {d_model} values");
             return Err(Error::invalid("the direction of `steer`", expected, direction.len()));
         }
-        let at = match &options.inject_at {
+        let inject_at = match &options.inject_at {
             None => HookName::global(HookPoint::Embed),
             Some(name) => stream_hook(model, "`inject_at`", name)?,
         };
@@ -77,8 +77,8 @@ impl<'a> Ghosts<'a> {
         Ok(Ghosts {
             ghosts,
             prompt,
-            at,
-            how: options.inject,
+            inject_at,
+            inject: options.inject,
             embed_scale: model.cfg().embed_scale as f32,
             background: options.placeholder.is_none().then(|| centroid.to_vec()),
             steer_at,
@@ -110,10 +110,9 @@ impl<'a> Ghosts<'a> {
 
 /// Finds a hook of the residual stream, or of what attention or an MLP adds to it.
 pub(super) fn stream_hook(model: &Model, option: &str, name: &str) -> Result<HookName> {
-    use HookPoint::{AttnOut, Embed, MlpOut, ResidMid, ResidPost, ResidPre};
     let names = model.cfg().hook_points().select(&[name])?;
     match names[..] {
-        [hook] if [Embed, ResidPre, ResidMid, ResidPost, AttnOut, MlpOut].contains(&hook.point()) => Ok(hook),
+        [hook] if hook.point().space() == Space::Residual => Ok(hook),
         _ => Err(Error::invalid(option, "one hook of the residual stream", format!("`{name}`"))
             .with_hint("such as \"blocks.2.hook_resid_pre\"; `hook_attn_out` and `hook_mlp_out` also work")),
     }
@@ -121,7 +120,7 @@ pub(super) fn stream_hook(model: &Model, option: &str, name: &str) -> Result<Hoo
 
 /// Scales a vector to unit length; a zero vector stays zero.
 pub(super) fn unit(x: &[f32]) -> Vec<f32> {
-    let norm = squared_norm(x).sqrt();
+    let norm = row_norm(x);
     x.iter().map(|x| if norm > 0.0 { (f64::from(*x) / norm) as f32 } else { 0.0 }).collect()
 }
 
@@ -139,16 +138,16 @@ impl PassHooks<'_> {
 
     /// Edits one row of an activation, `[d_model]`.
     fn edit(&self, name: &HookName, (ghost, pos): (usize, Option<usize>), x: &mut [f32]) {
-        let Ghosts { prompt, at, how, embed_scale, background, steer_at, .. } = self.ghosts;
+        let Ghosts { prompt, inject_at, inject, embed_scale, background, steer_at, .. } = self.ghosts;
         let ghost = &self.ghosts.ghosts[ghost];
         let scale = if name.point() == HookPoint::Embed { *embed_scale } else { 1.0 };
         if pos.is_some_and(|pos| prompt.ghosts.contains(&pos)) {
             if let (HookPoint::Embed, Some(background)) = (name.point(), background) {
                 x.iter_mut().zip(background).for_each(|(x, b)| *x = b * scale);
             }
-            if name == at {
-                let norm = squared_norm(x).sqrt() as f32;
-                match how {
+            if name == inject_at {
+                let norm = row_norm(x) as f32;
+                match inject {
                     Injection::Replace => x.iter_mut().zip(&ghost.vector).for_each(|(x, v)| *x = v * scale),
                     Injection::Add => {
                         x.iter_mut().zip(&ghost.scaled_direction).for_each(|(x, d)| *x += d * scale);
@@ -168,8 +167,8 @@ impl PassHooks<'_> {
 
 impl Hooks for PassHooks<'_> {
     fn wants(&self, name: &HookName) -> bool {
-        let injects =
-            *name == self.ghosts.at || name.point() == HookPoint::Embed && self.ghosts.background.is_some();
+        let injects = *name == self.ghosts.inject_at
+            || name.point() == HookPoint::Embed && self.ghosts.background.is_some();
         self.is_in_prompt() && injects || Some(*name) == self.ghosts.steer_at
     }
 

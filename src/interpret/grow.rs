@@ -6,7 +6,7 @@ use super::tree::{DefinitionTree, Injection, Steer, TreeNode, TreeOptions, TreeP
 use super::vector::FeatureVector;
 use super::walk::walk;
 use crate::error::{Error, Result};
-use crate::linalg::squared_norm;
+use crate::linalg::row_norm;
 use crate::model::{Model, log_sum_exp, next_tokens};
 use crate::progress::{Progress, ProgressEvent};
 use crate::tensors;
@@ -87,7 +87,7 @@ fn grow_together(
 ) -> Result<Vec<DefinitionTree>> {
     options.check()?;
     let prompt = Prompt::new(model, options)?;
-    let room = options.n_ctx_left(model, &prompt)?;
+    let room = options.max_definition_tokens(model, &prompt)?;
     if vectors.is_empty() {
         return Ok(Vec::new());
     }
@@ -155,9 +155,9 @@ fn null_ghosts(vector: &FeatureVector, options: &TreeOptions, progress: &Progres
     let mut null = vec![vec![0.0; d_model]];
     if directions > 0 {
         let random = tensors::randn(&[directions, d_model], options.seed, progress)?.to_vec2::<f32>()?;
-        let length = squared_norm(&vector.direction).sqrt();
+        let length = row_norm(&vector.direction);
         null.extend(random.into_iter().map(|x| {
-            let factor = (length / squared_norm(&x).sqrt().max(f64::MIN_POSITIVE)) as f32;
+            let factor = (length / row_norm(&x).max(f64::MIN_POSITIVE)) as f32;
             x.into_iter().map(|x| x * factor).collect()
         }));
     }
@@ -336,7 +336,7 @@ impl TreeOptions {
     }
 
     /// The maximum number of tokens in a definition: `max_depth`, or what the prompt leaves of the context.
-    pub(super) fn n_ctx_left(&self, model: &Model, prompt: &Prompt) -> Result<usize> {
+    pub(super) fn max_definition_tokens(&self, model: &Model, prompt: &Prompt) -> Result<usize> {
         let n_ctx = model.cfg().n_ctx;
         // The last token of a definition is never read.
         match (n_ctx + 1).saturating_sub(prompt.tokens.len()) {

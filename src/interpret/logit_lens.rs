@@ -1,11 +1,14 @@
 //! The logit lens of a direction: the next tokens that it raises and lowers, and the distribution of all logits.
 
-use super::token_list::{ScoredToken, TokenFilter, check_top_k, number, rank, scored_tokens, table, widened};
-use super::vector::{FeatureVector, VectorParams, decoder_row};
+use super::make_vector::decoder_row;
+use super::ranking::{ScoredToken, TokenFilter, check_top_k, nonzero, rank, scored_tokens};
+use super::vector::{FeatureVector, VectorParams};
 use crate::error::{Error, Result};
+use crate::label::decimals;
 use crate::linalg::{dot, map_rows};
 use crate::model::Model;
 use crate::sae::Sae;
+use crate::text_table;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -73,14 +76,14 @@ pub fn logit_lens(model: &Model, vector: &FeatureVector, options: &LogitLensOpti
 /// these logits.
 ///
 /// # Errors
-/// `index` is out of range; the decoder does not write to the residual stream; and as [`logit_lens`].
+/// `feature` is out of range; the decoder does not write to the residual stream; and as [`logit_lens`].
 pub fn decoder_logit_lens(
     model: &Model,
     sae: &Sae,
-    index: usize,
+    feature: usize,
     options: &LogitLensOptions,
 ) -> Result<LogitLens> {
-    let row = decoder_row(model, sae, index)?;
+    let row = decoder_row(model, sae, feature)?;
     lens(model, &row.vector, &row.params, options)
 }
 
@@ -112,7 +115,7 @@ fn lens(
 
 /// `direction · W_U`, `[d_vocab]`, computed in f64.
 pub(super) fn logits(model: &Model, direction: &[f32], final_norm_gain: bool) -> Result<Vec<f64>> {
-    let (mut direction, _) = widened(direction, "the direction")?;
+    let (mut direction, _) = nonzero(direction, "the direction")?;
     if final_norm_gain {
         let gain = model.ln_final_weight()?.to_vec1::<f32>()?;
         direction.iter_mut().zip(gain).for_each(|(x, gain)| *x *= f64::from(gain));
@@ -153,16 +156,17 @@ impl fmt::Display for LogitLens {
         let gain = if self.final_norm_gain { " with the final norm's gain" } else { "" };
         write!(f, "{}: logit lens{gain}", self.params.title())?;
         let cells = |tokens: &[ScoredToken], i: usize| {
-            tokens.get(i).map_or(Default::default(), |token| [token.quoted(), number(token.score)])
+            tokens.get(i).map_or(Default::default(), |token| [token.quoted(), decimals(token.score)])
         };
         let row = |i| {
             let ([raised, by], [lowered, down]) = (cells(&self.top, i), cells(&self.bottom, i));
             [raised, by, lowered, down]
         };
-        let titles = ["raises", "logit", "lowers", "logit"].map(str::to_owned);
+        let titles = ["raises", "logit", "lowers", "logit"];
         let rows = (0..self.top.len().max(self.bottom.len())).map(row);
-        table(f, std::iter::once(titles).chain(rows).collect(), [false, true, false, true])?;
-        let [mean, std, skewness, kurtosis] = [self.mean, self.std, self.skewness, self.kurtosis].map(number);
+        text_table::write(f, Some(titles), rows, [false, true, false, true])?;
+        let [mean, std, skewness, kurtosis] =
+            [self.mean, self.std, self.skewness, self.kurtosis].map(decimals);
         write!(f, "\nmean {mean}, std {std}, skewness {skewness}, kurtosis {kurtosis}")
     }
 }

@@ -6,26 +6,29 @@
 mod ghost;
 mod grow;
 mod logit_lens;
+mod make_vector;
 mod prompt;
+mod ranking;
 mod scale;
 mod similar;
 mod token_list;
 mod tree;
+mod tree_text;
 mod trees;
 mod vector;
 mod walk;
 
 pub use grow::{definition_tree, definition_trees};
 pub use logit_lens::{LogitLens, LogitLensOptions, decoder_logit_lens, logit_lens};
+pub use make_vector::{feature_vector, ghost_token};
 pub use prompt::PROMPTS;
-pub use scale::{ScaleScore, ScaleSweep, Scales, scale_scores, scale_sweep};
+pub use ranking::{ScoredToken, TokenFilter};
+pub use scale::{ScaleScore, ScaleSweep, scale_scores, scale_sweep};
 pub use similar::{SimilarFeature, SimilarFeatures, similar_features};
-pub use token_list::{
-    ScoredToken, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder,
-    token_list,
-};
+pub use token_list::{TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder, token_list};
 pub use tree::{
-    Definition, DefinitionTree, Fingerprints, Injection, Steer, TreeNode, TreeOptions, TreeParams,
+    Definition, DefinitionTree, Fingerprints, Injection, Scales, Steer, TreeNode, TreeOptions, TreeParams,
 };
+pub(crate) use tree_text::chain;
 pub use trees::{TreeReader, TreesSummary, WriteTreesOptions, read_trees, write_definition_trees};
-pub use vector::{FeatureVector, FeatureWeights, VectorOptions, VectorParams, feature_vector, ghost_token};
+pub use vector::{FeatureVector, FeatureWeights, VectorOptions, VectorParams};

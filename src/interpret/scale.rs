@@ -11,11 +11,11 @@
 use super::ghost::{Ghost, Ghosts, stream_hook};
 use super::grow::definition_trees;
 use super::prompt::Prompt;
-use super::tree::{DefinitionTree, Injection, TreeOptions};
+use super::tree::{DefinitionTree, Injection, Scales, TreeOptions};
 use super::vector::FeatureVector;
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint, Hooks};
-use crate::linalg::{cosine, dot, squared_norm};
+use crate::linalg::{cosine, dot, row_norm, to_f64};
 use crate::model::{KeyValueCache, Model, TokenBatch, log_sum_exp};
 use crate::progress::Progress;
 use candle_core::Tensor;
@@ -26,16 +26,6 @@ const ALPHA: f64 = 0.4;
 /// The number of scales that "auto" tries, and how many of them get a tree.
 const TRIED: usize = 24;
 const SHOWN: usize = 3;
-
-/// The scales to try: in options a list of numbers, or "auto".
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "serde_json::Value", into = "serde_json::Value")]
-pub enum Scales {
-    /// 24 scales from a quarter to four times the usual length; the best three get a tree.
-    Auto,
-    /// The given scales; each gets a tree.
-    Given(Vec<f64>),
-}
 
 /// Trees of one vector at several scales.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -113,7 +103,7 @@ pub fn scale_scores(
         ));
     }
     let prompt = Prompt::new(model, options)?;
-    options.n_ctx_left(model, &prompt)?;
+    options.max_definition_tokens(model, &prompt)?;
     let scales = scales.ascending(model, &prompt, options, progress)?;
     for scale in &scales {
         vector.at_scale(*scale).check(model)?;
@@ -138,10 +128,10 @@ pub fn scale_scores(
     let resid = read(model, &prompt, n + 2, &mut hooks, progress)?; // [n + 2, d_model]
     let stopped = || Error::internal("a hook stopped the pass before the probed layer");
     let streams = hooks.seen.ok_or_else(stopped)?.to_vec2::<f32>()?;
-    let direction: Vec<f64> = vector.direction.iter().map(|x| f64::from(*x)).collect();
+    let direction = to_f64(&vector.direction);
     let cosine = |ghost: usize| {
         let stream = &streams[(ghost + 1) * prompt.tokens.len() - 1];
-        let norms = [stream, &vector.direction].map(|x| squared_norm(x).sqrt());
+        let norms = [stream, &vector.direction].map(|x| row_norm(x));
         cosine(dot(stream, &direction), norms[0], norms[1])
     };
     let mean = model.map_logits(&resid.narrow(0, n + 1, 1)?, progress, |_, logits| {
@@ -205,8 +195,7 @@ fn usual_length(model: &Model, prompt: &Prompt, options: &TreeOptions, progress:
     let cache = model.run_with_cache(&prompt.tokens, &[&name], progress)?;
     let streams = cache.get(&name)?.to_vec2::<f32>()?;
     // The activation at a BOS is often a hundred times as long as the others.
-    let norms: Vec<f64> =
-        streams.iter().skip(usize::from(prompt.has_bos)).map(|x| squared_norm(x).sqrt()).collect();
+    let norms: Vec<f64> = streams.iter().skip(usize::from(prompt.has_bos)).map(|x| row_norm(x)).collect();
     Ok(norms.iter().sum::<f64>() / norms.len().max(1) as f64)
 }
 
@@ -255,28 +244,6 @@ impl<H: Hooks> Hooks for Probe<H> {
 
     fn last(&self) -> Option<HookName> {
         None
-    }
-}
-
-impl TryFrom<serde_json::Value> for Scales {
-    type Error = String;
-
-    fn try_from(value: serde_json::Value) -> Result<Self, String> {
-        let wrong = || format!("expected a list of numbers or \"auto\", got {value}");
-        if value == "auto" {
-            return Ok(Scales::Auto);
-        }
-        let numbers = value.as_array().ok_or_else(wrong)?.iter().map(serde_json::Value::as_f64);
-        Ok(Scales::Given(numbers.collect::<Option<_>>().ok_or_else(wrong)?))
-    }
-}
-
-impl From<Scales> for serde_json::Value {
-    fn from(scales: Scales) -> Self {
-        match scales {
-            Scales::Auto => "auto".into(),
-            Scales::Given(scales) => scales.into(),
-        }
     }
 }
 

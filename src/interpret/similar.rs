@@ -1,9 +1,11 @@
 //! Features that point the same way: decoder cosines of one feature with the features of its own SAE or of another.
 
-use super::token_list::{check_top_k, number, rank, table};
+use super::ranking::{check_top_k, rank};
 use crate::error::{Error, Result};
-use crate::linalg::{cosine, dot, map_rows, squared_norm};
+use crate::label::decimals;
+use crate::linalg::{cosine, dot, map_rows, row_norm, to_f64};
 use crate::sae::Sae;
+use crate::text_table;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -29,7 +31,7 @@ pub struct SimilarFeature {
     pub cosine: f64,
 }
 
-/// Finds the features whose decoder directions are most similar to that of feature `index` of `sae`: in `sae`, or in
+/// Finds the features whose decoder directions are most similar to that of `feature` of `sae`: in `sae`, or in
 /// `other`, which must write to the same space.
 ///
 /// ```
@@ -43,15 +45,15 @@ pub struct SimilarFeature {
 /// ```
 ///
 /// # Errors
-/// `index` is out of range; the feature's decoder weights are zero; the SAEs have different widths; `top_k` is 0; a file
-/// cannot be read.
+/// `feature` is out of range; its decoder weights are zero; the SAEs have different widths; `top_k` is 0; a file cannot
+/// be read.
 pub fn similar_features(
     sae: &Sae,
-    index: usize,
+    feature: usize,
     other: Option<&Sae>,
     top_k: usize,
 ) -> Result<SimilarFeatures> {
-    sae.check_feature(index)?;
+    sae.check_feature(feature)?;
     check_top_k(top_k)?;
     let among = other.unwrap_or(sae);
     let (d_out, other_d_out) = (sae.cfg().d_out, among.cfg().d_out);
@@ -65,31 +67,29 @@ pub fn similar_features(
             "compare SAEs of one model that write to the same hook point, or both to the residual stream",
         ));
     }
-    let direction: Vec<f32> = sae.W_dec()?.get(index)?.to_vec1()?;
-    let norm = squared_norm(&direction).sqrt();
+    let direction: Vec<f32> = sae.W_dec()?.get(feature)?.to_vec1()?;
+    let norm = row_norm(&direction);
     if norm == 0.0 {
-        let what = format!("the decoder weights of feature {index}");
+        let what = format!("the decoder weights of feature {feature}");
         let hint = "the feature may have died in training";
         return Err(Error::invalid(what, "a non-zero vector", "zeros").with_hint(hint));
     }
-    let direction: Vec<f64> = direction.into_iter().map(f64::from).collect();
-    let cosines =
-        map_rows(&among.W_dec()?, |row| cosine(dot(row, &direction), squared_norm(row).sqrt(), norm))?;
+    let direction = to_f64(&direction);
+    let cosines = map_rows(&among.W_dec()?, |row| cosine(dot(row, &direction), row_norm(row), norm))?;
     let nearest = rank(&cosines, false).into_iter().map(|feature| feature as usize);
     let features = nearest
-        .filter(|feature| other.is_some() || *feature != index)
+        .filter(|one| other.is_some() || *one != feature)
         .take(top_k)
         .map(|feature| SimilarFeature { feature, cosine: cosines[feature] })
         .collect();
     let name = |sae: &Sae| sae.cfg().sae_id.clone();
-    Ok(SimilarFeatures { sae: name(sae), feature: index, other: name(among), features })
+    Ok(SimilarFeatures { sae: name(sae), feature, other: name(among), features })
 }
 
 impl fmt::Display for SimilarFeatures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "feature {} of {}: nearest features of {}", self.feature, self.sae, self.other)?;
-        let rows = self.features.iter().map(|one| [one.feature.to_string(), number(one.cosine)]);
-        let titles = ["feature", "cosine"].map(str::to_owned);
-        table(f, std::iter::once(titles).chain(rows).collect(), [true, true])
+        let rows = self.features.iter().map(|one| [one.feature.to_string(), decimals(one.cosine)]);
+        text_table::write(f, Some(["feature", "cosine"]), rows, [true, true])
     }
 }

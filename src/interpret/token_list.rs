@@ -1,10 +1,13 @@
 //! Token lists: the tokens whose embeddings are near a vector, or whose logits it raises.
 
 use super::logit_lens::logits;
+use super::ranking::{ScoredToken, TokenFilter, check_top_k, nonzero, rank, scored_tokens};
 use super::vector::{FeatureVector, VectorParams};
 use crate::error::{Error, Result};
+use crate::label::decimals;
 use crate::linalg::{cosine, dot, map_rows};
-use crate::model::{Model, Tokenizer};
+use crate::model::Model;
+use crate::text_table;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -22,19 +25,6 @@ pub enum TokenMethod {
     LogitLens,
     /// The direction times the unembedding, as in Neuronpedia's logits; highest first.
     LogitLensRaw,
-}
-
-/// Which tokens are listed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenFilter {
-    /// All tokens.
-    #[default]
-    None,
-    /// Without the tokenizer's special tokens, and without ids that the tokenizer does not know.
-    NoSpecial,
-    /// Only tokens of at least three letters and nothing else, except for a leading space.
-    WordLike,
 }
 
 /// The end of the ranking that is listed.
@@ -93,19 +83,6 @@ pub struct TokenListParams {
     pub filter: TokenFilter,
     /// The end of the ranking that is listed.
     pub order: TokenOrder,
-}
-
-/// A token with its score.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ScoredToken {
-    /// The token as a string.
-    pub token: String,
-    /// The token id.
-    pub token_id: u32,
-    /// The score by the list's method; a logit in a logit lens.
-    pub score: f64,
-    /// The rank among all tokens before any filter, from 1 for the best.
-    pub rank: usize,
 }
 
 impl Default for TokenListOptions {
@@ -174,7 +151,7 @@ pub fn token_list(model: &Model, vector: &FeatureVector, options: &TokenListOpti
 /// `(1 − cos(vector, e_t))^exponent / (1 − cos(centroid, e_t))` for every token.
 fn ratios(model: &Model, vector: &[f32], exponent: f64) -> Result<Vec<f64>> {
     let stats = model.embedding_stats()?;
-    let (vector, norm) = widened(vector, "the vector")?;
+    let (vector, norm) = nonzero(vector, "the vector")?;
     let dots = map_rows(&model.W_E()?, |row| dot(row, &vector))?;
     let ratio = |(token, dot): (usize, f64)| {
         let near = 1.0 - cosine(dot, stats.norms[token], norm);
@@ -188,63 +165,11 @@ fn ratios(model: &Model, vector: &[f32], exponent: f64) -> Result<Vec<f64>> {
 /// `cos(direction, e_t − centroid)` for every token.
 fn centered_cosines(model: &Model, direction: &[f32]) -> Result<Vec<f64>> {
     let stats = model.embedding_stats()?;
-    let (direction, norm) = widened(direction, "the direction")?;
+    let (direction, norm) = nonzero(direction, "the direction")?;
     let dots = map_rows(&model.W_E()?, |row| dot(row, &direction))?;
     let centroid_dot = dot(&stats.centroid, &direction);
     let cosine = |(token, dot): (usize, f64)| cosine(dot - centroid_dot, stats.distance(token), norm);
     Ok(dots.into_iter().enumerate().map(cosine).collect())
-}
-
-/// Converts a vector to f64. Returns it with its norm, which is not 0.
-pub(super) fn widened(vector: &[f32], what: &str) -> Result<(Vec<f64>, f64)> {
-    let vector: Vec<f64> = vector.iter().map(|x| f64::from(*x)).collect();
-    let norm = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
-    if norm > 0.0 {
-        return Ok((vector, norm));
-    }
-    let hint =
-        "a scale of 0 without the token centroid gives zeros, and the centroid itself has no direction";
-    Err(Error::invalid(what, "a non-zero vector", "zeros").with_hint(hint))
-}
-
-/// Returns the ids of all tokens, best first; equal scores by ascending id.
-pub(super) fn rank(scores: &[f64], best_is_least: bool) -> Vec<u32> {
-    let mut ranked: Vec<u32> = (0..scores.len() as u32).collect();
-    ranked.sort_unstable_by(|a, b| {
-        let (x, y) = (scores[*a as usize], scores[*b as usize]);
-        let (x, y) = if best_is_least { (x, y) } else { (y, x) };
-        x.partial_cmp(&y).unwrap_or(std::cmp::Ordering::Equal).then(a.cmp(b))
-    });
-    ranked
-}
-
-/// Returns the first `top_k` tokens of a ranking, or the last, that a filter keeps.
-pub(super) fn scored_tokens(
-    tokenizer: &Tokenizer,
-    scores: &[f64],
-    ranked: &[u32],
-    last_first: bool,
-    filter: TokenFilter,
-    top_k: usize,
-) -> Result<Vec<ScoredToken>> {
-    let n = ranked.len();
-    let mut tokens = Vec::with_capacity(top_k.min(n));
-    for at in 0..n {
-        if tokens.len() == top_k {
-            break;
-        }
-        let at = if last_first { n - 1 - at } else { at };
-        let token_id = ranked[at];
-        if let Some(token) = filter.text(tokenizer, token_id)? {
-            tokens.push(ScoredToken { token, token_id, score: scores[token_id as usize], rank: at + 1 });
-        }
-    }
-    Ok(tokens)
-}
-
-/// Checks the option `top_k`.
-pub(super) fn check_top_k(top_k: usize) -> Result<()> {
-    if top_k > 0 { Ok(()) } else { Err(Error::invalid("`top_k`", "at least 1", top_k)) }
 }
 
 impl TokenMethod {
@@ -262,23 +187,6 @@ impl TokenMethod {
     pub fn best_is_least(self) -> bool {
         self == TokenMethod::Ratio
     }
-}
-
-impl TokenFilter {
-    /// Returns the token as a string if the filter keeps it.
-    fn text(self, tokenizer: &Tokenizer, id: u32) -> Result<Option<String>> {
-        if self != TokenFilter::None && (!tokenizer.has(id) || tokenizer.is_special(id)) {
-            return Ok(None);
-        }
-        let text = tokenizer.token_text(id)?;
-        Ok((self != TokenFilter::WordLike || is_word_like(&text)).then_some(text))
-    }
-}
-
-/// Whether a string is at least three letters, in any script, and nothing else except for a leading space.
-fn is_word_like(text: &str) -> bool {
-    let word = text.strip_prefix(' ').unwrap_or(text);
-    word.chars().count() >= 3 && word.chars().all(char::is_alphabetic)
 }
 
 impl TokenListParams {
@@ -315,38 +223,7 @@ impl fmt::Display for TokenList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.params.title())?;
         let rows =
-            self.tokens.iter().map(|token| [token.rank.to_string(), token.quoted(), number(token.score)]);
-        let titles = ["rank", "token", "score"].map(str::to_owned);
-        table(f, std::iter::once(titles).chain(rows).collect(), [true, false, true])
+            self.tokens.iter().map(|token| [token.rank.to_string(), token.quoted(), decimals(token.score)]);
+        text_table::write(f, Some(["rank", "token", "score"]), rows, [true, false, true])
     }
-}
-
-impl ScoredToken {
-    /// The token in quotation marks, with spaces and control characters visible.
-    pub fn quoted(&self) -> String {
-        format!("{:?}", self.token)
-    }
-}
-
-/// Formats a number for a table.
-pub(super) fn number(x: f64) -> String {
-    if x != 0.0 && x.abs() < 1e-3 { format!("{x:.3e}") } else { format!("{x:.4}") }
-}
-
-/// Writes rows of aligned columns, each on a new, indented line; columns marked in `right` are right-aligned.
-pub(super) fn table<const N: usize>(
-    f: &mut fmt::Formatter<'_>,
-    rows: Vec<[String; N]>,
-    right: [bool; N],
-) -> fmt::Result {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; N] = std::array::from_fn(width);
-    for row in &rows {
-        let cells = row.iter().zip(widths).zip(right).map(|((cell, width), right)| match right {
-            true => format!("{cell:>width$}"),
-            false => format!("{cell:<width$}"),
-        });
-        write!(f, "\n  {}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
-    Ok(())
 }

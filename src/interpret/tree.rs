@@ -3,10 +3,11 @@
 //! A node is a token of the definition; its children are the tokens that may come next, most likely first. The root
 //! represents the ghost token.
 
-use super::scale::Scales;
 use super::vector::VectorParams;
 use crate::error::{Error, Result};
+use crate::files;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Options of [`definition_tree`](super::definition_tree).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,16 @@ pub enum Injection {
     Add,
     /// The direction is added, scaled to the norm of the activation.
     NormMatched,
+}
+
+/// The scales to try: in options a list of numbers, or "auto".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "serde_json::Value", into = "serde_json::Value")]
+pub enum Scales {
+    /// 24 scales from a quarter to four times the usual length; the best three get a tree.
+    Auto,
+    /// The given scales; each gets a tree.
+    Given(Vec<f64>),
 }
 
 /// A definition tree, and how it was made.
@@ -189,7 +200,42 @@ impl Default for TreeOptions {
     }
 }
 
+impl TryFrom<serde_json::Value> for Scales {
+    type Error = String;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, String> {
+        let wrong = || format!("expected a list of numbers or \"auto\", got {value}");
+        if value == "auto" {
+            return Ok(Scales::Auto);
+        }
+        let numbers = value.as_array().ok_or_else(wrong)?.iter().map(serde_json::Value::as_f64);
+        Ok(Scales::Given(numbers.collect::<Option<_>>().ok_or_else(wrong)?))
+    }
+}
+
+impl From<Scales> for serde_json::Value {
+    fn from(scales: Scales) -> Self {
+        match scales {
+            Scales::Auto => "auto".into(),
+            Scales::Given(scales) => scales.into(),
+        }
+    }
+}
+
 impl DefinitionTree {
+    /// Reads a tree that [`save`](crate::save) has written as JSON.
+    ///
+    /// # Errors
+    /// A file that is missing, or that does not hold a definition tree.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = files::read(path)?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Error::malformed(path, format!("not a definition tree: {error}")).with_hint(
+                "`tree.save(\"tree.json\")` writes one; `read_trees` reads a .jsonl file of several",
+            )
+        })
+    }
+
     /// The number of nodes without the root, which is the number of tokens.
     pub fn len(&self) -> usize {
         self.root.size() - 1

@@ -4,10 +4,11 @@
 //! run that requests more features than a finished file has adds them to that file.
 
 use super::grow::definition_trees;
+use super::make_vector::{feature_vector, has_direction};
 use super::prompt::Prompt;
-use super::scale::{Scales, best_scale, scale_scores};
-use super::tree::{DefinitionTree, Fingerprints, TreeOptions, TreeParams};
-use super::vector::{FeatureVector, VectorOptions, feature_vector, has_direction};
+use super::scale::{best_scale, scale_scores};
+use super::tree::{DefinitionTree, Fingerprints, Scales, TreeOptions, TreeParams};
+use super::vector::{FeatureVector, VectorOptions};
 use crate::error::{Error, Result};
 use crate::files::{self, Lines, PartialFile, partial_path};
 use crate::model::Model;
@@ -97,7 +98,7 @@ pub fn write_definition_trees(
     let start = Instant::now();
     options.tree.check()?;
     let prompt = Prompt::new(model, &options.tree)?;
-    options.tree.n_ctx_left(model, &prompt)?;
+    options.tree.max_definition_tokens(model, &prompt)?;
     let vector = feature_vector(model, sae, first, &options.vector)?;
     let path = Path::new(&options.output_path);
     let outputs = [path.to_owned(), partial_path(path)?];
@@ -122,7 +123,7 @@ pub fn write_definition_trees(
     let result: Result<()> = missing.chunks(options.batch_size).try_for_each(|features| {
         for mut tree in grow_batch(model, sae, features, options, progress)? {
             tree.params.fingerprints.clone_from(&fingerprints);
-            let line = serde_json::to_string(&tree).map_err(|e| Error::malformed(path, e.to_string()))?;
+            let line = serde_json::to_string(&tree).map_err(Error::failed("write a tree as JSON"))?;
             file.write(&(line + "\n").into_bytes())?;
             summary.trees += 1;
             summary.nodes += tree.len() as u64;

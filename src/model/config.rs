@@ -1,6 +1,6 @@
 //! The configuration of a model, with TransformerLens' names.
 
-use crate::hooks::{HookPoint, HookPoints};
+use crate::hooks::{HookPoint, HookPoints, Space};
 use serde::Serialize;
 
 /// The sizes and architecture choices of a model. A family file reads them from the checkpoint's `config.json`; the
@@ -133,6 +133,18 @@ impl ModelConfig {
         let attention = 2 * (self.n_heads + self.n_key_value_heads) * self.d_head;
         let mlp = if self.gated_mlp { 3 } else { 2 } * self.d_mlp;
         self.d_model * (attention + mlp)
+    }
+
+    /// The width of the vectors of a space, all heads together, with its name: `("d_model", 768)`.
+    pub fn width(&self, space: Space) -> (&'static str, usize) {
+        match space {
+            Space::Residual | Space::ResidualPart | Space::Normalized => ("d_model", self.d_model),
+            Space::Heads => ("n_heads · d_head", self.n_heads * self.d_head),
+            Space::KeyValueHeads => ("n_key_value_heads · d_head", self.n_key_value_heads * self.d_head),
+            Space::Mlp => ("d_mlp", self.d_mlp),
+            Space::Scale => ("one number", 1),
+            Space::NoFeatures => ("no features", 0),
+        }
     }
 
     /// The hook points of this model.

@@ -6,7 +6,7 @@ use super::config::ModelConfig;
 use super::weights::Weights;
 use crate::checkpoint::Lazy;
 use crate::error::{Error, Result};
-use crate::linalg::{dot, map_rows, squared_norm, with_f32s};
+use crate::linalg::{dot, map_rows, row_norm, to_f64, with_f32s};
 use candle_core::{Device, Tensor};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par, Side};
@@ -110,14 +110,14 @@ fn stats(table: &Tensor, cfg: &ModelConfig) -> Result<EmbeddingStats> {
         mean.iter_mut().zip(band).for_each(|(mean, sum)| *mean += sum / n as f64);
     }
     let centroid: Vec<f32> = mean.iter().map(|x| *x as f32).collect();
-    let mean: Vec<f64> = centroid.iter().map(|x| f64::from(*x)).collect();
+    let mean = to_f64(&centroid);
     let (norms, centroid_dots): (Vec<f64>, Vec<f64>) =
-        map_rows(table, |row| (squared_norm(row).sqrt(), dot(row, &mean)))?.into_iter().unzip();
+        map_rows(table, |row| (row_norm(row), dot(row, &mean)))?.into_iter().unzip();
     if let Some(token) = norms.iter().position(|norm| !norm.is_finite()) {
         let message = format!("the embedding of token {token} of `{}` is not finite", cfg.model_name);
         return Err(Error::NotFinite { message });
     }
-    let centroid_norm = squared_norm(&centroid).sqrt();
+    let centroid_norm = row_norm(&centroid);
     let distances = norms.iter().zip(&centroid_dots).map(|(norm, dot)| distance(*norm, *dot, centroid_norm));
     let mean_distance = distances.sum::<f64>() / n as f64;
     let mean_norm = norms.iter().sum::<f64>() / n as f64;

@@ -3,9 +3,9 @@
 use super::axis::{Axis, range};
 use super::figure::Figure;
 use super::font;
-use super::label::{number, spaced_label, visible_line};
 use super::page::{Anchor, BLUE, FAINT, INK, Page, RULE, Rgb, WHITE};
 use crate::interpret::{SimilarFeatures, TokenList, TokenMethod, TokenOrder};
+use crate::label::{number, spaced_label, visible_line};
 
 /// The font sizes of labels and of the numbers beside the bars, and the height of a row.
 const EM: f64 = 12.0;

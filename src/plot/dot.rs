@@ -1,9 +1,9 @@
 //! Definition trees in Graphviz' language, DOT.
 
-use super::label::label;
 use super::layout::walk;
 use super::tree::{edge_width, probability_range};
 use crate::interpret::DefinitionTree;
+use crate::label::label;
 use std::fmt::Write;
 
 /// A definition tree in DOT, left to right, with edges as wide as in the picture; `dot -Tpdf tree.dot` draws it.

@@ -19,6 +19,21 @@ pub(super) fn width(text: &str, em: f64) -> f64 {
     pen_steps(text, em).map(|(_, step)| step).sum::<f64>() * 1.03
 }
 
+/// Cuts text to a width of `room` pixels.
+pub(super) fn fitted(text: &str, em: f64, room: f64) -> String {
+    if width(text, em) <= room {
+        return text.to_owned();
+    }
+    let mut end = 0.0;
+    let fits = |c: &char| {
+        end += width(c.encode_utf8(&mut [0; 4]), em);
+        end + width("…", em) <= room
+    };
+    let mut shorter: String = text.chars().take_while(fits).collect();
+    shorter.truncate(shorter.trim_end().len());
+    shorter + "…"
+}
+
 /// Each character and the distance that it moves the pen.
 fn pen_steps(text: &str, em: f64) -> impl Iterator<Item = (char, f64)> {
     let scaled = font().map(|font| font.as_scaled(scale(font, em)));
@@ -80,5 +95,18 @@ fn draw_unknown(c: char, em: f64, (pen, baseline): (f64, f64), ink: &mut impl Fn
         let size = em * if half.len() > 2 { 0.38 } else { 0.42 };
         let width: f64 = pen_steps(half, size).map(|(_, step)| step).sum();
         draw(half, size, (pen + 0.55 * em - width / 2.0, baseline + middle * em + 0.02 * em), ink);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_to_the_room() {
+        assert_eq!(fitted("a boat", 10.0, 100.0), "a boat");
+        let cut = fitted("a boat on the lake", 10.0, 50.0);
+        assert!(cut.starts_with("a boa") && cut.ends_with('…') && width(&cut, 10.0) <= 50.0, "{cut}");
+        assert_eq!(fitted("a boat", 10.0, 1.0), "…");
     }
 }

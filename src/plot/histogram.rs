@@ -4,9 +4,9 @@ use super::axis::Axis;
 use super::bars::{RED, token};
 use super::figure::Figure;
 use super::font;
-use super::label::{number, spaced_label, visible_line};
 use super::page::{Anchor, BLUE, FAINT, INK, Page, RULE, Rgb, mix};
 use crate::interpret::{LogitLens, ScoredToken};
+use crate::label::{number, spaced_label, visible_line};
 
 /// The size of the histogram.
 const WIDTH: f64 = 460.0;

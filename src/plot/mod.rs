@@ -11,7 +11,6 @@ mod dot;
 mod figure;
 mod font;
 mod histogram;
-mod label;
 mod layout;
 mod page;
 mod svg;
@@ -26,5 +25,4 @@ pub use chart::{
 pub use dot::tree_dot;
 pub use figure::Figure;
 pub use histogram::lens_figure;
-pub(crate) use label::{number, percent, ratio, spaced_label, visible_line};
 pub use tree::tree_figure;

@@ -2,10 +2,10 @@
 
 use super::figure::Figure;
 use super::font;
-use super::label::{label, percent, visible_line};
 use super::layout::{Position, Step, places, walk};
 use super::page::{BLUE, FAINT, INK, Page, Rgb, mix};
 use crate::interpret::DefinitionTree;
+use crate::label::{label, percent, visible_line};
 
 /// The font sizes of labels and of the probabilities beside them, and the height of a row.
 const EM: f64 = 13.0;

@@ -3,6 +3,7 @@
 use super::{Registry, RegistrySae, Release, site};
 use crate::aliases::resolve_model;
 use crate::error::{Error, Result};
+use crate::text_table;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -252,8 +253,8 @@ impl fmt::Display for SaeTable {
                 let l0 = sae.l0.map_or(String::new(), |l0| format!("{l0:.0}"));
                 [sae.sae_id.clone(), hook, width, l0]
             });
-            let titles = ["sae_id", "hook", "width", "l0"].map(str::to_owned);
-            table(f, [titles].into_iter().chain(rows).collect(), [false, false, true, true])?;
+            let titles = ["sae_id", "hook", "width", "l0"];
+            text_table::write(f, Some(titles), rows, [false, false, true, true])?;
             left = left.saturating_sub(saes.len());
         }
         match self.saes.len().checked_sub(SHOWN) {
@@ -280,33 +281,10 @@ impl fmt::Display for Releases {
                 let saes = count(release.saes, "SAE");
                 [release.release.clone(), saes, release.hooks.join(" "), ranges(&release.layers), widths]
             });
-            table(f, rows.collect(), [false, true, false, false, false])?;
+            text_table::write(f, None, rows, [false, true, false, false, false])?;
         }
         Ok(())
     }
-}
-
-/// Writes indented lines of aligned columns, each after a line break; `right` columns are aligned to the right.
-fn table<const N: usize>(
-    f: &mut fmt::Formatter<'_>,
-    rows: Vec<[String; N]>,
-    right: [bool; N],
-) -> fmt::Result {
-    let mut widths = [0; N];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in rows {
-        let mut line = String::new();
-        for ((cell, width), right) in row.iter().zip(widths).zip(right) {
-            line += "  ";
-            line += &if right { format!("{cell:>width$}") } else { format!("{cell:width$}") };
-        }
-        write!(f, "\n{}", line.trim_end())?;
-    }
-    Ok(())
 }
 
 fn count(n: usize, what: &str) -> String {

@@ -21,7 +21,7 @@ pub struct FeatureAct {
     /// The token's position.
     pub pos: usize,
     /// The feature's index.
-    pub feature: u32,
+    pub feature: usize,
     /// The activation.
     pub value: f32,
 }
@@ -73,7 +73,7 @@ impl FeatureActs {
         let activation = |(at, _): (usize, f32)| {
             let value = self.values[at];
             let pos = self.ends.partition_point(|end| *end <= at);
-            FeatureAct { pos, feature: self.indices[at], value }
+            FeatureAct { pos, feature: self.indices[at] as usize, value }
         };
         let magnitudes: Vec<f32> = self.values.iter().map(|value| value.abs()).collect();
         top_k(&magnitudes, k).into_iter().map(activation).collect()
@@ -109,18 +109,18 @@ impl FeatureActs {
     }
 }
 
-/// Checks that `index` is below `d_sae`.
+/// Checks that `feature` is below `d_sae`.
 ///
 /// # Errors
-/// `index` is out of range; the message names the last one.
-pub(super) fn check_feature(index: usize, d_sae: usize) -> Result<()> {
-    if index < d_sae {
+/// `feature` is out of range; the message names the last one.
+pub(super) fn check_feature(feature: usize, d_sae: usize) -> Result<()> {
+    if feature < d_sae {
         return Ok(());
     }
     Err(Error::invalid(
         "the feature index",
         format!("0 to {} (d_sae = {d_sae})", d_sae.saturating_sub(1)),
-        index,
+        feature,
     )
     .with_hint("features are counted from 0"))
 }

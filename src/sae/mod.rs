@@ -232,21 +232,21 @@ impl Sae {
     /// Returns the weights of one feature.
     ///
     /// # Errors
-    /// `index` is out of range; a file that cannot be read.
-    pub fn feature(&self, index: usize) -> Result<Feature> {
-        self.check_feature(index)?;
+    /// `feature` is out of range; a file that cannot be read.
+    pub fn feature(&self, feature: usize) -> Result<Feature> {
+        self.check_feature(feature)?;
         let w_enc = &self.inner.weights.encoder(self.cfg())?.w_enc;
-        let encoder = w_enc.narrow(1, index, 1)?.squeeze(1)?.contiguous()?;
-        let decoder = self.inner.weights.w_dec(self.cfg())?.get(index)?;
-        Ok(Feature { index, encoder, decoder })
+        let encoder = w_enc.narrow(1, feature, 1)?.squeeze(1)?.contiguous()?;
+        let decoder = self.inner.weights.w_dec(self.cfg())?.get(feature)?;
+        Ok(Feature { index: feature, encoder, decoder })
     }
 
-    /// Checks that `index` is a feature of this SAE.
+    /// Checks that `feature` is below `d_sae`.
     ///
     /// # Errors
-    /// `index` is out of range.
-    pub(crate) fn check_feature(&self, index: usize) -> Result<()> {
-        features::check_feature(index, self.cfg().d_sae)
+    /// `feature` is out of range.
+    pub(crate) fn check_feature(&self, feature: usize) -> Result<()> {
+        features::check_feature(feature, self.cfg().d_sae)
     }
 
     /// Returns the active features of each token of `x`, the raw activation at the SAE's hook: `[pos, d_in]`, for a

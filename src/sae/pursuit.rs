@@ -56,7 +56,7 @@ pub(super) fn encode(
         let best = best_features(&live, cfg, w_dec, progress)?;
         with_f32s(w_dec, |w_dec| {
             live.par_iter_mut().zip(best).for_each(|(token, best)| {
-                let row = |i: u32| &w_dec[i as usize * cfg.d_in..(i as usize + 1) * cfg.d_in];
+                let row = |i: usize| &w_dec[i * cfg.d_in..(i + 1) * cfg.d_in];
                 // If no feature fits, no later step finds one either.
                 token.done = best.is_none_or(|feature| token.select(feature, row(feature), pursuit));
             });
@@ -82,7 +82,7 @@ fn best_features(
     cfg: &SaeConfig,
     w_dec: &Tensor,
     progress: &Progress,
-) -> Result<Vec<Option<u32>>> {
+) -> Result<Vec<Option<usize>>> {
     let residuals: Vec<f32> = tokens.iter().flat_map(|token| &token.residual).copied().collect();
     let residuals = Tensor::from_vec(residuals, (tokens.len(), cfg.d_in), &Device::Cpu)?;
     let mut best = vec![(None, 0f32); tokens.len()];
@@ -94,7 +94,7 @@ fn best_features(
             best.par_iter_mut().zip(fits.par_chunks_exact(width)).for_each(|((best, most), fits)| {
                 for (i, fit) in fits.iter().enumerate().filter(|(_, fit)| !fit.is_nan()) {
                     if *fit > *most {
-                        (*best, *most) = (Some((start + i) as u32), *fit);
+                        (*best, *most) = (Some(start + i), *fit);
                     }
                 }
             });
@@ -105,13 +105,13 @@ fn best_features(
 
 impl Token {
     /// Adds a feature and subtracts it from the residual; returns whether that was the last step.
-    fn select(&mut self, feature: u32, row: &[f32], pursuit: &Pursuit) -> bool {
+    fn select(&mut self, feature: usize, row: &[f32], pursuit: &Pursuit) -> bool {
         let value = self.residual.iter().zip(row).map(|(r, w)| r * w).sum::<f32>().max(0.0);
-        let known = self.active.iter_mut().find(|(known, _)| *known == feature);
+        let known = self.active.iter_mut().find(|(known, _)| *known as usize == feature);
         let is_known = known.is_some() || value == 0.0;
         match known {
             Some((_, sum)) => *sum += value,
-            None => self.active.push((feature, value)),
+            None => self.active.push((feature as u32, value)),
         }
         self.residual.iter_mut().zip(row).for_each(|(r, w)| *r -= value * w);
         let norm = self.residual.iter().map(|r| f64::from(*r).powi(2)).sum::<f64>().sqrt();

@@ -134,19 +134,19 @@ mod functions {
     /// print(mixed.direction.norm());
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn feature_vector(model: Model, sae: Sae, index: INT) -> ScriptResult<FeatureVector> {
-        feature_vector_with(model, sae, index, Map::new())
+    pub fn feature_vector(model: Model, sae: Sae, feature: INT) -> ScriptResult<FeatureVector> {
+        feature_vector_with(model, sae, feature, Map::new())
     }
 
     #[rhai_fn(name = "feature_vector", return_raw)]
     pub fn feature_vector_with(
         model: Model,
         sae: Sae,
-        index: INT,
+        feature: INT,
         options: Map,
     ) -> ScriptResult<FeatureVector> {
-        let index = script(super::index("the feature index", index))?;
-        script(interpret::feature_vector(&model, &sae, index, &options::parse(options)?))
+        let feature = script(super::index("the feature index", feature))?;
+        script(interpret::feature_vector(&model, &sae, feature, &options::parse(options)?))
     }
 
     /// The ghost token of any direction [d_model], which is normalized to unit length and then treated like the weights
@@ -296,7 +296,7 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn load_tree(path: &str) -> ScriptResult<DefinitionTree> {
-        script(crate::display::load_tree(Path::new(path)))
+        script(DefinitionTree::load(Path::new(path)))
     }
 
     /// How a definition tree was made, as a map: the parameters of the vector and the options.
@@ -475,26 +475,26 @@ mod functions {
         script(interpret::logit_lens(&model, &vector, &options::parse(options)?))
     }
 
-    /// The logit lens of a feature's decoder weights: `logit_lens(model, sae.feature(index))`, labeled with the names
+    /// The logit lens of a feature's decoder weights: `logit_lens(model, sae.feature(feature))`, labeled with the names
     /// of the SAE and the feature. It is an error if the SAE does not write to the residual stream.
     ///
     /// ```rhai
     /// print(decoder_logit_lens(load_model("demo"), load_sae("demo"), 700));
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn decoder_logit_lens(model: Model, sae: Sae, index: INT) -> ScriptResult<LogitLens> {
-        decoder_logit_lens_with(model, sae, index, Map::new())
+    pub fn decoder_logit_lens(model: Model, sae: Sae, feature: INT) -> ScriptResult<LogitLens> {
+        decoder_logit_lens_with(model, sae, feature, Map::new())
     }
 
     #[rhai_fn(name = "decoder_logit_lens", return_raw)]
     pub fn decoder_logit_lens_with(
         model: Model,
         sae: Sae,
-        index: INT,
+        feature: INT,
         options: Map,
     ) -> ScriptResult<LogitLens> {
-        let index = script(super::index("the feature index", index))?;
-        script(interpret::decoder_logit_lens(&model, &sae, index, &options::parse(options)?))
+        let feature = script(super::index("the feature index", feature))?;
+        script(interpret::decoder_logit_lens(&model, &sae, feature, &options::parse(options)?))
     }
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
@@ -511,28 +511,28 @@ mod functions {
     /// print(similar_features(sae, 700, load_sae("demo", "blocks.0.hook_resid_pre"), #{ top_k: 3 }).features[0].cosine);
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn similar_features(sae: Sae, index: INT) -> ScriptResult<SimilarFeatures> {
-        super::similar(&sae, index, None, Map::new())
+    pub fn similar_features(sae: Sae, feature: INT) -> ScriptResult<SimilarFeatures> {
+        super::similar(&sae, feature, None, Map::new())
     }
 
     #[rhai_fn(name = "similar_features", return_raw)]
-    pub fn similar_features_with(sae: Sae, index: INT, options: Map) -> ScriptResult<SimilarFeatures> {
-        super::similar(&sae, index, None, options)
+    pub fn similar_features_with(sae: Sae, feature: INT, options: Map) -> ScriptResult<SimilarFeatures> {
+        super::similar(&sae, feature, None, options)
     }
 
     #[rhai_fn(name = "similar_features", return_raw)]
-    pub fn similar_features_of(sae: Sae, index: INT, other: Sae) -> ScriptResult<SimilarFeatures> {
-        super::similar(&sae, index, Some(&other), Map::new())
+    pub fn similar_features_of(sae: Sae, feature: INT, other: Sae) -> ScriptResult<SimilarFeatures> {
+        super::similar(&sae, feature, Some(&other), Map::new())
     }
 
     #[rhai_fn(name = "similar_features", return_raw)]
     pub fn similar_features_of_with(
         sae: Sae,
-        index: INT,
+        feature: INT,
         other: Sae,
         options: Map,
     ) -> ScriptResult<SimilarFeatures> {
-        super::similar(&sae, index, Some(&other), options)
+        super::similar(&sae, feature, Some(&other), options)
     }
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]

@@ -99,7 +99,7 @@ fn matrices_of(value: &Dynamic) -> Result<Vec<Vec<Vec<f64>>>, Error> {
 }
 
 /// Returns the indices of one feature or of an array of features.
-fn features_of(features: &Dynamic) -> Result<Vec<u32>, Error> {
+fn features_of(features: &Dynamic) -> Result<Vec<usize>, Error> {
     let wrong =
         || Error::invalid("the features", "a whole number or an array of whole numbers", type_name(features));
     let one = |feature: &Dynamic| feature_index(feature.as_int().map_err(|_| wrong())?);

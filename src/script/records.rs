@@ -40,10 +40,11 @@ fn records_of(
     Ok(Box::new(array.ok_or_else(wrong)?.into_iter().map(Ok)))
 }
 
-/// Returns the index of a feature in the type that records use.
-pub(super) fn feature_index(feature: INT) -> Result<u32, Error> {
+/// Returns the index of a feature, which fits into the 32 bits that records have for it.
+pub(super) fn feature_index(feature: INT) -> Result<usize, Error> {
     let feature = index("the feature index", feature)?;
-    u32::try_from(feature).map_err(|_| Error::invalid("the feature index", "at most 2^32 - 1", feature))
+    let fits = u32::try_from(feature).is_ok();
+    fits.then_some(feature).ok_or_else(|| Error::invalid("the feature index", "at most 2^32 - 1", feature))
 }
 
 #[export_module]

@@ -22,7 +22,7 @@ pub(super) fn index(what: &str, index: INT) -> Result<usize, Error> {
 fn activation_map(activation: FeatureAct) -> Dynamic {
     let mut map = Map::new();
     map.insert("pos".into(), (activation.pos as INT).into());
-    map.insert("feature".into(), INT::from(activation.feature).into());
+    map.insert("feature".into(), (activation.feature as INT).into());
     map.insert("value".into(), FLOAT::from(activation.value).into());
     map.into()
 }
@@ -131,8 +131,8 @@ mod functions {
     /// print(feature.decoder.norm());
     /// ```
     #[rhai_fn(global, pure, return_raw)]
-    pub fn feature(sae: &mut Sae, index: INT) -> ScriptResult<Feature> {
-        script(sae.feature(script(self::index("the feature index", index))?))
+    pub fn feature(sae: &mut Sae, feature: INT) -> ScriptResult<Feature> {
+        script(sae.feature(script(index("the feature index", feature))?))
     }
 
     /// The active features of each token of a tensor of activations at the SAE's hook: [pos, d_in], or
@@ -231,7 +231,9 @@ mod functions {
         let (indices, values) = features.at(pos);
         let pairs = indices.iter().zip(values);
         Ok(pairs
-            .map(|(feature, value)| activation_map(FeatureAct { pos, feature: *feature, value: *value }))
+            .map(|(feature, value)| {
+                activation_map(FeatureAct { pos, feature: *feature as usize, value: *value })
+            })
             .collect())
     }
 

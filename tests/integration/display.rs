@@ -3,7 +3,7 @@
 use saescope::{
     DefinitionTree, Error, LogitLensOptions, Model, Part, Progress, Sae, SaeOptions, Scales, Shown,
     TokenListOptions, TreeNode, TreeOptions, TreeParams, VectorOptions, definition_tree, feature_vector,
-    load_tree, logit_lens, page, save, scale_sweep, similar_features, token_list,
+    logit_lens, page, save, scale_sweep, similar_features, token_list,
 };
 use std::path::Path;
 
@@ -104,7 +104,7 @@ fn every_format_of_a_tree_is_valid_with_odd_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tree.json");
     save(&tree, &path).unwrap();
-    assert!(load_tree(&path).unwrap() == tree, "the tree changes in its file");
+    assert!(DefinitionTree::load(&path).unwrap() == tree, "the tree changes in its file");
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn the_extension_selects_the_format() {
     assert!(matches!(save(&tree, Path::new("no such folder/tree.json")), Err(Error::File { .. })));
     let path = folder.path().join("other.json");
     std::fs::write(&path, "{\"params\": {}}").unwrap();
-    let message = load_tree(&path).unwrap_err().to_string();
+    let message = DefinitionTree::load(&path).unwrap_err().to_string();
     assert!(message.contains("other.json") && message.contains("not a definition tree"), "{message}");
 }
 

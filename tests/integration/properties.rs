@@ -157,7 +157,7 @@ const SEEDS: [Seed; 22] = [
     ("golden/records.jsonl", "records.jsonl", |path| {
         saescope::read_records(path).into_iter().flatten().for_each(drop);
     }),
-    ("golden/tree_encoder_624.json", "tree.json", |path| drop(saescope::load_tree(path))),
+    ("golden/tree_encoder_624.json", "tree.json", |path| drop(saescope::DefinitionTree::load(path))),
     ("golden/tree_encoder_624.json", "trees.jsonl", |path| {
         saescope::read_trees(path).into_iter().flatten().for_each(drop);
     }),

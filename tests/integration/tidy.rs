@@ -4,9 +4,11 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with the layers that it may import, separated by spaces. See docs/architecture.md.
-const LAYERS: [(&str, &str); 27] = [
+const LAYERS: [(&str, &str); 29] = [
     ("error", ""),
     ("guard", ""),
+    ("label", ""),
+    ("text_table", ""),
     ("progress", "error"),
     ("memory", "error"),
     ("files", "error memory"),
@@ -22,13 +24,16 @@ const LAYERS: [(&str, &str); 27] = [
     ("hooks", "error tensors"),
     ("aliases", "error"),
     ("model", "error files guard progress memory linalg checkpoint demo hooks repo aliases hub"),
-    ("registry", "error files yaml hooks aliases"),
+    ("registry", "error files yaml text_table hooks aliases"),
     ("sae", "error large memory files progress linalg checkpoint demo hooks repo hub registry aliases yaml"),
     ("dataset", "error memory demo guard repo files progress yaml hub"),
-    ("extract", "error aliases files progress threads hooks model sae dataset repo"),
-    ("interpret", "error files progress threads linalg tensors hooks model sae"),
-    ("plot", "error extract interpret"),
-    ("display", "error memory files tensors hooks model registry sae dataset extract interpret plot"),
+    ("extract", "error label aliases files progress threads hooks model sae dataset repo"),
+    ("interpret", "error files label text_table progress threads linalg tensors hooks model sae"),
+    ("plot", "error label extract interpret"),
+    (
+        "display",
+        "error label memory files linalg tensors hooks model registry sae dataset extract interpret plot",
+    ),
     (
         "script",
         "error threads files progress memory linalg large tensors hooks model sae dataset extract \

@@ -2,10 +2,10 @@
 
 use super::super::axis::range;
 use super::super::figure::Figure;
-use super::super::label::spaced_label;
 use super::super::page::{FAINT, Page};
 use super::{Colors, Frame, HorizontalAxis, Legend, PlotOptions, check_not_empty, padded, shown};
 use crate::error::{Error, Result};
+use crate::label::spaced_label;
 
 /// The most bars in a chart: more could not be distinguished.
 const MAX: usize = 2000;

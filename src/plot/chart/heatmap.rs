@@ -2,12 +2,12 @@
 
 use super::super::axis::{Axis, range};
 use super::super::figure::{DENSITY, Figure};
-use super::super::font;
-use super::super::label::{fitted, number, spaced_label, visible_line};
+use super::super::font::{self, fitted};
 use super::super::page::{Anchor, FAINT, INK, Mark, Page, RULE, Rgb, WHITE, mix};
 use super::names::{CategoryLabels, is_numbers, round_stride, widest};
 use super::{NAME, PlotOptions, TICK, UPRIGHT, title};
 use crate::error::{Error, Result};
+use crate::label::{number, spaced_label, visible_line};
 use serde::{Deserialize, Serialize};
 
 /// The darkest colors of values above and below zero.

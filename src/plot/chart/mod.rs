@@ -20,10 +20,10 @@ pub use options::{Color, Colors, PlotOptions};
 pub use records::{plot_activations, plot_density};
 
 use super::axis::Axis;
-use super::font;
-use super::label::{fitted, visible_line};
+use super::font::{self, fitted};
 use super::page::{Anchor, FAINT, INK, Page, RULE, Rgb};
 use crate::error::{Error, Result};
+use crate::label::visible_line;
 use names::{CategoryLabels, widest};
 
 /// The font sizes of titles, of names, and of tick labels.

@@ -1,8 +1,7 @@
 //! The names of things along an axis, such as tokens.
 
 use super::super::axis::Axis;
-use super::super::font;
-use super::super::label::fitted;
+use super::super::font::{self, fitted};
 use super::super::page::{Anchor, INK, Page};
 use super::TICK;
 

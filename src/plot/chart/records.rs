@@ -1,20 +1,20 @@
 //! Charts of feature datasets: the activations along a record, and how often features are active.
 
 use super::super::figure::Figure;
-use super::super::label::visible_line;
 use super::{HeatmapOptions, HistogramOptions, PlotOptions, plot_bars, plot_heatmap, plot_histogram};
 use crate::error::{Error, Result};
 use crate::extract::{FeatureDensity, FeatureRecord};
+use crate::label::visible_line;
 
 /// The activations of features along a record: a bar for each token, or for several features a heatmap, a row for each.
 ///
 /// # Errors
 /// An empty list of features; options that are out of range.
-pub fn plot_activations(record: &FeatureRecord, features: &[u32], options: &PlotOptions) -> Result<Figure> {
+pub fn plot_activations(record: &FeatureRecord, features: &[usize], options: &PlotOptions) -> Result<Figure> {
     let name = |text: String| if text.is_empty() { "·".to_owned() } else { text };
     let tokens: Vec<String> = record.str_tokens().into_iter().map(name).collect();
     let values =
-        |feature: &u32| record.activations_of(*feature).into_iter().map(f64::from).collect::<Vec<_>>();
+        |feature: &usize| record.activations_of(*feature).into_iter().map(f64::from).collect::<Vec<_>>();
     let or = |given: &String, default: String| if given.is_empty() { default } else { given.clone() };
     match features {
         [] => Err(Error::invalid("the features", "at least one", "none")),

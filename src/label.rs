@@ -1,12 +1,10 @@
 //! Tokens and numbers as short, visible text.
 
-use super::font;
-
 /// The longest label, in characters.
 const LONGEST: usize = 40;
 
 /// A token within text: without its leading space, every other character visible, at most 40 characters.
-pub(crate) fn label(token: &str) -> String {
+pub fn label(token: &str) -> String {
     match token.strip_prefix(' ') {
         Some(rest) if !rest.trim().is_empty() => visible(rest),
         _ => visible(token),
@@ -14,7 +12,7 @@ pub(crate) fn label(token: &str) -> String {
 }
 
 /// A token by itself: `␣` for its leading space, every other character visible, at most 40 characters.
-pub(crate) fn spaced_label(token: &str) -> String {
+pub fn spaced_label(token: &str) -> String {
     match token.strip_prefix(' ') {
         Some(rest) if !rest.trim().is_empty() => format!("␣{}", visible(rest)),
         _ => visible(token),
@@ -53,23 +51,8 @@ fn shorten(token: &str, longest: usize) -> String {
 }
 
 /// Text in one line: every character visible, at most 200 of them, with ordinary spaces that can be searched for.
-pub(crate) fn visible_line(text: &str) -> String {
+pub fn visible_line(text: &str) -> String {
     shorten(text, 200).replace('\u{a0}', " ")
-}
-
-/// Cuts text to a width of `room` pixels.
-pub(super) fn fitted(text: &str, em: f64, room: f64) -> String {
-    if font::width(text, em) <= room {
-        return text.to_owned();
-    }
-    let mut end = 0.0;
-    let fits = |c: &char| {
-        end += font::width(c.encode_utf8(&mut [0; 4]), em);
-        end + font::width("…", em) <= room
-    };
-    let mut shorter: String = text.chars().take_while(fits).collect();
-    shorter.truncate(shorter.trim_end().len());
-    shorter + "…"
 }
 
 /// Whether `c` is a control or format character, which fonts do not draw and which may reverse the text around it, or
@@ -81,7 +64,7 @@ fn is_invisible(c: char) -> bool {
 }
 
 /// A probability: "42%", "4.2%", "0.042%", "4.2e-5%".
-pub(crate) fn percent(probability: f64) -> String {
+pub fn percent(probability: f64) -> String {
     let percent = probability * 100.0;
     match percent {
         _ if percent >= 99.95 => "100%".to_owned(),
@@ -96,7 +79,7 @@ pub(crate) fn percent(probability: f64) -> String {
 }
 
 /// A probability ratio, from its natural logarithm: "×12", "×0.5".
-pub(crate) fn ratio(log_ratio: f64) -> String {
+pub fn ratio(log_ratio: f64) -> String {
     let times = log_ratio.exp();
     match times {
         _ if times >= 1e5 || (times < 0.01 && times > 0.0) => format!("×{times:.0e}"),
@@ -107,7 +90,7 @@ pub(crate) fn ratio(log_ratio: f64) -> String {
 }
 
 /// A number with about four digits.
-pub(crate) fn number(x: f64) -> String {
+pub fn number(x: f64) -> String {
     match x.abs() {
         0.0 => "0".to_owned(),
         size if !(0.001..100_000.0).contains(&size) => format!("{x:.2e}"),
@@ -115,6 +98,11 @@ pub(crate) fn number(x: f64) -> String {
         size if size < 100.0 => format!("{x:.3}"),
         _ => format!("{x:.0}"),
     }
+}
+
+/// A number with four decimals, or in scientific notation if its magnitude is below 0.001.
+pub fn decimals(x: f64) -> String {
+    if x != 0.0 && x.abs() < 1e-3 { format!("{x:.3e}") } else { format!("{x:.4}") }
 }
 
 #[cfg(test)]
@@ -143,14 +131,6 @@ mod tests {
             assert_eq!((label(token).as_str(), spaced_label(token).as_str()), (bare, spaced), "{token:?}");
         }
         assert_eq!(label(&long).chars().count(), 41);
-    }
-
-    #[test]
-    fn text_is_cut_to_the_room() {
-        assert_eq!(fitted("a boat", 10.0, 100.0), "a boat");
-        let cut = fitted("a boat on the lake", 10.0, 50.0);
-        assert!(cut.starts_with("a boa") && cut.ends_with('…') && font::width(&cut, 10.0) <= 50.0, "{cut}");
-        assert_eq!(fitted("a boat", 10.0, 1.0), "…");
     }
 
     #[test]

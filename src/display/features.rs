@@ -1,6 +1,6 @@
 //! The forms of definition trees, token lists, logit lenses, similar features, feature vectors and scale sweeps.
 
-use super::{Shown, html, text, to_json};
+use super::{Shown, html, to_json};
 use crate::error::Result;
 use crate::interpret::{DefinitionTree, FeatureVector, LogitLens, ScaleSweep, SimilarFeatures, TokenList};
 use crate::plot::{Figure, features_figure, lens_figure, tokens_figure, tree_dot, tree_figure};
@@ -17,11 +17,11 @@ impl Shown for DefinitionTree {
     }
 
     fn text(&self) -> String {
-        text::tree(self, None)
+        self.to_text(None)
     }
 
     fn html(&self) -> Option<String> {
-        let likeliest = text::likeliest(self, LISTED);
+        let likeliest = self.likeliest(LISTED);
         Some(html::tree(self, likeliest.as_ref().map_or(self, |(tree, _)| tree)))
     }
 
@@ -34,7 +34,7 @@ impl Shown for DefinitionTree {
     }
 
     fn preview(&self) -> Option<Figure> {
-        Some(tree_figure(&text::likeliest(self, NODES).map_or_else(|| self.clone(), |(tree, _)| tree)))
+        Some(tree_figure(&self.likeliest(NODES).map_or_else(|| self.clone(), |(tree, _)| tree)))
     }
 
     fn brief(&self) -> String {
@@ -43,14 +43,6 @@ impl Shown for DefinitionTree {
 
     fn dot(&self) -> Option<String> {
         Some(tree_dot(self))
-    }
-}
-
-impl std::fmt::Display for DefinitionTree {
-    /// Writes the likeliest nodes, as many as fit on a screen or two.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const NODES: usize = 120;
-        f.write_str(&text::tree(self, Some(NODES)))
     }
 }
 
