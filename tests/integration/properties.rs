@@ -29,7 +29,7 @@ fn check_batches(name: &str, hooks: &[&str], d_vocab: u32) {
         let mut batch = TokenBatch::default();
         sequences.iter().for_each(|sequence| batch.push(sequence));
         let mut cache = ActivationCache::of(model.cfg().hook_points(), hooks).unwrap();
-        model.forward(&batch, None, &mut cache, &run).unwrap();
+        model.run_until(&batch, None, &mut cache, &run).unwrap();
         for (range, sequence) in batch.sequences().zip(&sequences) {
             let alone = model.run_with_cache(sequence, hooks, &run).unwrap();
             for (hook, activation) in alone.iter() {
