@@ -54,6 +54,7 @@ mod repo;
 
 mod large;
 mod linalg;
+mod linear;
 mod memory;
 mod tensors;
 

@@ -79,15 +79,8 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
         cache.truncate(base);
         let mut batch = TokenBatch::default();
         part.iter().for_each(|open: &Open<N>| batch.push(&[open.token]));
-        let mut parents: Vec<_> = part.iter().map(|open| Some(open.parent)).collect();
-        let mut rows: Vec<_> = part.iter().map(|open| open.ghost).collect();
-        if let [open] = &part[..] {
-            // A matmul of a single row rounds differently, so a single row is read twice.
-            batch.push(&[open.token]);
-            parents.push(Some(open.parent));
-            rows.push(open.ghost);
-        }
-        let mut hooks = ghosts.continuation_hooks(rows);
+        let parents: Vec<_> = part.iter().map(|open| Some(open.parent)).collect();
+        let mut hooks = ghosts.continuation_hooks(part.iter().map(|open| open.ghost).collect());
         resid = model.forward_from(&batch, &parents, &mut cache, &mut hooks, progress)?;
         level = part.into_iter().enumerate().map(|(i, open)| (open.node, base + i, open.ghost)).collect();
     }

@@ -1,7 +1,7 @@
 //! The activation functions of MLPs, in forms that the compiler vectorizes.
 
 use super::config::ActivationFunction;
-use super::ops::{f32s, floats_mut, rows_per_task};
+use crate::linalg::{f32s, floats_mut, rows_per_task};
 use candle_core::{CpuStorage, CustomOp1, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;

@@ -121,14 +121,10 @@ impl Model {
         let mut all = Vec::with_capacity(n);
         for first in (0..n).step_by(step) {
             progress.check()?;
-            let mut rows = resid.narrow(0, first, step.min(n - first))?;
-            if rows.dim(0)? == 1 {
-                // A single row takes another path through a matmul, with other rounding: it gets company.
-                rows = rows.repeat((2, 1))?;
-            }
+            let rows = resid.narrow(0, first, step.min(n - first))?;
             let logits = logits(&self.inner.weights, self.cfg(), &rows)?; // [rows, d_vocab]
             with_f32s(&logits, |logits| {
-                let rows = logits.par_chunks_exact(self.cfg().d_vocab).take(n - first).enumerate();
+                let rows = logits.par_chunks_exact(self.cfg().d_vocab).enumerate();
                 all.par_extend(rows.map(|(row, logits)| look(first + row, logits)));
             })?;
         }
@@ -158,16 +154,7 @@ fn failed(halt: Halt) -> Error {
 
 /// The logits `[n, d_vocab]` of final residual streams `[n, d_model]`.
 pub(super) fn logits(weights: &Weights, cfg: &ModelConfig, resid: &Tensor) -> Result<Tensor> {
-    capped(cfg, unembedded(weights, &plain_norm(weights.ln_final()?, resid, cfg.eps)?)?)
-}
-
-/// The output of the unembedding, `[n, d_vocab]`, for its input `[n, d_model]`.
-fn unembedded(weights: &Weights, x: &Tensor) -> Result<Tensor> {
-    let logits = x.matmul(&weights.unembed()?.t()?)?;
-    if let Some(bias) = weights.unembed_bias()? {
-        ops::add_bias_in_place(&logits, bias)?;
-    }
-    Ok(logits)
+    capped(cfg, weights.unembed()?.forward(&plain_norm(weights.ln_final()?, resid, cfg.eps)?)?)
 }
 
 /// Applies the model's soft cap to logits, if it has one.
@@ -279,7 +266,7 @@ impl<'a> Pass<'a> {
         let names = [HookPoint::LnFinalScale, HookPoint::LnFinalNormalized].map(HookName::global);
         let x = self.norm(names, weights.ln_final()?, &resid)?; // [n, d_model]
         let x = self.at_global(HookPoint::UnembedIn, x)?;
-        let logits = unembedded(weights, &x)?; // [n, d_vocab]
+        let logits = weights.unembed()?.forward(&x)?; // [n, d_vocab]
         let logits = self.at_global(HookPoint::UnembedOut, logits)?;
         Ok(capped(self.cfg, logits)?)
     }

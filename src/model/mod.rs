@@ -271,7 +271,7 @@ impl Model {
     /// A checkpoint without an unembedding; a file that cannot be read.
     #[expect(non_snake_case, reason = "the field's name")]
     pub fn W_U(&self) -> Result<Tensor> {
-        Ok(self.inner.weights.unembed()?.t()?)
+        Ok(self.inner.weights.unembed()?.weight.clone())
     }
 
     /// The gain of the final norm, `[d_model]`: what a normalized activation is multiplied by before the unembedding.

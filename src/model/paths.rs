@@ -9,7 +9,7 @@
 //! keys are read in place, not packed. The result of a query does not depend on the others, to the last bit.
 
 use super::attention::{Scores, softmax};
-use super::ops::{f32s, rows_per_task};
+use crate::linalg::{f32s, rows_per_task};
 use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;

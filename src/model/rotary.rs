@@ -4,7 +4,7 @@
 //! as in Hugging Face's checkpoints. Angles are products in f32, as in transformers.
 
 use super::config::{PositionalEmbedding, RopeScaling, Rotary};
-use super::ops::f32s;
+use crate::linalg::f32s;
 use candle_core::{CpuStorage, CustomOp3, Device, Error, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 

@@ -4,7 +4,7 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with the layers that it may import, separated by spaces. See docs/architecture.md.
-const LAYERS: [(&str, &str); 27] = [
+const LAYERS: [(&str, &str); 28] = [
     ("error", ""),
     ("guard", ""),
     ("progress", "error"),
@@ -17,13 +17,17 @@ const LAYERS: [(&str, &str); 27] = [
     ("demo", ""),
     ("checkpoint", "error files progress"),
     ("linalg", "error memory"),
+    ("linear", "error linalg"),
     ("large", "error linalg memory progress"),
     ("tensors", "error files progress memory large checkpoint"),
     ("hooks", "error tensors"),
     ("aliases", "error"),
-    ("model", "error files guard progress memory linalg checkpoint demo hooks repo aliases hub"),
+    ("model", "error files guard progress memory linalg linear checkpoint demo hooks repo aliases hub"),
     ("registry", "error files yaml hooks aliases"),
-    ("sae", "error large memory files progress linalg checkpoint demo hooks repo hub registry aliases yaml"),
+    (
+        "sae",
+        "error large memory files progress linalg linear checkpoint demo hooks repo hub registry aliases yaml",
+    ),
     ("dataset", "error memory demo guard repo files progress yaml hub"),
     ("extract", "error aliases files progress threads hooks model sae dataset repo"),
     ("interpret", "error files progress threads linalg tensors hooks model sae"),
