@@ -55,6 +55,7 @@ mod repo;
 mod label;
 mod large;
 mod linalg;
+mod linear;
 mod memory;
 mod tensors;
 mod text_table;
@@ -102,7 +103,10 @@ pub use extract::{
     SaeEvaluation, check_fits, check_sae, create_feature_dataset, feature_acts, feature_density,
     max_activating_examples, read_records, read_records_of,
 };
-pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, Space, hook_name_of};
+pub use hooks::{
+    ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, Site, SiteRow, Space, TokenBatch,
+    hook_name_of,
+};
 pub use hub::{HubSettings, RepoKind, RetryPolicy};
 pub use interpret::{
     Definition, DefinitionTree, FeatureVector, FeatureWeights, Fingerprints, Injection, LogitLens,
@@ -116,7 +120,7 @@ pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
     ActivationFunction, AttentionType, EmbeddingStats, Encoding, GenerateOptions, KeyValueCache, Model,
     ModelConfig, ModelOptions, NormKind, PositionalEmbedding, PrincipalComponents, RopeScaling, Rotary,
-    SpecialTokens, TokenBatch, Tokenizer, TokenizerHints, char_offsets,
+    SpecialTokens, Tokenizer, TokenizerHints, char_offsets,
 };
 pub use notebook::EvcxrDisplay;
 pub use plot::{

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::memory;
-use candle_core::{CpuStorage, DType, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Layout, Storage, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -158,14 +158,46 @@ pub fn with_f32s<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     }
 }
 
+/// Rows per parallel task: enough to be worth a task, few enough to share the work.
+pub fn rows_per_task(d: usize) -> usize {
+    16_384_usize.div_ceil(d.max(1))
+}
+
+/// The elements of a contiguous f32 tensor.
+pub fn storage_f32s<'a>(
+    storage: &'a CpuStorage,
+    layout: &Layout,
+    op: &'static str,
+) -> candle_core::Result<&'a [f32]> {
+    let all = storage.as_slice::<f32>()?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&all[start..end]),
+        None => Err(candle_core::Error::RequiresContiguous { op }.bt()),
+    }
+}
+
+/// The elements of a contiguous f32 tensor, to be changed.
+pub fn storage_f32s_mut<'a>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+    op: &'static str,
+) -> candle_core::Result<&'a mut [f32]> {
+    match (layout.contiguous_offsets(), storage) {
+        (Some((start, end)), CpuStorage::F32(all)) => Ok(&mut all[start..end]),
+        (None, _) => Err(candle_core::Error::RequiresContiguous { op }.bt()),
+        _ => Err(candle_core::Error::Msg(format!("{op}: expected f32 values"))),
+    }
+}
+
 /// Applies `f` to each row of a matrix `[n, d]` in parallel, without a copy of the matrix. Results are in row order.
 ///
 /// # Errors
 /// The tensor is not a contiguous f32 matrix.
 pub fn map_rows<T: Send>(matrix: &Tensor, f: impl Fn(&[f32]) -> T + Send + Sync) -> Result<Vec<T>> {
     let (_, d) = matrix.dims2()?;
-    let rows_per_task = 16_384_usize.div_ceil(d.max(1));
-    with_f32s(matrix, |values| values.par_chunks_exact(d.max(1)).with_min_len(rows_per_task).map(f).collect())
+    with_f32s(matrix, |values| {
+        values.par_chunks_exact(d.max(1)).with_min_len(rows_per_task(d)).map(f).collect()
+    })
 }
 
 /// The dot product of a row with a vector, in f64.

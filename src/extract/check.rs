@@ -150,7 +150,7 @@ impl Sums {
         let out = sae.cfg().hook_name_out.as_ref().filter(|_| is_transcoder);
         let out = out.map(|name| points.find(name)).transpose()?;
         let mut cache = ActivationCache::new([Some(hook), out].into_iter().flatten().collect());
-        model.forward(&TokenBatch::single(tokens), None, &mut cache, progress)?;
+        model.run_until(&TokenBatch::single(tokens), None, &mut cache, progress)?;
         let x = activation(model, sae, &cache)?;
         let (features, y_hat) = sae.encode_and_reconstruct(&x, progress)?;
         self.tokens += n;

@@ -214,10 +214,6 @@ fn run_batch(job: Job, mut batch: Batch) -> Result<Batch> {
     };
     let mut tokens = TokenBatch::default();
     batch.records.iter().for_each(|record| tokens.push(&record.tokens));
-    if tokens.len() == 1 {
-        // A matmul of a single row sums in another order. A second, ignored row makes the result that of other batches.
-        tokens.push(&batch.records[0].tokens);
-    }
     let features = acts(&tokens).map_err(|error| {
         if !matches!(error, Error::NotFinite { .. }) {
             return error;

@@ -12,7 +12,7 @@ use candle_core::Tensor;
 /// Runs the model up to the SAE's hook and gives the SAE the input it was trained on. Only this module knows both.
 ///
 /// # Errors
-/// An SAE that does not fit the model; see [`Model::forward`] and [`Sae::encode_sequences`].
+/// An SAE that does not fit the model; see [`Model::run_until`] and [`Sae::encode_sequences`].
 pub fn feature_acts(
     model: &Model,
     sae: &Sae,
@@ -23,7 +23,7 @@ pub fn feature_acts(
     check_fits(model, sae)?;
     let hook = sae.hook_in(&model.cfg().hook_points())?;
     let mut cache = ActivationCache::new(vec![hook]);
-    model.forward(batch, None, &mut cache, progress)?;
+    model.run_until(batch, None, &mut cache, progress)?;
     let x = activation(model, sae, &cache)?;
     drop(cache);
     let sequences: Vec<_> = batch.sequences().collect();

@@ -1,12 +1,12 @@
 //! Hooks that keep activations: [`ActivationCache`].
 
-use super::{HookName, HookPoints, Hooks};
+use super::{HookName, HookPoints, Hooks, Site};
 use crate::error::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The activations of one pass at the requested points, by name, in the order of the pass.
+/// The activations of one pass at the requested points, f32 on the host, by name, in the order of the pass.
 #[derive(Debug, Clone)]
 pub struct ActivationCache {
     wanted: Vec<HookName>,
@@ -78,8 +78,8 @@ impl Hooks for ActivationCache {
         self.wanted.contains(name)
     }
 
-    fn on(&mut self, name: &HookName, activation: Tensor) -> Result<Tensor> {
-        self.activations.insert(*name, activation.clone());
+    fn on(&mut self, site: &Site, activation: Tensor) -> Result<Tensor> {
+        self.activations.insert(site.name, activation.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
         Ok(activation)
     }
 

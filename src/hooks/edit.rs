@@ -1,6 +1,6 @@
 //! Hooks that change activations.
 
-use super::{HookName, Hooks};
+use super::{HookName, Hooks, Site};
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 
@@ -43,8 +43,10 @@ impl Hooks for Edits<'_> {
         self.edits.iter().any(|(n, _)| n == name)
     }
 
-    fn on(&mut self, name: &HookName, mut activation: Tensor) -> Result<Tensor> {
-        for (_, edit) in self.edits.iter_mut().filter(|(n, _)| n == name) {
+    fn on(&mut self, site: &Site, mut activation: Tensor) -> Result<Tensor> {
+        let name = site.name;
+        let dtype = activation.dtype();
+        for (_, edit) in self.edits.iter_mut().filter(|(n, _)| *n == name) {
             let expected = activation.dims().to_vec();
             activation = edit(activation)?;
             if activation.dims() != expected {
@@ -56,7 +58,7 @@ impl Hooks for Edits<'_> {
                     "return the complete activation, with your changes in it",
                 ));
             }
-            activation = activation.to_dtype(candle_core::DType::F32)?.contiguous()?;
+            activation = activation.to_dtype(dtype)?.contiguous()?;
         }
         Ok(activation)
     }

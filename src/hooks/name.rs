@@ -1,10 +1,7 @@
 //! Hook points and their names, spelled as TransformerLens spells them: `blocks.8.hook_resid_pre`.
 
-use super::points::HookPoints;
-use super::spelling::{self, Meaning, Spelled};
-use crate::error::{Error, Result};
+use crate::error::{Error, did_you_mean};
 use std::fmt;
-use std::str::FromStr;
 
 /// A point in a forward pass at which activations can be read and changed.
 ///
@@ -261,30 +258,30 @@ impl fmt::Debug for HookName {
     }
 }
 
-impl FromStr for HookName {
-    type Err = Error;
-
-    /// Parses TransformerLens' name of a point, or another library's.
-    ///
-    /// # Errors
-    /// An unknown name, or one that means different points in different models; [`HookPoints::find`] knows the model.
-    fn from_str(name: &str) -> Result<Self> {
-        if let Some(found) = HookName::exact(name) {
-            return Ok(found);
-        }
-        match spelling::meaning(name, None) {
-            Meaning::Point(Spelled { name, .. }) => Ok(name),
-            Meaning::Depends(_) => Err(Error::mismatch(
-                format!("the hook `{name}` means different points in different models"),
-                "look it up in a model, or use TransformerLens' name of the point: `hook_names()` lists them",
-            )),
-            Meaning::NoPoint | Meaning::Unknown => {
-                Err(super::points::unknown_hook(name, &HookPoints::new(usize::MAX, [])))
-            }
-        }
-    }
-}
-
 fn point_of(stem: &str) -> Option<HookPoint> {
     POINTS.iter().find(|(_, s)| *s == stem).map(|(point, _)| *point)
+}
+
+/// The error for a name that is not one of the `known` points; the suggestion keeps the block of the name, or is in block
+/// `last_layer` if that is lower.
+pub(super) fn unknown_hook(name: &str, last_layer: usize, known: impl Iterator<Item = HookPoint>) -> Error {
+    let layer = name.split('.').nth(1).and_then(|l| l.parse().ok()).unwrap_or(0).min(last_layer);
+    let mut known: Vec<String> = known
+        .map(|p| if p.is_in_block() { HookName::in_block(layer, p) } else { HookName::global(p) })
+        .map(|n| n.to_string())
+        .collect();
+    // A misspelled or bare point, `resid_pre` for `blocks.0.hook_resid_pre`, is closer to the stem than to the name.
+    let stem = name.rsplit('.').next().unwrap_or(name);
+    let nearest = did_you_mean(name, known.iter().map(String::as_str));
+    if nearest.is_none()
+        && let Some(at) = known.iter().position(|k| k.ends_with(stem))
+    {
+        known = vec![known.swap_remove(at)];
+    } else if name.split('.').count() == 3
+        && let Some(newer) = ["hook_in", "hook_out"].into_iter().find(|newer| stem.starts_with(newer))
+    {
+        // The newer name of the residual stream, with extra characters after it.
+        known = vec![format!("blocks.{layer}.{newer}")];
+    }
+    Error::unknown("hook", name, known)
 }

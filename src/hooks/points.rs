@@ -1,8 +1,8 @@
 //! The hook points of a model, and the selection of them by names and patterns.
 
-use super::name::{HookName, HookPoint, POINTS};
+use super::name::{HookName, HookPoint, POINTS, unknown_hook};
 use super::spelling::{Meaning, Spelled, Traits, meaning};
-use crate::error::{Error, Result, did_you_mean};
+use crate::error::{Error, Result};
 
 /// The hook points of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +19,9 @@ impl HookPoints {
 
     /// The names of all points, in the order of a pass.
     pub fn all(&self) -> Vec<HookName> {
-        let points = || POINTS.iter().map(|(point, _)| *point).filter(|point| self.has(*point));
-        let globals = points().filter(|point| !point.is_in_block()).map(HookName::global);
+        let globals = self.points().filter(|point| !point.is_in_block()).map(HookName::global);
         let in_blocks = (0..self.n_layers).flat_map(|layer| {
-            points().filter(|p| p.is_in_block()).map(move |point| HookName::in_block(layer, point))
+            self.points().filter(|p| p.is_in_block()).map(move |point| HookName::in_block(layer, point))
         });
         let mut names: Vec<_> = globals.chain(in_blocks).collect();
         names.sort();
@@ -61,7 +60,7 @@ impl HookPoints {
                 selected.extend((0..self.n_layers).filter_map(in_layer));
             }
             if selected.len() == before {
-                return Err(unknown_hook(pattern, self));
+                return Err(self.unknown(pattern));
             }
         }
         selected.sort();
@@ -135,7 +134,7 @@ impl HookPoints {
                 "`hook_names()` lists the hook points; a module that computes several activations at once has a point for each, \
                  such as `hook_q`, `hook_k` and `hook_v`",
             )),
-            (_, None) => Err(unknown_hook(name, self)),
+            (_, None) => Err(self.unknown(name)),
         }
     }
 
@@ -188,32 +187,14 @@ impl HookPoints {
     fn has(&self, point: HookPoint) -> bool {
         !self.absent.contains(&point)
     }
-}
 
-/// The error for a name that is not a hook point; the suggestion keeps the block of the name.
-pub(super) fn unknown_hook(name: &str, points: &HookPoints) -> Error {
-    let last = points.n_layers.saturating_sub(1);
-    let layer = name.split('.').nth(1).and_then(|l| l.parse().ok()).unwrap_or(0).min(last);
-    let mut known: Vec<String> = POINTS
-        .iter()
-        .filter(|(point, _)| points.has(*point))
-        .map(|(p, _)| if p.is_in_block() { HookName::in_block(layer, *p) } else { HookName::global(*p) })
-        .map(|n| n.to_string())
-        .collect();
-    // A misspelled or bare point, `resid_pre` for `blocks.0.hook_resid_pre`, is closer to the stem than to the name.
-    let stem = name.rsplit('.').next().unwrap_or(name);
-    let nearest = did_you_mean(name, known.iter().map(String::as_str));
-    if nearest.is_none()
-        && let Some(at) = known.iter().position(|k| k.ends_with(stem))
-    {
-        known = vec![known.swap_remove(at)];
-    } else if name.split('.').count() == 3
-        && let Some(newer) = ["hook_in", "hook_out"].into_iter().find(|newer| stem.starts_with(newer))
-    {
-        // The newer name of the residual stream, with extra characters after it.
-        known = vec![format!("blocks.{layer}.{newer}")];
+    fn points(&self) -> impl Iterator<Item = HookPoint> {
+        POINTS.iter().map(|(point, _)| *point).filter(|point| self.has(*point))
     }
-    Error::unknown("hook", name, known)
+
+    fn unknown(&self, name: &str) -> Error {
+        unknown_hook(name, self.n_layers.saturating_sub(1), self.points())
+    }
 }
 
 /// The names of module inputs and outputs in the bridge of TransformerLens 3, for all kinds of models.

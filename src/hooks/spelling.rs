@@ -6,7 +6,9 @@
 //! itself means its output. Some names mean different points in different models: `post_attention_layernorm` is before
 //! the MLP in Llama and after attention in Gemma 2.
 
-use super::name::{HookName, HookPoint};
+use super::name::{HookName, HookPoint, POINTS, unknown_hook};
+use crate::error::{Error, Result};
+use std::str::FromStr;
 
 /// The properties of a model that decide what a name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,31 @@ impl Spelled {
 /// ```
 pub fn hook_name_of(spelling: &str) -> Option<String> {
     spelling.parse::<HookName>().ok().map(|name| name.to_string())
+}
+
+impl FromStr for HookName {
+    type Err = Error;
+
+    /// Parses TransformerLens' name of a point, or another library's.
+    ///
+    /// # Errors
+    /// An unknown name, or one that means different points in different models;
+    /// [`HookPoints::find`](super::HookPoints::find) knows the model.
+    fn from_str(name: &str) -> Result<Self> {
+        if let Some(found) = HookName::exact(name) {
+            return Ok(found);
+        }
+        match meaning(name, None) {
+            Meaning::Point(Spelled { name, .. }) => Ok(name),
+            Meaning::Depends(_) => Err(Error::mismatch(
+                format!("the hook `{name}` means different points in different models"),
+                "look it up in a model, or use TransformerLens' name of the point: `hook_names()` lists them",
+            )),
+            Meaning::NoPoint | Meaning::Unknown => {
+                Err(unknown_hook(name, usize::MAX, POINTS.iter().map(|(point, _)| *point)))
+            }
+        }
+    }
 }
 
 /// The point that a name means in every model, or in most.

@@ -4,10 +4,10 @@ use super::prompt::Prompt;
 use super::tree::{Injection, TreeOptions};
 use super::vector::FeatureVector;
 use crate::error::{Error, Result};
-use crate::hooks::{HookName, HookPoint, Hooks, Space};
+use crate::hooks::{HookName, HookPoint, Hooks, Site, SiteRow, Space};
 use crate::linalg::row_norm;
 use crate::model::Model;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Tensor};
 
 /// The ghost token of one prompt.
 #[derive(Debug, Clone)]
@@ -95,16 +95,14 @@ impl<'a> Ghosts<'a> {
         &self.prompt.tokens
     }
 
-    /// The hooks for a pass over the prompt of every ghost.
+    /// The hooks for a pass over the prompt of every ghost, a sequence each.
     pub(super) fn prompt_hooks(&self) -> impl Hooks {
-        let prompts = (0..self.ghosts.len())
-            .flat_map(|ghost| (0..self.prompt.tokens.len()).map(move |pos| (ghost, Some(pos))));
-        PassHooks { ghosts: self, rows: prompts.collect() }
+        PassHooks { ghosts: self, ghost_of: (0..self.ghosts.len()).collect(), injects: true }
     }
 
-    /// The hooks for a pass over tokens after the prompts, where `ghosts[i]` is the ghost of row `i`.
-    pub(super) fn continuation_hooks(&self, ghosts: &[usize]) -> impl Hooks {
-        PassHooks { ghosts: self, rows: ghosts.iter().map(|ghost| (*ghost, None)).collect() }
+    /// The hooks for a pass over tokens after the prompts, where `ghosts[i]` is the ghost of sequence `i`.
+    pub(super) fn continuation_hooks(&self, ghosts: Vec<usize>) -> impl Hooks {
+        PassHooks { ghosts: self, ghost_of: ghosts, injects: false }
     }
 }
 
@@ -127,25 +125,23 @@ pub(super) fn unit(x: &[f32]) -> Vec<f32> {
 /// The hooks of one pass.
 struct PassHooks<'a> {
     ghosts: &'a Ghosts<'a>,
-    /// The ghost of each row, and the row's position if it is in the prompt.
-    rows: Vec<(usize, Option<usize>)>,
+    /// The ghost of each sequence.
+    ghost_of: Vec<usize>,
+    /// Whether the pass reads the prompts, with the ghosts' positions.
+    injects: bool,
 }
 
 impl PassHooks<'_> {
-    fn is_in_prompt(&self) -> bool {
-        self.rows.first().is_some_and(|(_, pos)| pos.is_some())
-    }
-
     /// Edits one row of an activation, `[d_model]`.
-    fn edit(&self, name: &HookName, (ghost, pos): (usize, Option<usize>), x: &mut [f32]) {
+    fn edit(&self, name: HookName, row: SiteRow, x: &mut [f32]) {
         let Ghosts { prompt, inject_at, inject, embed_scale, background, steer_at, .. } = self.ghosts;
-        let ghost = &self.ghosts.ghosts[ghost];
+        let ghost = &self.ghosts.ghosts[self.ghost_of[row.sequence]];
         let scale = if name.point() == HookPoint::Embed { *embed_scale } else { 1.0 };
-        if pos.is_some_and(|pos| prompt.ghosts.contains(&pos)) {
+        if prompt.ghosts.contains(&row.position) {
             if let (HookPoint::Embed, Some(background)) = (name.point(), background) {
                 x.iter_mut().zip(background).for_each(|(x, b)| *x = b * scale);
             }
-            if name == inject_at {
+            if name == *inject_at {
                 let norm = row_norm(x) as f32;
                 match inject {
                     Injection::Replace => x.iter_mut().zip(&ghost.vector).for_each(|(x, v)| *x = v * scale),
@@ -158,8 +154,8 @@ impl PassHooks<'_> {
                 }
             }
         }
-        let is_bos = prompt.has_bos && pos == Some(0);
-        if let (true, false, Some(steer)) = (Some(*name) == *steer_at, is_bos, &ghost.steer) {
+        let is_bos = prompt.has_bos && row.position == 0;
+        if let (true, false, Some(steer)) = (Some(name) == *steer_at, is_bos, &ghost.steer) {
             x.iter_mut().zip(steer).for_each(|(x, s)| *x += s);
         }
     }
@@ -169,16 +165,16 @@ impl Hooks for PassHooks<'_> {
     fn wants(&self, name: &HookName) -> bool {
         let injects = *name == self.ghosts.inject_at
             || name.point() == HookPoint::Embed && self.ghosts.background.is_some();
-        self.is_in_prompt() && injects || Some(*name) == self.ghosts.steer_at
+        self.injects && injects || Some(*name) == self.ghosts.steer_at
     }
 
-    fn on(&mut self, name: &HookName, activation: Tensor) -> Result<Tensor> {
+    fn on(&mut self, site: &Site, activation: Tensor) -> Result<Tensor> {
         let (n, d_model) = activation.dims2()?;
-        let mut values = activation.flatten_all()?.to_vec1::<f32>()?;
-        for (row, x) in self.rows.iter().zip(values.chunks_exact_mut(d_model)) {
-            self.edit(name, *row, x);
+        let mut values = activation.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        for (row, x) in site.rows().zip(values.chunks_exact_mut(d_model)) {
+            self.edit(site.name, row, x);
         }
-        Ok(Tensor::from_vec(values, (n, d_model), &Device::Cpu)?)
+        Ok(Tensor::from_vec(values, (n, d_model), activation.device())?.to_dtype(activation.dtype())?)
     }
 
     fn last(&self) -> Option<HookName> {

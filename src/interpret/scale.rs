@@ -14,11 +14,10 @@ use super::prompt::Prompt;
 use super::tree::{DefinitionTree, Injection, Scales, TreeOptions};
 use super::vector::FeatureVector;
 use crate::error::{Error, Result};
-use crate::hooks::{HookName, HookPoint, Hooks};
+use crate::hooks::{ActivationCache, HookName, HookPoint};
 use crate::linalg::{cosine, dot, row_norm, to_f64};
 use crate::model::{KeyValueCache, Model, TokenBatch, log_sum_exp};
 use crate::progress::Progress;
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// The weight of the self-similarity; the cross-entropy has the rest.
@@ -124,10 +123,19 @@ pub fn scale_scores(
     } else {
         HookName::in_block(n_layers - 1, HookPoint::ResidPost)
     };
-    let mut hooks = Probe { inner: ghosts.prompt_hooks(), name: probed, seen: None };
-    let resid = read(model, &prompt, n + 2, &mut hooks, progress)?; // [n + 2, d_model]
-    let stopped = || Error::internal("a hook stopped the pass before the probed layer");
-    let streams = hooks.seen.ok_or_else(stopped)?.to_vec2::<f32>()?;
+    let mut cache = ActivationCache::new(vec![probed]);
+    let mut hooks = (ghosts.prompt_hooks(), &mut cache);
+    let mut batch = TokenBatch::default();
+    (0..n + 2).for_each(|_| batch.push(&prompt.tokens));
+    // [n + 2, d_model]
+    let resid = model.forward_from(
+        &batch,
+        &vec![None; n + 2],
+        &mut KeyValueCache::default(),
+        &mut hooks,
+        progress,
+    )?;
+    let streams = cache.get(&probed.to_string())?.to_vec2::<f32>()?;
     let direction = to_f64(&vector.direction);
     let cosine = |ghost: usize| {
         let stream = &streams[(ghost + 1) * prompt.tokens.len() - 1];
@@ -199,52 +207,11 @@ fn usual_length(model: &Model, prompt: &Prompt, options: &TreeOptions, progress:
     Ok(norms.iter().sum::<f64>() / norms.len().max(1) as f64)
 }
 
-/// Returns the final residual stream at the last token of `n` copies of a prompt, `[n, d_model]`.
-fn read(
-    model: &Model,
-    prompt: &Prompt,
-    n: usize,
-    hooks: &mut dyn Hooks,
-    progress: &Progress,
-) -> Result<Tensor> {
-    let mut batch = TokenBatch::default();
-    (0..n).for_each(|_| batch.push(&prompt.tokens));
-    let resid = model.forward_from(&batch, &vec![None; n], &mut KeyValueCache::default(), hooks, progress)?;
-    resid.ok_or_else(|| Error::internal("a hook stopped the pass before the logits"))
-}
-
 /// Maps values linearly to 0 for the lowest and 1 for the highest.
 fn min_max(values: &[f64]) -> Vec<f64> {
     let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
     let range = values.iter().copied().fold(f64::NEG_INFINITY, f64::max) - lowest;
     values.iter().map(|x| if range > 0.0 { (x - lowest) / range } else { 0.0 }).collect()
-}
-
-/// Runs other hooks, and keeps the activation at one hook point as they leave it.
-struct Probe<H> {
-    inner: H,
-    name: HookName,
-    seen: Option<Tensor>,
-}
-
-impl<H: Hooks> Hooks for Probe<H> {
-    fn wants(&self, name: &HookName) -> bool {
-        *name == self.name || self.inner.wants(name)
-    }
-
-    fn on(&mut self, name: &HookName, mut activation: Tensor) -> Result<Tensor> {
-        if self.inner.wants(name) {
-            activation = self.inner.on(name, activation)?;
-        }
-        if *name == self.name {
-            self.seen = Some(activation.clone());
-        }
-        Ok(activation)
-    }
-
-    fn last(&self) -> Option<HookName> {
-        None
-    }
 }
 
 impl ScaleSweep {

@@ -14,7 +14,7 @@
 //! Parts of one node make it a depth-first search, which needs the least memory. The results are equal to the last bit.
 
 use super::ghost::Ghosts;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{KeyValueCache, Model, TokenBatch};
 use crate::progress::{Progress, ProgressEvent};
 
@@ -46,19 +46,18 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
     let mut stack = Vec::new();
     let mut prompts = TokenBatch::default();
     roots.iter().for_each(|_| prompts.push(ghosts.prompt()));
-    let resid = model.forward_from(
+    let mut resid = model.forward_from(
         &prompts,
         &vec![None; roots.len()],
         &mut cache,
         &mut ghosts.prompt_hooks(),
         progress,
-    )?;
+    )?; // [nodes, d_model]
     let mut level: Vec<(N, usize, usize)> = roots
         .into_iter()
         .enumerate()
         .map(|(i, node)| (node, (i + 1) * ghosts.prompt().len() - 1, i))
         .collect();
-    let mut resid = resid.ok_or_else(stopped)?; // [nodes, d_model]
     let mut depth = 0;
     loop {
         let seen = model.map_logits(&resid, progress, |row, logits| {
@@ -80,17 +79,9 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
         cache.truncate(base);
         let mut batch = TokenBatch::default();
         part.iter().for_each(|open: &Open<N>| batch.push(&[open.token]));
-        let mut parents: Vec<_> = part.iter().map(|open| Some(open.parent)).collect();
-        let mut rows: Vec<_> = part.iter().map(|open| open.ghost).collect();
-        if let [open] = &part[..] {
-            // A matmul of a single row rounds differently, so a single row is read twice.
-            batch.push(&[open.token]);
-            parents.push(Some(open.parent));
-            rows.push(open.ghost);
-        }
-        resid = model
-            .forward_from(&batch, &parents, &mut cache, &mut ghosts.continuation_hooks(&rows), progress)?
-            .ok_or_else(stopped)?;
+        let parents: Vec<_> = part.iter().map(|open| Some(open.parent)).collect();
+        let mut hooks = ghosts.continuation_hooks(part.iter().map(|open| open.ghost).collect());
+        resid = model.forward_from(&batch, &parents, &mut cache, &mut hooks, progress)?;
         level = part.into_iter().enumerate().map(|(i, open)| (open.node, base + i, open.ghost)).collect();
     }
 }
@@ -104,8 +95,4 @@ fn push_parts<N>(stack: &mut Vec<Part<N>>, mut level: Vec<Open<N>>, at_once: usi
     for part in (0..parts).rev() {
         stack.push((start, level.split_off(part * at_once)));
     }
-}
-
-fn stopped() -> Error {
-    Error::internal("a hook stopped the pass before the logits")
 }

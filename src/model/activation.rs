@@ -1,7 +1,7 @@
 //! The activation functions of MLPs, in forms that the compiler vectorizes.
 
 use super::config::ActivationFunction;
-use super::ops::{f32s, floats_mut, rows_per_task};
+use crate::linalg::{rows_per_task, storage_f32s, storage_f32s_mut};
 use candle_core::{CpuStorage, CustomOp1, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
@@ -39,7 +39,7 @@ impl InplaceOp1 for Activate {
     }
 
     fn cpu_fwd(&self, x: &mut CpuStorage, x_layout: &Layout) -> Result<()> {
-        let x = floats_mut(x, x_layout, "activation")?;
+        let x = storage_f32s_mut(x, x_layout, "activation")?;
         with_function!(self.0, activate(x, &[]));
         Ok(())
     }
@@ -57,8 +57,8 @@ impl InplaceOp2 for Activate {
         bias: &CpuStorage,
         b_layout: &Layout,
     ) -> Result<()> {
-        let x = floats_mut(x, x_layout, "activation")?;
-        let bias = f32s(bias, b_layout, "activation")?;
+        let x = storage_f32s_mut(x, x_layout, "activation")?;
+        let bias = storage_f32s(bias, b_layout, "activation")?;
         with_function!(self.0, activate(x, bias));
         Ok(())
     }
@@ -90,7 +90,7 @@ impl CustomOp1 for Gate {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, width) = layout.shape().dims2()?;
-        let x = f32s(x, layout, "gate")?;
+        let x = storage_f32s(x, layout, "gate")?;
         let mut out = vec![0f32; n * (width / 2)];
         with_function!(self.0, gate_rows(x, width, &mut out));
         Ok((CpuStorage::F32(out), Shape::from((n, width / 2))))

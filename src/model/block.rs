@@ -10,9 +10,10 @@ use super::config::{AttentionType, ModelConfig};
 use super::decoder::{Halt, Pass, plain_norm};
 use super::ops;
 use super::paths::path_attention;
-use super::weights::{Block, Linear, Norm};
+use super::weights::{Block, Norm};
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint};
+use crate::linear::{Linear, add_bias_in_place, rows_times};
 use candle_core::Tensor;
 
 impl Pass<'_> {
@@ -114,10 +115,7 @@ impl Pass<'_> {
 
     fn qkv(&self, qkv: &Linear, x: &Tensor) -> Result<[Tensor; 3]> {
         let ModelConfig { n_heads, n_key_value_heads: n_groups, d_head, .. } = *self.cfg;
-        let all = multiply(qkv, x)?; // [n, (n_heads + 2 · n_key_value_heads) · d_head]
-        if let Some(bias) = &qkv.bias {
-            ops::add_bias_in_place(&all, bias)?;
-        }
+        let all = qkv.forward(x)?; // [n, (n_heads + 2 · n_key_value_heads) · d_head]
         let all = all.reshape((x.dim(0)?, n_heads + 2 * n_groups, d_head))?;
         let part = |start: usize, len: usize| all.narrow(1, start, len);
         Ok([part(0, n_heads)?, part(n_heads, n_groups)?, part(n_heads + n_groups, n_groups)?])
@@ -150,7 +148,7 @@ impl Pass<'_> {
             let (start, len) = (first * d_head, heads * d_head);
             let weight = block.qkv.weight.narrow(1, start, len)?.reshape((d_model, heads, d_head))?;
             let weight = weight.transpose(0, 1)?.contiguous()?; // [heads, d_model, d_head]
-            let part = x.transpose(0, 1)?.contiguous()?.matmul(&weight)?; // [heads, n, d_head]
+            let part = rows_times(&x.transpose(0, 1)?.contiguous()?, &weight)?; // [heads, n, d_head]
             let mut part = part.transpose(0, 1)?.contiguous()?; // [n, heads, d_head]
             if let Some(bias) = &block.qkv.bias {
                 part = part.broadcast_add(&bias.narrow(0, start, len)?.reshape((heads, d_head))?)?;
@@ -217,10 +215,10 @@ impl Pass<'_> {
     fn attn_out(&mut self, layer: usize, w_o: &Linear, z: &Tensor) -> Result<Tensor, Halt> {
         let ModelConfig { n_heads, d_head, d_model, .. } = *self.cfg;
         if !self.wants(layer, HookPoint::Result) {
-            return Ok(multiply(w_o, &z.reshape((z.dim(0)?, n_heads * d_head))?)?);
+            return Ok(w_o.without_bias(&z.reshape((z.dim(0)?, n_heads * d_head))?)?);
         }
         let by_head = w_o.weight.reshape((n_heads, d_head, d_model))?;
-        let result = z.transpose(0, 1)?.contiguous()?.matmul(&by_head)?; // [n_heads, n, d_model]
+        let result = rows_times(&z.transpose(0, 1)?.contiguous()?, &by_head)?; // [n_heads, n, d_model]
         let result = result.transpose(0, 1)?.contiguous()?;
         let result = self.at(layer, HookPoint::Result, result)?; // [n, n_heads, d_model]
         Ok(result.sum(1)?)
@@ -237,14 +235,13 @@ impl Pass<'_> {
         let points = [HookPoint::Ln2Scale, HookPoint::Ln2Normalized];
         let x = self.pre_norm(layer, points, block.ln2.as_ref(), mlp_in)?; // [n, d_model]
         let x = self.at(layer, HookPoint::MlpNormedIn, x)?;
-        let pre = multiply(&block.mlp_in, &x)?; // [n, d_mlp] without its bias; for a gated MLP [n, 2 · d_mlp]
         let post = if self.cfg.gated_mlp {
-            self.gated(layer, pre, block.mlp_in.bias.as_ref())?
+            self.gated(layer, &block.mlp_in, &x)?
         } else {
-            self.activated(layer, pre, block.mlp_in.bias.as_ref())?
+            self.activated(layer, &block.mlp_in, &x)?
         };
         let post = self.at(layer, HookPoint::MlpPost, post)?; // [n, d_mlp]
-        let out = multiply(&block.mlp_out, &post)?; // [n, d_model], without its bias
+        let out = block.mlp_out.without_bias(&post)?; // [n, d_model]
         let sublayer = Sublayer {
             points: [HookPoint::MlpPreNormOut, HookPoint::MlpOut],
             bias: block.mlp_out.bias.as_ref(),
@@ -254,25 +251,21 @@ impl Pass<'_> {
         self.add_to_residual(layer, &sublayer, out, residual)
     }
 
-    /// `act_fn(pre + bias)`, `[n, d_mlp]`.
-    fn activated(&mut self, layer: usize, pre: Tensor, bias: Option<&Tensor>) -> Result<Tensor, Halt> {
+    /// `act_fn(mlp_in(x))`, `[n, d_mlp]`.
+    fn activated(&mut self, layer: usize, mlp_in: &Linear, x: &Tensor) -> Result<Tensor, Halt> {
         if !self.wants(layer, HookPoint::MlpPre) {
-            activation::activate_in_place(&pre, bias, self.cfg.act_fn)?;
+            let pre = mlp_in.without_bias(x)?;
+            activation::activate_in_place(&pre, mlp_in.bias.as_ref(), self.cfg.act_fn)?;
             return Ok(pre);
         }
-        if let Some(bias) = bias {
-            ops::add_bias_in_place(&pre, bias)?;
-        }
-        let pre = self.at(layer, HookPoint::MlpPre, pre)?.copy()?;
+        let pre = self.at(layer, HookPoint::MlpPre, mlp_in.forward(x)?)?.copy()?;
         activation::activate_in_place(&pre, None, self.cfg.act_fn)?;
         Ok(pre)
     }
 
-    /// `act_fn(gate) · linear`, `[n, d_mlp]`; `both` is gate and linear side by side, `[n, 2 · d_mlp]`.
-    fn gated(&mut self, layer: usize, mut both: Tensor, bias: Option<&Tensor>) -> Result<Tensor, Halt> {
-        if let Some(bias) = bias {
-            ops::add_bias_in_place(&both, bias)?;
-        }
+    /// `act_fn(gate) · linear`, `[n, d_mlp]`, where `mlp_in(x)` is gate and linear side by side.
+    fn gated(&mut self, layer: usize, mlp_in: &Linear, x: &Tensor) -> Result<Tensor, Halt> {
+        let mut both = mlp_in.forward(x)?; // [n, 2 · d_mlp]
         let points = [HookPoint::MlpPre, HookPoint::MlpPreLinear];
         if points.iter().any(|point| self.wants(layer, *point)) {
             let part = |i: usize| both.narrow(1, i * self.cfg.d_mlp, self.cfg.d_mlp);
@@ -299,7 +292,7 @@ impl Pass<'_> {
                 ops::add_bias_residual_in_place(&out, bias, residual)?;
                 return Ok(out);
             }
-            (Some(bias), _) => ops::add_bias_in_place(&out, bias)?,
+            (Some(bias), _) => add_bias_in_place(&out, bias)?,
             (None, _) => {}
         }
         if let Some(post) = sublayer.post {
@@ -323,9 +316,4 @@ struct Sublayer<'a> {
     bias: Option<&'a Tensor>,
     post: Option<&'a Norm>,
     post_points: [HookPoint; 2],
-}
-
-/// `x · weight`: `[n, in]` → `[n, out]`.
-fn multiply(layer: &Linear, x: &Tensor) -> Result<Tensor> {
-    Ok(x.matmul(&layer.weight)?)
 }

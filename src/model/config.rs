@@ -1,6 +1,7 @@
 //! The configuration of a model, with TransformerLens' names.
 
-use crate::hooks::{HookPoint, HookPoints, Space};
+use crate::error::{Error, Result};
+use crate::hooks::{HookPoint, HookPoints, Space, TokenBatch};
 use serde::Serialize;
 
 /// The sizes and architecture choices of a model. A family file reads them from the checkpoint's `config.json`; the
@@ -178,6 +179,36 @@ impl ModelConfig {
         ];
         let absent = parts.into_iter().filter(|(has, _)| !has).flat_map(|(_, points)| points).copied();
         HookPoints::new(self.n_layers, absent)
+    }
+
+    /// Checks that the model can read a batch: known token ids, and sequences that fit after `past(i)` earlier tokens each.
+    ///
+    /// # Errors
+    /// No tokens; an id outside the vocabulary; a sequence longer than the context.
+    pub(super) fn check(&self, batch: &TokenBatch, past: impl Fn(usize) -> usize) -> Result<()> {
+        if batch.is_empty() {
+            return Err(Error::invalid("the input", "at least one token", "none")
+                .with_hint("the text is empty; with `prepend_bos: true` it would be only a BOS token"));
+        }
+        let mut tokens = batch.tokens().iter().enumerate();
+        if let Some((pos, token)) = tokens.find(|(_, t)| **t as usize >= self.d_vocab) {
+            return Err(Error::invalid(
+                format!("the token at position {pos}"),
+                format!("an id below d_vocab = {}", self.d_vocab),
+                token,
+            )
+            .with_hint("the tokens, or the tokenizer next to the weights, belong to another model"));
+        }
+        let longest = batch.sequences().enumerate().map(|(i, s)| s.len() + past(i)).max();
+        if let Some(longest) = longest.filter(|n| *n > self.n_ctx) {
+            return Err(Error::invalid(
+                "the input",
+                format!("at most n_ctx = {} tokens", self.n_ctx),
+                longest,
+            )
+            .with_hint("shorten the text, or run it in several pieces"));
+        }
+        Ok(())
     }
 }
 

@@ -3,8 +3,8 @@
 //! Tokens are embedded, go through the blocks (`block.rs`), and come out as `logits = unembed(ln_final(resid_post))`.
 //! Operators are fused if no hook wants an activation between them. Shapes: `n` is the number of tokens of the batch.
 
+use super::Model;
 use super::attention::Span;
-use super::batch::TokenBatch;
 use super::cache::KeyValueCache;
 use super::config::ModelConfig;
 use super::ops;
@@ -12,14 +12,16 @@ use super::paths::Paths;
 use super::rotary::Angles;
 use super::weights::{Norm, Weights};
 use crate::error::{Error, Result};
-use crate::hooks::{HookName, HookPoint, Hooks};
+use crate::hooks::{HookName, HookPoint, Hooks, Site, TokenBatch};
+use crate::linalg::with_f32s;
 use crate::progress::Progress;
 use candle_core::{D, Device, Tensor};
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Why a pass ended before its last operator.
 pub(super) enum Halt {
-    /// The deepest wanted point was reached.
+    /// The last point was reached.
     Done,
     Failed(Error),
 }
@@ -30,61 +32,129 @@ impl<E: Into<Error>> From<E> for Halt {
     }
 }
 
-/// Runs a batch. Returns the logits `[n, d_vocab]`, or `None` if the pass could stop after its deepest hook.
-pub(super) fn forward(
-    weights: &Weights,
-    cfg: &ModelConfig,
-    batch: &TokenBatch,
-    cache: Option<&mut KeyValueCache>,
-    hooks: &mut dyn Hooks,
-    progress: &Progress,
-) -> Result<Option<Tensor>> {
-    if cache.is_some() && batch.sequences().len() != 1 {
-        return Err(Error::invalid("a pass with a key-value cache", "one sequence", batch.sequences().len()));
+impl Model {
+    /// Runs a batch of sequences to the end, whatever the hooks' `last` is. Returns the logits `[tokens, d_vocab]`. With a
+    /// `cache`, the batch is one sequence that continues after the last token of the cache.
+    ///
+    /// # Errors
+    /// Unknown token ids, a sequence longer than the context, any error of a hook, a checkpoint without an unembedding, and
+    /// [`Error::Interrupted`].
+    pub fn forward(
+        &self,
+        batch: &TokenBatch,
+        cache: Option<&mut KeyValueCache>,
+        hooks: &mut dyn Hooks,
+        progress: &Progress,
+    ) -> Result<Tensor> {
+        let parents = last_token(batch, cache.as_deref())?;
+        self.inner.weights.unembed_name()?;
+        let mut pass = Pass::new(self.cfg(), batch, &parents, cache, hooks, None, progress)?;
+        pass.logits(&self.inner.weights).map_err(failed)
     }
-    if hooks.last().is_none() {
-        weights.unembed_name()?;
+
+    /// Runs a batch of sequences as [`Model::forward`] does, but only until the hooks' `last`: what comes after that point is
+    /// neither computed nor read from the checkpoint. If `last` is `None`, it runs to the end. A `cache` gets the tokens if
+    /// all blocks have run.
+    ///
+    /// # Errors
+    /// As [`Model::forward`]; a checkpoint needs no unembedding if the pass stops before it.
+    pub fn run_until(
+        &self,
+        batch: &TokenBatch,
+        cache: Option<&mut KeyValueCache>,
+        hooks: &mut dyn Hooks,
+        progress: &Progress,
+    ) -> Result<()> {
+        let parents = last_token(batch, cache.as_deref())?;
+        let last = hooks.last();
+        if last.is_none() {
+            self.inner.weights.unembed_name()?;
+        }
+        let mut pass = Pass::new(self.cfg(), batch, &parents, cache, hooks, last, progress)?;
+        match pass.logits(&self.inner.weights) {
+            Ok(_) | Err(Halt::Done) => Ok(()),
+            Err(Halt::Failed(error)) => Err(error),
+        }
     }
-    let parents = vec![cache.as_ref().and_then(|cache| cache.len().checked_sub(1)); batch.sequences().len()];
-    let mut pass = Pass::new(cfg, batch, &parents, cache, hooks, progress)?;
-    ended(pass.read(weights).and_then(|resid| pass.unembed(weights, &resid)))
+
+    /// Continues each sequence after `parents[i]`, a token of `cache`, or starts it if that is `None`. Returns the
+    /// final residual stream at the last token of each sequence, `[sequences, d_model]`, whatever the hooks' `last` is.
+    /// Sequences may share a parent, which is how a tree grows. [`Model::map_logits`] turns the streams into logits; hooks
+    /// of the final norm and the unembedding are not called.
+    ///
+    /// # Errors
+    /// As [`Model::forward`], but no unembedding is needed; a parent that is not in the cache.
+    pub fn forward_from(
+        &self,
+        batch: &TokenBatch,
+        parents: &[Option<usize>],
+        cache: &mut KeyValueCache,
+        hooks: &mut dyn Hooks,
+        progress: &Progress,
+    ) -> Result<Tensor> {
+        let last = |sequence: Range<usize>| sequence.last().and_then(|token| u32::try_from(token).ok());
+        let last: Option<Vec<u32>> = batch.sequences().map(last).collect();
+        let last = last.ok_or_else(|| Error::invalid("a sequence", "at least one token", "none"))?;
+        let mut pass = Pass::new(self.cfg(), batch, parents, Some(cache), hooks, None, progress)?;
+        let resid = pass.read(&self.inner.weights).map_err(failed)?;
+        if last.len() == batch.len() {
+            return Ok(resid);
+        }
+        Ok(resid.index_select(&Tensor::new(last, &Device::Cpu)?, 0)?)
+    }
+
+    /// Calls `look` on all threads with the row and the logits `[d_vocab]` of each final residual stream in `resid`
+    /// `[n, d_model]`, and returns the results in row order. Only some megabytes of logits are in memory at a time.
+    ///
+    /// # Errors
+    /// `resid` has another shape, and [`Error::Interrupted`].
+    pub fn map_logits<T: Send>(
+        &self,
+        resid: &Tensor,
+        progress: &Progress,
+        look: impl Fn(usize, &[f32]) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        const BYTES: usize = 1 << 24;
+        const ROWS: usize = 32;
+        let step = (BYTES / size_of::<f32>() / self.cfg().d_vocab).max(ROWS);
+        let n = resid.dim(0)?;
+        let mut all = Vec::with_capacity(n);
+        for first in (0..n).step_by(step) {
+            progress.check()?;
+            let rows = resid.narrow(0, first, step.min(n - first))?;
+            let logits = logits(&self.inner.weights, self.cfg(), &rows)?; // [rows, d_vocab]
+            with_f32s(&logits, |logits| {
+                let rows = logits.par_chunks_exact(self.cfg().d_vocab).enumerate();
+                all.par_extend(rows.map(|(row, logits)| look(first + row, logits)));
+            })?;
+        }
+        Ok(all)
+    }
 }
 
-/// Continues each sequence after `parents[i]`, a token of `cache`, or starts it if that is `None`. Returns the final
-/// residual stream at the last token of each, `[sequences, d_model]`, or `None` if the pass could stop earlier.
-pub(super) fn forward_from(
-    weights: &Weights,
-    cfg: &ModelConfig,
-    batch: &TokenBatch,
-    parents: &[Option<usize>],
-    cache: &mut KeyValueCache,
-    hooks: &mut dyn Hooks,
-    progress: &Progress,
-) -> Result<Option<Tensor>> {
-    let last = |sequence: Range<usize>| sequence.last().and_then(|token| u32::try_from(token).ok());
-    let last: Option<Vec<u32>> = batch.sequences().map(last).collect();
-    let last = last.ok_or_else(|| Error::invalid("a sequence", "at least one token", "none"))?;
-    let mut pass = Pass::new(cfg, batch, parents, Some(cache), hooks, progress)?;
-    match ended(pass.read(weights))? {
-        Some(resid) if last.len() < batch.len() => {
-            Ok(Some(resid.index_select(&Tensor::new(last, &Device::Cpu)?, 0)?))
-        }
-        resid => Ok(resid),
+/// The last token of a cache, which the one sequence of a batch continues after; a batch without a cache begins all sequences.
+///
+/// # Errors
+/// There is a cache, and not one sequence.
+fn last_token(batch: &TokenBatch, cache: Option<&KeyValueCache>) -> Result<Vec<Option<usize>>> {
+    let n = batch.sequences().len();
+    if cache.is_some() && n != 1 {
+        return Err(Error::invalid("a pass with a key-value cache", "one sequence", n));
+    }
+    Ok(vec![cache.and_then(|cache| cache.len().checked_sub(1)); n])
+}
+
+/// The error of a pass that has no last point.
+fn failed(halt: Halt) -> Error {
+    match halt {
+        Halt::Failed(error) => error,
+        Halt::Done => Error::internal("a pass without a last point has stopped"),
     }
 }
 
 /// The logits `[n, d_vocab]` of final residual streams `[n, d_model]`.
 pub(super) fn logits(weights: &Weights, cfg: &ModelConfig, resid: &Tensor) -> Result<Tensor> {
-    capped(cfg, unembedded(weights, &plain_norm(weights.ln_final()?, resid, cfg.eps)?)?)
-}
-
-/// The output of the unembedding, `[n, d_vocab]`, for its input `[n, d_model]`.
-fn unembedded(weights: &Weights, x: &Tensor) -> Result<Tensor> {
-    let logits = x.matmul(&weights.unembed()?.t()?)?;
-    if let Some(bias) = weights.unembed_bias()? {
-        ops::add_bias_in_place(&logits, bias)?;
-    }
-    Ok(logits)
+    capped(cfg, weights.unembed()?.forward(&plain_norm(weights.ln_final()?, resid, cfg.eps)?)?)
 }
 
 /// Applies the model's soft cap to logits, if it has one.
@@ -103,15 +173,6 @@ pub(super) fn plain_norm(norm: &Norm, x: &Tensor, eps: f64) -> candle_core::Resu
     }
 }
 
-/// The result of a pass, or `None` if it ended early.
-fn ended(result: Result<Tensor, Halt>) -> Result<Option<Tensor>> {
-    match result {
-        Ok(tensor) => Ok(Some(tensor)),
-        Err(Halt::Done) => Ok(None),
-        Err(Halt::Failed(error)) => Err(error),
-    }
-}
-
 /// The state of one forward pass.
 pub(super) struct Pass<'a> {
     pub(super) cfg: &'a ModelConfig,
@@ -125,6 +186,7 @@ pub(super) struct Pass<'a> {
     /// The cached tokens that each token sees, if any token has a past.
     pub(super) paths: Option<Paths>,
     pub(super) hooks: &'a mut dyn Hooks,
+    /// The point after which the pass stops; `None` if it runs to the end.
     last: Option<HookName>,
     progress: &'a Progress,
 }
@@ -136,6 +198,7 @@ impl<'a> Pass<'a> {
         parents: &'a [Option<usize>],
         mut cache: Option<&'a mut KeyValueCache>,
         hooks: &'a mut dyn Hooks,
+        last: Option<HookName>,
         progress: &'a Progress,
     ) -> Result<Self> {
         if parents.len() != batch.sequences().len() {
@@ -145,7 +208,7 @@ impl<'a> Pass<'a> {
             Some(cache) => parents.iter().map(|token| cache.next_position(*token)).collect::<Result<_>>()?,
             None => vec![0; parents.len()],
         };
-        batch.check(cfg, |sequence| starts[sequence] as usize)?;
+        cfg.check(batch, |sequence| starts[sequence] as usize)?;
         if let Some(cache) = &mut cache {
             cache.begin(cfg)?;
         }
@@ -163,7 +226,6 @@ impl<'a> Pass<'a> {
             }
             paths
         });
-        let last = hooks.last();
         Ok(Pass { cfg, batch, parents, positions, angles, cache, paths, hooks, last, progress })
     }
 
@@ -198,11 +260,13 @@ impl<'a> Pass<'a> {
         Ok(embed)
     }
 
-    fn unembed(&mut self, weights: &Weights, resid: &Tensor) -> Result<Tensor, Halt> {
+    /// Runs all blocks and the unembedding, and returns the logits, `[n, d_vocab]`.
+    fn logits(&mut self, weights: &Weights) -> Result<Tensor, Halt> {
+        let resid = self.read(weights)?;
         let names = [HookPoint::LnFinalScale, HookPoint::LnFinalNormalized].map(HookName::global);
-        let x = self.norm(names, weights.ln_final()?, resid)?; // [n, d_model]
+        let x = self.norm(names, weights.ln_final()?, &resid)?; // [n, d_model]
         let x = self.at_global(HookPoint::UnembedIn, x)?;
-        let logits = unembedded(weights, &x)?; // [n, d_vocab]
+        let logits = weights.unembed()?.forward(&x)?; // [n, d_vocab]
         let logits = self.at_global(HookPoint::UnembedOut, logits)?;
         Ok(capped(self.cfg, logits)?)
     }
@@ -260,7 +324,8 @@ impl<'a> Pass<'a> {
     pub(super) fn at_name(&mut self, name: HookName, mut activation: Tensor) -> Result<Tensor, Halt> {
         self.progress.check()?;
         if self.hooks.wants(&name) {
-            activation = self.hooks.on(&name, activation.contiguous()?)?;
+            let site = Site { name, batch: self.batch, positions: &self.positions, parents: self.parents };
+            activation = self.hooks.on(&site, activation.contiguous()?)?;
         }
         match self.last {
             Some(last) if name >= last => Err(Halt::Done),

@@ -67,7 +67,7 @@ impl Model {
     /// Stops at the end of the model's context, after `max_new_tokens`, or after the end-of-text token.
     ///
     /// # Errors
-    /// Options out of range, hooks that let the pass stop early, and as [`Model::forward`].
+    /// Options out of range, and as [`Model::forward`].
     pub fn generate(
         &self,
         tokens: &[u32],
@@ -75,7 +75,7 @@ impl Model {
         hooks: &mut dyn Hooks,
         progress: &Progress,
     ) -> Result<Vec<u32>> {
-        TokenBatch::single(tokens).check(self.cfg(), |_| 1).map_err(|error| {
+        self.cfg().check(&TokenBatch::single(tokens), |_| 1).map_err(|error| {
             error.with_hint("generation needs room for a token after the prompt: shorten it")
         })?;
         let mut sampler = LogitsProcessor::from_sampling(options.seed, options.sampling()?);
@@ -85,8 +85,6 @@ impl Model {
         let mut new = Vec::new();
         while new.len() < options.max_new_tokens && tokens.len() + new.len() < self.cfg().n_ctx {
             let logits = self.forward(&TokenBatch::single(&next), Some(&mut cache), hooks, progress)?;
-            let logits =
-                logits.ok_or_else(|| Error::invalid("the hooks", "`last()` to be `None`", "a point"))?;
             let last = logits.get(logits.dim(0)? - 1)?; // [d_vocab]
             // Hooks may forbid tokens with -inf, but not all of them.
             if !last.max(0)?.to_scalar::<f32>()?.is_finite() || last.sum_all()?.to_scalar::<f32>()?.is_nan() {

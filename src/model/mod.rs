@@ -5,7 +5,6 @@
 
 mod activation;
 mod attention;
-mod batch;
 mod block;
 mod cache;
 mod config;
@@ -21,7 +20,6 @@ mod source;
 mod tokenizer;
 mod weights;
 
-pub use batch::TokenBatch;
 pub use cache::KeyValueCache;
 pub use config::{
     ActivationFunction, AttentionType, ModelConfig, NormKind, PositionalEmbedding, RopeScaling, Rotary,
@@ -31,18 +29,19 @@ pub use generate::GenerateOptions;
 pub use next::{log_sum_exp, next_tokens};
 pub use tokenizer::{Encoding, SpecialTokens, Tokenizer, TokenizerHints, char_offsets};
 
+/// The input of a model.
+pub use crate::hooks::TokenBatch;
+
 use crate::checkpoint::Checkpoint;
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::hooks::{ActivationCache, Edits, HookName, HookPoint, Hooks};
-use crate::linalg::with_f32s;
+use crate::hooks::{ActivationCache, Edits, HookName, HookPoint};
 use crate::progress::{Progress, ProgressEvent};
 use crate::repo::check_no_revision;
 use candle_core::{DType, Device, Tensor};
 use embedding::Embedding;
 use families::HfConfig;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -271,7 +270,7 @@ impl Model {
     /// A checkpoint without an unembedding; a file that cannot be read.
     #[expect(non_snake_case, reason = "the field's name")]
     pub fn W_U(&self) -> Result<Tensor> {
-        Ok(self.inner.weights.unembed()?.t()?)
+        Ok(self.inner.weights.unembed()?.weight.clone())
     }
 
     /// The gain of the final norm, `[d_model]`: what a normalized activation is multiplied by before the unembedding.
@@ -330,78 +329,12 @@ impl Model {
         Ok(by_head.contiguous()?.reshape((n_groups * queries, cfg.d_head))?)
     }
 
-    /// Runs a batch of sequences. Returns the logits `[tokens, d_vocab]`, or `None` if the hooks let the pass stop
-    /// before them. With a `cache`, the batch is one sequence that continues after the last token of the cache.
-    ///
-    /// # Errors
-    /// Unknown token ids, a sequence longer than the context, any error of a hook, a checkpoint without an unembedding
-    /// if the hooks let the pass reach it, and [`Error::Interrupted`].
-    pub fn forward(
-        &self,
-        batch: &TokenBatch,
-        cache: Option<&mut KeyValueCache>,
-        hooks: &mut dyn Hooks,
-        progress: &Progress,
-    ) -> Result<Option<Tensor>> {
-        decoder::forward(&self.inner.weights, self.cfg(), batch, cache, hooks, progress)
-    }
-
-    /// Continues each sequence after `parents[i]`, a token of `cache`, or starts it if that is `None`. Returns the
-    /// final residual stream at the last token of each sequence, `[sequences, d_model]`, or `None` if the hooks let the
-    /// pass stop before that. Sequences may share a parent, which is how a tree grows. [`Model::map_logits`] turns the
-    /// streams into logits; hooks of the final norm and the unembedding are not called.
-    ///
-    /// # Errors
-    /// As [`Model::forward`]; a parent that is not in the cache.
-    pub fn forward_from(
-        &self,
-        batch: &TokenBatch,
-        parents: &[Option<usize>],
-        cache: &mut KeyValueCache,
-        hooks: &mut dyn Hooks,
-        progress: &Progress,
-    ) -> Result<Option<Tensor>> {
-        decoder::forward_from(&self.inner.weights, self.cfg(), batch, parents, cache, hooks, progress)
-    }
-
-    /// Calls `look` on all threads with the row and the logits `[d_vocab]` of each final residual stream in `resid`
-    /// `[n, d_model]`, and returns the results in row order. Only some megabytes of logits are in memory at a time.
-    ///
-    /// # Errors
-    /// `resid` has another shape, and [`Error::Interrupted`].
-    pub fn map_logits<T: Send>(
-        &self,
-        resid: &Tensor,
-        progress: &Progress,
-        look: impl Fn(usize, &[f32]) -> T + Sync,
-    ) -> Result<Vec<T>> {
-        const BYTES: usize = 1 << 24;
-        const ROWS: usize = 32;
-        let step = (BYTES / size_of::<f32>() / self.cfg().d_vocab).max(ROWS);
-        let n = resid.dim(0)?;
-        let mut all = Vec::with_capacity(n);
-        for first in (0..n).step_by(step) {
-            progress.check()?;
-            let mut rows = resid.narrow(0, first, step.min(n - first))?;
-            if rows.dim(0)? == 1 {
-                // A single row takes another path through a matmul, with other rounding: it gets company.
-                rows = rows.repeat((2, 1))?;
-            }
-            let logits = decoder::logits(&self.inner.weights, self.cfg(), &rows)?; // [rows, d_vocab]
-            with_f32s(&logits, |logits| {
-                let rows = logits.par_chunks_exact(self.cfg().d_vocab).take(n - first).enumerate();
-                all.par_extend(rows.map(|(row, logits)| look(first + row, logits)));
-            })?;
-        }
-        Ok(all)
-    }
-
     /// Returns the logits of a sequence, `[pos, d_vocab]`.
     ///
     /// # Errors
     /// As [`Model::forward`].
     pub fn logits(&self, tokens: &[u32], progress: &Progress) -> Result<Tensor> {
-        self.logits_of(tokens, &mut (), progress)
+        self.forward(&TokenBatch::single(tokens), None, &mut (), progress)
     }
 
     /// Returns the activations of a sequence at the hook points with these names; a `*` matches any characters. Nothing
@@ -428,7 +361,7 @@ impl Model {
         progress: &Progress,
     ) -> Result<ActivationCache> {
         let mut cache = ActivationCache::of(self.cfg().hook_points(), names)?;
-        self.forward(&TokenBatch::single(tokens), None, &mut cache, progress)?;
+        self.run_until(&TokenBatch::single(tokens), None, &mut cache, progress)?;
         Ok(cache)
     }
 
@@ -441,12 +374,7 @@ impl Model {
         for name in edits.names() {
             points.check(&name)?;
         }
-        self.logits_of(tokens, &mut edits, progress)
-    }
-
-    fn logits_of(&self, tokens: &[u32], hooks: &mut dyn Hooks, progress: &Progress) -> Result<Tensor> {
-        let logits = self.forward(&TokenBatch::single(tokens), None, hooks, progress)?;
-        logits.ok_or_else(|| Error::internal("a hook stopped the pass before the logits"))
+        self.forward(&TokenBatch::single(tokens), None, &mut edits, progress)
     }
 }
 

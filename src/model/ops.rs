@@ -4,6 +4,7 @@
 //! candle's fused layer norm computes the variance as E\[x²\] − E\[x\]², which cancels on GPT-2's outlier dimensions;
 //! [`layer_norm`] subtracts the mean first, as PyTorch does.
 
+use crate::linalg::{rows_per_task, storage_f32s, storage_f32s_mut};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, InplaceOp2, InplaceOp3, Layout, Result, Shape, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
@@ -22,11 +23,6 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     x.contiguous()?.apply_op2_no_bwd(weight, &RmsNorm { eps: eps as f32 })
 }
 
-/// Adds `bias` `[d]` to `x` `[..., d]` in place. `x` must not be shared.
-pub fn add_bias_in_place(x: &Tensor, bias: &Tensor) -> Result<()> {
-    x.inplace_op2(bias, &AddBias)
-}
-
 /// Adds `bias` `[d]` and `residual` `[..., d]` to `x` `[..., d]` in place. `x` must not be shared.
 pub fn add_bias_residual_in_place(x: &Tensor, bias: &Tensor, residual: &Tensor) -> Result<()> {
     x.inplace_op3(bias, &residual.contiguous()?, &BiasResidual)
@@ -38,32 +34,6 @@ pub fn add_bias_residual_in_place(x: &Tensor, bias: &Tensor, residual: &Tensor) 
 /// from the threads that compute.
 pub fn add_in_place(x: &Tensor, y: &Tensor) -> Result<()> {
     x.inplace_op2(&y.contiguous()?, &Add)
-}
-
-/// Rows per parallel task: enough to be worth a task, few enough to share the work.
-pub(super) fn rows_per_task(d: usize) -> usize {
-    16_384_usize.div_ceil(d.max(1))
-}
-
-/// The elements of a contiguous f32 tensor.
-pub(super) fn f32s<'a>(storage: &'a CpuStorage, layout: &Layout, op: &'static str) -> Result<&'a [f32]> {
-    let all = storage.as_slice::<f32>()?;
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&all[start..end]),
-        None => Err(candle_core::Error::RequiresContiguous { op }.bt()),
-    }
-}
-
-pub(super) fn floats_mut<'a>(
-    storage: &'a mut CpuStorage,
-    layout: &Layout,
-    op: &'static str,
-) -> Result<&'a mut [f32]> {
-    match (layout.contiguous_offsets(), storage) {
-        (Some((start, end)), CpuStorage::F32(all)) => Ok(&mut all[start..end]),
-        (None, _) => Err(candle_core::Error::RequiresContiguous { op }.bt()),
-        _ => Err(candle_core::Error::Msg(format!("{op}: expected f32 values"))),
-    }
 }
 
 /// The sum of `f` over `row`, in sixteen strands: it vectorizes, and equal rows give equal sums everywhere.
@@ -97,9 +67,9 @@ impl CustomOp3 for LayerNorm {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let x = f32s(x, x_layout, self.name())?;
-        let weight = f32s(weight, weight_layout, self.name())?;
-        let bias = f32s(bias, bias_layout, self.name())?;
+        let x = storage_f32s(x, x_layout, self.name())?;
+        let weight = storage_f32s(weight, weight_layout, self.name())?;
+        let bias = storage_f32s(bias, bias_layout, self.name())?;
         let d = weight.len();
         let mut out = vec![0f32; x.len()];
         let step = rows_per_task(d) * d;
@@ -135,8 +105,8 @@ impl CustomOp2 for RmsNorm {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let x = f32s(x, x_layout, self.name())?;
-        let weight = f32s(weight, weight_layout, self.name())?;
+        let x = storage_f32s(x, x_layout, self.name())?;
+        let weight = storage_f32s(weight, weight_layout, self.name())?;
         let d = weight.len();
         let mut out = vec![0f32; x.len()];
         let step = rows_per_task(d) * d;
@@ -154,32 +124,6 @@ impl CustomOp2 for RmsNorm {
     }
 }
 
-struct AddBias;
-
-impl InplaceOp2 for AddBias {
-    fn name(&self) -> &'static str {
-        "add-bias"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &mut CpuStorage,
-        x_layout: &Layout,
-        bias: &CpuStorage,
-        b_layout: &Layout,
-    ) -> Result<()> {
-        let x = floats_mut(x, x_layout, self.name())?;
-        let bias = f32s(bias, b_layout, self.name())?;
-        let d = bias.len();
-        x.par_chunks_mut(rows_per_task(d) * d).for_each(|x| {
-            for x in x.chunks_exact_mut(d) {
-                x.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
-            }
-        });
-        Ok(())
-    }
-}
-
 struct Add;
 
 impl InplaceOp2 for Add {
@@ -194,8 +138,8 @@ impl InplaceOp2 for Add {
         y: &CpuStorage,
         y_layout: &Layout,
     ) -> Result<()> {
-        let x = floats_mut(x, x_layout, self.name())?;
-        let y = f32s(y, y_layout, self.name())?;
+        let x = storage_f32s_mut(x, x_layout, self.name())?;
+        let y = storage_f32s(y, y_layout, self.name())?;
         let step = rows_per_task(1);
         x.par_chunks_mut(step).zip(y.par_chunks(step)).for_each(|(x, y)| {
             x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
@@ -220,9 +164,9 @@ impl InplaceOp3 for BiasResidual {
         residual: &CpuStorage,
         residual_layout: &Layout,
     ) -> Result<()> {
-        let x = floats_mut(x, x_layout, self.name())?;
-        let bias = f32s(bias, bias_layout, self.name())?;
-        let residual = f32s(residual, residual_layout, self.name())?;
+        let x = storage_f32s_mut(x, x_layout, self.name())?;
+        let bias = storage_f32s(bias, bias_layout, self.name())?;
+        let residual = storage_f32s(residual, residual_layout, self.name())?;
         let d = bias.len();
         let step = rows_per_task(d) * d;
         x.par_chunks_mut(step).zip(residual.par_chunks(step)).for_each(|(x, residual)| {

@@ -9,7 +9,7 @@
 //! keys are read in place, not packed. The result of a query does not depend on the others, to the last bit.
 
 use super::attention::{Scores, softmax};
-use super::ops::{f32s, rows_per_task};
+use crate::linalg::{rows_per_task, storage_f32s};
 use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -61,7 +61,7 @@ impl CustomOp1 for PathAttention<'_> {
 
     fn cpu_fwd(&self, q: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n_queries, n_heads, d_head) = layout.shape().dims3()?;
-        let q = f32s(q, layout, self.name())?;
+        let q = storage_f32s(q, layout, self.name())?;
         if self.paths.ends.len() != n_queries {
             return Err(Error::Msg(format!("{} paths for {n_queries} queries", self.paths.ends.len())).bt());
         }

@@ -4,7 +4,7 @@
 //! as in Hugging Face's checkpoints. Angles are products in f32, as in transformers.
 
 use super::config::{PositionalEmbedding, RopeScaling, Rotary};
-use super::ops::f32s;
+use crate::linalg::storage_f32s;
 use candle_core::{CpuStorage, CustomOp3, Device, Error, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -93,7 +93,7 @@ impl CustomOp3 for Rotate {
         };
         let x = &x.as_slice::<f32>()?[x_layout.start_offset()..];
         let half = cos_layout.shape().dims2()?.1;
-        let (cos, sin) = (f32s(cos, cos_layout, "rotate")?, f32s(sin, sin_layout, "rotate")?);
+        let (cos, sin) = (storage_f32s(cos, cos_layout, "rotate")?, storage_f32s(sin, sin_layout, "rotate")?);
         let width = n_heads * d_head;
         let mut out = vec![0f32; n * width];
         out.par_chunks_exact_mut(width.max(1)).enumerate().for_each(|(row, out)| {

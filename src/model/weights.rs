@@ -4,6 +4,7 @@ use super::config::{ModelConfig, NormKind, PositionalEmbedding};
 use crate::checkpoint::{Checkpoint, Lazy};
 use crate::error::{Error, Result};
 use crate::linalg::with_f32s;
+use crate::linear::Linear;
 use candle_core::{Device, Tensor};
 
 /// The names of a model's weights in its checkpoint.
@@ -85,12 +86,6 @@ pub(super) struct Norm {
     pub(super) bias: Option<Tensor>,
 }
 
-/// A linear layer: `weight` `[in, out]`, the layout in which `x · weight` is fastest, and `bias` `[out]`.
-pub(super) struct Linear {
-    pub(super) weight: Tensor,
-    pub(super) bias: Option<Tensor>,
-}
-
 /// The weights of one block.
 pub(super) struct Block {
     pub(super) ln1: Option<Norm>,
@@ -117,8 +112,7 @@ pub(super) struct Weights {
     blocks: Vec<Lazy<Block>>,
     ln_final: Lazy<Norm>,
     unembed_from: Unembed,
-    unembed: Lazy<Tensor>,
-    unembed_bias: Lazy<Tensor>,
+    unembed: Lazy<Linear>,
 }
 
 /// Where the unembedding comes from.
@@ -182,7 +176,6 @@ impl Weights {
             blocks: names.blocks.iter().map(|_| Lazy::default()).collect(),
             ln_final: Lazy::default(),
             unembed: Lazy::default(),
-            unembed_bias: Lazy::default(),
             names,
         };
         weights.check()?;
@@ -204,26 +197,28 @@ impl Weights {
         name.map(|name| self.pos_embed.get(|| self.matrix(name, self.sizes.n_ctx))).transpose()
     }
 
-    /// The unembedding `[d_vocab, d_model]`.
+    /// The unembedding, `[d_model, d_vocab]`; its bias is the one of the logits.
     ///
     /// # Errors
     /// As [`Weights::unembed_name`].
-    pub(super) fn unembed(&self) -> Result<&Tensor> {
+    pub(super) fn unembed(&self) -> Result<&Linear> {
         let name = self.unembed_name()?;
-        let own = || self.matrix(name, self.sizes.d_vocab);
-        match self.unembed_from {
-            Unembed::Embed => self.embed(),
-            Unembed::Own | Unembed::Missing => self.unembed.get(own),
-            Unembed::Both => {
-                let embed = self.embed()?;
-                // torch's files hold the same table under both names: it is kept once.
-                self.unembed.get(|| {
-                    let own = own()?;
+        self.unembed.get(|| {
+            let own = || self.matrix(name, self.sizes.d_vocab);
+            let table = match self.unembed_from {
+                Unembed::Embed => self.embed()?.clone(),
+                Unembed::Own | Unembed::Missing => own()?,
+                Unembed::Both => {
+                    // torch's files hold the same table under both names: it is kept once.
+                    let (embed, own) = (self.embed()?, own()?);
                     let is_same = with_f32s(embed, |embed| with_f32s(&own, |own| embed == own))??;
-                    Ok(if is_same { embed.clone() } else { own })
-                })
-            }
-        }
+                    if is_same { embed.clone() } else { own }
+                }
+            };
+            let bias = self.names.unembed_bias.as_ref();
+            let bias = bias.map(|name| self.vector(name, self.sizes.d_vocab)).transpose()?;
+            Linear::from_out_in(&table, bias)
+        })
     }
 
     /// Whether the model has an unembedding, and therefore logits.
@@ -245,12 +240,6 @@ impl Weights {
             Unembed::Embed => Ok(&self.names.embed),
             Unembed::Own | Unembed::Both => Ok(&self.names.unembed),
         }
-    }
-
-    /// The bias of the logits `[d_vocab]`, if there is one.
-    pub(super) fn unembed_bias(&self) -> Result<Option<&Tensor>> {
-        let name = self.names.unembed_bias.as_ref();
-        name.map(|name| self.unembed_bias.get(|| self.vector(name, self.sizes.d_vocab))).transpose()
     }
 
     pub(super) fn ln_final(&self) -> Result<&Norm> {

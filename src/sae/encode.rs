@@ -16,6 +16,7 @@ use super::features::FeatureActs;
 use super::weights::{Encoder, Weights};
 use crate::error::{Error, Result};
 use crate::linalg::with_f32s;
+use crate::linear::rows_times;
 use crate::memory;
 use crate::progress::Progress;
 use candle_core::{D, Device, Tensor};
@@ -140,7 +141,7 @@ pub(super) fn encode(
             progress.check()?;
             let width = TILE.min(cfg.d_sae - start);
             let tile = encoder.w_enc.narrow(1, start, width)?; // [d_in, width]
-            let pre = chunk.matmul(&tile)?; // [pos, width]
+            let pre = rows_times(&chunk, &tile)?; // [pos, width]
             with_f32s(&pre, |pre| {
                 rows.par_iter_mut().zip(pre.par_chunks_exact(width)).for_each(|(row, pre)| {
                     Arch::new().dispatch(|| rule.select(row, pre, start));

@@ -22,6 +22,7 @@ use crate::files;
 use crate::hooks::{HookName, HookPoint, HookPoints, usual_point};
 use crate::large;
 use crate::linalg::with_f32s;
+use crate::linear::rows_times;
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
 use encode::Prepared;
@@ -390,7 +391,7 @@ impl Sae {
             out = (out + predicted)?;
         }
         if let Some(w_skip) = self.inner.weights.w_skip(self.cfg())? {
-            out = (out + prepared.x.matmul(w_skip)?)?;
+            out = (out + rows_times(&prepared.x, w_skip)?)?;
         }
         let is_transcoder = self.cfg().architecture.is_transcoder();
         if !prepared.undo.is_empty() && !is_transcoder {

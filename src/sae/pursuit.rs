@@ -11,6 +11,7 @@ use super::features::FeatureActs;
 use super::weights::Weights;
 use crate::error::Result;
 use crate::linalg::with_f32s;
+use crate::linear::rows_times;
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -89,7 +90,7 @@ fn best_features(
     for start in (0..cfg.d_sae).step_by(TILE) {
         progress.check()?;
         let width = TILE.min(cfg.d_sae - start);
-        let fits = residuals.matmul(&w_dec.narrow(0, start, width)?.t()?)?; // [live, width]
+        let fits = rows_times(&residuals, &w_dec.narrow(0, start, width)?.t()?)?; // [live, width]
         with_f32s(&fits, |fits| {
             best.par_iter_mut().zip(fits.par_chunks_exact(width)).for_each(|((best, most), fits)| {
                 for (i, fit) in fits.iter().enumerate().filter(|(_, fit)| !fit.is_nan()) {

@@ -3,6 +3,7 @@
 use super::config::{Architecture, SaeConfig};
 use crate::checkpoint::{Checkpoint, Lazy};
 use crate::error::{Error, Result};
+use crate::linear::Linear;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
@@ -155,18 +156,6 @@ pub(super) struct Attention {
     pub(super) q_target: Linear,
     pub(super) v_ctx: Linear,
     pub(super) c_proj: Linear,
-}
-
-/// `x · weightᵀ + bias`.
-pub(super) struct Linear {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Linear {
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?)
-    }
 }
 
 /// All weights of an SAE.
@@ -350,7 +339,7 @@ impl Weights {
                 let values = finite(&name, self.checkpoint.read(&name, shape)?)?;
                 Ok::<_, Error>(Tensor::from_vec(values, shape, &Device::Cpu)?)
             };
-            Ok::<_, Error>(Linear { weight: read("weight", &[rows, columns])?, bias: read("bias", &[rows])? })
+            Linear::from_out_in(&read("weight", &[rows, columns])?, Some(read("bias", &[rows])?))
         };
         let layers = self.attention.get(|| {
             let linears =

@@ -3,7 +3,8 @@
 use crate::util::{assert_close, fixture, tests_path};
 use candle_core::{DType, Device, Tensor};
 use saescope::{
-    ActivationCache, Edits, GenerateOptions, HookName, Hooks, Model, Progress, TokenBatch, char_offsets,
+    ActivationCache, Edits, GenerateOptions, HookName, HookPoint, Hooks, KeyValueCache, Model, Progress,
+    Site, SiteRow, TokenBatch, char_offsets,
 };
 use std::collections::HashMap;
 
@@ -128,14 +129,13 @@ fn a_key_value_cache_survives_a_pass_that_ends_early() {
     let model = Model::load("demo").unwrap();
     let tokens = model.to_tokens("a small boat", None).unwrap();
     let expected = model.logits(&tokens, &run()).unwrap();
-    let mut cache = saescope::KeyValueCache::default();
+    let mut cache = KeyValueCache::default();
     let mut stops = ActivationCache::new(vec!["blocks.2.hook_resid_pre".parse().unwrap()]);
-    model.forward(&TokenBatch::single(&[7, 8, 9]), Some(&mut cache), &mut stops, &run()).unwrap();
-    let got =
-        model.forward(&TokenBatch::single(&tokens), Some(&mut cache), &mut (), &run()).unwrap().unwrap();
+    model.run_until(&TokenBatch::single(&[7, 8, 9]), Some(&mut cache), &mut stops, &run()).unwrap();
+    let got = model.forward(&TokenBatch::single(&tokens), Some(&mut cache), &mut (), &run()).unwrap();
     assert_close("logits", &got, &expected, 1e-6, 1e-6);
-    model.forward(&TokenBatch::single(&[7, 8]), Some(&mut cache), &mut stops, &run()).unwrap();
-    let next = model.forward(&TokenBatch::single(&[5]), Some(&mut cache), &mut (), &run()).unwrap().unwrap();
+    model.run_until(&TokenBatch::single(&[7, 8]), Some(&mut cache), &mut stops, &run()).unwrap();
+    let next = model.forward(&TokenBatch::single(&[5]), Some(&mut cache), &mut (), &run()).unwrap();
     let all = model.logits(&[tokens.as_slice(), &[5]].concat(), &run()).unwrap();
     assert_close("next", &next, &all.narrow(0, tokens.len(), 1).unwrap(), 1e-4, 1e-4);
 }
@@ -151,7 +151,7 @@ fn a_ragged_batch_equals_its_sequences_one_by_one() {
     sequences.iter().for_each(|s| batch.push(s));
     let name: HookName = "blocks.5.hook_resid_post".parse().unwrap();
     let mut cache = ActivationCache::new(vec![name]);
-    model.forward(&batch, None, &mut cache, &run()).unwrap();
+    model.run_until(&batch, None, &mut cache, &run()).unwrap();
     let together = cache.take(&name).unwrap();
     for (range, sequence) in batch.sequences().zip(&sequences) {
         let alone = model.run_with_cache(sequence, &[name.to_string()], &run()).unwrap();
@@ -171,8 +171,8 @@ impl Hooks for Recorder {
         true
     }
 
-    fn on(&mut self, name: &HookName, activation: Tensor) -> saescope::Result<Tensor> {
-        self.seen.push(*name);
+    fn on(&mut self, site: &Site, activation: Tensor) -> saescope::Result<Tensor> {
+        self.seen.push(site.name);
         Ok(activation)
     }
 
@@ -186,9 +186,84 @@ fn a_pass_stops_at_its_deepest_hook() {
     let model = Model::load("demo").unwrap();
     for name in model.cfg().hook_points().all() {
         let mut recorder = Recorder { wanted: name, seen: Vec::new() };
-        let logits = model.forward(&TokenBatch::single(&[0, 5]), None, &mut recorder, &run()).unwrap();
+        model.run_until(&TokenBatch::single(&[0, 5]), None, &mut recorder, &run()).unwrap();
         assert_eq!(recorder.seen.iter().max(), Some(&name));
-        assert!(logits.is_none(), "{name}");
+    }
+}
+
+/// A pair of hooks changes activations and keeps them in one pass, the second as the first returned them.
+#[test]
+fn one_pass_edits_and_caches() {
+    let model = Model::load("demo").unwrap();
+    let tokens = model.to_tokens("a small boat", None).unwrap();
+    let batch = TokenBatch::single(&tokens);
+    let (early, late) = ("blocks.2.hook_resid_pre", "blocks.4.hook_resid_post");
+    let edited: HookName = early.parse().unwrap();
+    let edits = || Edits::new().with(edited, |x| Ok((x * 2.0)?));
+    let cache = |name: &str| ActivationCache::new(vec![name.parse().unwrap()]);
+    let plain = model.run_with_cache(&tokens, &[early], &run()).unwrap();
+    let plain = plain.get(early).unwrap();
+
+    let (mut before, mut after, mut deep) = (cache(early), cache(early), cache(late));
+    let mut hooks = ((&mut before, edits()), (&mut after, &mut deep));
+    let logits = model.forward(&batch, None, &mut hooks, &run()).unwrap();
+    assert_close("logits", &logits, &model.run_with_hooks(&tokens, edits(), &run()).unwrap(), 0.0, 0.0);
+    assert_close("before", before.get(early).unwrap(), plain, 0.0, 0.0);
+    assert_close("after", after.get(early).unwrap(), &(plain * 2.0).unwrap(), 0.0, 0.0);
+    assert_eq!(deep.get(late).unwrap().dims(), [tokens.len(), model.cfg().d_model]);
+
+    // It may stop after the deeper of two points, and not at all if either must see the end.
+    let pair = (cache(late), cache(early));
+    assert_eq!(pair.last(), late.parse().ok());
+    assert_eq!((pair, edits()).last(), None);
+    assert_eq!(((), cache(late)).last(), None);
+}
+
+/// Notes where it is called, and doubles the rows of one token.
+struct Doubling {
+    token: u32,
+    seen: Vec<(Vec<SiteRow>, Vec<Option<usize>>)>,
+}
+
+impl Hooks for Doubling {
+    fn wants(&self, name: &HookName) -> bool {
+        *name == HookName::global(HookPoint::Embed)
+    }
+
+    fn on(&mut self, site: &Site, activation: Tensor) -> saescope::Result<Tensor> {
+        let rows: Vec<_> = site.rows().collect();
+        let factors = rows.iter().map(|row| if row.token == self.token { 2f32 } else { 1.0 }).collect();
+        self.seen.push((rows, site.parents.to_vec()));
+        let factors = Tensor::from_vec(factors, (activation.dim(0)?, 1), activation.device())?;
+        Ok(activation.broadcast_mul(&factors)?)
+    }
+
+    fn last(&self) -> Option<HookName> {
+        None
+    }
+}
+
+/// A hook is told the sequence, the position and the token of each row, also if sequences continue after cached tokens.
+#[test]
+fn a_hook_knows_whose_rows_it_sees() {
+    let model = Model::load("demo").unwrap();
+    let mut hooks = Doubling { token: 9, seen: Vec::new() };
+    let mut embeds = ActivationCache::new(vec![HookName::global(HookPoint::Embed)]);
+    let mut cache = KeyValueCache::default();
+    for (sequences, parents) in [([[1, 9], [1, 7]], [None, None]), ([[9, 8], [3, 9]], [Some(2), None])] {
+        let mut batch = TokenBatch::default();
+        sequences.iter().for_each(|tokens| batch.push(tokens));
+        let mut both = (&mut hooks, &mut embeds);
+        model.forward_from(&batch, &parents, &mut cache, &mut both, &run()).unwrap();
+    }
+    let row = |(sequence, position, token)| SiteRow { sequence, position, token };
+    let first = [(0, 0, 1), (0, 1, 9), (1, 0, 1), (1, 1, 7)].map(row).to_vec();
+    let second = [(0, 1, 9), (0, 2, 8), (1, 0, 3), (1, 1, 9)].map(row).to_vec();
+    assert_eq!(hooks.seen, [(first, vec![None, None]), (second, vec![Some(2), None])]);
+    let w_e = model.W_E().unwrap();
+    for (i, (token, factor)) in [(9, 2.0), (8, 1.0), (3, 1.0), (9, 2.0)].into_iter().enumerate() {
+        let expected = (w_e.get(token).unwrap() * factor).unwrap();
+        assert_close("embed", &embeds.get("hook_embed").unwrap().get(i).unwrap(), &expected, 0.0, 0.0);
     }
 }
 

@@ -19,17 +19,16 @@ fn bits(x: &Tensor) -> Vec<u32> {
     x.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
 }
 
-/// Activations of each sequence of a ragged batch, against a pass of its own. Two tokens at least: a single row goes another way
-/// through the matmul.
+/// Activations of each sequence of a ragged batch, against a pass of its own.
 fn check_batches(name: &str, hooks: &[&str], d_vocab: u32) {
     let model = Model::load(&fixture(name)).unwrap();
     let run = Progress::default();
-    let sequences = prop::collection::vec(prop::collection::vec(0..d_vocab, 2..9), 1..6);
+    let sequences = prop::collection::vec(prop::collection::vec(0..d_vocab, 1..9), 1..6);
     holds(12, &sequences, |sequences| {
         let mut batch = TokenBatch::default();
         sequences.iter().for_each(|sequence| batch.push(sequence));
         let mut cache = ActivationCache::of(model.cfg().hook_points(), hooks).unwrap();
-        model.forward(&batch, None, &mut cache, &run).unwrap();
+        model.run_until(&batch, None, &mut cache, &run).unwrap();
         for (range, sequence) in batch.sequences().zip(&sequences) {
             let alone = model.run_with_cache(sequence, hooks, &run).unwrap();
             for (hook, activation) in alone.iter() {
@@ -58,7 +57,7 @@ fn a_sequence_does_not_depend_on_its_batch() {
 #[test]
 fn encoding_a_token_does_not_depend_on_its_neighbors() {
     let d_in = 16;
-    let rows = prop::collection::vec(prop::collection::vec(-3.0f32..3.0, d_in), 2..20);
+    let rows = prop::collection::vec(prop::collection::vec(-3.0f32..3.0, d_in), 1..20);
     for name in ["native/jumprelu", "native/topk", "native/gated", "native/standard_layer_norm"] {
         let sae = Sae::load(&fixture(&format!("saes/{name}")), None, &SaeOptions::default()).unwrap();
         if sae.cfg().d_in != d_in {
@@ -68,9 +67,9 @@ fn encoding_a_token_does_not_depend_on_its_neighbors() {
             let n = rows.len();
             let x = Tensor::from_vec(rows.concat(), (n, d_in), &candle_core::Device::Cpu).unwrap();
             let together = sae.encode(&x).unwrap().to_tensor().unwrap();
-            for start in (0..n - 1).step_by(2) {
-                let pair = sae.encode(&x.narrow(0, start, 2).unwrap()).unwrap().to_tensor().unwrap();
-                prop_assert_eq!(bits(&together.narrow(0, start, 2).unwrap()), bits(&pair));
+            for row in 0..n {
+                let alone = sae.encode(&x.narrow(0, row, 1).unwrap()).unwrap().to_tensor().unwrap();
+                prop_assert_eq!(bits(&together.narrow(0, row, 1).unwrap()), bits(&alone));
             }
             Ok(())
         });

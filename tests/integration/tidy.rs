@@ -4,7 +4,7 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with the layers that it may import, separated by spaces. See docs/architecture.md.
-const LAYERS: [(&str, &str); 29] = [
+const LAYERS: [(&str, &str); 30] = [
     ("error", ""),
     ("guard", ""),
     ("label", ""),
@@ -19,13 +19,17 @@ const LAYERS: [(&str, &str); 29] = [
     ("demo", ""),
     ("checkpoint", "error files progress"),
     ("linalg", "error memory"),
+    ("linear", "error linalg"),
     ("large", "error linalg memory progress"),
     ("tensors", "error files progress memory large checkpoint"),
     ("hooks", "error tensors"),
     ("aliases", "error"),
-    ("model", "error files guard progress memory linalg checkpoint demo hooks repo aliases hub"),
+    ("model", "error files guard progress memory linalg linear checkpoint demo hooks repo aliases hub"),
     ("registry", "error files yaml text_table hooks aliases"),
-    ("sae", "error large memory files progress linalg checkpoint demo hooks repo hub registry aliases yaml"),
+    (
+        "sae",
+        "error large memory files progress linalg linear checkpoint demo hooks repo hub registry aliases yaml",
+    ),
     ("dataset", "error memory demo guard repo files progress yaml hub"),
     ("extract", "error label aliases files progress threads hooks model sae dataset repo"),
     ("interpret", "error files label text_table progress threads linalg tensors hooks model sae"),

@@ -246,7 +246,9 @@ mod tests {
         assert_eq!((fields[0].default_text(), &fields[0].default), (None, &Some("".into())));
         assert!(matches!(fields[1].kind, Kind::Word(["documents", "concatenate"])));
         assert_eq!(fields[1].default, Some("documents".into()));
-        assert!(matches!(fields[2].kind, Kind::Integer) && fields[2].description() == "The number of tokens.");
+        assert!(
+            matches!(fields[2].kind, Kind::Integer) && fields[2].description() == "The number of tokens."
+        );
         assert_eq!(
             (fields[3].default.clone(), fields[3].default_text()),
             (None, Some("the model's".to_owned()))

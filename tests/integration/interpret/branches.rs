@@ -16,7 +16,7 @@ fn logits_after(
     let run = Progress::default();
     let mut none = ();
     let hooks: &mut dyn Hooks = &mut none;
-    let resid = model.forward_from(&batch, parents, cache, hooks, &run)?.unwrap();
+    let resid = model.forward_from(&batch, parents, cache, hooks, &run)?;
     model.map_logits(&resid, &run, |_, logits| logits.to_vec())
 }
 
