@@ -6,6 +6,7 @@
 mod cache;
 mod download;
 mod names;
+#[path = "../http/client.rs"]
 mod request;
 mod settings;
 
