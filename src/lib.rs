@@ -49,6 +49,7 @@ mod threads;
 
 mod yaml;
 
+mod http;
 mod hub;
 mod repo;
 
@@ -101,7 +102,8 @@ pub use extract::{
     max_activating_examples, read_records, read_records_of,
 };
 pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, hook_name_of};
-pub use hub::{HubSettings, RepoKind, RetryPolicy};
+pub use http::RetryPolicy;
+pub use hub::{HubSettings, RepoKind};
 pub use interpret::{
     Definition, DefinitionTree, FeatureVector, FeatureWeights, Fingerprints, Injection, LogitLens,
     LogitLensOptions, PROMPTS, ScaleScore, ScaleSweep, Scales, ScoredToken, SimilarFeature, SimilarFeatures,

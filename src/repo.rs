@@ -155,7 +155,7 @@ impl Repo {
     }
 
     /// Returns the local path of a file, or `None` if it would have to be downloaded.
-    pub(crate) fn here(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn local_path(&self, name: &str) -> Option<PathBuf> {
         match &self.place {
             Place::Local(folder) => Some(folder.join(name)),
             Place::Hub(snapshot) => snapshot.cached(name).ok().flatten(),
@@ -197,7 +197,7 @@ impl Repo {
 
     /// Returns the error for a missing file: `error`, or, if the hub cannot be asked whether it has the file, that the
     /// file is not in the cache.
-    pub(crate) fn lacking(&self, name: &str, error: Error, progress: &Progress) -> Error {
+    pub(crate) fn missing_file_error(&self, name: &str, error: Error, progress: &Progress) -> Error {
         match self.is_partial() {
             true => self.file(name, progress).err().unwrap_or(error),
             false => error,

@@ -144,7 +144,7 @@ impl Source {
     /// The local path; `None` if it is embedded or not downloaded yet.
     pub(super) fn here(&self) -> Option<PathBuf> {
         match &self.repo {
-            Some(repo) => repo.here(&self.path.to_string_lossy()),
+            Some(repo) => repo.local_path(&self.path.to_string_lossy()),
             None => self.embedded.is_none().then(|| self.path.clone()),
         }
     }

@@ -1,79 +1,58 @@
-//! Requests to the hub: redirects, retries, the token, and waits that can be canceled.
+//! Requests to a server: redirects, who sees the secret, proxies and certificates.
 
-use super::settings::{HubSettings, RetryPolicy};
+use super::RequestError;
+use super::cancel::{Piece, pass_on, pieces, wait_for};
+use super::retry::{Attempts, RetryPolicy, asked_wait, is_transient};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::progress::{Progress, ProgressEvent};
-use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
-use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
-use ureq::http::{HeaderMap, HeaderValue, Response, Uri};
+use crate::progress::Progress;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE};
+use ureq::http::{HeaderMap, HeaderValue, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
-/// The interval at which a wait checks the cancel flag.
-const STEP: Duration = Duration::from_millis(50);
-/// The maximum size of a piece of a body, in bytes.
-const PIECE: usize = 1 << 16;
-/// The maximum number of pieces that wait to be written.
-const QUEUE: usize = 16;
 const MOST_REDIRECTS: usize = 8;
-/// The headers in which the hub describes a file before it redirects to where the file is stored.
-const ABOUT_THE_FILE: [&str; 3] = ["x-repo-commit", "x-linked-etag", "x-linked-size"];
 
-/// The reasons why a request fails.
-pub(super) enum Trouble {
-    /// The hub could not be reached or could not answer; a later attempt may succeed.
-    Passing(String),
-    /// Asking again would not help.
-    Final(Error),
-}
-
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Self {
-        Trouble::Final(error)
-    }
-}
-
-/// A request to the hub.
+/// A request.
 #[derive(Debug, Clone)]
-pub(super) struct Question {
+pub(crate) struct Request {
     /// The address.
-    pub(super) url: String,
-    /// Whether only headers are wanted, and only those of the hub itself, not of a host that it redirects to.
-    pub(super) head: bool,
-    /// The first byte that is wanted, 0 for the entire file.
-    pub(super) from: u64,
+    pub(crate) url: String,
+    /// Whether only headers are wanted, and only those of the server itself, not of a host that it redirects to.
+    pub(crate) head: bool,
+    /// The first byte that is wanted, 0 for the entire body.
+    pub(crate) from: u64,
 }
 
 /// A response whose body is still arriving.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pieces: Receiver<std::io::Result<Vec<u8>>>,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    headers: HeaderMap,
+    pieces: Receiver<Piece>,
 }
 
-impl Answer {
+impl Response {
     /// Returns the value of a header, if it is text.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
     /// Returns the next piece of the body, `None` after the last.
-    pub(super) fn piece(&self, progress: &Progress) -> Result<Option<Vec<u8>>, Trouble> {
+    pub(crate) fn piece(&self, progress: &Progress) -> Result<Option<Vec<u8>>, RequestError> {
         match wait_for(&self.pieces, progress)? {
             None => Ok(None),
             Some(Ok(piece)) => Ok(Some(piece)),
-            Some(Err(error)) => Err(Trouble::Passing(format!("the connection broke: {error}"))),
+            Some(Err(error)) => Err(RequestError::Transient(format!("the connection broke: {error}"))),
         }
     }
 
     /// Returns the complete body, of at most `most` bytes.
-    pub(super) fn body(&self, most: usize, progress: &Progress) -> Result<Vec<u8>, Trouble> {
+    pub(crate) fn body(&self, most: usize, progress: &Progress) -> Result<Vec<u8>, RequestError> {
         let mut body = Vec::new();
         while let Some(piece) = self.piece(progress)? {
             if body.len() + piece.len() > most {
-                return Err(Trouble::Passing(format!("the answer is larger than {most} bytes")));
+                return Err(RequestError::Transient(format!("the answer is larger than {most} bytes")));
             }
             body.extend(piece);
         }
@@ -81,166 +60,205 @@ impl Answer {
     }
 }
 
-/// A client for one hub.
+/// The scheme, host and port of an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    is_https: bool,
+    host: String,
+    port: u16,
+}
+
+impl Origin {
+    /// Returns the origin of a server's address; `None` for an address with a user name, a query or a fragment.
+    pub(crate) fn parse(address: &str) -> Option<Self> {
+        let uri = address.parse().ok().filter(|_| !address.contains(['@', '?', '#']))?;
+        Origin::of(&uri)
+    }
+
+    fn of(uri: &Uri) -> Option<Self> {
+        let is_https = match uri.scheme_str()? {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+        Some(Origin { is_https, host: uri.host()?.to_lowercase(), port })
+    }
+}
+
+/// The proof of who asks: the value of the header `Authorization`. It is never shown.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(crate) struct Secret(HeaderValue);
+
+impl Secret {
+    /// Returns the secret of a token, `None` if a header cannot have it.
+    pub(crate) fn bearer(token: &str) -> Option<Self> {
+        // `HeaderValue` accepts bytes beyond ASCII, but sending them fails.
+        let is_ascii = token.bytes().all(|byte| byte.is_ascii_graphic());
+        let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| is_ascii)?;
+        value.set_sensitive(true);
+        Some(Secret(value))
+    }
+}
+
+/// The server of a client, and how to ask it.
+#[derive(Clone)]
+pub(crate) struct ClientOptions {
+    /// The name of the server in messages, such as "the hub".
+    pub(crate) server: &'static str,
+    /// The origin of the server. If it uses https, every request does.
+    pub(crate) origin: Origin,
+    /// The secret, sent to `origin` only.
+    pub(crate) secret: Option<Secret>,
+    /// The certificates to trust, in a PEM file; `None` for those that browsers trust.
+    pub(crate) certificates: Option<PathBuf>,
+    /// Timeouts and retries.
+    pub(crate) retry: RetryPolicy,
+    /// The headers that a response has from `origin` even if its body comes from where `origin` redirects to.
+    pub(crate) kept_headers: &'static [&'static str],
+}
+
+/// A client for one server.
+#[derive(Clone)]
+pub(crate) struct Client {
     agent: ureq::Agent,
-    endpoint: String,
-    /// The scheme, host and port that the token is sent to.
-    origin: String,
-    token: Option<HeaderValue>,
-    retry: RetryPolicy,
+    options: ClientOptions,
 }
 
 impl Client {
     /// Creates a client without sending anything.
-    pub(super) fn new(settings: &HubSettings) -> Result<Self> {
-        let endpoint = settings.endpoint.clone();
-        let uri = endpoint.parse::<Uri>().ok().filter(|_| !endpoint.contains(['@', '?', '#']));
-        let Some((uri, origin)) = uri.and_then(|uri| origin(&uri).map(|origin| (uri, origin))) else {
-            let expected = "an address such as `https://huggingface.co`";
-            return Err(Error::invalid("HF_ENDPOINT", expected, "something else"));
-        };
-        let token = settings.token.as_ref().map(|token| {
-            // `HeaderValue` accepts bytes beyond ASCII, but sending them fails.
-            let is_ascii = token.bytes().all(|byte| byte.is_ascii_graphic());
-            let value = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| is_ascii);
-            let mut value = value.ok_or_else(|| {
-                Error::invalid("the token for the hub", "letters, digits and `_`", "other characters")
-                    .with_hint("check HF_TOKEN, or log in again with `hf auth login`")
-            })?;
-            value.set_sensitive(true);
-            Ok::<_, Error>(value)
-        });
-        let silence = Some(settings.retry.read_timeout);
+    ///
+    /// # Errors
+    /// A file of certificates that cannot be read.
+    pub(crate) fn new(options: ClientOptions) -> Result<Self> {
+        let (origin, retry) = (&options.origin, &options.retry);
+        let silence = Some(retry.read_timeout);
         let mut config = ureq::Agent::config_builder()
             .user_agent(concat!("saescope/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
             .max_redirects(0)
-            .https_only(origin.starts_with("https:"))
+            .https_only(origin.is_https)
             .timeout_resolve(silence)
             .timeout_connect(silence)
             .timeout_recv_response(silence)
             .timeout_per_read(silence);
-        if let Some(path) = settings.certificates.as_deref().filter(|_| origin.starts_with("https:")) {
+        if let Some(path) = options.certificates.as_deref().filter(|_| origin.is_https) {
             let roots = RootCerts::from(certificates(path)?.into_iter());
             config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
         }
-        if uri.host().is_some_and(|host| ["localhost", "127.0.0.1", "[::1]"].contains(&host)) {
+        if ["localhost", "127.0.0.1", "[::1]"].contains(&origin.host.as_str()) {
             config = config.proxy(None);
         }
-        Ok(Client {
-            agent: config.build().new_agent(),
-            endpoint,
-            origin,
-            token: token.transpose()?,
-            retry: settings.retry.clone(),
-        })
+        Ok(Client { agent: config.build().new_agent(), options })
     }
 
-    /// Returns the address of the hub, without a trailing slash.
-    pub(super) fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
-    /// Whether a token is sent to the hub.
-    pub(super) fn has_token(&self) -> bool {
-        self.token.is_some()
+    /// Whether a secret is sent to the server.
+    pub(crate) fn has_secret(&self) -> bool {
+        self.options.secret.is_some()
     }
 
     /// Starts to count attempts: at most two if `hasty`, for a request with a fallback.
-    pub(super) fn tries(&self, hasty: bool) -> Tries<'_> {
-        let most = if hasty { self.retry.attempts.min(2) } else { self.retry.attempts };
-        Tries { retry: &self.retry, most, made: 0 }
+    pub(crate) fn attempts(&self, hasty: bool) -> Attempts<'_> {
+        Attempts::new(&self.options.retry, hasty)
     }
 
-    /// Repeats a request until the answer is other than "not now", or the attempts are used up.
-    pub(super) fn ask(
+    /// Repeats a request until the response is other than "not now", or the attempts are used up.
+    pub(crate) fn send(
         &self,
-        question: &Question,
-        tries: &mut Tries<'_>,
+        request: &Request,
+        attempts: &mut Attempts<'_>,
         progress: &Progress,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Response, RequestError> {
         loop {
-            let (why, wait) = match self.ask_once(question, progress) {
-                Ok(answer) if matches!(answer.status, 408 | 429 | 500 | 502 | 503 | 504) => {
-                    (format!("the hub answered {}", status(answer.status)), asked_wait(&answer))
+            let (why, wait) = match self.send_once(request, progress) {
+                Ok(response) if is_transient(response.status) => {
+                    let why = format!("{} answered {}", self.options.server, status_text(response.status));
+                    (why, asked_wait(|name| response.header(name)))
                 }
-                Err(Trouble::Passing(why)) => (why, None),
+                Err(RequestError::Transient(why)) => (why, None),
                 other => return other,
             };
-            tries.again(why, wait, progress)?;
+            attempts.again(why, wait, progress)?;
         }
     }
 
     /// Sends a request on its own thread, so that waiting for the network does not delay a cancel.
-    fn ask_once(&self, question: &Question, progress: &Progress) -> Result<Answer, Trouble> {
+    fn send_once(&self, request: &Request, progress: &Progress) -> Result<Response, RequestError> {
         progress.check()?;
         let (to_head, head) = sync_channel(1);
-        let (client, question) = (self.clone(), question.clone());
+        let (client, request) = (self.clone(), request.clone());
         let work = move || {
-            let mut response = match client.follow(&question) {
+            let mut response = match client.follow(&request) {
                 Ok(response) => response,
-                Err(trouble) => return drop(to_head.send(Err(trouble))),
+                Err(error) => return drop(to_head.send(Err(error))),
             };
-            let (to_pieces, pieces) = sync_channel(QUEUE);
+            let (to_pieces, pieces) = pieces();
             let headers = std::mem::take(response.headers_mut());
-            let answer = Answer { status: response.status().as_u16(), headers, pieces };
-            if to_head.send(Ok(answer)).is_ok() && !question.head {
+            let begun = Response { status: response.status().as_u16(), headers, pieces };
+            if to_head.send(Ok(begun)).is_ok() && !request.head {
                 pass_on(response.into_body().into_reader(), &to_pieces);
             }
         };
-        let thread = std::thread::Builder::new().name("hub".to_owned()).spawn(work);
+        let thread = std::thread::Builder::new().name("http".to_owned()).spawn(work);
         thread.map_err(Error::failed("start a thread"))?;
-        wait_for(&head, progress)?.unwrap_or_else(|| Err(Trouble::Passing("no answer".to_owned())))
+        wait_for(&head, progress)?.unwrap_or_else(|| Err(RequestError::Transient("no answer".to_owned())))
     }
 
-    /// Sends a request and follows redirects. Only the hub itself sees the token.
-    fn follow(&self, question: &Question) -> Result<Response<ureq::Body>, Trouble> {
-        let mut url = question.url.clone();
-        let mut about = HeaderMap::new();
-        for _ in 0..=MOST_REDIRECTS {
+    /// Sends a request and follows redirects. Only the server itself sees the secret.
+    fn follow(&self, request: &Request) -> Result<ureq::http::Response<ureq::Body>, RequestError> {
+        let ClientOptions { origin, secret, kept_headers, .. } = &self.options;
+        let mut url = request.url.clone();
+        let mut kept = HeaderMap::new();
+        for redirects in 0..=MOST_REDIRECTS {
+            let bad_address = || self.bad_address(request, redirects);
             let uri = url.parse::<Uri>().map_err(|_| bad_address())?;
-            let at_hub = origin(&uri).as_deref() == Some(self.origin.as_str());
-            let request = if question.head { self.agent.head(&url) } else { self.agent.get(&url) };
+            let is_server = |uri: &Uri| Origin::of(uri).as_ref() == Some(origin);
+            let at_server = is_server(&uri);
+            let call = if request.head { self.agent.head(&url) } else { self.agent.get(&url) };
             // A compressed body would have neither the size nor the hash of the file.
-            let mut request = request.header("accept-encoding", "identity");
-            if question.from > 0 {
-                request = request.header(RANGE, format!("bytes={}-", question.from));
+            let mut call = call.header("accept-encoding", "identity");
+            if request.from > 0 {
+                call = call.header(RANGE, format!("bytes={}-", request.from));
             }
-            if let Some(token) = self.token.as_ref().filter(|_| at_hub) {
-                request = request.header(AUTHORIZATION, token.clone());
+            if let Some(Secret(secret)) = secret.as_ref().filter(|_| at_server) {
+                call = call.header(AUTHORIZATION, secret.clone());
             }
-            let mut response = request.call().map_err(|error| self.trouble(error, &uri))?;
-            for name in ABOUT_THE_FILE {
-                if let Some(value) = response.headers().get(name).filter(|_| at_hub) {
-                    about.entry(name).or_insert_with(|| value.clone());
+            let mut response = call.call().map_err(|error| self.no_response(error, &uri, bad_address))?;
+            for name in *kept_headers {
+                if let Some(value) = response.headers().get(*name).filter(|_| at_server) {
+                    kept.entry(*name).or_insert_with(|| value.clone());
                 }
             }
             let target = match response.status().as_u16() {
-                301 | 302 | 303 | 307 | 308 => Some(target(&uri, response.headers().get(LOCATION))?),
+                301 | 302 | 303 | 307 | 308 => {
+                    let target = target(&uri, response.headers().get(LOCATION));
+                    Some(target.ok_or_else(|| self.bad_address(request, redirects + 1))?)
+                }
                 _ => None,
             };
-            let stays = |target: &str| {
-                target.parse::<Uri>().ok().and_then(|uri| origin(&uri)).as_deref()
-                    == Some(self.origin.as_str())
-            };
+            let stays = |target: &str| target.parse().is_ok_and(|uri| is_server(&uri));
             match target {
-                Some(target) if !question.head || stays(&target) => url = target,
+                Some(target) if !request.head || stays(&target) => url = target,
                 _ => {
-                    response.headers_mut().extend(about);
+                    response.headers_mut().extend(kept);
                     return Ok(response);
                 }
             }
         }
-        Err(Trouble::Passing(format!("more than {MOST_REDIRECTS} redirects")))
+        Err(RequestError::Transient(format!("more than {MOST_REDIRECTS} redirects")))
     }
 
-    fn trouble(&self, error: ureq::Error, uri: &Uri) -> Trouble {
+    /// Returns the error for an attempt that got no response from `uri`.
+    fn no_response(
+        &self,
+        error: ureq::Error,
+        uri: &Uri,
+        bad_address: impl FnOnce() -> RequestError,
+    ) -> RequestError {
         let host = uri.host().unwrap_or_default();
-        Trouble::Passing(match error {
+        RequestError::Transient(match error {
             ureq::Error::Timeout(_) => {
-                format!("no data from `{host}` for {} s", self.retry.read_timeout.as_secs_f64())
+                format!("no data from `{host}` for {} s", self.options.retry.read_timeout.as_secs_f64())
             }
             ureq::Error::HostNotFound => format!("`{host}` was not found"),
             ureq::Error::RequireHttpsOnly(_) | ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
@@ -251,6 +269,15 @@ impl Client {
                 let advice = "; if a proxy reads the traffic, SSL_CERT_FILE must name its certificates";
                 format!("`{host}`: {text}{}", if text.contains("certificate") { advice } else { "" })
             }
+        })
+    }
+
+    /// Returns the error for an address that cannot be followed: that of the request, or, after redirects, one that
+    /// the server has named and that may have a secret of its own.
+    fn bad_address(&self, request: &Request, redirects: usize) -> RequestError {
+        RequestError::Transient(match redirects {
+            0 => format!("`{}` is not an address that can be requested", request.url),
+            _ => format!("{} points to an address that cannot be followed", self.options.server),
         })
     }
 }
@@ -265,136 +292,31 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
     });
     let found: Vec<_> = found.collect();
     if found.is_empty() {
-        let hint = "SSL_CERT_FILE names it; unset that to trust the certificates that browsers trust";
+        let hint = "SSL_CERT_FILE or REQUESTS_CA_BUNDLE names it; unset that to trust the certificates that \
+                    browsers trust";
         return Err(Error::malformed(path, "expected certificates in PEM, found none").with_hint(hint));
     }
     Ok(found)
 }
 
-/// The attempts made for a request.
-pub(super) struct Tries<'a> {
-    retry: &'a RetryPolicy,
-    most: u32,
-    made: u32,
-}
-
-impl Tries<'_> {
-    /// Counts from the start again, after an attempt that made progress.
-    pub(super) fn reset(&mut self) {
-        self.made = 0;
-    }
-
-    /// Waits before the next attempt; fails if there are none left.
-    pub(super) fn again(
-        &mut self,
-        why: String,
-        asked: Option<Duration>,
-        progress: &Progress,
-    ) -> Result<(), Trouble> {
-        self.made += 1;
-        if self.made >= self.most {
-            return Err(Trouble::Passing(why));
-        }
-        let pause = asked.unwrap_or_else(|| self.retry.backoff * 2u32.saturating_pow(self.made - 1));
-        if pause > self.retry.max_backoff {
-            return Err(Trouble::Passing(format!("{why}, and asks to wait {} s", pause.as_secs())));
-        }
-        if asked.is_some() || pause >= Duration::from_secs(1) {
-            let seconds = pause.as_secs_f64();
-            progress.report(ProgressEvent::Warning(format!("{why}; trying again in {seconds:.0} s")));
-        }
-        let end = std::time::Instant::now() + pause;
-        loop {
-            progress.check()?;
-            let left = end.saturating_duration_since(std::time::Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            std::thread::sleep(left.min(STEP));
-        }
-    }
-}
-
-/// Sends a body in pieces until it ends, or until the receiver is gone.
-fn pass_on(mut body: impl std::io::Read, pieces: &SyncSender<std::io::Result<Vec<u8>>>) {
-    loop {
-        let mut piece = vec![0; PIECE];
-        let read = body.read(&mut piece);
-        let piece = match read {
-            Ok(0) => return,
-            Ok(length) => {
-                piece.truncate(length);
-                Ok(piece)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => Err(error),
-        };
-        let last = piece.is_err();
-        if pieces.send(piece).is_err() || last {
-            return;
-        }
-    }
-}
-
-/// Returns the next value of a channel, `None` if it is closed; checks the cancel flag while it waits.
-fn wait_for<T>(channel: &Receiver<T>, progress: &Progress) -> Result<Option<T>> {
-    loop {
-        progress.check()?;
-        match channel.recv_timeout(STEP) {
-            Ok(value) => return Ok(Some(value)),
-            Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-    }
-}
-
-/// Returns the scheme, host and port of an address.
-fn origin(uri: &Uri) -> Option<String> {
-    let scheme = uri.scheme_str()?;
-    let default = match scheme {
-        "https" => 443,
-        "http" => 80,
-        _ => return None,
-    };
-    Some(format!("{scheme}://{}:{}", uri.host()?.to_lowercase(), uri.port_u16().unwrap_or(default)))
-}
-
-/// Returns the address that a redirect leads to.
-fn target(from: &Uri, location: Option<&HeaderValue>) -> Result<String, Trouble> {
+/// Returns the address that a redirect leads to; `None` if it cannot be followed.
+fn target(from: &Uri, location: Option<&HeaderValue>) -> Option<String> {
     let location = location.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (scheme, authority) = (from.scheme_str().unwrap_or_default(), from.authority());
     let authority = authority.map(|authority| authority.as_str()).unwrap_or_default();
     if location.starts_with("https://") || location.starts_with("http://") {
-        Ok(location.to_owned())
+        Some(location.to_owned())
     } else if location.starts_with("//") {
-        Ok(format!("{scheme}:{location}"))
+        Some(format!("{scheme}:{location}"))
     } else if location.starts_with('/') {
-        Ok(format!("{scheme}://{authority}{location}"))
+        Some(format!("{scheme}://{authority}{location}"))
     } else {
-        Err(bad_address())
+        None
     }
 }
 
-fn bad_address() -> Trouble {
-    Trouble::Passing("the hub points to an address that cannot be followed".to_owned())
-}
-
-/// Returns how long the hub asks to wait, if it does.
-fn asked_wait(answer: &Answer) -> Option<Duration> {
-    let after = answer.header(RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok());
-    // `RateLimit: "api";r=0;t=55`: no requests remain in this window, which ends in 55 s.
-    let limit = || {
-        let field = |name: &str| {
-            let fields = answer.header("ratelimit")?.split(';');
-            fields.filter_map(|field| field.trim().strip_prefix(name)?.parse::<u64>().ok()).next()
-        };
-        if field("r=") == Some(0) { field("t=") } else { None }
-    };
-    after.or_else(limit).map(Duration::from_secs)
-}
-
 /// Formats a status code with its reason, if it has one.
-pub(super) fn status(code: u16) -> String {
+pub(crate) fn status_text(code: u16) -> String {
     let status = ureq::http::StatusCode::from_u16(code).ok();
     match status.and_then(|status| status.canonical_reason()) {
         Some(reason) => format!("{code} ({reason})"),
