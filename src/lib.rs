@@ -4,12 +4,12 @@
 //! The main task is a *feature dataset*: documents in, the active features of every token out.
 //!
 //! ```
-//! # fn main() -> saescope::Result<()> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use saescope::{ExtractOptions, Model, Progress, Sae, SaeOptions, create_feature_dataset, read_records};
 //!
 //! let model = Model::load("demo")?;
 //! let sae = Sae::load("demo", None, &SaeOptions::default())?;
-//! # let folder = tempfile::tempdir().map_err(saescope::Error::file("create", std::path::Path::new("")))?;
+//! # let folder = tempfile::tempdir()?;
 //! # let output_path = folder.path().join("features.jsonl").to_string_lossy().into_owned();
 //! let options = ExtractOptions {
 //!     dataset_path: "demo".to_owned(),
@@ -94,7 +94,7 @@ pub use candle_core;
 pub use candle_core::Tensor;
 pub use dataset::{Dataset, DatasetOptions, Documents};
 pub use display::{Bundle, Part, Shown, load_tree, page, save, save_page};
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use extract::{
     Bos, CheckOptions, ColoredTokens, Example, ExampleOptions, ExtractOptions, ExtractSummary,
     FeatureDensity, FeatureRecord, LongDocuments, MaxActivatingExamples, Packing, RecordReader,

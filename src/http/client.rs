@@ -323,3 +323,29 @@ pub(crate) fn status_text(code: u16) -> String {
         None => code.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_requested_is_named() {
+        let retry = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
+        let client = Client::new(ClientOptions {
+            server: "the hub",
+            origin: Origin::parse("http://127.0.0.1:1/x").unwrap(),
+            secret: None,
+            certificates: None,
+            retry,
+            kept_headers: &[],
+        });
+        let client = client.unwrap();
+        let request = Request { url: "http://127.0.0.1:1/a b".to_owned(), head: false, from: 0 };
+        match client.send(&request, &mut client.attempts(false), &Progress::default()) {
+            Err(RequestError::Transient(why)) => {
+                assert_eq!(why, "`http://127.0.0.1:1/a b` is not an address that can be requested");
+            }
+            _ => panic!("expected an error"),
+        }
+    }
+}

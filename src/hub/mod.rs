@@ -256,7 +256,7 @@ impl Snapshot {
             None => format!("its files are listed at {}/tree/{}", self.inner.page(), self.commit()),
         };
         let revision = &self.inner.revision;
-        self.error(format!("there is no file `{name}` at the revision `{revision}`"), Some(hint))
+        self.inner.not_found(format!("there is no file `{name}` at the revision `{revision}`"), hint)
     }
 }
 
@@ -318,13 +318,21 @@ impl Inner {
         Error::Hub { what: self.what(), message: message.into(), hint }
     }
 
+    fn not_found(&self, message: String, hint: String) -> Error {
+        Error::not_found(format!("{}: {message}", self.what()), hint)
+    }
+
+    fn offline(&self, message: String, hint: &str) -> Error {
+        Error::Offline { message: format!("{}: {message}", self.what()), hint: hint.to_owned() }
+    }
+
     fn offline_error(&self, file: Option<&str>) -> Error {
         let (revision, cache) = (&self.revision, self.cache.root().display());
         let file = file.map(|name| format!("`{name}` at ")).unwrap_or_default();
         let text = format!(
             "{file}the revision `{revision}` is not in the cache `{cache}`, and HF_HUB_OFFLINE is set"
         );
-        self.error(text, Some("unset HF_HUB_OFFLINE to download it".to_owned()))
+        self.offline(text, "unset HF_HUB_OFFLINE to download it")
     }
 
     fn failed(&self, error: RequestError) -> Error {
@@ -333,7 +341,7 @@ impl Inner {
             RequestError::Transient(why) => {
                 let hint = "check the connection, and HF_ENDPOINT if it is set; HF_HUB_OFFLINE=1 uses only what is in the \
                             cache";
-                self.error(format!("cannot download from {}: {why}", self.endpoint), Some(hint.to_owned()))
+                self.offline(format!("cannot download from {}: {why}", self.endpoint), hint)
             }
         }
     }
@@ -352,21 +360,22 @@ impl Inner {
             (_, "GatedRepo") => {
                 ("it is gated".to_owned(), format!("ask for access at {page}, then {log_in}"))
             }
-            (_, "RevisionNotFound") => (
-                format!("there is no revision `{}`", self.revision),
-                format!("branches, tags and commits are listed at {page}/commits/main"),
-            ),
+            (_, "RevisionNotFound") => {
+                let hint = format!("branches, tags and commits are listed at {page}/commits/main");
+                return self.not_found(format!("there is no revision `{}`", self.revision), hint);
+            }
             (401, "") if says.starts_with("Invalid credentials") => (
                 "the hub does not accept the token".to_owned(),
                 "check HF_TOKEN and the file that `hf auth login` wrote; the token may have expired"
                     .to_owned(),
             ),
-            (_, "RepoNotFound") | (401 | 404, "") => (
-                "there is no such repository, or it is private".to_owned(),
-                format!(
+            (_, "RepoNotFound") | (401 | 404, "") => {
+                let message = "there is no such repository, or it is private".to_owned();
+                let hint = format!(
                     "check the name; there is no folder of that name here either. If it is private, {log_in}"
-                ),
-            ),
+                );
+                return self.not_found(message, hint);
+            }
             (403, _) => (
                 format!("the hub forbids it{}", quoted(says)),
                 format!("see {page} for how to get access, then {log_in}"),

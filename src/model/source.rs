@@ -21,10 +21,10 @@ pub(super) fn repo_of(name: &str, revision: Option<&str>, progress: &Progress) -
     }
     if name.contains(['/', '\\']) || name.starts_with(['.', '~']) {
         let message = format!("there is no folder `{name}`");
-        return Err(Error::mismatch(message, "check the path; it is relative to the current folder"));
+        return Err(Error::not_found(message, "check the path; it is relative to the current folder"));
     }
     let meant = did_you_mean_any(&nearest_models(name));
-    Err(Error::mismatch(
+    Err(Error::not_found(
         format!("unknown model `{name}`: neither \"demo\", a folder, nor a name that TransformerLens knows"),
         format!("{meant}give a TransformerLens name, a hub repository as `owner/name`, or a local folder"),
     ))
