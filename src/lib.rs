@@ -4,12 +4,12 @@
 //! The main task is a *feature dataset*: documents in, the active features of every token out.
 //!
 //! ```
-//! # fn main() -> saescope::Result<()> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use saescope::{ExtractOptions, Model, Progress, Sae, SaeOptions, create_feature_dataset, read_records};
 //!
 //! let model = Model::load("demo")?;
 //! let sae = Sae::load("demo", None, &SaeOptions::default())?;
-//! # let folder = tempfile::tempdir().map_err(saescope::Error::file("create", std::path::Path::new("")))?;
+//! # let folder = tempfile::tempdir()?;
 //! # let output_path = folder.path().join("features.jsonl").to_string_lossy().into_owned();
 //! let options = ExtractOptions {
 //!     dataset_path: "demo".to_owned(),
@@ -49,6 +49,7 @@ mod threads;
 
 mod yaml;
 
+mod http;
 mod hub;
 mod repo;
 
@@ -96,7 +97,7 @@ pub use candle_core;
 pub use candle_core::Tensor;
 pub use dataset::{Dataset, DatasetOptions, Documents};
 pub use display::{Bundle, Part, Shown, page, save, save_page};
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use extract::{
     Bos, CheckOptions, ColoredTokens, Example, ExampleOptions, ExtractOptions, ExtractSummary,
     FeatureDensity, FeatureRecord, LongDocuments, MaxActivatingExamples, Packing, RecordReader,
@@ -107,7 +108,8 @@ pub use hooks::{
     ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, Site, SiteRow, Space, TokenBatch,
     hook_name_of,
 };
-pub use hub::{HubSettings, RepoKind, RetryPolicy};
+pub use http::RetryPolicy;
+pub use hub::{HubSettings, RepoKind};
 pub use interpret::{
     Definition, DefinitionTree, FeatureVector, FeatureWeights, Fingerprints, Injection, LogitLens,
     LogitLensOptions, PROMPTS, ScaleScore, ScaleSweep, Scales, ScoredToken, SimilarFeature, SimilarFeatures,

@@ -46,9 +46,8 @@ impl Repo {
         }
         if !Snapshot::is_valid_id(name) {
             let expected = "a folder, or the name of a repository on the hub such as `owner/name`";
-            let what = format!("`{}`", name.escape_debug());
-            return Err(Error::invalid(what, expected, "neither")
-                .with_hint("check the path; it is relative to the current folder"));
+            let message = format!("`{}`: expected {expected}, got neither", name.escape_debug());
+            return Err(Error::not_found(message, "check the path; it is relative to the current folder"));
         }
         Repo::hub(kind, name, revision, progress)
     }
@@ -173,7 +172,7 @@ impl Repo {
         }
         let names = self.names(progress).unwrap_or_default();
         let nearest = did_you_mean(name, names.iter().map(String::as_str));
-        Err(Error::mismatch(
+        Err(Error::not_found(
             format!("`{}` has no file `{name}`", self.name()),
             match nearest {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
@@ -192,7 +191,7 @@ impl Repo {
 
     /// Returns the error for a missing file: `error`, or, if the hub cannot be asked whether it has the file, that the
     /// file is not in the cache.
-    pub(crate) fn lacking(&self, name: &str, error: Error, progress: &Progress) -> Error {
+    pub(crate) fn missing_file_error(&self, name: &str, error: Error, progress: &Progress) -> Error {
         match self.is_partial() {
             true => self.file(name, progress).err().unwrap_or(error),
             false => error,

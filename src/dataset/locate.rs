@@ -253,5 +253,5 @@ fn nothing_at(path: &str) -> Error {
         None => "check the path; it is relative to the current folder".to_owned(),
     };
     let expected = "a file, a folder, a glob, `demo`, or a dataset on the hub as `owner/name`";
-    Error::invalid(format!("dataset `{path}`"), expected, "a path that does not exist").with_hint(hint)
+    Error::not_found(format!("dataset `{path}`: expected {expected}, got a path that does not exist"), hint)
 }

@@ -99,7 +99,8 @@ impl Dataset {
     /// Files are sorted by path; the files of a split are in the order of `datasets`.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if nothing is at `path`, or no file in a supported format;
+    /// [`Error::NotFound`](crate::Error::NotFound) if nothing is at `path`; [`Error::Invalid`](crate::Error::Invalid) if
+    /// no file there is in a supported format;
     /// [`Error::Unknown`](crate::Error::Unknown) for an unknown extension, split or configuration;
     /// [`Error::File`](crate::Error::File) if the system refuses access.
     pub fn open(path: &str, options: &DatasetOptions) -> Result<Dataset> {

@@ -1,10 +1,10 @@
 //! Downloads a file of a repository into the cache: resumes after an interruption, and verifies the hash.
 
 use super::names::{etag, is_commit, is_hex};
-use super::request::{Question, Tries, Trouble};
 use super::{Snapshot, cache};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::http::{Attempts, Request, RequestError};
 use crate::progress::{Progress, ProgressEvent};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -37,26 +37,26 @@ pub(super) fn download(repo: &Snapshot, name: &str, progress: &Progress) -> Resu
 }
 
 fn ask_about(repo: &Snapshot, name: &str, progress: &Progress) -> Result<About> {
-    let question = Question { url: repo.file_url(name), head: true, from: 0 };
+    let request = Request { url: repo.file_url(name), head: true, from: 0 };
     let client = repo.client();
-    let answer = client.ask(&question, &mut client.tries(false), progress);
-    let answer = answer.map_err(|trouble| repo.failed(trouble))?;
-    if answer.status >= 400 {
-        return Err(repo.refused(&answer, Some(name)));
+    let response = client.send(&request, &mut client.attempts(false), progress);
+    let response = response.map_err(|error| repo.failed(error))?;
+    if response.status >= 400 {
+        return Err(repo.refused(&response, Some(name)));
     }
     let not_a_hub = |expected: &str| {
         let text = format!("the answer about `{name}` has no {expected}");
         repo.error(text, Some("check HF_ENDPOINT, and any proxy in between".to_owned()))
     };
-    let commit = answer.header("x-repo-commit").filter(|commit| is_commit(commit));
+    let commit = response.header("x-repo-commit").filter(|commit| is_commit(commit));
     let commit = commit.ok_or_else(|| not_a_hub("commit"))?;
     if commit != repo.commit() {
         return Err(repo.error(format!("expected `{name}` of commit {}, got {commit}", repo.commit()), None));
     }
-    let redirected = (300..400).contains(&answer.status);
-    let own = |name| answer.header(name).filter(|_| !redirected);
-    let tag = answer.header("x-linked-etag").or_else(|| own("etag")).and_then(etag);
-    let size = answer.header("x-linked-size").or_else(|| own("content-length"));
+    let redirected = (300..400).contains(&response.status);
+    let own = |name| response.header(name).filter(|_| !redirected);
+    let tag = response.header("x-linked-etag").or_else(|| own("etag")).and_then(etag);
+    let size = response.header("x-linked-size").or_else(|| own("content-length"));
     Ok(About {
         etag: tag.ok_or_else(|| not_a_hub("usable ETag"))?.to_owned(),
         size: size.and_then(|size| size.trim().parse().ok()),
@@ -100,7 +100,7 @@ impl Download<'_> {
     /// Downloads until all bytes are there, over several connections if necessary.
     fn receive(&self) -> Result<()> {
         let client = self.repo.client();
-        let mut tries = client.tries(false);
+        let mut attempts = client.attempts(false);
         let mut meter = Meter::new(self);
         let mut most = self.length();
         loop {
@@ -109,17 +109,17 @@ impl Download<'_> {
             if have > 0 && self.about.size.is_some_and(|size| have >= size) {
                 break;
             }
-            match self.receive_from(have, &mut tries, &mut meter) {
+            match self.receive_from(have, &mut attempts, &mut meter) {
                 Ok(()) => break,
-                Err(Trouble::Passing(why)) => {
+                Err(RequestError::Transient(why)) => {
                     // A server that starts from the beginning each time makes no progress.
                     if self.length() > most {
                         most = self.length();
-                        tries.reset();
+                        attempts.reset();
                     }
-                    tries.again(why, None, self.progress).map_err(|trouble| self.repo.failed(trouble))?;
+                    attempts.again(why, None, self.progress).map_err(|error| self.repo.failed(error))?;
                 }
-                Err(trouble) => return Err(self.repo.failed(trouble)),
+                Err(error) => return Err(self.repo.failed(error)),
             }
         }
         meter.finished(self.length());
@@ -127,25 +127,30 @@ impl Download<'_> {
     }
 
     /// Downloads the bytes from `have` on, over one connection.
-    fn receive_from(&self, have: u64, tries: &mut Tries<'_>, meter: &mut Meter<'_>) -> Result<(), Trouble> {
-        let question = Question { url: self.repo.file_url(self.name), head: false, from: have };
-        let answer = self.repo.client().ask(&question, tries, self.progress)?;
+    fn receive_from(
+        &self,
+        have: u64,
+        attempts: &mut Attempts<'_>,
+        meter: &mut Meter<'_>,
+    ) -> Result<(), RequestError> {
+        let request = Request { url: self.repo.file_url(self.name), head: false, from: have };
+        let response = self.repo.client().send(&request, attempts, self.progress)?;
         let follows = |range: &str| range.starts_with(&format!("bytes {have}-"));
         let mut options = File::options();
-        let start = match answer.status {
+        let start = match response.status {
             200 => 0,
-            206 if answer.header("content-range").is_some_and(follows) => have,
+            206 if response.header("content-range").is_some_and(follows) => have,
             206 | 416 => {
                 self.discard()?;
-                return Err(Trouble::Passing("the hub sent another part of the file".to_owned()));
+                return Err(RequestError::Transient("the hub sent another part of the file".to_owned()));
             }
-            _ => return Err(self.repo.refused(&answer, Some(self.name)).into()),
+            _ => return Err(self.repo.refused(&response, Some(self.name)).into()),
         };
         let options = if start == 0 { options.write(true).truncate(true) } else { options.append(true) };
         let file = options.create(true).open(self.partial);
         let mut file = file.map_err(Error::file("create", self.partial))?;
         let mut done = start;
-        while let Some(piece) = answer.piece(self.progress)? {
+        while let Some(piece) = response.piece(self.progress)? {
             file.write_all(&piece).map_err(Error::file("write", self.partial))?;
             done += piece.len() as u64;
             meter.reached(done);
@@ -155,7 +160,7 @@ impl Download<'_> {
         }
         match self.about.size {
             Some(size) if done < size => {
-                Err(Trouble::Passing(format!("the connection ended after {done} of {size} bytes")))
+                Err(RequestError::Transient(format!("the connection ended after {done} of {size} bytes")))
             }
             _ => Ok(()),
         }

@@ -1,22 +1,23 @@
-//! The Hugging Face hub and the cache of its files: the only code that uses the network.
+//! The Hugging Face hub and the cache of its files.
 //!
 //! A [`Snapshot`] is a repository at one commit. Its files are downloaded when they are requested, into the folders of
 //! Python's huggingface_hub. The network is used only for files that are not there.
 
 mod cache;
+mod client;
 mod download;
 mod names;
-mod request;
 mod settings;
 
-pub use settings::{HubSettings, RetryPolicy};
+pub use settings::HubSettings;
 
 pub(crate) use names::check_path;
 
 use crate::error::{Error, Result};
+use crate::http::{Client, Request, RequestError, Response, status_text};
 use crate::progress::{Progress, ProgressEvent};
 use cache::Folder;
-use request::{Answer, Client, Question, Trouble};
+use client::client;
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +25,7 @@ use std::sync::{Arc, OnceLock};
 /// The size limit of a repository's listing, in bytes.
 const MOST_LISTED: usize = 64 << 20;
 /// A listing with this many files or more may be incomplete.
-const SURE_LISTING: usize = 50_000;
+const COMPLETE_LISTING: usize = 50_000;
 
 /// The kind of a repository on the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub(crate) struct Snapshot {
 
 struct Inner {
     client: Client,
+    /// The address of the hub, without a trailing slash.
+    endpoint: String,
     cache: Folder,
     offline: bool,
     kind: RepoKind,
@@ -102,7 +105,8 @@ impl Snapshot {
         let revision = revision.unwrap_or("main");
         names::check_revision(revision)?;
         let mut inner = Inner {
-            client: Client::new(settings)?,
+            client: client(settings)?,
+            endpoint: settings.endpoint.clone(),
             cache: Folder::new(&settings.cache, kind, id),
             offline: settings.offline,
             kind,
@@ -124,13 +128,13 @@ impl Snapshot {
                 inner.commit = commit;
                 inner.listing = OnceLock::from(Some(names));
             }
-            (Some(Err(Trouble::Passing(why))), Some(commit)) => {
+            (Some(Err(RequestError::Transient(why))), Some(commit)) => {
                 let text = format!("{}: {why}; continuing with commit {commit} from the cache", inner.what());
                 progress.report(ProgressEvent::Warning(text));
                 inner.commit = commit;
                 inner.listing = OnceLock::from(None);
             }
-            (Some(Err(trouble)), _) => return Err(inner.failed(trouble)),
+            (Some(Err(error)), _) => return Err(inner.failed(error)),
             (None, Some(commit)) => inner.commit = commit,
             (None, None) => return Err(inner.offline_error(None)),
         }
@@ -173,12 +177,12 @@ impl Snapshot {
                     let text = format!("expected the files of commit {}, got {commit}", self.commit());
                     return Err(self.error(text, None));
                 }
-                Err(Trouble::Passing(why)) if here => {
+                Err(RequestError::Transient(why)) if here => {
                     let text = format!("{}: {why}; continuing with the cached files", self.inner.what());
                     progress.report(ProgressEvent::Warning(text));
                     None
                 }
-                Err(trouble) => return Err(self.failed(trouble)),
+                Err(error) => return Err(self.failed(error)),
             }
         };
         Ok(self.inner.listing.get_or_init(|| names).clone())
@@ -210,7 +214,7 @@ impl Snapshot {
             return Err(self.inner.offline_error(Some(name)));
         }
         let listing = self.inner.listing.get().and_then(Option::as_ref);
-        if listing.is_some_and(|names| names.len() < SURE_LISTING && !names.iter().any(|n| n == name)) {
+        if listing.is_some_and(|names| names.len() < COMPLETE_LISTING && !names.iter().any(|n| n == name)) {
             return Err(self.no_such_file(name));
         }
         download::download(self, name, progress)
@@ -233,14 +237,14 @@ impl Snapshot {
         self.inner.error(message, hint)
     }
 
-    fn failed(&self, trouble: Trouble) -> Error {
-        self.inner.failed(trouble)
+    fn failed(&self, error: RequestError) -> Error {
+        self.inner.failed(error)
     }
 
-    fn refused(&self, answer: &Answer, file: Option<&str>) -> Error {
-        match (answer.status, answer.header("x-error-code"), file) {
+    fn refused(&self, response: &Response, file: Option<&str>) -> Error {
+        match (response.status, response.header("x-error-code"), file) {
             (404, None | Some("EntryNotFound"), Some(file)) => self.no_such_file(file),
-            _ => self.inner.refused(answer),
+            _ => self.inner.refused(response),
         }
     }
 
@@ -252,7 +256,7 @@ impl Snapshot {
             None => format!("its files are listed at {}/tree/{}", self.inner.page(), self.commit()),
         };
         let revision = &self.inner.revision;
-        self.error(format!("there is no file `{name}` at the revision `{revision}`"), Some(hint))
+        self.inner.not_found(format!("there is no file `{name}` at the revision `{revision}`"), hint)
     }
 }
 
@@ -264,20 +268,20 @@ impl std::fmt::Debug for Snapshot {
 
 impl Inner {
     /// Asks the hub for the commit and the files of the revision.
-    fn describe(&self, hasty: bool, progress: &Progress) -> Result<(String, Arc<[String]>), Trouble> {
-        let (endpoint, kind) = (self.client.endpoint(), self.kind.word());
+    fn describe(&self, hasty: bool, progress: &Progress) -> Result<(String, Arc<[String]>), RequestError> {
+        let (endpoint, kind) = (&self.endpoint, self.kind.word());
         let revision = names::escape(&self.revision);
         let url = format!("{endpoint}/api/{kind}s/{}/revision/{revision}", self.id);
-        let question = Question { url, head: false, from: 0 };
-        let answer = self.client.ask(&question, &mut self.client.tries(hasty), progress)?;
-        if answer.status != 200 {
-            return Err(self.refused(&answer).into());
+        let request = Request { url, head: false, from: 0 };
+        let response = self.client.send(&request, &mut self.client.attempts(hasty), progress)?;
+        if response.status != 200 {
+            return Err(self.refused(&response).into());
         }
         let not_a_hub = |why: String| {
             let check = "check HF_ENDPOINT, and any proxy in between";
-            Trouble::Passing(format!("the answer is not that of a hub ({why}): {check}"))
+            RequestError::Transient(format!("the answer is not that of a hub ({why}): {check}"))
         };
-        let body = answer.body(MOST_LISTED, progress)?;
+        let body = response.body(MOST_LISTED, progress)?;
         let description: Description =
             serde_json::from_slice(&body).map_err(|error| not_a_hub(error.to_string()))?;
         if !names::is_commit(&description.sha) {
@@ -307,11 +311,19 @@ impl Inner {
             RepoKind::Model => "",
             RepoKind::Dataset => "datasets/",
         };
-        format!("{}/{folder}{}", self.client.endpoint(), self.id)
+        format!("{}/{folder}{}", self.endpoint, self.id)
     }
 
     fn error(&self, message: impl Into<String>, hint: Option<String>) -> Error {
         Error::Hub { what: self.what(), message: message.into(), hint }
+    }
+
+    fn not_found(&self, message: String, hint: String) -> Error {
+        Error::not_found(format!("{}: {message}", self.what()), hint)
+    }
+
+    fn offline(&self, message: String, hint: &str) -> Error {
+        Error::Offline { message: format!("{}: {message}", self.what()), hint: hint.to_owned() }
     }
 
     fn offline_error(&self, file: Option<&str>) -> Error {
@@ -320,60 +332,57 @@ impl Inner {
         let text = format!(
             "{file}the revision `{revision}` is not in the cache `{cache}`, and HF_HUB_OFFLINE is set"
         );
-        self.error(text, Some("unset HF_HUB_OFFLINE to download it".to_owned()))
+        self.offline(text, "unset HF_HUB_OFFLINE to download it")
     }
 
-    fn failed(&self, trouble: Trouble) -> Error {
-        match trouble {
-            Trouble::Final(error) => error,
-            Trouble::Passing(why) => {
+    fn failed(&self, error: RequestError) -> Error {
+        match error {
+            RequestError::Final(error) => error,
+            RequestError::Transient(why) => {
                 let hint = "check the connection, and HF_ENDPOINT if it is set; HF_HUB_OFFLINE=1 uses only what is in the \
                             cache";
-                self.error(
-                    format!("cannot download from {}: {why}", self.client.endpoint()),
-                    Some(hint.to_owned()),
-                )
+                self.offline(format!("cannot download from {}: {why}", self.endpoint), hint)
             }
         }
     }
 
     /// Returns the error for an answer that refuses the request.
-    fn refused(&self, answer: &Answer) -> Error {
-        let code = answer.header("x-error-code").unwrap_or_default();
-        let says = answer.header("x-error-message").unwrap_or_default();
+    fn refused(&self, response: &Response) -> Error {
+        let code = response.header("x-error-code").unwrap_or_default();
+        let says = response.header("x-error-message").unwrap_or_default();
         let page = self.page();
         let log_in = "set HF_TOKEN to your token, or run `hf auth login`";
-        let (message, hint) = match (answer.status, code) {
-            (_, "GatedRepo") if self.client.has_token() => (
+        let (message, hint) = match (response.status, code) {
+            (_, "GatedRepo") if self.client.has_secret() => (
                 "it is gated, and the account of the token has no access".to_owned(),
                 format!("ask for access at {page}, with the account that the token belongs to"),
             ),
             (_, "GatedRepo") => {
                 ("it is gated".to_owned(), format!("ask for access at {page}, then {log_in}"))
             }
-            (_, "RevisionNotFound") => (
-                format!("there is no revision `{}`", self.revision),
-                format!("branches, tags and commits are listed at {page}/commits/main"),
-            ),
+            (_, "RevisionNotFound") => {
+                let hint = format!("branches, tags and commits are listed at {page}/commits/main");
+                return self.not_found(format!("there is no revision `{}`", self.revision), hint);
+            }
             (401, "") if says.starts_with("Invalid credentials") => (
                 "the hub does not accept the token".to_owned(),
                 "check HF_TOKEN and the file that `hf auth login` wrote; the token may have expired"
                     .to_owned(),
             ),
-            (_, "RepoNotFound") | (401 | 404, "") => (
-                "there is no such repository, or it is private".to_owned(),
-                format!(
+            (_, "RepoNotFound") | (401 | 404, "") => {
+                let message = "there is no such repository, or it is private".to_owned();
+                let hint = format!(
                     "check the name; there is no folder of that name here either. If it is private, {log_in}"
-                ),
-            ),
+                );
+                return self.not_found(message, hint);
+            }
             (403, _) => (
                 format!("the hub forbids it{}", quoted(says)),
                 format!("see {page} for how to get access, then {log_in}"),
             ),
-            (status, _) => (
-                format!("the hub answered {}{}", request::status(status), quoted(says)),
-                format!("see {page}"),
-            ),
+            (status, _) => {
+                (format!("the hub answered {}{}", status_text(status), quoted(says)), format!("see {page}"))
+            }
         };
         self.error(message, Some(hint))
     }

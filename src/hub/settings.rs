@@ -1,9 +1,9 @@
 //! Settings of the hub: address, cache, token and retries, from the variables that Python's huggingface_hub reads.
 
 use crate::files;
+use crate::http::RetryPolicy;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// The hub's address, the cache, the token, and retries.
 #[derive(Clone, PartialEq)]
@@ -22,31 +22,6 @@ pub struct HubSettings {
     pub certificates: Option<PathBuf>,
     /// Timeouts and retries.
     pub retry: RetryPolicy,
-}
-
-/// Timeouts and retries of requests to the hub.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RetryPolicy {
-    /// The number of attempts before a request fails. Default: 5.
-    pub attempts: u32,
-    /// The pause after the first failed attempt, doubled after each further one. Default: 0.5 s.
-    pub backoff: Duration,
-    /// The longest pause that the hub can ask for. Default: 310 s.
-    pub max_backoff: Duration,
-    /// The time without data after which a connection counts as broken. Default: 15 s.
-    pub read_timeout: Duration,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        RetryPolicy {
-            attempts: 5,
-            backoff: Duration::from_millis(500),
-            // The hub counts requests in windows of five minutes.
-            max_backoff: Duration::from_secs(310),
-            read_timeout: Duration::from_secs(15),
-        }
-    }
 }
 
 impl HubSettings {

@@ -100,7 +100,7 @@ impl Model {
                 format!("`{}` is not a model: it has no config.json", repo.name()),
                 "a model in the Hugging Face layout has config.json, model.safetensors and tokenizer.json",
             );
-            return Err(repo.lacking("config.json", error, progress));
+            return Err(repo.missing_file_error("config.json", error, progress));
         }
         let path = repo.file("config.json", progress)?;
         let config = files::read(&path)?;
@@ -109,7 +109,7 @@ impl Model {
             let tokenizer = Tokenizer::from_repo(&repo, config.tokenizer_hints(), progress)?;
             if tokenizer.is_none() && repo.is_partial() {
                 let error = Error::mismatch("it has no tokenizer.json", "give token ids instead of text");
-                let why = repo.lacking("tokenizer.json", error, progress);
+                let why = repo.missing_file_error("tokenizer.json", error, progress);
                 progress.report(ProgressEvent::Warning(format!("{why}: the model reads only token ids")));
             }
             let checkpoint = Checkpoint::open(&source::weight_files(&repo, progress)?)?;

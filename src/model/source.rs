@@ -21,10 +21,10 @@ pub(super) fn repo_of(name: &str, revision: Option<&str>, progress: &Progress) -
     }
     if name.contains(['/', '\\']) || name.starts_with(['.', '~']) {
         let message = format!("there is no folder `{name}`");
-        return Err(Error::mismatch(message, "check the path; it is relative to the folder you are in"));
+        return Err(Error::not_found(message, "check the path; it is relative to the current folder"));
     }
     let meant = did_you_mean_any(&nearest_models(name));
-    Err(Error::mismatch(
+    Err(Error::not_found(
         format!("unknown model `{name}`: neither \"demo\", a folder, nor a name that TransformerLens knows"),
         format!("{meant}give a TransformerLens name, a hub repository as `owner/name`, or a local folder"),
     ))
@@ -55,7 +55,7 @@ pub(super) fn weight_files(repo: &Repo, progress: &Progress) -> Result<Vec<PathB
         format!("`{}` has no weights: neither model.safetensors nor pytorch_model.bin", repo.name()),
         "for another format, load the model once in Python and call save_pretrained(folder)",
     );
-    Err(repo.lacking("model.safetensors", error, progress))
+    Err(repo.missing_file_error("model.safetensors", error, progress))
 }
 
 fn shards(repo: &Repo, index: &str, progress: &Progress) -> Result<Vec<PathBuf>> {

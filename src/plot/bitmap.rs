@@ -1,6 +1,6 @@
 //! Draws a page as a bitmap.
 
-use super::figure::{MARGIN, drawn, not_drawn, not_encoded, rgb, stroke};
+use super::canvas::{MARGIN, drawn, not_drawn, not_encoded, rgb, stroke};
 use super::font;
 use super::page::{Anchor, Mark, Page, Rgb};
 use crate::error::Result;

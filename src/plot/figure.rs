@@ -1,15 +1,10 @@
 //! A picture that is laid out and can be drawn as SVG or PNG.
 
 use super::bitmap::Bitmap;
-use super::page::{Page, Rgb};
+use super::canvas::{DENSITY, MARGIN};
+use super::page::Page;
 use super::svg;
-use crate::error::{Error, Result};
-use plotters::style::{Color, RGBColor, ShapeStyle};
-
-/// The white margin around the picture, in screen pixels.
-pub(super) const MARGIN: f64 = 16.0;
-/// Pixels of a PNG for each screen pixel.
-pub(super) const DENSITY: f64 = 2.0;
+use crate::error::Result;
 
 /// A picture that is laid out and can be drawn as SVG or PNG.
 #[derive(Clone, PartialEq)]
@@ -60,24 +55,4 @@ impl std::fmt::Debug for Figure {
         let marks = self.page.marks.len();
         f.debug_struct("Figure").field("size", &self.size()).field("marks", &marks).finish_non_exhaustive()
     }
-}
-
-pub(super) fn rgb((red, green, blue): Rgb) -> RGBColor {
-    RGBColor(red, green, blue)
-}
-
-pub(super) fn stroke(color: Rgb, width: u32) -> ShapeStyle {
-    rgb(color).stroke_width(width)
-}
-
-pub(super) fn drawn<T>(result: std::result::Result<T, impl std::error::Error>) -> Result<T> {
-    result.map_err(|e| not_drawn(&e))
-}
-
-pub(super) fn not_drawn(error: &dyn std::error::Error) -> Error {
-    Error::failed("draw the picture")(error.to_string())
-}
-
-pub(super) fn not_encoded(error: png::EncodingError) -> Error {
-    not_drawn(&error)
 }

@@ -6,6 +6,7 @@
 mod axis;
 mod bars;
 mod bitmap;
+mod canvas;
 mod chart;
 mod dot;
 mod figure;

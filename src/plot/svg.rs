@@ -1,6 +1,6 @@
 //! Draws a page as SVG.
 
-use super::figure::{DENSITY, MARGIN, drawn, not_encoded, rgb, stroke};
+use super::canvas::{DENSITY, MARGIN, drawn, not_encoded, rgb, stroke};
 use super::page::{Anchor, Mark, Page};
 use crate::error::Result;
 use base64::Engine;

@@ -46,7 +46,7 @@ pub(super) fn open(
     }
     let names = registry.releases().iter().map(|release| release.name.as_str());
     let meant = did_you_mean_any(&nearest(name, names, 3));
-    Err(Error::mismatch(
+    Err(Error::not_found(
         format!("unknown SAE `{name}`: not \"demo\", a folder, a file or a release in SAELens' list"),
         format!("{meant}`saescope saes` lists the releases; or give a hub repository as `owner/name`"),
     ))

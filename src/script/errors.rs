@@ -3,7 +3,7 @@
 
 use super::help::Help;
 use super::limits::FatalError;
-use crate::error::{Error, did_you_mean};
+use crate::error::{Error, ErrorKind, did_you_mean};
 use rhai::{Dynamic, EvalAltResult, Map, ParseErrorType, Position, Scope};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -30,7 +30,8 @@ pub(super) struct Origin {
     pub(super) forms: Vec<String>,
 }
 
-/// Converts an error for a script: `catch (e)` sees a map with `message` and `hint`. An interrupt cannot be caught.
+/// Converts an error for a script: `catch (e)` sees a map with `message` and `hint`, whose tag is the kind of the error.
+/// An interrupt cannot be caught.
 pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
     if error.is_interrupted() {
         return Box::new(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE));
@@ -38,7 +39,9 @@ pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
     let mut map = Map::new();
     map.insert("message".into(), error.to_string().into());
     map.insert("hint".into(), error.hint().map_or(Dynamic::UNIT, Dynamic::from));
-    Box::new(EvalAltResult::ErrorRuntime(map.into(), Position::NONE))
+    let mut thrown = Dynamic::from(map);
+    thrown.set_tag(error.kind() as _);
+    Box::new(EvalAltResult::ErrorRuntime(thrown, Position::NONE))
 }
 
 /// Turns an error during an import into an error of the `import` statement: a thrown value keeps its message and hint,
@@ -54,7 +57,7 @@ pub(super) fn at_import(error: Box<EvalAltResult>, module: &str, position: Posit
             let (message, _) = runtime_error(value);
             let message = Dynamic::from(format!("{message}{}", place_in_module(module, inner.position())));
             let map = value.read_lock::<Map>().map(|map| map.clone());
-            let value = match map {
+            let mut at_import = match map {
                 Some(mut map) => {
                     map.insert("message".into(), message);
                     map.into()
@@ -62,7 +65,8 @@ pub(super) fn at_import(error: Box<EvalAltResult>, module: &str, position: Posit
                 None if value.is_string() => message,
                 None => value.clone(),
             };
-            Box::new(EvalAltResult::ErrorRuntime(value, position))
+            at_import.set_tag(value.tag());
+            Box::new(EvalAltResult::ErrorRuntime(at_import, position))
         }
         _ => error,
     }
@@ -115,7 +119,20 @@ pub(super) fn describe(
     }
     let (message, hint) = explain(inner, origins, help, scope, inside_function);
     let message = format!("{message}{in_module}");
-    Error::Script { message, excerpt: excerpt(place, position), hint }
+    Error::Script { message, excerpt: excerpt(place, position), hint, kind: kind_of(inner) }
+}
+
+/// Returns the kind of the error that a function of this crate failed with.
+fn kind_of(error: &EvalAltResult) -> ErrorKind {
+    let tag = match error {
+        EvalAltResult::ErrorRuntime(value, _) => value.tag(),
+        EvalAltResult::ErrorTerminated(why, _) => {
+            return why.read_lock::<FatalError>().map_or(ErrorKind::Other, |ending| ending.kind);
+        }
+        _ => return ErrorKind::Other,
+    };
+    let kinds = [ErrorKind::Other, ErrorKind::NotFound, ErrorKind::Offline, ErrorKind::InvalidOption];
+    kinds.get(tag as usize).copied().unwrap_or_default()
 }
 
 /// Returns what happened (the message) and what to do about it (the hint).

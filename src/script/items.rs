@@ -45,6 +45,6 @@ pub(super) fn register<T: Variant + Clone, I: Iterator<Item = Result<Dynamic>> +
 
 impl FatalError {
     fn of(error: &Error) -> Self {
-        FatalError { message: error.to_string(), hint: error.hint() }
+        FatalError { message: error.to_string(), hint: error.hint(), kind: error.kind() }
     }
 }

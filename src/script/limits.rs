@@ -8,7 +8,7 @@
 use super::exit::Exit;
 use super::items::SkippedError;
 use super::{ScriptResult, script};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::memory;
 use crate::progress::Progress;
 use rhai::{
@@ -66,12 +66,13 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, sk
 pub(super) struct FatalError {
     pub(super) message: String,
     pub(super) hint: Option<String>,
+    pub(super) kind: ErrorKind,
 }
 
 impl FatalError {
     fn of_memory() -> Self {
         let message = "there is no memory left for the script".to_owned();
-        FatalError { message, hint: Some(ABOUT_MEMORY.to_owned()) }
+        FatalError { message, hint: Some(ABOUT_MEMORY.to_owned()), kind: ErrorKind::Other }
     }
 }
 

@@ -56,6 +56,14 @@ fn every_error_says_what_where_and_what_to_do() {
 fn errors_that_no_script_can_cause() {
     for (name, error) in [
         ("interrupted", Error::Interrupted),
+        (
+            "hub",
+            Error::Hub {
+                what: "model `owner/name`".to_owned(),
+                message: "it is gated".to_owned(),
+                hint: Some("ask for access at https://huggingface.co/owner/name".to_owned()),
+            },
+        ),
         ("failed", Error::failed("listen on port 5555 (shell socket)")("address already in use")),
         ("internal", Error::internal("a hook stopped the pass before the logits")),
     ] {
@@ -67,7 +75,7 @@ fn errors_that_no_script_can_cause() {
 /// A new variant of `Error` needs a case here, which shows how it reads.
 #[test]
 fn every_variant_is_in_the_catalogue() {
-    let source = std::fs::read_to_string(tests_path("../src/error.rs")).unwrap();
+    let source = std::fs::read_to_string(tests_path("../src/error/mod.rs")).unwrap();
     let (_, variants) = source.split_once("pub enum Error {").unwrap();
     let (variants, _) = variants.split_once("\n}").unwrap();
     let variants: BTreeSet<String> = variants
@@ -86,7 +94,7 @@ fn every_variant_is_in_the_catalogue() {
         snapshots.iter().map(|name| name.split('.').next().unwrap().to_owned()).collect();
     assert!(variants.len() > 10, "{variants:?}");
     assert_eq!(variants, shown, "variants of Error, and those that tests/errors shows");
-    let made = ["failed", "internal", "interrupted"].map(str::to_owned);
+    let made = ["failed", "hub", "internal", "interrupted"].map(str::to_owned);
     let cases: BTreeSet<_> = stems(".rhai").into_iter().chain(stems(".args")).chain(made).collect();
     assert_eq!(snapshots, cases, "snapshots and cases");
 }

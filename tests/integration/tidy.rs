@@ -4,7 +4,7 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with the layers that it may import, separated by spaces. See docs/architecture.md.
-const LAYERS: [(&str, &str); 30] = [
+const LAYERS: [(&str, &str); 31] = [
     ("error", ""),
     ("guard", ""),
     ("label", ""),
@@ -14,7 +14,8 @@ const LAYERS: [(&str, &str); 30] = [
     ("files", "error memory"),
     ("threads", "error progress"),
     ("yaml", "error"),
-    ("hub", "error files progress"),
+    ("http", "error files progress"),
+    ("hub", "error files progress http"),
     ("repo", "error progress hub"),
     ("demo", ""),
     ("checkpoint", "error files progress"),
@@ -74,7 +75,7 @@ const CRATES: [(&str, &[&str]); 31] = [
     ("tokio", &["cli/kernel/"]),
     ("parquet", &["dataset/parquet.rs", "dataset/parquet_limits.rs"]),
     ("hf_hub", &["hub/"]),
-    ("ureq", &["hub/"]),
+    ("ureq", &["http/"]),
     ("zip", &["checkpoint/archive.rs"]),
     ("plotters", &["plot/"]),
     ("ab_glyph", &["plot/"]),

@@ -1,11 +1,17 @@
 //! The connection file: where to listen, and the key that signs messages. Whoever has the key can run code as this
 //! user, so a file that others wrote or can write is refused, and so is an address that other machines can reach.
+//! The sockets there share a pause after an error, and an error for a port that cannot be opened.
 
 use super::super::terminal::to_stderr;
 use crate::error::{Error, Result};
 use jupyter_protocol::{ConnectionInfo, Transport};
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::time::Duration;
+
+/// The pause of a socket after an error, so that a faulty peer neither stops the socket nor keeps it busy.
+pub(super) const REST: Duration = Duration::from_millis(10);
 
 /// Reads and checks a connection file.
 pub(super) fn read(path: &Path) -> Result<ConnectionInfo> {
@@ -56,6 +62,11 @@ pub(super) fn addresses(ip: &str) -> Option<Vec<IpAddr>> {
     let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
     let ip = bare.parse::<IpAddr>().ok().filter(IpAddr::is_loopback)?;
     Some(vec![ip])
+}
+
+/// The error for a port or socket that cannot be opened.
+pub(super) fn not_bound(socket: &str, place: impl Display, error: impl ToString) -> Error {
+    Error::failed(format!("listen on {place} ({socket} socket)"))(error.to_string())
 }
 
 /// Fails if another user owns the file, or if others can write it. A file that others can only read is made private,

@@ -4,8 +4,7 @@
 //! any signature is checked: nine bytes would end the kernel. So its sockets are in a folder that others cannot enter,
 //! and the gate listens on the ports.
 
-use super::connection::addresses;
-use super::server::{REST, not_bound};
+use super::connection::{REST, addresses, not_bound};
 use crate::error::{Error, Result};
 use crate::files;
 use jupyter_protocol::{ConnectionInfo, Transport};

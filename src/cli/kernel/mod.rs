@@ -4,6 +4,7 @@
 //! The sockets are served on the main thread and the session has its own, so that a call that takes minutes can be
 //! interrupted and shows its progress.
 
+mod cell;
 mod connection;
 mod control;
 #[cfg(unix)]

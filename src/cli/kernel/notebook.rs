@@ -1,5 +1,6 @@
 //! The host of a session in a notebook: shows output below the running cell and asks the front end for input.
 
+use super::cell::Cell;
 use super::media::media;
 use super::progress::Bars;
 use super::wire::Wire;
@@ -7,7 +8,7 @@ use crate::display::Bundle;
 use crate::error::{Error, Result};
 use crate::progress::{Progress, ProgressEvent};
 use crate::script::Host;
-use jupyter_protocol::{DisplayData, InputRequest, JupyterMessage, StreamContent};
+use jupyter_protocol::{DisplayData, InputRequest, StreamContent};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,17 +22,6 @@ pub(super) struct Notebook {
     bars: Arc<Mutex<Bars>>,
     /// The lines that the user has typed.
     answers: Arc<Mutex<Receiver<String>>>,
-}
-
-/// A running cell.
-#[derive(Clone)]
-pub(super) struct Cell {
-    /// The request that runs the cell.
-    pub(super) parent: Arc<JupyterMessage>,
-    /// Whether to show nothing.
-    pub(super) silent: bool,
-    /// Whether the front end can be asked for a line.
-    pub(super) allow_stdin: bool,
 }
 
 impl Notebook {

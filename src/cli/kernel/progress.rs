@@ -1,7 +1,7 @@
 //! Progress bars below a cell, redrawn in place (`update_display_data`).
 
 use super::super::progress::{of_download, of_run};
-use super::notebook::Cell;
+use super::cell::Cell;
 use crate::display::escape;
 use crate::progress::ProgressEvent;
 use jupyter_protocol::{DisplayData, JupyterMessageContent, Media, MediaType, Transient, UpdateDisplayData};

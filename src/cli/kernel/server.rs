@@ -2,6 +2,7 @@
 
 use super::super::engine::Engine;
 use super::super::terminal::to_stderr;
+use super::connection::{REST, not_bound};
 use super::control::Control;
 #[cfg(unix)]
 use super::gate::Proxy;
@@ -17,7 +18,6 @@ use jupyter_zmq_client::{
     create_kernel_iopub_connection, create_kernel_shell_connection, create_kernel_stdin_connection,
 };
 use std::cell::RefCell;
-use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -32,8 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const FAREWELL: Duration = Duration::from_millis(100);
 /// How long printed lines are collected, so that a loop that prints sends few messages.
 const GATHERING: Duration = Duration::from_millis(30);
-/// The pause of a socket after an error, so that a faulty peer neither stops the socket nor keeps it busy.
-pub(super) const REST: Duration = Duration::from_millis(10);
 
 /// Serves a notebook until it is shut down. An interrupt cancels `progress`.
 pub(super) fn run(connection: &ConnectionInfo, progress: &Progress) -> Result<()> {
@@ -115,11 +113,6 @@ async fn serve(connection: &ConnectionInfo, interrupted: &Progress) -> Result<()
     let stopped = tokio::task::spawn_blocking(move || engine.ask(|_| ()));
     let _ = tokio::time::timeout(PATIENCE, stopped).await;
     Ok(())
-}
-
-/// The error for a port or socket that cannot be opened.
-pub(super) fn not_bound(socket: &str, place: impl Display, error: impl ToString) -> Error {
-    Error::failed(format!("listen on {place} ({socket} socket)"))(error.to_string())
 }
 
 /// Echoes every message, which shows that the kernel is alive.

@@ -1,9 +1,10 @@
 //! The shell channel: handles requests to the session, one after another on the session's thread.
 
 use super::super::question::question;
+use super::cell::Cell;
 use super::history::History;
 use super::media::{about, data, error_output, media};
-use super::notebook::{Cell, Notebook, locked};
+use super::notebook::{Notebook, locked};
 use super::wire::Wire;
 use crate::error::{Error, Result};
 use crate::progress::Progress;

@@ -1,7 +1,8 @@
 //! Heatmaps: matrices with a cell for each value.
 
 use super::super::axis::{Axis, range};
-use super::super::figure::{DENSITY, Figure};
+use super::super::canvas::DENSITY;
+use super::super::figure::Figure;
 use super::super::font::{self, fitted};
 use super::super::page::{Anchor, FAINT, INK, Mark, Page, RULE, Rgb, WHITE, mix};
 use super::names::{CategoryLabels, is_numbers, round_stride, widest};

@@ -171,5 +171,5 @@ fn not_an_sae(place: &CheckpointFiles, names: &[String]) -> Result<Error> {
     let begun = FOLDERS.iter().rev().find(|(files, _)| files.iter().any(|file| is_here(&file)));
     let missing = begun.and_then(|(files, _)| files.iter().find(|file| !is_here(file)));
     let missing = missing.map_or("cfg.json", |file| *file);
-    Ok(place.repo.lacking(&place.name(missing), error, place.progress))
+    Ok(place.repo.missing_file_error(&place.name(missing), error, place.progress))
 }

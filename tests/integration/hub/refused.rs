@@ -54,6 +54,26 @@ fn missing_private_and_forbidden_repositories_are_distinguished() {
 }
 
 #[test]
+fn callers_can_tell_missing_from_unreachable() {
+    let (hub, cache) = setting();
+    let settings = hub.settings(cache.path());
+    let repo = open(&settings).unwrap();
+    assert!(file(&repo, "nothing.json").unwrap_err().is_not_found());
+    let open_as = |settings: &HubSettings, id: &str, revision: Option<&str>| {
+        Repo::hub_with(settings, RepoKind::Model, id, revision, &Progress::default()).unwrap_err()
+    };
+    assert!(open_as(&settings, "owner/other", None).is_not_found());
+    assert!(open_as(&settings, "owner/name", Some("other")).is_not_found());
+    hub.fault("/api/", 1, Fault::Status(403, vec![]));
+    let forbidden = open_as(&settings, "owner/name", None);
+    assert!(!forbidden.is_not_found() && !forbidden.is_offline(), "{forbidden}");
+    let offline = HubSettings { offline: true, ..settings.clone() };
+    assert!(open_as(&offline, "owner/other", None).is_offline());
+    hub.stop();
+    assert!(open_as(&settings, "owner/other", None).is_offline());
+}
+
+#[test]
 fn a_missing_file_suggests_a_similar_name() {
     let (hub, cache) = setting();
     let repo = open(&hub.settings(cache.path())).unwrap();

@@ -263,3 +263,29 @@ fn invalid_scripts_are_errors() {
         assert!(!error.to_string().is_empty(), "{script}");
     }
 }
+
+#[test]
+fn an_error_keeps_its_kind_in_a_script() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("module");
+    std::fs::write(path.with_extension("rhai"), "load_model(\"./nowhere\");").unwrap();
+    let import = format!("import {:?} as m;", path.to_str().unwrap());
+    let column = format!("open_dataset({:?}, #{{ text_column: \"x\" }})", fixture("datasets/plain"));
+    let (not_found, invalid, other) = ([true, false, false], [false, false, true], [false; 3]);
+    for (script, expected) in [
+        ("load_model(\"./nowhere\")", not_found),
+        ("fn f() { load_model(\"./nowhere\") } f()", not_found),
+        ("try { load_model(\"./nowhere\") } catch (e) { throw e }", not_found),
+        (&import, not_found),
+        (&format!("for text in {column} {{}}"), not_found),
+        ("load_model(\"demo\", #{ no_option: 1 })", invalid),
+        ("zeros([2, 3]).topk(1)", invalid),
+        ("try { load_model(\"./nowhere\") } catch (e) { throw e.message }", other),
+        ("throw #{ message: \"no\" }", other),
+        ("load_modle(\"demo\")", other),
+    ] {
+        let error = session().0.eval(script).unwrap_err();
+        let is = [error.is_not_found(), error.is_offline(), error.is_invalid_option()];
+        assert_eq!(is, expected, "{script}: {error}");
+    }
+}

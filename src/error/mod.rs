@@ -2,6 +2,10 @@
 //!
 //! [`Error`]'s `Display` is one lower-case sentence for the `error:` line; [`Error::hint`] is the `hint:` line below.
 
+mod kind;
+
+pub use kind::ErrorKind;
+
 use std::path::{Path, PathBuf};
 
 /// The result of any call in this crate that can fail.
@@ -22,6 +26,14 @@ pub enum Error {
         place: String,
         /// The valid names.
         known: Vec<String>,
+    },
+    /// Something of a given name that is nowhere: a model, an SAE, a dataset, a repository, a file in it.
+    #[error("{message}")]
+    NotFound {
+        /// What does not exist, and where it was looked up.
+        message: String,
+        /// What to do about it.
+        hint: String,
     },
     /// A value that cannot be used: an option, an index, a setting of a checkpoint.
     #[error("{what}: expected {expected}, got {got}")]
@@ -65,7 +77,15 @@ pub enum Error {
         /// What to do about it, if known.
         hint: Option<String>,
     },
-    /// A request that the hub or the local cache of the hub could not answer.
+    /// A download that needs a connection to the hub, where there is none or none is allowed.
+    #[error("{message}")]
+    Offline {
+        /// What was requested, and why the hub cannot be asked for it.
+        message: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A request that the hub refused, or answered in a way that cannot be used.
     #[error("{what}: {message}")]
     Hub {
         /// The repository, or whatever else was requested.
@@ -112,6 +132,8 @@ pub enum Error {
         excerpt: String,
         /// What to do about it, if known.
         hint: Option<String>,
+        /// The kind of the error that a function of this crate failed with.
+        kind: ErrorKind,
     },
 }
 
@@ -131,6 +153,11 @@ impl Error {
         Error::Invalid { what: what.into(), expected: expected.into(), got: got.to_string(), hint: None }
     }
 
+    /// An [`Error::NotFound`].
+    pub fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Error::NotFound { message: message.into(), hint: hint.into() }
+    }
+
     /// An [`Error::Mismatch`].
     pub fn mismatch(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Error::Mismatch { message: message.into(), hint: hint.into() }
@@ -147,7 +174,8 @@ impl Error {
         move |source| Error::File { action, path, source }
     }
 
-    /// Wraps the reason why an action failed: `.map_err(Error::failed("start a thread"))`.
+    /// Wraps the reason why an action failed: `.map_err(Error::failed("start a thread"))`. Takes any error of another
+    /// library, such as one in a hook.
     pub fn failed<E>(action: impl Into<String>) -> impl FnOnce(E) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -169,7 +197,9 @@ impl Error {
             | Error::Hub { hint, .. }
             | Error::Failed { hint, .. }
             | Error::Script { hint, .. } => *hint = Some(text.into()),
-            Error::Mismatch { hint, .. } => *hint = text.into(),
+            Error::Mismatch { hint, .. } | Error::NotFound { hint, .. } | Error::Offline { hint, .. } => {
+                *hint = text.into();
+            }
             _ => {}
         }
         self
@@ -184,7 +214,9 @@ impl Error {
             | Error::Hub { hint, .. }
             | Error::Failed { hint, .. }
             | Error::Script { hint, .. } => hint.clone(),
-            Error::Mismatch { hint, .. } => Some(hint.clone()),
+            Error::Mismatch { hint, .. } | Error::NotFound { hint, .. } | Error::Offline { hint, .. } => {
+                Some(hint.clone())
+            }
             Error::File { action, path, source } => file_hint(action, path, source),
             Error::Internal { .. } => {
                 Some("this is a bug in saescope: please report it, with the steps before it".to_owned())
@@ -203,11 +235,6 @@ impl Error {
             Error::Script { excerpt, .. } if !excerpt.is_empty() => Some(excerpt),
             _ => None,
         }
-    }
-
-    /// Whether the user stopped the call, as opposed to a failure.
-    pub fn is_interrupted(&self) -> bool {
-        matches!(self, Error::Interrupted)
     }
 }
 

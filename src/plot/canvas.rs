@@ -1,0 +1,30 @@
+//! Margin, density, colors and errors of the two painters of a page, SVG and bitmap.
+
+use super::page::Rgb;
+use crate::error::{Error, Result};
+use plotters::style::{Color, RGBColor, ShapeStyle};
+
+/// The white margin around the picture, in screen pixels.
+pub(super) const MARGIN: f64 = 16.0;
+/// Pixels of a PNG for each screen pixel.
+pub(super) const DENSITY: f64 = 2.0;
+
+pub(super) fn rgb((red, green, blue): Rgb) -> RGBColor {
+    RGBColor(red, green, blue)
+}
+
+pub(super) fn stroke(color: Rgb, width: u32) -> ShapeStyle {
+    rgb(color).stroke_width(width)
+}
+
+pub(super) fn drawn<T>(result: std::result::Result<T, impl std::error::Error>) -> Result<T> {
+    result.map_err(|e| not_drawn(&e))
+}
+
+pub(super) fn not_drawn(error: &dyn std::error::Error) -> Error {
+    Error::failed("draw the picture")(error.to_string())
+}
+
+pub(super) fn not_encoded(error: png::EncodingError) -> Error {
+    not_drawn(&error)
+}
