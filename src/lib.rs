@@ -74,6 +74,11 @@ mod dataset;
 
 mod extract;
 
+mod dashboard;
+mod evaluate;
+
+mod feature_dataset;
+
 mod interpret;
 
 mod plot;
@@ -91,15 +96,19 @@ pub use aliases::{nearest_models, resolve_model};
 /// The tensor library of activations and weights.
 pub use candle_core;
 pub use candle_core::Tensor;
+pub use dashboard::{
+    ColoredTokens, Example, ExampleOptions, FeatureDensity, MaxActivatingExamples, feature_density,
+    max_activating_examples,
+};
 pub use dataset::{Dataset, DatasetOptions, Documents};
 pub use display::{Bundle, Part, Shown, load_tree, page, save, save_page};
 pub use error::{Error, Result};
+pub use evaluate::{CheckOptions, SaeEvaluation, check_sae};
 pub use extract::{
-    Bos, CheckOptions, ColoredTokens, Example, ExampleOptions, ExtractOptions, ExtractSummary,
-    FeatureDensity, FeatureRecord, LongDocuments, MaxActivatingExamples, Packing, RecordReader,
-    SaeEvaluation, check_fits, check_sae, create_feature_dataset, feature_acts, feature_density,
-    max_activating_examples, read_records, read_records_of,
+    Bos, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing, RecordReader, check_fits,
+    feature_acts, read_records, read_records_of,
 };
+pub use feature_dataset::create_feature_dataset;
 pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, hook_name_of};
 pub use hub::{HubSettings, RepoKind, RetryPolicy};
 pub use interpret::{

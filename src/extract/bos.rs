@@ -114,18 +114,6 @@ fn bos_of(model_name: &str) -> Option<u32> {
     BOS_OF_MODELS.iter().find(|(start, _)| id.starts_with(start)).map(|(_, token)| *token)
 }
 
-/// The note for counts over records, `guesses` of which were guessed to begin with `[text, BOS]`; `None` if 0 and 0.
-pub(super) fn note(guesses: [u64; 2]) -> Option<String> {
-    let [text, bos] = guesses;
-    let how = match (text, bos) {
-        (0, 0) => return None,
-        (_, 0) => "the first token of each was counted".to_owned(),
-        (0, _) => "the first token of each was left out".to_owned(),
-        _ => format!("the first token was left out of {bos} records and counted in {text}"),
-    };
-    Some(format!("no description (.meta.json) says whether the records begin with a BOS: {how}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,6 +37,11 @@ impl FeatureRecord {
         self.activations = (0..self.tokens.len()).map(|i| at(i).1.to_vec()).collect();
     }
 
+    /// Whether the first token is a BOS.
+    pub fn begins_with_bos(&self) -> bool {
+        matches!(self.bos, Bos::Present | Bos::Guessed(true)) && !self.tokens.is_empty()
+    }
+
     /// Writes the record as one line of JSON. Activations are the shortest decimals that read back as the same f32,
     /// always with a point or an exponent, so that readers infer f32s.
     ///

@@ -1,6 +1,5 @@
 //! The summary of a finished extraction: a few printed lines, and `<output>.meta.json`.
 
-use super::check::SaeEvaluation;
 use super::options::{Contexts, ExtractOptions};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -66,19 +65,18 @@ impl std::fmt::Display for ExtractSummary {
 
 /// The inputs of a run.
 #[derive(Clone, Copy)]
-pub(super) struct Run<'a> {
-    pub(super) model: &'a Model,
-    pub(super) sae: &'a Sae,
-    pub(super) dataset: &'a Dataset,
-    pub(super) options: &'a ExtractOptions,
-    pub(super) contexts: Contexts,
-    /// The check of an SAE with a published L0.
-    pub(super) check: Option<&'a SaeEvaluation>,
+pub(crate) struct Run<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) sae: &'a Sae,
+    pub(crate) dataset: &'a Dataset,
+    pub(crate) options: &'a ExtractOptions,
+    pub(crate) contexts: Contexts,
 }
 
-/// The JSON of `<output>.meta.json`, which records how a feature dataset was made.
-pub(super) fn meta(run: &Run, summary: &ExtractSummary) -> Result<Vec<u8>> {
-    let Run { model, sae, dataset, options, contexts, check } = *run;
+/// The JSON of `<output>.meta.json`, which records how a feature dataset was made. `check` is the check of an SAE with a
+/// published L0.
+pub(crate) fn meta(run: &Run, check: Option<&impl Serialize>, summary: &ExtractSummary) -> Result<Vec<u8>> {
+    let Run { model, sae, dataset, options, contexts } = *run;
     let counts = json!({
         "documents": summary.documents,
         "documents_skipped": summary.documents_skipped,
@@ -125,7 +123,7 @@ pub(super) fn meta(run: &Run, summary: &ExtractSummary) -> Result<Vec<u8>> {
 }
 
 /// The path of the description of a feature dataset.
-pub(super) fn meta_path(output_path: &str) -> PathBuf {
+pub(crate) fn meta_path(output_path: &str) -> PathBuf {
     PathBuf::from(format!("{output_path}.meta.json"))
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::{Encoding, Tokenizer, char_offsets};
 
 /// Cuts documents into contexts, one document after another.
-pub(super) struct Windows {
+pub(crate) struct Windows {
     tokenizer: Tokenizer,
     contexts: Contexts,
     /// The incomplete context, for [`Packing::Concatenate`].
@@ -15,12 +15,12 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    pub(super) fn new(tokenizer: Tokenizer, contexts: Contexts) -> Self {
+    pub(crate) fn new(tokenizer: Tokenizer, contexts: Contexts) -> Self {
         Windows { tokenizer, contexts, open: FeatureRecord::default() }
     }
 
     /// Returns the contexts that a document completes, as records without features; `None` if it has no tokens.
-    pub(super) fn cut(&mut self, text: &str) -> Result<Option<Vec<FeatureRecord>>> {
+    pub(crate) fn cut(&mut self, text: &str) -> Result<Option<Vec<FeatureRecord>>> {
         let document = Document { text, encoding: self.tokenizer.encode(text)? };
         if document.encoding.ids.is_empty() {
             return Ok(None);

@@ -4,7 +4,7 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with the layers that it may import, separated by spaces. See docs/architecture.md.
-const LAYERS: [(&str, &str); 27] = [
+const LAYERS: [(&str, &str); 30] = [
     ("error", ""),
     ("guard", ""),
     ("progress", "error"),
@@ -25,17 +25,27 @@ const LAYERS: [(&str, &str); 27] = [
     ("registry", "error files yaml hooks aliases"),
     ("sae", "error large memory files progress linalg checkpoint demo hooks repo hub registry aliases yaml"),
     ("dataset", "error memory demo guard repo files progress yaml hub"),
-    ("extract", "error aliases files progress threads hooks model sae dataset repo"),
+    ("extract", "error aliases files progress threads hooks model sae dataset"),
+    ("dashboard", "error progress extract"),
+    ("evaluate", "error aliases progress hooks model sae dataset extract"),
+    ("feature_dataset", "error files progress model sae dataset extract evaluate"),
     ("interpret", "error files progress threads linalg tensors hooks model sae"),
-    ("plot", "error extract interpret"),
-    ("display", "error memory files tensors hooks model registry sae dataset extract interpret plot"),
+    ("plot", "error extract dashboard interpret"),
+    (
+        "display",
+        "error memory files tensors hooks model registry sae dataset extract dashboard evaluate interpret plot",
+    ),
     (
         "script",
         "error threads files progress memory linalg large tensors hooks model sae dataset extract \
-         interpret plot display repo registry aliases demo",
+         dashboard evaluate feature_dataset interpret plot display repo registry aliases demo",
     ),
     ("notebook", "display"),
-    ("cli", "error threads files progress registry model sae extract interpret plot display script repo"),
+    (
+        "cli",
+        "error threads files progress registry model sae extract feature_dataset interpret plot display script \
+         repo",
+    ),
 ];
 
 /// Crates that only the listed files and folders may use.

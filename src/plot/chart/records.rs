@@ -3,8 +3,9 @@
 use super::super::figure::Figure;
 use super::super::label::visible_line;
 use super::{HeatmapOptions, HistogramOptions, PlotOptions, plot_bars, plot_heatmap, plot_histogram};
+use crate::dashboard::FeatureDensity;
 use crate::error::{Error, Result};
-use crate::extract::{FeatureDensity, FeatureRecord};
+use crate::extract::FeatureRecord;
 
 /// The activations of features along a record: a bar for each token, or for several features a heatmap, a row for each.
 ///

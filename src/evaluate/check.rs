@@ -2,11 +2,9 @@
 //!
 //! A wrong hook, layout, scaling factor or centering loads without an error and gives results; this check reveals it.
 
-use super::options::{ExtractOptions, USUAL_CONTEXT};
-use super::tap::{activation, check_fits};
-use super::windows::Windows;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::extract::{ExtractOptions, USUAL_CONTEXT, Windows, activation, check_fits};
 use crate::hooks::ActivationCache;
 use crate::model::{Model, NormKind, TokenBatch};
 use crate::progress::Progress;

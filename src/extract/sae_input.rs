@@ -31,7 +31,7 @@ pub fn feature_acts(
 }
 
 /// The input of an SAE, `[tokens, …]`: the activation at its hook, minus the value bias if the SAE was trained so.
-pub(super) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> Result<Tensor> {
+pub(crate) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> Result<Tensor> {
     let hook = sae.hook_in(&model.cfg().hook_points())?;
     let x = cache.get(&hook.to_string())?;
     Ok(match (hook.point(), sae.cfg().fold_value_biases) {
@@ -110,7 +110,7 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
 }
 
 /// Loads the weights that a run needs, by running one token.
-pub(super) fn warm_up(model: &Model, sae: &Sae, progress: &Progress) -> Result<()> {
+pub(crate) fn warm_up(model: &Model, sae: &Sae, progress: &Progress) -> Result<()> {
     match feature_acts(model, sae, &TokenBatch::single(&[0]), 0.0, progress) {
         // The run itself will name the document.
         Ok(_) | Err(Error::NotFinite { .. }) => Ok(()),

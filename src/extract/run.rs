@@ -5,7 +5,7 @@
 
 use super::options::{Contexts, ExtractOptions, Packing};
 use super::record::FeatureRecord;
-use super::tap::feature_acts;
+use super::sae_input::feature_acts;
 use super::windows::Windows;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -30,36 +30,36 @@ const STEP: Duration = Duration::from_millis(50);
 
 /// The counts of a run.
 #[derive(Default)]
-pub(super) struct Counts {
-    pub(super) documents: u64,
-    pub(super) documents_skipped: u64,
-    pub(super) bad_rows: u64,
-    pub(super) records: u64,
-    pub(super) tokens: u64,
-    pub(super) tokens_after_bos: u64,
+pub(crate) struct Counts {
+    pub(crate) documents: u64,
+    pub(crate) documents_skipped: u64,
+    pub(crate) bad_rows: u64,
+    pub(crate) records: u64,
+    pub(crate) tokens: u64,
+    pub(crate) tokens_after_bos: u64,
     /// The number of active features at tokens other than the BOS.
-    pub(super) active: u64,
+    pub(crate) active: u64,
     /// Whether each feature was active, `[d_sae]`.
-    pub(super) seen: Vec<bool>,
+    pub(crate) seen: Vec<bool>,
 }
 
 /// The inputs of a run.
 #[derive(Clone, Copy)]
-pub(super) struct Job<'a> {
-    pub(super) model: &'a Model,
-    pub(super) sae: &'a Sae,
-    pub(super) dataset: &'a Dataset,
-    pub(super) options: &'a ExtractOptions,
-    pub(super) contexts: Contexts,
-    pub(super) progress: &'a Progress,
+pub(crate) struct Job<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) sae: &'a Sae,
+    pub(crate) dataset: &'a Dataset,
+    pub(crate) options: &'a ExtractOptions,
+    pub(crate) contexts: Contexts,
+    pub(crate) progress: &'a Progress,
 }
 
 /// Records on their way to the file, in order.
-pub(super) struct Sink(Receiver<Vec<FeatureRecord>>);
+pub(crate) struct Sink(Receiver<Vec<FeatureRecord>>);
 
 impl Sink {
     /// Writes all records as they arrive, one per line.
-    pub(super) fn write_all_to(&self, writer: &mut impl Write) -> std::io::Result<()> {
+    pub(crate) fn write_all_to(&self, writer: &mut impl Write) -> std::io::Result<()> {
         for records in &self.0 {
             for record in &records {
                 record.write_line(&mut *writer)?;
@@ -88,7 +88,7 @@ struct Batch {
 }
 
 /// Processes all documents; `write` receives the records on its own thread.
-pub(super) fn run<T: Send>(job: Job, write: impl FnOnce(Sink) -> Result<T> + Send) -> Result<(Counts, T)> {
+pub(crate) fn run<T: Send>(job: Job, write: impl FnOnce(Sink) -> Result<T> + Send) -> Result<(Counts, T)> {
     let batches = Mutex::new(read_batches(job)?);
     let pools = worker_pools(usize::MAX)?;
     let (records, sink) = sync_channel(WAITING);
