@@ -1,17 +1,17 @@
 //! The feature dataset: checks an SAE, writes the records of a dataset to a file, and describes the run next to it.
 
-use crate::dataset::{Dataset, DatasetOptions};
+use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::evaluate::{CheckOptions, SaeEvaluation, check_sae};
 use crate::extract::{
-    Counts, ExtractOptions, ExtractSummary, Job, Run, check_fits, meta, meta_path, run, warm_up,
+    CountFeatures, ExtractOptions, ExtractSummary, FeatureCounts, Job, JsonlFile, JsonlWriter, check_fits,
+    meta, meta_path, prepare, run,
 };
 use crate::files::{self, AtomicFile};
 use crate::model::Model;
 use crate::progress::{Progress, ProgressEvent};
 use crate::sae::Sae;
-use sha2::{Digest, Sha256};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -55,48 +55,40 @@ pub fn create_feature_dataset(
 ) -> Result<ExtractSummary> {
     check_fits(model, sae)?;
     let contexts = options.contexts(model, sae)?;
-    let dataset = dataset_of(dataset, options, progress)?;
+    if options.output_path.is_empty() {
+        return Err(Error::invalid("`output_path`", "a path", "none").with_hint("it has no default"));
+    }
+    let dataset = &options.dataset(dataset, progress)?;
     let (output, meta_path) = (Path::new(&options.output_path), meta_path(&options.output_path));
     let read = model.files().chain(sae.files()).map(Path::to_owned).chain(dataset.files_here());
     files::check_distinct(&[output.to_owned(), meta_path.clone()], read)?;
     let (mut file, mut meta_file) = (AtomicFile::create(output)?, AtomicFile::create(&meta_path)?);
 
-    for doubt in sae.warnings() {
-        progress.report(ProgressEvent::Warning(doubt));
-    }
-    warm_up(model, sae, progress)?;
-    let check = check_first(model, sae, &dataset, options, progress)?;
-    let hook = sae.hook_in(&model.cfg().hook_points())?;
-    progress.report(ProgressEvent::Started { label: format!("{hook} on {}", model.cfg().model_name) });
+    prepare(model, sae, progress)?;
+    let check = check_first(model, sae, dataset, options, progress)?;
     let start = Instant::now();
-    let job = Job { model, sae, dataset: &dataset, options, contexts, progress };
-    let result = run(job, |sink| {
-        let mut writer = Hashed { inner: BufWriter::new(file.writer()), hash: Sha256::new() };
-        sink.write_all_to(&mut writer).map_err(Error::file("write", output))?;
-        writer.flush().map_err(Error::file("write", output))?;
-        Ok(files::hex(&writer.hash.finalize()))
-    });
-    progress.report(ProgressEvent::Finished);
-    let (counts, sha256) = result?;
+    let job = Job { model, sae, dataset, options, contexts, progress };
+    let mut state = (JsonlFile::new(file.writer()), FeatureCounts::new(sae.cfg().d_sae));
+    let read = run(job, &(JsonlWriter(output), CountFeatures), &mut state)?;
+    let (lines, counts) = state;
+    let sha256 = lines.sha256();
     let seconds = start.elapsed().as_secs_f64();
-    check_counts(&counts, &dataset)?;
     let summary = ExtractSummary {
-        documents: counts.documents,
-        documents_skipped: counts.documents_skipped,
-        bad_rows: counts.bad_rows,
-        records: counts.records,
-        tokens: counts.tokens,
+        documents: read.documents,
+        documents_skipped: read.documents_skipped,
+        bad_rows: read.bad_rows,
+        records: read.contexts,
+        tokens: read.tokens,
         prepend_bos: contexts.prepend_bos,
-        mean_l0: counts.active as f64 / counts.tokens_after_bos.max(1) as f64,
-        features_seen: counts.seen.iter().filter(|seen| **seen).count() as u64,
+        mean_l0: counts.mean_l0(),
+        features_seen: counts.features_seen(),
         d_sae: sae.cfg().d_sae as u64,
         seconds,
-        tokens_per_second: counts.tokens as f64 / seconds.max(1e-9),
+        tokens_per_second: read.tokens as f64 / seconds.max(1e-9),
         output_path: options.output_path.clone(),
         sha256,
     };
-    let run = Run { model, sae, dataset: &dataset, options, contexts };
-    let meta = meta(&run, check.as_ref(), &summary)?;
+    let meta = meta(job, check.as_ref(), &summary)?;
     meta_file.writer().write_all(&meta).map_err(Error::file("write", &meta_path))?;
     // Both are complete before either is renamed.
     file.keep()?;
@@ -134,58 +126,5 @@ fn check_first(
         // The run itself will report errors in the documents.
         Err(Error::Interrupted) => Err(Error::Interrupted),
         Err(_) => Ok(None),
-    }
-}
-
-/// Returns the dataset of a run, after checking the options that concern it.
-fn dataset_of(dataset: Option<&Dataset>, options: &ExtractOptions, progress: &Progress) -> Result<Dataset> {
-    let ExtractOptions { dataset_path, output_path, .. } = options;
-    let missing = |name: &str| Error::invalid(name, "a path", "none").with_hint("it has no default");
-    if output_path.is_empty() {
-        return Err(missing("`output_path`"));
-    }
-    match dataset {
-        None if dataset_path.is_empty() => Err(missing("`dataset_path`")),
-        None => Dataset::open_with(dataset_path, &options.of_dataset(), progress),
-        Some(dataset) => {
-            if !dataset_path.is_empty() || options.of_dataset() != DatasetOptions::default() {
-                let message = "`dataset_path`, `text_column`, `split`, `config`, `dataset_revision`, `sep` and \
-                               `max_bad_rows` have no effect on a dataset that is already open";
-                return Err(Error::mismatch(message, "pass them to open_dataset, or pass no open dataset"));
-            }
-            Ok(dataset.clone())
-        }
-    }
-}
-
-/// Checks that a run wrote any records, and explains why if it did not.
-fn check_counts(counts: &Counts, dataset: &Dataset) -> Result<()> {
-    if counts.records > 0 {
-        return Ok(());
-    }
-    let (got, hint) = match (counts.documents, counts.documents - counts.documents_skipped) {
-        (0, _) => ("none".to_owned(), "the dataset is empty"),
-        (n, 0) => (format!("{n} without tokens"), "check `text_column`"),
-        (n, _) => (format!("{n} that do not fill one context"), "choose a smaller `context_size`"),
-    };
-    let what = format!("the dataset `{}`", dataset.path());
-    Err(Error::invalid(what, "documents with tokens", got).with_hint(hint))
-}
-
-/// A writer that hashes the bytes that pass through it.
-struct Hashed<W> {
-    inner: W,
-    hash: Sha256,
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
     }
 }

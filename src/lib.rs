@@ -37,6 +37,7 @@
 //! - [`Dataset`] reads documents from local files or the hub.
 //! - [`Repo`] is where models, SAEs and datasets come from: a local folder, or a repository on the Hugging Face hub.
 //! - [`create_feature_dataset`] combines a model, an SAE and a dataset; [`FeatureRecord`] is a line of its output.
+//!   [`visit_feature_acts`] gives the same features to your own [`Consumer`].
 //! - [`Session`] runs scripts that use all of this.
 //!
 //! Results are those of the unprocessed checkpoint, as Hugging Face computes them, in f32 on the CPU.
@@ -105,8 +106,8 @@ pub use display::{Bundle, Part, Shown, load_tree, page, save, save_page};
 pub use error::{Error, Result};
 pub use evaluate::{CheckOptions, SaeEvaluation, check_sae};
 pub use extract::{
-    Bos, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing, RecordReader, check_fits,
-    feature_acts, read_records, read_records_of,
+    Bos, Consumer, Context, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing,
+    RecordReader, VisitSummary, check_fits, feature_acts, read_records, read_records_of, visit_feature_acts,
 };
 pub use feature_dataset::create_feature_dataset;
 pub use hooks::{ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, hook_name_of};

@@ -1,8 +1,9 @@
 //! The options of an extraction.
 
-use crate::dataset::DatasetOptions;
+use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::progress::Progress;
 use crate::sae::Sae;
 use serde::{Deserialize, Serialize};
 
@@ -111,8 +112,27 @@ pub(crate) struct Contexts {
 }
 
 impl ExtractOptions {
+    /// Returns the dataset of a run: the open one, or else the one that the options name.
+    pub(crate) fn dataset(&self, open: Option<&Dataset>, progress: &Progress) -> Result<Dataset> {
+        match open {
+            None if self.dataset_path.is_empty() => {
+                Err(Error::invalid("`dataset_path`", "a path", "none").with_hint("it has no default"))
+            }
+            None => Dataset::open_with(&self.dataset_path, &self.of_dataset(), progress),
+            Some(dataset) => {
+                if !self.dataset_path.is_empty() || self.of_dataset() != DatasetOptions::default() {
+                    let message = "`dataset_path`, `text_column`, `split`, `config`, `dataset_revision`, `sep` and \
+                                   `max_bad_rows` have no effect on a dataset that is already open";
+                    let hint = "pass them to open_dataset, or pass no open dataset";
+                    return Err(Error::mismatch(message, hint));
+                }
+                Ok(dataset.clone())
+            }
+        }
+    }
+
     /// The options of the dataset, without its path.
-    pub(crate) fn of_dataset(&self) -> DatasetOptions {
+    fn of_dataset(&self) -> DatasetOptions {
         DatasetOptions {
             text_column: self.text_column.clone(),
             split: self.split.clone(),

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::hooks::{ActivationCache, HookPoint, usual_point};
 use crate::model::{Model, NormKind, TokenBatch};
-use crate::progress::Progress;
+use crate::progress::{Progress, ProgressEvent};
 use crate::sae::{FeatureActs, Sae};
 use candle_core::Tensor;
 
@@ -109,8 +109,11 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     ))
 }
 
-/// Loads the weights that a run needs, by running one token.
-pub(crate) fn warm_up(model: &Model, sae: &Sae, progress: &Progress) -> Result<()> {
+/// Reports what is uncertain about an SAE, and loads the weights that a run needs, by running one token.
+pub(crate) fn prepare(model: &Model, sae: &Sae, progress: &Progress) -> Result<()> {
+    for doubt in sae.warnings() {
+        progress.report(ProgressEvent::Warning(doubt));
+    }
     match feature_acts(model, sae, &TokenBatch::single(&[0]), 0.0, progress) {
         // The run itself will name the document.
         Ok(_) | Err(Error::NotFinite { .. }) => Ok(()),

@@ -1,10 +1,8 @@
 //! The summary of a finished extraction: a few printed lines, and `<output>.meta.json`.
 
-use super::options::{Contexts, ExtractOptions};
-use crate::dataset::Dataset;
+use super::options::ExtractOptions;
+use super::run::Job;
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::sae::Sae;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -63,20 +61,10 @@ impl std::fmt::Display for ExtractSummary {
     }
 }
 
-/// The inputs of a run.
-#[derive(Clone, Copy)]
-pub(crate) struct Run<'a> {
-    pub(crate) model: &'a Model,
-    pub(crate) sae: &'a Sae,
-    pub(crate) dataset: &'a Dataset,
-    pub(crate) options: &'a ExtractOptions,
-    pub(crate) contexts: Contexts,
-}
-
 /// The JSON of `<output>.meta.json`, which records how a feature dataset was made. `check` is the check of an SAE with a
 /// published L0.
-pub(crate) fn meta(run: &Run, check: Option<&impl Serialize>, summary: &ExtractSummary) -> Result<Vec<u8>> {
-    let Run { model, sae, dataset, options, contexts } = *run;
+pub(crate) fn meta(job: Job, check: Option<&impl Serialize>, summary: &ExtractSummary) -> Result<Vec<u8>> {
+    let Job { model, sae, dataset, options, contexts, .. } = job;
     let counts = json!({
         "documents": summary.documents,
         "documents_skipped": summary.documents_skipped,

@@ -41,6 +41,14 @@ impl FeatureActs {
         self.ends.push(self.indices.len());
     }
 
+    /// Drops all tokens after the first `n`.
+    pub(crate) fn truncate(&mut self, n: usize) {
+        self.ends.truncate(n);
+        let end = self.ends.last().copied().unwrap_or(0);
+        self.indices.truncate(end);
+        self.values.truncate(end);
+    }
+
     /// Returns the number of tokens.
     pub fn len(&self) -> usize {
         self.ends.len()

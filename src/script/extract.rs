@@ -7,6 +7,7 @@ use crate::dataset::{Dataset, DatasetOptions};
 use crate::display::{Shown, to_json};
 use crate::error::Error;
 use crate::evaluate::{CheckOptions, SaeEvaluation, check_sae};
+use crate::feature_dataset;
 use crate::model::Model;
 use crate::sae::Sae;
 use rhai::plugin::*;
@@ -134,13 +135,7 @@ mod functions {
         options: Map,
     ) -> ScriptResult<ExtractSummary> {
         let options = options::parse(options)?;
-        script(crate::feature_dataset::create_feature_dataset(
-            &model,
-            &sae,
-            None,
-            &options,
-            &progress_of(&context),
-        ))
+        script(feature_dataset::create_feature_dataset(&model, &sae, None, &options, &progress_of(&context)))
     }
 
     #[rhai_fn(name = "create_feature_dataset", return_raw, volatile)]
@@ -153,13 +148,7 @@ mod functions {
     ) -> ScriptResult<ExtractSummary> {
         let options = options::parse(options)?;
         let progress = progress_of(&context);
-        script(crate::feature_dataset::create_feature_dataset(
-            &model,
-            &sae,
-            Some(&dataset),
-            &options,
-            &progress,
-        ))
+        script(feature_dataset::create_feature_dataset(&model, &sae, Some(&dataset), &options, &progress))
     }
 
     /// Measures an SAE on the first tokens of a dataset, given as a path or a value of `open_dataset`: `l0` (the mean
