@@ -11,8 +11,8 @@ use crate::sae::FeatureActs;
 /// the thread of the caller, in the order of the documents. The consumer itself is what both steps know, such as
 /// options; it does not change, so a part cannot depend on what was folded before it.
 ///
-/// The batches depend on `batch_size`; the state at the end must not. A sum of floats that is to be the same to the last
-/// bit is therefore one per context in the part, added up in `fold`.
+/// The batches depend on `batch_size`; the final state must not. The order of additions changes a sum of floats, so
+/// `reduce` may add them up within a context only, and `fold` adds the sums of the contexts.
 ///
 /// [`visit_feature_acts`]: crate::visit_feature_acts
 pub trait Consumer: Sync {

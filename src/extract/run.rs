@@ -1,5 +1,5 @@
 //! One pass of model and SAE over a dataset: one thread reads and tokenizes, several run model, SAE and
-//! [`Consumer::reduce`], and the caller's folds the parts.
+//! [`Consumer::reduce`], and the caller's thread folds the parts.
 //!
 //! Each worker computes entire batches by itself, so that no worker waits for another inside a matmul. The parts are put
 //! back into document order before they are folded.
@@ -68,7 +68,7 @@ struct Batch {
     is_last: bool,
 }
 
-/// A batch without its contexts, and its part; `None` if it had none.
+/// A batch without its contexts, and its part; `None` if it had no contexts.
 type Done<Part> = (Batch, Option<Part>);
 
 /// Runs model and SAE over the documents of a dataset, and gives the active features to a consumer: [`feature_acts`] of
@@ -110,7 +110,7 @@ type Done<Part> = (Batch, Option<Part>);
 /// ```
 ///
 /// The documents come from `dataset`, or from `options.dataset_path` if it is `None`; `options.output_path` is not used.
-/// After an error, `state` has the parts before it.
+/// After an error, `state` has the parts folded so far.
 ///
 /// # Errors
 /// Invalid options; an SAE that does not fit the model; no documents, or documents that cannot be read; activations
