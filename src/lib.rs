@@ -37,6 +37,7 @@
 //! - [`Dataset`] reads documents from local files or the hub.
 //! - [`Repo`] is where models, SAEs and datasets come from: a local folder, or a repository on the Hugging Face hub.
 //! - [`create_feature_dataset`] combines a model, an SAE and a dataset; [`FeatureRecord`] is a line of its output.
+//!   [`visit_feature_acts`] gives the same features to your own [`Consumer`].
 //! - [`Session`] runs scripts that use all of this.
 //!
 //! Results are those of the unprocessed checkpoint, as Hugging Face computes them, in f32 on the CPU.
@@ -78,6 +79,11 @@ mod dataset;
 
 mod extract;
 
+mod dashboard;
+mod evaluate;
+
+mod feature_dataset;
+
 mod interpret;
 
 mod plot;
@@ -95,15 +101,19 @@ pub use aliases::{nearest_models, resolve_model};
 /// The tensor library of activations and weights.
 pub use candle_core;
 pub use candle_core::Tensor;
+pub use dashboard::{
+    ColoredTokens, Example, ExampleOptions, FeatureDensity, MaxActivatingExamples, feature_density,
+    max_activating_examples,
+};
 pub use dataset::{Dataset, DatasetOptions, Documents};
 pub use display::{Bundle, Part, Shown, page, save, save_page};
 pub use error::{Error, ErrorKind, Result};
+pub use evaluate::{CheckOptions, SaeEvaluation, check_sae};
 pub use extract::{
-    Bos, CheckOptions, ColoredTokens, Example, ExampleOptions, ExtractOptions, ExtractSummary,
-    FeatureDensity, FeatureRecord, LongDocuments, MaxActivatingExamples, Packing, RecordReader,
-    SaeEvaluation, check_fits, check_sae, create_feature_dataset, feature_acts, feature_density,
-    max_activating_examples, read_records, read_records_of,
+    Bos, Consumer, Context, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing,
+    RecordReader, VisitSummary, check_fits, feature_acts, read_records, read_records_of, visit_feature_acts,
 };
+pub use feature_dataset::create_feature_dataset;
 pub use hooks::{
     ActivationCache, Edits, HookName, HookPoint, HookPoints, Hooks, Site, SiteRow, Space, TokenBatch,
     hook_name_of,

@@ -2,7 +2,8 @@
 
 use super::source::SourceArguments;
 use crate::error::Result;
-use crate::extract::{ExtractOptions, ExtractSummary, LongDocuments, Packing, create_feature_dataset};
+use crate::extract::{ExtractOptions, ExtractSummary, LongDocuments, Packing};
+use crate::feature_dataset::create_feature_dataset;
 use crate::progress::Progress;
 use clap::{Args, ValueEnum};
 

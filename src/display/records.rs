@@ -1,10 +1,10 @@
 //! The forms of feature datasets: records, summaries, examples, densities.
 
 use super::{Shown, html, to_json, tokens};
+use crate::dashboard::{ColoredTokens, FeatureDensity, MaxActivatingExamples};
 use crate::error::Result;
-use crate::extract::{
-    ColoredTokens, ExtractSummary, FeatureDensity, FeatureRecord, MaxActivatingExamples, SaeEvaluation,
-};
+use crate::evaluate::SaeEvaluation;
+use crate::extract::{ExtractSummary, FeatureRecord};
 use crate::interpret::TreesSummary;
 use crate::label::number;
 use crate::plot::{Figure, HistogramOptions, PlotOptions, plot_density};
@@ -43,7 +43,7 @@ impl Shown for MaxActivatingExamples {
     }
 
     fn ansi(&self) -> Option<String> {
-        let line = |example: &crate::extract::Example| {
+        let line = |example: &crate::dashboard::Example| {
             format!("\n{:>9.3}  {}", example.value, tokens::ansi(&example.tokens, self.largest()))
         };
         let lines: String = self.examples.iter().map(line).collect();
@@ -51,7 +51,7 @@ impl Shown for MaxActivatingExamples {
     }
 
     fn html(&self) -> Option<String> {
-        let row = |example: &crate::extract::Example| {
+        let row = |example: &crate::dashboard::Example| {
             let spans = tokens::spans(&example.tokens, self.largest(), None);
             vec![number(f64::from(example.value)), spans]
         };

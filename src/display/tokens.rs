@@ -1,7 +1,7 @@
 //! Tokens with colored backgrounds, in HTML and in a terminal: blue above zero, red below, darker farther from zero.
 
 use super::html::{escape, piece};
-use crate::extract::ColoredTokens;
+use crate::dashboard::ColoredTokens;
 use crate::label::{number, visible_line};
 use std::fmt::Write;
 

@@ -2,10 +2,8 @@
 //! does (`<file>.meta.json`). Without it, the first token and the model's name decide, and counts of tokens come with a
 //! note.
 
-use super::record::FeatureRecord;
 use super::summary::meta_path;
 use crate::aliases::resolve_model;
-use crate::error::Result;
 use crate::files;
 use serde_json::Value;
 use std::path::Path;
@@ -53,15 +51,15 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    /// Sets `bos` of a record.
-    pub(super) fn mark(self, record: &mut FeatureRecord) {
-        let begins_with = |token: u32| record.tokens.first() == Some(&token);
-        record.bos = match self {
+    /// Whether the first token of a record with these tokens is a BOS.
+    pub(super) fn bos(self, tokens: &[u32]) -> Bos {
+        let begins_with = |token: u32| tokens.first() == Some(&token);
+        match self {
             Rule::All(true) => Bos::Present,
             Rule::Token(token) if begins_with(token) => Bos::Present,
             Rule::All(false) | Rule::Token(_) => Bos::Absent,
             Rule::Perhaps(token) => Bos::Guessed(token.is_some_and(begins_with)),
-        };
+        }
     }
 
     /// Reads the rule from the description next to a file; `None` if it is missing or does not say.
@@ -76,12 +74,12 @@ impl Rule {
         }
     }
 
-    /// Guesses the rule from the first records of a file and the name of their model.
+    /// Guesses the rule from the tokens and offsets of the first records of a file and the name of their model.
     ///
     /// If the name is unknown, a token counts as a BOS if at least two records were seen, all begin with it, it occurs
     /// nowhere else, and the text begins after it.
     pub(super) fn guess(
-        first: impl Iterator<Item = Result<FeatureRecord>>,
+        first: impl Iterator<Item = (Vec<u32>, Vec<usize>)>,
         model_name: Option<&str>,
     ) -> Rule {
         const LOOKED_AT: usize = 64;
@@ -89,12 +87,11 @@ impl Rule {
             return Rule::Perhaps(Some(token));
         }
         let (mut token, mut records) = (None, 0);
-        for record in first.take(LOOKED_AT).map_while(Result::ok) {
-            let (Some(id), true) = (record.tokens.first(), matches!(record.offsets[..], [0] | [0, 0, ..]))
-            else {
+        for (tokens, offsets) in first.take(LOOKED_AT) {
+            let (Some(id), true) = (tokens.first(), matches!(offsets[..], [0] | [0, 0, ..])) else {
                 return Rule::Perhaps(None);
             };
-            if *token.get_or_insert(*id) != *id || record.tokens[1..].contains(id) {
+            if *token.get_or_insert(*id) != *id || tokens[1..].contains(id) {
                 return Rule::Perhaps(None);
             }
             records += 1;
@@ -114,34 +111,16 @@ fn bos_of(model_name: &str) -> Option<u32> {
     BOS_OF_MODELS.iter().find(|(start, _)| id.starts_with(start)).map(|(_, token)| *token)
 }
 
-/// The note for counts over records, `guesses` of which were guessed to begin with `[text, BOS]`; `None` if 0 and 0.
-pub(super) fn note(guesses: [u64; 2]) -> Option<String> {
-    let [text, bos] = guesses;
-    let how = match (text, bos) {
-        (0, 0) => return None,
-        (_, 0) => "the first token of each was counted".to_owned(),
-        (0, _) => "the first token of each was left out".to_owned(),
-        _ => format!("the first token was left out of {bos} records and counted in {text}"),
-    };
-    Some(format!("no description (.meta.json) says whether the records begin with a BOS: {how}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn records(tokens: &[&[u32]], offsets: [usize; 3]) -> Vec<Result<FeatureRecord>> {
-        let record = |tokens: &&[u32]| FeatureRecord {
-            tokens: tokens.to_vec(),
-            offsets: offsets[..tokens.len()].to_vec(),
-            ..FeatureRecord::default()
-        };
-        tokens.iter().map(record).map(Ok).collect()
-    }
-
     #[test]
     fn a_token_that_begins_all_records_and_occurs_nowhere_else_is_a_bos() {
-        let guess = |tokens: &[&[u32]], offsets| Rule::guess(records(tokens, offsets).into_iter(), None);
+        let guess = |tokens: &[&[u32]], offsets: [usize; 3]| {
+            let record = |tokens: &&[u32]| (tokens.to_vec(), offsets[..tokens.len()].to_vec());
+            Rule::guess(tokens.iter().map(record), None)
+        };
         assert_eq!(guess(&[&[7, 1, 2], &[7, 3], &[7]], [0, 0, 1]), Rule::Perhaps(Some(7)));
         // A single record, a token that occurs elsewhere too, text that begins with the token, several first tokens.
         for (tokens, offsets) in [

@@ -1,16 +1,17 @@
 //! The options of an extraction.
 
-use crate::dataset::DatasetOptions;
+use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::progress::Progress;
 use crate::sae::Sae;
 use serde::{Deserialize, Serialize};
 
 /// The length of a context, in tokens, if neither the options nor the SAE set it. Current models allow up to a hundred
 /// times as many, but would need the memory for them.
-pub(super) const USUAL_CONTEXT: usize = 1024;
+pub(crate) const USUAL_CONTEXT: usize = 1024;
 
-/// Options of [`super::create_feature_dataset`], with the same names in Rust, in scripts and on the command line.
+/// Options of [`create_feature_dataset`](crate::create_feature_dataset), with the same names in Rust, in scripts and on the command line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractOptions {
@@ -97,22 +98,41 @@ impl Default for ExtractOptions {
 
 /// The checked options, with the defaults that depend on the model and the SAE filled in.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Contexts {
+pub(crate) struct Contexts {
     /// The length of a context in tokens, BOS included.
-    pub(super) context_size: usize,
+    pub(crate) context_size: usize,
     /// Whether each context begins with a BOS.
-    pub(super) prepend_bos: bool,
+    pub(crate) prepend_bos: bool,
     /// The BOS of the model, if it has one.
-    pub(super) bos: Option<u32>,
+    pub(crate) bos: Option<u32>,
     /// The number of tokens in the model's embedding.
-    pub(super) d_vocab: usize,
-    pub(super) long_documents: LongDocuments,
-    pub(super) packing: Packing,
+    pub(crate) d_vocab: usize,
+    pub(crate) long_documents: LongDocuments,
+    pub(crate) packing: Packing,
 }
 
 impl ExtractOptions {
+    /// Returns the dataset of a run: the open one, or else the one that the options name.
+    pub(crate) fn dataset(&self, open: Option<&Dataset>, progress: &Progress) -> Result<Dataset> {
+        match open {
+            None if self.dataset_path.is_empty() => {
+                Err(Error::invalid("`dataset_path`", "a path", "none").with_hint("it has no default"))
+            }
+            None => Dataset::open_with(&self.dataset_path, &self.of_dataset(), progress),
+            Some(dataset) => {
+                if !self.dataset_path.is_empty() || self.of_dataset() != DatasetOptions::default() {
+                    let message = "`dataset_path`, `text_column`, `split`, `config`, `dataset_revision`, `sep` and \
+                                   `max_bad_rows` have no effect on a dataset that is already open";
+                    let hint = "pass them to open_dataset, or pass no open dataset";
+                    return Err(Error::mismatch(message, hint));
+                }
+                Ok(dataset.clone())
+            }
+        }
+    }
+
     /// The options of the dataset, without its path.
-    pub(super) fn of_dataset(&self) -> DatasetOptions {
+    fn of_dataset(&self) -> DatasetOptions {
         DatasetOptions {
             text_column: self.text_column.clone(),
             split: self.split.clone(),
@@ -124,7 +144,7 @@ impl ExtractOptions {
     }
 
     /// Checks the options against each other, the model and the SAE.
-    pub(super) fn contexts(&self, model: &Model, sae: &Sae) -> Result<Contexts> {
+    pub(crate) fn contexts(&self, model: &Model, sae: &Sae) -> Result<Contexts> {
         if !(self.activation_threshold.is_finite() && self.activation_threshold >= 0.0) {
             let got = self.activation_threshold;
             return Err(Error::invalid("`activation_threshold`", "0 or more", got));

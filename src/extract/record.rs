@@ -1,6 +1,7 @@
 //! Feature records, the lines of a feature dataset: writing, reading and checking them.
 
 use super::bos::{Bos, Rule};
+use super::windows::Context;
 use crate::error::{Error, Result};
 use crate::files::Lines;
 use crate::sae::FeatureActs;
@@ -30,11 +31,21 @@ pub struct FeatureRecord {
 }
 
 impl FeatureRecord {
-    /// Copies the features of this record's tokens from a batch, where they begin at token `start`.
-    pub(super) fn set_features(&mut self, features: &FeatureActs, start: usize) {
-        let at = |i: usize| features.at(start + i);
-        self.active_features = (0..self.tokens.len()).map(|i| at(i).0.to_vec()).collect();
-        self.activations = (0..self.tokens.len()).map(|i| at(i).1.to_vec()).collect();
+    /// The record of a context, with the features of its tokens.
+    pub(super) fn new(context: &Context, acts: &FeatureActs) -> Self {
+        FeatureRecord {
+            text: context.text.clone(),
+            tokens: context.tokens.clone(),
+            offsets: context.offsets.clone(),
+            active_features: context.rows().map(|row| acts.at(row).0.to_vec()).collect(),
+            activations: context.rows().map(|row| acts.at(row).1.to_vec()).collect(),
+            bos: if context.begins_with_bos { Bos::Present } else { Bos::Absent },
+        }
+    }
+
+    /// Whether the first token is a BOS.
+    pub fn begins_with_bos(&self) -> bool {
+        matches!(self.bos, Bos::Present | Bos::Guessed(true)) && !self.tokens.is_empty()
     }
 
     /// Writes the record as one line of JSON. Activations are the shortest decimals that read back as the same f32,
@@ -119,7 +130,10 @@ pub fn read_records(path: &Path) -> Result<RecordReader> {
 pub fn read_records_of(path: &Path, model_name: Option<&str>) -> Result<RecordReader> {
     let rule = match Rule::of_description(path) {
         Some(rule) => rule,
-        None => Rule::guess(RecordReader::open(path, Rule::All(false))?, model_name),
+        None => {
+            let records = RecordReader::open(path, Rule::All(false))?.map_while(Result::ok);
+            Rule::guess(records.map(|record| (record.tokens, record.offsets)), model_name)
+        }
     };
     RecordReader::open(path, rule)
 }
@@ -144,7 +158,7 @@ impl RecordReader {
             let record = serde_json::from_slice::<FeatureRecord>(line).map_err(|e| e.to_string());
             let checked = record.and_then(|mut record| {
                 record.check()?;
-                self.rule.mark(&mut record);
+                record.bos = self.rule.bos(&record.tokens);
                 Ok(record)
             });
             return Some(checked.map_err(|message| Error::Malformed {

@@ -1,11 +1,8 @@
 //! The summary of a finished extraction: a few printed lines, and `<output>.meta.json`.
 
-use super::check::SaeEvaluation;
-use super::options::{Contexts, ExtractOptions};
-use crate::dataset::Dataset;
+use super::options::ExtractOptions;
+use super::run::Job;
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::sae::Sae;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -64,21 +61,10 @@ impl std::fmt::Display for ExtractSummary {
     }
 }
 
-/// The inputs of a run.
-#[derive(Clone, Copy)]
-pub(super) struct Run<'a> {
-    pub(super) model: &'a Model,
-    pub(super) sae: &'a Sae,
-    pub(super) dataset: &'a Dataset,
-    pub(super) options: &'a ExtractOptions,
-    pub(super) contexts: Contexts,
-    /// The check of an SAE with a published L0.
-    pub(super) check: Option<&'a SaeEvaluation>,
-}
-
-/// The JSON of `<output>.meta.json`, which records how a feature dataset was made.
-pub(super) fn meta(run: &Run, summary: &ExtractSummary) -> Result<Vec<u8>> {
-    let Run { model, sae, dataset, options, contexts, check } = *run;
+/// The JSON of `<output>.meta.json`, which records how a feature dataset was made. `check` is the check of an SAE with a
+/// published L0.
+pub(crate) fn meta(job: Job, check: Option<&impl Serialize>, summary: &ExtractSummary) -> Result<Vec<u8>> {
+    let Job { model, sae, dataset, options, contexts, .. } = job;
     let counts = json!({
         "documents": summary.documents,
         "documents_skipped": summary.documents_skipped,
@@ -125,7 +111,7 @@ pub(super) fn meta(run: &Run, summary: &ExtractSummary) -> Result<Vec<u8>> {
 }
 
 /// The path of the description of a feature dataset.
-pub(super) fn meta_path(output_path: &str) -> PathBuf {
+pub(crate) fn meta_path(output_path: &str) -> PathBuf {
     PathBuf::from(format!("{output_path}.meta.json"))
 }
 

@@ -1,26 +1,54 @@
 //! Cuts documents into contexts: the tokens that a forward pass reads together, and the text they represent.
 
-use super::bos::Bos;
 use super::options::{Contexts, LongDocuments, Packing};
-use super::record::FeatureRecord;
 use crate::error::{Error, Result};
 use crate::model::{Encoding, Tokenizer, char_offsets};
+use std::ops::Range;
+
+/// Tokens that a forward pass reads together, and the text they represent.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Context {
+    /// The number of the document, from 0 and with damaged rows counted; the last one if there are several.
+    pub document: u64,
+    /// The exact slice of the document.
+    pub text: String,
+    /// The token ids, `[pos]`, including a BOS if one was prepended.
+    pub tokens: Vec<u32>,
+    /// The character offset (in Unicode scalars) of each token in `text`, `[pos]`; 0 for a BOS.
+    pub offsets: Vec<usize>,
+    /// Whether the first token is a BOS.
+    pub begins_with_bos: bool,
+    /// The row of the first token in the activations of the batch.
+    pub start: usize,
+}
+
+impl Context {
+    /// The rows of the tokens in the activations of the batch.
+    pub fn rows(&self) -> Range<usize> {
+        self.start..self.start + self.tokens.len()
+    }
+
+    /// The rows without that of a BOS, whose activations are the same in every context.
+    pub fn rows_after_bos(&self) -> Range<usize> {
+        self.start + usize::from(self.begins_with_bos)..self.rows().end
+    }
+}
 
 /// Cuts documents into contexts, one document after another.
-pub(super) struct Windows {
+pub(crate) struct Windows {
     tokenizer: Tokenizer,
     contexts: Contexts,
     /// The incomplete context, for [`Packing::Concatenate`].
-    open: FeatureRecord,
+    open: Context,
 }
 
 impl Windows {
-    pub(super) fn new(tokenizer: Tokenizer, contexts: Contexts) -> Self {
-        Windows { tokenizer, contexts, open: FeatureRecord::default() }
+    pub(crate) fn new(tokenizer: Tokenizer, contexts: Contexts) -> Self {
+        Windows { tokenizer, contexts, open: Context::default() }
     }
 
-    /// Returns the contexts that a document completes, as records without features; `None` if it has no tokens.
-    pub(super) fn cut(&mut self, text: &str) -> Result<Option<Vec<FeatureRecord>>> {
+    /// Returns the contexts that a document completes; `None` if it has no tokens.
+    pub(crate) fn cut(&mut self, text: &str) -> Result<Option<Vec<Context>>> {
         let document = Document { text, encoding: self.tokenizer.encode(text)? };
         if document.encoding.ids.is_empty() {
             return Ok(None);
@@ -42,57 +70,57 @@ impl Windows {
         }))
     }
 
-    fn split(&self, document: &Document) -> Vec<FeatureRecord> {
-        let mut records = Vec::new();
+    fn split(&self, document: &Document) -> Vec<Context> {
+        let mut contexts = Vec::new();
         let mut start = 0;
         while start < document.encoding.ids.len() {
-            let mut record = FeatureRecord::default();
-            start = self.fill(&mut record, document, start);
-            records.push(record);
+            let mut context = Context::default();
+            start = self.fill(&mut context, document, start);
+            contexts.push(context);
             if self.contexts.long_documents == LongDocuments::Truncate {
                 break;
             }
         }
-        records
+        contexts
     }
 
-    fn append(&mut self, document: &Document) -> Vec<FeatureRecord> {
-        let mut records = Vec::new();
+    fn append(&mut self, document: &Document) -> Vec<Context> {
+        let mut contexts = Vec::new();
         let mut start = 0;
         while start < document.encoding.ids.len() {
             let mut open = std::mem::take(&mut self.open);
             start = self.fill(&mut open, document, start);
             if open.tokens.len() == self.contexts.context_size {
-                records.push(open);
+                contexts.push(open);
             } else {
                 self.open = open;
             }
         }
-        records
+        contexts
     }
 
-    /// Fills a record with tokens of a document from `start` and returns the end. A record begins with a BOS if
-    /// contexts do, but with only one: a document may bring its own, as chat templates do.
-    fn fill(&self, record: &mut FeatureRecord, document: &Document, start: usize) -> usize {
+    /// Fills a context with tokens of a document from `start` and returns the end. It begins with a BOS if contexts do,
+    /// but with only one: a document may bring its own, as chat templates do.
+    fn fill(&self, context: &mut Context, document: &Document, start: usize) -> usize {
         let Contexts { context_size, bos, prepend_bos, .. } = self.contexts;
         let ids = &document.encoding.ids;
-        if record.tokens.is_empty() {
+        if context.tokens.is_empty() {
             let is_own = bos.is_some() && ids.get(start) == bos.as_ref();
             if let Some(bos) = bos.filter(|_| prepend_bos && !is_own) {
-                record.tokens.push(bos);
-                record.offsets.push(0);
+                context.tokens.push(bos);
+                context.offsets.push(0);
             }
-            record.bos = if is_own || prepend_bos { Bos::Present } else { Bos::Absent };
+            context.begins_with_bos = is_own || prepend_bos;
         }
-        let end = ids.len().min(start + context_size - record.tokens.len());
+        let end = ids.len().min(start + context_size - context.tokens.len());
         let bytes = document.cut_before(start)..document.cut_before(end);
-        let before = record.text.chars().count();
+        let before = context.text.chars().count();
         let slice = document.text.get(bytes.clone()).unwrap_or_default();
-        record.text.push_str(slice);
-        record.tokens.extend_from_slice(&ids[start..end]);
+        context.text.push_str(slice);
+        context.tokens.extend_from_slice(&ids[start..end]);
         let starts = document.encoding.bytes[start..end].iter();
         let starts = starts.map(|range| range.start.clamp(bytes.start, bytes.end) - bytes.start);
-        record.offsets.extend(char_offsets(slice, starts).into_iter().map(|offset| before + offset));
+        context.offsets.extend(char_offsets(slice, starts).into_iter().map(|offset| before + offset));
         end
     }
 }

@@ -2,9 +2,9 @@
 
 use super::host::SessionContext;
 use super::{ScriptResult, script, show};
+use crate::dashboard::{ColoredTokens, FeatureDensity, MaxActivatingExamples};
 use crate::display::{self, Bundle, Part, Shown};
 use crate::error::{Error, Result};
-use crate::extract::{ColoredTokens, FeatureDensity, MaxActivatingExamples};
 use crate::interpret;
 use crate::plot::Figure;
 use rhai::plugin::*;

@@ -6,7 +6,8 @@ use super::{ScriptResult, options, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::display::{Shown, to_json};
 use crate::error::Error;
-use crate::extract::{CheckOptions, SaeEvaluation, check_sae};
+use crate::evaluate::{CheckOptions, SaeEvaluation, check_sae};
+use crate::feature_dataset;
 use crate::model::Model;
 use crate::sae::Sae;
 use rhai::plugin::*;
@@ -21,7 +22,7 @@ pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
         file.records().map(|record| record.map(Dynamic::from))
     });
     register_properties::<crate::extract::ExtractSummary>(engine);
-    register_properties::<crate::extract::SaeEvaluation>(engine);
+    register_properties::<crate::evaluate::SaeEvaluation>(engine);
 }
 
 /// Registers every field of a type as a property.
@@ -104,7 +105,7 @@ mod functions {
     /// The records of a feature dataset.
     pub type Records = super::RecordFile;
     /// The result of `check_sae`: how well an SAE reconstructs real activations.
-    pub type SaeEvaluation = crate::extract::SaeEvaluation;
+    pub type SaeEvaluation = crate::evaluate::SaeEvaluation;
     /// The counts of a finished extraction.
     pub type ExtractSummary = crate::extract::ExtractSummary;
 
@@ -134,7 +135,7 @@ mod functions {
         options: Map,
     ) -> ScriptResult<ExtractSummary> {
         let options = options::parse(options)?;
-        script(crate::extract::create_feature_dataset(&model, &sae, None, &options, &progress_of(&context)))
+        script(feature_dataset::create_feature_dataset(&model, &sae, None, &options, &progress_of(&context)))
     }
 
     #[rhai_fn(name = "create_feature_dataset", return_raw, volatile)]
@@ -147,7 +148,7 @@ mod functions {
     ) -> ScriptResult<ExtractSummary> {
         let options = options::parse(options)?;
         let progress = progress_of(&context);
-        script(crate::extract::create_feature_dataset(&model, &sae, Some(&dataset), &options, &progress))
+        script(feature_dataset::create_feature_dataset(&model, &sae, Some(&dataset), &options, &progress))
     }
 
     /// Measures an SAE on the first tokens of a dataset, given as a path or a value of `open_dataset`: `l0` (the mean

@@ -3,9 +3,10 @@
 use super::help::type_name;
 use super::records::feature_index;
 use super::{ScriptResult, options, script};
+use crate::dashboard::FeatureDensity;
 use crate::display::Shown;
 use crate::error::Error;
-use crate::extract::{FeatureDensity, FeatureRecord};
+use crate::extract::FeatureRecord;
 use crate::memory;
 use crate::plot::{self, HeatmapOptions, HistogramOptions, PlotOptions, Series};
 use candle_core::{DType, Tensor};

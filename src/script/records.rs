@@ -5,8 +5,9 @@ use super::help::type_name;
 use super::plot::values_of;
 use super::sae::index;
 use super::{ScriptResult, options, progress_of, script};
+use crate::dashboard::{Example, ExampleOptions};
 use crate::error::Error;
-use crate::extract::{Example, ExampleOptions, FeatureRecord};
+use crate::extract::FeatureRecord;
 use crate::sae::Sae;
 use candle_core::{Device, Tensor};
 use rhai::plugin::*;
@@ -50,11 +51,11 @@ pub(super) fn feature_index(feature: INT) -> Result<usize, Error> {
 #[export_module]
 mod functions {
     /// The strongest activations of a feature, each with the text around it.
-    pub type MaxActivatingExamples = crate::extract::MaxActivatingExamples;
+    pub type MaxActivatingExamples = crate::dashboard::MaxActivatingExamples;
     /// The fraction of tokens at which each feature is active.
-    pub type FeatureDensity = crate::extract::FeatureDensity;
+    pub type FeatureDensity = crate::dashboard::FeatureDensity;
     /// Tokens with a value each, shown on a colored background.
-    pub type ColoredTokens = crate::extract::ColoredTokens;
+    pub type ColoredTokens = crate::dashboard::ColoredTokens;
 
     /// The strongest activations of a feature in a feature dataset (a path, a value of `read_records`, or an array of
     /// records), each with the text around it, the largest first. Each record gives at most one; BOS tokens are
@@ -87,7 +88,7 @@ mod functions {
         let options: ExampleOptions = options::parse(options)?;
         let (records, feature) = (script(records_of(&records, None))?, script(feature_index(feature))?);
         let progress = progress_of(&context);
-        script(crate::extract::max_activating_examples(records, feature, &options, &progress))
+        script(crate::dashboard::max_activating_examples(records, feature, &options, &progress))
     }
 
     /// The examples, an array of maps: `record` (its index), `pos`, `value` (the activation), `tokens` (with context).
@@ -148,7 +149,7 @@ mod functions {
         records: Dynamic,
     ) -> ScriptResult<FeatureDensity> {
         let records = script(records_of(&records, sae.cfg().model_name.as_deref()))?;
-        script(crate::extract::feature_density(records, sae.cfg().d_sae, &progress_of(&context)))
+        script(crate::dashboard::feature_density(records, sae.cfg().d_sae, &progress_of(&context)))
     }
 
     /// The fraction of tokens at which each feature is active, [d_sae].

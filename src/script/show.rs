@@ -4,12 +4,12 @@ use super::display::Page;
 use super::extract::RecordFile;
 use super::help::type_name;
 use super::trees::TreeFile;
+use crate::dashboard::{ColoredTokens, FeatureDensity, MaxActivatingExamples};
 use crate::dataset::Dataset;
 use crate::display::{self, Bundle, Cell, Shown};
 use crate::error::Result;
-use crate::extract::{
-    ColoredTokens, ExtractSummary, FeatureDensity, FeatureRecord, MaxActivatingExamples, SaeEvaluation,
-};
+use crate::evaluate::SaeEvaluation;
+use crate::extract::{ExtractSummary, FeatureRecord};
 use crate::hooks::ActivationCache;
 use crate::interpret::{
     DefinitionTree, FeatureVector, LogitLens, ScaleSweep, SimilarFeatures, TokenList, TreesSummary,

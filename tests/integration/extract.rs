@@ -1,5 +1,6 @@
 //! Feature datasets, compared with TransformerLens and SAELens, and across batch sizes and numbers of threads.
 
+mod consumers;
 mod errors;
 
 use crate::util::{fixture, tests_path};

@@ -4,7 +4,7 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with the layers that it may import, separated by spaces. See docs/architecture.md.
-const LAYERS: [(&str, &str); 31] = [
+const LAYERS: [(&str, &str); 34] = [
     ("error", ""),
     ("guard", ""),
     ("label", ""),
@@ -32,20 +32,27 @@ const LAYERS: [(&str, &str); 31] = [
         "error large memory files progress linalg linear checkpoint demo hooks repo hub registry aliases yaml",
     ),
     ("dataset", "error memory demo guard repo files progress yaml hub"),
-    ("extract", "error label aliases files progress threads hooks model sae dataset repo"),
+    ("extract", "error aliases files progress threads hooks model sae dataset"),
+    ("dashboard", "error label progress extract"),
+    ("evaluate", "error aliases progress hooks model sae dataset extract"),
+    ("feature_dataset", "error files progress model sae dataset extract evaluate"),
     ("interpret", "error files label text_table progress threads linalg tensors hooks model sae"),
-    ("plot", "error label extract interpret"),
+    ("plot", "error label extract dashboard interpret"),
     (
         "display",
-        "error label memory files linalg tensors hooks model registry sae dataset extract interpret plot",
+        "error label memory files linalg tensors hooks model registry sae dataset extract dashboard evaluate interpret plot",
     ),
     (
         "script",
         "error threads files progress memory linalg large tensors hooks model sae dataset extract \
-         interpret plot display repo registry aliases demo",
+         dashboard evaluate feature_dataset interpret plot display repo registry aliases demo",
     ),
     ("notebook", "display"),
-    ("cli", "error threads files progress registry model sae extract interpret plot display script repo"),
+    (
+        "cli",
+        "error threads files progress registry model sae extract feature_dataset interpret plot display script \
+         repo",
+    ),
 ];
 
 /// Crates that only the listed files and folders may use.

@@ -2,8 +2,9 @@
 
 use super::super::figure::Figure;
 use super::{HeatmapOptions, HistogramOptions, PlotOptions, plot_bars, plot_heatmap, plot_histogram};
+use crate::dashboard::FeatureDensity;
 use crate::error::{Error, Result};
-use crate::extract::{FeatureDensity, FeatureRecord};
+use crate::extract::FeatureRecord;
 use crate::label::visible_line;
 
 /// The activations of features along a record: a bar for each token, or for several features a heatmap, a row for each.

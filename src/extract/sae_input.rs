@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::hooks::{ActivationCache, HookPoint, Space, usual_point};
 use crate::model::{Model, NormKind, TokenBatch};
-use crate::progress::Progress;
+use crate::progress::{Progress, ProgressEvent};
 use crate::sae::{FeatureActs, Sae};
 use candle_core::Tensor;
 
@@ -31,7 +31,7 @@ pub fn feature_acts(
 }
 
 /// The input of an SAE, `[tokens, …]`: the activation at its hook, minus the value bias if the SAE was trained so.
-pub(super) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> Result<Tensor> {
+pub(crate) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> Result<Tensor> {
     let hook = sae.hook_in(&model.cfg().hook_points())?;
     let x = cache.get(&hook.to_string())?;
     Ok(match (hook.point(), sae.cfg().fold_value_biases) {
@@ -94,8 +94,11 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     ))
 }
 
-/// Loads the weights that a run needs, by running one token.
-pub(super) fn warm_up(model: &Model, sae: &Sae, progress: &Progress) -> Result<()> {
+/// Reports what is uncertain about an SAE, and loads the weights that a run needs, by running one token.
+pub(crate) fn prepare(model: &Model, sae: &Sae, progress: &Progress) -> Result<()> {
+    for doubt in sae.warnings() {
+        progress.report(ProgressEvent::Warning(doubt));
+    }
     match feature_acts(model, sae, &TokenBatch::single(&[0]), 0.0, progress) {
         // The run itself will name the document.
         Ok(_) | Err(Error::NotFinite { .. }) => Ok(()),

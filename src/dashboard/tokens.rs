@@ -1,8 +1,7 @@
 //! Tokens with one value each, such as the activations of a feature along the text of a record.
 
-use super::bos::Bos;
-use super::record::FeatureRecord;
 use crate::error::{Error, Result};
+use crate::extract::FeatureRecord;
 use crate::label::visible_line;
 use serde::{Deserialize, Serialize};
 
@@ -74,11 +73,6 @@ impl FeatureRecord {
         self.offsets.iter().zip(ends).map(token).collect()
     }
 
-    /// Whether the first token is a BOS.
-    pub fn begins_with_bos(&self) -> bool {
-        matches!(self.bos, Bos::Present | Bos::Guessed(true)) && !self.tokens.is_empty()
-    }
-
     /// The activation of one feature at every token, `[pos]`: 0 if it is not above the threshold.
     pub fn activations_of(&self, feature: usize) -> Vec<f32> {
         let at = |(features, values): (&Vec<u32>, &Vec<f32>)| {
@@ -102,6 +96,7 @@ impl FeatureRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extract::Bos;
 
     #[test]
     fn a_record_gives_the_text_and_activations_of_its_tokens() {

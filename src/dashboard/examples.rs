@@ -1,9 +1,8 @@
 //! Statistics of features over a feature dataset: where a feature is most active, and how often each is active.
 
-use super::bos::{Bos, note};
-use super::record::FeatureRecord;
 use super::tokens::ColoredTokens;
 use crate::error::{Error, Result};
+use crate::extract::{Bos, FeatureRecord};
 use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +103,18 @@ fn count_guess(guesses: &mut [u64; 2], record: &FeatureRecord) {
     if let Bos::Guessed(is_bos) = record.bos {
         guesses[usize::from(is_bos)] += 1;
     }
+}
+
+/// The note for counts over records, `guesses` of which were guessed to begin with `[text, BOS]`; `None` if 0 and 0.
+fn note(guesses: [u64; 2]) -> Option<String> {
+    let [text, bos] = guesses;
+    let how = match (text, bos) {
+        (0, 0) => return None,
+        (_, 0) => "the first token of each was counted".to_owned(),
+        (0, _) => "the first token of each was left out".to_owned(),
+        _ => format!("the first token was left out of {bos} records and counted in {text}"),
+    };
+    Some(format!("no description (.meta.json) says whether the records begin with a BOS: {how}"))
 }
 
 /// How often each feature is active: its *density* is the fraction of tokens at which it is active.

@@ -2,11 +2,9 @@
 //!
 //! A wrong hook, layout, scaling factor or centering loads without an error and gives results; this check reveals it.
 
-use super::options::{ExtractOptions, USUAL_CONTEXT};
-use super::tap::{activation, check_fits};
-use super::windows::Windows;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::extract::{ExtractOptions, USUAL_CONTEXT, Windows, activation, check_fits};
 use crate::hooks::ActivationCache;
 use crate::model::{Model, NormKind, TokenBatch};
 use crate::progress::Progress;
@@ -84,16 +82,16 @@ pub fn check_sae(
     let mut sums = Sums::default();
     let mut documents = dataset.documents(progress);
     'documents: while let Some(text) = documents.next() {
-        let records = match windows.cut(&text?) {
-            Ok(records) => records,
+        let contexts = match windows.cut(&text?) {
+            Ok(contexts) => contexts,
             Err(error) => {
                 documents.skip_bad(error)?;
                 continue;
             }
         };
-        for record in records.unwrap_or_default() {
+        for context in contexts.unwrap_or_default() {
             progress.check()?;
-            sums.add(model, sae, &record.tokens, usize::from(record.begins_with_bos()), progress)?;
+            sums.add(model, sae, &context.tokens, usize::from(context.begins_with_bos), progress)?;
             if sums.tokens >= options.max_tokens {
                 break 'documents;
             }
