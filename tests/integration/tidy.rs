@@ -23,7 +23,10 @@ const LAYERS: [(&str, &str); 27] = [
     ("aliases", "error"),
     ("model", "error files guard progress memory linalg checkpoint demo hooks repo aliases hub"),
     ("registry", "error files yaml hooks aliases"),
-    ("sae", "error large memory files progress linalg checkpoint demo hooks repo hub registry aliases yaml"),
+    (
+        "sae",
+        "error large memory tensors files progress linalg checkpoint demo hooks repo hub registry aliases yaml",
+    ),
     ("dataset", "error memory demo guard repo files progress yaml hub"),
     ("extract", "error aliases files progress threads hooks model sae dataset repo"),
     ("interpret", "error files progress threads linalg tensors hooks model sae"),
