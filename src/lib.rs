@@ -147,8 +147,8 @@ pub use registry::{
 };
 pub use repo::Repo;
 pub use sae::{
-    ActivationNormalization, Architecture, Feature, FeatureAct, FeatureActs, Sae, SaeCard, SaeConfig,
-    SaeOptions,
+    ActivationNormalization, ActivationRule, Architecture, Feature, FeatureAct, FeatureActs, OutputHook, Sae,
+    SaeCard, SaeConfig, SaeOptions, SaeWeights,
 };
 pub use script::{
     Completeness, Completion, CompletionKind, Completions, Help, HelpEntry, HelpText, Host, Inspection,

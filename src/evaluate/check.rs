@@ -8,7 +8,7 @@ use crate::extract::{ExtractOptions, USUAL_CONTEXT, Windows, activation, check_f
 use crate::hooks::ActivationCache;
 use crate::model::{Model, NormKind, TokenBatch};
 use crate::progress::Progress;
-use crate::sae::{ActivationNormalization, Sae};
+use crate::sae::{ActivationNormalization, OutputHook, Sae};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -144,7 +144,7 @@ impl Sums {
         }
         let points = model.cfg().hook_points();
         let hook = sae.hook_in(&points)?;
-        let is_transcoder = sae.cfg().architecture.is_transcoder();
+        let is_transcoder = sae.cfg().architecture.output != OutputHook::Same;
         let out = sae.cfg().hook_name_out.as_ref().filter(|_| is_transcoder);
         let out = out.map(|name| points.find(name)).transpose()?;
         let mut cache = ActivationCache::new([Some(hook), out].into_iter().flatten().collect());

@@ -1,5 +1,7 @@
 //! The configuration of an SAE: what it is and what it expects of the model, with SAELens' names.
 
+use super::architecture::{ActivationRule, Architecture, OutputHook};
+use crate::error::{Error, Result};
 use serde::Serialize;
 
 /// The configuration of an SAE, independent of its checkpoint's layout.
@@ -10,7 +12,7 @@ pub struct SaeConfig {
     pub sae_id: String,
     /// The layout of the checkpoint: "saelens", "gemma_scope", "sparsify", …
     pub layout: &'static str,
-    /// How pre-activations become feature activations.
+    /// How pre-activations become feature activations, and which activation the output stands for.
     #[serde(flatten)]
     pub architecture: Architecture,
     /// The width of the activation that the SAE reads.
@@ -63,163 +65,103 @@ pub struct SaeConfig {
     pub neuronpedia_id: Option<String>,
 }
 
-/// How pre-activations become feature activations, and what the output is.
-///
-/// A transcoder replaces a part of the model: it reads the input of an MLP and predicts the output. A skip adds a
-/// linear map of the transcoder's input to that.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(tag = "architecture", rename_all = "snake_case")]
-pub enum Architecture {
-    /// `relu(x · W_enc + b_enc)`.
-    Standard,
-    /// `1[x · W_enc + b_gate > 0] · relu(x · W_enc · exp(r_mag) + b_mag)`.
-    Gated,
-    /// `relu(h) · 1[h > threshold]` of `h = x · W_enc + b_enc`.
-    #[serde(rename = "jumprelu")]
-    JumpRelu,
-    /// The positive ones among the `k` largest pre-activations.
-    #[serde(rename = "topk")]
-    TopK {
-        /// The number of features kept per token.
-        k: usize,
-        /// Whether pre-activations are multiplied by the norm of their decoder row before the selection; decoding
-        /// divides by it again.
-        rescale_acts_by_decoder_norm: bool,
-    },
-    /// The `k` pre-activations of largest magnitude, with their signs: activations may be negative.
-    #[serde(rename = "abstopk")]
-    AbsTopK {
-        /// The number of features kept per token.
-        k: usize,
-        /// See [`Architecture::TopK`].
-        rescale_acts_by_decoder_norm: bool,
-    },
-    /// One feature at a time: the one whose decoder row fits the residual best, which is then subtracted from it.
-    MatchingPursuit {
-        /// Stops when the norm of the residual is below this; 0 for no limit.
-        residual_threshold: f64,
-        /// The maximum number of steps; `d_in` if not given.
-        max_iterations: Option<usize>,
-        /// Whether to stop when a feature is selected again.
-        stop_on_duplicate_support: bool,
-    },
-    /// Features of the part of a token that attention over the earlier tokens of the sequence does not predict.
-    Temporal {
-        /// The number of attention heads.
-        n_heads: usize,
-        /// The number of attention layers; each predicts from what the ones before left.
-        n_attn_layers: usize,
-        /// The factor by which queries and keys are narrower than `d_sae`.
-        bottleneck_factor: usize,
-        /// The maximum number of features kept per token, the largest; `None` for no limit.
-        kval_topk: Option<usize>,
-        /// Whether the encoder is the transposed decoder.
-        tied_weights: bool,
-    },
-    /// A standard transcoder.
-    Transcoder,
-    /// A standard transcoder with a skip.
-    SkipTranscoder,
-    /// A JumpReLU transcoder.
-    #[serde(rename = "jumprelu_transcoder")]
-    JumpReluTranscoder,
-    /// A JumpReLU transcoder with a skip.
-    #[serde(rename = "jumprelu_skip_transcoder")]
-    JumpReluSkipTranscoder,
-    /// A top-k transcoder.
-    #[serde(rename = "topk_transcoder")]
-    TopKTranscoder {
-        /// The number of features kept per token.
-        k: usize,
-    },
-    /// A top-k transcoder with a skip.
-    #[serde(rename = "topk_skip_transcoder")]
-    TopKSkipTranscoder {
-        /// The number of features kept per token.
-        k: usize,
-    },
-}
+impl SaeConfig {
+    /// The maximum number of attention layers of a temporal SAE.
+    pub(super) const MAX_LAYERS: usize = 64;
 
-impl Architecture {
-    /// The names of all architectures, SAELens' if it has one.
-    pub const NAMES: [&'static str; 13] = [
-        "standard",
-        "gated",
-        "jumprelu",
-        "topk",
-        "abstopk",
-        "matching_pursuit",
-        "temporal",
-        "transcoder",
-        "skip_transcoder",
-        "jumprelu_transcoder",
-        "jumprelu_skip_transcoder",
-        "topk_transcoder",
-        "topk_skip_transcoder",
-    ];
-
-    /// Returns SAELens' name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Architecture::Standard => "standard",
-            Architecture::Gated => "gated",
-            Architecture::JumpRelu => "jumprelu",
-            Architecture::TopK { .. } => "topk",
-            Architecture::AbsTopK { .. } => "abstopk",
-            Architecture::MatchingPursuit { .. } => "matching_pursuit",
-            Architecture::Temporal { .. } => "temporal",
-            Architecture::Transcoder => "transcoder",
-            Architecture::SkipTranscoder => "skip_transcoder",
-            Architecture::JumpReluTranscoder => "jumprelu_transcoder",
-            Architecture::JumpReluSkipTranscoder => "jumprelu_skip_transcoder",
-            Architecture::TopKTranscoder { .. } => "topk_transcoder",
-            Architecture::TopKSkipTranscoder { .. } => "topk_skip_transcoder",
+    /// Returns the configuration of an SAE with SAELens' defaults: `d_out = d_in`, f32, no normalization, nothing
+    /// folded; `apply_b_dec_to_input` unless it is a transcoder; raw activations (`center_writing_weights:
+    /// Some(false)`) of contexts of unknown length that begin with a BOS token. Hook, model and dataset are not known;
+    /// `sae_id` is "unnamed".
+    pub fn new(architecture: Architecture, d_in: usize, d_sae: usize) -> Self {
+        SaeConfig {
+            sae_id: "unnamed".to_owned(),
+            layout: "saelens",
+            architecture,
+            d_in,
+            d_sae,
+            d_out: d_in,
+            dtype: "f32".to_owned(),
+            hook_name: None,
+            hook_name_out: None,
+            hook_head_index: None,
+            apply_b_dec_to_input: architecture.output == OutputHook::Same,
+            normalize_activations: ActivationNormalization::None,
+            norm_scaling_factor: None,
+            activation_normalization_factor: None,
+            fold_decoder_norm: false,
+            reshape_hook_z: false,
+            center_writing_weights: Some(false),
+            fold_value_biases: false,
+            fold_ln: false,
+            prepend_bos: true,
+            context_size: None,
+            model_name: None,
+            dataset_path: None,
+            published_l0: None,
+            neuronpedia_id: None,
         }
     }
 
-    /// Whether the output hook differs from the input hook.
-    pub fn is_transcoder(&self) -> bool {
-        use Architecture::{JumpReluTranscoder, TopKTranscoder, Transcoder};
-        self.has_skip() || matches!(self, Transcoder | JumpReluTranscoder | TopKTranscoder { .. })
-    }
-
-    /// Whether a linear map of the input is added to the output.
-    pub fn has_skip(&self) -> bool {
-        use Architecture::{JumpReluSkipTranscoder, SkipTranscoder, TopKSkipTranscoder};
-        matches!(self, SkipTranscoder | JumpReluSkipTranscoder | TopKSkipTranscoder { .. })
-    }
-
-    /// Whether each feature has a threshold.
-    pub fn has_threshold(&self) -> bool {
-        use Architecture::{JumpRelu, JumpReluSkipTranscoder, JumpReluTranscoder};
-        matches!(self, JumpRelu | JumpReluTranscoder | JumpReluSkipTranscoder)
-    }
-
-    /// The maximum number of active features per token, if there is one.
-    pub fn k(&self) -> Option<usize> {
-        match *self {
-            Architecture::TopK { k, .. }
-            | Architecture::AbsTopK { k, .. }
-            | Architecture::TopKTranscoder { k }
-            | Architecture::TopKSkipTranscoder { k } => Some(k),
-            Architecture::Temporal { kval_topk, .. } => kval_topk,
-            _ => None,
+    /// Returns the configuration of an SAE whose weights are scaled and folded already, as SAELens' layout has them.
+    pub(super) fn without_folding(mut self) -> Self {
+        if self.norm_scaling_factor.take().is_some() {
+            self.normalize_activations = ActivationNormalization::None;
         }
+        // The rows of a folded decoder have norm 1.
+        if std::mem::take(&mut self.fold_decoder_norm)
+            && let ActivationRule::TopK { rescale_acts_by_decoder_norm: rescales, .. }
+            | ActivationRule::AbsTopK { rescale_acts_by_decoder_norm: rescales, .. } =
+                &mut self.architecture.rule
+        {
+            *rescales = false;
+        }
+        SaeConfig { layout: "saelens", dtype: "f32".to_owned(), ..self }
     }
 
-    /// Whether pre-activations are multiplied by the norm of their decoder row.
-    pub fn rescales(&self) -> bool {
-        matches!(
-            self,
-            Architecture::TopK { rescale_acts_by_decoder_norm: true, .. }
-                | Architecture::AbsTopK { rescale_acts_by_decoder_norm: true, .. }
-        )
-    }
-
-    /// Whether folding the decoder's norms keeps the active features and the output unchanged.
-    pub fn can_fold_decoder_norm(&self) -> bool {
-        let is_other = matches!(self, Architecture::MatchingPursuit { .. } | Architecture::Temporal { .. });
-        !is_other && (self.k().is_none() || self.rescales())
+    /// Checks that the values fit each other, as they do where a file was read.
+    pub(super) fn check(&self) -> Result<()> {
+        let SaeConfig { architecture: Architecture { rule, output }, d_in, d_sae, d_out, .. } = *self;
+        let name = self.architecture.name();
+        let positive = |what: &str, expected: &str, factor: Option<f64>| match factor {
+            Some(factor) if !(factor.is_finite() && factor > 0.0) => {
+                Err(Error::invalid(what, expected, factor))
+            }
+            _ => Ok(()),
+        };
+        if Architecture::named(name).is_none() {
+            let known = Architecture::NAMES.map(|(name, ..)| name).join(", ");
+            return Err(Error::invalid(
+                "the architecture of an SAE",
+                known,
+                format!("{:?}", self.architecture),
+            ));
+        }
+        for (size, n) in [("d_in", d_in), ("d_sae", d_sae), ("d_out", d_out)] {
+            positive(&format!("`{size}`"), "a positive whole number", Some(n as f64))?;
+        }
+        if let Some(k) = rule.k().filter(|k| !(1..=d_sae).contains(k)) {
+            return Err(Error::invalid("`k`", format!("1 to d_sae = {d_sae}"), k));
+        }
+        if output == OutputHook::Same && d_out != d_in {
+            return Err(Error::invalid(format!("`d_out` of a {name} SAE"), format!("d_in = {d_in}"), d_out));
+        }
+        if output != OutputHook::Same && self.apply_b_dec_to_input {
+            return Err(Error::invalid("`apply_b_dec_to_input`", "false, for a transcoder", true));
+        }
+        if let ActivationRule::Temporal { n_heads, n_attn_layers, bottleneck_factor, .. } = rule {
+            let parts = n_heads.checked_mul(bottleneck_factor).filter(|parts| *parts > 0);
+            if parts.is_none_or(|parts| !d_sae.is_multiple_of(parts)) {
+                let got = format!("{n_heads} * {bottleneck_factor}");
+                let expected = format!("a divisor of d_sae = {d_sae}");
+                return Err(Error::invalid("`n_heads * bottleneck_factor`", expected, got));
+            }
+            if n_attn_layers > Self::MAX_LAYERS {
+                return Err(Error::invalid("`n_attn_layers`", "at most 64", n_attn_layers));
+            }
+        }
+        let factor = self.activation_normalization_factor;
+        positive("`activation_normalization_factor`", "a number above 0", factor)
     }
 }
 

@@ -11,7 +11,8 @@
 //! ```
 //! See SAELens' `saes/*_sae.py`.
 
-use super::config::{ActivationNormalization, Architecture, SaeConfig};
+use super::architecture::ActivationRule;
+use super::config::{ActivationNormalization, SaeConfig};
 use super::features::FeatureActs;
 use super::weights::{Encoder, Weights};
 use crate::error::{Error, Result};
@@ -38,6 +39,32 @@ pub(super) struct Prepared {
     pub(super) x: Tensor,
     /// For each token the factor and the shift that undo the normalization; empty without one.
     pub(super) undo: Vec<(f32, f32)>,
+}
+
+/// Checks the shape of an activation and returns it as `[pos, d_in]`.
+pub(super) fn rows(x: &Tensor, cfg: &SaeConfig) -> Result<Tensor> {
+    Ok(match *x.dims() {
+        [d_in] if d_in == cfg.d_in => x.unsqueeze(0)?,
+        [_, d_in] if d_in == cfg.d_in => x.clone(),
+        [n, heads, d_head] if heads * d_head == cfg.d_in && cfg.hook_head_index.is_none() => {
+            x.reshape((n, cfg.d_in))?
+        }
+        [_, heads, d_head] if d_head == cfg.d_in && cfg.hook_head_index.is_some_and(|head| head < heads) => {
+            x.narrow(1, cfg.hook_head_index.unwrap_or(0), 1)?.squeeze(1)?
+        }
+        _ => {
+            let hook = cfg.hook_name.as_deref().unwrap_or("its hook");
+            return Err(Error::mismatch(
+                format!(
+                    "the SAE `{}` reads [pos, d_in = {}] at `{hook}`, got {:?}",
+                    cfg.sae_id,
+                    cfg.d_in,
+                    x.dims()
+                ),
+                "give it the activation of its own hook, from the model that it was trained on",
+            ));
+        }
+    })
 }
 
 /// Centers, normalizes and shifts activations `[pos, d_in]`.
@@ -203,12 +230,13 @@ enum Kind<'a> {
 impl<'a> Rule<'a> {
     fn new(encoder: &'a Encoder, cfg: &SaeConfig, weights: &'a Weights, threshold: f32) -> Result<Self> {
         let least = threshold.max(0.0);
-        let (cut, kind) = match (&encoder.threshold, &encoder.magnitude, cfg.architecture.k()) {
+        let (cut, kind) = match (&encoder.threshold, &encoder.magnitude, cfg.architecture.rule.k()) {
             (Some(jump), ..) => (jump.iter().map(|t| t.max(least)).collect(), Kind::Plain),
             (_, Some((factor, bias)), _) => (vec![0.0; cfg.d_sae], Kind::Gated { factor, bias }),
             (_, _, Some(k)) => {
-                let norms = cfg.architecture.rescales().then(|| weights.decoder_norms(cfg)).transpose()?;
-                let signed = matches!(cfg.architecture, Architecture::AbsTopK { .. });
+                let norms =
+                    cfg.architecture.rule.rescales().then(|| weights.decoder_norms(cfg)).transpose()?;
+                let signed = matches!(cfg.architecture.rule, ActivationRule::AbsTopK { .. });
                 (vec![0.0; cfg.d_sae], Kind::TopK { k, norms, signed })
             }
             _ => (vec![least; cfg.d_sae], Kind::Plain),

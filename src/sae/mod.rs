@@ -3,67 +3,40 @@
 //! An [`Sae`] takes the raw activation of its hook, as the unprocessed model computes it. Any preprocessing that the
 //! SAE expects (a centered residual stream, a normalization, a factor) is applied here, as its configuration says.
 
+mod architecture;
 mod config;
+mod decode;
 mod encode;
 mod features;
 mod formats;
 mod locate;
+mod options;
+mod parts;
 mod pursuit;
 mod report;
 mod temporal;
 mod weights;
 
-pub use config::{ActivationNormalization, Architecture, SaeConfig};
+pub use architecture::{ActivationRule, Architecture, OutputHook};
+pub use config::{ActivationNormalization, SaeConfig};
 pub use features::{FeatureAct, FeatureActs};
+pub use options::SaeOptions;
 pub use report::SaeCard;
+pub use weights::SaeWeights;
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::hooks::{HookName, HookPoint, HookPoints, usual_point};
-use crate::large;
-use crate::linalg::with_f32s;
+use crate::hooks::{HookName, HookPoint, HookPoints, hook_name_of, usual_point};
 use crate::linear::rows_times;
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
 use encode::Prepared;
+use parts::Tensors;
 use pursuit::Pursuit;
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weights::Weights;
-
-/// Overrides for what an SAE's checkpoint says.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SaeOptions {
-    /// The branch, tag or commit of the SAE's repository on the hub. Default: `main`.
-    pub revision: Option<String>,
-    /// The list of releases to look the name up in, such as a newer `pretrained_saes.yaml` of SAELens. Default: the
-    /// embedded list.
-    pub registry: Option<String>,
-    /// The hook point that the SAE reads, by TransformerLens' name or another library's (`model.layers.5.output`).
-    /// Default: as in the checkpoint.
-    pub hook_name: Option<String>,
-    /// The hook point whose activation a transcoder predicts. Default: as in the checkpoint.
-    pub hook_name_out: Option<String>,
-    /// The checkpoint's layout: SAELens' name of the loader ("gemma_2", "dictionary_learning_1", …) or saescope's name
-    /// of the layout. Default: detected from the files.
-    pub conversion: Option<String>,
-    /// Whether to fold the norms of the decoder's rows into the encoder, as Neuronpedia does: an activation is then the
-    /// norm of what the feature adds to the output. Default: as the layout's own project does, which for most is no.
-    pub fold_decoder_norm: Option<bool>,
-    /// The factor of an `expected_average_only_in` SAE: `sqrt(d_in)` over the mean norm of its training activations.
-    /// Default: as in the checkpoint; without one, activations are not scaled.
-    pub norm_scaling_factor: Option<f64>,
-    /// Whether the SAE reads the residual stream minus its mean. Default: as in the checkpoint.
-    pub center_writing_weights: Option<bool>,
-    /// Whether the SAE reads `hook_z` and `hook_v` minus the value bias. Default: as in the checkpoint.
-    pub fold_value_biases: Option<bool>,
-    /// Whether the norm's bias counts as part of the value bias. Default: as in the checkpoint.
-    pub fold_ln: Option<bool>,
-}
 
 /// A sparse autoencoder. Clones share the weights, which are read on first use and never change.
 #[derive(Clone)]
@@ -79,6 +52,14 @@ struct Inner {
     revision: Option<String>,
     files: Vec<PathBuf>,
     notes: Vec<String>,
+}
+
+impl Inner {
+    fn new(cfg: SaeConfig, weights: Weights) -> Self {
+        // An unknown name, or one that depends on the model, is an error only where the hook is needed.
+        let hook = cfg.hook_name.as_deref().and_then(|name| name.parse().ok());
+        Inner { cfg, hook, weights, revision: None, files: Vec::new(), notes: Vec::new() }
+    }
 }
 
 /// The weights of one feature of an SAE.
@@ -120,12 +101,48 @@ impl Sae {
     ) -> Result<Self> {
         let found = locate::open(name, sae_id, options, progress)?;
         let cfg = options.over(found.config)?;
-        let weights = Weights::new(found.checkpoint, found.parts, &cfg)?;
-        // An unknown name, or one that depends on the model, is an error only where the hook is needed.
-        let hook = cfg.hook_name.as_deref().and_then(|name| name.parse().ok());
-        let (revision, notes) = (found.revision, found.notes);
+        let weights = Weights::new(Tensors::Stored(found.checkpoint), found.parts, &cfg)?;
         let files = found.files.into_iter().chain(options.registry.as_ref().map(PathBuf::from)).collect();
-        Ok(Sae { inner: Arc::new(Inner { cfg, hook, weights, revision, files, notes }) })
+        let (revision, notes) = (found.revision, found.notes);
+        Ok(Sae { inner: Arc::new(Inner { revision, files, notes, ..Inner::new(cfg, weights) }) })
+    }
+
+    /// Makes an SAE of weights in memory, which are copied as f32. As with a checkpoint, `norm_scaling_factor` and
+    /// `fold_decoder_norm` of the configuration are applied to them.
+    ///
+    /// # Errors
+    /// Values of `cfg` that do not fit each other; a tensor that the architecture does not have, that is missing, that
+    /// has another shape, or whose elements are not all finite.
+    pub fn from_weights(mut cfg: SaeConfig, weights: SaeWeights) -> Result<Self> {
+        cfg.check()?;
+        let translated = |name: String| hook_name_of(&name).unwrap_or(name);
+        cfg.hook_name = cfg.hook_name.map(translated);
+        cfg.hook_name_out = cfg.hook_name_out.map(translated);
+        cfg.dtype = "f32".to_owned();
+        let norm_scaling_factor = cfg.norm_scaling_factor;
+        let cfg = SaeOptions { norm_scaling_factor, ..SaeOptions::default() }.over(cfg)?;
+        let weights = Weights::new(weights.copied()?, formats::saelens_parts(&cfg), &cfg)?;
+        Ok(Sae { inner: Arc::new(Inner::new(cfg, weights)) })
+    }
+
+    /// Returns the weights as they are used, scaled and folded, and the configuration of an SAE that has them and
+    /// computes the same: [`Sae::from_weights`] makes it. Reads all weights.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn to_weights(&self) -> Result<(SaeConfig, SaeWeights)> {
+        let weights = self.inner.weights.plain(self.cfg())?;
+        Ok((self.cfg().clone().without_folding(), weights))
+    }
+
+    /// Writes the SAE to a folder in SAELens' layout: `cfg.json` and, in f32, `sae_weights.safetensors`. The folder is
+    /// created if there is none; each file is written completely or not at all.
+    ///
+    /// # Errors
+    /// An architecture that SAELens does not have; a file that cannot be read or written.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let (cfg, weights) = self.to_weights()?;
+        formats::write_saelens(&cfg, weights, folder)
     }
 
     /// Returns the SAE's configuration.
@@ -162,9 +179,9 @@ impl Sae {
         })
     }
 
-    /// Returns the files that hold the weights.
+    /// Returns the files that hold the weights; none for an SAE made of weights in memory.
     pub fn weight_files(&self) -> impl Iterator<Item = &Path> {
-        self.inner.weights.checkpoint().paths()
+        self.inner.weights.tensors().paths()
     }
 
     /// Returns all files that the SAE was loaded from.
@@ -178,7 +195,7 @@ impl Sae {
     /// # Errors
     /// A file that cannot be read; [`Error::Interrupted`].
     pub fn fingerprint(&self, progress: &Progress) -> Result<String> {
-        let weights = self.inner.weights.checkpoint().sha256(progress)?;
+        let weights = self.inner.weights.tensors().sha256(progress)?;
         let cfg = SaeConfig {
             sae_id: String::new(),
             model_name: None,
@@ -306,17 +323,17 @@ impl Sae {
         progress: &Progress,
     ) -> Result<(FeatureActs, Option<Tensor>)> {
         let (cfg, weights) = (self.cfg(), &self.inner.weights);
-        match cfg.architecture {
-            Architecture::Temporal { n_heads, .. } => {
+        match cfg.architecture.rule {
+            ActivationRule::Temporal { n_heads, .. } => {
                 let all = 0..sae_in.dim(0)?;
                 let sequences = if sequences.is_empty() { std::slice::from_ref(&all) } else { sequences };
-                check_sequences(sequences, sae_in.dim(0)?)?;
+                temporal::check_sequences(sequences, sae_in.dim(0)?)?;
                 let novel = temporal::novel(sae_in, sequences, cfg, n_heads, weights, progress)?;
                 let scaled = (&novel * temporal::lambda(cfg))?;
                 let features = encode::encode(&scaled, cfg, weights, threshold, progress)?;
                 Ok((features, Some((sae_in - novel)?)))
             }
-            Architecture::MatchingPursuit {
+            ActivationRule::MatchingPursuit {
                 residual_threshold,
                 max_iterations,
                 stop_on_duplicate_support,
@@ -334,38 +351,7 @@ impl Sae {
     /// # Errors
     /// Features of another SAE; a file that cannot be read.
     pub fn decode(&self, features: &FeatureActs) -> Result<Tensor> {
-        let SaeConfig { d_out, d_sae, architecture, .. } = *self.cfg();
-        if features.d_sae() != d_sae {
-            return Err(Error::mismatch(
-                format!("decode: expected features with d_sae = {d_sae}, got {}", features.d_sae()),
-                "decode with the SAE that encoded them",
-            ));
-        }
-        let weights = &self.inner.weights;
-        let norms = architecture.rescales().then(|| weights.decoder_norms(self.cfg())).transpose()?;
-        // A tied SAE adds the bias only if it subtracts it from its input.
-        let adds_bias = match architecture {
-            Architecture::MatchingPursuit { .. } | Architecture::Temporal { tied_weights: true, .. } => {
-                self.cfg().apply_b_dec_to_input
-            }
-            _ => true,
-        };
-        let b_dec = if adds_bias { weights.b_dec(self.cfg())? } else { &vec![0.0; d_out] };
-        large::check("the decoded features", &[features.len(), d_out])?;
-        let mut out = vec![0f32; features.len() * d_out];
-        with_f32s(weights.w_dec(self.cfg())?, |w_dec| {
-            out.par_chunks_exact_mut(d_out).enumerate().for_each(|(pos, out)| {
-                out.copy_from_slice(b_dec);
-                let (indices, values) = features.at(pos);
-                for (index, value) in indices.iter().zip(values) {
-                    let index = *index as usize;
-                    let value = value / norms.map_or(1.0, |norms| norms[index]);
-                    let row = &w_dec[index * d_out..(index + 1) * d_out];
-                    out.iter_mut().zip(row).for_each(|(out, w)| *out += value * w);
-                }
-            });
-        })?;
-        Ok(Tensor::from_vec(out, (features.len(), d_out), &Device::Cpu)?)
+        decode::decode(features, self.cfg(), &self.inner.weights)
     }
 
     /// Returns the SAE's reconstruction of `x`, in the shape of `x`: encodes, decodes and undoes the normalization. `x`
@@ -393,7 +379,7 @@ impl Sae {
         if let Some(w_skip) = self.inner.weights.w_skip(self.cfg())? {
             out = (out + rows_times(&prepared.x, w_skip)?)?;
         }
-        let is_transcoder = self.cfg().architecture.is_transcoder();
+        let is_transcoder = self.cfg().architecture.output != OutputHook::Same;
         if !prepared.undo.is_empty() && !is_transcoder {
             let n = prepared.undo.len();
             let (factors, shifts): (Vec<f32>, Vec<f32>) = prepared.undo.into_iter().unzip();
@@ -435,39 +421,15 @@ impl Sae {
         &self.inner.notes
     }
 
-    /// The factor by which the layout scales activations, without `norm_scaling_factor`.
-    fn layout_scale(&self) -> f64 {
-        self.inner.weights.layout_scale()
+    /// The factor from activations to the scale of the stored weights, without `norm_scaling_factor`.
+    fn input_scale(&self) -> f64 {
+        self.inner.weights.input_scale()
     }
 
     /// Checks the shape of `x` and turns it into the encoder's input, `[pos, d_in]`.
     fn prepare(&self, x: &Tensor) -> Result<Prepared> {
-        let cfg = self.cfg();
-        let rows = match *x.dims() {
-            [d_in] if d_in == cfg.d_in => x.unsqueeze(0)?,
-            [_, d_in] if d_in == cfg.d_in => x.clone(),
-            [n, heads, d_head] if heads * d_head == cfg.d_in && cfg.hook_head_index.is_none() => {
-                x.reshape((n, cfg.d_in))?
-            }
-            [_, heads, d_head]
-                if d_head == cfg.d_in && cfg.hook_head_index.is_some_and(|head| head < heads) =>
-            {
-                x.narrow(1, cfg.hook_head_index.unwrap_or(0), 1)?.squeeze(1)?
-            }
-            _ => {
-                let hook = cfg.hook_name.as_deref().unwrap_or("its hook");
-                return Err(Error::mismatch(
-                    format!(
-                        "the SAE `{}` reads [pos, d_in = {}] at `{hook}`, got {:?}",
-                        cfg.sae_id,
-                        cfg.d_in,
-                        x.dims()
-                    ),
-                    "give it the activation of its own hook, from the model that it was trained on",
-                ));
-            }
-        };
-        encode::prepare(&rows, cfg, self.reads_centered(), &self.inner.weights)
+        let rows = encode::rows(x, self.cfg())?;
+        encode::prepare(&rows, self.cfg(), self.reads_centered(), &self.inner.weights)
     }
 }
 
@@ -475,78 +437,4 @@ impl std::fmt::Debug for Sae {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sae").field("cfg", self.cfg()).finish_non_exhaustive()
     }
-}
-
-impl SaeOptions {
-    /// Applies these options to a configuration.
-    fn over(&self, mut cfg: SaeConfig) -> Result<SaeConfig> {
-        let translated = |name: &Option<String>| {
-            let parse = |name: &String| match name.parse::<HookName>() {
-                Ok(hook) => Ok(hook.to_string()),
-                Err(_) if usual_point(name).is_some() => Ok(name.clone()),
-                Err(error) => Err(error),
-            };
-            name.as_ref().map(parse).transpose()
-        };
-        cfg.hook_name = translated(&self.hook_name)?.or(cfg.hook_name);
-        cfg.hook_name_out = translated(&self.hook_name_out)?.or(cfg.hook_name_out);
-        let is_scaled = cfg.normalize_activations == ActivationNormalization::ExpectedAverageOnlyIn;
-        if self.norm_scaling_factor.is_some() && !is_scaled {
-            return Err(Error::mismatch(
-                format!(
-                    "`norm_scaling_factor` is for SAEs with normalize_activations = expected_average_only_in, this \
-                     one has {}",
-                    cfg.normalize_activations.name()
-                ),
-                "leave it out",
-            ));
-        }
-        cfg.norm_scaling_factor = self.norm_scaling_factor.or(cfg.norm_scaling_factor).filter(|_| is_scaled);
-        if let Some(factor) = cfg.norm_scaling_factor.filter(|factor| !(factor.is_finite() && *factor > 0.0))
-        {
-            return Err(Error::invalid("`norm_scaling_factor`", "a number above 0", factor));
-        }
-        let architecture = cfg.architecture;
-        if let (Some(_), Architecture::MatchingPursuit { .. } | Architecture::Temporal { .. }) =
-            (cfg.norm_scaling_factor, architecture)
-        {
-            return Err(Error::mismatch(
-                format!("`norm_scaling_factor` cannot be folded into a {} SAE", architecture.name()),
-                "its encoder is its decoder, transposed: scale the activations before you encode them",
-            ));
-        }
-        cfg.fold_decoder_norm = self.fold_decoder_norm.unwrap_or(cfg.fold_decoder_norm);
-        if cfg.fold_decoder_norm && !architecture.can_fold_decoder_norm() {
-            return Err(Error::mismatch(
-                format!(
-                    "`fold_decoder_norm` would change which features of this {} SAE are active",
-                    architecture.name()
-                ),
-                "leave it out; it is for SAEs whose features do not compete",
-            ));
-        }
-        cfg.center_writing_weights = self.center_writing_weights.or(cfg.center_writing_weights);
-        cfg.fold_value_biases = self.fold_value_biases.unwrap_or(cfg.fold_value_biases);
-        cfg.fold_ln = self.fold_ln.unwrap_or(cfg.fold_ln);
-        Ok(cfg)
-    }
-}
-
-/// Checks that the sequences follow each other without gaps and cover all `n` tokens.
-fn check_sequences(sequences: &[Range<usize>], n: usize) -> Result<()> {
-    let mut end = 0;
-    for sequence in sequences {
-        if sequence.start != end || sequence.is_empty() {
-            end = usize::MAX;
-            break;
-        }
-        end = sequence.end;
-    }
-    if end == n {
-        return Ok(());
-    }
-    Err(Error::mismatch(
-        format!("the sequences do not cover the {n} tokens without gaps"),
-        "give the ranges of the batch that the activations come from",
-    ))
 }

@@ -1,79 +1,62 @@
 //! The report on a loaded SAE: its configuration, the preprocessing of its input, and warnings.
 
 use super::Sae;
-use super::config::{ActivationNormalization, Architecture};
+use super::architecture::{ActivationRule, OutputHook};
+use super::config::{ActivationNormalization, SaeConfig};
 use crate::hooks::HookPoint;
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// The report on a loaded SAE, as plain data.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The report on an SAE, as plain data. Serialized as one flat object.
+#[derive(Debug, Clone, PartialEq)]
 pub struct SaeCard {
-    /// The name that the SAE was loaded by.
-    pub sae_id: String,
-    /// The layout of the checkpoint: "saelens", "gemma_scope", …
-    pub layout: String,
-    /// How pre-activations become feature activations, by SAELens' name.
-    pub architecture: String,
-    /// The maximum number of active features per token, if there is one.
-    pub k: Option<usize>,
-    /// The width of the activation that the SAE reads.
-    pub d_in: usize,
-    /// The number of features.
-    pub d_sae: usize,
-    /// The width of the output.
-    pub d_out: usize,
-    /// The type of the weights on disk.
-    pub dtype: String,
-    /// The hook point that the SAE reads.
-    pub hook_name: Option<String>,
-    /// The hook point whose activation a transcoder predicts.
-    pub hook_name_out: Option<String>,
+    /// The SAE's configuration.
+    pub cfg: SaeConfig,
     /// The preprocessing of the raw activation before it is encoded: descriptions in the order of application.
     pub preprocessing: Vec<String>,
-    /// The factor folded into the weights, if any.
-    pub norm_scaling_factor: Option<f64>,
-    /// Whether the norms of the decoder's rows are folded into the encoder.
-    pub fold_decoder_norm: bool,
-    /// The model that the SAE was trained on.
-    pub model_name: Option<String>,
-    /// The length of the training contexts, BOS included.
-    pub context_size: Option<usize>,
-    /// Whether the training contexts begin with a BOS token.
-    pub prepend_bos: bool,
-    /// The files that hold the weights.
+    /// The files that hold the weights; none for an SAE made of weights in memory.
     pub files: Vec<String>,
     /// The commit that the files belong to, if known.
     pub revision: Option<String>,
-    /// The mean number of active features per token, as the authors measured it.
-    pub published_l0: Option<f64>,
     /// What the user should know before trusting the results.
     pub warnings: Vec<String>,
+}
+
+impl Serialize for SaeCard {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let cfg = &self.cfg;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("sae_id", &cfg.sae_id)?;
+        map.serialize_entry("layout", cfg.layout)?;
+        map.serialize_entry("architecture", cfg.architecture.name())?;
+        map.serialize_entry("k", &cfg.architecture.rule.k())?;
+        map.serialize_entry("d_in", &cfg.d_in)?;
+        map.serialize_entry("d_sae", &cfg.d_sae)?;
+        map.serialize_entry("d_out", &cfg.d_out)?;
+        map.serialize_entry("dtype", &cfg.dtype)?;
+        map.serialize_entry("hook_name", &cfg.hook_name)?;
+        map.serialize_entry("hook_name_out", &cfg.hook_name_out)?;
+        map.serialize_entry("preprocessing", &self.preprocessing)?;
+        map.serialize_entry("norm_scaling_factor", &cfg.norm_scaling_factor)?;
+        map.serialize_entry("fold_decoder_norm", &cfg.fold_decoder_norm)?;
+        map.serialize_entry("model_name", &cfg.model_name)?;
+        map.serialize_entry("context_size", &cfg.context_size)?;
+        map.serialize_entry("prepend_bos", &cfg.prepend_bos)?;
+        map.serialize_entry("files", &self.files)?;
+        map.serialize_entry("revision", &self.revision)?;
+        map.serialize_entry("published_l0", &cfg.published_l0)?;
+        map.serialize_entry("warnings", &self.warnings)?;
+        map.end()
+    }
 }
 
 impl Sae {
     /// Returns the report that `print(sae)` shows.
     pub fn report(&self) -> SaeCard {
-        let cfg = self.cfg();
         SaeCard {
-            sae_id: cfg.sae_id.clone(),
-            layout: cfg.layout.to_owned(),
-            architecture: cfg.architecture.name().to_owned(),
-            k: cfg.architecture.k(),
-            d_in: cfg.d_in,
-            d_sae: cfg.d_sae,
-            d_out: cfg.d_out,
-            dtype: cfg.dtype.clone(),
-            hook_name: cfg.hook_name.clone(),
-            hook_name_out: cfg.hook_name_out.clone(),
+            cfg: self.cfg().clone(),
             preprocessing: self.preprocessing(),
-            norm_scaling_factor: cfg.norm_scaling_factor,
-            fold_decoder_norm: cfg.fold_decoder_norm,
-            model_name: cfg.model_name.clone(),
-            context_size: cfg.context_size,
-            prepend_bos: cfg.prepend_bos,
             files: self.weight_files().map(|path| path.display().to_string()).collect(),
             revision: self.revision().map(str::to_owned),
-            published_l0: cfg.published_l0,
             warnings: self.warnings(),
         }
     }
@@ -123,7 +106,7 @@ impl Sae {
         step(self.reads_centered(), "minus its mean (centered)");
         step(cfg.fold_value_biases, "minus the value bias");
         step(cfg.reshape_hook_z && cfg.hook_head_index.is_none(), "heads joined");
-        let scale = self.layout_scale();
+        let scale = self.input_scale();
         step(scale != 1.0, &format!("times {scale} (folded into the weights)"));
         match (cfg.normalize_activations, cfg.norm_scaling_factor) {
             (ActivationNormalization::None, _) => {}
@@ -150,37 +133,40 @@ impl Sae {
 impl std::fmt::Display for Sae {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (cfg, report) = (self.cfg(), self.report());
-        write!(f, "SAE {}: {}", report.sae_id, report.architecture)?;
-        if let Some(k) = report.k {
-            let rescaled = if cfg.architecture.rescales() { ", rescaled by decoder norm" } else { "" };
+        let is_transcoder = cfg.architecture.output != OutputHook::Same;
+        write!(f, "SAE {}: {}", cfg.sae_id, cfg.architecture.name())?;
+        if let Some(k) = cfg.architecture.rule.k() {
+            let rescaled = if cfg.architecture.rule.rescales() { ", rescaled by decoder norm" } else { "" };
             write!(f, " (k = {k}{rescaled})")?;
         }
-        write!(f, ", d_in {}, d_sae {}", report.d_in, report.d_sae)?;
-        if cfg.architecture.is_transcoder() {
-            write!(f, ", d_out {}", report.d_out)?;
+        write!(f, ", d_in {}, d_sae {}", cfg.d_in, cfg.d_sae)?;
+        if is_transcoder {
+            write!(f, ", d_out {}", cfg.d_out)?;
         }
-        write!(f, ", {} on disk", report.dtype)?;
-        write!(f, "\n  hook: {}", report.hook_name.as_deref().unwrap_or("not known"))?;
+        let is_stored = !report.files.is_empty();
+        write!(f, ", {} {}", cfg.dtype, if is_stored { "on disk" } else { "in memory" })?;
+        write!(f, "\n  hook: {}", cfg.hook_name.as_deref().unwrap_or("not known"))?;
         if let Some(head) = cfg.hook_head_index {
             write!(f, ", head {head}")?;
         }
-        if cfg.architecture.is_transcoder() {
-            write!(f, ", writes {}", report.hook_name_out.as_deref().unwrap_or("not known"))?;
+        if is_transcoder {
+            write!(f, ", writes {}", cfg.hook_name_out.as_deref().unwrap_or("not known"))?;
         }
         write!(f, "\n  input: {}", report.preprocessing.join(", "))?;
-        if report.fold_decoder_norm {
+        if cfg.fold_decoder_norm {
             write!(f, "\n  activations: times the norm of their decoder row (fold_decoder_norm)")?;
         }
-        if let Architecture::Temporal { .. } = cfg.architecture {
+        if let ActivationRule::Temporal { .. } = cfg.architecture.rule {
             write!(f, "\n  activations: what is new at a token, given the tokens before it")?;
         }
-        write!(f, "\n  trained on: {}", report.model_name.as_deref().unwrap_or("an unnamed model"))?;
-        let context = report.context_size.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-        write!(f, ", context {context}, {}", if report.prepend_bos { "with BOS" } else { "without BOS" })?;
-        if let Some(l0) = report.published_l0 {
+        write!(f, "\n  trained on: {}", cfg.model_name.as_deref().unwrap_or("an unnamed model"))?;
+        let context = cfg.context_size.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+        write!(f, ", context {context}, {}", if cfg.prepend_bos { "with BOS" } else { "without BOS" })?;
+        if let Some(l0) = cfg.published_l0 {
             write!(f, ", published L0 {l0}")?;
         }
-        write!(f, "\n  from: {} ({} layout", report.files.join(", "), report.layout)?;
+        let files = if is_stored { report.files.join(", ") } else { "memory".to_owned() };
+        write!(f, "\n  from: {files} ({} layout", cfg.layout)?;
         match &report.revision {
             Some(revision) => write!(f, ", revision {revision})")?,
             None => write!(f, ")")?,

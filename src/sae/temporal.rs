@@ -10,7 +10,7 @@
 
 use super::config::SaeConfig;
 use super::weights::{Attention, Weights};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::linalg::softmax;
 use crate::progress::Progress;
 use candle_core::{D, Device, Tensor};
@@ -84,4 +84,23 @@ fn causal_mask(start: usize, end: usize) -> Result<Tensor> {
     let row = |i: usize| (0..end).map(move |j| if j <= i { 0f32 } else { f32::NEG_INFINITY });
     let mask: Vec<f32> = (start..end).flat_map(row).collect();
     Ok(Tensor::from_vec(mask, (end - start, end), &Device::Cpu)?)
+}
+
+/// Checks that the sequences follow each other without gaps and cover all `n` tokens.
+pub(super) fn check_sequences(sequences: &[Range<usize>], n: usize) -> Result<()> {
+    let mut end = 0;
+    for sequence in sequences {
+        if sequence.start != end || sequence.is_empty() {
+            end = usize::MAX;
+            break;
+        }
+        end = sequence.end;
+    }
+    if end == n {
+        return Ok(());
+    }
+    Err(Error::mismatch(
+        format!("the sequences do not cover the {n} tokens without gaps"),
+        "give the ranges of the batch that the activations come from",
+    ))
 }

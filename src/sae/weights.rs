@@ -1,140 +1,91 @@
-//! The weights of an SAE, read from its checkpoint on first use: encoding reads `W_dec` only if it must.
+//! The weights of an SAE: as plain tensors, and as it uses them, scaled and folded. Each is read on first use: encoding
+//! reads `W_dec` only if it must.
 
-use super::config::{Architecture, SaeConfig};
-use crate::checkpoint::{Checkpoint, Lazy};
+use super::architecture::{ActivationRule, OutputHook};
+use super::config::SaeConfig;
+use super::parts::{Parts, StoredThreshold, Tensors, finite};
+use crate::checkpoint::Lazy;
 use crate::error::{Error, Result};
+use crate::linalg::with_f32s;
 use crate::linear::Linear;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 
 /// The minimum norm of a decoder row, as in SAELens.
 const MIN_NORM: f32 = 1e-8;
 
-/// Where the weights of an SAE are in a checkpoint, and how they are stored.
-#[derive(Debug)]
-pub(super) struct Parts {
-    /// `[d_in, d_sae]`; `None` if the encoder is the transposed decoder.
-    pub(super) w_enc: Option<Matrix>,
-    /// `[d_sae, d_out]`.
-    pub(super) w_dec: Matrix,
-    /// The bias of the pre-activations, `[d_sae]`: `b_enc`, or `b_gate` of a gated SAE. `None` means 0.
-    pub(super) b_enc: Option<String>,
-    /// `[d_out]`.
-    pub(super) b_dec: String,
-    /// JumpReLU only.
-    pub(super) threshold: Option<Threshold>,
-    /// `r_mag` and `b_mag`, `[d_sae]` each. Gated SAEs only.
-    pub(super) magnitude: Option<[String; 2]>,
-    /// `[d_in, d_out]`. Transcoders with a skip only.
-    pub(super) w_skip: Option<Matrix>,
-    /// The factor from activations to the scale of the weights; outputs are divided by it.
-    pub(super) scale: f64,
+/// The weights of an SAE as plain tensors, with SAELens' names and layout. An SAE has those of its architecture, and no
+/// others; `None` is one that it does not have.
+#[derive(Debug, Clone)]
+#[expect(non_snake_case, reason = "the names in SAELens")]
+pub struct SaeWeights {
+    /// The encoder, `[d_in, d_sae]`. Not of `matching_pursuit` and tied temporal SAEs: theirs is the transposed decoder.
+    pub W_enc: Option<Tensor>,
+    /// The decoder, `[d_sae, d_out]`.
+    pub W_dec: Tensor,
+    /// The bias of the pre-activations, `[d_sae]`. Not of gated, `matching_pursuit` and temporal SAEs.
+    pub b_enc: Option<Tensor>,
+    /// The bias of the output, `[d_out]`.
+    pub b_dec: Tensor,
+    /// The value that a pre-activation must be above, `[d_sae]`. JumpReLU only.
+    pub threshold: Option<Tensor>,
+    /// The bias of the gate, `[d_sae]`. Gated SAEs only.
+    pub b_gate: Option<Tensor>,
+    /// The logarithm of the magnitude's factor, `[d_sae]`. Gated SAEs only.
+    pub r_mag: Option<Tensor>,
+    /// The bias of the magnitude, `[d_sae]`. Gated SAEs only.
+    pub b_mag: Option<Tensor>,
+    /// The linear map of the input that is added to the output, `[d_out, d_in]`. Transcoders with a skip only.
+    pub W_skip: Option<Tensor>,
+    /// The attention's tensors by name (`attn_layers.0.k_ctx.weight`). Temporal SAEs only.
+    pub attn_layers: BTreeMap<String, Tensor>,
 }
 
-impl Parts {
-    /// The parts of an SAE with only encoder, decoder and their biases.
-    pub(super) fn new(
-        w_enc: Matrix,
-        w_dec: Matrix,
-        b_enc: impl Into<String>,
-        b_dec: impl Into<String>,
-    ) -> Self {
-        Parts {
-            w_enc: Some(w_enc),
-            w_dec,
-            b_enc: Some(b_enc.into()),
-            b_dec: b_dec.into(),
+#[expect(non_snake_case, reason = "the names in SAELens")]
+impl SaeWeights {
+    /// Returns the weights of a standard or top-k SAE or transcoder.
+    pub fn new(W_enc: Tensor, W_dec: Tensor, b_enc: Tensor, b_dec: Tensor) -> Self {
+        SaeWeights {
+            W_enc: Some(W_enc),
+            W_dec,
+            b_enc: Some(b_enc),
+            b_dec,
             threshold: None,
-            magnitude: None,
-            w_skip: None,
-            scale: 1.0,
-        }
-    }
-}
-
-/// A matrix in a checkpoint.
-#[derive(Debug)]
-pub(super) struct Matrix {
-    pub(super) name: String,
-    pub(super) stored: Stored,
-}
-
-/// How a matrix `[rows, columns]` is stored.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Stored {
-    /// As `[rows, columns]`.
-    AsIs,
-    /// As `[columns, rows]`.
-    Transposed,
-    /// As `[rows, n, columns]`, summed over `n` when it is read.
-    InLayers(usize),
-}
-
-/// How the thresholds of a JumpReLU SAE are stored.
-#[derive(Debug)]
-pub(super) struct Threshold {
-    pub(super) kept: StoredThreshold,
-    /// Whether the threshold applies to the pre-activation times the norm of its decoder row.
-    pub(super) times_decoder_norm: bool,
-}
-
-#[derive(Debug)]
-pub(super) enum StoredThreshold {
-    /// A tensor `[d_sae]`.
-    PerFeature(String),
-    /// A tensor `[d_sae]` of logarithms.
-    Log(String),
-    /// One value for all features.
-    Shared(f64),
-}
-
-impl Matrix {
-    pub(super) fn plain(name: impl Into<String>) -> Self {
-        Matrix { name: name.into(), stored: Stored::AsIs }
-    }
-
-    pub(super) fn transposed(name: impl Into<String>) -> Self {
-        Matrix { name: name.into(), stored: Stored::Transposed }
-    }
-
-    fn require(&self, checkpoint: &Checkpoint, [rows, columns]: [usize; 2]) -> Result<()> {
-        match self.stored {
-            Stored::AsIs => checkpoint.require(&self.name, &[rows, columns]),
-            Stored::Transposed => checkpoint.require(&self.name, &[columns, rows]),
-            Stored::InLayers(n) => checkpoint.require(&self.name, &[rows, n, columns]),
+            b_gate: None,
+            r_mag: None,
+            b_mag: None,
+            W_skip: None,
+            attn_layers: BTreeMap::new(),
         }
     }
 
-    fn read(&self, checkpoint: &Checkpoint, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
-        let values = match self.stored {
-            Stored::AsIs => checkpoint.read(&self.name, &[rows, columns])?,
-            Stored::Transposed => checkpoint.read_transposed(&self.name, [columns, rows])?,
-            Stored::InLayers(n) => {
-                let layers = checkpoint.read(&self.name, &[rows, n, columns])?;
-                let rows = layers.chunks_exact((n * columns).max(1));
-                rows.flat_map(|row| (0..columns).map(|c| row.iter().skip(c).step_by(columns).sum())).collect()
-            }
+    /// Returns the tensors by name.
+    pub(super) fn named(self) -> BTreeMap<String, Tensor> {
+        let named = [
+            ("W_enc", self.W_enc),
+            ("W_dec", Some(self.W_dec)),
+            ("b_enc", self.b_enc),
+            ("b_dec", Some(self.b_dec)),
+            ("threshold", self.threshold),
+            ("b_gate", self.b_gate),
+            ("r_mag", self.r_mag),
+            ("b_mag", self.b_mag),
+            ("W_skip", self.W_skip),
+        ];
+        let named = named.into_iter().filter_map(|(name, tensor)| Some((name.to_owned(), tensor?)));
+        self.attn_layers.into_iter().chain(named).collect()
+    }
+
+    /// Copies the tensors to memory of their own, in f32: training may go on to change the ones that were given.
+    pub(super) fn copied(self) -> Result<Tensors> {
+        let copy = |(name, tensor): (String, Tensor)| {
+            let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            let copy = Tensor::from_vec(finite(&name, values)?, tensor.dims(), &Device::Cpu)?;
+            Ok((name, copy))
         };
-        finite(&self.name, values)
+        Ok(Tensors::Memory(self.named().into_iter().map(copy).collect::<Result<_>>()?))
     }
-}
-
-impl Threshold {
-    pub(super) fn each(name: impl Into<String>) -> Self {
-        Threshold { kept: StoredThreshold::PerFeature(name.into()), times_decoder_norm: false }
-    }
-
-    pub(super) fn same(value: f64) -> Self {
-        Threshold { kept: StoredThreshold::Shared(value), times_decoder_norm: false }
-    }
-}
-
-/// Refuses weights that are not finite: a feature with NaN would never be active, without any message.
-fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
-    if values.iter().all(|x| x.is_finite()) {
-        return Ok(values);
-    }
-    Err(Error::NotFinite { message: format!("`{name}` of the SAE contains NaN or infinity") })
 }
 
 /// The weights that encoding needs.
@@ -160,7 +111,7 @@ pub(super) struct Attention {
 
 /// All weights of an SAE.
 pub(super) struct Weights {
-    checkpoint: Checkpoint,
+    tensors: Tensors,
     parts: Parts,
     /// The product of the layout's scale and `norm_scaling_factor`.
     scale: f32,
@@ -182,32 +133,14 @@ struct Decoder {
 }
 
 impl Weights {
-    /// Checks that the checkpoint has every weight in the right shape, without reading any.
-    pub(super) fn new(checkpoint: Checkpoint, parts: Parts, cfg: &SaeConfig) -> Result<Self> {
-        let SaeConfig { d_in, d_sae, d_out, .. } = *cfg;
-        if let Some(w_enc) = &parts.w_enc {
-            w_enc.require(&checkpoint, [d_in, d_sae])?;
-        }
-        parts.w_dec.require(&checkpoint, [d_sae, d_out])?;
-        checkpoint.require(&parts.b_dec, &[d_out])?;
-        let of_features = parts.b_enc.iter().chain(parts.magnitude.iter().flatten());
-        let thresholds = parts.threshold.iter().filter_map(|threshold| match &threshold.kept {
-            StoredThreshold::PerFeature(name) | StoredThreshold::Log(name) => Some(name),
-            StoredThreshold::Shared(_) => None,
-        });
-        for name in of_features.chain(thresholds) {
-            checkpoint.require(name, &[d_sae])?;
-        }
-        if let Some(w_skip) = &parts.w_skip {
-            w_skip.require(&checkpoint, [d_in, d_out])?;
-        }
-        for (layer, name, [rows, columns]) in linear_layers(cfg) {
-            checkpoint.require(&linear_name(layer, name, "weight"), &[rows, columns])?;
-            checkpoint.require(&linear_name(layer, name, "bias"), &[rows])?;
-        }
+    /// Checks that every weight is there in the right shape, without reading any.
+    pub(super) fn new(tensors: Tensors, parts: Parts, cfg: &SaeConfig) -> Result<Self> {
+        let mut shapes = parts.shapes(cfg);
+        shapes.extend(attention_shapes(cfg));
+        tensors.check(&shapes, cfg.architecture.name())?;
         Ok(Weights {
-            scale: (parts.scale * cfg.norm_scaling_factor.unwrap_or(1.0)) as f32,
-            checkpoint,
+            scale: (parts.input_scale * cfg.norm_scaling_factor.unwrap_or(1.0)) as f32,
+            tensors,
             parts,
             encoder: Lazy::default(),
             b_dec: Lazy::default(),
@@ -217,13 +150,13 @@ impl Weights {
         })
     }
 
-    pub(super) fn checkpoint(&self) -> &Checkpoint {
-        &self.checkpoint
+    pub(super) fn tensors(&self) -> &Tensors {
+        &self.tensors
     }
 
-    /// The factor by which the layout scales activations, without `norm_scaling_factor`.
-    pub(super) fn layout_scale(&self) -> f64 {
-        self.parts.scale
+    /// The factor from activations to the scale of the stored weights, without `norm_scaling_factor`.
+    pub(super) fn input_scale(&self) -> f64 {
+        self.parts.input_scale
     }
 
     pub(super) fn encoder(&self, cfg: &SaeConfig) -> Result<&Encoder> {
@@ -235,20 +168,24 @@ impl Weights {
                 values.iter_mut().zip(folded.unwrap_or_default()).for_each(|(x, norm)| *x *= norm);
                 values
             };
-            let vector = |name: &str| finite(name, self.checkpoint.read(name, &[d_sae])?);
+            let vector = |name: &str| self.tensors.vector(name, &[d_sae]);
+            let is_changed = self.scale != 1.0 || folded.is_some();
             let w_enc = match &self.parts.w_enc {
                 // Copied, so that a row of the product does not depend on the number of rows.
                 None => self.w_dec(cfg)?.t()?.contiguous()?,
-                Some(matrix) => {
-                    let mut w_enc = matrix.read(&self.checkpoint, [d_in, d_sae])?;
-                    if self.scale != 1.0 || folded.is_some() {
-                        w_enc.par_chunks_exact_mut(d_sae).for_each(|row| {
-                            row.iter_mut().for_each(|w| *w *= self.scale);
-                            row.iter_mut().zip(folded.unwrap_or_default()).for_each(|(w, norm)| *w *= norm);
-                        });
+                Some(matrix) => match self.tensors.shared(matrix).filter(|_| !is_changed) {
+                    Some(w_enc) => w_enc,
+                    None => {
+                        let mut w_enc = matrix.read(&self.tensors, [d_in, d_sae])?;
+                        if is_changed {
+                            w_enc.par_chunks_exact_mut(d_sae).for_each(|row| {
+                                row.iter_mut().for_each(|w| *w *= self.scale);
+                                row.iter_mut().zip(folded.unwrap_or_default()).for_each(|(w, n)| *w *= n);
+                            });
+                        }
+                        Tensor::from_vec(w_enc, (d_in, d_sae), &Device::Cpu)?
                     }
-                    Tensor::from_vec(w_enc, (d_in, d_sae), &Device::Cpu)?
-                }
+                },
             };
             let b_enc = match &self.parts.b_enc {
                 Some(name) => fold(vector(name)?),
@@ -279,7 +216,7 @@ impl Weights {
     pub(super) fn b_dec(&self, cfg: &SaeConfig) -> Result<&[f32]> {
         let b_dec = self.b_dec.get(|| {
             let name = &self.parts.b_dec;
-            let b_dec = finite(name, self.checkpoint.read(name, &[cfg.d_out])?)?;
+            let b_dec = self.tensors.vector(name, &[cfg.d_out])?;
             Ok(b_dec.into_iter().map(|b| b / self.scale).collect())
         });
         b_dec.map(Vec::as_slice)
@@ -298,14 +235,20 @@ impl Weights {
     fn decoder(&self, cfg: &SaeConfig) -> Result<&Decoder> {
         self.decoder.get(|| {
             let SaeConfig { d_sae, d_out, .. } = *cfg;
-            let mut w_dec = self.parts.w_dec.read(&self.checkpoint, [d_sae, d_out])?;
+            let norm = |row: &[f32]| row.iter().map(|w| w * w).sum::<f32>().sqrt();
+            let is_changed = self.scale != 1.0 || cfg.fold_decoder_norm;
+            if let Some(w_dec) = self.tensors.shared(&self.parts.w_dec).filter(|_| !is_changed) {
+                let norms = with_f32s(&w_dec, |w_dec| w_dec.par_chunks_exact(d_out).map(norm).collect())?;
+                return Ok(Decoder { w_dec, norms, folded: None });
+            }
+            let mut w_dec = self.parts.w_dec.read(&self.tensors, [d_sae, d_out])?;
             let rows = w_dec.par_chunks_exact_mut(d_out);
             let norms: Vec<f32> = rows
                 .map(|row| {
                     if self.scale != 1.0 {
                         row.iter_mut().for_each(|w| *w /= self.scale);
                     }
-                    let norm = row.iter().map(|w| w * w).sum::<f32>().sqrt();
+                    let norm = norm(row);
                     if !cfg.fold_decoder_norm {
                         return norm;
                     }
@@ -324,27 +267,55 @@ impl Weights {
     /// Returns the skip `[d_in, d_out]`, if there is one.
     pub(super) fn w_skip(&self, cfg: &SaeConfig) -> Result<Option<&Tensor>> {
         let SaeConfig { d_in, d_out, .. } = *cfg;
-        let Some(matrix) = self.parts.w_skip.as_ref().filter(|_| cfg.architecture.has_skip()) else {
+        let has_skip = cfg.architecture.output == OutputHook::Other { skip: true };
+        let Some(matrix) = self.parts.w_skip.as_ref().filter(|_| has_skip) else {
             return Ok(None);
         };
-        let read = || matrix.read(&self.checkpoint, [d_in, d_out]);
+        let read = || matrix.read(&self.tensors, [d_in, d_out]);
         self.w_skip.get(|| Ok(Tensor::from_vec(read()?, (d_in, d_out), &Device::Cpu)?)).map(Some)
+    }
+
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::from_vec(self.tensors.vector(name, shape)?, shape, &Device::Cpu)?)
+    }
+
+    /// Returns all weights as they are used: scaled and folded.
+    pub(super) fn plain(&self, cfg: &SaeConfig) -> Result<SaeWeights> {
+        let d_sae = cfg.d_sae;
+        let vector = |values: &[f32]| Tensor::new(values, &Device::Cpu);
+        let encoder = self.encoder(cfg)?;
+        let bias = Some(vector(&encoder.b_enc)?);
+        let (b_enc, b_gate) = match cfg.architecture.rule {
+            ActivationRule::Gated => (None, bias),
+            ActivationRule::MatchingPursuit { .. } | ActivationRule::Temporal { .. } => (None, None),
+            _ => (bias, None),
+        };
+        let r_mag =
+            self.parts.magnitude.as_ref().map(|[r_mag, _]| self.tensor(r_mag, &[d_sae])).transpose()?;
+        let b_mag = encoder.magnitude.as_ref().map(|(_, b_mag)| vector(b_mag)).transpose()?;
+        let attention = attention_shapes(cfg).into_iter();
+        let attention = attention.map(|(name, shape)| Ok((name.clone(), self.tensor(&name, &shape)?)));
+        Ok(SaeWeights {
+            W_enc: (!cfg.architecture.rule.is_tied()).then(|| encoder.w_enc.clone()),
+            W_dec: self.w_dec(cfg)?.clone(),
+            b_enc,
+            b_dec: vector(self.b_dec(cfg)?)?,
+            threshold: encoder.threshold.as_deref().map(vector).transpose()?,
+            b_gate,
+            r_mag,
+            b_mag,
+            W_skip: self.w_skip(cfg)?.map(|w_skip| w_skip.t()?.contiguous()).transpose()?,
+            attn_layers: attention.collect::<Result<_>>()?,
+        })
     }
 
     /// Returns the attention layers of a temporal SAE.
     pub(super) fn attention(&self, cfg: &SaeConfig) -> Result<&[Attention]> {
-        let linear = |layer: usize, name: &str, [rows, columns]: [usize; 2]| {
-            let read = |part: &str, shape: &[usize]| {
-                let name = linear_name(layer, name, part);
-                let values = finite(&name, self.checkpoint.read(&name, shape)?)?;
-                Ok::<_, Error>(Tensor::from_vec(values, shape, &Device::Cpu)?)
-            };
-            Linear::from_out_in(&read("weight", &[rows, columns])?, Some(read("bias", &[rows])?))
-        };
         let layers = self.attention.get(|| {
-            let linears =
-                linear_layers(cfg).into_iter().map(|(layer, name, shape)| linear(layer, name, shape));
-            let mut linears = linears.collect::<Result<Vec<_>>>()?.into_iter();
+            let tensors = attention_shapes(cfg).into_iter().map(|(name, shape)| self.tensor(&name, &shape));
+            let tensors = tensors.collect::<Result<Vec<_>>>()?;
+            let linear = |pair: &[Tensor]| Linear::from_out_in(&pair[0], Some(pair[1].clone()));
+            let mut linears = tensors.chunks_exact(2).map(linear).collect::<Result<Vec<_>>>()?.into_iter();
             let mut layers = Vec::new();
             while let (Some(k_ctx), Some(q_target), Some(v_ctx), Some(c_proj)) =
                 (linears.next(), linears.next(), linears.next(), linears.next())
@@ -357,19 +328,18 @@ impl Weights {
     }
 }
 
-/// Returns the linear maps of a temporal SAE's attention, four per layer, with their shapes.
-fn linear_layers(cfg: &SaeConfig) -> Vec<(usize, &'static str, [usize; 2])> {
-    let Architecture::Temporal { n_attn_layers, bottleneck_factor, .. } = cfg.architecture else {
+/// Returns the tensors of a temporal SAE's attention with their shapes: per layer four linear maps, each a weight and a
+/// bias.
+fn attention_shapes(cfg: &SaeConfig) -> Vec<(String, Vec<usize>)> {
+    let ActivationRule::Temporal { n_attn_layers, bottleneck_factor, .. } = cfg.architecture.rule else {
         return Vec::new();
     };
     let (wide, narrow) = (cfg.d_sae, cfg.d_sae / bottleneck_factor.max(1));
-    let of_layer = move |layer| {
-        [("k_ctx", narrow), ("q_target", narrow), ("v_ctx", wide), ("c_proj", wide)]
-            .map(|(name, rows)| (layer, name, [rows, wide]))
-    };
-    (0..n_attn_layers).flat_map(of_layer).collect()
-}
-
-fn linear_name(layer: usize, name: &str, part: &str) -> String {
-    format!("attn_layers.{layer}.{name}.{part}")
+    let linears = [("k_ctx", narrow), ("q_target", narrow), ("v_ctx", wide), ("c_proj", wide)];
+    let linears = (0..n_attn_layers).flat_map(|layer| linears.map(|(name, rows)| (layer, name, rows)));
+    let tensors = linears.flat_map(|(layer, name, rows)| {
+        let name = |part: &str| format!("attn_layers.{layer}.{name}.{part}");
+        [(name("weight"), vec![rows, wide]), (name("bias"), vec![rows])]
+    });
+    tensors.collect()
 }

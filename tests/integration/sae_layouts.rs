@@ -1,10 +1,11 @@
 //! SAEs in every layout against the formulas of the projects that define them.
 
 mod errors;
+mod made;
 
 use crate::util::{assert_close, expected, fixture};
 use candle_core::Tensor;
-use saescope::{Architecture, Progress, Sae, SaeOptions};
+use saescope::{ActivationRule, OutputHook, Progress, Sae, SaeOptions};
 
 /// Compares activations, active features and output of an SAE with the expected values in `folder`.
 #[track_caller]
@@ -85,7 +86,7 @@ fn published_temporal_saes_load() {
     let folder = "saes/temporal/layer_12/temporal";
     let sae = check_as("saes/temporal", Some("layer_12/temporal"), folder, &SaeOptions::default());
     assert_is(&sae, "temporal", "temporal", Some("blocks.12.hook_resid_post"));
-    assert_eq!(sae.cfg().architecture.k(), Some(5));
+    assert_eq!(sae.cfg().architecture.rule.k(), Some(5));
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn gemma_scope_takes_its_hook_from_the_repository_name() {
             let sae = Sae::load(name, id, &SaeOptions::default()).unwrap();
             let cfg = sae.cfg();
             assert_eq!((cfg.hook_name.as_deref(), cfg.model_name.as_deref()), (Some(hook), Some(model)));
-            assert_eq!(cfg.architecture.is_transcoder(), repository.ends_with("transcoders"));
+            assert_eq!(cfg.architecture.output != OutputHook::Same, repository.ends_with("transcoders"));
         }
     }
 }
@@ -286,7 +287,7 @@ fn single_file_layouts_load() {
 
     let sae = check("saes/openai");
     assert_is(&sae, "topk", "openai", None);
-    assert_eq!(sae.cfg().architecture.k(), Some(6));
+    assert_eq!(sae.cfg().architecture.rule.k(), Some(6));
 
     let sae = check_as("saes/qwen_scope", Some("layer1.sae.pt"), "saes/qwen_scope", &SaeOptions::default());
     assert_is(&sae, "topk", "qwen_scope", Some("blocks.1.hook_resid_post"));
@@ -330,7 +331,7 @@ fn folding_the_decoder_norm_scales_features_but_not_the_output() {
         let x = &expected(&format!("{name}/expected.safetensors"))["x"];
         let norms = plain.W_dec().unwrap().sqr().unwrap().sum(1).unwrap().sqrt().unwrap();
         let mut reference = plain.encode(x).unwrap().to_tensor().unwrap();
-        if !plain.cfg().architecture.rescales() {
+        if !plain.cfg().architecture.rule.rescales() {
             reference = reference.broadcast_mul(&norms).unwrap();
         }
         assert_close(&name, &folded.encode(x).unwrap().to_tensor().unwrap(), &reference, 1e-5, 1e-5);
@@ -347,8 +348,8 @@ fn folding_the_decoder_norm_scales_features_but_not_the_output() {
 fn a_report_describes_the_loaded_sae() {
     let sae = check("saes/llama_scope/Llama3_1-8B-Base-L1R-8x");
     let report = sae.report();
-    assert_eq!((report.layout.as_str(), report.architecture.as_str()), ("llama_scope", "jumprelu"));
-    assert_eq!((report.d_in, report.d_sae, report.d_out), (16, 48, 16));
+    assert_is(&sae, "jumprelu", "llama_scope", sae.cfg().hook_name.as_deref());
+    assert_eq!((report.cfg.d_in, report.cfg.d_sae, report.cfg.d_out), (16, 48, 16));
     let factor = 4.0 / 7.5;
     assert_eq!(report.preprocessing, [format!("times {factor} (folded into the weights)")]);
     assert!(report.files[0].ends_with("checkpoints/final.safetensors"), "{:?}", report.files);
@@ -387,7 +388,7 @@ fn thresholds_and_top_use_absolute_values() {
 #[test]
 fn a_temporal_sae_encodes_each_sequence_separately() {
     let sae = Sae::load(&fixture("saes/native/temporal"), None, &SaeOptions::default()).unwrap();
-    assert!(matches!(sae.cfg().architecture, Architecture::Temporal { n_heads: 4, .. }));
+    assert!(matches!(sae.cfg().architecture.rule, ActivationRule::Temporal { n_heads: 4, .. }));
     let x = expected("saes/native/temporal/expected.safetensors")["x"].squeeze(0).unwrap();
     let two = Tensor::cat(&[&x, &x.narrow(0, 3, 5).unwrap()], 0).unwrap();
     let progress = Progress::default();

@@ -29,7 +29,7 @@ const LAYERS: [(&str, &str); 34] = [
     ("registry", "error files yaml text_table hooks aliases"),
     (
         "sae",
-        "error large memory files progress linalg linear checkpoint demo hooks repo hub registry aliases yaml",
+        "error large memory tensors files progress linalg linear checkpoint demo hooks repo hub registry aliases yaml",
     ),
     ("dataset", "error memory demo guard repo files progress yaml hub"),
     ("extract", "error aliases files progress threads hooks model sae dataset"),

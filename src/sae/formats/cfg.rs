@@ -6,12 +6,10 @@
 
 use crate::error::{Error, Result};
 use crate::hooks::hook_name_of;
-use crate::sae::config::{ActivationNormalization, Architecture, SaeConfig};
+use crate::sae::architecture::{ActivationRule, Architecture, OutputHook};
+use crate::sae::config::{ActivationNormalization, SaeConfig};
 use serde_json::{Map, Value};
 use std::path::Path;
-
-/// The maximum number of attention layers of a temporal SAE.
-const MAX_LAYERS: usize = 64;
 
 /// Returns the configuration that `values` describe; `path` is the file that they come from. `dtype` is left empty.
 pub(super) fn config(
@@ -23,11 +21,11 @@ pub(super) fn config(
     let cfg = Cfg { path, values };
     let (d_in, d_sae) = (cfg.size("d_in")?, cfg.size("d_sae")?);
     let architecture = architecture(&cfg, d_sae)?;
-    if let Some(k) = architecture.k().filter(|k| *k > d_sae) {
+    if let Some(k) = architecture.rule.k().filter(|k| *k > d_sae) {
         let message = format!("expected at most d_sae = {d_sae} active features per token, got k = {k}");
         return Err(Error::malformed(path, message));
     }
-    let is_transcoder = architecture.is_transcoder();
+    let is_transcoder = architecture.output != OutputHook::Same;
     let hook = |names: &[&str]| {
         let name = cfg.text(names)?;
         Ok::<_, Error>(name.map(|name| hook_name_of(name).unwrap_or_else(|| name.to_owned())))
@@ -49,20 +47,13 @@ pub(super) fn config(
     let config = SaeConfig {
         sae_id: sae_id.to_owned(),
         layout,
-        architecture,
-        d_in,
-        d_sae,
-        d_out: match cfg.count(&["d_out"])?.filter(|_| is_transcoder) {
-            Some(d_out) => d_out,
-            None => d_in,
-        },
+        d_out: cfg.count(&["d_out"])?.filter(|_| is_transcoder).unwrap_or(d_in),
         dtype: String::new(),
         hook_name_out: hook(&["hook_name_out"])?,
         hook_head_index: cfg.read(&["hook_head_index", "hook_point_head_index"], "a whole number", index)?,
         apply_b_dec_to_input: cfg.flag("apply_b_dec_to_input")?.unwrap_or(!is_transcoder),
         normalize_activations: normalization(&cfg)?,
         norm_scaling_factor: cfg.read(&["norm_scaling_factor"], "a number", Value::as_f64)?,
-        activation_normalization_factor: None,
         fold_decoder_norm: cfg.flag("fold_decoder_norm")?.unwrap_or(false),
         reshape_hook_z: match cfg.text(&["reshape_activations"])? {
             Some(reshape) => reshape == "hook_z",
@@ -75,9 +66,8 @@ pub(super) fn config(
         context_size: cfg.count(&["context_size"])?,
         model_name: cfg.text(&["model_name"])?.map(str::to_owned),
         dataset_path: cfg.text(&["dataset_path"])?.map(str::to_owned),
-        published_l0: None,
-        neuronpedia_id: None,
         hook_name,
+        ..SaeConfig::new(architecture, d_in, d_sae)
     };
     if is_transcoder && config.apply_b_dec_to_input {
         return Err(cfg.wrong(&["apply_b_dec_to_input"], "false, for a transcoder"));
@@ -100,38 +90,43 @@ fn architecture(cfg: &Cfg, d_sae: usize) -> Result<Architecture> {
         k.ok_or_else(|| cfg.wrong(&["k"], "a positive whole number"))
     };
     let rescales = || Ok::<_, Error>(cfg.flag("rescale_acts_by_decoder_norm")?.unwrap_or(false));
-    Ok(match (name, activation) {
-        ("standard", "topk") | ("topk", _) => {
-            Architecture::TopK { k: k()?, rescale_acts_by_decoder_norm: rescales()? }
-        }
-        ("abstopk", _) => Architecture::AbsTopK { k: k()?, rescale_acts_by_decoder_norm: rescales()? },
-        ("standard", "relu") => Architecture::Standard,
-        ("standard", other) => {
+    let name = match (name, activation) {
+        ("standard", "topk") => "topk",
+        ("standard", other) if other != "relu" => {
             return Err(cfg.unknown("activation function", other, &["relu", "topk"]));
         }
-        ("gated", _) => Architecture::Gated,
-        ("jumprelu", _) => Architecture::JumpRelu,
-        ("transcoder", _) => Architecture::Transcoder,
-        ("skip_transcoder", _) => Architecture::SkipTranscoder,
-        ("jumprelu_transcoder", _) => Architecture::JumpReluTranscoder,
-        ("jumprelu_skip_transcoder", _) => Architecture::JumpReluSkipTranscoder,
-        ("topk_transcoder", _) => Architecture::TopKTranscoder { k: k()? },
-        ("topk_skip_transcoder", _) => Architecture::TopKSkipTranscoder { k: k()? },
-        ("matching_pursuit", _) => Architecture::MatchingPursuit {
-            residual_threshold: cfg.read(&["residual_threshold"], "a number", Value::as_f64)?.unwrap_or(1e-2),
-            max_iterations: cfg.count(&["max_iterations"])?,
-            stop_on_duplicate_support: cfg.flag("stop_on_duplicate_support")?.unwrap_or(true),
-        },
-        ("temporal", _) => temporal(cfg, d_sae)?,
-        (other, _) => return Err(cfg.unknown("SAE architecture", other, &Architecture::NAMES)),
-    })
+        (name, _) => name,
+    };
+    let Some(Architecture { rule, output }) = Architecture::named(name) else {
+        return Err(cfg.unknown("SAE architecture", name, &Architecture::NAMES.map(|(name, ..)| name)));
+    };
+    let rule = match rule {
+        ActivationRule::TopK { .. } => {
+            ActivationRule::TopK { k: k()?, rescale_acts_by_decoder_norm: rescales()? }
+        }
+        ActivationRule::AbsTopK { .. } => {
+            ActivationRule::AbsTopK { k: k()?, rescale_acts_by_decoder_norm: rescales()? }
+        }
+        ActivationRule::MatchingPursuit { residual_threshold, stop_on_duplicate_support, .. } => {
+            let threshold = cfg.read(&["residual_threshold"], "a number", Value::as_f64)?;
+            let stop = cfg.flag("stop_on_duplicate_support")?;
+            ActivationRule::MatchingPursuit {
+                residual_threshold: threshold.unwrap_or(residual_threshold),
+                max_iterations: cfg.count(&["max_iterations"])?,
+                stop_on_duplicate_support: stop.unwrap_or(stop_on_duplicate_support),
+            }
+        }
+        ActivationRule::Temporal { .. } => temporal(cfg, d_sae)?,
+        ActivationRule::Standard | ActivationRule::Gated | ActivationRule::JumpRelu => rule,
+    };
+    Ok(Architecture { rule, output })
 }
 
-fn temporal(cfg: &Cfg, d_sae: usize) -> Result<Architecture> {
+fn temporal(cfg: &Cfg, d_sae: usize) -> Result<ActivationRule> {
     let count = |name: &str, default| Ok::<_, Error>(cfg.count(&[name])?.unwrap_or(default));
     let (n_heads, bottleneck_factor) = (count("n_heads", 8)?, count("bottleneck_factor", 64)?);
     let n_attn_layers = count("n_attn_layers", 1)?;
-    if n_attn_layers > MAX_LAYERS {
+    if n_attn_layers > SaeConfig::MAX_LAYERS {
         return Err(cfg.wrong(&["n_attn_layers"], "at most 64"));
     }
     if n_heads.checked_mul(bottleneck_factor).is_none_or(|parts| !d_sae.is_multiple_of(parts)) {
@@ -142,7 +137,7 @@ fn temporal(cfg: &Cfg, d_sae: usize) -> Result<Architecture> {
         "relu" => false,
         other => return Err(cfg.unknown("kind of temporal SAE", other, &["topk", "relu"])),
     };
-    Ok(Architecture::Temporal {
+    Ok(ActivationRule::Temporal {
         n_heads,
         n_attn_layers,
         bottleneck_factor,

@@ -6,7 +6,7 @@ use super::place::{CheckpointFiles, sizes, values};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint, usual_point};
-use crate::sae::weights::{Matrix, Parts, Threshold};
+use crate::sae::parts::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 

@@ -4,7 +4,7 @@
 use super::Found;
 use super::place::{CheckpointFiles, sizes, values};
 use crate::error::Result;
-use crate::sae::weights::{Matrix, Parts, Threshold};
+use crate::sae::parts::{Matrix, Parts, Threshold};
 use serde_json::json;
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
@@ -63,7 +63,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let parts = Parts {
         threshold: Some(Threshold::each(named("threshold"))),
         // Trained on `hook_embed` before Gemma multiplies it by sqrt(d_model).
-        scale: if is_embedding { 1.0 / (d_in as f64).sqrt() } else { 1.0 },
+        input_scale: if is_embedding { 1.0 / (d_in as f64).sqrt() } else { 1.0 },
         ..Parts::new(
             Matrix::plain(named("W_enc")),
             Matrix::plain(named("W_dec")),

@@ -4,7 +4,7 @@ use super::Found;
 use super::place::{CheckpointFiles, sizes, values};
 use crate::error::{Error, Result};
 use crate::hooks::usual_point;
-use crate::sae::weights::{Matrix, Parts, Threshold};
+use crate::sae::parts::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 

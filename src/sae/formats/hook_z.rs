@@ -5,7 +5,7 @@
 use super::Found;
 use super::place::{CheckpointFiles, values};
 use crate::error::Result;
-use crate::sae::weights::{Matrix, Parts};
+use crate::sae::parts::{Matrix, Parts};
 use serde_json::json;
 
 /// Returns the name of the configuration beside a file in this layout.

@@ -9,7 +9,7 @@ use super::place::{CheckpointFiles, sizes, values};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hooks::usual_point;
-use crate::sae::weights::{Matrix, Parts, StoredThreshold, Threshold};
+use crate::sae::parts::{Matrix, Parts, StoredThreshold, Threshold};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 

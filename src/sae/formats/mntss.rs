@@ -5,7 +5,7 @@ use super::Found;
 use super::place::{CheckpointFiles, number_after, sizes, values};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::sae::weights::{Matrix, Parts, Stored, Threshold};
+use crate::sae::parts::{Matrix, Parts, Stored, Threshold};
 use serde_json::{Map, Value, json};
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {

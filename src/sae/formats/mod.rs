@@ -21,8 +21,10 @@ mod sniff;
 mod sparsify;
 mod temporal;
 
+pub(super) use saelens::{parts as saelens_parts, write as write_saelens};
+
 use super::config::SaeConfig;
-use super::weights::Parts;
+use super::parts::Parts;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -115,6 +117,7 @@ fn layout(conversion: &str) -> Result<&'static (&'static str, &'static str, Open
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sae::architecture::OutputHook;
     use crate::sae::config::ActivationNormalization;
     use serde_json::json;
 
@@ -181,7 +184,7 @@ mod tests {
             match (named, sniffed) {
                 // The files of a transcoder and of an SAE are the same.
                 (Ok(named), Ok(_)) if conversion == "gemma_2_transcoder" => {
-                    assert!(named.architecture.is_transcoder());
+                    assert_ne!(named.architecture.output, OutputHook::Same);
                 }
                 (Ok(named), Ok(sniffed)) => assert_eq!(named, sniffed),
                 (named, sniffed) => panic!("{conversion}: {named:?} {sniffed:?}"),

@@ -4,7 +4,7 @@
 use super::Found;
 use super::place::{CheckpointFiles, number_after, sizes, values};
 use crate::error::Result;
-use crate::sae::weights::{Matrix, Parts, Threshold};
+use crate::sae::parts::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
 
 /// The thresholds, `[d_sae]`; JumpReLU transcoders only.

@@ -4,7 +4,7 @@
 use super::Found;
 use super::place::{CheckpointFiles, sizes, values};
 use crate::error::{Error, Result};
-use crate::sae::weights::{Matrix, Parts};
+use crate::sae::parts::{Matrix, Parts};
 use serde_json::{Value, json};
 
 /// OpenAI's names of hook points in a block, and TransformerLens'.

@@ -7,7 +7,7 @@ use crate::files;
 use crate::progress::Progress;
 use crate::repo::Repo;
 use crate::sae::config::SaeConfig;
-use crate::sae::weights::Parts;
+use crate::sae::parts::Parts;
 use crate::yaml;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use super::Found;
 use super::place::{CheckpointFiles, number_after, sizes, values};
 use crate::error::Result;
-use crate::sae::weights::{Matrix, Parts};
+use crate::sae::parts::{Matrix, Parts};
 use serde_json::{Map, Value, json};
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {

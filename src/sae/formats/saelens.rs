@@ -1,24 +1,30 @@
 //! SAELens' own layout: a folder with `cfg.json` and `sae_weights.safetensors`. See [`super::cfg`].
 
-use super::place::{CheckpointFiles, object};
+use super::place::{CheckpointFiles, object, values};
 use super::{Found, Hints};
 use crate::checkpoint::Checkpoint;
 use crate::demo;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::progress::Progress;
 use crate::repo::Repo;
-use crate::sae::config::{Architecture, SaeConfig};
-use crate::sae::weights::{Matrix, Parts, StoredThreshold, Threshold};
-use serde_json::{Map, Value};
+use crate::sae::architecture::{ActivationRule, OutputHook};
+use crate::sae::config::{ActivationNormalization, SaeConfig};
+use crate::sae::parts::{Matrix, Parts, StoredThreshold, Threshold};
+use crate::sae::weights::SaeWeights;
+use crate::tensors::save_safetensors;
+use serde_json::{Map, Value, json};
 use std::path::Path;
 
+const CFG: &str = "cfg.json";
+const WEIGHTS: &str = "sae_weights.safetensors";
 /// The file beside a training run's checkpoint with the factor of the activations.
 const SCALER: &str = "activation_scaler.json";
 
 /// Opens a folder in this layout.
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
-    let (path, mut values) = place.object("cfg.json")?;
-    let checkpoint = place.checkpoint("sae_weights.safetensors")?;
+    let (path, mut values) = place.object(CFG)?;
+    let checkpoint = place.checkpoint(WEIGHTS)?;
     // In the middle of a training run, the factor of the activations is not folded into the weights yet.
     if place.has(SCALER)?
         && let Some(factor) = place.object(SCALER)?.1.get("scaling_factor").filter(|factor| !factor.is_null())
@@ -55,8 +61,12 @@ fn read(
     check_scaling_factor(path, &checkpoint)?;
     let batch_topk = batch_topk(&mut values, &checkpoint)?;
     let config = place.config("saelens", path, values)?;
-    let mut parts = parts(&config, &checkpoint);
+    let mut parts = parts(&config);
     let is_batch_topk = batch_topk.is_some();
+    if checkpoint.shape("threshold").is_none() && checkpoint.shape("log_threshold").is_some() {
+        let kept = StoredThreshold::Log("log_threshold".to_owned());
+        parts.threshold = parts.threshold.map(|_| Threshold { kept, times_decoder_norm: false });
+    }
     parts.threshold = batch_topk.or(parts.threshold);
     let mut found = place.found(config, checkpoint, parts);
     if is_batch_topk {
@@ -83,32 +93,24 @@ fn batch_topk(values: &mut Map<String, Value>, checkpoint: &Checkpoint) -> Resul
     Ok(Some(Threshold { kept: StoredThreshold::Shared(threshold), times_decoder_norm: rescales }))
 }
 
-fn parts(cfg: &SaeConfig, checkpoint: &Checkpoint) -> Parts {
-    let is_tied = matches!(
-        cfg.architecture,
-        Architecture::MatchingPursuit { .. } | Architecture::Temporal { tied_weights: true, .. }
-    );
-    let b_enc = match cfg.architecture {
-        Architecture::Gated => Some("b_gate"),
-        Architecture::MatchingPursuit { .. } | Architecture::Temporal { .. } => None,
+/// Returns where the weights of an SAE are among tensors with SAELens' names.
+pub(in crate::sae) fn parts(cfg: &SaeConfig) -> Parts {
+    let rule = cfg.architecture.rule;
+    let b_enc = match rule {
+        ActivationRule::Gated => Some("b_gate"),
+        ActivationRule::MatchingPursuit { .. } | ActivationRule::Temporal { .. } => None,
         _ => Some("b_enc"),
     };
-    let threshold = match checkpoint.shape("log_threshold") {
-        Some(_) if checkpoint.shape("threshold").is_none() => {
-            Threshold { kept: StoredThreshold::Log("log_threshold".to_owned()), times_decoder_norm: false }
-        }
-        _ => Threshold::each("threshold"),
-    };
-    let is_gated = cfg.architecture == Architecture::Gated;
+    let has_skip = cfg.architecture.output == OutputHook::Other { skip: true };
     Parts {
-        w_enc: (!is_tied).then(|| Matrix::plain("W_enc")),
+        w_enc: (!rule.is_tied()).then(|| Matrix::plain("W_enc")),
         w_dec: Matrix::plain("W_dec"),
         b_enc: b_enc.map(str::to_owned),
         b_dec: "b_dec".to_owned(),
-        threshold: cfg.architecture.has_threshold().then_some(threshold),
-        magnitude: is_gated.then(|| ["r_mag", "b_mag"].map(str::to_owned)),
-        w_skip: cfg.architecture.has_skip().then(|| Matrix::transposed("W_skip")),
-        scale: 1.0,
+        threshold: (rule == ActivationRule::JumpRelu).then(|| Threshold::each("threshold")),
+        magnitude: (rule == ActivationRule::Gated).then(|| ["r_mag", "b_mag"].map(str::to_owned)),
+        w_skip: has_skip.then(|| Matrix::transposed("W_skip")),
+        input_scale: 1.0,
     }
 }
 
@@ -121,4 +123,78 @@ fn check_scaling_factor(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     }
     Err(Error::malformed(path, "finetuned scaling factors are not supported")
         .with_hint("fold them into W_dec and save the SAE again"))
+}
+
+/// Writes an SAE of which nothing remains to be scaled or folded, as SAELens' `save_model` does. A folder with a
+/// `cfg.json` has its weights.
+pub(in crate::sae) fn write(cfg: &SaeConfig, weights: SaeWeights, folder: &Path) -> Result<()> {
+    let path = folder.join(CFG);
+    let mut text = serde_json::to_vec_pretty(&cfg_values(cfg)?)
+        .map_err(Error::failed("write the cfg.json of an SAE"))?;
+    text.push(b'\n');
+    std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
+    save_safetensors(weights.named(), &folder.join(WEIGHTS))?;
+    files::write_atomic(&path, &text)
+}
+
+/// Returns the contents of `cfg.json`: the keys of SAELens' `SAEConfig.to_dict`.
+fn cfg_values(cfg: &SaeConfig) -> Result<Map<String, Value>> {
+    let (rule, output) = (cfg.architecture.rule, cfg.architecture.output);
+    let unsupported = |what: &str| {
+        Error::mismatch(
+            format!("SAELens has no {what}, so the SAE `{}` cannot be saved in its layout", cfg.sae_id),
+            "SAELens has standard and jumprelu transcoders; constant_scalar_rescale is for temporal SAEs",
+        )
+    };
+    let is_topk = matches!(rule, ActivationRule::TopK { .. } | ActivationRule::AbsTopK { .. });
+    if is_topk && output != OutputHook::Same {
+        return Err(unsupported(cfg.architecture.name()));
+    }
+    let is_temporal = matches!(rule, ActivationRule::Temporal { .. });
+    if cfg.normalize_activations == ActivationNormalization::ConstantScalarRescale && !is_temporal {
+        return Err(unsupported(&format!("{} SAE with constant_scalar_rescale", cfg.architecture.name())));
+    }
+    let kwargs = [
+        ("center_writing_weights", cfg.center_writing_weights == Some(true)),
+        ("fold_value_biases", cfg.fold_value_biases),
+        ("fold_ln", cfg.fold_ln),
+    ];
+    let kwargs = kwargs.into_iter().filter(|(_, flag)| *flag);
+    let kwargs: Map<_, _> = kwargs.map(|(key, flag)| (key.to_owned(), Value::from(flag))).collect();
+    let mut all = values(json!({
+        "d_in": cfg.d_in,
+        "d_sae": cfg.d_sae,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": cfg.apply_b_dec_to_input,
+        "normalize_activations": cfg.normalize_activations.name(),
+        "reshape_activations": if cfg.reshape_hook_z { "hook_z" } else { "none" },
+        "metadata": {
+            // The first version with this layout; without it, SAELens expects an older one.
+            "sae_lens_version": "6.0.0",
+            "sae_lens_training_version": null,
+            "model_name": cfg.model_name,
+            "hook_name": cfg.hook_name,
+            "hook_name_out": cfg.hook_name_out,
+            "hook_head_index": cfg.hook_head_index,
+            "model_from_pretrained_kwargs": kwargs,
+            "prepend_bos": cfg.prepend_bos,
+            "context_size": cfg.context_size,
+            "dataset_path": cfg.dataset_path,
+            "neuronpedia_id": cfg.neuronpedia_id,
+        },
+    }));
+    let rule_values =
+        serde_json::to_value(cfg.architecture).map_err(Error::failed("write an architecture as JSON"))?;
+    all.extend(values(rule_values));
+    if output != OutputHook::Same {
+        all.insert("d_out".to_owned(), Value::from(cfg.d_out));
+    }
+    if is_temporal {
+        let kind = if rule.k().is_some() { "topk" } else { "relu" };
+        all.insert("sae_diff_type".to_owned(), Value::from(kind));
+        let factor = cfg.activation_normalization_factor.unwrap_or(1.0);
+        all.insert("activation_normalization_factor".to_owned(), Value::from(factor));
+    }
+    Ok(all)
 }

@@ -5,7 +5,7 @@ use super::Found;
 use super::place::{CheckpointFiles, sizes, values};
 use crate::error::{Error, Result};
 use crate::hooks::usual_point;
-use crate::sae::weights::{Matrix, Parts};
+use crate::sae::parts::{Matrix, Parts};
 use serde_json::{Map, Value, json};
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
@@ -81,7 +81,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         threshold: None,
         magnitude: None,
         w_skip: has_skip.then(|| Matrix::transposed("W_skip")),
-        scale: 1.0,
+        input_scale: 1.0,
     };
     Ok(place.found(config, checkpoint, parts))
 }

@@ -3,7 +3,7 @@
 use super::Found;
 use super::place::{CheckpointFiles, values};
 use crate::error::{Error, Result};
-use crate::sae::weights::{Matrix, Parts};
+use crate::sae::parts::{Matrix, Parts};
 use serde_json::{Value, json};
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
@@ -43,7 +43,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         threshold: None,
         magnitude: None,
         w_skip: None,
-        scale: 1.0,
+        input_scale: 1.0,
     };
     Ok(place.found(config, checkpoint, parts))
 }
