@@ -1,47 +1,26 @@
 //! Scripts: a rhai engine with the functions of this crate, in a [`Session`] that every front end shares.
 //!
-//! Each function converts its arguments, calls one library function and converts the result back; there is one file per
-//! layer. `help`, completion and the error hints read the doc comments of these functions.
+//! `engine/` is the language. `functions/` has the functions of this crate, one file per layer: each converts its
+//! arguments, calls one library function and converts the result back. `help`, completion and the error hints read the doc comments of these functions.
 
+mod engine;
+mod functions;
 mod session;
 
-mod complete;
-mod errors;
-mod exit;
-mod growth;
-mod help;
-mod host;
-mod items;
-mod lexer;
-mod limits;
-mod modules;
-mod options;
-mod order;
-mod show;
-
-mod arithmetic;
-mod dataset;
-mod display;
-mod extract;
-mod interpret;
-mod model;
-mod plot;
-mod records;
-mod registry;
-mod sae;
-mod tensor;
-mod trees;
-
-pub use complete::{Completion, CompletionKind, Completions, Inspection};
-pub use help::{Help, HelpEntry, HelpText};
-pub use host::Host;
-pub use lexer::{Completeness, Piece, PieceKind, Unfinished};
+pub use engine::complete::{Completion, CompletionKind, Completions, Inspection};
+pub use engine::help::{Help, HelpEntry, HelpText};
+pub use engine::host::Host;
+pub use engine::lexer::{Completeness, Piece, PieceKind, Unfinished};
 #[cfg(feature = "cli")]
 pub(crate) use session::plain;
 pub use session::{Session, Variable};
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use engine::{complete, errors, exit, growth, help, host, items, lexer, limits, modules, order, show};
+use functions::{
+    arithmetic, dataset, display, extract, interpret, model, plot, records, registry, sae, tensor, trees,
+};
 use host::SessionContext;
 use rhai::{Engine, EvalAltResult, FuncRegistration};
 

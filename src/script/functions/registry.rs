@@ -7,7 +7,7 @@ use rhai::plugin::*;
 use rhai::{Dynamic, Engine, INT, Map, Module};
 use std::any::TypeId;
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
     let mut module = Module::new();
     module.set_iter_result(TypeId::of::<SaeTable>(), |saes| {

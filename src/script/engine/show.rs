@@ -29,7 +29,7 @@ const SHOWN: usize = 100;
 const ALL_SHOWN: usize = 1000;
 
 /// Makes arrays and maps look the same in `print`, in interpolated strings and as the value of a line.
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     for name in ["print", "to_string", "debug", "to_debug"] {
         engine.register_fn(name, |array: Array| text(&array.into()));
         engine.register_fn(name, |map: Map| text(&map.into()));
@@ -37,7 +37,7 @@ pub(super) fn register(engine: &mut Engine) {
 }
 
 /// Returns the value as a [`Shown`] if its type belongs to this crate.
-pub(super) fn shown(value: &Dynamic) -> Option<Rc<dyn Shown>> {
+pub(crate) fn shown(value: &Dynamic) -> Option<Rc<dyn Shown>> {
     fn of<T: Shown + Clone + 'static>(value: &Dynamic) -> Option<Rc<dyn Shown>> {
         value.read_lock::<T>().map(|value| Rc::new(value.clone()) as Rc<dyn Shown>)
     }
@@ -72,7 +72,7 @@ pub(super) fn shown(value: &Dynamic) -> Option<Rc<dyn Shown>> {
 }
 
 /// Returns the forms in which a value is shown; `None` for `()`.
-pub(super) fn bundle(value: &Dynamic) -> Result<Option<Bundle>> {
+pub(crate) fn bundle(value: &Dynamic) -> Result<Option<Bundle>> {
     if value.is_unit() {
         return Ok(None);
     }
@@ -84,7 +84,7 @@ pub(super) fn bundle(value: &Dynamic) -> Result<Option<Bundle>> {
 }
 
 /// Returns the text of a value.
-pub(super) fn text(value: &Dynamic) -> String {
+pub(crate) fn text(value: &Dynamic) -> String {
     nested(value, false, &mut ALL_SHOWN.clone())
 }
 
@@ -134,7 +134,7 @@ fn joined<T>(
 
 /// A value of the language itself.
 #[derive(Debug)]
-pub(super) struct ScriptValue(pub(super) Dynamic);
+pub(crate) struct ScriptValue(pub(crate) Dynamic);
 
 impl Shown for ScriptValue {
     fn title(&self) -> String {

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::Path;
 use std::rc::Rc;
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
     let mut module = Module::new();
     register_forms::<Figure>(&mut module, "Figure");
@@ -105,7 +105,7 @@ impl Content {
 
 /// A page that a script has composed.
 #[derive(Debug, Clone)]
-pub(super) struct Page {
+pub(crate) struct Page {
     title: String,
     contents: Vec<Content>,
 }

@@ -15,7 +15,7 @@ use std::io::Write;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
-pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
+pub(crate) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
     items::register(engine, skipped, |file: TreeFile| file.trees().map(|tree| tree.map(Dynamic::from)));
     register_properties::<interpret::TreesSummary>(engine);
@@ -23,7 +23,7 @@ pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
 
 /// A file of definition trees, to iterate over: `for tree in read_trees(path) { … }`.
 #[derive(Debug, Clone)]
-pub(super) struct TreeFile(PathBuf);
+pub(crate) struct TreeFile(PathBuf);
 
 impl Shown for TreeFile {
     fn title(&self) -> String {
@@ -105,7 +105,7 @@ struct ScaleOptions {
 }
 
 /// Parses the scales to try: an array or "auto".
-pub(super) fn scales_of(scale: Dynamic) -> ScriptResult<interpret::Scales> {
+pub(crate) fn scales_of(scale: Dynamic) -> ScriptResult<interpret::Scales> {
     Ok(options::parse::<ScaleOptions>([("scale".into(), scale)].into())?.scale)
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use rhai::{Array, Dynamic, Engine, FLOAT, FnPtr, ImmutableString, NativeCallContext};
 use std::cmp::Ordering;
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     changing("sort")
         .register_into_engine(engine, |array: &mut Array| sort(array, |a, b| script(compare(a, b))));
     changing("sort_desc").register_into_engine(engine, |array: &mut Array| {

@@ -12,7 +12,7 @@ use candle_core::{DType, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, Map};
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
@@ -22,7 +22,7 @@ fn check_memory(tensor: &Tensor, each: usize) -> Result<(), Error> {
 }
 
 /// Returns the values of a tensor [n] or of an array of numbers.
-pub(super) fn values_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error> {
+pub(crate) fn values_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error> {
     let wrong = |got: String| Error::invalid(what, "a tensor [n] or an array of numbers", got);
     if let Some(tensor) = value.read_lock::<Tensor>() {
         if tensor.rank() != 1 {

@@ -12,7 +12,7 @@ use candle_core::{Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
@@ -41,7 +41,7 @@ fn records_of(
 }
 
 /// Returns the index of a feature in the type that records use.
-pub(super) fn feature_index(feature: INT) -> Result<u32, Error> {
+pub(crate) fn feature_index(feature: INT) -> Result<u32, Error> {
     let feature = index("the feature index", feature)?;
     u32::try_from(feature).map_err(|_| Error::invalid("the feature index", "at most 2^32 - 1", feature))
 }

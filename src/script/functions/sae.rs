@@ -10,12 +10,12 @@ use candle_core::Tensor;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
 /// Converts an index from a script. A negative index is an error; it does not count from the end.
-pub(super) fn index(what: &str, index: INT) -> Result<usize, Error> {
+pub(crate) fn index(what: &str, index: INT) -> Result<usize, Error> {
     usize::try_from(index).map_err(|_| Error::invalid(what, "0 or more", index))
 }
 

@@ -10,28 +10,28 @@ use std::rc::Rc;
 
 /// The source text of a script and its name.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// A file, a cell, or "input", as errors print it.
-    pub(super) name: String,
-    pub(super) text: String,
+    pub(crate) name: String,
+    pub(crate) text: String,
     /// The line number of the first line, from 1.
-    pub(super) first_line: usize,
+    pub(crate) first_line: usize,
 }
 
 /// The functions defined in scripts, by name.
-pub(super) type Origins = BTreeMap<String, Origin>;
+pub(crate) type Origins = BTreeMap<String, Origin>;
 
 /// Where the functions with one name come from.
 #[derive(Debug, Clone)]
-pub(super) struct Origin {
+pub(crate) struct Origin {
     /// The script; `None` if different scripts define the name, so that it is unknown which function is called.
-    pub(super) source: Option<Rc<Source>>,
+    pub(crate) source: Option<Rc<Source>>,
     /// Their signatures: `name(parameter, …)`.
-    pub(super) forms: Vec<String>,
+    pub(crate) forms: Vec<String>,
 }
 
 /// Converts an error for a script: `catch (e)` sees a map with `message` and `hint`. An interrupt cannot be caught.
-pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
+pub(crate) fn to_script(error: &Error) -> Box<EvalAltResult> {
     if error.is_interrupted() {
         return Box::new(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE));
     }
@@ -43,7 +43,7 @@ pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
 
 /// Turns an error during an import into an error of the `import` statement: a thrown value keeps its message and hint,
 /// with its line in the module; an error that cannot be caught stays uncatchable.
-pub(super) fn at_import(error: Box<EvalAltResult>, module: &str, position: Position) -> Box<EvalAltResult> {
+pub(crate) fn at_import(error: Box<EvalAltResult>, module: &str, position: Position) -> Box<EvalAltResult> {
     let EvalAltResult::ErrorInModule(_, inner, _) = &*error else { return error };
     let thrown = inner.unwrap_inner();
     match thrown {
@@ -77,7 +77,7 @@ fn place_in_module(module: &str, position: Position) -> String {
 }
 
 /// Converts an error of a script for the user. `origins` has the functions of this script and of earlier ones.
-pub(super) fn describe(
+pub(crate) fn describe(
     error: &EvalAltResult,
     source: &Source,
     origins: &Origins,
@@ -277,12 +277,12 @@ fn excerpt(source: &Source, position: Position) -> String {
 }
 
 /// Whether a function is a closure; the language names these `anon$…`.
-pub(super) fn is_closure(name: &str) -> bool {
+pub(crate) fn is_closure(name: &str) -> bool {
     name.starts_with("anon$")
 }
 
 /// Returns a string with its first letter in lower case.
-pub(super) fn first_lower(text: &str) -> String {
+pub(crate) fn first_lower(text: &str) -> String {
     let mut chars = text.chars();
     match chars.next() {
         Some(first) => first.to_lowercase().chain(chars).collect(),

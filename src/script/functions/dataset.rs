@@ -7,7 +7,7 @@ use crate::error::Error;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, INT, Map};
 
-pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
+pub(crate) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
     items::register(engine, skipped, |dataset: Dataset| {
         dataset.documents().map(|text| text.map(Dynamic::from))

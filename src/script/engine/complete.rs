@@ -99,35 +99,35 @@ impl std::fmt::Display for Inspection {
 
 /// A function that was defined in the session.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ScriptFunction {
+pub(crate) struct ScriptFunction {
     name: String,
     signature: String,
     comment: String,
 }
 
 impl ScriptFunction {
-    pub(super) fn of(function: ScriptFnMetadata) -> Self {
+    pub(crate) fn of(function: ScriptFnMetadata) -> Self {
         let (name, signature) = (function.name.to_owned(), form(&function));
         ScriptFunction { name, signature, comment: strip_comment(&function.comments) }
     }
 }
 
 /// Formats how a function defined in a script is called: `name(parameter, …)`.
-pub(super) fn form(function: &ScriptFnMetadata) -> String {
+pub(crate) fn form(function: &ScriptFnMetadata) -> String {
     format!("{}({})", function.name, function.params.join(", "))
 }
 
 /// The parts of a session that completion reads.
-pub(super) struct CompletionContext<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) scope: &'a Scope<'static>,
-    pub(super) help: &'a Help,
-    pub(super) written: Vec<ScriptFunction>,
+pub(crate) struct CompletionContext<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) scope: &'a Scope<'static>,
+    pub(crate) help: &'a Help,
+    pub(crate) written: Vec<ScriptFunction>,
 }
 
 impl CompletionContext<'_> {
     /// Returns the completions at `cursor`, a byte offset.
-    pub(super) fn complete(&self, script: &str, cursor: usize) -> Completions {
+    pub(crate) fn complete(&self, script: &str, cursor: usize) -> Completions {
         let cursor = floor(script, cursor);
         let before = &script[..cursor];
         let pieces = lexer::pieces(self.engine, before);
@@ -152,7 +152,7 @@ impl CompletionContext<'_> {
     }
 
     /// Returns what is known about the name at `cursor`, a byte offset, or about the function called there.
-    pub(super) fn inspect(&self, script: &str, cursor: usize) -> Option<Inspection> {
+    pub(crate) fn inspect(&self, script: &str, cursor: usize) -> Option<Inspection> {
         let cursor = floor(script, cursor);
         let pieces = lexer::pieces(self.engine, script);
         let is_name = |piece: &&Piece| matches!(piece.kind, PieceKind::Name | PieceKind::Call);
@@ -434,7 +434,7 @@ impl CompletionContext<'_> {
 }
 
 /// Returns the type of a value as signatures spell it.
-pub(super) fn type_of(engine: &Engine, value: &Dynamic) -> String {
+pub(crate) fn type_of(engine: &Engine, value: &Dynamic) -> String {
     match value.type_name() {
         "array" => "Array".to_owned(),
         "map" => "Map".to_owned(),

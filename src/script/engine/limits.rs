@@ -30,7 +30,7 @@ const MAX_DEPTH: usize = 1_000;
 const GROWTH: u64 = 1 << 25;
 
 /// Limits the depth of expressions and calls, and watches the memory that a script uses.
-pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, skipped: &SkippedError) {
+pub(crate) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, skipped: &SkippedError) {
     let watch = Rc::new(Watch::default());
     let measuring = watch.clone();
     #[expect(deprecated, reason = "rhai's mark for what may change")]
@@ -63,9 +63,9 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, sk
 
 /// The error that ends a script and that the script cannot catch; an interrupt carries `()` in its place.
 #[derive(Debug, Clone)]
-pub(super) struct FatalError {
-    pub(super) message: String,
-    pub(super) hint: Option<String>,
+pub(crate) struct FatalError {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
 }
 
 impl FatalError {
@@ -170,7 +170,7 @@ fn since_start() -> Duration {
 }
 
 /// Returns the limit on bytes in the strings, arrays and maps of a script.
-pub(super) fn max_bytes() -> usize {
+pub(crate) fn max_bytes() -> usize {
     static MAX: LazyLock<usize> = LazyLock::new(|| {
         let part = memory::available().and_then(|there| usize::try_from(there / PART).ok());
         part.unwrap_or_default().max(MIN_BYTES)
@@ -179,7 +179,7 @@ pub(super) fn max_bytes() -> usize {
 }
 
 /// Checks that a value of the language may take `bytes` bytes.
-pub(super) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
+pub(crate) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
     if bytes <= max_bytes() {
         return Ok(());
     }
@@ -187,7 +187,7 @@ pub(super) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
 }
 
 /// Returns the bytes of a value, as the limit counts them.
-pub(super) fn bytes_of(value: &Dynamic) -> usize {
+pub(crate) fn bytes_of(value: &Dynamic) -> usize {
     let mut size = Size { left: max_bytes(), seen: HashSet::new() };
     size.take(value, 0).map_or(usize::MAX, |()| max_bytes() - size.left)
 }

@@ -14,7 +14,7 @@ use rhai::{Dynamic, Engine, FLOAT, INT, Map};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
     register_properties::<interpret::TokenList>(engine);
     register_properties::<interpret::LogitLens>(engine);
@@ -24,7 +24,7 @@ pub(super) fn register(engine: &mut Engine) {
 /// The options of `similar_features`.
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct SimilarOptions {
+pub(crate) struct SimilarOptions {
     #[serde(alias = "top")]
     top_k: usize,
 }

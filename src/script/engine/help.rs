@@ -39,7 +39,7 @@ pub struct HelpText {
 }
 
 impl HelpText {
-    pub(super) fn of(parts: impl Iterator<Item = (String, String)>) -> Self {
+    pub(crate) fn of(parts: impl Iterator<Item = (String, String)>) -> Self {
         HelpText { parts: parts.collect() }
     }
 
@@ -104,13 +104,13 @@ struct TypeMetadata {
 
 impl Help {
     /// Collects the doc comments of everything that this crate registers.
-    pub(super) fn of(engine: &Engine) -> Self {
+    pub(crate) fn of(engine: &Engine) -> Self {
         Help::collect(engine, None)
     }
 
     /// Adds the functions of the language. Each of these is also a method of its first argument, whereas the methods of
     /// this crate are the functions that take their first argument by reference.
-    pub(super) fn with_language(&self, engine: &Engine) -> Self {
+    pub(crate) fn with_language(&self, engine: &Engine) -> Self {
         Help::collect(engine, Some(self))
     }
 
@@ -265,23 +265,23 @@ impl Help {
         self.entries().filter(|entry| entry.owner.as_deref() == owner).collect()
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.values().map(|entry| entry.name.as_str()).filter(|name| is_word(name))
     }
 
-    pub(super) fn signatures_of(&self, name: &str) -> Vec<String> {
+    pub(crate) fn signatures_of(&self, name: &str) -> Vec<String> {
         let of_name = self.entries.values().filter(|entry| entry.name == name);
         of_name.flat_map(|entry| entry.signatures.iter().cloned()).collect()
     }
 
     /// Returns the names of the properties and methods of a type.
-    pub(super) fn properties_of(&self, type_name: &str) -> Vec<String> {
+    pub(crate) fn properties_of(&self, type_name: &str) -> Vec<String> {
         self.members_of(Some(type_name)).into_iter().map(|member| member.text).collect()
     }
 
     /// Returns the properties and methods of a type, or of all types, without those of every value, such as `print`,
     /// which are called as functions.
-    pub(super) fn members_of(&self, type_name: Option<&str>) -> Vec<Completion> {
+    pub(crate) fn members_of(&self, type_name: Option<&str>) -> Vec<Completion> {
         // `to_debug` is called by the language, not by the user.
         let members = self.entries.values().filter(|entry| {
             let is_own = entry.owner.as_deref().is_some_and(|owner| owner != "any");
@@ -303,13 +303,13 @@ impl Help {
     }
 
     /// Returns the functions that are not methods, each with its shortest signature.
-    pub(super) fn functions(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn functions(&self) -> impl Iterator<Item = (&str, &str)> {
         let functions = self.entries().filter(|entry| entry.owner.is_none() && is_word(&entry.name));
         functions.map(|entry| (entry.name.as_str(), entry.signatures.first().map_or("", String::as_str)))
     }
 
     /// Returns the type of the result of a function, or of a property or method of `owner`.
-    pub(super) fn type_of(&self, owner: Option<&str>, name: &str) -> Option<String> {
+    pub(crate) fn type_of(&self, owner: Option<&str>, name: &str) -> Option<String> {
         let owner = owner.map(str::to_owned);
         let keys = [(format!(".{name}"), owner.clone()), (name.to_owned(), owner), (name.to_owned(), None)];
         let entry = keys.iter().find_map(|key| self.entries.get(key))?;
@@ -331,13 +331,13 @@ impl HelpEntry {
 }
 
 /// Registers `help`.
-pub(super) fn register(engine: &mut Engine, help: Help) {
+pub(crate) fn register(engine: &mut Engine, help: Help) {
     let list = help.clone();
     engine.register_fn("help", move || list.list());
     engine.register_fn("help", move |name: &str| super::script(help.get(name).map(|text| text.to_string())));
 }
 
-pub(super) fn is_word(name: &str) -> bool {
+pub(crate) fn is_word(name: &str) -> bool {
     name.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
@@ -363,7 +363,7 @@ fn plain_signature(signature: &str) -> String {
 }
 
 /// Returns the type name of a value in scripts, for messages.
-pub(super) fn type_name(value: &Dynamic) -> String {
+pub(crate) fn type_name(value: &Dynamic) -> String {
     match value.type_name() {
         "array" => "Array".to_owned(),
         "map" => "Map".to_owned(),
@@ -373,7 +373,7 @@ pub(super) fn type_name(value: &Dynamic) -> String {
 }
 
 /// Replaces Rust type names by those of scripts.
-pub(super) fn script_types(text: &str) -> String {
+pub(crate) fn script_types(text: &str) -> String {
     let types = [
         ("(&str | ImmutableString | String)", "String"),
         ("&str | ImmutableString | String", "String"),
@@ -393,7 +393,7 @@ pub(super) fn script_types(text: &str) -> String {
 }
 
 /// Strips the slashes of a doc comment.
-pub(super) fn strip_comment(lines: &[impl AsRef<str>]) -> String {
+pub(crate) fn strip_comment(lines: &[impl AsRef<str>]) -> String {
     let lines = lines.iter().flat_map(|block| block.as_ref().lines());
     let lines = lines.map(|line| line.trim_start().trim_start_matches("///"));
     lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n").trim().to_owned()

@@ -15,7 +15,7 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
+pub(crate) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
     items::register(engine, skipped, |file: RecordFile| {
         file.records().map(|record| record.map(Dynamic::from))
@@ -25,7 +25,7 @@ pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
 }
 
 /// Registers every field of a type as a property.
-pub(super) fn register_properties<T: Serialize + Default + Variant + Clone>(engine: &mut Engine) {
+pub(crate) fn register_properties<T: Serialize + Default + Variant + Clone>(engine: &mut Engine) {
     let fields = serde_json::to_value(T::default()).unwrap_or_default();
     for name in fields.as_object().into_iter().flat_map(|fields| fields.keys().cloned()) {
         let key = name.clone();
@@ -59,7 +59,7 @@ fn check(
 
 /// A feature dataset file, to iterate over: `for record in read_records(path) { … }`.
 #[derive(Debug, Clone)]
-pub(super) struct RecordFile(PathBuf);
+pub(crate) struct RecordFile(PathBuf);
 
 impl Shown for RecordFile {
     fn title(&self) -> String {
@@ -77,12 +77,12 @@ impl Shown for RecordFile {
 
 impl RecordFile {
     /// Returns the records, or the error of a file that cannot be opened.
-    pub(super) fn records(&self) -> Box<dyn Iterator<Item = crate::Result<crate::extract::FeatureRecord>>> {
+    pub(crate) fn records(&self) -> Box<dyn Iterator<Item = crate::Result<crate::extract::FeatureRecord>>> {
         self.records_of(None)
     }
 
     /// Like [`RecordFile::records`], for records of the model `model_name`.
-    pub(super) fn records_of(
+    pub(crate) fn records_of(
         &self,
         model_name: Option<&str>,
     ) -> Box<dyn Iterator<Item = crate::Result<crate::extract::FeatureRecord>>> {

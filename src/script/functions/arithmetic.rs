@@ -14,7 +14,7 @@ type Binary = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 type AlongAxis = fn(&Tensor, usize) -> candle_core::Result<Tensor>;
 type Total = fn(&Tensor, &Progress) -> Result<f64, Error>;
 
-pub(super) fn register(engine: &mut Engine, progress: &Progress) {
+pub(crate) fn register(engine: &mut Engine, progress: &Progress) {
     register_operators(engine, progress);
     let mut module = Module::new();
     register_elementwise(&mut module, progress);

@@ -15,16 +15,16 @@ use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
 /// Converts a tensor to f32, the type of all arithmetic in scripts.
-pub(super) fn floats(x: &Tensor) -> candle_core::Result<Tensor> {
+pub(crate) fn floats(x: &Tensor) -> candle_core::Result<Tensor> {
     x.to_dtype(DType::F32)
 }
 
-pub(super) fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
+pub(crate) fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
     if x.elem_count() > 0 {
         Ok(())
     } else {
@@ -33,7 +33,7 @@ pub(super) fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
 }
 
 /// Converts an axis from a script, counted from 0, or from −1 backwards.
-pub(super) fn axis_of(x: &Tensor, axis: INT) -> Result<usize, Error> {
+pub(crate) fn axis_of(x: &Tensor, axis: INT) -> Result<usize, Error> {
     wrap(axis, x.rank()).ok_or_else(|| {
         let expected = format!("-{} to {} for a tensor {:?}", x.rank(), x.rank() as INT - 1, x.dims());
         Error::invalid("the axis", expected, axis)

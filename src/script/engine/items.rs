@@ -11,16 +11,16 @@ use std::rc::Rc;
 /// The error of an item that a loop skipped. A loop with an empty body drops its items and the errors among them; no
 /// other loop requests an item after an error.
 #[derive(Clone, Default)]
-pub(super) struct SkippedError(Rc<Cell<Option<FatalError>>>);
+pub(crate) struct SkippedError(Rc<Cell<Option<FatalError>>>);
 
 impl SkippedError {
-    pub(super) fn take(&self) -> Option<FatalError> {
+    pub(crate) fn take(&self) -> Option<FatalError> {
         self.0.take()
     }
 }
 
 /// Registers a type that `for` can iterate over.
-pub(super) fn register<T: Variant + Clone, I: Iterator<Item = Result<Dynamic>> + 'static>(
+pub(crate) fn register<T: Variant + Clone, I: Iterator<Item = Result<Dynamic>> + 'static>(
     engine: &mut Engine,
     skipped: &SkippedError,
     items: impl Fn(T) -> I + 'static,

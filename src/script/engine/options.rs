@@ -22,7 +22,7 @@ use std::fmt::Display;
 /// Parses the options in a map; missing ones get their defaults.
 ///
 /// Uses serde_json, which accepts a whole number for a float; rhai's own conversion does not.
-pub(super) fn parse<T: DeserializeOwned>(map: Map) -> ScriptResult<T> {
+pub(crate) fn parse<T: DeserializeOwned>(map: Map) -> ScriptResult<T> {
     let mut object = serde_json::Map::new();
     for (name, value) in map {
         let json = script(to_json(&name, &value))?;
@@ -36,7 +36,7 @@ pub(super) fn parse<T: DeserializeOwned>(map: Map) -> ScriptResult<T> {
 }
 
 /// Parses the options of a chart function.
-pub(super) fn parse_chart(function: &str, map: Map) -> ScriptResult<PlotOptions> {
+pub(crate) fn parse_chart(function: &str, map: Map) -> ScriptResult<PlotOptions> {
     let known = of_function(function);
     match map.keys().find(|name| !known.iter().any(|(known, _)| known == name.as_str())) {
         None => parse(map),
@@ -48,7 +48,7 @@ pub(super) fn parse_chart(function: &str, map: Map) -> ScriptResult<PlotOptions>
 }
 
 /// Parses the options of a chart function that has additional options, of type `T`.
-pub(super) fn parse_both<T>(function: &str, map: Map) -> ScriptResult<(T, PlotOptions)>
+pub(crate) fn parse_both<T>(function: &str, map: Map) -> ScriptResult<(T, PlotOptions)>
 where
     T: DeserializeOwned + Serialize + Default,
 {
@@ -58,13 +58,13 @@ where
 }
 
 /// Returns the names of the options in a struct.
-pub(super) fn names_of(options: &impl Serialize) -> Vec<String> {
+pub(crate) fn names_of(options: &impl Serialize) -> Vec<String> {
     let json = serde_json::to_value(options).unwrap_or_default();
     json.as_object().into_iter().flat_map(|options| options.keys().cloned()).collect()
 }
 
 /// Returns the options of a function with their defaults; empty if it has none.
-pub(super) fn of_function(function: &str) -> Vec<(String, String)> {
+pub(crate) fn of_function(function: &str) -> Vec<(String, String)> {
     fn of<T: Serialize + Default>() -> Vec<(String, String)> {
         let json = serde_json::to_value(T::default()).unwrap_or_default();
         let options = json.as_object().cloned().unwrap_or_default().into_iter();
@@ -110,10 +110,10 @@ pub(super) fn of_function(function: &str) -> Vec<(String, String)> {
 }
 
 /// The options that `write_definition_trees` adds to those of the vector and the tree.
-pub(super) const TREES: [&str; 3] = ["output_path", "batch_size", "resume"];
+pub(crate) const TREES: [&str; 3] = ["output_path", "batch_size", "resume"];
 
 /// Removes an option whose value is a map, such as one of closures, and returns it; an empty map if it is missing.
-pub(super) fn take_map(map: &mut Map, name: &str) -> ScriptResult<Map> {
+pub(crate) fn take_map(map: &mut Map, name: &str) -> ScriptResult<Map> {
     let Some(value) = map.remove(name) else { return Ok(Map::new()) };
     let got = type_name(&value);
     let taken = value.try_cast::<Map>();

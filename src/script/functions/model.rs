@@ -12,19 +12,19 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::path::Path;
 
-pub(super) fn register(engine: &mut Engine) {
+pub(crate) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
 /// The options of `to_tokens`.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct TokenOptions {
+pub(crate) struct TokenOptions {
     prepend_bos: Option<bool>,
 }
 
 /// Returns the token ids of a string, or of an array of token ids.
-pub(super) fn tokens_of(model: &Model, input: &Dynamic, prepend_bos: Option<bool>) -> ScriptResult<Vec<u32>> {
+pub(crate) fn tokens_of(model: &Model, input: &Dynamic, prepend_bos: Option<bool>) -> ScriptResult<Vec<u32>> {
     if let Ok(text) = input.clone().into_immutable_string() {
         return script(model.to_tokens(&text, prepend_bos));
     }
