@@ -92,11 +92,11 @@ pub use aliases::{nearest_models, resolve_model};
 pub use candle_core;
 pub use candle_core::Tensor;
 pub use dataset::{Dataset, DatasetOptions, Documents};
-pub use display::{Bundle, Part, Shown, load_tree, page, save, save_page};
+pub use display::{Bundle, Page, PageItem, Part, Shown, load_tree, page, save, save_page};
 pub use error::{Error, Result};
 pub use extract::{
     Bos, CheckOptions, ColoredTokens, Example, ExampleOptions, ExtractOptions, ExtractSummary,
-    FeatureDensity, FeatureRecord, LongDocuments, MaxActivatingExamples, Packing, RecordReader,
+    FeatureDensity, FeatureRecord, LongDocuments, MaxActivatingExamples, Packing, RecordFile, RecordReader,
     SaeEvaluation, check_fits, check_sae, create_feature_dataset, feature_acts, feature_density,
     max_activating_examples, read_records, read_records_of,
 };
@@ -105,10 +105,11 @@ pub use hub::{HubSettings, RepoKind, RetryPolicy};
 pub use interpret::{
     Definition, DefinitionTree, FeatureVector, FeatureWeights, Fingerprints, Injection, LogitLens,
     LogitLensOptions, PROMPTS, ScaleScore, ScaleSweep, Scales, ScoredToken, SimilarFeature, SimilarFeatures,
-    Steer, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder, TreeNode,
-    TreeOptions, TreeParams, TreeReader, TreesSummary, VectorOptions, VectorParams, WriteTreesOptions,
-    decoder_logit_lens, definition_tree, definition_trees, feature_vector, ghost_token, logit_lens,
-    read_trees, scale_scores, scale_sweep, similar_features, token_list, write_definition_trees,
+    SimilarOptions, Steer, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod,
+    TokenOrder, TreeFile, TreeNode, TreeOptions, TreeParams, TreeReader, TreesSummary, VectorOptions,
+    VectorParams, WriteTreesOptions, decoder_logit_lens, definition_tree, definition_trees, feature_vector,
+    ghost_token, logit_lens, read_trees, scale_scores, scale_sweep, similar_features, token_list,
+    write_definition_trees,
 };
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
@@ -136,4 +137,4 @@ pub use script::{
     Completeness, Completion, CompletionKind, Completions, Help, HelpEntry, HelpText, Host, Inspection,
     Piece, PieceKind, Session, Unfinished, Variable,
 };
-pub use tensors::{load_npy, load_safetensors, save_npy, save_safetensors};
+pub use tensors::{TensorIndex, index_tensor, load_npy, load_safetensors, save_npy, save_safetensors};

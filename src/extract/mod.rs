@@ -9,6 +9,7 @@ mod examples;
 mod options;
 mod pipeline;
 mod record;
+mod record_file;
 mod summary;
 mod tap;
 mod tokens;
@@ -21,6 +22,7 @@ pub use examples::{
 };
 pub use options::{ExtractOptions, LongDocuments, Packing};
 pub use record::{FeatureRecord, RecordReader, read_records, read_records_of};
+pub use record_file::RecordFile;
 pub use summary::ExtractSummary;
 pub use tap::{check_fits, feature_acts};
 pub use tokens::ColoredTokens;

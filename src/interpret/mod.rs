@@ -11,6 +11,7 @@ mod scale;
 mod similar;
 mod token_list;
 mod tree;
+mod tree_file;
 mod trees;
 mod vector;
 mod walk;
@@ -19,7 +20,7 @@ pub use grow::{definition_tree, definition_trees};
 pub use logit_lens::{LogitLens, LogitLensOptions, decoder_logit_lens, logit_lens};
 pub use prompt::PROMPTS;
 pub use scale::{ScaleScore, ScaleSweep, Scales, scale_scores, scale_sweep};
-pub use similar::{SimilarFeature, SimilarFeatures, similar_features};
+pub use similar::{SimilarFeature, SimilarFeatures, SimilarOptions, similar_features};
 pub use token_list::{
     ScoredToken, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder,
     token_list,
@@ -27,5 +28,6 @@ pub use token_list::{
 pub use tree::{
     Definition, DefinitionTree, Fingerprints, Injection, Steer, TreeNode, TreeOptions, TreeParams,
 };
+pub use tree_file::TreeFile;
 pub use trees::{TreeReader, TreesSummary, WriteTreesOptions, read_trees, write_definition_trees};
 pub use vector::{FeatureVector, FeatureWeights, VectorOptions, VectorParams, feature_vector, ghost_token};

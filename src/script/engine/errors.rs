@@ -2,11 +2,18 @@
 //! position, its line with the word underlined, and a hint.
 
 use super::help::Help;
-use super::limits::FatalError;
+use super::names::{first_lower, is_closure, script_types};
 use crate::error::{Error, did_you_mean};
 use rhai::{Dynamic, EvalAltResult, Map, ParseErrorType, Position, Scope};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+
+/// The error that ends a script and that the script cannot catch; an interrupt carries `()` in its place.
+#[derive(Debug, Clone)]
+pub(super) struct FatalError {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
 
 /// The source text of a script and its name.
 #[derive(Debug, Clone)]
@@ -27,7 +34,7 @@ pub(crate) struct Origin {
     /// The script; `None` if different scripts define the name, so that it is unknown which function is called.
     pub(crate) source: Option<Rc<Source>>,
     /// Their signatures: `name(parameter, …)`.
-    pub(crate) forms: Vec<String>,
+    pub(crate) signatures: Vec<String>,
 }
 
 /// Converts an error for a script: `catch (e)` sees a map with `message` and `hint`. An interrupt cannot be caught.
@@ -43,7 +50,7 @@ pub(crate) fn to_script(error: &Error) -> Box<EvalAltResult> {
 
 /// Turns an error during an import into an error of the `import` statement: a thrown value keeps its message and hint,
 /// with its line in the module; an error that cannot be caught stays uncatchable.
-pub(crate) fn at_import(error: Box<EvalAltResult>, module: &str, position: Position) -> Box<EvalAltResult> {
+pub(super) fn at_import(error: Box<EvalAltResult>, module: &str, position: Position) -> Box<EvalAltResult> {
     let EvalAltResult::ErrorInModule(_, inner, _) = &*error else { return error };
     let thrown = inner.unwrap_inner();
     match thrown {
@@ -215,7 +222,7 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
         );
     }
     let mut forms = help.signatures_of(name);
-    forms.extend(origins.get(name).into_iter().flat_map(|origin| origin.forms.iter().cloned()));
+    forms.extend(origins.get(name).into_iter().flat_map(|origin| origin.signatures.iter().cloned()));
     if forms.is_empty() {
         let written = origins.keys().map(String::as_str).filter(|name| !is_closure(name));
         let known: Vec<&str> = help.names().chain(written).collect();
@@ -227,7 +234,7 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
         (error.to_string(), Some(hint))
     } else {
         let forms: Vec<_> = forms.iter().map(|form| format!("`{form}`")).collect();
-        let types = super::help::script_types(types);
+        let types = script_types(types);
         (format!("no `{name}` takes ({types})"), Some(format!("known forms: {}", forms.join(", "))))
     }
 }
@@ -274,18 +281,4 @@ fn excerpt(source: &Source, position: Position) -> String {
         "{margin}--> {place}:{line}:{column}\n{margin} |\n{line} | {text}\n{margin} | {before}{}",
         "^".repeat(word.max(1))
     )
-}
-
-/// Whether a function is a closure; the language names these `anon$…`.
-pub(crate) fn is_closure(name: &str) -> bool {
-    name.starts_with("anon$")
-}
-
-/// Returns a string with its first letter in lower case.
-pub(crate) fn first_lower(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_lowercase().chain(chars).collect(),
-        None => String::new(),
-    }
 }

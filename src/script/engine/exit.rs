@@ -25,7 +25,7 @@ impl Exit {
     }
 
     /// Whether the code that still runs must end.
-    pub(crate) fn is_set(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         self.0.borrow().is_some()
     }
 }

@@ -11,7 +11,7 @@ const MAX_ELEMENTS: INT = 100_000_000;
 /// The approximate bytes that a part of a string takes besides its text: the value and its allocation.
 const PART: usize = 64;
 
-pub(crate) fn register(engine: &mut Engine) {
+pub(super) fn register(engine: &mut Engine) {
     register_lengths(engine);
     register_replacements(engine);
     register_parts(engine);

@@ -1,8 +1,10 @@
 //! Help texts from the doc comments of script functions: for `help`, completion, error hints and the reference page.
 
-use super::complete::{Completion, CompletionKind};
+use super::completion::{Completion, CompletionKind};
+use super::names::{first_lower, is_word, script_types};
+use super::script;
 use crate::error::{Error, did_you_mean};
-use rhai::{Dynamic, Engine};
+use rhai::Engine;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -39,7 +41,7 @@ pub struct HelpText {
 }
 
 impl HelpText {
-    pub(crate) fn of(parts: impl Iterator<Item = (String, String)>) -> Self {
+    pub(super) fn of(parts: impl Iterator<Item = (String, String)>) -> Self {
         HelpText { parts: parts.collect() }
     }
 
@@ -216,7 +218,7 @@ impl Help {
             let entries = self.of_owner(Some(name));
             if !entries.is_empty() {
                 let what = what.split(['.', ':']).next().unwrap_or_default();
-                part(&format!("{name}: {}", super::errors::first_lower(what)), &entries);
+                part(&format!("{name}: {}", first_lower(what)), &entries);
             }
         }
         text + "help(\"name\") shows the help of one name."
@@ -265,23 +267,23 @@ impl Help {
         self.entries().filter(|entry| entry.owner.as_deref() == owner).collect()
     }
 
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.values().map(|entry| entry.name.as_str()).filter(|name| is_word(name))
     }
 
-    pub(crate) fn signatures_of(&self, name: &str) -> Vec<String> {
+    pub(super) fn signatures_of(&self, name: &str) -> Vec<String> {
         let of_name = self.entries.values().filter(|entry| entry.name == name);
         of_name.flat_map(|entry| entry.signatures.iter().cloned()).collect()
     }
 
     /// Returns the names of the properties and methods of a type.
-    pub(crate) fn properties_of(&self, type_name: &str) -> Vec<String> {
+    pub(super) fn properties_of(&self, type_name: &str) -> Vec<String> {
         self.members_of(Some(type_name)).into_iter().map(|member| member.text).collect()
     }
 
     /// Returns the properties and methods of a type, or of all types, without those of every value, such as `print`,
     /// which are called as functions.
-    pub(crate) fn members_of(&self, type_name: Option<&str>) -> Vec<Completion> {
+    pub(super) fn members_of(&self, type_name: Option<&str>) -> Vec<Completion> {
         // `to_debug` is called by the language, not by the user.
         let members = self.entries.values().filter(|entry| {
             let is_own = entry.owner.as_deref().is_some_and(|owner| owner != "any");
@@ -303,13 +305,13 @@ impl Help {
     }
 
     /// Returns the functions that are not methods, each with its shortest signature.
-    pub(crate) fn functions(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(super) fn functions(&self) -> impl Iterator<Item = (&str, &str)> {
         let functions = self.entries().filter(|entry| entry.owner.is_none() && is_word(&entry.name));
         functions.map(|entry| (entry.name.as_str(), entry.signatures.first().map_or("", String::as_str)))
     }
 
     /// Returns the type of the result of a function, or of a property or method of `owner`.
-    pub(crate) fn type_of(&self, owner: Option<&str>, name: &str) -> Option<String> {
+    pub(super) fn type_of(&self, owner: Option<&str>, name: &str) -> Option<String> {
         let owner = owner.map(str::to_owned);
         let keys = [(format!(".{name}"), owner.clone()), (name.to_owned(), owner), (name.to_owned(), None)];
         let entry = keys.iter().find_map(|key| self.entries.get(key))?;
@@ -334,11 +336,7 @@ impl HelpEntry {
 pub(crate) fn register(engine: &mut Engine, help: Help) {
     let list = help.clone();
     engine.register_fn("help", move || list.list());
-    engine.register_fn("help", move |name: &str| super::script(help.get(name).map(|text| text.to_string())));
-}
-
-pub(crate) fn is_word(name: &str) -> bool {
-    name.chars().all(|c| c.is_alphanumeric() || c == '_')
+    engine.register_fn("help", move |name: &str| script(help.get(name).map(|text| text.to_string())));
 }
 
 /// Rewrites rhai's signature with the type names of scripts.
@@ -362,38 +360,8 @@ fn plain_signature(signature: &str) -> String {
     }
 }
 
-/// Returns the type name of a value in scripts, for messages.
-pub(crate) fn type_name(value: &Dynamic) -> String {
-    match value.type_name() {
-        "array" => "Array".to_owned(),
-        "map" => "Map".to_owned(),
-        "string" => "String".to_owned(),
-        other => script_types(other.rsplit("::").next().unwrap_or(other)),
-    }
-}
-
-/// Replaces Rust type names by those of scripts.
-pub(crate) fn script_types(text: &str) -> String {
-    let types = [
-        ("(&str | ImmutableString | String)", "String"),
-        ("&str | ImmutableString | String", "String"),
-        ("candle_core::tensor::Tensor", "Tensor"),
-        ("rhai::types::dynamic::Dynamic", "any"),
-        ("&mut ", ""),
-        ("&str", "String"),
-        ("ImmutableString", "String"),
-        ("INT", "int"),
-        ("FLOAT", "float"),
-        ("i64", "int"),
-        ("f64", "float"),
-        ("Dynamic", "any"),
-        ("interpret::", ""),
-    ];
-    types.iter().fold(text.to_owned(), |text, (rust, script)| text.replace(rust, script))
-}
-
 /// Strips the slashes of a doc comment.
-pub(crate) fn strip_comment(lines: &[impl AsRef<str>]) -> String {
+pub(super) fn strip_comment(lines: &[impl AsRef<str>]) -> String {
     let lines = lines.iter().flat_map(|block| block.as_ref().lines());
     let lines = lines.map(|line| line.trim_start().trim_start_matches("///"));
     lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n").trim().to_owned()

@@ -40,10 +40,9 @@ pub(crate) struct SessionContext {
 }
 
 impl SessionContext {
-    /// Returns the surroundings of the session that called a native function.
+    /// Returns the context of the session that called a native function.
     pub(crate) fn of(context: &NativeCallContext) -> Option<SessionContext> {
-        context
-            .tag()
-            .and_then(|tag| tag.read_lock::<SessionContext>().map(|surroundings| surroundings.clone()))
+        let context = context.tag()?.read_lock::<SessionContext>()?;
+        Some(context.clone())
     }
 }

@@ -1,6 +1,6 @@
 //! Values that a script iterates over with `for`: their items, and errors among the items.
 
-use super::limits::FatalError;
+use super::errors::FatalError;
 use super::script;
 use crate::error::{Error, Result};
 use rhai::{Dynamic, Engine, Module, Variant};
@@ -14,7 +14,7 @@ use std::rc::Rc;
 pub(crate) struct SkippedError(Rc<Cell<Option<FatalError>>>);
 
 impl SkippedError {
-    pub(crate) fn take(&self) -> Option<FatalError> {
+    pub(super) fn take(&self) -> Option<FatalError> {
         self.0.take()
     }
 }

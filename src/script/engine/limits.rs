@@ -5,6 +5,7 @@
 //! are longer than a measurement takes. Other growth (in values of this crate, or in a string method that reads no
 //! variable) is noticed by the memory that is left.
 
+use super::errors::FatalError;
 use super::exit::Exit;
 use super::items::SkippedError;
 use super::{ScriptResult, script};
@@ -30,7 +31,7 @@ const MAX_DEPTH: usize = 1_000;
 const GROWTH: u64 = 1 << 25;
 
 /// Limits the depth of expressions and calls, and watches the memory that a script uses.
-pub(crate) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, skipped: &SkippedError) {
+pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, skipped: &SkippedError) {
     let watch = Rc::new(Watch::default());
     let measuring = watch.clone();
     #[expect(deprecated, reason = "rhai's mark for what may change")]
@@ -59,13 +60,6 @@ pub(crate) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, sk
     engine.register_fn("sleep", move |seconds: INT| script(sleep(seconds as f64, &waiting)));
     let waiting = progress.clone();
     engine.register_fn("sleep", move |seconds: FLOAT| script(sleep(seconds, &waiting)));
-}
-
-/// The error that ends a script and that the script cannot catch; an interrupt carries `()` in its place.
-#[derive(Debug, Clone)]
-pub(crate) struct FatalError {
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
 }
 
 impl FatalError {
@@ -170,7 +164,7 @@ fn since_start() -> Duration {
 }
 
 /// Returns the limit on bytes in the strings, arrays and maps of a script.
-pub(crate) fn max_bytes() -> usize {
+pub(super) fn max_bytes() -> usize {
     static MAX: LazyLock<usize> = LazyLock::new(|| {
         let part = memory::available().and_then(|there| usize::try_from(there / PART).ok());
         part.unwrap_or_default().max(MIN_BYTES)
@@ -187,7 +181,7 @@ pub(crate) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
 }
 
 /// Returns the bytes of a value, as the limit counts them.
-pub(crate) fn bytes_of(value: &Dynamic) -> usize {
+pub(super) fn bytes_of(value: &Dynamic) -> usize {
     let mut size = Size { left: max_bytes(), seen: HashSet::new() };
     size.take(value, 0).map_or(usize::MAX, |()| max_bytes() - size.left)
 }

@@ -1,23 +1,17 @@
 //! Options: the conversion of object maps such as `#{ max_examples: 10 }` to option structs.
 
-use super::help::type_name;
-use super::interpret::SimilarOptions;
-use super::model::TokenOptions;
+use super::names::type_name;
 use super::{ScriptResult, script};
-use crate::dataset::DatasetOptions;
 use crate::error::Error;
-use crate::extract::{CheckOptions, ExampleOptions, ExtractOptions};
-use crate::interpret::{LogitLensOptions, TokenListOptions, TreeOptions, VectorOptions, WriteTreesOptions};
-use crate::model::{GenerateOptions, ModelOptions};
-use crate::plot::{HeatmapOptions, HistogramOptions, PlotOptions, options_without};
-use crate::registry::SaeFilter;
-use crate::sae::SaeOptions;
 use candle_core::{DType, Tensor};
 use rhai::{Array, Dynamic, Identifier, Map};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::Display;
+
+/// A function, and a function that returns the names of its options, each with its default (empty if there is none).
+pub(crate) type FunctionOptions = (&'static str, fn() -> Vec<(String, String)>);
 
 /// Parses the options in a map; missing ones get their defaults.
 ///
@@ -35,82 +29,25 @@ pub(crate) fn parse<T: DeserializeOwned>(map: Map) -> ScriptResult<T> {
     }))
 }
 
-/// Parses the options of a chart function.
-pub(crate) fn parse_chart(function: &str, map: Map) -> ScriptResult<PlotOptions> {
-    let known = of_function(function);
-    match map.keys().find(|name| !known.iter().any(|(known, _)| known == name.as_str())) {
-        None => parse(map),
-        Some(name) => {
-            let known = known.into_iter().map(|(name, _)| name);
-            script(Err(Error::unknown("option", name.as_str(), known)))
-        }
-    }
-}
-
-/// Parses the options of a chart function that has additional options, of type `T`.
-pub(crate) fn parse_both<T>(function: &str, map: Map) -> ScriptResult<(T, PlotOptions)>
-where
-    T: DeserializeOwned + Serialize + Default,
-{
-    let own = names_of(&T::default());
-    let (own, chart) = map.into_iter().partition(|(name, _)| own.iter().any(|own| own == name.as_str()));
-    Ok((parse(own)?, parse_chart(function, chart)?))
+/// Returns the names of the options in a struct, each with its default.
+pub(crate) fn defaults_of<T: Serialize + Default>() -> Vec<(String, String)> {
+    let json = serde_json::to_value(T::default()).unwrap_or_default();
+    let options = json.as_object().cloned().unwrap_or_default().into_iter();
+    let text = |default: Value| if default.is_null() { String::new() } else { default.to_string() };
+    options.map(|(name, default)| (name, text(default))).collect()
 }
 
 /// Returns the names of the options in a struct.
-pub(crate) fn names_of(options: &impl Serialize) -> Vec<String> {
-    let json = serde_json::to_value(options).unwrap_or_default();
-    json.as_object().into_iter().flat_map(|options| options.keys().cloned()).collect()
+pub(crate) fn names_of<T: Serialize + Default>() -> Vec<String> {
+    defaults_of::<T>().into_iter().map(|(name, _)| name).collect()
 }
 
-/// Returns the options of a function with their defaults; empty if it has none.
-pub(crate) fn of_function(function: &str) -> Vec<(String, String)> {
-    fn of<T: Serialize + Default>() -> Vec<(String, String)> {
-        let json = serde_json::to_value(T::default()).unwrap_or_default();
-        let options = json.as_object().cloned().unwrap_or_default().into_iter();
-        options
-            .map(|(name, default)| {
-                (name, if default.is_null() { String::new() } else { default.to_string() })
-            })
-            .collect()
-    }
-    let named = |name: &str, default: &str| vec![(name.to_owned(), default.to_owned())];
-    let of_chart = || {
-        let without = options_without(function);
-        of::<PlotOptions>()
-            .into_iter()
-            .filter(|(name, _)| !without.contains(&name.as_str()))
-            .collect::<Vec<_>>()
-    };
-    match function {
-        "check_sae" => of::<CheckOptions>(),
-        "create_feature_dataset" => of::<ExtractOptions>(),
-        "decoder_logit_lens" | "logit_lens" => of::<LogitLensOptions>(),
-        "definition_tree" => [of::<TreeOptions>(), named("scale", "")].concat(),
-        "write_definition_trees" | "definition_trees" => {
-            let own =
-                of::<WriteTreesOptions>().into_iter().filter(|(name, _)| TREES.contains(&name.as_str()));
-            [own.collect(), of::<VectorOptions>(), of::<TreeOptions>()].concat()
-        }
-        "feature_vector" | "ghost_token" => of::<VectorOptions>(),
-        "generate" => [of::<GenerateOptions>(), named("hooks", "")].concat(),
-        "list_saes" => of::<SaeFilter>(),
-        "load_model" => of::<ModelOptions>(),
-        "load_sae" => of::<SaeOptions>(),
-        "max_activating_examples" => of::<ExampleOptions>(),
-        "open_dataset" => of::<DatasetOptions>(),
-        "plot_activations" | "plot_bars" | "plot_line" | "plot_scatter" => of_chart(),
-        "plot_density" | "plot_histogram" => [of::<HistogramOptions>(), of_chart()].concat(),
-        "plot_heatmap" => [of::<HeatmapOptions>(), of_chart()].concat(),
-        "similar_features" => of::<SimilarOptions>(),
-        "to_tokens" => of::<TokenOptions>(),
-        "token_list" => of::<TokenListOptions>(),
-        _ => Vec::new(),
-    }
+/// Returns the options of a function with their defaults; empty if it has none. `all` has the options of functions in
+/// groups.
+pub(crate) fn of_function(all: &[&[FunctionOptions]], function: &str) -> Vec<(String, String)> {
+    let found = all.iter().copied().flatten().find(|(name, _)| *name == function);
+    found.map_or_else(Vec::new, |(_, options)| options())
 }
-
-/// The options that `write_definition_trees` adds to those of the vector and the tree.
-pub(crate) const TREES: [&str; 3] = ["output_path", "batch_size", "resume"];
 
 /// Removes an option whose value is a map, such as one of closures, and returns it; an empty map if it is missing.
 pub(crate) fn take_map(map: &mut Map, name: &str) -> ScriptResult<Map> {
@@ -196,34 +133,5 @@ fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{} …", &text[..end]),
         None => text.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::progress::Progress;
-    use crate::script::help::Help;
-    use rhai::Engine;
-
-    #[test]
-    fn every_function_that_takes_options_is_listed() {
-        let mut engine = Engine::new();
-        crate::script::register(&mut engine, &Progress::default(), &Default::default());
-        let help = Help::of(&engine);
-        let mut n = 0;
-        for entry in help.entries() {
-            let takes = entry.signatures.iter().any(|signature| signature.contains("options: Map"));
-            assert_eq!(takes, !of_function(&entry.name).is_empty(), "{}", entry.name);
-            n += usize::from(takes);
-        }
-        assert!(n > 20, "{n}");
-        let find =
-            |function: &str, name: &str| of_function(function).into_iter().find(|(option, _)| option == name);
-        assert_eq!(find("token_list", "top_k").map(|(_, default)| default), Some("100".to_owned()));
-        assert!(
-            find("write_definition_trees", "cutoff").is_some()
-                && find("write_definition_trees", "vector").is_none()
-        );
     }
 }

@@ -1,13 +1,13 @@
 //! Sorting of arrays: replacements for built-in functions that silently order by type if the comparing closure fails or
 //! returns no order. Here both are errors. NaN comes last.
 
-use super::help::script_types;
+use super::names::script_types;
 use super::{ScriptResult, changing, script};
 use crate::error::{Error, Result};
 use rhai::{Array, Dynamic, Engine, FLOAT, FnPtr, ImmutableString, NativeCallContext};
 use std::cmp::Ordering;
 
-pub(crate) fn register(engine: &mut Engine) {
+pub(super) fn register(engine: &mut Engine) {
     changing("sort")
         .register_into_engine(engine, |array: &mut Array| sort(array, |a, b| script(compare(a, b))));
     changing("sort_desc").register_into_engine(engine, |array: &mut Array| {

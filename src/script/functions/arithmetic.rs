@@ -1,6 +1,6 @@
 //! Tensor arithmetic: operators, elementwise functions and reductions, named as in numpy.
 
-use super::tensor::{axis_of, floats, not_empty};
+use super::arguments::{axis_of, floats, not_empty};
 use super::{ScriptResult, script};
 use crate::error::Error;
 use crate::large;
@@ -14,7 +14,7 @@ type Binary = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 type AlongAxis = fn(&Tensor, usize) -> candle_core::Result<Tensor>;
 type Total = fn(&Tensor, &Progress) -> Result<f64, Error>;
 
-pub(crate) fn register(engine: &mut Engine, progress: &Progress) {
+pub(super) fn register(engine: &mut Engine, progress: &Progress) {
     register_operators(engine, progress);
     let mut module = Module::new();
     register_elementwise(&mut module, progress);

@@ -1,13 +1,20 @@
 //! Datasets: `open_dataset` and loops over documents.
 
 use super::items::{self, SkippedError};
-use super::{ScriptResult, options, progress_of, script};
+use super::options::{self, FunctionOptions, defaults_of};
+use super::show::{Cast, cast};
+use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::Error;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, INT, Map};
 
-pub(crate) fn register(engine: &mut Engine, skipped: &SkippedError) {
+/// The types that can be shown.
+pub(super) const SHOWN: &[Cast] = &[cast::<Dataset>];
+/// The functions with options.
+pub(super) const OPTIONS: &[FunctionOptions] = &[("open_dataset", defaults_of::<DatasetOptions>)];
+
+pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
     items::register(engine, skipped, |dataset: Dataset| {
         dataset.documents().map(|text| text.map(Dynamic::from))

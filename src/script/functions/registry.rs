@@ -1,13 +1,20 @@
 //! Published SAEs: `list_saes`.
 
-use super::{ScriptResult, options, script};
+use super::options::{self, FunctionOptions, defaults_of};
+use super::show::{Cast, cast};
+use super::{ScriptResult, script};
 use crate::error::Error;
 use crate::registry::{SaeFilter, SaeTable, list_saes as list};
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, INT, Map, Module};
 use std::any::TypeId;
 
-pub(crate) fn register(engine: &mut Engine) {
+/// The types that can be shown.
+pub(super) const SHOWN: &[Cast] = &[cast::<SaeTable>];
+/// The functions with options.
+pub(super) const OPTIONS: &[FunctionOptions] = &[("list_saes", defaults_of::<SaeFilter>)];
+
+pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
     let mut module = Module::new();
     module.set_iter_result(TypeId::of::<SaeTable>(), |saes| {
