@@ -267,7 +267,8 @@ fn excerpt(source: &Source, position: Position) -> String {
     if line >= LIMIT || column >= LIMIT {
         return String::new();
     }
-    let Some(text) = source.text.lines().nth(line - 1) else { return String::new() };
+    let Some((line, column)) = shown_position(&source.text, line, column) else { return String::new() };
+    let text = source.text.lines().nth(line - 1).unwrap_or_default();
     let (place, line) = (&source.name, source.first_line + line - 1);
     // Of a long line only the part around the position is shown.
     const CONTEXT: usize = 80;
@@ -281,4 +282,12 @@ fn excerpt(source: &Source, position: Position) -> String {
         "{margin}--> {place}:{line}:{column}\n{margin} |\n{line} | {text}\n{margin} | {before}{}",
         "^".repeat(word.max(1))
     )
+}
+
+/// Returns the line and the column to point at: of a position in or below the blank lines at the end of a script, the end
+/// of the last line that is not blank.
+fn shown_position(text: &str, line: usize, column: usize) -> Option<(usize, usize)> {
+    let (last, end) = text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()).last()?;
+    let is_after = line > last + 1;
+    Some(if is_after { (last + 1, end.trim_end().chars().count() + 1) } else { (line, column) })
 }
