@@ -264,7 +264,7 @@ impl CompletionContext<'_> {
                 if let Some(map) = value.read_lock::<Map>() {
                     return map.get(key).cloned().map(Known::Value);
                 }
-                // `any` would hide what all types have.
+                // Of `any` nothing is known.
                 let element = self.help.type_of(Some(&type_of(self.engine, &value)), INDEX);
                 element.filter(|name| name != "any").map(Known::Type)
             }

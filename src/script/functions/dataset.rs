@@ -9,9 +9,7 @@ use crate::error::Error;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, INT, Map};
 
-/// The types that can be shown.
 pub(super) const SHOWN: &[Cast] = &[cast::<Dataset>];
-/// The functions with options.
 pub(super) const OPTIONS: &[FunctionOptions] = &[("open_dataset", defaults_of::<DatasetOptions>)];
 
 pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
@@ -59,7 +57,7 @@ mod functions {
     pub fn take(dataset: &mut Dataset, n: INT) -> ScriptResult<Array> {
         let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n));
         let texts = dataset.documents().take(script(n)?).map(|text| text.map(Dynamic::from));
-        script(texts.collect::<crate::Result<_>>())
+        script(texts.collect::<crate::error::Result<_>>())
     }
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]

@@ -10,7 +10,6 @@ use rhai::{Array, Dynamic, Engine, ImmutableString};
 use std::path::Path;
 use std::rc::Rc;
 
-/// The types that can be shown.
 pub(super) const SHOWN: &[Cast] = &[cast::<Page>];
 
 pub(super) fn register(engine: &mut Engine) {

@@ -18,10 +18,8 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use std::path::Path;
 
-/// The types that can be shown.
 pub(super) const SHOWN: &[Cast] =
     &[cast::<FeatureRecord>, cast::<RecordFile>, cast::<SaeEvaluation>, cast::<ExtractSummary>];
-/// The functions with options.
 pub(super) const OPTIONS: &[FunctionOptions] =
     &[("check_sae", defaults_of::<CheckOptions>), ("create_feature_dataset", defaults_of::<ExtractOptions>)];
 
@@ -187,7 +185,7 @@ mod functions {
     pub fn take_records(records: &mut Records, n: INT) -> ScriptResult<Array> {
         let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n));
         let records = records.records().take(script(n)?).map(|record| record.map(Dynamic::from));
-        script(records.collect::<crate::Result<_>>())
+        script(records.collect::<crate::error::Result<_>>())
     }
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]

@@ -16,10 +16,8 @@ use candle_core::{Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, FLOAT, INT, Map};
 
-/// The types that can be shown.
 pub(super) const SHOWN: &[Cast] =
     &[cast::<FeatureVector>, cast::<TokenList>, cast::<LogitLens>, cast::<SimilarFeatures>];
-/// The functions with options.
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("decoder_logit_lens", defaults_of::<LogitLensOptions>),
     ("feature_vector", defaults_of::<VectorOptions>),

@@ -17,9 +17,7 @@ use rhai::{Array, Dynamic, Engine, FnPtr, INT, Map};
 use std::cell::RefCell;
 use std::path::Path;
 
-/// The types that can be shown.
 pub(super) const SHOWN: &[Cast] = &[cast::<Model>, cast::<ActivationCache>];
-/// The functions with options.
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("generate", || [defaults_of::<GenerateOptions>(), vec![("hooks".to_owned(), String::new())]].concat()),
     ("load_model", defaults_of::<ModelOptions>),
@@ -72,7 +70,7 @@ fn with_edits<T>(
     context: &NativeCallContext,
     model: &Model,
     hooks: Map,
-    call: impl FnOnce(Edits) -> crate::Result<T>,
+    call: impl FnOnce(Edits) -> crate::error::Result<T>,
 ) -> ScriptResult<T> {
     let failed = RefCell::new(None);
     let mut edits = Edits::new();

@@ -16,9 +16,7 @@ use rhai::{Array, Dynamic, Engine, Map};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The types that can be shown.
 pub(super) const SHOWN: &[Cast] = &[cast::<Figure>];
-/// The functions with options.
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("plot_activations", || chart_options("plot_activations")),
     ("plot_bars", || chart_options("plot_bars")),

@@ -15,10 +15,8 @@ use candle_core::{Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 
-/// The types that can be shown.
 pub(super) const SHOWN: &[Cast] =
     &[cast::<ColoredTokens>, cast::<MaxActivatingExamples>, cast::<FeatureDensity>];
-/// The functions with options.
 pub(super) const OPTIONS: &[FunctionOptions] = &[("max_activating_examples", defaults_of::<ExampleOptions>)];
 
 pub(super) fn register(engine: &mut Engine) {

@@ -9,9 +9,7 @@ use rhai::plugin::*;
 use rhai::{Dynamic, Engine, INT, Map, Module};
 use std::any::TypeId;
 
-/// The types that can be shown.
 pub(super) const SHOWN: &[Cast] = &[cast::<SaeTable>];
-/// The functions with options.
 pub(super) const OPTIONS: &[FunctionOptions] = &[("list_saes", defaults_of::<SaeFilter>)];
 
 pub(super) fn register(engine: &mut Engine) {

@@ -15,9 +15,7 @@ use candle_core::Tensor;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 
-/// The types that can be shown.
 pub(super) const SHOWN: &[Cast] = &[cast::<Sae>, cast::<Feature>, cast::<FeatureActs>];
-/// The functions with options.
 pub(super) const OPTIONS: &[FunctionOptions] = &[("load_sae", defaults_of::<SaeOptions>)];
 
 pub(super) fn register(engine: &mut Engine) {

@@ -17,7 +17,6 @@ use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
-/// The types that can be shown.
 pub(super) const SHOWN: &[Cast] = &[cast::<Tensor>];
 
 pub(super) fn register(engine: &mut Engine) {

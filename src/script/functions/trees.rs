@@ -17,10 +17,8 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use std::path::Path;
 
-/// The types that can be shown.
 pub(super) const SHOWN: &[Cast] =
     &[cast::<DefinitionTree>, cast::<ScaleSweep>, cast::<TreeFile>, cast::<TreesSummary>];
-/// The functions with options.
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("definition_tree", || {
         [defaults_of::<TreeOptions>(), vec![("scale".to_owned(), String::new())]].concat()
