@@ -106,12 +106,13 @@ pub use dashboard::{
     max_activating_examples,
 };
 pub use dataset::{Dataset, DatasetOptions, Documents};
-pub use display::{Bundle, Part, Shown, page, save, save_page};
+pub use display::{Bundle, Page, PageItem, Part, Shown, page, save, save_page};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::{CheckOptions, SaeEvaluation, check_sae};
 pub use extract::{
     Bos, Consumer, Context, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Packing,
-    RecordReader, VisitSummary, check_fits, feature_acts, read_records, read_records_of, visit_feature_acts,
+    RecordFile, RecordReader, VisitSummary, check_fits, feature_acts, read_records, read_records_of,
+    visit_feature_acts,
 };
 pub use feature_dataset::create_feature_dataset;
 pub use hooks::{
@@ -123,10 +124,11 @@ pub use hub::{HubSettings, RepoKind};
 pub use interpret::{
     Definition, DefinitionTree, FeatureVector, FeatureWeights, Fingerprints, Injection, LogitLens,
     LogitLensOptions, PROMPTS, ScaleScore, ScaleSweep, Scales, ScoredToken, SimilarFeature, SimilarFeatures,
-    Steer, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder, TreeNode,
-    TreeOptions, TreeParams, TreeReader, TreesSummary, VectorOptions, VectorParams, WriteTreesOptions,
-    decoder_logit_lens, definition_tree, definition_trees, feature_vector, ghost_token, logit_lens,
-    read_trees, scale_scores, scale_sweep, similar_features, token_list, write_definition_trees,
+    SimilarOptions, Steer, TokenFilter, TokenList, TokenListOptions, TokenListParams, TokenMethod,
+    TokenOrder, TreeFile, TreeNode, TreeOptions, TreeParams, TreeReader, TreesSummary, VectorOptions,
+    VectorParams, WriteTreesOptions, decoder_logit_lens, definition_tree, definition_trees, feature_vector,
+    ghost_token, logit_lens, read_trees, scale_scores, scale_sweep, similar_features, token_list,
+    write_definition_trees,
 };
 pub use linalg::{cosine_similarity, log_softmax, softmax, top_k};
 pub use model::{
@@ -154,4 +156,4 @@ pub use script::{
     Completeness, Completion, CompletionKind, Completions, Help, HelpEntry, HelpText, Host, Inspection,
     Piece, PieceKind, Session, Unfinished, Variable,
 };
-pub use tensors::{load_npy, load_safetensors, save_npy, save_safetensors};
+pub use tensors::{TensorIndex, index_tensor, load_npy, load_safetensors, save_npy, save_safetensors};

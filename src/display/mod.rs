@@ -3,11 +3,15 @@
 //! A form is made only when it is requested: the bitmap of a large tree takes a second. A front end shows a [`Bundle`],
 //! whose forms are short.
 
+mod data_files;
 mod features;
 mod html;
+mod page;
 mod records;
 mod tokens;
 mod values;
+
+pub use page::{Page, PageItem};
 
 use crate::error::{Error, Result};
 use crate::files;

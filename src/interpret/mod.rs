@@ -13,6 +13,7 @@ mod scale;
 mod similar;
 mod token_list;
 mod tree;
+mod tree_file;
 mod tree_text;
 mod trees;
 mod vector;
@@ -24,11 +25,12 @@ pub use make_vector::{feature_vector, ghost_token};
 pub use prompt::PROMPTS;
 pub use ranking::{ScoredToken, TokenFilter};
 pub use scale::{ScaleScore, ScaleSweep, scale_scores, scale_sweep};
-pub use similar::{SimilarFeature, SimilarFeatures, similar_features};
+pub use similar::{SimilarFeature, SimilarFeatures, SimilarOptions, similar_features};
 pub use token_list::{TokenList, TokenListOptions, TokenListParams, TokenMethod, TokenOrder, token_list};
 pub use tree::{
     Definition, DefinitionTree, Fingerprints, Injection, Scales, Steer, TreeNode, TreeOptions, TreeParams,
 };
+pub use tree_file::TreeFile;
 pub(crate) use tree_text::chain;
 pub use trees::{TreeReader, TreesSummary, WriteTreesOptions, read_trees, write_definition_trees};
 pub use vector::{FeatureVector, FeatureWeights, VectorOptions, VectorParams};

@@ -31,15 +31,30 @@ pub struct SimilarFeature {
     pub cosine: f64,
 }
 
+/// The options of [`similar_features`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SimilarOptions {
+    /// The number of features. Default: 10.
+    #[serde(alias = "top")]
+    pub top_k: usize,
+}
+
+impl Default for SimilarOptions {
+    fn default() -> Self {
+        SimilarOptions { top_k: 10 }
+    }
+}
+
 /// Finds the features whose decoder directions are most similar to that of `feature` of `sae`: in `sae`, or in
 /// `other`, which must write to the same space.
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
-/// use saescope::{Sae, SaeOptions, similar_features};
+/// use saescope::{Sae, SaeOptions, SimilarOptions, similar_features};
 ///
 /// let sae = Sae::load("demo", None, &SaeOptions::default())?;
-/// println!("{}", similar_features(&sae, 7, None, 10)?);
+/// println!("{}", similar_features(&sae, 7, None, &SimilarOptions::default())?);
 /// # Ok(())
 /// # }
 /// ```
@@ -51,9 +66,10 @@ pub fn similar_features(
     sae: &Sae,
     feature: usize,
     other: Option<&Sae>,
-    top_k: usize,
+    options: &SimilarOptions,
 ) -> Result<SimilarFeatures> {
     sae.check_feature(feature)?;
+    let SimilarOptions { top_k } = *options;
     check_top_k(top_k)?;
     let among = other.unwrap_or(sae);
     let (d_out, other_d_out) = (sae.cfg().d_out, among.cfg().d_out);

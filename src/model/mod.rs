@@ -27,7 +27,7 @@ pub use config::{
 pub use embedding::{EmbeddingStats, PrincipalComponents};
 pub use generate::GenerateOptions;
 pub use next::{log_sum_exp, next_tokens};
-pub use tokenizer::{Encoding, SpecialTokens, Tokenizer, TokenizerHints, char_offsets};
+pub use tokenizer::{Encoding, SpecialTokens, TokenOptions, Tokenizer, TokenizerHints, char_offsets};
 
 /// The input of a model.
 pub use crate::hooks::TokenBatch;

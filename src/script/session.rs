@@ -1,13 +1,17 @@
 //! The session: an engine with its variables, and the calls that every front end needs.
 
-use super::complete::{self, CompletionContext, Completions, Inspection, ScriptFunction};
-use super::errors::{self, Origin, Origins, Source};
-use super::exit::Exit;
-use super::help::{self, Help};
-use super::host::{Host, SessionContext};
-use super::lexer::{self, Completeness, Piece, Unfinished};
-use super::modules::Modules;
-use super::{ScriptResult, show};
+use super::engine::complete::{self, CompletionContext, Inspection, ScriptFunction};
+use super::engine::completion::Completions;
+use super::engine::errors::{self, Origin, Origins, Source};
+use super::engine::exit::Exit;
+use super::engine::help::{self, Help};
+use super::engine::host::{Host, SessionContext};
+use super::engine::items::SkippedError;
+use super::engine::lexer::{self, Completeness, Piece, Unfinished};
+use super::engine::modules::Modules;
+use super::engine::names::is_closure;
+use super::functions::{NAMES, OPTIONS, TYPES};
+use super::{ScriptResult, engine, functions};
 use crate::display::Bundle;
 use crate::error::{Error, Result};
 use crate::files;
@@ -74,15 +78,16 @@ impl Session {
         let mut engine = Engine::new();
         // The optimizer would remove statements that seem to have no effect, such as a failing import.
         engine.set_optimization_level(OptimizationLevel::None);
-        let exit = Exit::default();
-        super::register(&mut engine, &progress, &exit);
+        let (exit, skipped) = (Exit::default(), SkippedError::default());
+        engine::register(&mut engine, &progress, &exit, &skipped, TYPES);
+        functions::register(&mut engine, &progress, &skipped);
         engine.set_module_resolver(Modules::default());
         let help = Help::of(&engine);
         help::register(&mut engine, help.clone());
 
         let host: Rc<dyn Host> = Rc::new(host);
-        let surroundings = SessionContext { progress: progress.clone(), host: host.clone() };
-        engine.set_default_tag(Dynamic::from(surroundings));
+        let context = SessionContext { progress: progress.clone(), host: host.clone() };
+        engine.set_default_tag(Dynamic::from(context));
         let print = host.clone();
         engine.on_print(move |line| print.print(line));
         engine.on_debug(move |line, _, _| host.print(line));
@@ -132,7 +137,7 @@ impl Session {
             Error::malformed(path, "expected a script in UTF-8").with_hint("is this a .rhai file?")
         })?;
         let arguments: Array = arguments.iter().map(|a| Dynamic::from(a.clone())).collect();
-        let (name, text) = (path.to_string_lossy().into_owned(), plain(&text));
+        let (name, text) = (path.to_string_lossy().into_owned(), strip_preamble(&text));
         self.eval_source(Source { name, text, first_line: 1 }, Some(arguments))
     }
 
@@ -154,13 +159,13 @@ impl Session {
 
     /// Returns the completions at `cursor`, a byte offset in a script.
     pub fn complete(&self, script: &str, cursor: usize) -> Completions {
-        self.place().complete(script, cursor)
+        self.completion_context().complete(script, cursor)
     }
 
     /// Returns what is known about the name at `cursor`, a byte offset in a script: the help of a function, or the
     /// value of a variable.
     pub fn inspect(&self, script: &str, cursor: usize) -> Option<Inspection> {
-        self.place().inspect(script, cursor)
+        self.completion_context().inspect(script, cursor)
     }
 
     /// Returns what is known about a name.
@@ -171,12 +176,20 @@ impl Session {
         self.inspect(name, name.len()).map_or_else(|| self.help.get(name).map(Inspection::Help), Ok)
     }
 
-    fn place(&self) -> CompletionContext<'_> {
+    fn completion_context(&self) -> CompletionContext<'_> {
         let help = self.all_help.get_or_init(|| self.help.with_language(&self.engine));
-        let functions = self.earlier.iter_functions().filter(|function| !errors::is_closure(function.name));
+        let functions = self.earlier.iter_functions().filter(|function| !is_closure(function.name));
         let mut written: Vec<_> = functions.map(ScriptFunction::of).collect();
         written.sort();
-        CompletionContext { engine: &self.engine, scope: &self.scope, help, written }
+        CompletionContext {
+            engine: &self.engine,
+            scope: &self.scope,
+            help,
+            written,
+            types: TYPES,
+            options: OPTIONS,
+            names: NAMES,
+        }
     }
 
     /// Returns the functions that a script defines, in order, each as `name/number of parameters` with its byte range.
@@ -187,7 +200,7 @@ impl Session {
     /// Returns the variables in the order of their definition.
     pub fn variables(&self) -> Vec<Variable> {
         let variable = |(name, _, value): (&str, bool, Dynamic)| {
-            let text = show::text(&value).lines().next().unwrap_or_default().to_owned();
+            let text = TYPES.text(&value).lines().next().unwrap_or_default().to_owned();
             Variable { name: name.to_owned(), type_name: complete::type_of(&self.engine, &value), text }
         };
         self.scope.iter().map(variable).collect()
@@ -241,7 +254,7 @@ impl Session {
             _ if self.progress.is_canceled() => Err(Error::Interrupted),
             Err(error) => Err(errors::describe(&error, &source, &origins, &self.help, &scope)),
             Ok((value, earlier)) => {
-                let bundle = show::bundle(&value)?;
+                let bundle = TYPES.bundle(&value)?;
                 if is_file {
                     let _ = scope.remove::<Dynamic>(ARGS);
                 }
@@ -268,10 +281,10 @@ fn add_origins(ast: &AST, merged: &AST, source: &Rc<Source>, origins: &mut Origi
     let names: BTreeSet<&str> = new.iter().map(|(name, ..)| name.as_str()).collect();
     for name in names {
         let functions = of_name.remove(name).unwrap_or_default();
-        let mut forms: Vec<_> = functions.iter().map(complete::form).collect();
-        forms.sort();
+        let mut signatures: Vec<_> = functions.iter().map(complete::signature).collect();
+        signatures.sort();
         let is_known = functions.into_iter().map(key).all(|function| new.contains(&function));
-        origins.insert(name.to_owned(), Origin { source: is_known.then(|| source.clone()), forms });
+        origins.insert(name.to_owned(), Origin { source: is_known.then(|| source.clone()), signatures });
     }
 }
 
@@ -295,7 +308,7 @@ fn read_script(path: &Path, progress: &Progress) -> Result<Vec<u8>> {
 }
 
 /// Strips a byte order mark and turns a `#!` line into a comment.
-pub(crate) fn plain(text: &str) -> String {
+pub(crate) fn strip_preamble(text: &str) -> String {
     let text = text.trim_start_matches('\u{feff}');
     // The space matters: three slashes would begin a doc comment.
     if text.starts_with("#!") { text.replacen("#!", "// ", 1) } else { text.to_owned() }

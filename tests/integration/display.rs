@@ -2,8 +2,8 @@
 
 use saescope::{
     DefinitionTree, Error, LogitLensOptions, Model, Part, Progress, Sae, SaeOptions, Scales, Shown,
-    TokenListOptions, TreeNode, TreeOptions, TreeParams, VectorOptions, definition_tree, feature_vector,
-    logit_lens, page, save, scale_sweep, similar_features, token_list,
+    SimilarOptions, TokenListOptions, TreeNode, TreeOptions, TreeParams, VectorOptions, definition_tree,
+    feature_vector, logit_lens, page, save, scale_sweep, similar_features, token_list,
 };
 use std::path::Path;
 
@@ -113,7 +113,7 @@ fn the_extension_selects_the_format() {
     let vector = feature_vector(&model, &sae, 624, &VectorOptions::default()).unwrap();
     let list = token_list(&model, &vector, &TokenListOptions { top_k: 5, ..Default::default() }).unwrap();
     let lens = logit_lens(&model, &vector, &LogitLensOptions::default()).unwrap();
-    let similar = similar_features(&sae, 624, None, 5).unwrap();
+    let similar = similar_features(&sae, 624, None, &SimilarOptions { top_k: 5 }).unwrap();
     let options = TreeOptions { cutoff: 0.05, ..Default::default() };
     let scales = Scales::Given(vec![0.5, 1.0]);
     let sweep = scale_sweep(&model, &vector, &scales, &options, &Progress::default()).unwrap();

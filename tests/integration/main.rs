@@ -48,4 +48,5 @@ mod kernel;
 // README, guide and scripts.
 mod docs;
 // Layers and the form of source files.
+mod circles;
 mod tidy;

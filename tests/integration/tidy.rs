@@ -142,6 +142,26 @@ fn each_layer_imports_only_what_it_may() {
     assert!(seen > 50, "the test sees only {seen} imports");
 }
 
+/// The engine of scripts gets what it knows of other layers as values.
+#[test]
+fn the_engine_of_scripts_imports_no_domain_layer() {
+    let allowed = ["error", "progress", "memory", "files", "threads", "display"];
+    let engine = sources().into_iter().filter(|(name, _)| name.starts_with("script/engine/"));
+    let mut seen = 0;
+    for (name, text) in engine {
+        let code = code(&text);
+        for imported in code.split("crate::").skip(1) {
+            let imported = imported.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+            assert!(allowed.contains(&imported), "{name} imports `{imported}`");
+            seen += 1;
+        }
+        for above in ["super::super", "functions::", "session::"] {
+            assert!(!code.contains(above), "{name} imports {above}");
+        }
+    }
+    assert!(seen > 15, "the test sees only {seen} imports");
+}
+
 #[test]
 fn a_crate_is_used_only_where_it_is_listed() {
     for (name, text) in sources() {

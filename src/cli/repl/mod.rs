@@ -11,7 +11,7 @@ use super::output::Output;
 use super::terminal::{cut, escape_controls, help, print, report, show};
 use crate::display::Bundle;
 use crate::error::{Error, Result};
-use crate::script::{Inspection, PieceKind, Session, plain};
+use crate::script::{Inspection, PieceKind, Session, strip_preamble};
 use commands::Command;
 use reedline::Signal;
 use std::collections::HashSet;
@@ -92,7 +92,7 @@ impl Repl<'_> {
             Command::AboutPrompt => print(commands::ABOUT)?,
             Command::Load(path) => {
                 let text = String::from_utf8_lossy(&crate::files::read(&path)?).into_owned();
-                self.eval_by(plain(&text), move |session| session.run_file(&path, &[]))?;
+                self.eval_by(strip_preamble(&text), move |session| session.run_file(&path, &[]))?;
             }
             Command::Save(path) => {
                 let entered = self.entered.clone();

@@ -7,7 +7,7 @@ use super::super::output::Output;
 use super::super::terminal::can_read;
 use super::super::terminal::show;
 use crate::error::{Error, Result};
-use crate::script::{Completeness, Unfinished, plain};
+use crate::script::{Completeness, Unfinished, strip_preamble};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 #[cfg(unix)]
@@ -32,7 +32,7 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
             return Err(Error::invalid("a statement", format!("at most {MAX_BYTES} bytes"), "more"));
         }
         if line == 1 && start == 0 {
-            statement = plain(&statement);
+            statement = strip_preamble(&statement);
         }
         let new = statement[start..].to_owned();
         let mut before = std::mem::take(&mut open);

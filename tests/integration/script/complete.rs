@@ -33,7 +33,7 @@ fn completions_fit_their_context() {
     std::fs::create_dir(folder.path().join("documents")).unwrap();
     std::fs::write(folder.path().join("docs.jsonl"), "").unwrap();
     let path = folder.path().display();
-    let cases: [(&str, &str, &[&str]); 30] = [
+    let cases: [(&str, &str, &[&str]); 31] = [
         ("load_|", "load_", &["load_model", "load_sae", "load_tensors", "load_tree"]),
         ("mod|", "mod", &["model"]),
         ("let x = mod|", "mod", &["model"]),
@@ -46,6 +46,7 @@ fn completions_fit_their_context() {
         ("settings.inner.|", "", &["deep"]),
         ("settings[\"|", "", &["cutoff", "inner"]),
         ("cache[\"blocks.3|", "blocks.3", &["blocks.3.hook_resid_pre"]),
+        ("cache[\"blocks.3.hook_resid_pre\"].to_|", "to_", &["to_array", "to_string"]),
         (
             "model.run_with_cache(\"x\", \"blocks.5.hook_resid_p|",
             "blocks.5.hook_resid_p",

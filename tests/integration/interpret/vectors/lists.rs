@@ -4,9 +4,9 @@ use super::{close, demo, dot, failure, norm, table, text_model, vector, wide};
 use crate::util::fixture;
 use candle_core::{DType, Device, Tensor};
 use saescope::{
-    FeatureVector, FeatureWeights, LogitLensOptions, Model, Sae, SaeOptions, ScoredToken, TokenFilter,
-    TokenList, TokenListOptions, TokenMethod, TokenOrder, VectorOptions, decoder_logit_lens, feature_vector,
-    ghost_token, logit_lens, similar_features, token_list,
+    FeatureVector, FeatureWeights, LogitLensOptions, Model, Sae, SaeOptions, ScoredToken, SimilarOptions,
+    TokenFilter, TokenList, TokenListOptions, TokenMethod, TokenOrder, VectorOptions, decoder_logit_lens,
+    feature_vector, ghost_token, logit_lens, similar_features, token_list,
 };
 use serde::Deserialize;
 
@@ -189,7 +189,7 @@ fn vectors_lists_and_lenses_print_as_tables() {
       " building"  0.7122  "as"    -0.6475
     mean -0.0855, std 0.1605, skewness 0.3000, kurtosis 4.2310
     "#);
-    insta::assert_snapshot!(similar_features(&sae, 624, None, 2).unwrap(), @r#"
+    insta::assert_snapshot!(similar_features(&sae, 624, None, &SimilarOptions { top_k: 2 }).unwrap(), @r#"
     feature 624 of demo/blocks.0.hook_resid_pre: nearest features of demo/blocks.0.hook_resid_pre
       feature  cosine
           992  0.2985
@@ -270,14 +270,14 @@ fn similar_features_are_ranked_by_decoder_cosine() {
             .map(|(i, row)| (i, dot(row, &one) / norm(row) / norm(&one)))
             .collect();
         expected.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let got = similar_features(&sae, 5, among, 10).unwrap();
+        let got = similar_features(&sae, 5, among, &SimilarOptions { top_k: 10 }).unwrap();
         assert_eq!(got.features.len(), 10);
         for (got, (feature, cosine)) in got.features.iter().zip(expected) {
             assert_eq!(got.feature, feature);
             close("cosine", got.cosine, cosine, 1e-9);
         }
     }
-    let all = similar_features(&sae, 5, None, usize::MAX).unwrap();
+    let all = similar_features(&sae, 5, None, &SimilarOptions { top_k: usize::MAX }).unwrap();
     assert_eq!(all.features.len(), sae.cfg().d_sae - 1);
 }
 
@@ -336,10 +336,12 @@ fn lists_and_lenses_reject_zero_vectors_and_bad_options() {
             .contains("`top_k`")
     );
     let other = text_model("gpt2_text").1;
-    insta::assert_snapshot!(failure(similar_features(&sae, 1, Some(&other), 5)), @r#"
+    insta::assert_snapshot!(failure(similar_features(&sae, 1, Some(&other), &SimilarOptions { top_k: 5 })), @r#"
     `demo/blocks.0.hook_resid_pre` writes d_out = 192 values, `models/gpt2_text/sae` writes 32
     hint: compare SAEs of one model that write to the same hook point, or both to the residual stream
     "#);
-    assert!(failure(similar_features(&sae, 2048, None, 5)).contains("d_sae = 2048"));
-    assert!(failure(similar_features(&sae, 0, None, 0)).contains("`top_k`"));
+    assert!(
+        failure(similar_features(&sae, 2048, None, &SimilarOptions { top_k: 5 })).contains("d_sae = 2048")
+    );
+    assert!(failure(similar_features(&sae, 0, None, &SimilarOptions { top_k: 0 })).contains("`top_k`"));
 }

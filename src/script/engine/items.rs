@@ -1,6 +1,6 @@
 //! Values that a script iterates over with `for`: their items, and errors among the items.
 
-use super::limits::FatalError;
+use super::errors::FatalError;
 use super::script;
 use crate::error::{Error, Result};
 use rhai::{Dynamic, Engine, Module, Variant};
@@ -11,7 +11,7 @@ use std::rc::Rc;
 /// The error of an item that a loop skipped. A loop with an empty body drops its items and the errors among them; no
 /// other loop requests an item after an error.
 #[derive(Clone, Default)]
-pub(super) struct SkippedError(Rc<Cell<Option<FatalError>>>);
+pub(crate) struct SkippedError(Rc<Cell<Option<FatalError>>>);
 
 impl SkippedError {
     pub(super) fn take(&self) -> Option<FatalError> {
@@ -20,7 +20,7 @@ impl SkippedError {
 }
 
 /// Registers a type that `for` can iterate over.
-pub(super) fn register<T: Variant + Clone, I: Iterator<Item = Result<Dynamic>> + 'static>(
+pub(crate) fn register<T: Variant + Clone, I: Iterator<Item = Result<Dynamic>> + 'static>(
     engine: &mut Engine,
     skipped: &SkippedError,
     items: impl Fn(T) -> I + 'static,

@@ -1,89 +1,49 @@
 //! Tensors: creation, shapes, indexing, and files.
 
-use super::help::type_name;
+use super::arguments::{axis_of, floats, not_empty, tensors_of};
 use super::limits::check_bytes;
+use super::names::type_name;
+use super::show::{Cast, cast};
 use super::{ScriptResult, progress_of, script};
 use crate::display::Shown;
 use crate::error::Error;
 use crate::large;
 use crate::linalg;
 use crate::memory;
-use crate::tensors;
+use crate::tensors::{self, TensorIndex, index_tensor};
 use candle_core::{DType, Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
+pub(super) const SHOWN: &[Cast] = &[cast::<Tensor>];
+
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
-/// Converts a tensor to f32, the type of all arithmetic in scripts.
-pub(super) fn floats(x: &Tensor) -> candle_core::Result<Tensor> {
-    x.to_dtype(DType::F32)
-}
-
-pub(super) fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
-    if x.elem_count() > 0 {
-        Ok(())
-    } else {
-        Err(Error::invalid(name, "a tensor with elements", "an empty one"))
-    }
-}
-
-/// Converts an axis from a script, counted from 0, or from −1 backwards.
-pub(super) fn axis_of(x: &Tensor, axis: INT) -> Result<usize, Error> {
-    wrap(axis, x.rank()).ok_or_else(|| {
-        let expected = format!("-{} to {} for a tensor {:?}", x.rank(), x.rank() as INT - 1, x.dims());
-        Error::invalid("the axis", expected, axis)
-    })
-}
-
-/// Converts an index into `len` items, counted from 0, or from −1 backwards; `None` if it is out of range.
-fn wrap(index: INT, len: usize) -> Option<usize> {
-    let index = if index < 0 { index.checked_add(len as INT)? } else { index };
-    usize::try_from(index).ok().filter(|index| *index < len)
-}
-
-/// Selects one index, or a range of indices, of an axis of `x`.
-fn take(x: &Tensor, axis: usize, index: &Dynamic) -> Result<Tensor, Error> {
-    let len = x.dims().get(axis).copied().ok_or_else(|| {
-        Error::invalid("the indices", format!("at most {} for a tensor {:?}", x.rank(), x.dims()), "more")
-    })?;
-    let out_of_range =
-        |got: String| Error::invalid("the index", format!("-{len} to {}", len as INT - 1), got);
+/// Converts the index of one axis.
+fn index_of(index: &Dynamic) -> Result<TensorIndex, Error> {
     if let Ok(i) = index.as_int() {
-        return Ok(x.narrow(axis, wrap(i, len).ok_or_else(|| out_of_range(i.to_string()))?, 1)?);
+        return Ok(TensorIndex::At(i));
     }
-    let range = index.read_lock::<Range<INT>>().map(|r| (r.start, r.end));
-    let range = range.or_else(|| {
-        index.read_lock::<RangeInclusive<INT>>().map(|r| (*r.start(), r.end().saturating_add(1)))
-    });
-    if let Some((start, end)) = range {
-        let bound =
-            |i: INT| if i < 0 { i.saturating_add(len as INT) } else { i }.clamp(0, len as INT) as usize;
-        let (start, end) = (bound(start), bound(end));
-        return Ok(x.narrow(axis, start, end.saturating_sub(start))?);
+    if let Some(range) = index.read_lock::<Range<INT>>() {
+        return Ok(TensorIndex::Range { start: range.start, end: range.end });
+    }
+    if let Some(range) = index.read_lock::<RangeInclusive<INT>>() {
+        return Ok(TensorIndex::Range { start: *range.start(), end: range.end().saturating_add(1) });
     }
     if index.clone().into_string().is_ok_and(|text| text == ":") {
-        return Ok(x.clone());
+        return Ok(TensorIndex::All);
     }
     Err(Error::invalid("an index", "a whole number, a range, or \":\"", type_name(index)))
 }
 
-/// Indexes as numpy does: one index for each of the first axes; a number removes its axis, a range keeps it.
+/// Indexes as numpy does; an element is a number.
 fn index(x: &Tensor, indices: &[Dynamic]) -> Result<Dynamic, Error> {
-    let mut result = x.clone();
-    let mut axis = 0;
-    for index in indices {
-        result = take(&result, axis, index)?;
-        if index.is_int() {
-            result = result.squeeze(axis)?;
-        } else {
-            axis += 1;
-        }
-    }
+    let indices = indices.iter().map(index_of).collect::<Result<Vec<_>, _>>()?;
+    let result = index_tensor(x, &indices)?;
     if result.rank() == 0 { scalar(&result) } else { Ok(Dynamic::from(result)) }
 }
 
@@ -152,15 +112,6 @@ fn nest(x: &Tensor) -> Result<Dynamic, Error> {
     }
     let rows = (0..x.dim(0)?).map(|i| nest(&x.get(i)?)).collect::<Result<Array, Error>>()?;
     Ok(rows.into())
-}
-
-/// Converts an array of tensors.
-fn tensors_of(array: Array) -> Result<Vec<Tensor>, Error> {
-    let tensor = |value: Dynamic| {
-        let got = type_name(&value);
-        value.try_cast::<Tensor>().ok_or_else(|| Error::invalid("the array", "only tensors", got))
-    };
-    array.into_iter().map(tensor).collect()
 }
 
 #[export_module]

@@ -1,8 +1,10 @@
 //! Help texts from the doc comments of script functions: for `help`, completion, error hints and the reference page.
 
-use super::complete::{Completion, CompletionKind};
+use super::completion::{Completion, CompletionKind};
+use super::names::{first_lower, is_word, script_types};
+use super::script;
 use crate::error::{Error, did_you_mean};
-use rhai::{Dynamic, Engine};
+use rhai::Engine;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -104,13 +106,13 @@ struct TypeMetadata {
 
 impl Help {
     /// Collects the doc comments of everything that this crate registers.
-    pub(super) fn of(engine: &Engine) -> Self {
+    pub(crate) fn of(engine: &Engine) -> Self {
         Help::collect(engine, None)
     }
 
     /// Adds the functions of the language. Each of these is also a method of its first argument, whereas the methods of
     /// this crate are the functions that take their first argument by reference.
-    pub(super) fn with_language(&self, engine: &Engine) -> Self {
+    pub(crate) fn with_language(&self, engine: &Engine) -> Self {
         Help::collect(engine, Some(self))
     }
 
@@ -216,7 +218,7 @@ impl Help {
             let entries = self.of_owner(Some(name));
             if !entries.is_empty() {
                 let what = what.split(['.', ':']).next().unwrap_or_default();
-                part(&format!("{name}: {}", super::errors::first_lower(what)), &entries);
+                part(&format!("{name}: {}", first_lower(what)), &entries);
             }
         }
         text + "help(\"name\") shows the help of one name."
@@ -331,14 +333,10 @@ impl HelpEntry {
 }
 
 /// Registers `help`.
-pub(super) fn register(engine: &mut Engine, help: Help) {
+pub(crate) fn register(engine: &mut Engine, help: Help) {
     let list = help.clone();
     engine.register_fn("help", move || list.list());
-    engine.register_fn("help", move |name: &str| super::script(help.get(name).map(|text| text.to_string())));
-}
-
-pub(super) fn is_word(name: &str) -> bool {
-    name.chars().all(|c| c.is_alphanumeric() || c == '_')
+    engine.register_fn("help", move |name: &str| script(help.get(name).map(|text| text.to_string())));
 }
 
 /// Rewrites rhai's signature with the type names of scripts.
@@ -360,36 +358,6 @@ fn plain_signature(signature: &str) -> String {
         }
         None => text,
     }
-}
-
-/// Returns the type name of a value in scripts, for messages.
-pub(super) fn type_name(value: &Dynamic) -> String {
-    match value.type_name() {
-        "array" => "Array".to_owned(),
-        "map" => "Map".to_owned(),
-        "string" => "String".to_owned(),
-        other => script_types(other.rsplit("::").next().unwrap_or(other)),
-    }
-}
-
-/// Replaces Rust type names by those of scripts.
-pub(super) fn script_types(text: &str) -> String {
-    let types = [
-        ("(&str | ImmutableString | String)", "String"),
-        ("&str | ImmutableString | String", "String"),
-        ("candle_core::tensor::Tensor", "Tensor"),
-        ("rhai::types::dynamic::Dynamic", "any"),
-        ("&mut ", ""),
-        ("&str", "String"),
-        ("ImmutableString", "String"),
-        ("INT", "int"),
-        ("FLOAT", "float"),
-        ("i64", "int"),
-        ("f64", "float"),
-        ("Dynamic", "any"),
-        ("interpret::", ""),
-    ];
-    types.iter().fold(text.to_owned(), |text, (rust, script)| text.replace(rust, script))
 }
 
 /// Strips the slashes of a doc comment.

@@ -1,11 +1,12 @@
 //! Features in a feature dataset: `max_activating_examples`, `feature_density`, `colored_tokens`.
 
-use super::extract::RecordFile;
-use super::help::type_name;
-use super::plot::values_of;
-use super::sae::index;
-use super::{ScriptResult, options, progress_of, script};
-use crate::dashboard::{Example, ExampleOptions};
+use super::arguments::{feature_index, records_of, values_of};
+use super::forms::register_forms;
+use super::names::type_name;
+use super::options::{self, FunctionOptions, defaults_of};
+use super::show::{Cast, cast};
+use super::{ScriptResult, progress_of, script};
+use crate::dashboard::{ColoredTokens, Example, ExampleOptions, FeatureDensity, MaxActivatingExamples};
 use crate::error::Error;
 use crate::extract::FeatureRecord;
 use crate::sae::Sae;
@@ -13,39 +14,15 @@ use candle_core::{Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 
+pub(super) const SHOWN: &[Cast] =
+    &[cast::<ColoredTokens>, cast::<MaxActivatingExamples>, cast::<FeatureDensity>];
+pub(super) const OPTIONS: &[FunctionOptions] = &[("max_activating_examples", defaults_of::<ExampleOptions>)];
+
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
-}
-
-/// Returns the records of a file (its path, or a value of `read_records`), or of an array of records.
-fn records_of(
-    records: &Dynamic,
-    model_name: Option<&str>,
-) -> Result<Box<dyn Iterator<Item = crate::Result<FeatureRecord>>>, Error> {
-    if let Ok(path) = records.clone().into_string() {
-        return Ok(Box::new(crate::extract::read_records_of(path.as_ref(), model_name)?));
-    }
-    if let Some(file) = records.read_lock::<RecordFile>() {
-        return Ok(file.records_of(model_name));
-    }
-    let record = |record: &Dynamic| record.read_lock::<FeatureRecord>().map(|record| record.clone());
-    let array =
-        records.read_lock::<Array>().and_then(|array| array.iter().map(record).collect::<Option<Vec<_>>>());
-    let wrong = || {
-        Error::invalid(
-            "the records",
-            "a path, a value of read_records or an array of records",
-            type_name(records),
-        )
-    };
-    Ok(Box::new(array.ok_or_else(wrong)?.into_iter().map(Ok)))
-}
-
-/// Returns the index of a feature, which fits into the 32 bits that records have for it.
-pub(super) fn feature_index(feature: INT) -> Result<usize, Error> {
-    let feature = index("the feature index", feature)?;
-    let fits = u32::try_from(feature).is_ok();
-    fits.then_some(feature).ok_or_else(|| Error::invalid("the feature index", "at most 2^32 - 1", feature))
+    register_forms::<ColoredTokens>(engine, "ColoredTokens");
+    register_forms::<MaxActivatingExamples>(engine, "MaxActivatingExamples");
+    register_forms::<FeatureDensity>(engine, "FeatureDensity");
 }
 
 #[export_module]

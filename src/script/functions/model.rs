@@ -1,50 +1,54 @@
 //! Models: `load_model`, tokenization, activations, hooks and generation.
 
-use super::help::type_name;
-use super::{ScriptResult, options, progress_of, script};
+use super::arguments::{ids_of, tokens_of};
+use super::completion::{Completion, TypedString};
+use super::errors::to_script;
+use super::names::type_name;
+use super::options::{self, FunctionOptions, defaults_of};
+use super::show::{Cast, cast};
+use super::{ScriptResult, progress_of, script};
+use crate::aliases::model_names;
 use crate::error::Error;
-use crate::hooks::Edits;
-use crate::model::{GenerateOptions, Model, ModelOptions};
+use crate::hooks::{ActivationCache, Edits};
+use crate::model::{GenerateOptions, Model, ModelOptions, TokenOptions};
 use candle_core::Tensor;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, INT, Map};
-use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::path::Path;
+
+pub(super) const SHOWN: &[Cast] = &[cast::<Model>, cast::<ActivationCache>];
+pub(super) const OPTIONS: &[FunctionOptions] = &[
+    ("generate", || [defaults_of::<GenerateOptions>(), vec![("hooks".to_owned(), String::new())]].concat()),
+    ("load_model", defaults_of::<ModelOptions>),
+    ("to_tokens", defaults_of::<TokenOptions>),
+];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
-/// The options of `to_tokens`.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct TokenOptions {
-    prepend_bos: Option<bool>,
-}
-
-/// Returns the token ids of a string, or of an array of token ids.
-pub(super) fn tokens_of(model: &Model, input: &Dynamic, prepend_bos: Option<bool>) -> ScriptResult<Vec<u32>> {
-    if let Ok(text) = input.clone().into_immutable_string() {
-        return script(model.to_tokens(&text, prepend_bos));
+/// Completes the names of models, and of hooks: in a cache, after the text that a model runs on, and anywhere if the
+/// string begins like one.
+pub(super) fn names(string: &TypedString) -> Option<Vec<Completion>> {
+    if let Some(cache) = string.indexed.as_ref().and_then(|value| value.read_lock::<ActivationCache>()) {
+        return Some(cache.names().map(|name| Completion::name(name.to_string(), "activation")).collect());
     }
-    script(ids_of(input))
-}
-
-/// Returns the token ids of an array of token ids, or of a single one.
-fn ids_of(input: &Dynamic) -> Result<Vec<u32>, Error> {
-    let id = |value: &Dynamic| value.as_int().ok().and_then(|id| u32::try_from(id).ok());
-    if let Some(id) = id(input) {
-        return Ok(vec![id]);
+    if string.in_call("load_model").is_some() {
+        return Some(model_names().chain(["demo"]).map(|name| Completion::name(name, "model")).collect());
     }
-    let ids = input.read_lock::<Array>().map(|array| array.iter().map(id).collect::<Option<Vec<_>>>());
-    ids.flatten()
-        .ok_or_else(|| Error::invalid("the input", "a string or an array of token ids", what_is(input)))
-}
-
-/// Describes a value that cannot be used as tokens.
-fn what_is(input: &Dynamic) -> String {
-    if input.is_array() { "an array with other elements".to_owned() } else { type_name(input) }
+    let takes_hooks = string.call.as_ref().is_some_and(|call| {
+        // `run_with_cache(model, text, hooks)` has one argument more than `model.run_with_cache(text, hooks)`.
+        let is_after_text = call.commas > usize::from(!call.is_method);
+        ["run_with_cache", "run_with_hooks"].contains(&call.function) && is_after_text
+    });
+    if !takes_hooks && !["blocks.", "hook_", "ln_final"].iter().any(|hook| string.text.starts_with(hook)) {
+        return None;
+    }
+    let models =
+        string.scope.iter().filter_map(|(_, _, value)| value.read_lock::<Model>().map(|m| m.clone()));
+    let hooks = models.flat_map(|model| model.cfg().hook_points().all());
+    Some(hooks.map(|hook| Completion::name(hook.to_string(), "hook")).collect())
 }
 
 fn to_array(tokens: &[u32]) -> Array {
@@ -66,7 +70,7 @@ fn with_edits<T>(
     context: &NativeCallContext,
     model: &Model,
     hooks: Map,
-    call: impl FnOnce(Edits) -> crate::Result<T>,
+    call: impl FnOnce(Edits) -> crate::error::Result<T>,
 ) -> ScriptResult<T> {
     let failed = RefCell::new(None);
     let mut edits = Edits::new();
@@ -74,7 +78,7 @@ fn with_edits<T>(
         let hook = script(model.cfg().hook_points().find_to_edit(&name))?;
         let closure = closure.clone().try_cast_result::<FnPtr>().map_err(|value| {
             let what = format!("the hook at `{name}`");
-            super::errors::to_script(&Error::invalid(what, "a closure |activation| …", type_name(&value)))
+            to_script(&Error::invalid(what, "a closure |activation| …", type_name(&value)))
         })?;
         let failed = &failed;
         edits = edits.with(hook, move |activation| {

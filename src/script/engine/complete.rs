@@ -1,13 +1,11 @@
 //! Completion and inspection: what can be typed at the cursor, and what is known about the name there.
 
-use super::help::{Help, HelpText, is_word, script_types, strip_comment};
+use super::completion::{Completion, CompletionKind, Completions, NamesInString, TypedCall, TypedString};
+use super::help::{Help, HelpText, strip_comment};
 use super::lexer::{self, Piece, PieceKind};
-use super::{options, show};
-use crate::aliases::model_names;
-use crate::demo;
-use crate::hooks::ActivationCache;
-use crate::model::Model;
-use crate::registry::Registry;
+use super::names::{is_word, script_types};
+use super::options::{self, FunctionOptions};
+use super::show::Types;
 use rhai::{Dynamic, Engine, Map, Scope, ScriptFnMetadata};
 use std::path::Path;
 
@@ -18,66 +16,10 @@ const KEYWORDS: [&str; 24] = [
 ];
 /// Properties that are evaluated to complete their keys: small maps. Of other properties only the type is looked up.
 const EVALUATED: [&str; 2] = ["cfg", "params"];
+/// The name under which the language has the function of `value[index]`.
+const INDEX: &str = "index$get$";
 /// The maximum number of completions.
 const MAX_COMPLETIONS: usize = 500;
-
-/// The completions at a cursor, and the range of the text that they replace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Completions {
-    /// The byte offset where the replaced text starts.
-    pub start: usize,
-    /// The byte offset where it ends: the cursor.
-    pub end: usize,
-    /// The completions, sorted by kind and then by text.
-    pub completions: Vec<Completion>,
-}
-
-/// One completion.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Completion {
-    /// The text to insert.
-    pub text: String,
-    /// The kind of thing that the text names.
-    pub kind: CompletionKind,
-    /// The signature, the type, the default of an option or a category; may be empty.
-    pub detail: String,
-}
-
-/// The kind of thing that a completion names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CompletionKind {
-    /// An option in an options map.
-    Option,
-    /// A variable.
-    Variable,
-    /// A property of a value, or a key of a map.
-    Property,
-    /// A method: a function that is called on a value.
-    Method,
-    /// A function.
-    Function,
-    /// A name inside a string: of a hook, a model or an SAE.
-    Name,
-    /// A file or a folder.
-    Path,
-    /// A keyword of the language.
-    Keyword,
-}
-
-impl CompletionKind {
-    /// Returns the name of this kind that Jupyter's front ends know.
-    pub fn name(self) -> &'static str {
-        match self {
-            CompletionKind::Option => "param",
-            CompletionKind::Variable => "instance",
-            CompletionKind::Property => "property",
-            CompletionKind::Method | CompletionKind::Function => "function",
-            CompletionKind::Name => "text",
-            CompletionKind::Path => "path",
-            CompletionKind::Keyword => "keyword",
-        }
-    }
-}
 
 /// The information about a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,35 +41,39 @@ impl std::fmt::Display for Inspection {
 
 /// A function that was defined in the session.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ScriptFunction {
+pub(crate) struct ScriptFunction {
     name: String,
     signature: String,
     comment: String,
 }
 
 impl ScriptFunction {
-    pub(super) fn of(function: ScriptFnMetadata) -> Self {
-        let (name, signature) = (function.name.to_owned(), form(&function));
+    pub(crate) fn of(function: ScriptFnMetadata) -> Self {
+        let (name, signature) = (function.name.to_owned(), signature(&function));
         ScriptFunction { name, signature, comment: strip_comment(&function.comments) }
     }
 }
 
 /// Formats how a function defined in a script is called: `name(parameter, …)`.
-pub(super) fn form(function: &ScriptFnMetadata) -> String {
+pub(crate) fn signature(function: &ScriptFnMetadata) -> String {
     format!("{}({})", function.name, function.params.join(", "))
 }
 
 /// The parts of a session that completion reads.
-pub(super) struct CompletionContext<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) scope: &'a Scope<'static>,
-    pub(super) help: &'a Help,
-    pub(super) written: Vec<ScriptFunction>,
+pub(crate) struct CompletionContext<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) scope: &'a Scope<'static>,
+    pub(crate) help: &'a Help,
+    pub(crate) written: Vec<ScriptFunction>,
+    pub(crate) types: Types,
+    pub(crate) options: &'static [&'static [FunctionOptions]],
+    /// What completes names in strings; the first that knows the place is asked.
+    pub(crate) names: &'static [NamesInString],
 }
 
 impl CompletionContext<'_> {
     /// Returns the completions at `cursor`, a byte offset.
-    pub(super) fn complete(&self, script: &str, cursor: usize) -> Completions {
+    pub(crate) fn complete(&self, script: &str, cursor: usize) -> Completions {
         let cursor = floor(script, cursor);
         let before = &script[..cursor];
         let pieces = lexer::pieces(self.engine, before);
@@ -152,7 +98,7 @@ impl CompletionContext<'_> {
     }
 
     /// Returns what is known about the name at `cursor`, a byte offset, or about the function called there.
-    pub(super) fn inspect(&self, script: &str, cursor: usize) -> Option<Inspection> {
+    pub(crate) fn inspect(&self, script: &str, cursor: usize) -> Option<Inspection> {
         let cursor = floor(script, cursor);
         let pieces = lexer::pieces(self.engine, script);
         let is_name = |piece: &&Piece| matches!(piece.kind, PieceKind::Name | PieceKind::Call);
@@ -205,7 +151,7 @@ impl CompletionContext<'_> {
             },
         };
         if let Some(value) = value {
-            let text = format!("{name}: {}\n\n{}", type_of(self.engine, &value), show::text(&value));
+            let text = format!("{name}: {}\n\n{}", type_of(self.engine, &value), self.types.text(&value));
             return Some(Inspection::Variable(text));
         }
         let mut written = self.written.iter().filter(|function| function.name == name).peekable();
@@ -318,8 +264,9 @@ impl CompletionContext<'_> {
                 if let Some(map) = value.read_lock::<Map>() {
                     return map.get(key).cloned().map(Known::Value);
                 }
-                let is_cache = value.read_lock::<ActivationCache>().is_some();
-                is_cache.then(|| Known::Type("Tensor".to_owned()))
+                // Of `any` nothing is known.
+                let element = self.help.type_of(Some(&type_of(self.engine, &value)), INDEX);
+                element.filter(|name| name != "any").map(Known::Type)
             }
             PieceKind::Close if text(last) == ")" => {
                 let open = opening(script, pieces)?;
@@ -349,92 +296,33 @@ impl CompletionContext<'_> {
         };
         let option =
             |(name, detail)| Completion { text: format!("{name}: "), kind: CompletionKind::Option, detail };
-        options::of_function(function).into_iter().map(option).collect()
+        options::of_function(self.options, function).into_iter().map(option).collect()
     }
 
     /// Returns what can be typed in a string that starts at `start`, after these pieces (names if the function is
     /// known, else files), and the offset where the replaced text starts.
     fn in_text(&self, script: &str, before: &[Piece], start: usize) -> (usize, Vec<Completion>) {
         let typed = &script[start..];
-        let text = |piece: &Piece| &script[piece.range.clone()];
-        let name = |text: String, detail: &str| Completion {
-            text,
-            kind: CompletionKind::Name,
-            detail: detail.to_owned(),
+        let indexed = before.split_last().filter(|(open, _)| &script[open.range.clone()] == "[");
+        let indexed = match indexed.and_then(|(_, owner)| self.known(script, owner)) {
+            Some(Known::Value(value)) => Some(value),
+            _ => None,
         };
-        // `cache["` and `map["`
-        if let Some((open, owner)) = before.split_last()
-            && text(open) == "["
-            && let Some(Known::Value(value)) = self.known(script, owner)
-        {
-            if let Some(cache) = value.read_lock::<ActivationCache>() {
-                return (start, cache.names().map(|n| name(n.to_string(), "activation")).collect());
-            }
-            if let Some(map) = value.read_lock::<Map>() {
-                return (start, map.keys().map(|key| name(key.to_string(), "key")).collect());
-            }
+        if let Some(map) = indexed.as_ref().and_then(|value| value.read_lock::<Map>()) {
+            return (start, map.keys().map(|key| Completion::name(key.as_str(), "key")).collect());
         }
-        let call = enclosing(script, before, "(");
-        let arguments =
-            call.map_or(0, |call| before[call..].iter().filter(|piece| text(piece) == ",").count());
-        match call.and_then(|call| before[..call].last()).map(text) {
-            Some("load_model") if !is_path(typed) => {
-                let names = model_names().map(|alias| name(alias.to_owned(), "model"));
-                return (start, names.chain([name("demo".to_owned(), "model")]).collect());
-            }
-            Some("load_sae") if !is_path(typed) => {
-                return (start, self.saes(script, before, call, arguments));
-            }
-            _ => {}
-        }
-        if self.takes_hooks(script, before)
-            || ["blocks.", "hook_", "ln_final"].iter().any(|hook| typed.starts_with(hook))
-        {
-            let models =
-                self.scope.iter().filter_map(|(_, _, value)| value.read_lock::<Model>().map(|m| m.clone()));
-            let hooks = models.flat_map(|model| model.cfg().hook_points().all());
-            return (start, hooks.map(|hook| name(hook.to_string(), "hook")).collect());
+        let call = call_around(script, before);
+        let string = TypedString { text: typed, indexed, call, scope: self.scope };
+        if let Some(names) = self.names.iter().find_map(|names| names(&string)) {
+            return (start, names);
         }
         let folder = typed.rfind('/').map_or(0, |slash| slash + 1);
         (start + folder, paths(&typed[..folder]))
     }
-
-    /// Whether a string after these pieces names a hook: an argument after the text that the model runs on, either by
-    /// itself, in an array or as the key of a map.
-    fn takes_hooks(&self, script: &str, before: &[Piece]) -> bool {
-        let text = |piece: &Piece| &script[piece.range.clone()];
-        let inner = enclosing(script, before, "[").or_else(|| enclosing(script, before, "#{"));
-        let before = inner.map_or(before, |inner| &before[..inner]);
-        let Some(call) = enclosing(script, before, "(") else { return false };
-        let Some((function, owner)) = before[..call].split_last() else { return false };
-        // `run_with_cache(model, text, hooks)` has one argument more than `model.run_with_cache(text, hooks)`.
-        let is_method = owner.last().is_some_and(|point| is_point(text(point)));
-        let commas = before[call..].iter().filter(|piece| text(piece) == ",").count();
-        ["run_with_cache", "run_with_hooks"].contains(&text(function)) && commas > usize::from(!is_method)
-    }
-
-    /// Returns the releases, or the SAE ids of the release in the first argument.
-    fn saes(&self, script: &str, before: &[Piece], call: Option<usize>, arguments: usize) -> Vec<Completion> {
-        let name = |text: &str, detail: &str| Completion {
-            text: text.to_owned(),
-            kind: CompletionKind::Name,
-            detail: detail.to_owned(),
-        };
-        let registry = Registry::embedded();
-        if arguments == 0 {
-            let releases = registry.releases().iter().map(|release| name(&release.name, &release.model));
-            return releases.chain([name("demo", "demo")]).collect();
-        }
-        let first = call.and_then(|call| before.get(call + 1)).map(|piece| &script[piece.range.clone()]);
-        let first = first.unwrap_or_default().trim_matches('"');
-        let ids = registry.release(first).into_iter().flat_map(|release| &release.saes);
-        let demo = demo::SAES.iter().filter(|_| first == "demo");
-        ids.map(|sae| name(&sae.id, "SAE")).chain(demo.map(|sae| name(sae.sae_id, "SAE"))).collect()
-    }
 }
 
 /// Returns the type of a value as signatures spell it.
-pub(super) fn type_of(engine: &Engine, value: &Dynamic) -> String {
+pub(crate) fn type_of(engine: &Engine, value: &Dynamic) -> String {
     match value.type_name() {
         "array" => "Array".to_owned(),
         "map" => "Map".to_owned(),
@@ -464,10 +352,6 @@ fn is_open(text: &str) -> bool {
     })
 }
 
-fn is_path(text: &str) -> bool {
-    text.starts_with(['/', '.', '~'])
-}
-
 /// Returns the index of the bracket that the last piece, a closing bracket, matches.
 fn opening(script: &str, pieces: &[Piece]) -> Option<usize> {
     let (last, before) = pieces.split_last()?;
@@ -487,6 +371,22 @@ fn enclosing(script: &str, pieces: &[Piece], open: &str) -> Option<usize> {
         }
     }
     None
+}
+
+/// Returns the call with an argument at the end of these pieces, or with an array or a map there as an argument.
+fn call_around<'a>(script: &'a str, before: &[Piece]) -> Option<TypedCall<'a>> {
+    let text = |piece: &Piece| &script[piece.range.clone()];
+    let inner = enclosing(script, before, "[").or_else(|| enclosing(script, before, "#{"));
+    let before = inner.map_or(before, |inner| &before[..inner]);
+    let open = enclosing(script, before, "(")?;
+    let (function, owner) = before[..open].split_last()?;
+    Some(TypedCall {
+        function: text(function),
+        is_method: owner.last().is_some_and(|point| is_point(text(point))),
+        first: before.get(open + 1).map_or("", text),
+        commas: before[open..].iter().filter(|piece| text(piece) == ",").count(),
+        is_nested: inner.is_some(),
+    })
 }
 
 /// Returns the files and folders in a folder; names of folders end with a slash.

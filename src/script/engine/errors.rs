@@ -2,37 +2,45 @@
 //! position, its line with the word underlined, and a hint.
 
 use super::help::Help;
-use super::limits::FatalError;
+use super::names::{first_lower, is_closure, script_types};
 use crate::error::{Error, ErrorKind, did_you_mean};
 use rhai::{Dynamic, EvalAltResult, Map, ParseErrorType, Position, Scope};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// The error that ends a script and that the script cannot catch; an interrupt carries `()` in its place.
+#[derive(Debug, Clone)]
+pub(super) struct FatalError {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+    pub(super) kind: ErrorKind,
+}
+
 /// The source text of a script and its name.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// A file, a cell, or "input", as errors print it.
-    pub(super) name: String,
-    pub(super) text: String,
+    pub(crate) name: String,
+    pub(crate) text: String,
     /// The line number of the first line, from 1.
-    pub(super) first_line: usize,
+    pub(crate) first_line: usize,
 }
 
 /// The functions defined in scripts, by name.
-pub(super) type Origins = BTreeMap<String, Origin>;
+pub(crate) type Origins = BTreeMap<String, Origin>;
 
 /// Where the functions with one name come from.
 #[derive(Debug, Clone)]
-pub(super) struct Origin {
+pub(crate) struct Origin {
     /// The script; `None` if different scripts define the name, so that it is unknown which function is called.
-    pub(super) source: Option<Rc<Source>>,
+    pub(crate) source: Option<Rc<Source>>,
     /// Their signatures: `name(parameter, …)`.
-    pub(super) forms: Vec<String>,
+    pub(crate) signatures: Vec<String>,
 }
 
 /// Converts an error for a script: `catch (e)` sees a map with `message` and `hint`, whose tag is the kind of the error.
 /// An interrupt cannot be caught.
-pub(super) fn to_script(error: &Error) -> Box<EvalAltResult> {
+pub(crate) fn to_script(error: &Error) -> Box<EvalAltResult> {
     if error.is_interrupted() {
         return Box::new(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE));
     }
@@ -81,7 +89,7 @@ fn place_in_module(module: &str, position: Position) -> String {
 }
 
 /// Converts an error of a script for the user. `origins` has the functions of this script and of earlier ones.
-pub(super) fn describe(
+pub(crate) fn describe(
     error: &EvalAltResult,
     source: &Source,
     origins: &Origins,
@@ -232,7 +240,7 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
         );
     }
     let mut forms = help.signatures_of(name);
-    forms.extend(origins.get(name).into_iter().flat_map(|origin| origin.forms.iter().cloned()));
+    forms.extend(origins.get(name).into_iter().flat_map(|origin| origin.signatures.iter().cloned()));
     if forms.is_empty() {
         let written = origins.keys().map(String::as_str).filter(|name| !is_closure(name));
         let known: Vec<&str> = help.names().chain(written).collect();
@@ -244,7 +252,7 @@ fn unknown_function(signature: &str, origins: &Origins, help: &Help) -> (String,
         (error.to_string(), Some(hint))
     } else {
         let forms: Vec<_> = forms.iter().map(|form| format!("`{form}`")).collect();
-        let types = super::help::script_types(types);
+        let types = script_types(types);
         (format!("no `{name}` takes ({types})"), Some(format!("known forms: {}", forms.join(", "))))
     }
 }
@@ -277,7 +285,8 @@ fn excerpt(source: &Source, position: Position) -> String {
     if line >= LIMIT || column >= LIMIT {
         return String::new();
     }
-    let Some(text) = source.text.lines().nth(line - 1) else { return String::new() };
+    let Some((line, column)) = shown_position(&source.text, line, column) else { return String::new() };
+    let text = source.text.lines().nth(line - 1).unwrap_or_default();
     let (place, line) = (&source.name, source.first_line + line - 1);
     // Of a long line only the part around the position is shown.
     const CONTEXT: usize = 80;
@@ -293,16 +302,10 @@ fn excerpt(source: &Source, position: Position) -> String {
     )
 }
 
-/// Whether a function is a closure; the language names these `anon$…`.
-pub(super) fn is_closure(name: &str) -> bool {
-    name.starts_with("anon$")
-}
-
-/// Returns a string with its first letter in lower case.
-pub(super) fn first_lower(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_lowercase().chain(chars).collect(),
-        None => String::new(),
-    }
+/// Returns the line and the column to point at: of a position in or below the blank lines at the end of a script, the end
+/// of the last line that is not blank.
+fn shown_position(text: &str, line: usize, column: usize) -> Option<(usize, usize)> {
+    let (last, end) = text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()).last()?;
+    let is_after = line > last + 1;
+    Some(if is_after { (last + 1, end.trim_end().chars().count() + 1) } else { (line, column) })
 }

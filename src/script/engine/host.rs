@@ -34,16 +34,15 @@ impl<F: Fn(&str)> Host for F {
 
 /// The data that native functions find in the tag of their call context.
 #[derive(Clone)]
-pub(super) struct SessionContext {
-    pub(super) progress: Progress,
-    pub(super) host: Rc<dyn Host>,
+pub(crate) struct SessionContext {
+    pub(crate) progress: Progress,
+    pub(crate) host: Rc<dyn Host>,
 }
 
 impl SessionContext {
-    /// Returns the surroundings of the session that called a native function.
-    pub(super) fn of(context: &NativeCallContext) -> Option<SessionContext> {
-        context
-            .tag()
-            .and_then(|tag| tag.read_lock::<SessionContext>().map(|surroundings| surroundings.clone()))
+    /// Returns the context of the session that called a native function.
+    pub(crate) fn of(context: &NativeCallContext) -> Option<SessionContext> {
+        let context = context.tag()?.read_lock::<SessionContext>()?;
+        Some(context.clone())
     }
 }

@@ -91,13 +91,13 @@ struct Lexed {
 }
 
 /// Returns the pieces of a script in order, without the white space between them.
-pub(super) fn pieces(engine: &Engine, script: &str) -> Vec<Piece> {
+pub(crate) fn pieces(engine: &Engine, script: &str) -> Vec<Piece> {
     lex(engine, script, Unfinished::default()).pieces
 }
 
 /// Whether a statement may be complete with this further line; earlier lines are not read again. If so,
 /// [`completeness`] decides.
-pub(super) fn may_end(engine: &Engine, before: &mut Unfinished, line: &str) -> bool {
+pub(crate) fn may_end(engine: &Engine, before: &mut Unfinished, line: &str) -> bool {
     if before.is_continued {
         // The string began on a line that is not available.
         return true;
@@ -124,7 +124,7 @@ fn is_help(comment: &str) -> bool {
 ///
 /// # Errors
 /// A comment is not closed.
-pub(super) fn check_comments(engine: &Engine, name: &str, script: &str) -> Result<()> {
+pub(crate) fn check_comments(engine: &Engine, name: &str, script: &str) -> Result<()> {
     let is_open = || lex(engine, script, Unfinished::default()).end.comments > 0;
     if !script.contains("/*") || !is_open() {
         return Ok(());
@@ -137,7 +137,7 @@ pub(super) fn check_comments(engine: &Engine, name: &str, script: &str) -> Resul
 }
 
 /// Returns whether a script is complete.
-pub(super) fn completeness(engine: &Engine, script: &str) -> Completeness {
+pub(crate) fn completeness(engine: &Engine, script: &str) -> Completeness {
     // The lexer counts columns in 16 bits: it cannot read a longer line.
     if script.lines().any(|line| line.len() > usize::from(u16::MAX)) {
         let is_right = engine.compile(script).is_ok();
@@ -165,7 +165,7 @@ pub(super) fn completeness(engine: &Engine, script: &str) -> Completeness {
 
 /// Returns the functions that a script defines, each as `name/number of parameters` with its byte range, which includes
 /// its doc comments.
-pub(super) fn functions(engine: &Engine, script: &str) -> Vec<(String, Range<usize>)> {
+pub(crate) fn functions(engine: &Engine, script: &str) -> Vec<(String, Range<usize>)> {
     let pieces = pieces(engine, script);
     let text = |piece: &Piece| &script[piece.range.clone()];
     let mut functions = Vec::new();

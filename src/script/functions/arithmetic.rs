@@ -1,6 +1,6 @@
 //! Tensor arithmetic: operators, elementwise functions and reductions, named as in numpy.
 
-use super::tensor::{axis_of, floats, not_empty};
+use super::arguments::{axis_of, floats, not_empty};
 use super::{ScriptResult, script};
 use crate::error::Error;
 use crate::large;

@@ -1,7 +1,7 @@
 //! Sorting of arrays: replacements for built-in functions that silently order by type if the comparing closure fails or
 //! returns no order. Here both are errors. NaN comes last.
 
-use super::help::script_types;
+use super::names::script_types;
 use super::{ScriptResult, changing, script};
 use crate::error::{Error, Result};
 use rhai::{Array, Dynamic, Engine, FLOAT, FnPtr, ImmutableString, NativeCallContext};

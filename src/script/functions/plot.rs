@@ -1,43 +1,65 @@
 //! Charts: the functions `plot_…`.
 
-use super::help::type_name;
-use super::records::feature_index;
-use super::{ScriptResult, options, script};
+use super::arguments::{check_memory, feature_index, values_of};
+use super::forms::register_forms;
+use super::names::type_name;
+use super::options::{self, FunctionOptions, defaults_of, names_of};
+use super::show::{Cast, cast};
+use super::{ScriptResult, TYPES, script};
 use crate::dashboard::FeatureDensity;
 use crate::display::Shown;
 use crate::error::Error;
 use crate::extract::FeatureRecord;
-use crate::memory;
-use crate::plot::{self, HeatmapOptions, HistogramOptions, PlotOptions, Series};
+use crate::plot::{self, Figure, HeatmapOptions, HistogramOptions, PlotOptions, Series, options_without};
 use candle_core::{DType, Tensor};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, FLOAT, Map};
+use rhai::{Array, Dynamic, Engine, Map};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(super) const SHOWN: &[Cast] = &[cast::<Figure>];
+pub(super) const OPTIONS: &[FunctionOptions] = &[
+    ("plot_activations", || chart_options("plot_activations")),
+    ("plot_bars", || chart_options("plot_bars")),
+    ("plot_density", || [defaults_of::<HistogramOptions>(), chart_options("plot_density")].concat()),
+    ("plot_heatmap", || [defaults_of::<HeatmapOptions>(), chart_options("plot_heatmap")].concat()),
+    ("plot_histogram", || [defaults_of::<HistogramOptions>(), chart_options("plot_histogram")].concat()),
+    ("plot_line", || chart_options("plot_line")),
+    ("plot_scatter", || chart_options("plot_scatter")),
+];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
+    register_forms::<Figure>(engine, "Figure");
 }
 
-/// Checks that there is memory to draw a tensor: `each` bytes per element, for its f64 value and its position.
-fn check_memory(tensor: &Tensor, each: usize) -> Result<(), Error> {
-    memory::check("values to draw", tensor.elem_count().saturating_mul(each) as u64)
+/// Returns the options that a chart function shares with others, each with its default.
+fn chart_options(function: &str) -> Vec<(String, String)> {
+    let without = options_without(function);
+    let shared = defaults_of::<PlotOptions>().into_iter();
+    shared.filter(|(name, _)| !without.contains(&name.as_str())).collect()
 }
 
-/// Returns the values of a tensor [n] or of an array of numbers.
-pub(super) fn values_of(what: &str, value: &Dynamic) -> Result<Vec<f64>, Error> {
-    let wrong = |got: String| Error::invalid(what, "a tensor [n] or an array of numbers", got);
-    if let Some(tensor) = value.read_lock::<Tensor>() {
-        if tensor.rank() != 1 {
-            let hint = "take one row, x[0], or all elements, x.reshape([-1])";
-            return Err(wrong(format!("a tensor {:?}", tensor.dims())).with_hint(hint));
+/// Parses the options of a chart function.
+fn parse_chart(function: &str, map: Map) -> ScriptResult<PlotOptions> {
+    let known = options::of_function(&[OPTIONS], function);
+    match map.keys().find(|name| !known.iter().any(|(known, _)| known == name.as_str())) {
+        None => options::parse(map),
+        Some(name) => {
+            let known = known.into_iter().map(|(name, _)| name);
+            script(Err(Error::unknown("option", name.as_str(), known)))
         }
-        check_memory(&tensor, 64)?;
-        return Ok(tensor.to_dtype(DType::F64)?.to_vec1()?);
     }
-    let number = |x: &Dynamic| x.as_float().or_else(|_| x.as_int().map(|x| x as FLOAT)).ok();
-    let array = value.read_lock::<Array>().ok_or_else(|| wrong(type_name(value)))?;
-    let numbers =
-        array.iter().map(|x| number(x).ok_or_else(|| wrong(format!("an array with {}", type_name(x)))));
-    numbers.collect()
+}
+
+/// Parses the options of a chart function that has additional options, of type `T`.
+fn parse_both<T>(function: &str, map: Map) -> ScriptResult<(T, PlotOptions)>
+where
+    T: DeserializeOwned + Serialize + Default,
+{
+    let own = names_of::<T>();
+    let (own, chart) = map.into_iter().partition(|(name, _)| own.iter().any(|own| own == name.as_str()));
+    Ok((options::parse(own)?, parse_chart(function, chart)?))
 }
 
 /// Returns all values of a tensor of any shape, or of an array of numbers, arrays or tensors.
@@ -112,7 +134,7 @@ fn features_of(features: &Dynamic) -> Result<Vec<usize>, Error> {
 
 /// Returns the labels of bars, which can be values of any type.
 fn labels_of(labels: &Array) -> Vec<String> {
-    labels.iter().map(super::show::text).collect()
+    labels.iter().map(|label| TYPES.text(label)).collect()
 }
 
 #[export_module]
@@ -141,7 +163,7 @@ mod functions {
 
     #[rhai_fn(name = "plot_line", return_raw)]
     pub fn plot_line_with(y: Dynamic, options: Map) -> ScriptResult<Figure> {
-        script(plot::plot_line(&script(series_of(None, &y))?, &options::parse_chart("plot_line", options)?))
+        script(plot::plot_line(&script(series_of(None, &y))?, &parse_chart("plot_line", options)?))
     }
 
     #[rhai_fn(name = "plot_line", return_raw)]
@@ -151,10 +173,7 @@ mod functions {
 
     #[rhai_fn(name = "plot_line", return_raw)]
     pub fn plot_line_over_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Figure> {
-        script(plot::plot_line(
-            &script(series_of(Some(&x), &y))?,
-            &options::parse_chart("plot_line", options)?,
-        ))
+        script(plot::plot_line(&script(series_of(Some(&x), &y))?, &parse_chart("plot_line", options)?))
     }
 
     /// A scatter plot of values y over values x (arrays or tensors [n]). A map as y draws several named sets over x.
@@ -174,10 +193,7 @@ mod functions {
 
     #[rhai_fn(name = "plot_scatter", return_raw)]
     pub fn plot_scatter_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Figure> {
-        script(plot::plot_scatter(
-            &script(series_of(Some(&x), &y))?,
-            &options::parse_chart("plot_scatter", options)?,
-        ))
+        script(plot::plot_scatter(&script(series_of(Some(&x), &y))?, &parse_chart("plot_scatter", options)?))
     }
 
     /// A bar chart, with bars from zero: labels and values, or a map from labels to values.
@@ -197,7 +213,7 @@ mod functions {
     #[rhai_fn(name = "plot_bars", return_raw)]
     pub fn plot_bars_with(labels: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
         let values = script(values_of("the values", &values))?;
-        script(plot::plot_bars(&labels_of(&labels), &values, &options::parse_chart("plot_bars", options)?))
+        script(plot::plot_bars(&labels_of(&labels), &values, &parse_chart("plot_bars", options)?))
     }
 
     #[rhai_fn(name = "plot_bars", return_raw)]
@@ -225,15 +241,14 @@ mod functions {
     /// })
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn plot_histogram(numbers: Dynamic) -> ScriptResult<Figure> {
-        plot_histogram_with(numbers, Map::new())
+    pub fn plot_histogram(values: Dynamic) -> ScriptResult<Figure> {
+        plot_histogram_with(values, Map::new())
     }
 
     #[rhai_fn(name = "plot_histogram", return_raw)]
-    pub fn plot_histogram_with(numbers: Dynamic, options: Map) -> ScriptResult<Figure> {
-        let sets = script(named(&numbers, |name, numbers| Ok((name.to_owned(), all_values(numbers)?))))?;
-        let (histogram, options): (HistogramOptions, PlotOptions) =
-            options::parse_both("plot_histogram", options)?;
+    pub fn plot_histogram_with(values: Dynamic, options: Map) -> ScriptResult<Figure> {
+        let sets = script(named(&values, |name, values| Ok((name.to_owned(), all_values(values)?))))?;
+        let (histogram, options): (HistogramOptions, PlotOptions) = parse_both("plot_histogram", options)?;
         script(plot::plot_histogram(&sets, &histogram, &options))
     }
 
@@ -259,7 +274,7 @@ mod functions {
 
     #[rhai_fn(name = "plot_heatmap", return_raw)]
     pub fn plot_heatmap_with(matrix: Dynamic, options: Map) -> ScriptResult<Figure> {
-        let (heatmap, options): (HeatmapOptions, PlotOptions) = options::parse_both("plot_heatmap", options)?;
+        let (heatmap, options): (HeatmapOptions, PlotOptions) = parse_both("plot_heatmap", options)?;
         script(plot::plot_heatmap(&script(matrices_of(&matrix))?, &heatmap, &options))
     }
 
@@ -291,7 +306,7 @@ mod functions {
         script(plot::plot_activations(
             &record,
             &script(features_of(&features))?,
-            &options::parse_chart("plot_activations", options)?,
+            &parse_chart("plot_activations", options)?,
         ))
     }
 
@@ -314,8 +329,7 @@ mod functions {
 
     #[rhai_fn(name = "plot_density", return_raw)]
     pub fn plot_density_with(density: FeatureDensity, options: Map) -> ScriptResult<Figure> {
-        let (histogram, options): (HistogramOptions, PlotOptions) =
-            options::parse_both("plot_density", options)?;
+        let (histogram, options): (HistogramOptions, PlotOptions) = parse_both("plot_density", options)?;
         script(plot::plot_density(&density, &histogram, &options))
     }
 

@@ -1,12 +1,17 @@
 //! Datasets: `open_dataset` and loops over documents.
 
 use super::items::{self, SkippedError};
-use super::{ScriptResult, options, progress_of, script};
+use super::options::{self, FunctionOptions, defaults_of};
+use super::show::{Cast, cast};
+use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::Error;
 use crate::progress::Progress;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, INT, Map};
+
+pub(super) const SHOWN: &[Cast] = &[cast::<Dataset>];
+pub(super) const OPTIONS: &[FunctionOptions] = &[("open_dataset", defaults_of::<DatasetOptions>)];
 
 pub(super) fn register(engine: &mut Engine, progress: &Progress, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
@@ -55,7 +60,7 @@ mod functions {
         let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n));
         let texts =
             dataset.documents(&progress_of(&context)).take(script(n)?).map(|text| text.map(Dynamic::from));
-        script(texts.collect::<crate::Result<_>>())
+        script(texts.collect::<crate::error::Result<_>>())
     }
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]

@@ -1,11 +1,16 @@
 //! Published SAEs: `list_saes`.
 
-use super::{ScriptResult, options, script};
+use super::options::{self, FunctionOptions, defaults_of};
+use super::show::{Cast, cast};
+use super::{ScriptResult, script};
 use crate::error::Error;
 use crate::registry::{SaeFilter, SaeTable, list_saes as list};
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, INT, Map, Module};
 use std::any::TypeId;
+
+pub(super) const SHOWN: &[Cast] = &[cast::<SaeTable>];
+pub(super) const OPTIONS: &[FunctionOptions] = &[("list_saes", defaults_of::<SaeFilter>)];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());

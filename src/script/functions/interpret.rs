@@ -1,115 +1,69 @@
-//! The meaning of features: `feature_vector`, `definition_tree`, `token_list`, `logit_lens`, `similar_features`.
+//! The meaning of features: `feature_vector`, `token_list`, `logit_lens`, `similar_features`.
 
-use super::extract::register_properties;
-use super::help::type_name;
-use super::sae::index;
-use super::{ScriptResult, options, progress_of, script};
+use super::arguments::{index, register_properties, vector_of};
+use super::forms::register_forms;
+use super::options::{self, FunctionOptions, defaults_of};
+use super::show::{Cast, cast};
+use super::{ScriptResult, script};
 use crate::error::Error;
-use crate::interpret;
+use crate::interpret::{
+    self, FeatureVector, LogitLens, LogitLensOptions, SimilarFeatures, SimilarOptions, TokenList,
+    TokenListOptions, VectorOptions,
+};
 use crate::model::Model;
 use crate::sae::{Feature, Sae};
 use candle_core::{Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, FLOAT, INT, Map};
-use serde::{Deserialize, Serialize};
-use std::path::Path;
+
+pub(super) const SHOWN: &[Cast] =
+    &[cast::<FeatureVector>, cast::<TokenList>, cast::<LogitLens>, cast::<SimilarFeatures>];
+pub(super) const OPTIONS: &[FunctionOptions] = &[
+    ("decoder_logit_lens", defaults_of::<LogitLensOptions>),
+    ("feature_vector", defaults_of::<VectorOptions>),
+    ("ghost_token", defaults_of::<VectorOptions>),
+    ("logit_lens", defaults_of::<LogitLensOptions>),
+    ("similar_features", defaults_of::<SimilarOptions>),
+    ("token_list", defaults_of::<TokenListOptions>),
+];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
-    register_properties::<interpret::TokenList>(engine);
-    register_properties::<interpret::LogitLens>(engine);
-    register_properties::<interpret::SimilarFeatures>(engine);
-}
-
-/// The options of `similar_features`.
-#[derive(Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct SimilarOptions {
-    #[serde(alias = "top")]
-    top_k: usize,
-}
-
-impl Default for SimilarOptions {
-    fn default() -> Self {
-        SimilarOptions { top_k: 10 }
-    }
-}
-
-/// Returns a feature vector: `vector` itself, or a tensor used as a token embedding.
-fn vector_of(model: &Model, vector: &Dynamic) -> Result<interpret::FeatureVector, Error> {
-    if let Some(vector) = vector.read_lock::<interpret::FeatureVector>() {
-        return Ok(vector.clone());
-    }
-    match vector.read_lock::<Tensor>() {
-        Some(embedding) => interpret::FeatureVector::of_embedding(model, &embedding),
-        None => Err(no_vector(vector)),
-    }
+    register_properties::<TokenList>(engine);
+    register_properties::<LogitLens>(engine);
+    register_properties::<SimilarFeatures>(engine);
+    register_forms::<FeatureVector>(engine, "FeatureVector");
+    register_forms::<TokenList>(engine, "TokenList");
+    register_forms::<LogitLens>(engine, "LogitLens");
+    register_forms::<SimilarFeatures>(engine, "SimilarFeatures");
 }
 
 /// Like [`vector_of`], but a tensor, or the decoder weights of a feature, is used as a direction, unchanged.
-fn direction_of(model: &Model, vector: &Dynamic) -> Result<interpret::FeatureVector, Error> {
+fn direction_of(model: &Model, vector: &Dynamic) -> Result<FeatureVector, Error> {
     if let Some(feature) = vector.read_lock::<Feature>() {
-        let mut vector = interpret::FeatureVector::of_direction(model, &feature.decoder)?;
+        let mut vector = FeatureVector::of_direction(model, &feature.decoder)?;
         vector.params.feature = Some(feature.index);
         return Ok(vector);
     }
     if let Some(direction) = vector.read_lock::<Tensor>() {
-        return interpret::FeatureVector::of_direction(model, &direction);
+        return FeatureVector::of_direction(model, &direction);
     }
     vector_of(model, vector)
-}
-
-fn no_vector(got: &Dynamic) -> Error {
-    Error::invalid("the vector", "a value of feature_vector or ghost_token, or a tensor", type_name(got))
-        .with_hint("the vector of a feature is feature_vector(model, sae, index)")
 }
 
 fn tensor(values: &[f32]) -> ScriptResult<Tensor> {
     script(Tensor::new(values, &Device::Cpu))
 }
 
-fn similar(
-    sae: &Sae,
-    feature: INT,
-    other: Option<&Sae>,
-    options: Map,
-) -> ScriptResult<interpret::SimilarFeatures> {
+fn similar(sae: &Sae, feature: INT, other: Option<&Sae>, options: Map) -> ScriptResult<SimilarFeatures> {
     let feature = script(index("the feature index", feature))?;
-    let SimilarOptions { top_k } = options::parse(options)?;
-    script(interpret::similar_features(sae, feature, other, top_k))
-}
-
-/// Returns the definition tree of a vector. The option `scale` changes the vector's scale; if it is an array or "auto",
-/// returns a sweep with the trees of several scales.
-fn grow(
-    context: &NativeCallContext,
-    model: &Model,
-    vector: &Dynamic,
-    mut options: Map,
-) -> ScriptResult<Dynamic> {
-    let mut vector = script(vector_of(model, vector))?;
-    let scale = options.remove("scale").filter(|scale| !scale.is_unit());
-    let tree_options = options::parse(options)?;
-    let progress = progress_of(context);
-    if let Some(scale) = scale {
-        match scale.as_float().or_else(|_| scale.as_int().map(|scale| scale as FLOAT)) {
-            Ok(scale) => vector = vector.at_scale(scale),
-            Err(_) => {
-                let scales = super::trees::scales_of(scale)?;
-                let sweep = interpret::scale_sweep(model, &vector, &scales, &tree_options, &progress);
-                return script(sweep).map(Dynamic::from);
-            }
-        }
-    }
-    script(interpret::definition_tree(model, &vector, &tree_options, &progress)).map(Dynamic::from)
+    script(interpret::similar_features(sae, feature, other, &options::parse(options)?))
 }
 
 #[export_module]
 mod functions {
     /// A ghost token: the embedding of a token that does not exist.
     pub type FeatureVector = interpret::FeatureVector;
-    /// The definitions that a model gives for a ghost token, as a tree of tokens.
-    pub type DefinitionTree = interpret::DefinitionTree;
     /// A list of tokens with their scores.
     pub type TokenList = interpret::TokenList;
     /// The next tokens that a direction raises and lowers.
@@ -242,171 +196,6 @@ mod functions {
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn show_vector(vector: &mut FeatureVector) -> String {
         vector.to_string()
-    }
-
-    /// The definition tree of a feature vector: every likely definition that the model gives for the ghost token. A
-    /// tensor [d_model] is used as the token embedding itself, so that `model.W_E[id]` asks about a real token.
-    ///
-    /// Options: `prompt` ("definition", which is `A typical definition of "{}" would be "`; "meaning", "repeat",
-    /// "patchscope", or your own with `{}` for the ghost token), `top_k` (5, the maximum number of children of a node),
-    /// `cutoff` (5e-5, the minimum cumulative probability of a node), `max_depth` (25 tokens), `stop` (an array of
-    /// strings that end a definition; the quotation mark that the prompt opens), `prepend_bos` (the model's default),
-    /// `scale` (the vector's; with an array, `[0.5, 1.0, 2.0]`, or "auto" the result has the `trees` of several scales,
-    /// the `best` of them and all `scores`), `steer` (none; `#{ hook: "blocks.6.hook_resid_post", coefficient: 8.0 }`
-    /// adds the decoder direction of the feature there, or `direction`, a tensor), `inject_at` (the embedding; the hook
-    /// where the vector is inserted), `inject` ("replace", "add" or "norm_matched"), `placeholder` (the token at the
-    /// ghost's position before the insertion), `null_directions` (none; a number compares every node with the centroid
-    /// by itself and with that many random directions), `seed` (0, of these directions), `max_memory` (1024 MiB).
-    ///
-    /// ```rhai
-    /// let model = load_model("demo");
-    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
-    /// let tree = definition_tree(model, v, #{ cutoff: 1e-3 });
-    /// print(tree);
-    /// print(tree.definitions()[0].text);
-    /// let dog = model.to_tokens("dog", #{ prepend_bos: false })[0];
-    /// print(definition_tree(model, model.W_E[dog], #{ cutoff: 1e-2 }));
-    /// ```
-    #[rhai_fn(return_raw)]
-    pub fn definition_tree(
-        context: NativeCallContext,
-        model: Model,
-        vector: Dynamic,
-    ) -> ScriptResult<Dynamic> {
-        grow(&context, &model, &vector, Map::new())
-    }
-
-    #[rhai_fn(name = "definition_tree", return_raw)]
-    pub fn definition_tree_with(
-        context: NativeCallContext,
-        model: Model,
-        vector: Dynamic,
-        options: Map,
-    ) -> ScriptResult<Dynamic> {
-        grow(&context, &model, &vector, options)
-    }
-
-    /// Reads a definition tree from a JSON file written by `tree.save`.
-    ///
-    /// ```rhai
-    /// let model = load_model("demo");
-    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
-    /// definition_tree(model, v, #{ cutoff: 1e-3 }).save("tree.json");
-    /// print(load_tree("tree.json").trim(1e-2));
-    /// ```
-    #[rhai_fn(return_raw, volatile)]
-    pub fn load_tree(path: &str) -> ScriptResult<DefinitionTree> {
-        script(DefinitionTree::load(Path::new(path)))
-    }
-
-    /// How a definition tree was made, as a map: the parameters of the vector and the options.
-    ///
-    /// ```rhai
-    /// let model = load_model("demo");
-    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
-    /// let tree = definition_tree(model, v, #{ cutoff: 1e-2 });
-    /// print(tree.params.prompt);
-    /// ```
-    #[rhai_fn(global, get = "params", pure, return_raw)]
-    pub fn tree_params(tree: &mut DefinitionTree) -> ScriptResult<Dynamic> {
-        rhai::serde::to_dynamic(&tree.params)
-    }
-
-    /// The root of a definition tree, the ghost token, as a map: `token`, `token_id`, `prob`, `cumulative_prob` and
-    /// `children`, an array of such maps, most probable first.
-    ///
-    /// ```rhai
-    /// let model = load_model("demo");
-    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
-    /// let tree = definition_tree(model, v, #{ cutoff: 1e-2 });
-    /// print(tree.root.children.map(|child| child.token));
-    /// ```
-    #[rhai_fn(global, get = "root", pure, return_raw)]
-    pub fn tree_root(tree: &mut DefinitionTree) -> ScriptResult<Dynamic> {
-        rhai::serde::to_dynamic(&tree.root)
-    }
-
-    /// The number of tokens in a definition tree.
-    ///
-    /// ```rhai
-    /// let model = load_model("demo");
-    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
-    /// let tree = definition_tree(model, v, #{ cutoff: 1e-2 });
-    /// print(tree.len);
-    /// ```
-    #[rhai_fn(global, name = "len", get = "len", pure)]
-    pub fn tree_len(tree: &mut DefinitionTree) -> INT {
-        tree.len() as INT
-    }
-
-    /// The length of the longest definition of a tree, in tokens.
-    ///
-    /// ```rhai
-    /// let model = load_model("demo");
-    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
-    /// let tree = definition_tree(model, v, #{ cutoff: 1e-2 });
-    /// print(tree.depth);
-    /// ```
-    #[rhai_fn(global, get = "depth", pure)]
-    pub fn tree_depth(tree: &mut DefinitionTree) -> INT {
-        tree.depth() as INT
-    }
-
-    /// A definition tree without the nodes whose cumulative probability is below `cutoff`.
-    ///
-    /// ```rhai
-    /// let model = load_model("demo");
-    /// let tree = definition_tree(model, feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624));
-    /// print(`${tree.len} nodes, ${tree.trim(1e-3).len} above 1e-3`);
-    /// ```
-    #[rhai_fn(global, name = "trim", pure)]
-    pub fn trim_tree(tree: &mut DefinitionTree, cutoff: FLOAT) -> DefinitionTree {
-        tree.trim(cutoff)
-    }
-
-    /// A definition tree with the branches first that differ most from the null, by log ratio. It must have been grown
-    /// with `null_directions`.
-    ///
-    /// ```rhai
-    /// let model = load_model("demo");
-    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
-    /// print(definition_tree(model, v, #{ cutoff: 1e-2, null_directions: 4 }).contrast());
-    /// ```
-    #[rhai_fn(global, pure, return_raw)]
-    pub fn contrast(tree: &mut DefinitionTree) -> ScriptResult<DefinitionTree> {
-        script(tree.contrast())
-    }
-
-    /// The definitions in a tree, an array of maps: `text`, `cumulative_prob`, `finished` (whether the definition
-    /// reached its end rather than the cutoff) and, if grown with `null_directions`, `log_ratio` (the natural logarithm
-    /// of how much likelier it is than under the null). Finished ones come first, each group by falling probability.
-    ///
-    /// ```rhai
-    /// let model = load_model("demo");
-    /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
-    /// let tree = definition_tree(model, v, #{ cutoff: 1e-2 });
-    /// print(tree.definitions()[0]);
-    /// ```
-    #[rhai_fn(global, pure, return_raw)]
-    pub fn definitions(tree: &mut DefinitionTree) -> ScriptResult<Dynamic> {
-        rhai::serde::to_dynamic(tree.definitions())
-    }
-
-    /// The probability that a definition begins with `text`: a sum over the tree's nodes, 0 if none of them match.
-    ///
-    /// ```rhai
-    /// let model = load_model("demo");
-    /// let tree = definition_tree(model, feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624));
-    /// print(tree.probability("the "));
-    /// ```
-    #[rhai_fn(global, pure)]
-    pub fn probability(tree: &mut DefinitionTree, text: &str) -> FLOAT {
-        tree.probability(text)
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_tree(tree: &mut DefinitionTree) -> String {
-        tree.to_string()
     }
 
     /// The tokens nearest to a feature vector, with their scores; no forward pass is needed. A tensor [d_model] is used

@@ -1,22 +1,41 @@
 //! SAEs: `load_sae`, weights, features, encoding and decoding.
 
-use super::model::tokens_of;
-use super::{ScriptResult, options, progress_of, script};
+use super::arguments::{index, tokens_of};
+use super::completion::{Completion, TypedString};
+use super::options::{self, FunctionOptions, defaults_of};
+use super::show::{Cast, cast};
+use super::{ScriptResult, progress_of, script};
+use crate::demo;
 use crate::display::Shown;
 use crate::error::Error;
 use crate::model::{Model, TokenBatch};
-use crate::sae::{FeatureAct, SaeOptions};
+use crate::registry::Registry;
+use crate::sae::{Feature, FeatureAct, FeatureActs, Sae, SaeOptions};
 use candle_core::Tensor;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
+
+pub(super) const SHOWN: &[Cast] = &[cast::<Sae>, cast::<Feature>, cast::<FeatureActs>];
+pub(super) const OPTIONS: &[FunctionOptions] = &[("load_sae", defaults_of::<SaeOptions>)];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
-/// Converts an index from a script. A negative index is an error; it does not count from the end.
-pub(super) fn index(what: &str, index: INT) -> Result<usize, Error> {
-    usize::try_from(index).map_err(|_| Error::invalid(what, "0 or more", index))
+/// Completes the names of releases, and the SAE ids of the release that is the first argument.
+pub(super) fn names(string: &TypedString) -> Option<Vec<Completion>> {
+    let call = string.in_call("load_sae")?;
+    let registry = Registry::embedded();
+    if call.commas == 0 {
+        let releases = registry.releases().iter();
+        let releases = releases.map(|release| Completion::name(&release.name, &release.model));
+        return Some(releases.chain([Completion::name("demo", "demo")]).collect());
+    }
+    let first = call.first.trim_matches('"');
+    let ids =
+        registry.release(first).into_iter().flat_map(|release| &release.saes).map(|sae| sae.id.as_str());
+    let demo = demo::SAES.iter().filter(|_| first == "demo").map(|sae| sae.sae_id);
+    Some(ids.chain(demo).map(|id| Completion::name(id, "SAE")).collect())
 }
 
 fn activation_map(activation: FeatureAct) -> Dynamic {

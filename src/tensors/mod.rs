@@ -1,5 +1,10 @@
 //! Tensor files (safetensors and npy), random tensors, and a short description of a tensor.
 
+mod index;
+
+pub(crate) use index::wrap;
+pub use index::{TensorIndex, index_tensor};
+
 use crate::checkpoint::{Checkpoint, MAX_HEADER, NpyHeader};
 use crate::error::{Error, Result};
 use crate::files;

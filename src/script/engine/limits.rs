@@ -5,6 +5,7 @@
 //! are longer than a measurement takes. Other growth (in values of this crate, or in a string method that reads no
 //! variable) is noticed by the memory that is left.
 
+use super::errors::FatalError;
 use super::exit::Exit;
 use super::items::SkippedError;
 use super::{ScriptResult, script};
@@ -59,14 +60,6 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress, exit: &Exit, sk
     engine.register_fn("sleep", move |seconds: INT| script(sleep(seconds as f64, &waiting)));
     let waiting = progress.clone();
     engine.register_fn("sleep", move |seconds: FLOAT| script(sleep(seconds, &waiting)));
-}
-
-/// The error that ends a script and that the script cannot catch; an interrupt carries `()` in its place.
-#[derive(Debug, Clone)]
-pub(super) struct FatalError {
-    pub(super) message: String,
-    pub(super) hint: Option<String>,
-    pub(super) kind: ErrorKind,
 }
 
 impl FatalError {
@@ -180,7 +173,7 @@ pub(super) fn max_bytes() -> usize {
 }
 
 /// Checks that a value of the language may take `bytes` bytes.
-pub(super) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
+pub(crate) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
     if bytes <= max_bytes() {
         return Ok(());
     }

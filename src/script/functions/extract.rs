@@ -1,41 +1,35 @@
 //! Feature datasets: `create_feature_dataset`, `read_records` and `check_sae`.
 
-use super::help::type_name;
+use super::arguments::register_properties;
 use super::items::{self, SkippedError};
-use super::{ScriptResult, options, progress_of, script};
+use super::names::type_name;
+use super::options::{self, FunctionOptions, defaults_of};
+use super::show::{Cast, cast};
+use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
-use crate::display::{Shown, to_json};
+use crate::display::Shown;
 use crate::error::Error;
 use crate::evaluate::{CheckOptions, SaeEvaluation, check_sae};
+use crate::extract::{ExtractOptions, ExtractSummary, FeatureRecord, RecordFile};
 use crate::feature_dataset;
 use crate::model::Model;
 use crate::sae::Sae;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map, Variant};
-use serde::Serialize;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
+use std::path::Path;
+
+pub(super) const SHOWN: &[Cast] =
+    &[cast::<FeatureRecord>, cast::<RecordFile>, cast::<SaeEvaluation>, cast::<ExtractSummary>];
+pub(super) const OPTIONS: &[FunctionOptions] =
+    &[("check_sae", defaults_of::<CheckOptions>), ("create_feature_dataset", defaults_of::<ExtractOptions>)];
 
 pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
     items::register(engine, skipped, |file: RecordFile| {
         file.records().map(|record| record.map(Dynamic::from))
     });
-    register_properties::<crate::extract::ExtractSummary>(engine);
-    register_properties::<crate::evaluate::SaeEvaluation>(engine);
-}
-
-/// Registers every field of a type as a property.
-pub(super) fn register_properties<T: Serialize + Default + Variant + Clone>(engine: &mut Engine) {
-    let fields = serde_json::to_value(T::default()).unwrap_or_default();
-    for name in fields.as_object().into_iter().flat_map(|fields| fields.keys().cloned()) {
-        let key = name.clone();
-        engine.register_get(name, move |value: &mut T| {
-            let map = rhai::serde::to_dynamic(value)?;
-            let value = map.read_lock::<Map>().and_then(|map| map.get(key.as_str()).cloned());
-            Ok::<_, Box<EvalAltResult>>(value.unwrap_or_default())
-        });
-    }
+    register_properties::<ExtractSummary>(engine);
+    register_properties::<SaeEvaluation>(engine);
 }
 
 /// Measures an SAE on a dataset, given as a path or as a value of `open_dataset`.
@@ -58,42 +52,6 @@ fn check(
     script(check_sae(model, sae, &dataset, options, &progress))
 }
 
-/// A feature dataset file, to iterate over: `for record in read_records(path) { … }`.
-#[derive(Debug, Clone)]
-pub(super) struct RecordFile(PathBuf);
-
-impl Shown for RecordFile {
-    fn title(&self) -> String {
-        self.text()
-    }
-
-    fn text(&self) -> String {
-        format!("Records of {}", self.0.display())
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> crate::Result<()> {
-        to_json(&self.0, out)
-    }
-}
-
-impl RecordFile {
-    /// Returns the records, or the error of a file that cannot be opened.
-    pub(super) fn records(&self) -> Box<dyn Iterator<Item = crate::Result<crate::extract::FeatureRecord>>> {
-        self.records_of(None)
-    }
-
-    /// Like [`RecordFile::records`], for records of the model `model_name`.
-    pub(super) fn records_of(
-        &self,
-        model_name: Option<&str>,
-    ) -> Box<dyn Iterator<Item = crate::Result<crate::extract::FeatureRecord>>> {
-        match crate::extract::read_records_of(&self.0, model_name) {
-            Ok(records) => Box::new(records),
-            Err(error) => Box::new(std::iter::once(Err(error))),
-        }
-    }
-}
-
 fn integers(numbers: impl IntoIterator<Item = INT>) -> Array {
     numbers.into_iter().map(Dynamic::from).collect()
 }
@@ -103,7 +61,7 @@ mod functions {
     /// One line of a feature dataset: a text, its tokens and their active features.
     pub type FeatureRecord = crate::extract::FeatureRecord;
     /// The records of a feature dataset.
-    pub type Records = super::RecordFile;
+    pub type Records = crate::extract::RecordFile;
     /// The result of `check_sae`: how well an SAE reconstructs real activations.
     pub type SaeEvaluation = crate::evaluate::SaeEvaluation;
     /// The counts of a finished extraction.
@@ -212,9 +170,7 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn read_records(path: &str) -> ScriptResult<Records> {
-        // A missing file is an error here, not at the first record.
-        script(crate::extract::read_records(Path::new(path)))?;
-        Ok(super::RecordFile(PathBuf::from(path)))
+        script(Records::open(Path::new(path)))
     }
 
     /// The first `n` records of a feature dataset, as an array.
@@ -229,7 +185,7 @@ mod functions {
     pub fn take_records(records: &mut Records, n: INT) -> ScriptResult<Array> {
         let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n));
         let records = records.records().take(script(n)?).map(|record| record.map(Dynamic::from));
-        script(records.collect::<crate::Result<_>>())
+        script(records.collect::<crate::error::Result<_>>())
     }
 
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]

@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 /// The value that a script passed to `exit`, until it is taken.
 #[derive(Clone, Default)]
-pub(super) struct Exit(Rc<RefCell<Option<Dynamic>>>);
+pub(crate) struct Exit(Rc<RefCell<Option<Dynamic>>>);
 
 impl Exit {
-    pub(super) fn register(&self, engine: &mut Engine) {
+    pub(crate) fn register(&self, engine: &mut Engine) {
         let exit = self.0.clone();
         let exit = move |value: Dynamic| -> ScriptResult<Dynamic> {
             exit.replace(Some(value));
@@ -20,7 +20,7 @@ impl Exit {
         engine.register_fn("exit", exit).register_fn("exit", move || with_nothing(Dynamic::UNIT));
     }
 
-    pub(super) fn take(&self) -> Option<Dynamic> {
+    pub(crate) fn take(&self) -> Option<Dynamic> {
         self.0.take()
     }
 

@@ -15,7 +15,7 @@ const MAX_BYTES: u64 = 1 << 24;
 
 /// The modules of a session: files found relative to the script that imports them, each read once.
 #[derive(Default)]
-pub(super) struct Modules {
+pub(crate) struct Modules {
     files: FileModuleResolver,
     /// The files that are being loaded, each imported by the one before it.
     loading: RefCell<Vec<PathBuf>>,

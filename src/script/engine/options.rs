@@ -1,0 +1,137 @@
+//! Options: the conversion of object maps such as `#{ max_examples: 10 }` to option structs.
+
+use super::names::type_name;
+use super::{ScriptResult, script};
+use crate::error::Error;
+use candle_core::{DType, Tensor};
+use rhai::{Array, Dynamic, Identifier, Map};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::fmt::Display;
+
+/// A function, and a function that returns the names of its options, each with its default (empty if there is none).
+pub(crate) type FunctionOptions = (&'static str, fn() -> Vec<(String, String)>);
+
+/// Parses the options in a map; missing ones get their defaults.
+///
+/// Uses serde_json, which accepts a whole number for a float; rhai's own conversion does not.
+pub(crate) fn parse<T: DeserializeOwned>(map: Map) -> ScriptResult<T> {
+    let mut object = serde_json::Map::new();
+    for (name, value) in map {
+        let json = script(to_json(&name, &value))?;
+        object.insert(name.to_string(), json);
+    }
+    let parsed = serde_json::from_value(Value::Object(object.clone()));
+    script(parsed.map_err(|error| {
+        let unknown = unknown_field(&error.to_string());
+        unknown.unwrap_or_else(|| wrong_value::<T>(&object, &error))
+    }))
+}
+
+/// Returns the names of the options in a struct, each with its default.
+pub(crate) fn defaults_of<T: Serialize + Default>() -> Vec<(String, String)> {
+    let json = serde_json::to_value(T::default()).unwrap_or_default();
+    let options = json.as_object().cloned().unwrap_or_default().into_iter();
+    let text = |default: Value| if default.is_null() { String::new() } else { default.to_string() };
+    options.map(|(name, default)| (name, text(default))).collect()
+}
+
+/// Returns the names of the options in a struct.
+pub(crate) fn names_of<T: Serialize + Default>() -> Vec<String> {
+    defaults_of::<T>().into_iter().map(|(name, _)| name).collect()
+}
+
+/// Returns the options of a function with their defaults; empty if it has none. `all` has the options of functions in
+/// groups.
+pub(crate) fn of_function(all: &[&[FunctionOptions]], function: &str) -> Vec<(String, String)> {
+    let found = all.iter().copied().flatten().find(|(name, _)| *name == function);
+    found.map_or_else(Vec::new, |(_, options)| options())
+}
+
+/// Removes an option whose value is a map, such as one of closures, and returns it; an empty map if it is missing.
+pub(crate) fn take_map(map: &mut Map, name: &str) -> ScriptResult<Map> {
+    let Some(value) = map.remove(name) else { return Ok(Map::new()) };
+    let got = type_name(&value);
+    let taken = value.try_cast::<Map>();
+    script(taken.ok_or_else(|| Error::invalid(format!("option `{name}`"), "a map #{ … }", got)))
+}
+
+/// Converts the value of an option to JSON; a tensor [n] becomes an array of numbers.
+fn to_json(name: &str, value: &Dynamic) -> Result<Value, Error> {
+    let wrong = |expected: &str, got: &dyn Display| Error::invalid(format!("option `{name}`"), expected, got);
+    if let Some(map) = value.read_lock::<Map>() {
+        let entry = |(key, value): (&Identifier, &Dynamic)| Ok((key.to_string(), to_json(name, value)?));
+        return map.iter().map(entry).collect::<Result<_, _>>().map(Value::Object);
+    }
+    if let Some(array) = value.read_lock::<Array>() {
+        return array.iter().map(|value| to_json(name, value)).collect::<Result<_, _>>().map(Value::Array);
+    }
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        if tensor.rank() != 1 {
+            return Err(wrong("a tensor [n]", &format!("a tensor {:?}", tensor.dims())));
+        }
+        return Ok(tensor.to_dtype(DType::F32)?.to_vec1::<f32>()?.into());
+    }
+    if value.as_float().is_ok_and(|x| !x.is_finite()) {
+        return Err(wrong("a finite number", value));
+    }
+    // serde would turn other types of this crate into their type names.
+    let is_json =
+        value.is_unit() || value.is_bool() || value.is_int() || value.is_float() || value.is_string();
+    let json = serde_json::to_value(value).ok().filter(|_| is_json);
+    json.ok_or_else(|| wrong("a number, a string, true or false", &type_name(value)))
+}
+
+/// serde says "unknown field `a`, expected one of `b`, `c`": the names are between the backticks.
+fn unknown_field(message: &str) -> Option<Error> {
+    let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let name = names.next()?;
+    Some(Error::unknown("option", name, names))
+}
+
+/// Finds the option with the wrong value, which serde does not name, by parsing each option by itself.
+fn wrong_value<T: DeserializeOwned>(
+    object: &serde_json::Map<String, Value>,
+    error: &serde_json::Error,
+) -> Error {
+    for (name, value) in object {
+        let single = Value::Object([(name.clone(), value.clone())].into_iter().collect());
+        if let Err(error) = serde_json::from_value::<T>(single) {
+            let message = error.to_string();
+            let missing = message.strip_prefix("missing field ").map(|field| format!("a map with {field}"));
+            // An error of this crate has a `got` about the value; serde's names only its type.
+            let own = message.strip_prefix("expected ");
+            let own = own.or_else(|| message.split_once(": expected ").map(|(_, own)| own));
+            let own = own.and_then(|own| own.split_once(", got "));
+            let expected = message.rsplit_once("expected ").map(|(_, expected)| expected);
+            let expected = own.map(|(expected, _)| expected).or(expected).map(type_words);
+            let expected = missing.or(expected).unwrap_or_else(|| "another value".to_owned());
+            let got = own.map_or_else(|| value.to_string(), |(_, got)| got.to_owned());
+            return Error::invalid(format!("option `{name}`"), expected, shortened(&got));
+        }
+    }
+    Error::invalid("the options", "other values", error)
+}
+
+/// Rewrites serde's names of types for users.
+fn type_words(expected: &str) -> String {
+    match expected {
+        "usize" | "u64" | "u32" => "a whole number, 0 or more".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a sequence" => "an array".to_owned(),
+        "an array of length 2" | "fewer elements in array" => "two numbers".to_owned(),
+        other if other.starts_with("struct ") => "a map #{ … }".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// Returns the beginning of a string that may be long.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 100;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{} …", &text[..end]),
+        None => text.to_owned(),
+    }
+}
