@@ -1,7 +1,7 @@
 //! Datasets: `open_dataset` and loops over documents.
 
 use super::items::{self, SkippedError};
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
@@ -9,9 +9,10 @@ use crate::error::Error;
 use crate::progress::Progress;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, INT, Map};
+use saescope_options::Options;
 
 pub(super) const SHOWN: &[Cast] = &[cast::<Dataset>];
-pub(super) const OPTIONS: &[FunctionOptions] = &[("open_dataset", defaults_of::<DatasetOptions>)];
+pub(super) const OPTIONS: &[FunctionOptions] = &[("open_dataset", DatasetOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine, progress: &Progress, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());

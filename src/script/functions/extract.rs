@@ -3,7 +3,7 @@
 use super::arguments::register_properties;
 use super::items::{self, SkippedError};
 use super::names::type_name;
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
@@ -16,12 +16,13 @@ use crate::model::Model;
 use crate::sae::Sae;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
+use saescope_options::Options;
 use std::path::Path;
 
 pub(super) const SHOWN: &[Cast] =
     &[cast::<FeatureRecord>, cast::<RecordFile>, cast::<SaeEvaluation>, cast::<ExtractSummary>];
 pub(super) const OPTIONS: &[FunctionOptions] =
-    &[("check_sae", defaults_of::<CheckOptions>), ("create_feature_dataset", defaults_of::<ExtractOptions>)];
+    &[("check_sae", CheckOptions::fields), ("create_feature_dataset", ExtractOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());

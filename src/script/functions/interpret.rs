@@ -2,7 +2,7 @@
 
 use super::arguments::{index, register_properties, vector_of};
 use super::forms::register_forms;
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, script};
 use crate::error::Error;
@@ -15,16 +15,17 @@ use crate::sae::{Feature, Sae};
 use candle_core::{Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, FLOAT, INT, Map};
+use saescope_options::Options;
 
 pub(super) const SHOWN: &[Cast] =
     &[cast::<FeatureVector>, cast::<TokenList>, cast::<LogitLens>, cast::<SimilarFeatures>];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
-    ("decoder_logit_lens", defaults_of::<LogitLensOptions>),
-    ("feature_vector", defaults_of::<VectorOptions>),
-    ("ghost_token", defaults_of::<VectorOptions>),
-    ("logit_lens", defaults_of::<LogitLensOptions>),
-    ("similar_features", defaults_of::<SimilarOptions>),
-    ("token_list", defaults_of::<TokenListOptions>),
+    ("decoder_logit_lens", LogitLensOptions::fields),
+    ("feature_vector", VectorOptions::fields),
+    ("ghost_token", VectorOptions::fields),
+    ("logit_lens", LogitLensOptions::fields),
+    ("similar_features", SimilarOptions::fields),
+    ("token_list", TokenListOptions::fields),
 ];
 
 pub(super) fn register(engine: &mut Engine) {

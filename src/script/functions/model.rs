@@ -4,7 +4,7 @@ use super::arguments::{ids_of, tokens_of};
 use super::completion::{Completion, TypedString};
 use super::errors::to_script;
 use super::names::type_name;
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, progress_of, script};
 use crate::aliases::model_names;
@@ -14,14 +14,18 @@ use crate::model::{GenerateOptions, Model, ModelOptions, TokenOptions};
 use candle_core::Tensor;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, INT, Map};
+use saescope_options::{Field, Options};
 use std::cell::RefCell;
 use std::path::Path;
 
 pub(super) const SHOWN: &[Cast] = &[cast::<Model>, cast::<ActivationCache>];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
-    ("generate", || [defaults_of::<GenerateOptions>(), vec![("hooks".to_owned(), String::new())]].concat()),
-    ("load_model", defaults_of::<ModelOptions>),
-    ("to_tokens", defaults_of::<TokenOptions>),
+    ("generate", || {
+        let hooks = "Closures that change activations, as for `run_with_hooks`. Default: none.";
+        [GenerateOptions::fields(), vec![Field::other("hooks", hooks)]].concat()
+    }),
+    ("load_model", ModelOptions::fields),
+    ("to_tokens", TokenOptions::fields),
 ];
 
 pub(super) fn register(engine: &mut Engine) {

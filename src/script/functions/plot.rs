@@ -3,7 +3,7 @@
 use super::arguments::{check_memory, feature_index, values_of};
 use super::forms::register_forms;
 use super::names::type_name;
-use super::options::{self, FunctionOptions, defaults_of, names_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, TYPES, script};
 use crate::dashboard::FeatureDensity;
@@ -14,16 +14,15 @@ use crate::plot::{self, Figure, HeatmapOptions, HistogramOptions, PlotOptions, S
 use candle_core::{DType, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, Map};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use saescope_options::{Field, Options};
 
 pub(super) const SHOWN: &[Cast] = &[cast::<Figure>];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("plot_activations", || chart_options("plot_activations")),
     ("plot_bars", || chart_options("plot_bars")),
-    ("plot_density", || [defaults_of::<HistogramOptions>(), chart_options("plot_density")].concat()),
-    ("plot_heatmap", || [defaults_of::<HeatmapOptions>(), chart_options("plot_heatmap")].concat()),
-    ("plot_histogram", || [defaults_of::<HistogramOptions>(), chart_options("plot_histogram")].concat()),
+    ("plot_density", || [HistogramOptions::fields(), chart_options("plot_density")].concat()),
+    ("plot_heatmap", || [HeatmapOptions::fields(), chart_options("plot_heatmap")].concat()),
+    ("plot_histogram", || [HistogramOptions::fields(), chart_options("plot_histogram")].concat()),
     ("plot_line", || chart_options("plot_line")),
     ("plot_scatter", || chart_options("plot_scatter")),
 ];
@@ -33,32 +32,28 @@ pub(super) fn register(engine: &mut Engine) {
     register_forms::<Figure>(engine, "Figure");
 }
 
-/// Returns the options that a chart function shares with others, each with its default.
-fn chart_options(function: &str) -> Vec<(String, String)> {
+/// Returns the options that a chart function shares with others.
+fn chart_options(function: &str) -> Vec<Field> {
     let without = options_without(function);
-    let shared = defaults_of::<PlotOptions>().into_iter();
-    shared.filter(|(name, _)| !without.contains(&name.as_str())).collect()
+    PlotOptions::fields().into_iter().filter(|field| !without.contains(&field.name)).collect()
 }
 
 /// Parses the options of a chart function.
 fn parse_chart(function: &str, map: Map) -> ScriptResult<PlotOptions> {
     let known = options::of_function(&[OPTIONS], function);
-    match map.keys().find(|name| !known.iter().any(|(known, _)| known == name.as_str())) {
+    match map.keys().find(|name| !known.iter().any(|field| field.name == name.as_str())) {
         None => options::parse(map),
         Some(name) => {
-            let known = known.into_iter().map(|(name, _)| name);
+            let known = known.iter().map(|field| field.name);
             script(Err(Error::unknown("option", name.as_str(), known)))
         }
     }
 }
 
 /// Parses the options of a chart function that has additional options, of type `T`.
-fn parse_both<T>(function: &str, map: Map) -> ScriptResult<(T, PlotOptions)>
-where
-    T: DeserializeOwned + Serialize + Default,
-{
-    let own = names_of::<T>();
-    let (own, chart) = map.into_iter().partition(|(name, _)| own.iter().any(|own| own == name.as_str()));
+fn parse_both<T: Options>(function: &str, map: Map) -> ScriptResult<(T, PlotOptions)> {
+    let own = T::fields();
+    let (own, chart) = map.into_iter().partition(|(name, _)| own.iter().any(|own| own.name == name.as_str()));
     Ok((options::parse(own)?, parse_chart(function, chart)?))
 }
 

@@ -1,16 +1,17 @@
 //! Published SAEs: `list_saes`.
 
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, script};
 use crate::error::Error;
 use crate::registry::{SaeFilter, SaeTable, list_saes as list};
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, INT, Map, Module};
+use saescope_options::Options;
 use std::any::TypeId;
 
 pub(super) const SHOWN: &[Cast] = &[cast::<SaeTable>];
-pub(super) const OPTIONS: &[FunctionOptions] = &[("list_saes", defaults_of::<SaeFilter>)];
+pub(super) const OPTIONS: &[FunctionOptions] = &[("list_saes", SaeFilter::fields)];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());

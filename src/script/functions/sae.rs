@@ -2,7 +2,7 @@
 
 use super::arguments::{index, tokens_of};
 use super::completion::{Completion, TypedString};
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, progress_of, script};
 use crate::demo;
@@ -14,9 +14,10 @@ use crate::sae::{Feature, FeatureAct, FeatureActs, Sae, SaeOptions};
 use candle_core::Tensor;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
+use saescope_options::Options;
 
 pub(super) const SHOWN: &[Cast] = &[cast::<Sae>, cast::<Feature>, cast::<FeatureActs>];
-pub(super) const OPTIONS: &[FunctionOptions] = &[("load_sae", defaults_of::<SaeOptions>)];
+pub(super) const OPTIONS: &[FunctionOptions] = &[("load_sae", SaeOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
