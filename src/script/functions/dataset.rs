@@ -29,10 +29,8 @@ mod functions {
 
     /// Opens a dataset: a file, a folder or a glob of files (.parquet .arrow .jsonl .json .csv .tsv .txt, the last five
     /// also compressed with gzip, zstd, bzip2 or xz), a hub dataset as `owner/name`, or "demo". A hub dataset, a folder
-    /// laid out like one or one written by Python's `save_to_disk` is read as one split. Options: `text_column`
-    /// ("text"), `split` ("train"), `config` (the repository's default), `revision` (the main branch), `sep` (of CSV
-    /// files: from the dataset card, else ","), `max_bad_rows` (0: a damaged row is an error; a row without text is an
-    /// empty document). `for text in dataset { … }` reads the documents one at a time.
+    /// laid out like one or one written by Python's `save_to_disk` is read as one split.
+    /// `for text in dataset { … }` reads the documents one at a time.
     ///
     /// ```rhai
     /// let dataset = open_dataset("demo");

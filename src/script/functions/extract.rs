@@ -71,12 +71,6 @@ mod functions {
     /// Writes the active features of every token of a dataset to a JSON lines file and returns a summary. The dataset
     /// is the option `dataset_path`, or a value of `open_dataset` as the third argument.
     ///
-    /// Options: `output_path` and `dataset_path` (no defaults), `text_column` ("text"), `split` ("train"), `config`
-    /// (the repository's default), `dataset_revision` (the main branch), `sep` (of CSV files: from the dataset card,
-    /// else ","), `max_bad_rows` (0: a damaged row is an error), `max_examples` (all documents), `activation_threshold`
-    /// (0), `batch_size` (64 contexts), `context_size` (the SAE's, or 1024 tokens), `prepend_bos` (as the SAE was
-    /// trained), `long_documents` ("split" or "truncate"), `packing` ("documents" or "concatenate").
-    ///
     /// ```rhai
     /// let summary = create_feature_dataset(load_model("demo"), load_sae("demo"), #{
     ///     dataset_path: "demo",
@@ -113,8 +107,6 @@ mod functions {
     /// Measures an SAE on the first tokens of a dataset, given as a path or a value of `open_dataset`: `l0` (the mean
     /// number of active features per token), `published_l0` (as its authors measured it, for an SAE in the registry),
     /// `explained_variance`, `tokens` (their number), and `warnings` with the likely cause if these are far off.
-    /// Options: `max_tokens` (1000), `prepend_bos` (as the SAE was trained), `context_size` (the SAE's).
-    ///
     /// ```rhai
     /// let check = check_sae(load_model("demo"), load_sae("demo"), "demo", #{ max_tokens: 500 });
     /// print(check);

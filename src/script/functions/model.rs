@@ -21,7 +21,8 @@ use std::path::Path;
 pub(super) const SHOWN: &[Cast] = &[cast::<Model>, cast::<ActivationCache>];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("generate", || {
-        let hooks = "Closures that change activations, as for `run_with_hooks`. Default: none.";
+        let hooks = "A map of closures, as for `run_with_hooks`; they see the prompt first and then one position at a \
+                     time. Default: none.";
         [GenerateOptions::fields(), vec![Field::other("hooks", hooks)]].concat()
     }),
     ("load_model", ModelOptions::fields),
@@ -118,8 +119,7 @@ mod functions {
 
     /// Loads a language model: "demo", a local folder in the Hugging Face layout (`config.json`, `model.safetensors` or
     /// its shards, `tokenizer.json`), a TransformerLens name, or a repository on the hub, whose files are downloaded
-    /// once. Weights are read when they are first used. Options: `revision`, a branch, tag or commit on the hub
-    /// (default "main").
+    /// once. Weights are read when they are first used.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -182,7 +182,7 @@ mod functions {
         names.into_iter().map(|name| Dynamic::from(name.to_string())).collect()
     }
 
-    /// The token ids of a string, after a BOS if the model uses one. Options: `prepend_bos` (the model's default).
+    /// The token ids of a string, after a BOS if the model uses one.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -284,9 +284,7 @@ mod functions {
     }
 
     /// Generates a continuation of a string, or of an array of token ids, and returns the prompt with the continuation
-    /// in the same form. Options: `max_new_tokens` (40), `temperature` (0.8; 0 picks the likeliest token), `top_k` (0:
-    /// all), `top_p` (1.0: all), `seed` (0), `stop_at_eos` (true), `prepend_bos` (the model's default), `hooks` (a map
-    /// as for `run_with_hooks`; the closures see the prompt first and then one position at a time).
+    /// in the same form.
     ///
     /// ```rhai
     /// let model = load_model("demo");

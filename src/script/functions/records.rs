@@ -37,7 +37,7 @@ mod functions {
 
     /// The strongest activations of a feature in a feature dataset (a path, a value of `read_records`, or an array of
     /// records), each with the text around it, the largest first. Each record gives at most one; BOS tokens are
-    /// skipped. Options: `top_k` (10 examples), `buffer` (12 tokens on each side).
+    /// skipped.
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{

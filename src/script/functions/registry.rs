@@ -28,9 +28,8 @@ mod functions {
     /// A list of published SAEs, as `list_saes` returns it.
     pub type SaeTable = crate::registry::SaeTable;
 
-    /// The published SAEs that SAELens lists, with its names. Options: `model` (an alias or a hub id; any), `search`
-    /// (words that must be in the names), `release` (any), `limit` (all), and `registry` (the program's own list; the
-    /// path of a newer `pretrained_saes.yaml` of SAELens). `for sae in list { … }` iterates over maps with `release`,
+    /// The published SAEs that SAELens lists, with its names.
+    /// `for sae in list { … }` iterates over maps with `release`,
     /// `sae_id`, `model`, `repo_id`, `hook`, `width`, `l0` and `neuronpedia`; a field is `()` if it is unknown.
     ///
     /// ```rhai

@@ -58,11 +58,8 @@ mod functions {
 
     /// Loads an SAE: a release and an id of SAELens (`list_saes` finds them); a hub repository and a folder or file in
     /// it; a local folder or file in one of the published layouts (SAELens, Gemma Scope, dictionary_learning, sparsify,
-    /// Llama Scope, …; detected from the files), or a folder of several SAEs and the id of one; or "demo". Options:
-    /// `revision` (a branch, tag or commit on the hub; "main"), `registry` (a newer `pretrained_saes.yaml`); to
-    /// override the checkpoint, `hook_name`, `hook_name_out`, `norm_scaling_factor`, `center_writing_weights`,
-    /// `fold_value_biases`, `fold_ln`; and `fold_decoder_norm` (multiplies activations by the norms of their decoder
-    /// rows, as Neuronpedia does) and `conversion` (the layout, by SAELens' name; detected).
+    /// Llama Scope, …; detected from the files), or a folder of several SAEs and the id of one; or "demo". Most options
+    /// override the checkpoint.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");

@@ -109,17 +109,6 @@ mod functions {
     /// The definition tree of a feature vector: every likely definition that the model gives for the ghost token. A
     /// tensor [d_model] is used as the token embedding itself, so that `model.W_E[id]` asks about a real token.
     ///
-    /// Options: `prompt` ("definition", which is `A typical definition of "{}" would be "`; "meaning", "repeat",
-    /// "patchscope", or your own with `{}` for the ghost token), `top_k` (5, the maximum number of children of a node),
-    /// `cutoff` (5e-5, the minimum cumulative probability of a node), `max_depth` (25 tokens), `stop` (an array of
-    /// strings that end a definition; the quotation mark that the prompt opens), `prepend_bos` (the model's default),
-    /// `scale` (the vector's; with an array, `[0.5, 1.0, 2.0]`, or "auto" the result has the `trees` of several scales,
-    /// the `best` of them and all `scores`), `steer` (none; `#{ hook: "blocks.6.hook_resid_post", coefficient: 8.0 }`
-    /// adds the decoder direction of the feature there, or `direction`, a tensor), `inject_at` (the embedding; the hook
-    /// where the vector is inserted), `inject` ("replace", "add" or "norm_matched"), `placeholder` (the token at the
-    /// ghost's position before the insertion), `null_directions` (none; a number compares every node with the centroid
-    /// by itself and with that many random directions), `seed` (0, of these directions), `max_memory` (1024 MiB).
-    ///
     /// ```rhai
     /// let model = load_model("demo");
     /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
@@ -333,9 +322,6 @@ mod functions {
     /// Writes the definition trees of many features to a JSON lines file, one tree per line, and returns a summary. The
     /// features are an array, a range, or "all". Growing them together is faster than one after the other. An
     /// interrupted run continues where it stopped. `definition_trees` is the same function.
-    ///
-    /// Options: `output_path` (no default), `batch_size` (32 features at a time), `resume` (true), and those of
-    /// `feature_vector` and `definition_tree`; with `scale: "auto"` or an array, each feature gets its best scale.
     ///
     /// ```rhai
     /// let model = load_model("demo");
