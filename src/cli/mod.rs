@@ -12,11 +12,11 @@ mod question;
 mod repl;
 
 mod extract;
+mod flags;
 mod saes;
 mod source;
 mod tokens;
 mod tree;
-mod vector;
 
 pub use kernel::serve as serve_kernel;
 

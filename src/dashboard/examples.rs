@@ -4,22 +4,17 @@ use super::tokens::ColoredTokens;
 use crate::error::{Error, Result};
 use crate::extract::{Bos, FeatureRecord};
 use crate::progress::Progress;
+use saescope_options::options;
 use serde::{Deserialize, Serialize};
 
-/// Options of [`max_activating_examples`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ExampleOptions {
-    /// The number of examples. Default: 10.
-    #[serde(alias = "top")]
-    pub top_k: usize,
-    /// The number of tokens to show before and after the one with the largest activation. Default: 12.
-    pub buffer: usize,
-}
-
-impl Default for ExampleOptions {
-    fn default() -> Self {
-        ExampleOptions { top_k: 10, buffer: 12 }
+options! {
+    /// Options of [`max_activating_examples`].
+    pub struct ExampleOptions {
+        /// The number of examples. Default: 10.
+        #[serde(alias = "top")]
+        pub top_k: usize = 10,
+        /// The number of tokens to show before and after the one with the largest activation. Default: 12.
+        pub buffer: usize = 12,
     }
 }
 

@@ -33,43 +33,31 @@ use fault::{Document, Fault};
 use formats::Format;
 use locate::Files;
 use reading::{Reading, Sample};
-use serde::{Deserialize, Serialize};
+use saescope_options::options;
 use source::Source;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Selects the files of a dataset and the text in them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DatasetOptions {
-    /// The column that contains the text; ignored for `.txt` files, which have no columns. Default: "text".
-    pub text_column: String,
-    /// The split of a repository, or of a folder laid out like one. Default: "train".
-    pub split: Option<String>,
-    /// The configuration of a repository that has several; `name` is an alias. Default: the repository's own default.
-    #[serde(alias = "name")]
-    pub config: Option<String>,
-    /// The branch, tag or commit of a repository on the hub. Default: its main branch.
-    pub revision: Option<String>,
-    /// The separator of `.csv` and `.tsv` files. Default: the one in the dataset's card, otherwise "," and tab.
-    pub sep: Option<String>,
-    /// The number of damaged rows to skip, each with a warning that names its line, before one is an error. A row
-    /// without text is not damaged: it is an empty document. Default: 0.
-    pub max_bad_rows: u64,
-}
-
-impl Default for DatasetOptions {
-    fn default() -> Self {
-        DatasetOptions {
-            text_column: "text".to_owned(),
-            split: None,
-            config: None,
-            revision: None,
-            sep: None,
-            max_bad_rows: 0,
-        }
+options! {
+    /// Selects the files of a dataset and the text in them.
+    pub struct DatasetOptions {
+        /// The column that contains the text; ignored for `.txt` files, which have no columns. Default: "text".
+        pub text_column: String = "text".to_owned(),
+        /// The split of a repository, or of a folder laid out like one. Default: "train".
+        pub split: Option<String> = None,
+        /// The configuration of a repository that has several; `name` is an alias. Default: the repository's own
+        /// default.
+        #[serde(alias = "name")]
+        pub config: Option<String> = None,
+        /// The branch, tag or commit of a repository on the hub. Default: its main branch.
+        pub revision: Option<String> = None,
+        /// The separator of `.csv` and `.tsv` files. Default: the one in the dataset's card, otherwise "," and tab.
+        pub sep: Option<String> = None,
+        /// The number of damaged rows to skip, each with a warning that names its line, before one is an error. A row
+        /// without text is not damaged: it is an empty document. Default: 0.
+        pub max_bad_rows: u64 = 0,
     }
 }
 

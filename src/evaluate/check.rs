@@ -10,28 +10,23 @@ use crate::model::{Model, NormKind, TokenBatch};
 use crate::progress::Progress;
 use crate::sae::{ActivationNormalization, OutputHook, Sae};
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
+use saescope_options::options;
+use serde::Serialize;
 
 /// The factor between measured and published L0 above which there is a warning.
 const L0_FACTOR: f64 = 3.0;
 /// The explained variance below which there is a warning.
 const POOR: f64 = 0.2;
 
-/// The tokens that a check measures on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CheckOptions {
-    /// Stops at this number of tokens, after the context that reaches it. Default: 1000.
-    pub max_tokens: usize,
-    /// Whether each context begins with a BOS. Default: as the SAE was trained.
-    pub prepend_bos: Option<bool>,
-    /// The length of a context in tokens. Default: the SAE's, at most the model's and 1024.
-    pub context_size: Option<usize>,
-}
-
-impl Default for CheckOptions {
-    fn default() -> Self {
-        CheckOptions { max_tokens: 1000, prepend_bos: None, context_size: None }
+options! {
+    /// The tokens that a check measures on.
+    pub struct CheckOptions {
+        /// Stops at this number of tokens, after the context that reaches it. Default: 1000.
+        pub max_tokens: usize = 1000,
+        /// Whether each context begins with a BOS. Default: as the SAE was trained.
+        pub prepend_bos: Option<bool> = None,
+        /// The length of a context in tokens. Default: the SAE's, at most the model's and 1024.
+        pub context_size: Option<usize> = None,
     }
 }
 

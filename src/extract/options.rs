@@ -5,50 +5,53 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::progress::Progress;
 use crate::sae::Sae;
+use saescope_options::{option_words, options};
 use serde::{Deserialize, Serialize};
 
 /// The length of a context, in tokens, if neither the options nor the SAE set it. Current models allow up to a hundred
 /// times as many, but would need the memory for them.
 pub(crate) const USUAL_CONTEXT: usize = 1024;
 
-/// Options of [`create_feature_dataset`](crate::create_feature_dataset), with the same names in Rust, in scripts and on the command line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ExtractOptions {
-    /// The documents: a file, a folder, a glob, a dataset on the hub, or "demo". No default.
-    pub dataset_path: String,
-    /// The column that contains the text. Default: "text".
-    pub text_column: String,
-    /// The split of a repository, or of a folder laid out like one. Default: "train".
-    pub split: Option<String>,
-    /// The configuration of a repository that has several. Default: the repository's own default.
-    pub config: Option<String>,
-    /// The branch, tag or commit of a dataset on the hub. Default: its main branch.
-    pub dataset_revision: Option<String>,
-    /// The separator of `.csv` and `.tsv` files. Default: the one in the dataset's card, otherwise "," and tab.
-    pub sep: Option<String>,
-    /// The number of damaged rows to skip, each with a warning that names its line, before one is an error. A row
-    /// without text is not damaged: it is an empty document. Default: 0.
-    pub max_bad_rows: u64,
-    /// The file to write, as JSON lines. No default.
-    pub output_path: String,
-    /// The maximum number of documents. Default: all.
-    pub max_examples: Option<u64>,
-    /// Activations are kept if their magnitude is greater than this. Default: 0.
-    pub activation_threshold: f64,
-    /// The maximum number of contexts in one forward pass, which is also limited to about 1,024 tokens. Changes speed
-    /// and memory, not the result. Default: 64.
-    pub batch_size: usize,
-    /// The length of a context in tokens, BOS included. Default: the SAE's, otherwise 1024; at most the model's.
-    pub context_size: Option<usize>,
-    /// Whether each context begins with a BOS. Default: as the SAE was trained.
-    pub prepend_bos: Option<bool>,
-    /// Whether a document longer than a context is split or truncated: "split" or "truncate". Default: "split".
-    pub long_documents: LongDocuments,
-    /// Whether a context contains one document or a slice of all of them: "documents" or "concatenate". Default:
-    /// "documents".
-    pub packing: Packing,
+options! {
+    /// Options of [`create_feature_dataset`](crate::create_feature_dataset), with the same names in Rust, in scripts and on the command line.
+    pub struct ExtractOptions {
+        /// The documents: a file, a folder, a glob, a dataset on the hub, or "demo".
+        pub dataset_path: String = String::new(),
+        /// The column that contains the text. Default: "text".
+        pub text_column: String = "text".to_owned(),
+        /// The split of a repository, or of a folder laid out like one. Default: "train".
+        pub split: Option<String> = None,
+        /// The configuration of a repository that has several. Default: the repository's own default.
+        pub config: Option<String> = None,
+        /// The branch, tag or commit of a dataset on the hub. Default: its main branch.
+        pub dataset_revision: Option<String> = None,
+        /// The separator of `.csv` and `.tsv` files. Default: the one in the dataset's card, otherwise "," and tab.
+        pub sep: Option<String> = None,
+        /// The number of damaged rows to skip, each with a warning that names its line, before one is an error. A row
+        /// without text is not damaged: it is an empty document. Default: 0.
+        pub max_bad_rows: u64 = 0,
+        /// The file to write, as JSON lines.
+        pub output_path: String = String::new(),
+        /// The maximum number of documents. Default: all.
+        pub max_examples: Option<u64> = None,
+        /// Activations are kept if their magnitude is greater than this. Default: 0.
+        pub activation_threshold: f64 = 0.0,
+        /// The maximum number of contexts in one forward pass, which is also limited to about 1,024 tokens. Changes
+        /// speed and memory, not the result. Default: 64.
+        pub batch_size: usize = 64,
+        /// The length of a context in tokens, BOS included. Default: the SAE's, otherwise 1024; at most the model's.
+        pub context_size: Option<usize> = None,
+        /// Whether each context begins with a BOS. Default: as the SAE was trained.
+        pub prepend_bos: Option<bool> = None,
+        /// Whether a document longer than a context is split or truncated: "split" or "truncate". Default: "split".
+        pub long_documents: LongDocuments = LongDocuments::default(),
+        /// Whether a context contains one document or a slice of all of them: "documents" or "concatenate". Default:
+        /// "documents".
+        pub packing: Packing = Packing::default(),
+    }
 }
+
+option_words!(LongDocuments, Packing);
 
 /// The treatment of a document longer than a context.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,28 +75,6 @@ pub enum Packing {
     /// TransformerLens 2's `tokenize_and_concatenate` does the same for GPT-2, except that it also splits some words,
     /// because it tokenizes twentieths of the joined text.
     Concatenate,
-}
-
-impl Default for ExtractOptions {
-    fn default() -> Self {
-        ExtractOptions {
-            dataset_path: String::new(),
-            text_column: "text".to_owned(),
-            split: None,
-            config: None,
-            dataset_revision: None,
-            sep: None,
-            max_bad_rows: 0,
-            output_path: String::new(),
-            max_examples: None,
-            activation_threshold: 0.0,
-            batch_size: 64,
-            context_size: None,
-            prepend_bos: None,
-            long_documents: LongDocuments::default(),
-            packing: Packing::default(),
-        }
-    }
 }
 
 /// The checked options, with the defaults that depend on the model and the SAE filled in.

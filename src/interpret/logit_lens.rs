@@ -9,6 +9,7 @@ use crate::linalg::{dot, map_rows};
 use crate::model::Model;
 use crate::sae::Sae;
 use crate::text_table;
+use saescope_options::options;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -42,20 +43,14 @@ pub struct LogitLens {
     pub max: f64,
 }
 
-/// Options of [`logit_lens`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogitLensOptions {
-    /// The number of tokens at either end. Default: 10.
-    #[serde(alias = "top")]
-    pub top_k: usize,
-    /// Whether to multiply by the final norm's gain, which changes the ranking. Default: true.
-    pub final_norm_gain: bool,
-}
-
-impl Default for LogitLensOptions {
-    fn default() -> Self {
-        LogitLensOptions { top_k: 10, final_norm_gain: true }
+options! {
+    /// Options of [`logit_lens`].
+    pub struct LogitLensOptions {
+        /// The number of tokens at either end. Default: 10.
+        #[serde(alias = "top")]
+        pub top_k: usize = 10,
+        /// Whether to multiply by the final norm's gain, which changes the ranking. Default: true.
+        pub final_norm_gain: bool = true,
     }
 }
 

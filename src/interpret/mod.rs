@@ -18,6 +18,7 @@ mod tree_text;
 mod trees;
 mod vector;
 mod walk;
+mod words;
 
 pub use grow::{definition_tree, definition_trees};
 pub use logit_lens::{LogitLens, LogitLensOptions, decoder_logit_lens, logit_lens};

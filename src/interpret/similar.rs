@@ -6,6 +6,7 @@ use crate::label::decimals;
 use crate::linalg::{cosine, dot, map_rows, row_norm, to_f64};
 use crate::sae::Sae;
 use crate::text_table;
+use saescope_options::options;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -31,18 +32,12 @@ pub struct SimilarFeature {
     pub cosine: f64,
 }
 
-/// The options of [`similar_features`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SimilarOptions {
-    /// The number of features. Default: 10.
-    #[serde(alias = "top")]
-    pub top_k: usize,
-}
-
-impl Default for SimilarOptions {
-    fn default() -> Self {
-        SimilarOptions { top_k: 10 }
+options! {
+    /// The options of [`similar_features`].
+    pub struct SimilarOptions {
+        /// The number of features. Default: 10.
+        #[serde(alias = "top")]
+        pub top_k: usize = 10,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::label::decimals;
 use crate::linalg::{cosine, dot, map_rows};
 use crate::model::Model;
 use crate::text_table;
+use saescope_options::options;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -38,21 +39,21 @@ pub enum TokenOrder {
     Farthest,
 }
 
-/// Options of [`token_list`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TokenListOptions {
-    /// How tokens are scored: "ratio", "centered_cosine", "logit_lens" or "logit_lens_raw". Default: "ratio".
-    pub method: TokenMethod,
-    /// The weight of nearness to the vector against distance from the centroid, for "ratio" only. Default: 1.4.
-    pub exponent: f64,
-    /// The number of tokens. Default: 100.
-    #[serde(alias = "top")]
-    pub top_k: usize,
-    /// The tokens to keep: "none" (all of them), "no_special" or "word_like". Default: "none".
-    pub filter: TokenFilter,
-    /// The end of the ranking: "nearest" or "farthest". Default: "nearest".
-    pub order: TokenOrder,
+options! {
+    /// Options of [`token_list`].
+    pub struct TokenListOptions {
+        /// How tokens are scored: "ratio", "centered_cosine", "logit_lens" or "logit_lens_raw". Default: "ratio".
+        pub method: TokenMethod = TokenMethod::default(),
+        /// The weight of nearness to the vector against distance from the centroid, for "ratio" only. Default: 1.4.
+        pub exponent: f64 = 1.4,
+        /// The number of tokens. Default: 100.
+        #[serde(alias = "top")]
+        pub top_k: usize = 100,
+        /// The tokens to keep: "none" (all of them), "no_special" or "word_like". Default: "none".
+        pub filter: TokenFilter = TokenFilter::default(),
+        /// The end of the ranking: "nearest" or "farthest". Default: "nearest".
+        pub order: TokenOrder = TokenOrder::default(),
+    }
 }
 
 /// Tokens with their scores, and how they were found.
@@ -83,18 +84,6 @@ pub struct TokenListParams {
     pub filter: TokenFilter,
     /// The end of the ranking that is listed.
     pub order: TokenOrder,
-}
-
-impl Default for TokenListOptions {
-    fn default() -> Self {
-        TokenListOptions {
-            method: TokenMethod::default(),
-            exponent: 1.4,
-            top_k: 100,
-            filter: TokenFilter::default(),
-            order: TokenOrder::default(),
-        }
-    }
 }
 
 /// Lists the tokens that a vector is near, or whose logits its direction raises.

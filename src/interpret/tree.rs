@@ -6,42 +6,44 @@
 use super::vector::VectorParams;
 use crate::error::{Error, Result};
 use crate::files;
+use saescope_options::options;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Options of [`definition_tree`](super::definition_tree).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TreeOptions {
-    /// The prompt: a string in which every `{}` is the ghost token, or one of the names "definition", "meaning",
-    /// "repeat", "patchscope". Default: "definition", which is `A typical definition of "{}" would be "`.
-    pub prompt: String,
-    /// The maximum number of children of a node. Default: 5.
-    pub top_k: usize,
-    /// The lowest cumulative probability of a node. Default: 5e-5.
-    pub cutoff: f64,
-    /// The maximum number of tokens in a definition, up to 60. Default: 25.
-    pub max_depth: usize,
-    /// A token that contains one of these strings ends its branch. Default: the closing mark of the quotation that the
-    /// prompt opens, or a line break if it opens none.
-    pub stop: Option<Vec<String>>,
-    /// Whether the prompt starts with a BOS (beginning-of-sequence token). Default: the model's `default_prepend_bos`.
-    pub prepend_bos: Option<bool>,
-    /// A direction to add to the residual stream while the model writes definitions. Default: none.
-    pub steer: Option<Steer>,
-    /// The hook at which the vector is injected, such as "blocks.2.hook_resid_pre". Default: `hook_embed`, before the
-    /// model scales its embeddings.
-    pub inject_at: Option<String>,
-    /// What happens to the activation there: "replace", "add" or "norm_matched". Default: "replace".
-    pub inject: Injection,
-    /// The token at the ghost's positions before the injection. Default: none; the token centroid is there instead.
-    pub placeholder: Option<String>,
-    /// The number of random directions of equal length to compare with, besides the origin. Default: no comparison.
-    pub null_directions: Option<usize>,
-    /// The seed of the random directions. Default: 0.
-    pub seed: u64,
-    /// The memory limit for keys, values and logits, in MiB. Lower is slower, with the same tree. Default: 1024.
-    pub max_memory: usize,
+options! {
+    /// Options of [`definition_tree`](super::definition_tree).
+    pub struct TreeOptions {
+        /// The prompt: a string in which every `{}` is the ghost token, or one of the names "definition", "meaning",
+        /// "repeat", "patchscope". Default: "definition", which is `A typical definition of "{}" would be "`.
+        pub prompt: String = "definition".to_owned(),
+        /// The maximum number of children of a node. Default: 5.
+        pub top_k: usize = 5,
+        /// The lowest cumulative probability of a node. Default: 5e-5.
+        pub cutoff: f64 = 5e-5,
+        /// The maximum number of tokens in a definition, up to 60. Default: 25.
+        pub max_depth: usize = 25,
+        /// A token that contains one of these strings ends its branch. Default: the closing mark of the quotation that
+        /// the prompt opens, or a line break if it opens none.
+        pub stop: Option<Vec<String>> = None,
+        /// Whether the prompt starts with a BOS (beginning-of-sequence token). Default: the model's
+        /// `default_prepend_bos`.
+        pub prepend_bos: Option<bool> = None,
+        /// A direction to add to the residual stream while the model writes definitions. Default: none.
+        pub steer: Option<Steer> = None,
+        /// The hook at which the vector is injected, such as "blocks.2.hook_resid_pre". Default: `hook_embed`, before
+        /// the model scales its embeddings.
+        pub inject_at: Option<String> = None,
+        /// What happens to the activation there: "replace", "add" or "norm_matched". Default: "replace".
+        pub inject: Injection = Injection::default(),
+        /// The token at the ghost's positions before the injection. Default: none; the token centroid is there instead.
+        pub placeholder: Option<String> = None,
+        /// The number of random directions of equal length to compare with, besides the origin. Default: no comparison.
+        pub null_directions: Option<usize> = None,
+        /// The seed of the random directions. Default: 0.
+        pub seed: u64 = 0,
+        /// The memory limit for keys, values and logits, in MiB. Lower is slower, with the same tree. Default: 1024.
+        pub max_memory: usize = 1024,
+    }
 }
 
 /// A direction that is added to the residual stream at every position except the BOS.
@@ -178,26 +180,6 @@ pub struct Definition {
     /// `ln(probability / probability under the null)`; `None` without a comparison.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_ratio: Option<f64>,
-}
-
-impl Default for TreeOptions {
-    fn default() -> Self {
-        TreeOptions {
-            prompt: "definition".to_owned(),
-            top_k: 5,
-            cutoff: 5e-5,
-            max_depth: 25,
-            stop: None,
-            prepend_bos: None,
-            steer: None,
-            inject_at: None,
-            inject: Injection::default(),
-            placeholder: None,
-            null_directions: None,
-            seed: 0,
-            max_memory: 1024,
-        }
-    }
 }
 
 impl TryFrom<serde_json::Value> for Scales {

@@ -14,39 +14,27 @@ use crate::files::{self, Lines, PartialFile, partial_path};
 use crate::model::Model;
 use crate::progress::{Progress, ProgressEvent};
 use crate::sae::Sae;
+use saescope_options::options;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Options of [`write_definition_trees`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WriteTreesOptions {
-    /// The JSON lines file to write. Required.
-    pub output_path: String,
-    /// The number of features that grow together. Changes speed and memory, not the trees. Default: 32.
-    pub batch_size: usize,
-    /// Whether to keep what an earlier run wrote with the same options and add only what is missing. Default: true.
-    pub resume: bool,
-    /// The scales to try; each feature gets its best. A list of numbers, or "auto". Default: the scale of `vector`.
-    pub scales: Option<Scales>,
-    /// How a feature becomes a vector.
-    pub vector: VectorOptions,
-    /// How a tree grows.
-    pub tree: TreeOptions,
-}
-
-impl Default for WriteTreesOptions {
-    fn default() -> Self {
-        WriteTreesOptions {
-            output_path: String::new(),
-            batch_size: 32,
-            resume: true,
-            scales: None,
-            vector: VectorOptions::default(),
-            tree: TreeOptions::default(),
-        }
+options! {
+    /// Options of [`write_definition_trees`].
+    pub struct WriteTreesOptions {
+        /// The JSON lines file to write.
+        pub output_path: String = String::new(),
+        /// The number of features that grow together. Changes speed and memory, not the trees. Default: 32.
+        pub batch_size: usize = 32,
+        /// Whether to keep what an earlier run wrote with the same options and add only what is missing. Default: true.
+        pub resume: bool = true,
+        /// The scales to try; each feature gets its best. A list of numbers, or "auto". Default: the scale of `vector`.
+        pub scales: Option<Scales> = None,
+        /// How a feature becomes a vector. Default: `VectorOptions::default()`.
+        pub vector: VectorOptions = VectorOptions::default(),
+        /// How a tree grows. Default: `TreeOptions::default()`.
+        pub tree: TreeOptions = TreeOptions::default(),
     }
 }
 

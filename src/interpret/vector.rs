@@ -7,6 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::Model;
+use saescope_options::options;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -23,20 +24,20 @@ pub struct FeatureWeights {
     pub decoder: f64,
 }
 
-/// Options of [`feature_vector`](super::feature_vector).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct VectorOptions {
-    /// The weights of the feature to use: "encoder", "decoder", or a map of both. Default: "encoder".
-    pub weights: FeatureWeights,
-    /// The signed weights of the first principal components of the token embeddings. Default: none.
-    pub pca_weights: Vec<f64>,
-    /// Whether the vector starts at the token centroid instead of zero. Default: true.
-    pub use_token_centroid: bool,
-    /// The factor of the direction. Default: the mean distance of the token embeddings from their centroid.
-    pub scale: Option<f64>,
-    /// Whether the sum of the parts is scaled to unit length. Default: false.
-    pub renormalize: bool,
+options! {
+    /// Options of [`feature_vector`](super::feature_vector).
+    pub struct VectorOptions {
+        /// The weights of the feature to use: "encoder", "decoder", or a map of both. Default: "encoder".
+        pub weights: FeatureWeights = FeatureWeights::default(),
+        /// The signed weights of the first principal components of the token embeddings. Default: none.
+        pub pca_weights: Vec<f64> = Vec::new(),
+        /// Whether the vector starts at the token centroid instead of zero. Default: true.
+        pub use_token_centroid: bool = true,
+        /// The factor of the direction. Default: the mean distance of the token embeddings from their centroid.
+        pub scale: Option<f64> = None,
+        /// Whether the sum of the parts is scaled to unit length. Default: false.
+        pub renormalize: bool = false,
+    }
 }
 
 /// How a vector was made, stored with it.
@@ -134,18 +135,6 @@ impl<'de> Deserialize<'de> for FeatureWeights {
 impl Default for FeatureWeights {
     fn default() -> Self {
         FeatureWeights::ENCODER
-    }
-}
-
-impl Default for VectorOptions {
-    fn default() -> Self {
-        VectorOptions {
-            weights: FeatureWeights::default(),
-            pca_weights: Vec::new(),
-            use_token_centroid: true,
-            scale: None,
-            renormalize: false,
-        }
     }
 }
 

@@ -5,39 +5,25 @@ use crate::error::{Error, Result};
 use crate::hooks::Hooks;
 use crate::progress::Progress;
 use candle_transformers::generation::{LogitsProcessor, Sampling};
-use serde::{Deserialize, Serialize};
+use saescope_options::options;
 
-/// Options for sampling. The sampling itself is done by candle-transformers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GenerateOptions {
-    /// The maximum number of new tokens. Default: 40.
-    pub max_new_tokens: usize,
-    /// The divisor of the logits: higher is more adventurous, 0 always takes the likeliest token. Default: 0.8.
-    pub temperature: f64,
-    /// The number of likeliest tokens to sample from; 0 for all. Default: 0.
-    pub top_k: usize,
-    /// Samples from the smallest set of likeliest tokens with this total probability; 1 for all. Default: 1.0.
-    pub top_p: f64,
-    /// The random seed: the same seed gives the same text. Default: 0.
-    pub seed: u64,
-    /// Whether to stop after the end-of-text token. Default: true.
-    pub stop_at_eos: bool,
-    /// Whether to prepend a beginning-of-sequence token. Default: the model's `default_prepend_bos`.
-    pub prepend_bos: Option<bool>,
-}
-
-impl Default for GenerateOptions {
-    fn default() -> Self {
-        GenerateOptions {
-            max_new_tokens: 40,
-            temperature: 0.8,
-            top_k: 0,
-            top_p: 1.0,
-            seed: 0,
-            stop_at_eos: true,
-            prepend_bos: None,
-        }
+options! {
+    /// Options for sampling. The sampling itself is done by candle-transformers.
+    pub struct GenerateOptions {
+        /// The maximum number of new tokens. Default: 40.
+        pub max_new_tokens: usize = 40,
+        /// The divisor of the logits: higher is more adventurous, 0 always takes the likeliest token. Default: 0.8.
+        pub temperature: f64 = 0.8,
+        /// The number of likeliest tokens to sample from; 0 for all. Default: 0.
+        pub top_k: usize = 0,
+        /// Samples from the smallest set of likeliest tokens with this total probability; 1 for all. Default: 1.0.
+        pub top_p: f64 = 1.0,
+        /// The random seed: the same seed gives the same text. Default: 0.
+        pub seed: u64 = 0,
+        /// Whether to stop after the end-of-text token. Default: true.
+        pub stop_at_eos: bool = true,
+        /// Whether to prepend a beginning-of-sequence token. Default: the model's `default_prepend_bos`.
+        pub prepend_bos: Option<bool> = None,
     }
 }
 

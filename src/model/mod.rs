@@ -42,7 +42,7 @@ use crate::repo::check_no_revision;
 use candle_core::{DType, Device, Tensor};
 use embedding::Embedding;
 use families::HfConfig;
-use serde::{Deserialize, Serialize};
+use saescope_options::options;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weights::Weights;
@@ -62,12 +62,12 @@ struct Inner {
     embedding: Embedding,
 }
 
-/// Options for loading a model.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ModelOptions {
-    /// The branch, tag or commit of the model's repository on the hub. Default: `main`.
-    pub revision: Option<String>,
+options! {
+    /// Options for loading a model.
+    pub struct ModelOptions {
+        /// The branch, tag or commit of the model's repository on the hub. Default: `main`.
+        pub revision: Option<String> = None,
+    }
 }
 
 impl Model {

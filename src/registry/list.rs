@@ -4,6 +4,7 @@ use super::{Registry, RegistrySae, Release, site};
 use crate::aliases::resolve_model;
 use crate::error::{Error, Result};
 use crate::text_table;
+use saescope_options::options;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -13,21 +14,21 @@ use std::path::Path;
 /// The maximum number of SAEs that a table shows; the list itself has all of them.
 const SHOWN: usize = 1000;
 
-/// Which SAEs to list. Rust, scripts and the command line use the same names.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SaeFilter {
-    /// Only SAEs for this model: an alias or an id on the hub. Default: any model.
-    pub model: Option<String>,
-    /// Only SAEs whose names (release, id, model, hook, repository, Neuronpedia) contain all these words, ignoring
-    /// case. Default: no words.
-    pub search: Option<String>,
-    /// Only SAEs of this release. Default: any release.
-    pub release: Option<String>,
-    /// A newer list: SAELens' `pretrained_saes.yaml`. Default: the embedded list.
-    pub registry: Option<String>,
-    /// The maximum number of entries to list. Default: no limit.
-    pub limit: Option<usize>,
+options! {
+    /// Which SAEs to list. Rust, scripts and the command line use the same names.
+    pub struct SaeFilter {
+        /// Only SAEs for this model: an alias or an id on the hub. Default: any model.
+        pub model: Option<String> = None,
+        /// Only SAEs whose names (release, id, model, hook, repository, Neuronpedia) contain all these words, ignoring
+        /// case. Default: no words.
+        pub search: Option<String> = None,
+        /// Only SAEs of this release. Default: any release.
+        pub release: Option<String> = None,
+        /// A newer list: SAELens' `pretrained_saes.yaml`. Default: the embedded list.
+        pub registry: Option<String> = None,
+        /// The maximum number of entries to list. Default: no limit.
+        pub limit: Option<usize> = None,
+    }
 }
 
 /// An SAE in a list.

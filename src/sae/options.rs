@@ -4,37 +4,38 @@ use super::architecture::ActivationRule;
 use super::config::{ActivationNormalization, SaeConfig};
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, usual_point};
-use serde::{Deserialize, Serialize};
+use saescope_options::options;
 
-/// Overrides for what an SAE's checkpoint says.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SaeOptions {
-    /// The branch, tag or commit of the SAE's repository on the hub. Default: `main`.
-    pub revision: Option<String>,
-    /// The list of releases to look the name up in, such as a newer `pretrained_saes.yaml` of SAELens. Default: the
-    /// embedded list.
-    pub registry: Option<String>,
-    /// The hook point that the SAE reads, by TransformerLens' name or another library's (`model.layers.5.output`).
-    /// Default: as in the checkpoint.
-    pub hook_name: Option<String>,
-    /// The hook point whose activation a transcoder predicts. Default: as in the checkpoint.
-    pub hook_name_out: Option<String>,
-    /// The checkpoint's layout: SAELens' name of the loader ("gemma_2", "dictionary_learning_1", …) or saescope's name
-    /// of the layout. Default: detected from the files.
-    pub conversion: Option<String>,
-    /// Whether to fold the norms of the decoder's rows into the encoder, as Neuronpedia does: an activation is then the
-    /// norm of what the feature adds to the output. Default: as the layout's own project does, which for most is no.
-    pub fold_decoder_norm: Option<bool>,
-    /// The factor of an `expected_average_only_in` SAE: `sqrt(d_in)` over the mean norm of its training activations.
-    /// Default: as in the checkpoint; without one, activations are not scaled.
-    pub norm_scaling_factor: Option<f64>,
-    /// Whether the SAE reads the residual stream minus its mean. Default: as in the checkpoint.
-    pub center_writing_weights: Option<bool>,
-    /// Whether the SAE reads `hook_z` and `hook_v` minus the value bias. Default: as in the checkpoint.
-    pub fold_value_biases: Option<bool>,
-    /// Whether the norm's bias counts as part of the value bias. Default: as in the checkpoint.
-    pub fold_ln: Option<bool>,
+options! {
+    /// Overrides for what an SAE's checkpoint says.
+    pub struct SaeOptions {
+        /// The branch, tag or commit of the SAE's repository on the hub. Default: `main`.
+        pub revision: Option<String> = None,
+        /// The list of releases to look the name up in, such as a newer `pretrained_saes.yaml` of SAELens. Default: the
+        /// embedded list.
+        pub registry: Option<String> = None,
+        /// The hook point that the SAE reads, by TransformerLens' name or another library's (`model.layers.5.output`).
+        /// Default: as in the checkpoint.
+        pub hook_name: Option<String> = None,
+        /// The hook point whose activation a transcoder predicts. Default: as in the checkpoint.
+        pub hook_name_out: Option<String> = None,
+        /// The checkpoint's layout: SAELens' name of the loader ("gemma_2", "dictionary_learning_1", …) or saescope's
+        /// name of the layout. Default: detected from the files.
+        pub conversion: Option<String> = None,
+        /// Whether to fold the norms of the decoder's rows into the encoder, as Neuronpedia does: an activation is then
+        /// the norm of what the feature adds to the output. Default: as the layout's own project does, which for most
+        /// is no.
+        pub fold_decoder_norm: Option<bool> = None,
+        /// The factor of an `expected_average_only_in` SAE: `sqrt(d_in)` over the mean norm of its training
+        /// activations. Default: as in the checkpoint; without one, activations are not scaled.
+        pub norm_scaling_factor: Option<f64> = None,
+        /// Whether the SAE reads the residual stream minus its mean. Default: as in the checkpoint.
+        pub center_writing_weights: Option<bool> = None,
+        /// Whether the SAE reads `hook_z` and `hook_v` minus the value bias. Default: as in the checkpoint.
+        pub fold_value_biases: Option<bool> = None,
+        /// Whether the norm's bias counts as part of the value bias. Default: as in the checkpoint.
+        pub fold_ln: Option<bool> = None,
+    }
 }
 
 impl SaeOptions {

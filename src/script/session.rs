@@ -82,7 +82,7 @@ impl Session {
         engine::register(&mut engine, &progress, &exit, &skipped, TYPES);
         functions::register(&mut engine, &progress, &skipped);
         engine.set_module_resolver(Modules::default());
-        let help = Help::of(&engine);
+        let help = Help::of(&engine).with_options(OPTIONS);
         help::register(&mut engine, help.clone());
 
         let host: Rc<dyn Host> = Rc::new(host);
@@ -177,7 +177,7 @@ impl Session {
     }
 
     fn completion_context(&self) -> CompletionContext<'_> {
-        let help = self.all_help.get_or_init(|| self.help.with_language(&self.engine));
+        let help = self.all_help.get_or_init(|| self.help.with_language(&self.engine).with_options(OPTIONS));
         let functions = self.earlier.iter_functions().filter(|function| !is_closure(function.name));
         let mut written: Vec<_> = functions.map(ScriptFunction::of).collect();
         written.sort();

@@ -38,6 +38,34 @@ fn the_reference_page_is_up_to_date() {
     );
 }
 
+/// Lists of options are generated from the help of their function; `UPDATE_DOCS=1` writes them.
+#[test]
+fn lists_of_options_are_up_to_date() {
+    let session = Session::new(Progress::default(), |_| ());
+    let path = tests_path("../docs/guide.md");
+    let mut written = std::fs::read_to_string(&path).unwrap();
+    let mut page = String::new();
+    let mut rest = written.as_str();
+    while let Some((before, after)) = rest.split_once("<!-- options of ") {
+        let (function, after) = after.split_once(" -->\n").unwrap();
+        let (_, after) = after.split_once("<!-- end of options -->").unwrap();
+        let help = session.help().get(function).unwrap().to_string();
+        let options: Vec<_> = help.lines().filter(|line| line.starts_with("- `")).collect();
+        page += &format!(
+            "{before}<!-- options of {function} -->\n{}\n<!-- end of options -->",
+            options.join("\n")
+        );
+        rest = after;
+    }
+    page += rest;
+    assert!(page.len() > rest.len(), "the guide has no list of options");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+        written.clone_from(&page);
+    }
+    assert!(page == written, "docs/guide.md is stale: run `UPDATE_DOCS=1 cargo test options_are`");
+}
+
 #[test]
 fn every_script_runs_on_the_demo() {
     let mut n = 0;

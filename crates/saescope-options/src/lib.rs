@@ -32,6 +32,9 @@ pub use serde;
 pub trait Options: Default + Serialize + DeserializeOwned {
     /// Returns the options in the order of their definition.
     fn fields() -> Vec<Field>;
+
+    /// Returns what the options belong to: `model` for `ModelOptions`.
+    fn subject() -> String;
 }
 
 /// One option.
@@ -71,6 +74,8 @@ pub enum Kind {
         /// Converts the word to the JSON that serde reads, or says what is wrong with it.
         parse: fn(&str) -> Result<Value, String>,
     },
+    /// Another value, such as a map of options; command lines do not have it.
+    Other,
 }
 
 /// A type that the field of an options struct can have.
@@ -96,6 +101,7 @@ kinds! {
     String: String;
     Numbers: Vec<f32> Vec<f64>;
     Strings: Vec<String>;
+    Other: [f64; 2];
 }
 
 impl<T: OptionType> OptionType for Option<T> {
@@ -105,6 +111,11 @@ impl<T: OptionType> OptionType for Option<T> {
 }
 
 impl Field {
+    /// Returns an option that no struct has, such as one that only scripts can write.
+    pub fn other(name: &'static str, doc: &str) -> Field {
+        Field { name, doc: doc.to_owned(), kind: Kind::Other, default: None }
+    }
+
     /// Collects what the fields of `T` are; the macro calls it.
     #[doc(hidden)]
     pub fn all<T: Options>(fields: &[(&'static str, &'static str, Kind)]) -> Vec<Field> {
@@ -157,6 +168,16 @@ macro_rules! options {
                     ::std::concat!($($doc, "\n"),+),
                     <$type as $crate::OptionType>::kind(),
                 ),)+])
+            }
+
+            fn subject() -> ::std::string::String {
+                ::std::stringify!($name).trim_end_matches("Options").to_lowercase()
+            }
+        }
+
+        impl $crate::OptionType for $name {
+            fn kind() -> $crate::Kind {
+                $crate::Kind::Other
             }
         }
     };

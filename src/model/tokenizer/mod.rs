@@ -10,7 +10,7 @@ use crate::files;
 use crate::guard::guarded;
 use crate::progress::Progress;
 use crate::repo::Repo;
-use serde::{Deserialize, Serialize};
+use saescope_options::options;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use settings::{Settings, set_prefix_space};
@@ -41,12 +41,12 @@ pub struct SpecialTokens {
     pub eos: Option<u32>,
 }
 
-/// Options for turning a text into tokens.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TokenOptions {
-    /// Whether the tokens begin with a BOS. Default: as the model does.
-    pub prepend_bos: Option<bool>,
+options! {
+    /// Options for turning a text into tokens.
+    pub struct TokenOptions {
+        /// Whether the tokens begin with a BOS. Default: as the model does.
+        pub prepend_bos: Option<bool> = None,
+    }
 }
 
 /// The tokens of a text, without special tokens around it.

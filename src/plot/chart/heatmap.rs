@@ -9,7 +9,7 @@ use super::names::{CategoryLabels, is_numbers, round_stride, widest};
 use super::{NAME, PlotOptions, TICK, UPRIGHT, title};
 use crate::error::{Error, Result};
 use crate::label::{number, spaced_label, visible_line};
-use serde::{Deserialize, Serialize};
+use saescope_options::options;
 
 /// The darkest colors of values above and below zero.
 const ABOVE: Rgb = (0x12, 0x1f, 0x8f);
@@ -23,18 +23,18 @@ const SCALE: (f64, f64, f64) = (20.0, 10.0, 5.0);
 /// The largest width and height of a cell, unless the options set the size of the picture.
 const CELL: f64 = 40.0;
 
-/// Options of a heatmap: its labels and the range of its colors.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HeatmapOptions {
-    /// The names of the columns, such as tokens. Default: their indices.
-    pub x_labels: Option<Vec<String>>,
-    /// The names of the rows. Default: their indices.
-    pub y_labels: Option<Vec<String>>,
-    /// The names of several matrices. Default: their indices.
-    pub names: Option<Vec<String>>,
-    /// The values of the first and the last color. Default: the range of the values and zero.
-    pub color_range: Option<[f64; 2]>,
+options! {
+    /// Options of a heatmap: its labels and the range of its colors.
+    pub struct HeatmapOptions {
+        /// The names of the columns, such as tokens. Default: their indices.
+        pub x_labels: Option<Vec<String>> = None,
+        /// The names of the rows. Default: their indices.
+        pub y_labels: Option<Vec<String>> = None,
+        /// The names of several matrices. Default: their indices.
+        pub names: Option<Vec<String>> = None,
+        /// The values of the first and the last color. Default: the range of the values and zero.
+        pub color_range: Option<[f64; 2]> = None,
+    }
 }
 
 /// Heatmaps of matrices of the same shape, side by side. Each matrix is a list of rows, the first row on top.

@@ -5,17 +5,17 @@ use super::super::figure::Figure;
 use super::super::page::Page;
 use super::{Frame, HorizontalAxis, Legend, PlotOptions, check_not_empty, pale, shown};
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
+use saescope_options::options;
 
 /// The most bins.
 const MAX: usize = 1000;
 
-/// Options of a histogram.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HistogramOptions {
-    /// The number of bins, 1 to 1000. Default: the square root of the number of values, from 10 to 60.
-    pub bins: Option<usize>,
+options! {
+    /// Options of a histogram.
+    pub struct HistogramOptions {
+        /// The number of bins, 1 to 1000. Default: the square root of the number of values, from 10 to 60.
+        pub bins: Option<usize> = None,
+    }
 }
 
 /// A histogram with bins of equal width (on a logarithmic axis, of equal ratio). Several named sets share their bins;

@@ -3,6 +3,7 @@
 use super::super::page::{INK, Rgb, WHITE, mix};
 use super::MARGINS;
 use crate::error::{Error, Result};
+use saescope_options::{Kind, OptionType, options};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -70,6 +71,12 @@ impl From<Color> for String {
     }
 }
 
+impl OptionType for Colors {
+    fn kind() -> Kind {
+        Kind::Other
+    }
+}
+
 /// One color, or several for series or bars.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, try_from = "Names")]
@@ -123,49 +130,31 @@ pub(crate) fn options_without(function: &str) -> &'static [&'static str] {
     }
 }
 
-/// Options of a chart. Setting an option that the chart does not have is an error.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PlotOptions {
-    /// The title above the chart. Default: no title.
-    pub title: String,
-    /// The label below the horizontal axis. Default: no label.
-    pub x_label: String,
-    /// The label above the vertical axis. Default: no label.
-    pub y_label: String,
-    /// Whether the horizontal axis is logarithmic; values not above zero are left out. Default: false.
-    pub log_x: bool,
-    /// Whether the vertical axis is logarithmic; values not above zero are left out. Default: false.
-    pub log_y: bool,
-    /// The ends of the horizontal axis. Default: those of the values.
-    pub x_range: Option<[f64; 2]>,
-    /// The ends of the vertical axis. Default: those of the values.
-    pub y_range: Option<[f64; 2]>,
-    /// The width of the picture in screen pixels. Default: 640, for a heatmap at most 640.
-    pub width: Option<u32>,
-    /// The height of the picture in screen pixels. Default: 360, for a heatmap what its cells need.
-    pub height: Option<u32>,
-    /// The color, or the colors of series or bars, in their order or by their names. Default: a palette.
-    pub color: Option<Colors>,
-    /// Whether the names of series are shown. Default: true.
-    pub legend: bool,
-}
-
-impl Default for PlotOptions {
-    fn default() -> Self {
-        PlotOptions {
-            title: String::new(),
-            x_label: String::new(),
-            y_label: String::new(),
-            log_x: false,
-            log_y: false,
-            x_range: None,
-            y_range: None,
-            width: None,
-            height: None,
-            color: None,
-            legend: true,
-        }
+options! {
+    /// Options of a chart. Setting an option that the chart does not have is an error.
+    pub struct PlotOptions {
+        /// The title above the chart. Default: no title.
+        pub title: String = String::new(),
+        /// The label below the horizontal axis. Default: no label.
+        pub x_label: String = String::new(),
+        /// The label above the vertical axis. Default: no label.
+        pub y_label: String = String::new(),
+        /// Whether the horizontal axis is logarithmic; values not above zero are left out. Default: false.
+        pub log_x: bool = false,
+        /// Whether the vertical axis is logarithmic; values not above zero are left out. Default: false.
+        pub log_y: bool = false,
+        /// The ends of the horizontal axis. Default: those of the values.
+        pub x_range: Option<[f64; 2]> = None,
+        /// The ends of the vertical axis. Default: those of the values.
+        pub y_range: Option<[f64; 2]> = None,
+        /// The width of the picture in screen pixels. Default: 640, for a heatmap at most 640.
+        pub width: Option<u32> = None,
+        /// The height of the picture in screen pixels. Default: 360, for a heatmap what its cells need.
+        pub height: Option<u32> = None,
+        /// The color, or the colors of series or bars, in their order or by their names. Default: a palette.
+        pub color: Option<Colors> = None,
+        /// Whether the names of series are shown. Default: true.
+        pub legend: bool = true,
     }
 }
 

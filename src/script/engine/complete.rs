@@ -7,6 +7,7 @@ use super::names::{is_word, script_types};
 use super::options::{self, FunctionOptions};
 use super::show::Types;
 use rhai::{Dynamic, Engine, Map, Scope, ScriptFnMetadata};
+use saescope_options::Field;
 use std::path::Path;
 
 /// The keywords of the language.
@@ -294,8 +295,11 @@ impl CompletionContext<'_> {
         }) else {
             return Vec::new();
         };
-        let option =
-            |(name, detail)| Completion { text: format!("{name}: "), kind: CompletionKind::Option, detail };
+        let option = |field: Field| Completion {
+            text: format!("{}: ", field.name),
+            kind: CompletionKind::Option,
+            detail: field.default.map_or_else(String::new, |default| default.to_string()),
+        };
         options::of_function(self.options, function).into_iter().map(option).collect()
     }
 

@@ -2,9 +2,11 @@
 
 use super::completion::{Completion, CompletionKind};
 use super::names::{first_lower, is_word, script_types};
+use super::options::FunctionOptions;
 use super::script;
 use crate::error::{Error, did_you_mean};
 use rhai::Engine;
+use saescope_options::Field;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -108,6 +110,20 @@ impl Help {
     /// Collects the doc comments of everything that this crate registers.
     pub(crate) fn of(engine: &Engine) -> Self {
         Help::collect(engine, None)
+    }
+
+    /// Lists the options of functions in their help.
+    pub(crate) fn with_options(mut self, options: &[&[FunctionOptions]]) -> Self {
+        for (function, options) in options.iter().copied().flatten() {
+            for entry in self.entries.values_mut().filter(|entry| entry.name == *function) {
+                let list =
+                    options().into_iter().map(|Field { name, doc, .. }| format!("- `{name}`: {doc}\n"));
+                let list = format!("Options:\n{}\n", list.collect::<String>());
+                // The example stays last.
+                entry.text.insert_str(entry.text.find("```").unwrap_or(entry.text.len()), &list);
+            }
+        }
+        self
     }
 
     /// Adds the functions of the language. Each of these is also a method of its first argument, whereas the methods of

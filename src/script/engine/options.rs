@@ -5,13 +5,13 @@ use super::{ScriptResult, script};
 use crate::error::Error;
 use candle_core::{DType, Tensor};
 use rhai::{Array, Dynamic, Identifier, Map};
-use serde::Serialize;
+use saescope_options::Field;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::Display;
 
-/// A function, and a function that returns the names of its options, each with its default (empty if there is none).
-pub(crate) type FunctionOptions = (&'static str, fn() -> Vec<(String, String)>);
+/// A function of scripts, and what returns its options.
+pub(crate) type FunctionOptions = (&'static str, fn() -> Vec<Field>);
 
 /// Parses the options in a map; missing ones get their defaults.
 ///
@@ -29,22 +29,8 @@ pub(crate) fn parse<T: DeserializeOwned>(map: Map) -> ScriptResult<T> {
     }))
 }
 
-/// Returns the names of the options in a struct, each with its default.
-pub(crate) fn defaults_of<T: Serialize + Default>() -> Vec<(String, String)> {
-    let json = serde_json::to_value(T::default()).unwrap_or_default();
-    let options = json.as_object().cloned().unwrap_or_default().into_iter();
-    let text = |default: Value| if default.is_null() { String::new() } else { default.to_string() };
-    options.map(|(name, default)| (name, text(default))).collect()
-}
-
-/// Returns the names of the options in a struct.
-pub(crate) fn names_of<T: Serialize + Default>() -> Vec<String> {
-    defaults_of::<T>().into_iter().map(|(name, _)| name).collect()
-}
-
-/// Returns the options of a function with their defaults; empty if it has none. `all` has the options of functions in
-/// groups.
-pub(crate) fn of_function(all: &[&[FunctionOptions]], function: &str) -> Vec<(String, String)> {
+/// Returns the options of a function; empty if it has none. `all` has the options of functions in groups.
+pub(crate) fn of_function(all: &[&[FunctionOptions]], function: &str) -> Vec<Field> {
     let found = all.iter().copied().flatten().find(|(name, _)| *name == function);
     found.map_or_else(Vec::new, |(_, options)| options())
 }

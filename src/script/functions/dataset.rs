@@ -1,7 +1,7 @@
 //! Datasets: `open_dataset` and loops over documents.
 
 use super::items::{self, SkippedError};
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
@@ -9,9 +9,10 @@ use crate::error::Error;
 use crate::progress::Progress;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, INT, Map};
+use saescope_options::Options;
 
 pub(super) const SHOWN: &[Cast] = &[cast::<Dataset>];
-pub(super) const OPTIONS: &[FunctionOptions] = &[("open_dataset", defaults_of::<DatasetOptions>)];
+pub(super) const OPTIONS: &[FunctionOptions] = &[("open_dataset", DatasetOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine, progress: &Progress, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
@@ -28,10 +29,8 @@ mod functions {
 
     /// Opens a dataset: a file, a folder or a glob of files (.parquet .arrow .jsonl .json .csv .tsv .txt, the last five
     /// also compressed with gzip, zstd, bzip2 or xz), a hub dataset as `owner/name`, or "demo". A hub dataset, a folder
-    /// laid out like one or one written by Python's `save_to_disk` is read as one split. Options: `text_column`
-    /// ("text"), `split` ("train"), `config` (the repository's default), `revision` (the main branch), `sep` (of CSV
-    /// files: from the dataset card, else ","), `max_bad_rows` (0: a damaged row is an error; a row without text is an
-    /// empty document). `for text in dataset { … }` reads the documents one at a time.
+    /// laid out like one or one written by Python's `save_to_disk` is read as one split.
+    /// `for text in dataset { … }` reads the documents one at a time.
     ///
     /// ```rhai
     /// let dataset = open_dataset("demo");

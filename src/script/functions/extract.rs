@@ -3,7 +3,7 @@
 use super::arguments::register_properties;
 use super::items::{self, SkippedError};
 use super::names::type_name;
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
@@ -16,12 +16,13 @@ use crate::model::Model;
 use crate::sae::Sae;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
+use saescope_options::Options;
 use std::path::Path;
 
 pub(super) const SHOWN: &[Cast] =
     &[cast::<FeatureRecord>, cast::<RecordFile>, cast::<SaeEvaluation>, cast::<ExtractSummary>];
 pub(super) const OPTIONS: &[FunctionOptions] =
-    &[("check_sae", defaults_of::<CheckOptions>), ("create_feature_dataset", defaults_of::<ExtractOptions>)];
+    &[("check_sae", CheckOptions::fields), ("create_feature_dataset", ExtractOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
@@ -70,12 +71,6 @@ mod functions {
     /// Writes the active features of every token of a dataset to a JSON lines file and returns a summary. The dataset
     /// is the option `dataset_path`, or a value of `open_dataset` as the third argument.
     ///
-    /// Options: `output_path` and `dataset_path` (no defaults), `text_column` ("text"), `split` ("train"), `config`
-    /// (the repository's default), `dataset_revision` (the main branch), `sep` (of CSV files: from the dataset card,
-    /// else ","), `max_bad_rows` (0: a damaged row is an error), `max_examples` (all documents), `activation_threshold`
-    /// (0), `batch_size` (64 contexts), `context_size` (the SAE's, or 1024 tokens), `prepend_bos` (as the SAE was
-    /// trained), `long_documents` ("split" or "truncate"), `packing` ("documents" or "concatenate").
-    ///
     /// ```rhai
     /// let summary = create_feature_dataset(load_model("demo"), load_sae("demo"), #{
     ///     dataset_path: "demo",
@@ -112,8 +107,6 @@ mod functions {
     /// Measures an SAE on the first tokens of a dataset, given as a path or a value of `open_dataset`: `l0` (the mean
     /// number of active features per token), `published_l0` (as its authors measured it, for an SAE in the registry),
     /// `explained_variance`, `tokens` (their number), and `warnings` with the likely cause if these are far off.
-    /// Options: `max_tokens` (1000), `prepend_bos` (as the SAE was trained), `context_size` (the SAE's).
-    ///
     /// ```rhai
     /// let check = check_sae(load_model("demo"), load_sae("demo"), "demo", #{ max_tokens: 500 });
     /// print(check);

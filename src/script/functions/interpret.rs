@@ -2,7 +2,7 @@
 
 use super::arguments::{index, register_properties, vector_of};
 use super::forms::register_forms;
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, script};
 use crate::error::Error;
@@ -15,16 +15,17 @@ use crate::sae::{Feature, Sae};
 use candle_core::{Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, FLOAT, INT, Map};
+use saescope_options::Options;
 
 pub(super) const SHOWN: &[Cast] =
     &[cast::<FeatureVector>, cast::<TokenList>, cast::<LogitLens>, cast::<SimilarFeatures>];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
-    ("decoder_logit_lens", defaults_of::<LogitLensOptions>),
-    ("feature_vector", defaults_of::<VectorOptions>),
-    ("ghost_token", defaults_of::<VectorOptions>),
-    ("logit_lens", defaults_of::<LogitLensOptions>),
-    ("similar_features", defaults_of::<SimilarOptions>),
-    ("token_list", defaults_of::<TokenListOptions>),
+    ("decoder_logit_lens", LogitLensOptions::fields),
+    ("feature_vector", VectorOptions::fields),
+    ("ghost_token", || VectorOptions::fields().into_iter().filter(|field| field.name != "weights").collect()),
+    ("logit_lens", LogitLensOptions::fields),
+    ("similar_features", SimilarOptions::fields),
+    ("token_list", TokenListOptions::fields),
 ];
 
 pub(super) fn register(engine: &mut Engine) {
@@ -74,11 +75,6 @@ mod functions {
     /// The vector of a feature: a ghost token, whose embedding is made from the feature's weights. It is the mean of
     /// the token embeddings plus `scale` times the direction of the weights.
     ///
-    /// Options: `weights` ("encoder", "decoder" or both, `#{ encoder: 0.5, decoder: 0.5 }`; default "encoder"),
-    /// `use_token_centroid` (true; false starts at zero), `scale` (the mean distance of the token embeddings from their
-    /// mean), `pca_weights` (none; an array of coefficients of the principal components of the token embeddings, in
-    /// order), `renormalize` (false; whether the sum of these directions is normalized to unit length).
-    ///
     /// ```rhai
     /// let model = load_model("demo");
     /// let sae = load_sae("demo", "blocks.0.hook_resid_pre");
@@ -104,7 +100,7 @@ mod functions {
     }
 
     /// The ghost token of any direction [d_model], which is normalized to unit length and then treated like the weights
-    /// of a feature. Options: those of `feature_vector` except `weights`.
+    /// of a feature.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -202,10 +198,6 @@ mod functions {
     /// as a token embedding. The list has `tokens`, an array of maps (`token`, `token_id`, `score`, `rank`), and
     /// `params`.
     ///
-    /// Options: `method` ("ratio": near the vector and far from the mean of all tokens; "centered_cosine",
-    /// "logit_lens", "logit_lens_raw"), `exponent` (1.4, of "ratio"), `top_k` (100 tokens), `filter` ("none",
-    /// "no_special", "word_like"), `order` ("nearest" or "farthest").
-    ///
     /// ```rhai
     /// let model = load_model("demo");
     /// let v = feature_vector(model, load_sae("demo", "blocks.0.hook_resid_pre"), 624);
@@ -244,8 +236,6 @@ mod functions {
     /// scale; a tensor [d_model], unchanged; or the decoder weights of a feature (`sae.feature(624)`), unchanged. The
     /// result has `top` and `bottom`, arrays of maps (`token`, `token_id`, `score`, `rank`), and the `mean`, `std`,
     /// `skewness`, `kurtosis` and `histogram` (from `min` to `max`) of all logits.
-    ///
-    /// Options: `top_k` (10 at each end), `final_norm_gain` (true; false shows a feature's logits as Neuronpedia does).
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -292,7 +282,7 @@ mod functions {
     }
 
     /// The features whose decoder directions are most similar to that of a feature, in its own SAE or in another that
-    /// writes to the same space. `features` is an array of maps, `feature` and `cosine`. Options: `top_k` (10).
+    /// writes to the same space. `features` is an array of maps, `feature` and `cosine`.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");

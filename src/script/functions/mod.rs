@@ -95,8 +95,8 @@ mod tests {
         }
         assert!(n > 20, "{n}");
         let find =
-            |function: &str, name: &str| options_of(function).into_iter().find(|(option, _)| option == name);
-        assert_eq!(find("token_list", "top_k").map(|(_, default)| default), Some("100".to_owned()));
+            |function: &str, name: &str| options_of(function).into_iter().find(|field| field.name == name);
+        assert_eq!(find("token_list", "top_k").unwrap().default, Some(100.into()));
         assert!(
             find("write_definition_trees", "cutoff").is_some()
                 && find("write_definition_trees", "vector").is_none()

@@ -4,7 +4,7 @@ use super::arguments::{ids_of, tokens_of};
 use super::completion::{Completion, TypedString};
 use super::errors::to_script;
 use super::names::type_name;
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, progress_of, script};
 use crate::aliases::model_names;
@@ -14,14 +14,19 @@ use crate::model::{GenerateOptions, Model, ModelOptions, TokenOptions};
 use candle_core::Tensor;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, INT, Map};
+use saescope_options::{Field, Options};
 use std::cell::RefCell;
 use std::path::Path;
 
 pub(super) const SHOWN: &[Cast] = &[cast::<Model>, cast::<ActivationCache>];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
-    ("generate", || [defaults_of::<GenerateOptions>(), vec![("hooks".to_owned(), String::new())]].concat()),
-    ("load_model", defaults_of::<ModelOptions>),
-    ("to_tokens", defaults_of::<TokenOptions>),
+    ("generate", || {
+        let hooks = "A map of closures, as for `run_with_hooks`; they see the prompt first and then one position at a \
+                     time. Default: none.";
+        [GenerateOptions::fields(), vec![Field::other("hooks", hooks)]].concat()
+    }),
+    ("load_model", ModelOptions::fields),
+    ("to_tokens", TokenOptions::fields),
 ];
 
 pub(super) fn register(engine: &mut Engine) {
@@ -114,8 +119,7 @@ mod functions {
 
     /// Loads a language model: "demo", a local folder in the Hugging Face layout (`config.json`, `model.safetensors` or
     /// its shards, `tokenizer.json`), a TransformerLens name, or a repository on the hub, whose files are downloaded
-    /// once. Weights are read when they are first used. Options: `revision`, a branch, tag or commit on the hub
-    /// (default "main").
+    /// once. Weights are read when they are first used.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -178,7 +182,7 @@ mod functions {
         names.into_iter().map(|name| Dynamic::from(name.to_string())).collect()
     }
 
-    /// The token ids of a string, after a BOS if the model uses one. Options: `prepend_bos` (the model's default).
+    /// The token ids of a string, after a BOS if the model uses one.
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -280,9 +284,7 @@ mod functions {
     }
 
     /// Generates a continuation of a string, or of an array of token ids, and returns the prompt with the continuation
-    /// in the same form. Options: `max_new_tokens` (40), `temperature` (0.8; 0 picks the likeliest token), `top_k` (0:
-    /// all), `top_p` (1.0: all), `seed` (0), `stop_at_eos` (true), `prepend_bos` (the model's default), `hooks` (a map
-    /// as for `run_with_hooks`; the closures see the prompt first and then one position at a time).
+    /// in the same form.
     ///
     /// ```rhai
     /// let model = load_model("demo");

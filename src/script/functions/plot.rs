@@ -3,7 +3,7 @@
 use super::arguments::{check_memory, feature_index, values_of};
 use super::forms::register_forms;
 use super::names::type_name;
-use super::options::{self, FunctionOptions, defaults_of, names_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, TYPES, script};
 use crate::dashboard::FeatureDensity;
@@ -14,16 +14,15 @@ use crate::plot::{self, Figure, HeatmapOptions, HistogramOptions, PlotOptions, S
 use candle_core::{DType, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, Map};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use saescope_options::{Field, Options};
 
 pub(super) const SHOWN: &[Cast] = &[cast::<Figure>];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("plot_activations", || chart_options("plot_activations")),
     ("plot_bars", || chart_options("plot_bars")),
-    ("plot_density", || [defaults_of::<HistogramOptions>(), chart_options("plot_density")].concat()),
-    ("plot_heatmap", || [defaults_of::<HeatmapOptions>(), chart_options("plot_heatmap")].concat()),
-    ("plot_histogram", || [defaults_of::<HistogramOptions>(), chart_options("plot_histogram")].concat()),
+    ("plot_density", || [HistogramOptions::fields(), chart_options("plot_density")].concat()),
+    ("plot_heatmap", || [HeatmapOptions::fields(), chart_options("plot_heatmap")].concat()),
+    ("plot_histogram", || [HistogramOptions::fields(), chart_options("plot_histogram")].concat()),
     ("plot_line", || chart_options("plot_line")),
     ("plot_scatter", || chart_options("plot_scatter")),
 ];
@@ -33,32 +32,28 @@ pub(super) fn register(engine: &mut Engine) {
     register_forms::<Figure>(engine, "Figure");
 }
 
-/// Returns the options that a chart function shares with others, each with its default.
-fn chart_options(function: &str) -> Vec<(String, String)> {
+/// Returns the options that a chart function shares with others.
+fn chart_options(function: &str) -> Vec<Field> {
     let without = options_without(function);
-    let shared = defaults_of::<PlotOptions>().into_iter();
-    shared.filter(|(name, _)| !without.contains(&name.as_str())).collect()
+    PlotOptions::fields().into_iter().filter(|field| !without.contains(&field.name)).collect()
 }
 
 /// Parses the options of a chart function.
 fn parse_chart(function: &str, map: Map) -> ScriptResult<PlotOptions> {
     let known = options::of_function(&[OPTIONS], function);
-    match map.keys().find(|name| !known.iter().any(|(known, _)| known == name.as_str())) {
+    match map.keys().find(|name| !known.iter().any(|field| field.name == name.as_str())) {
         None => options::parse(map),
         Some(name) => {
-            let known = known.into_iter().map(|(name, _)| name);
+            let known = known.iter().map(|field| field.name);
             script(Err(Error::unknown("option", name.as_str(), known)))
         }
     }
 }
 
 /// Parses the options of a chart function that has additional options, of type `T`.
-fn parse_both<T>(function: &str, map: Map) -> ScriptResult<(T, PlotOptions)>
-where
-    T: DeserializeOwned + Serialize + Default,
-{
-    let own = names_of::<T>();
-    let (own, chart) = map.into_iter().partition(|(name, _)| own.iter().any(|own| own == name.as_str()));
+fn parse_both<T: Options>(function: &str, map: Map) -> ScriptResult<(T, PlotOptions)> {
+    let own = T::fields();
+    let (own, chart) = map.into_iter().partition(|(name, _)| own.iter().any(|own| own.name == name.as_str()));
     Ok((options::parse(own)?, parse_chart(function, chart)?))
 }
 
@@ -145,10 +140,6 @@ mod functions {
     /// A line chart of values y (an array or a tensor [n]) over values x, or over 0, 1, 2, …: `plot_line(y)`,
     /// `plot_line(x, y)`. A map draws several named lines: `plot_line(#{ train: a, test: b })`.
     ///
-    /// Options: `title`, `x_label`, `y_label` (none), `log_x`, `log_y` (false), `x_range`, `y_range` (from the values),
-    /// `width` (640 pixels), `height` (360 pixels), `color` (a palette; a name or "#d0392b", an array of these in the
-    /// order of names, or a map of these by name), `legend` (true).
-    ///
     /// ```rhai
     /// plot_line([1, 4, 9, 16]).save("squares.svg");
     /// let steps = [1, 10, 100, 1000];
@@ -178,9 +169,6 @@ mod functions {
 
     /// A scatter plot of values y over values x (arrays or tensors [n]). A map as y draws several named sets over x.
     ///
-    /// Options: `title`, `x_label`, `y_label`, `log_x`, `log_y`, `x_range`, `y_range`, `width`, `height`, `color`,
-    /// `legend`, as for `plot_line`.
-    ///
     /// ```rhai
     /// let sae = load_sae("demo");
     /// let norms = sae.W_enc.norm(0);
@@ -197,9 +185,6 @@ mod functions {
     }
 
     /// A bar chart, with bars from zero: labels and values, or a map from labels to values.
-    ///
-    /// Options: `title`, `x_label`, `y_label`, `log_y`, `y_range`, `width`, `height`, as for `plot_line`, and `color`
-    /// (one color, an array with one per bar, or a map of them by label).
     ///
     /// ```rhai
     /// plot_bars(["a", "b", "c"], [3.0, -1.0, 2.0], #{ title: "three", color: "teal" });
@@ -229,8 +214,7 @@ mod functions {
 
     /// A histogram of all values of a tensor of any shape, or of arrays. A map draws several named sets.
     ///
-    /// Options: `bins` (the square root of the number of values, from 10 to 60), and `title`, `x_label`, `y_label`,
-    /// `log_x`, `log_y`, `x_range`, `y_range`, `width`, `height`, `color`, `legend`, as for `plot_line`. With `log_x`
+    /// With `log_x`
     /// bin edges have equal ratios; with `log_y` a bin with a single value is visible. A bin contains its lower edge,
     /// the last one also its upper edge.
     ///
@@ -255,10 +239,6 @@ mod functions {
     /// A heatmap of a matrix, the first row on top: a tensor [rows, columns] or an array of rows. A tensor
     /// [n, rows, columns], such as the attention patterns of a block, is drawn as n matrices side by side.
     ///
-    /// Options: `x_labels`, `y_labels` (names of columns and rows; their indices), `names` (of several matrices; their
-    /// indices), `color_range` (the values of the first and the last color; the range of the matrix), `width` (at most
-    /// 640), `height` (for square cells), and `title`, `x_label`, `y_label`, as for `plot_line`.
-    ///
     /// ```rhai
     /// let model = load_model("demo");
     /// let tokens = model.to_str_tokens("a small boat on the lake");
@@ -280,9 +260,6 @@ mod functions {
 
     /// A chart of the activations in a record: for one feature, a bar per token; for an array of features, a heatmap
     /// with a row per feature.
-    ///
-    /// Options: `title`, `x_label`, `y_label`, `width`, `height`, and for one feature `log_y`, `y_range`, `color`, as
-    /// for `plot_bars`.
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{
@@ -311,9 +288,6 @@ mod functions {
     }
 
     /// A histogram, on a logarithmic axis, of how often features are active: of a value of `feature_density`.
-    ///
-    /// Options: `bins`, `title`, `x_label`, `y_label`, `log_y`, `x_range`, `y_range`, `width`, `height`, `color`, as
-    /// for `plot_histogram`.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");

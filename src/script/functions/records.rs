@@ -3,7 +3,7 @@
 use super::arguments::{feature_index, records_of, values_of};
 use super::forms::register_forms;
 use super::names::type_name;
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, progress_of, script};
 use crate::dashboard::{ColoredTokens, Example, ExampleOptions, FeatureDensity, MaxActivatingExamples};
@@ -13,10 +13,11 @@ use crate::sae::Sae;
 use candle_core::{Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
+use saescope_options::Options;
 
 pub(super) const SHOWN: &[Cast] =
     &[cast::<ColoredTokens>, cast::<MaxActivatingExamples>, cast::<FeatureDensity>];
-pub(super) const OPTIONS: &[FunctionOptions] = &[("max_activating_examples", defaults_of::<ExampleOptions>)];
+pub(super) const OPTIONS: &[FunctionOptions] = &[("max_activating_examples", ExampleOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
@@ -36,7 +37,7 @@ mod functions {
 
     /// The strongest activations of a feature in a feature dataset (a path, a value of `read_records`, or an array of
     /// records), each with the text around it, the largest first. Each record gives at most one; BOS tokens are
-    /// skipped. Options: `top_k` (10 examples), `buffer` (12 tokens on each side).
+    /// skipped.
     ///
     /// ```rhai
     /// create_feature_dataset(load_model("demo"), load_sae("demo"), #{

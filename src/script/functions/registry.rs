@@ -1,16 +1,17 @@
 //! Published SAEs: `list_saes`.
 
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, script};
 use crate::error::Error;
 use crate::registry::{SaeFilter, SaeTable, list_saes as list};
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, INT, Map, Module};
+use saescope_options::Options;
 use std::any::TypeId;
 
 pub(super) const SHOWN: &[Cast] = &[cast::<SaeTable>];
-pub(super) const OPTIONS: &[FunctionOptions] = &[("list_saes", defaults_of::<SaeFilter>)];
+pub(super) const OPTIONS: &[FunctionOptions] = &[("list_saes", SaeFilter::fields)];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
@@ -27,9 +28,8 @@ mod functions {
     /// A list of published SAEs, as `list_saes` returns it.
     pub type SaeTable = crate::registry::SaeTable;
 
-    /// The published SAEs that SAELens lists, with its names. Options: `model` (an alias or a hub id; any), `search`
-    /// (words that must be in the names), `release` (any), `limit` (all), and `registry` (the program's own list; the
-    /// path of a newer `pretrained_saes.yaml` of SAELens). `for sae in list { … }` iterates over maps with `release`,
+    /// The published SAEs that SAELens lists, with its names.
+    /// `for sae in list { … }` iterates over maps with `release`,
     /// `sae_id`, `model`, `repo_id`, `hook`, `width`, `l0` and `neuronpedia`; a field is `()` if it is unknown.
     ///
     /// ```rhai

@@ -2,7 +2,7 @@
 
 use super::arguments::{index, tokens_of};
 use super::completion::{Completion, TypedString};
-use super::options::{self, FunctionOptions, defaults_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, progress_of, script};
 use crate::demo;
@@ -14,9 +14,10 @@ use crate::sae::{Feature, FeatureAct, FeatureActs, Sae, SaeOptions};
 use candle_core::Tensor;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
+use saescope_options::Options;
 
 pub(super) const SHOWN: &[Cast] = &[cast::<Sae>, cast::<Feature>, cast::<FeatureActs>];
-pub(super) const OPTIONS: &[FunctionOptions] = &[("load_sae", defaults_of::<SaeOptions>)];
+pub(super) const OPTIONS: &[FunctionOptions] = &[("load_sae", SaeOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
@@ -57,11 +58,8 @@ mod functions {
 
     /// Loads an SAE: a release and an id of SAELens (`list_saes` finds them); a hub repository and a folder or file in
     /// it; a local folder or file in one of the published layouts (SAELens, Gemma Scope, dictionary_learning, sparsify,
-    /// Llama Scope, …; detected from the files), or a folder of several SAEs and the id of one; or "demo". Options:
-    /// `revision` (a branch, tag or commit on the hub; "main"), `registry` (a newer `pretrained_saes.yaml`); to
-    /// override the checkpoint, `hook_name`, `hook_name_out`, `norm_scaling_factor`, `center_writing_weights`,
-    /// `fold_value_biases`, `fold_ln`; and `fold_decoder_norm` (multiplies activations by the norms of their decoder
-    /// rows, as Neuronpedia does) and `conversion` (the layout, by SAELens' name; detected).
+    /// Llama Scope, …; detected from the files), or a folder of several SAEs and the id of one; or "demo". Most options
+    /// override the checkpoint.
     ///
     /// ```rhai
     /// let sae = load_sae("demo");

@@ -3,7 +3,7 @@
 use super::arguments::{features_of, register_properties, scales_of, vector_of};
 use super::forms::register_forms;
 use super::items::{self, SkippedError};
-use super::options::{self, FunctionOptions, defaults_of, names_of};
+use super::options::{self, FunctionOptions};
 use super::show::{Cast, cast};
 use super::{ScriptResult, progress_of, script};
 use crate::display::Shown;
@@ -15,13 +15,16 @@ use crate::model::Model;
 use crate::sae::Sae;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
+use saescope_options::{Field, Options};
 use std::path::Path;
 
 pub(super) const SHOWN: &[Cast] =
     &[cast::<DefinitionTree>, cast::<ScaleSweep>, cast::<TreeFile>, cast::<TreesSummary>];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("definition_tree", || {
-        [defaults_of::<TreeOptions>(), vec![("scale".to_owned(), String::new())]].concat()
+        let scale = "The scale, or several to try: an array of numbers, or \"auto\"; then the result has the `trees` of the \
+                     best scales, the `best` of them and all `scores`. Default: the vector's.";
+        [TreeOptions::fields(), vec![Field::other("scale", scale)]].concat()
     }),
     ("definition_trees", options_of_trees),
     ("write_definition_trees", options_of_trees),
@@ -37,30 +40,29 @@ pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     register_forms::<ScaleSweep>(engine, "ScaleSweep");
 }
 
-fn options_of_trees() -> Vec<(String, String)> {
-    let own = defaults_of::<WriteTreesOptions>().into_iter();
-    let own = own.filter(|(name, _)| OWN_OPTIONS.contains(&name.as_str())).collect();
-    [own, defaults_of::<VectorOptions>(), defaults_of::<TreeOptions>()].concat()
+fn options_of_trees() -> Vec<Field> {
+    let own = WriteTreesOptions::fields().into_iter().filter(|field| OWN_OPTIONS.contains(&field.name));
+    [own.collect(), VectorOptions::fields(), TreeOptions::fields()].concat()
 }
 
 /// Splits a map into options of the vectors, of the trees and of the run. `scale` belongs to the vectors if it is a
 /// number; else it lists the scales to try.
 fn trees_options(map: Map) -> ScriptResult<WriteTreesOptions> {
-    let (of_vector, of_tree) = (names_of::<VectorOptions>(), names_of::<TreeOptions>());
-    let own = OWN_OPTIONS.map(str::to_owned);
+    let (of_vector, of_tree) = (VectorOptions::fields(), TreeOptions::fields());
     let (mut vector, mut tree, mut run, mut scales) = (Map::new(), Map::new(), Map::new(), None);
     for (name, value) in map {
-        let is = |names: &[String]| names.iter().any(|known| *known == name.as_str());
+        let is = |fields: &[Field]| fields.iter().any(|field| field.name == name.as_str());
         if name == "scale" && !(value.is_int() || value.is_float() || value.is_unit()) {
             scales = Some(scales_of(value)?);
         } else if is(&of_vector) {
             vector.insert(name, value);
         } else if is(&of_tree) {
             tree.insert(name, value);
-        } else if is(&own) {
+        } else if OWN_OPTIONS.contains(&name.as_str()) {
             run.insert(name, value);
         } else {
-            let known = own.iter().chain(&of_vector).chain(&of_tree);
+            let known = of_vector.iter().chain(&of_tree).map(|field| field.name);
+            let known = OWN_OPTIONS.into_iter().chain(known);
             return script(Err(Error::unknown("option", name.as_str(), known)));
         }
     }
@@ -106,17 +108,6 @@ mod functions {
 
     /// The definition tree of a feature vector: every likely definition that the model gives for the ghost token. A
     /// tensor [d_model] is used as the token embedding itself, so that `model.W_E[id]` asks about a real token.
-    ///
-    /// Options: `prompt` ("definition", which is `A typical definition of "{}" would be "`; "meaning", "repeat",
-    /// "patchscope", or your own with `{}` for the ghost token), `top_k` (5, the maximum number of children of a node),
-    /// `cutoff` (5e-5, the minimum cumulative probability of a node), `max_depth` (25 tokens), `stop` (an array of
-    /// strings that end a definition; the quotation mark that the prompt opens), `prepend_bos` (the model's default),
-    /// `scale` (the vector's; with an array, `[0.5, 1.0, 2.0]`, or "auto" the result has the `trees` of several scales,
-    /// the `best` of them and all `scores`), `steer` (none; `#{ hook: "blocks.6.hook_resid_post", coefficient: 8.0 }`
-    /// adds the decoder direction of the feature there, or `direction`, a tensor), `inject_at` (the embedding; the hook
-    /// where the vector is inserted), `inject` ("replace", "add" or "norm_matched"), `placeholder` (the token at the
-    /// ghost's position before the insertion), `null_directions` (none; a number compares every node with the centroid
-    /// by itself and with that many random directions), `seed` (0, of these directions), `max_memory` (1024 MiB).
     ///
     /// ```rhai
     /// let model = load_model("demo");
@@ -331,9 +322,6 @@ mod functions {
     /// Writes the definition trees of many features to a JSON lines file, one tree per line, and returns a summary. The
     /// features are an array, a range, or "all". Growing them together is faster than one after the other. An
     /// interrupted run continues where it stopped. `definition_trees` is the same function.
-    ///
-    /// Options: `output_path` (no default), `batch_size` (32 features at a time), `resume` (true), and those of
-    /// `feature_vector` and `definition_tree`; with `scale: "auto"` or an array, each feature gets its best scale.
     ///
     /// ```rhai
     /// let model = load_model("demo");
