@@ -6,6 +6,7 @@
 //! file's size justifies.
 
 mod archive;
+mod entry;
 mod lazy;
 mod npy;
 mod pickle;
@@ -21,11 +22,12 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Progress;
 use ::safetensors::Dtype;
+use entry::{Entry, Order};
 use rayon::prelude::*;
 use read::{read_rows, read_scattered, read_transposed};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use source::{Source, Span};
+use source::Source;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -39,81 +41,6 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, Entry>,
     values: Values,
     sha256: Lazy<String>,
-}
-
-/// The position and layout of one tensor's elements.
-#[derive(Debug, Clone)]
-struct Entry {
-    source: usize,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    /// The stride of each axis, in elements; `None` for row-major order.
-    strides: Option<Vec<usize>>,
-    span: Span,
-    /// The byte offset of the first element in the span's contents.
-    offset: u64,
-}
-
-/// The memory order of a tensor.
-#[derive(Clone, Copy, PartialEq)]
-enum Order {
-    /// Row-major.
-    Rows,
-    /// Column-major, for a matrix.
-    Columns,
-    /// Any other order.
-    Strided,
-}
-
-impl Entry {
-    /// A tensor that fills a span in row-major order.
-    fn new(dtype: Dtype, shape: Vec<usize>, span: Span) -> Self {
-        Entry { source: 0, dtype, shape, strides: None, span, offset: 0 }
-    }
-
-    /// The number of elements from the first to the last in memory, inclusive; `None` if it overflows or they overlap.
-    fn reach(&self) -> Option<u64> {
-        let count = byte_count(&self.shape, self.dtype)? / width(self.dtype) as u64;
-        let Some(strides) = &self.strides else { return Some(count) };
-        if strides.len() != self.shape.len() {
-            return None;
-        }
-        if count == 0 {
-            return Some(0);
-        }
-        let mut reach = 1u64;
-        for (n, stride) in self.shape.iter().zip(strides) {
-            reach = reach.checked_add((*n as u64 - 1).checked_mul(*stride as u64)?)?;
-        }
-        // A tensor that repeats an element in memory could claim any size.
-        (reach >= count).then_some(reach)
-    }
-
-    /// Checks that all elements are inside the span.
-    fn check(&self, source: &Source, name: &str) -> Result<()> {
-        let end = self.reach().and_then(|reach| reach.checked_mul(width(self.dtype) as u64));
-        if end.and_then(|end| end.checked_add(self.offset)).is_some_and(|end| end <= self.span.size) {
-            return Ok(());
-        }
-        let message = format!("tensor `{name}` of shape {:?}: elements are missing", self.shape);
-        Err(Error::malformed(&source.path, message)
-            .with_hint("the file was cut short or damaged: download or copy it again"))
-    }
-
-    fn order(&self) -> Order {
-        let Some(strides) = &self.strides else { return Order::Rows };
-        let mut next = 1;
-        let by_rows = self.shape.iter().zip(strides).rev().all(|(n, stride)| {
-            let fits = *stride == next || *n == 1;
-            next *= n;
-            fits
-        });
-        match (self.shape.as_slice(), strides.as_slice()) {
-            _ if by_rows => Order::Rows,
-            ([rows, columns], [1, stride]) if stride == rows || *columns == 1 => Order::Columns,
-            _ => Order::Strided,
-        }
-    }
 }
 
 impl Checkpoint {
@@ -366,19 +293,6 @@ fn contents(source: &Source) -> Result<(BTreeMap<String, Entry>, Values)> {
         ));
     }
     Ok((safetensors::entries(source)?, Values::new()))
-}
-
-/// The size of one element in bytes.
-fn width(dtype: Dtype) -> usize {
-    dtype.bitsize().div_ceil(8)
-}
-
-/// The size of a tensor in bytes; `None` if it overflows.
-fn byte_count(shape: &[usize], dtype: Dtype) -> Option<u64> {
-    // Zeros are filtered out first, so that they do not hide other sizes that overflow.
-    let sizes = shape.iter().map(|n| *n as u64);
-    let product = sizes.clone().filter(|n| *n > 0).try_fold(width(dtype) as u64, u64::checked_mul)?;
-    Some(if sizes.clone().any(|n| n == 0) { 0 } else { product })
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Numpy's formats: npy, a header and one array, and npz, a zip archive of npy files.
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
-use super::Entry;
 use super::archive::Member;
+use super::entry::Entry;
 use super::source::Source;
 use crate::error::{Error, Result};
 use safetensors::Dtype;
@@ -51,7 +51,7 @@ impl NpyHeader {
         let descr = after("'descr':").and_then(|rest| rest.strip_prefix('\'')?.split_once('\''));
         let (descr, _) = descr.ok_or("its header has no dtype")?;
         let dtype = dtype(descr).ok_or_else(|| format!("its dtype `{descr}` is not supported"))?;
-        let data_size = super::byte_count(&shape, dtype).ok_or("its shape is too large")?;
+        let data_size = super::entry::byte_count(&shape, dtype).ok_or("its shape is too large")?;
         let fortran_order = after("'fortran_order':").is_some_and(|rest| rest.starts_with("True"));
         Ok(NpyHeader { dtype, fortran_order, shape, data_start, data_size })
     }

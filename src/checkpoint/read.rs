@@ -1,7 +1,7 @@
 //! Reads tensor elements as `f32`: on all threads, from any type and in any memory order.
 
+use super::entry::{Entry, width};
 use super::source::Source;
-use super::{Entry, width};
 use crate::error::Result;
 use safetensors::Dtype;
 

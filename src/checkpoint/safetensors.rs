@@ -1,6 +1,6 @@
 //! Safetensors: a JSON header, then the elements. Format: <https://github.com/huggingface/safetensors#format>.
 
-use super::Entry;
+use super::entry::Entry;
 use super::source::{Source, Span};
 use crate::error::{Error, Result};
 use safetensors::tensor::Metadata;

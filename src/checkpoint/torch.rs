@@ -1,9 +1,10 @@
 //! Torch's checkpoints: a zip archive with a pickle that describes the tensors, and their elements in other members.
 
+use super::Values;
 use super::archive::Member;
+use super::entry::{Entry, width};
 use super::pickle::{Id, Node, Pickle};
 use super::source::{Source, Span};
-use super::{Entry, Values};
 use crate::error::{Error, Result};
 use safetensors::Dtype;
 use serde_json::Value;
@@ -208,7 +209,7 @@ impl<'a, 'p> Walk<'a, 'p> {
         };
         let file = format!("data/{key}");
         let span = *self.spans.get(file.as_str()).ok_or_else(|| wrong("its elements are not in the file"))?;
-        let width = super::width(dtype) as u64;
+        let width = width(dtype) as u64;
         let offset = (offset as u64).checked_mul(width).ok_or_else(|| wrong("its offset is too large"))?;
         let mut entry = Entry::new(dtype, shape, span);
         entry.offset = offset;

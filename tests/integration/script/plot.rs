@@ -34,7 +34,7 @@ fn charts_reject_other_data_and_options() {
         ("plot_line([1, ()])", "got an array with ()"),
         ("plot_line([1, \"a\"])", "got an array with String"),
         ("plot_bars([\"a\"], [1], #{ log_x: true })", "unknown option `log_x`"),
-        ("plot_heatmap([[1]], #{ log_x: false })", "known options: `color_range`, `names`, `x_labels`"),
+        ("plot_heatmap([[1]], #{ log_x: false })", "known options: `x_labels`, `y_labels`, `names`"),
         ("plot_bars([\"a\"], [1], #{ color: #{ b: \"red\" } })", "known labels: `a`"),
         ("plot_line([1], #{ y_range: [1, 2, 3] })", "option `y_range`: expected two numbers, got [1,2,3]"),
         ("plot_line([1], #{ color: [\"red\", \"rad\"] })", "black, got \"rad\""),
