@@ -15,9 +15,9 @@ mod memory;
 
 use candle_core::{Device, Tensor};
 use memory::peak_megabytes;
-use saescope::{
-    ExtractOptions, HookPoint, Model, Progress, Sae, SaeOptions, create_feature_dataset, read_records,
-};
+use saescope::extract::ExtractOptions;
+use saescope::hooks::HookPoint;
+use saescope::{Model, Progress, Sae, create_feature_dataset, read_records};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ fn main() {
         make(&root);
     }
     let model = Model::load(&path(&root, "gpt2")).unwrap();
-    let sae = Sae::load(&path(&root, "sae"), None, &SaeOptions::default()).unwrap();
+    let sae = Sae::load(&path(&root, "sae")).unwrap();
     let output = temporary.path().join("features.jsonl");
     let options = ExtractOptions {
         dataset_path: path(&root, "docs.jsonl"),
@@ -192,7 +192,7 @@ fn make_sae(root: &Path, random: &mut Random) {
 
 /// Writes documents of lognormal length, put together from the demo's.
 fn make_documents(file: &Path, random: &mut Random) {
-    let demo = saescope::Dataset::open("demo", &Default::default()).unwrap();
+    let demo = saescope::Dataset::open_with("demo", &Default::default(), &Progress::default()).unwrap();
     let texts: Vec<String> = demo.documents(&Default::default()).map(|text| text.unwrap()).collect();
     let tokenizer_model = Model::load("demo").unwrap();
     let mut writer = BufWriter::new(File::create(file).unwrap());

@@ -16,10 +16,8 @@ mod memory;
 
 use depth_first::depth_first;
 use memory::peak_megabytes;
-use saescope::{
-    FeatureVector, Model, PROMPTS, Progress, ProgressEvent, Sae, SaeOptions, TreeOptions, VectorOptions,
-    definition_tree, definition_trees, feature_vector,
-};
+use saescope::interpret::{FeatureVector, PROMPTS, TreeOptions, VectorOptions};
+use saescope::{Model, Progress, ProgressEvent, Sae, definition_tree, definition_trees, feature_vector};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -42,7 +40,7 @@ fn options() -> TreeOptions {
 
 fn with_demo() {
     let model = Model::load("demo").unwrap();
-    let sae = Sae::load("demo", Some("blocks.0.hook_resid_pre"), &SaeOptions::default()).unwrap();
+    let sae = Sae::load(("demo", "blocks.0.hook_resid_pre")).unwrap();
     let vector = |feature| feature_vector(&model, &sae, feature, &VectorOptions::default()).unwrap();
     let run = Progress::default();
     let one = vector(FEATURE);

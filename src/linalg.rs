@@ -29,7 +29,7 @@ pub fn log_softmax(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
 ///
 /// # Errors
 /// `axis` is out of range.
-pub fn norm(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
+pub(crate) fn norm(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
     x.sqr()?.sum(axis)?.sqrt()
 }
 
@@ -37,7 +37,7 @@ pub fn norm(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
 ///
 /// # Errors
 /// `axis` is out of range.
-pub fn std(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
+pub(crate) fn std(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
     x.broadcast_sub(&x.mean_keepdim(axis)?)?.sqr()?.mean(axis)?.sqrt()
 }
 
@@ -142,7 +142,7 @@ pub fn cosine_similarity(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// The errors of candle.
-pub fn f32s(tensor: &Tensor) -> Result<Vec<f32>> {
+pub(crate) fn f32s(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?)
 }
 
@@ -150,7 +150,7 @@ pub fn f32s(tensor: &Tensor) -> Result<Vec<f32>> {
 ///
 /// # Errors
 /// The tensor is not contiguous, not f32, or not on the CPU.
-pub fn with_f32s<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
+pub(crate) fn with_f32s<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => Ok(f(&values[start..end])),
@@ -159,12 +159,12 @@ pub fn with_f32s<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
 }
 
 /// Rows per parallel task: enough to be worth a task, few enough to share the work.
-pub fn rows_per_task(d: usize) -> usize {
+pub(crate) fn rows_per_task(d: usize) -> usize {
     16_384_usize.div_ceil(d.max(1))
 }
 
 /// The elements of a contiguous f32 tensor.
-pub fn storage_f32s<'a>(
+pub(crate) fn storage_f32s<'a>(
     storage: &'a CpuStorage,
     layout: &Layout,
     op: &'static str,
@@ -177,7 +177,7 @@ pub fn storage_f32s<'a>(
 }
 
 /// The elements of a contiguous f32 tensor, to be changed.
-pub fn storage_f32s_mut<'a>(
+pub(crate) fn storage_f32s_mut<'a>(
     storage: &'a mut CpuStorage,
     layout: &Layout,
     op: &'static str,
@@ -193,7 +193,7 @@ pub fn storage_f32s_mut<'a>(
 ///
 /// # Errors
 /// The tensor is not a contiguous f32 matrix.
-pub fn map_rows<T: Send>(matrix: &Tensor, f: impl Fn(&[f32]) -> T + Send + Sync) -> Result<Vec<T>> {
+pub(crate) fn map_rows<T: Send>(matrix: &Tensor, f: impl Fn(&[f32]) -> T + Send + Sync) -> Result<Vec<T>> {
     let (_, d) = matrix.dims2()?;
     with_f32s(matrix, |values| {
         values.par_chunks_exact(d.max(1)).with_min_len(rows_per_task(d)).map(f).collect()
@@ -201,7 +201,7 @@ pub fn map_rows<T: Send>(matrix: &Tensor, f: impl Fn(&[f32]) -> T + Send + Sync)
 }
 
 /// The dot product of a row with a vector, in f64.
-pub fn dot(row: &[f32], vector: &[f64]) -> f64 {
+pub(crate) fn dot(row: &[f32], vector: &[f64]) -> f64 {
     // Several sums at once, which the compiler keeps in one vector register.
     const LANES: usize = 8;
     let mut sums = [0f64; LANES];
@@ -217,7 +217,7 @@ pub fn dot(row: &[f32], vector: &[f64]) -> f64 {
 }
 
 /// The Euclidean norm of a row, in f64.
-pub fn row_norm(row: &[f32]) -> f64 {
+pub(crate) fn row_norm(row: &[f32]) -> f64 {
     const LANES: usize = 8;
     let mut sums = [0f64; LANES];
     for part in row.chunks(LANES) {
@@ -229,17 +229,17 @@ pub fn row_norm(row: &[f32]) -> f64 {
 }
 
 /// The Euclidean norm of a vector.
-pub fn vector_norm(vector: &[f64]) -> f64 {
+pub(crate) fn vector_norm(vector: &[f64]) -> f64 {
     vector.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
 /// The elements of a row in f64.
-pub fn to_f64(row: &[f32]) -> Vec<f64> {
+pub(crate) fn to_f64(row: &[f32]) -> Vec<f64> {
     row.iter().copied().map(f64::from).collect()
 }
 
 /// A row at unit length, in f64. `None` if it is zero.
-pub fn unit(row: &[f32]) -> Option<Vec<f64>> {
+pub(crate) fn unit(row: &[f32]) -> Option<Vec<f64>> {
     let mut vector = to_f64(row);
     let norm = vector_norm(&vector);
     vector.iter_mut().for_each(|x| *x /= norm);
@@ -247,7 +247,7 @@ pub fn unit(row: &[f32]) -> Option<Vec<f64>> {
 }
 
 /// The cosine of an angle from a dot product and the two norms: 0 for a vector of zeros, as in torch.
-pub fn cosine(dot: f64, norm_a: f64, norm_b: f64) -> f64 {
+pub(crate) fn cosine(dot: f64, norm_a: f64, norm_b: f64) -> f64 {
     let norms = norm_a * norm_b;
     if norms == 0.0 { 0.0 } else { (dot / norms).clamp(-1.0, 1.0) }
 }

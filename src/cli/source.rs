@@ -29,7 +29,7 @@ impl SourceArguments {
     /// Loads the model and the SAE.
     pub(super) fn load(self, progress: &Progress) -> Result<(Model, Sae)> {
         let model = Model::load_with(&self.model, &self.model_options.0, progress)?;
-        let sae = Sae::load_with(&self.sae, self.sae_id.as_deref(), &self.sae_options.0, progress)?;
+        let sae = Sae::load_with((&self.sae, self.sae_id.as_deref()), &self.sae_options.0, progress)?;
         Ok((model, sae))
     }
 }

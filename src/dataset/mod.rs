@@ -91,11 +91,11 @@ impl Dataset {
     /// no file there is in a supported format;
     /// [`Error::Unknown`](crate::Error::Unknown) for an unknown extension, split or configuration;
     /// [`Error::File`](crate::Error::File) if the system refuses access.
-    pub fn open(path: &str, options: &DatasetOptions) -> Result<Dataset> {
-        Dataset::open_with(path, options, &Progress::default())
+    pub fn open(path: &str) -> Result<Dataset> {
+        Dataset::open_with(path, &DatasetOptions::default(), &Progress::default())
     }
 
-    /// Like [`Dataset::open`], with a progress that reports downloads and can cancel them.
+    /// Like [`Dataset::open`], with options, and a progress that reports downloads and can cancel them.
     ///
     /// # Errors
     /// See [`Dataset::open`]; [`Error::Interrupted`](crate::Error::Interrupted).

@@ -93,7 +93,7 @@ pub trait Shown: std::fmt::Debug {
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
-/// let mut session = saescope::Session::new(saescope::Progress::default(), |_: &str| ());
+/// let mut session = saescope::script::Session::new(saescope::Progress::default(), |_: &str| ());
 /// let bundle = session.eval("load_model(\"demo\").W_E[0]")?.unwrap_or_default();
 /// assert!(bundle.text.starts_with("Tensor [192] f32"));
 /// assert!(bundle.json.is_some_and(|json| json.contains("\"shape\"")));

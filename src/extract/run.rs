@@ -76,7 +76,9 @@ type Done<Part> = (Batch, Option<Part>);
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
-/// use saescope::{Consumer, Context, ExtractOptions, FeatureActs, Model, Progress, Result, Sae, SaeOptions};
+/// use saescope::extract::{Consumer, Context, ExtractOptions};
+/// use saescope::sae::{FeatureActs, SaeOptions};
+/// use saescope::{Model, Progress, Result, Sae};
 ///
 /// /// Counts how often each feature fires.
 /// struct CountFirings;
@@ -96,7 +98,7 @@ type Done<Part> = (Batch, Option<Part>);
 ///     }
 /// }
 ///
-/// let (model, sae) = (Model::load("demo")?, Sae::load("demo", None, &SaeOptions::default())?);
+/// let (model, sae) = (Model::load("demo")?, Sae::load("demo")?);
 /// let options =
 ///     ExtractOptions { dataset_path: "demo".to_owned(), max_examples: Some(10), ..Default::default() };
 /// let mut counts = vec![0; sae.cfg().d_sae];

@@ -22,7 +22,8 @@ impl<'a> Edits<'a> {
     /// Adds a change at `name`.
     ///
     /// ```
-    /// use saescope::{Edits, HookName, HookPoint};
+    /// use saescope::hooks::{Edits, HookPoint};
+    /// use saescope::HookName;
     ///
     /// let zero_the_mlp = Edits::new().with(HookName::in_block(3, HookPoint::MlpOut), |out| Ok(out.zeros_like()?));
     /// ```

@@ -36,7 +36,8 @@ use candle_core::Tensor;
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
-/// use saescope::{ActivationCache, Edits, HookName, HookPoint, Model, Progress, TokenBatch};
+/// use saescope::hooks::{ActivationCache, Edits, HookPoint, TokenBatch};
+/// use saescope::{HookName, Model, Progress};
 ///
 /// let model = Model::load("demo")?;
 /// let batch = TokenBatch::single(&model.to_tokens("a small boat", None)?);

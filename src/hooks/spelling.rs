@@ -66,7 +66,7 @@ impl Spelled {
 /// `model.layers.5.post_attention_layernorm` does.
 ///
 /// ```
-/// use saescope::hook_name_of;
+/// use saescope::hooks::hook_name_of;
 ///
 /// assert_eq!(hook_name_of("model.layers.5").as_deref(), Some("blocks.5.hook_resid_post"));
 /// assert_eq!(hook_name_of("layers.5.mlp").as_deref(), Some("blocks.5.mlp.hook_out"));

@@ -9,6 +9,7 @@ mod download;
 mod names;
 mod settings;
 
+pub use crate::http::RetryPolicy;
 pub use settings::HubSettings;
 
 pub(crate) use names::check_path;

@@ -15,10 +15,12 @@ const LEAST_FRACTION: f64 = 1e-6;
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
-/// use saescope::{Model, Sae, SaeOptions, VectorOptions, feature_vector};
+/// use saescope::interpret::VectorOptions;
+/// use saescope::sae::SaeOptions;
+/// use saescope::{Model, Sae, feature_vector};
 ///
 /// let model = Model::load("demo")?;
-/// let sae = Sae::load("demo", Some("blocks.0.hook_resid_pre"), &SaeOptions::default())?;
+/// let sae = Sae::load(("demo", "blocks.0.hook_resid_pre"))?;
 /// let ghost = feature_vector(&model, &sae, 624, &VectorOptions::default())?;
 /// assert_eq!(ghost.vector.len(), model.cfg().d_model);
 /// # Ok(())

@@ -46,9 +46,11 @@ options! {
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
-/// use saescope::{Sae, SaeOptions, SimilarOptions, similar_features};
+/// use saescope::interpret::SimilarOptions;
+/// use saescope::sae::SaeOptions;
+/// use saescope::{Sae, similar_features};
 ///
-/// let sae = Sae::load("demo", None, &SaeOptions::default())?;
+/// let sae = Sae::load("demo")?;
 /// println!("{}", similar_features(&sae, 7, None, &SimilarOptions::default())?);
 /// # Ok(())
 /// # }

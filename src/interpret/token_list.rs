@@ -93,10 +93,12 @@ pub struct TokenListParams {
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
-/// use saescope::{Model, Sae, SaeOptions, TokenListOptions, VectorOptions, feature_vector, token_list};
+/// use saescope::interpret::{TokenListOptions, VectorOptions};
+/// use saescope::sae::SaeOptions;
+/// use saescope::{Model, Sae, feature_vector, token_list};
 ///
 /// let model = Model::load("demo")?;
-/// let sae = Sae::load("demo", Some("blocks.0.hook_resid_pre"), &SaeOptions::default())?;
+/// let sae = Sae::load(("demo", "blocks.0.hook_resid_pre"))?;
 /// let ghost = feature_vector(&model, &sae, 624, &VectorOptions::default())?;
 /// let list = token_list(&model, &ghost, &TokenListOptions { top_k: 3, ..Default::default() })?;
 /// let tokens: Vec<_> = list.tokens.iter().map(|token| token.token.as_str()).collect();

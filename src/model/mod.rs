@@ -26,10 +26,11 @@ pub use config::{
 };
 pub use embedding::{EmbeddingStats, PrincipalComponents};
 pub use generate::GenerateOptions;
-pub use next::{log_sum_exp, next_tokens};
+pub(crate) use next::{log_sum_exp, next_tokens};
 pub use tokenizer::{Encoding, SpecialTokens, TokenOptions, Tokenizer, TokenizerHints, char_offsets};
 
 /// The input of a model.
+pub use crate::aliases::{nearest_models, resolve_model};
 pub use crate::hooks::TokenBatch;
 
 use crate::checkpoint::Checkpoint;

@@ -20,7 +20,7 @@ mod weights;
 pub use architecture::{ActivationRule, Architecture, OutputHook};
 pub use config::{ActivationNormalization, SaeConfig};
 pub use features::{FeatureAct, FeatureActs};
-pub use options::SaeOptions;
+pub use options::{SaeName, SaeOptions};
 pub use report::SaeCard;
 pub use weights::SaeWeights;
 
@@ -74,10 +74,20 @@ pub struct Feature {
 }
 
 impl Sae {
-    /// Loads an SAE. `name` is "demo" for the embedded SAE; a local folder or file in a layout in which SAEs are
-    /// published; a release of SAELens (`gpt2-small-res-jb`), with the id `sae_id` (`blocks.8.hook_resid_pre`); or a
-    /// repository on the hub, with the folder or file `sae_id` in it. With a local folder `name`, `sae_id` is the SAE's
-    /// folder or file in it.
+    /// Loads an SAE: "demo" for the embedded one; a local folder or file in a layout in which SAEs are published; a
+    /// release of SAELens and an id in it; or a repository on the hub. Where a name leads to several SAEs, give the id as
+    /// well: `("gpt2-small-res-jb", "blocks.8.hook_resid_pre")`, or the path of one in the folder or repository.
+    ///
+    /// ```
+    /// # fn main() -> saescope::Result<()> {
+    /// use saescope::Sae;
+    ///
+    /// let sae = Sae::load("demo")?;
+    /// let early = Sae::load(("demo", "blocks.0.hook_resid_pre"))?;
+    /// assert_eq!(sae.cfg().d_sae, early.cfg().d_sae);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// Layouts: SAELens, Gemma Scope, Gemma Scope 2, dictionary_learning, sparsify, Llama Scope, OpenAI, Qwen Scope,
     /// Goodfire, circuit-tracer's transcoders and others. The layout is detected from the files.
@@ -85,21 +95,21 @@ impl Sae {
     /// # Errors
     /// An unknown folder, release or id; a hub that cannot be reached or requires a token; an unsupported layout or
     /// architecture; a file that is missing, truncated or contradicts another.
-    pub fn load(name: &str, sae_id: Option<&str>, options: &SaeOptions) -> Result<Self> {
-        Sae::load_with(name, sae_id, options, &Progress::default())
+    pub fn load<'a>(name: impl Into<SaeName<'a>>) -> Result<Self> {
+        Sae::load_with(name, &SaeOptions::default(), &Progress::default())
     }
 
-    /// Like [`Sae::load`], with a cancel flag.
+    /// Like [`Sae::load`], with options, and a progress that reports downloads and can cancel them.
     ///
     /// # Errors
     /// The errors of [`Sae::load`], and [`Error::Interrupted`].
-    pub fn load_with(
-        name: &str,
-        sae_id: Option<&str>,
+    pub fn load_with<'a>(
+        name: impl Into<SaeName<'a>>,
         options: &SaeOptions,
         progress: &Progress,
     ) -> Result<Self> {
-        let found = locate::open(name, sae_id, options, progress)?;
+        let SaeName { name, id } = name.into();
+        let found = locate::open(name, id, options, progress)?;
         let cfg = options.over(found.config)?;
         let weights = Weights::new(Tensors::Stored(found.checkpoint), found.parts, &cfg)?;
         let files = found.files.into_iter().chain(options.registry.as_ref().map(PathBuf::from)).collect();
@@ -272,9 +282,10 @@ impl Sae {
     ///
     /// ```
     /// # fn main() -> saescope::Result<()> {
-    /// use saescope::{Model, Progress, Sae, SaeOptions};
+    /// use saescope::sae::SaeOptions;
+    /// use saescope::{Model, Progress, Sae};
     ///
-    /// let (model, sae) = (Model::load("demo")?, Sae::load("demo", None, &SaeOptions::default())?);
+    /// let (model, sae) = (Model::load("demo")?, Sae::load("demo")?);
     /// let hook = sae.hook()?.to_string();
     /// let tokens = model.to_tokens("a small boat", None)?;
     /// let cache = model.run_with_cache(&tokens, &[&hook], &Progress::default())?;

@@ -6,6 +6,27 @@ use crate::error::{Error, Result};
 use crate::hooks::{HookName, usual_point};
 use saescope_options::options;
 
+/// The name of an SAE: "demo", a release, a repository, a folder or a file; with an id if the name leads to several SAEs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SaeName<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The id of one SAE in a release, or its path in a repository or folder.
+    pub id: Option<&'a str>,
+}
+
+impl<'a, N: AsRef<str> + ?Sized> From<&'a N> for SaeName<'a> {
+    fn from(name: &'a N) -> Self {
+        SaeName { name: name.as_ref(), id: None }
+    }
+}
+
+impl<'a, N: AsRef<str> + ?Sized, I: Into<Option<&'a str>>> From<(&'a N, I)> for SaeName<'a> {
+    fn from((name, id): (&'a N, I)) -> Self {
+        SaeName { name: name.as_ref(), id: id.into() }
+    }
+}
+
 options! {
     /// Overrides for what an SAE's checkpoint says.
     pub struct SaeOptions {

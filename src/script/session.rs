@@ -32,7 +32,7 @@ const MAX_PIPE_BYTES: u64 = 1 << 26;
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
-/// let mut session = saescope::Session::new(saescope::Progress::default(), |line| println!("{line}"));
+/// let mut session = saescope::script::Session::new(saescope::Progress::default(), |line| println!("{line}"));
 /// session.eval("let model = load_model(\"demo\");")?;
 /// let value = session.eval("model.cfg.n_layers")?.unwrap_or_default();
 /// assert_eq!(value.text, "6");

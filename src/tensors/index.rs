@@ -23,7 +23,8 @@ pub enum TensorIndex {
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
-/// use saescope::{Tensor, TensorIndex, index_tensor};
+/// use saescope::tensors::{TensorIndex, index_tensor};
+/// use saescope::Tensor;
 ///
 /// let x = Tensor::new(&[[1f32, 2.0, 3.0], [4.0, 5.0, 6.0]], &saescope::candle_core::Device::Cpu)?;
 /// let last_two = index_tensor(&x, &[TensorIndex::At(-1), TensorIndex::Range { start: 1, end: 3 }])?;

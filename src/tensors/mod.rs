@@ -114,7 +114,7 @@ pub fn load_npy(path: &Path) -> Result<Tensor> {
 ///
 /// # Errors
 /// A shape that is too large for a tensor or for the memory; [`Error::Interrupted`].
-pub fn randn(shape: &[usize], seed: u64, progress: &Progress) -> Result<Tensor> {
+pub(crate) fn randn(shape: &[usize], seed: u64, progress: &Progress) -> Result<Tensor> {
     // The generator's state advances by a constant, so that any element can be computed on its own.
     let uniform = |i: usize| {
         let mut z = seed.wrapping_add((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -168,7 +168,7 @@ pub(crate) fn blocks<T: WithDType>(tensor: &Tensor, mut take: impl FnMut(&[T]) -
 }
 
 /// Describes a tensor by shape, dtype, a summary and its first rows: `Tensor [3, 192] f32, mean 0.01, std 0.2, …`.
-pub fn describe(tensor: &Tensor) -> Result<String> {
+pub(crate) fn describe(tensor: &Tensor) -> Result<String> {
     const ROWS: usize = 4;
     const COLUMNS: usize = 6;
     let (dtype, count) = (tensor.dtype().as_str(), tensor.elem_count());

@@ -3,7 +3,7 @@
 use crate::hub::server::Hub;
 use crate::util::{expected, fixture, tests_path};
 use candle_core::{DType, Tensor};
-use saescope::RepoKind;
+use saescope::hub::RepoKind;
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Output};

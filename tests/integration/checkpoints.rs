@@ -4,7 +4,8 @@
 use crate::families::FAMILIES;
 use crate::util::{assert_close, expected, fixture, noise, tokens_of};
 use candle_core::Tensor;
-use saescope::{GenerateOptions, Model, Progress};
+use saescope::model::GenerateOptions;
+use saescope::{Model, Progress};
 use std::collections::HashMap;
 
 type Tensors = HashMap<String, Tensor>;
@@ -88,7 +89,7 @@ fn without_an_unembedding_there_are_activations_but_no_logits() {
             let options = GenerateOptions::default();
             let errors = [
                 model.logits(&tokens, &run()).unwrap_err(),
-                model.run_with_hooks(&tokens, saescope::Edits::new(), &run()).unwrap_err(),
+                model.run_with_hooks(&tokens, saescope::hooks::Edits::new(), &run()).unwrap_err(),
                 model.W_U().unwrap_err(),
                 model.generate(&tokens, &options, &mut (), &run()).unwrap_err(),
                 model.map_logits(every.get("hook_embed").unwrap(), &run(), |_, _| ()).unwrap_err(),

@@ -1,10 +1,11 @@
 //! Contexts: the exact slice of text of each record, and whether its first token is a BOS.
 
 use crate::util::{fixture, tests_path};
+use saescope::dashboard::ExampleOptions;
+use saescope::extract::{Bos, ExtractOptions, LongDocuments, Packing, read_records_of};
 use saescope::{
-    Bos, ExampleOptions, ExtractOptions, FeatureRecord, LongDocuments, Model, Packing, Progress, Result, Sae,
-    SaeOptions, create_feature_dataset, feature_density, max_activating_examples, read_records,
-    read_records_of,
+    FeatureRecord, Model, Progress, Result, Sae, create_feature_dataset, feature_density,
+    max_activating_examples, read_records,
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -50,7 +51,7 @@ impl Place {
 }
 
 fn sae() -> Sae {
-    Sae::load(&fixture("models/tiny/sae"), None, &SaeOptions::default()).unwrap()
+    Sae::load(&fixture("models/tiny/sae")).unwrap()
 }
 
 const AWKWARD: [&str; 6] = [
@@ -164,7 +165,7 @@ fn a_first_token_is_a_bos_if_the_run_says_so() {
     let place = Place::new("gpt2", settings, &texts);
     let (run, sae) = (Progress::default(), sae());
     let out = place.path("out.jsonl");
-    let counted = |records: saescope::RecordReader| {
+    let counted = |records: saescope::extract::RecordReader| {
         let density = feature_density(records, 16, &run).unwrap();
         (density.tokens as usize, density.note)
     };

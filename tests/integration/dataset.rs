@@ -5,7 +5,8 @@ mod odd;
 mod parquet;
 mod splits;
 
-use saescope::{Dataset, DatasetOptions, Progress};
+use saescope::dataset::DatasetOptions;
+use saescope::{Dataset, Progress};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -17,7 +18,7 @@ fn fixture(name: &str) -> String {
 }
 
 fn open(path: &str) -> Dataset {
-    Dataset::open(path, &DatasetOptions::default()).unwrap_or_else(|error| panic!("{path}: {error}"))
+    Dataset::open(path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn texts(path: &str) -> Vec<String> {
@@ -33,7 +34,7 @@ fn expected() -> Vec<String> {
 /// The number of documents before the error of `path`, its message, and its hint.
 fn failure(path: &str, column: &str) -> (usize, String, String) {
     let options = DatasetOptions { text_column: column.to_owned(), ..DatasetOptions::default() };
-    let error = match Dataset::open(path, &options) {
+    let error = match Dataset::open_with(path, &options, &Progress::default()) {
         Err(error) => (0, error),
         Ok(dataset) => {
             let mut documents = dataset.documents(&Progress::default());
@@ -242,7 +243,8 @@ fn options_have_their_defaults() {
     assert_eq!(options.text_column, "text");
     assert!(serde_json::from_str::<DatasetOptions>("{\"text_colum\": \"x\"}").is_err());
     let options = DatasetOptions { text_column: "body".to_owned(), ..DatasetOptions::default() };
-    let dataset = Dataset::open(&fixture("broken/no_text_column.jsonl"), &options).expect("a file");
+    let dataset = Dataset::open_with(&fixture("broken/no_text_column.jsonl"), &options, &Progress::default())
+        .expect("a file");
     assert_eq!(dataset.text_column(), "body");
     let documents: Vec<_> =
         dataset.documents(&Progress::default()).map(|text| text.expect("a document")).collect();

@@ -1,9 +1,13 @@
 //! Values as files and pages: every format, and tokens that would break it.
 
+use saescope::display::{Part, Shown, page, save};
+use saescope::interpret::{
+    DefinitionTree, LogitLensOptions, Scales, SimilarOptions, TokenListOptions, TreeNode, TreeOptions,
+    TreeParams, VectorOptions,
+};
 use saescope::{
-    DefinitionTree, Error, LogitLensOptions, Model, Part, Progress, Sae, SaeOptions, Scales, Shown,
-    SimilarOptions, TokenListOptions, TreeNode, TreeOptions, TreeParams, VectorOptions, definition_tree,
-    feature_vector, logit_lens, page, save, scale_sweep, similar_features, token_list,
+    Error, Model, Progress, Sae, definition_tree, feature_vector, logit_lens, scale_sweep, similar_features,
+    token_list,
 };
 use std::path::Path;
 
@@ -50,7 +54,7 @@ fn odd_tree() -> DefinitionTree {
 
 fn small_tree() -> (Model, Sae, DefinitionTree) {
     let model = Model::load("demo").unwrap();
-    let sae = Sae::load("demo", Some("blocks.0.hook_resid_pre"), &SaeOptions::default()).unwrap();
+    let sae = Sae::load(("demo", "blocks.0.hook_resid_pre")).unwrap();
     let vector = feature_vector(&model, &sae, 624, &VectorOptions::default()).unwrap();
     let options = TreeOptions { cutoff: 5e-3, null_directions: Some(2), ..Default::default() };
     let tree = definition_tree(&model, &vector, &options, &Progress::default()).unwrap();

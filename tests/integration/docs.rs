@@ -1,7 +1,8 @@
 //! The documentation: every rhai block of the README and the guide runs, and so does every script.
 
 use crate::util::{in_folder, tests_path};
-use saescope::{Progress, Session};
+use saescope::Progress;
+use saescope::script::Session;
 
 #[test]
 fn the_blocks_of_the_readme_and_the_guide_run() {

@@ -4,14 +4,15 @@ mod consumers;
 mod errors;
 
 use crate::util::{fixture, tests_path};
+use saescope::extract::{ExtractOptions, ExtractSummary, LongDocuments, Packing};
+use saescope::sae::SaeOptions;
 use saescope::{
-    Dataset, DatasetOptions, ExtractOptions, ExtractSummary, FeatureRecord, LongDocuments, Model, Packing,
-    Progress, ProgressEvent, Result, Sae, SaeOptions, create_feature_dataset, read_records,
+    Dataset, FeatureRecord, Model, Progress, ProgressEvent, Result, Sae, create_feature_dataset, read_records,
 };
 use std::collections::BTreeMap;
 
 fn demo() -> (Model, Sae) {
-    (Model::load("demo").unwrap(), Sae::load("demo", None, &SaeOptions::default()).unwrap())
+    (Model::load("demo").unwrap(), Sae::load("demo").unwrap())
 }
 
 fn run(model: &Model, sae: &Sae, options: &ExtractOptions) -> Result<ExtractSummary> {
@@ -94,7 +95,7 @@ fn the_demo_matches_transformer_lens_and_sae_lens() {
 fn the_demo_sae_at_block_0_matches_too() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
-    let sae = Sae::load("demo", Some("blocks.0.hook_resid_pre"), &SaeOptions::default()).unwrap();
+    let sae = Sae::load(("demo", "blocks.0.hook_resid_pre")).unwrap();
     let options = ExtractOptions {
         dataset_path: "demo".to_owned(),
         output_path: output.to_string_lossy().into_owned(),
@@ -152,7 +153,7 @@ fn temporal_sae() -> tempfile::TempDir {
 fn a_temporal_sae_does_not_see_other_documents() {
     let model = Model::load(&fixture("models/gpt2_text")).unwrap();
     let folder = temporal_sae();
-    let sae = Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default()).unwrap();
+    let sae = Sae::load(&folder.path().to_string_lossy()).unwrap();
     let run = |batch_size| {
         let output = folder.path().join("out.jsonl");
         let options = ExtractOptions {
@@ -186,11 +187,12 @@ fn batches_of_one_token_give_the_same_records() {
 #[test]
 fn settings_missing_from_an_sae_are_warnings() {
     let folder = fixture("saes/saelens_legacy/blocks.1.hook_resid_pre");
-    let warnings = |options: &SaeOptions| Sae::load(&folder, None, options).unwrap().warnings();
+    let warnings =
+        |options: &SaeOptions| Sae::load_with(&folder, options, &Progress::default()).unwrap().warnings();
     assert!(warnings(&SaeOptions::default())[0].contains("center_writing_weights: true"));
     assert!(warnings(&SaeOptions { center_writing_weights: Some(false), ..Default::default() }).is_empty());
     let folder = fixture("saes/saelens_norm_factor/gemma_2b_blocks.12.hook_resid_post_16384");
-    let warnings = Sae::load(&folder, None, &SaeOptions::default()).unwrap().warnings();
+    let warnings = Sae::load(&folder).unwrap().warnings();
     assert!(warnings.iter().any(|warning| warning.contains("norm_scaling_factor")), "{warnings:?}");
     assert!(demo().1.warnings().is_empty());
 }
@@ -300,7 +302,7 @@ fn the_summary_and_the_metadata_describe_the_run() {
 fn a_dataset_value_can_replace_the_path() {
     let folder = tempfile::tempdir().unwrap();
     let output_path = folder.path().join("out.jsonl").to_string_lossy().into_owned();
-    let dataset = Dataset::open(&fixture("datasets/csv/docs.csv"), &DatasetOptions::default()).unwrap();
+    let dataset = Dataset::open(&fixture("datasets/csv/docs.csv")).unwrap();
     let options = ExtractOptions { output_path, max_examples: Some(4), ..Default::default() };
     let (model, sae) = demo();
     let summary =
@@ -327,7 +329,7 @@ fn the_split_is_recorded_in_the_metadata() {
     assert!(dataset["revision"].is_null());
     assert_eq!(meta["options"]["split"], "train");
 
-    let dataset = Dataset::open("demo", &DatasetOptions::default()).unwrap();
+    let dataset = Dataset::open("demo").unwrap();
     let options = ExtractOptions { output_path, split: Some("train".to_owned()), ..Default::default() };
     let error =
         create_feature_dataset(&model, &sae, Some(&dataset), &options, &Progress::default()).unwrap_err();

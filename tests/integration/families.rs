@@ -2,7 +2,8 @@
 
 use crate::util::{assert_close, expected, fixture, noise, tokens_of};
 use candle_core::{D, Tensor};
-use saescope::{HookName, HookPoint, Model, Progress};
+use saescope::hooks::HookPoint;
+use saescope::{HookName, Model, Progress};
 use std::collections::HashMap;
 
 /// The fixtures of model families, without `olmo2`.
@@ -183,11 +184,11 @@ fn a_key_value_cache_changes_nothing() {
         let model = load(family);
         let tokens: Vec<u32> = (0..20).map(|i| i * 11 % 50).collect();
         let full = model.logits(&tokens, &run()).unwrap();
-        let mut cache = saescope::KeyValueCache::default();
+        let mut cache = saescope::model::KeyValueCache::default();
         for (i, part) in
             [&tokens[..9], &tokens[9..10], &tokens[10..17], &tokens[17..]].into_iter().enumerate()
         {
-            let batch = saescope::TokenBatch::single(part);
+            let batch = saescope::hooks::TokenBatch::single(part);
             let logits = model.forward(&batch, Some(&mut cache), &mut (), &run()).unwrap();
             let expected = full.narrow(0, cache.len() - part.len(), part.len()).unwrap();
             assert_close(&format!("{family}, part {i}"), &logits, &expected, 5e-5, 5e-5);
@@ -220,13 +221,13 @@ fn edits_at_every_point_reach_the_logits() {
         let points = model.cfg().hook_points().all();
         for hook in points.into_iter().filter(|hook| !hook.to_string().contains("hook_scale")) {
             let edit = |x: Tensor| Ok(x.clamp(-0.1f32, 0.1f32)?);
-            let edits = saescope::Edits::new().with(hook, edit);
+            let edits = saescope::hooks::Edits::new().with(hook, edit);
             let edited = model.run_with_hooks(&tokens, edits, &run()).unwrap();
             let change = (edited - &before).unwrap().abs().unwrap().max_all().unwrap();
             let change = change.to_scalar::<f32>().unwrap();
             assert!(change > 1e-6, "{family}: an edit at {hook} changes nothing");
             // An identity edit changes nothing.
-            let same = saescope::Edits::new().with(hook, Ok);
+            let same = saescope::hooks::Edits::new().with(hook, Ok);
             let same = model.run_with_hooks(&tokens, same, &run()).unwrap();
             assert_close(&format!("{family} {hook}"), &same, &before, 1e-4, 1e-4);
         }
@@ -279,13 +280,13 @@ fn every_family_gives_feature_datasets() {
             "metadata": { "hook_name": "blocks.1.hook_resid_post", "context_size": 16, "prepend_bos": true },
         });
         std::fs::write(path("cfg.json"), cfg.to_string()).unwrap();
-        let sae = saescope::Sae::load(&folder.path().to_string_lossy(), None, &Default::default()).unwrap();
+        let sae = saescope::Sae::load(&folder.path().to_string_lossy()).unwrap();
 
         let documents =
             ["a small boat, and éclair", "B", "", "the ∑ of its parts.\nOne more line of some length"];
         let lines = documents.map(|text| serde_json::json!({ "text": text }).to_string());
         std::fs::write(path("docs.jsonl"), lines.join("\n")).unwrap();
-        let options = saescope::ExtractOptions {
+        let options = saescope::extract::ExtractOptions {
             dataset_path: path("docs.jsonl"),
             output_path: path("out.jsonl"),
             ..Default::default()

@@ -6,7 +6,9 @@ mod cache;
 mod download;
 mod refused;
 
-use saescope::{Error, HubSettings, Progress, ProgressEvent, Repo, RepoKind};
+use saescope::Repo;
+use saescope::hub::{HubSettings, RepoKind};
+use saescope::{Error, Progress, ProgressEvent};
 use server::Hub;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

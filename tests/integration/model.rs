@@ -2,10 +2,9 @@
 
 use crate::util::{assert_close, fixture, tests_path};
 use candle_core::{DType, Device, Tensor};
-use saescope::{
-    ActivationCache, Edits, GenerateOptions, HookName, HookPoint, Hooks, KeyValueCache, Model, Progress,
-    Site, SiteRow, TokenBatch, char_offsets,
-};
+use saescope::hooks::{ActivationCache, Edits, HookPoint, Hooks, Site, SiteRow, TokenBatch};
+use saescope::model::{GenerateOptions, KeyValueCache, char_offsets};
+use saescope::{HookName, Model, Progress};
 use std::collections::HashMap;
 
 fn run() -> Progress {
@@ -333,7 +332,8 @@ fn edits_at_every_point_reach_the_logits() {
 fn token_ids_and_character_offsets_match_tokenizers() {
     for (kind, bos) in [("byte_level", 0), ("metaspace", 2)] {
         let folder = tests_path("fixtures/tokenizers").join(kind);
-        let tokenizer = saescope::Tokenizer::from_folder(&folder, Default::default()).unwrap().unwrap();
+        let tokenizer =
+            saescope::model::Tokenizer::from_folder(&folder, Default::default()).unwrap().unwrap();
         assert_eq!(tokenizer.special().bos, Some(bos));
         let rows: serde_json::Value =
             serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();

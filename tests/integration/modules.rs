@@ -2,7 +2,8 @@
 
 use crate::util::{assert_close, expected, fixture, noise};
 use candle_core::Tensor;
-use saescope::{Model, Progress, Sae, SaeOptions, TokenBatch, feature_acts};
+use saescope::hooks::TokenBatch;
+use saescope::{Model, Progress, Sae, feature_acts};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 
@@ -120,8 +121,8 @@ fn an_sae_reads_the_module_that_it_names() {
                 "metadata": { "hook_name": name, "prepend_bos": false },
             });
             std::fs::write(folder.path().join("cfg.json"), cfg.to_string()).unwrap();
-            let sae = Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default()).unwrap();
-            let dense = |features: &saescope::FeatureActs| features.to_tensor().unwrap();
+            let sae = Sae::load(&folder.path().to_string_lossy()).unwrap();
+            let dense = |features: &saescope::sae::FeatureActs| features.to_tensor().unwrap();
             let got = feature_acts(&model, &sae, &TokenBatch::single(&input_ids), 0.0, &run)
                 .unwrap_or_else(|error| panic!("{family}: {name}: {error}"));
             let expected = sae.encode(&x.reshape((n, d_in)).unwrap()).unwrap();
@@ -141,7 +142,7 @@ fn edits_by_module_name_act_like_hooks_of_the_module() {
         let model = Model::load(&fixture(&format!("models/{family}"))).unwrap();
         let points = model.cfg().hook_points();
         let logits = |name: &str| {
-            let edits = saescope::Edits::new().with(points.find_to_edit(name).unwrap(), zeros);
+            let edits = saescope::hooks::Edits::new().with(points.find_to_edit(name).unwrap(), zeros);
             model.run_with_hooks(&tokens, edits, &run).unwrap()
         };
         let plain = model.logits(&tokens, &run).unwrap();
@@ -174,8 +175,9 @@ fn edits_by_module_name_act_like_hooks_of_the_module() {
     let cache = model.run_with_cache(&tokens, &both, &run).unwrap();
     let alone = model.run_with_cache(&tokens, &both[1..], &run).unwrap();
     assert_close("attn.hook_in", cache.get(both[1]).unwrap(), alone.get(both[1]).unwrap(), 1e-6, 1e-6);
-    let edits =
-        both.iter().fold(saescope::Edits::new(), |edits, name| edits.with(name.parse().unwrap(), zeros));
+    let edits = both
+        .iter()
+        .fold(saescope::hooks::Edits::new(), |edits, name| edits.with(name.parse().unwrap(), zeros));
     let error = model.run_with_hooks(&tokens, edits, &run).unwrap_err();
     assert!(error.to_string().contains("single heads"), "{error}");
 }

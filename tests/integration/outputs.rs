@@ -1,8 +1,10 @@
 //! Output files: never over an input, written through links, and checked before the work starts.
 
+use saescope::extract::ExtractOptions;
+use saescope::interpret::WriteTreesOptions;
 use saescope::{
-    Error, ExtractOptions, Model, Progress, ProgressEvent, Result, Sae, SaeOptions, WriteTreesOptions,
-    create_feature_dataset, read_records, read_trees, write_definition_trees,
+    Error, Model, Progress, ProgressEvent, Result, Sae, create_feature_dataset, read_records, read_trees,
+    write_definition_trees,
 };
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -61,7 +63,7 @@ impl Place {
     }
 
     fn both(&self) -> (Model, Sae) {
-        let sae = Sae::load(&self.text("sae"), None, &SaeOptions::default()).unwrap();
+        let sae = Sae::load(&self.text("sae")).unwrap();
         (Model::load(&self.text("model")).unwrap(), sae)
     }
 

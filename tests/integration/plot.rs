@@ -1,11 +1,12 @@
 //! Charts of any values, and errors for those that cannot be drawn.
 
 use crate::display::assert_xml;
-use saescope::{
-    Color, Colors, Error, FeatureDensity, FeatureRecord, Figure, HeatmapOptions, HistogramOptions,
-    PlotOptions, Result, Series, plot_activations, plot_bars, plot_density, plot_heatmap, plot_histogram,
-    plot_line, plot_scatter,
+use saescope::dashboard::FeatureDensity;
+use saescope::plot::{
+    Color, Colors, Figure, HeatmapOptions, HistogramOptions, PlotOptions, Series, plot_activations,
+    plot_bars, plot_density, plot_heatmap, plot_histogram, plot_line, plot_scatter,
 };
+use saescope::{Error, FeatureRecord, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Values that are hard to draw.

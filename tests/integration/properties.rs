@@ -4,7 +4,8 @@ use crate::util::{fixture, tests_path};
 use candle_core::Tensor;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use saescope::{ActivationCache, DatasetOptions, Model, Progress, Sae, SaeOptions, TokenBatch};
+use saescope::hooks::{ActivationCache, TokenBatch};
+use saescope::{Model, Progress, Sae};
 use std::path::Path;
 
 /// Runs a property on `cases` inputs, the same ones in every run.
@@ -59,7 +60,7 @@ fn encoding_a_token_does_not_depend_on_its_neighbors() {
     let d_in = 16;
     let rows = prop::collection::vec(prop::collection::vec(-3.0f32..3.0, d_in), 1..20);
     for name in ["native/jumprelu", "native/topk", "native/gated", "native/standard_layer_norm"] {
-        let sae = Sae::load(&fixture(&format!("saes/{name}")), None, &SaeOptions::default()).unwrap();
+        let sae = Sae::load(&fixture(&format!("saes/{name}"))).unwrap();
         if sae.cfg().d_in != d_in {
             panic!("{name} has d_in = {}", sae.cfg().d_in);
         }
@@ -136,7 +137,9 @@ type Seed = (&'static str, &'static str, fn(&Path));
 
 /// Files of every format that is read. Whatever is in them, the answer is a value or an error.
 const SEEDS: [Seed; 22] = [
-    ("fixtures/containers/two.safetensors", "x.safetensors", |path| drop(saescope::load_safetensors(path))),
+    ("fixtures/containers/two.safetensors", "x.safetensors", |path| {
+        drop(saescope::tensors::load_safetensors(path))
+    }),
     ("fixtures/containers/arrays.npz", "sae/params.npz", sae),
     ("fixtures/saes/openai/1.pt", "sae/1.pt", sae),
     ("fixtures/saes/native/jumprelu/sae_weights.safetensors", "sae/sae_weights.safetensors", sae),
@@ -156,7 +159,9 @@ const SEEDS: [Seed; 22] = [
     ("golden/records.jsonl", "records.jsonl", |path| {
         saescope::read_records(path).into_iter().flatten().for_each(drop);
     }),
-    ("golden/tree_encoder_624.json", "tree.json", |path| drop(saescope::DefinitionTree::load(path))),
+    ("golden/tree_encoder_624.json", "tree.json", |path| {
+        drop(saescope::interpret::DefinitionTree::load(path))
+    }),
     ("golden/tree_encoder_624.json", "trees.jsonl", |path| {
         saescope::read_trees(path).into_iter().flatten().for_each(drop);
     }),
@@ -168,7 +173,7 @@ const SEEDS: [Seed; 22] = [
 ];
 
 fn documents(path: &Path) {
-    if let Ok(dataset) = saescope::Dataset::open(&path.to_string_lossy(), &DatasetOptions::default()) {
+    if let Ok(dataset) = saescope::Dataset::open(&path.to_string_lossy()) {
         dataset.documents(&Default::default()).flatten().for_each(drop);
     }
 }
@@ -177,7 +182,7 @@ fn documents(path: &Path) {
 fn sae(path: &Path) {
     let folder = path.parent().unwrap();
     complete(folder, "fixtures/saes/native/jumprelu", &["cfg.json", "sae_weights.safetensors"], path);
-    if let Ok(sae) = Sae::load(&folder.to_string_lossy(), None, &SaeOptions::default()) {
+    if let Ok(sae) = Sae::load(&folder.to_string_lossy()) {
         let x = Tensor::ones(
             (2, sae.cfg().d_in.min(1 << 12)),
             candle_core::DType::F32,

@@ -1,7 +1,9 @@
 //! Published SAEs: the embedded registry, registries from files, and searching them.
 
 use crate::util::tests_path;
-use saescope::{Progress, Registry, SaeFilter, Session, list_releases, list_saes};
+use saescope::registry::{Registry, SaeFilter};
+use saescope::script::Session;
+use saescope::{Progress, list_releases, list_saes};
 use std::collections::BTreeMap;
 
 fn filter(release: &str) -> SaeFilter {
@@ -65,8 +67,9 @@ fn a_release_and_an_id_find_one_sae() {
     // A folder whose name is a number in YAML.
     assert_eq!(registry.find("mntss-gemma-2-2b-2.5m-clt-as-per-layer", Some("layer_3")).unwrap().1.path, "3");
 
-    let kwargs =
-        |release: &saescope::Release| release.config_overrides.get("model_from_pretrained_kwargs").cloned();
+    let kwargs = |release: &saescope::registry::Release| {
+        release.config_overrides.get("model_from_pretrained_kwargs").cloned()
+    };
     let centered: Vec<_> =
         registry.releases().iter().filter(|r| kwargs(r).is_some()).map(|r| &r.name).collect();
     assert_eq!(centered, ["gpt2-small-mlp-tm", "gpt2-small-res-jb", "gpt2-small-res-jb-feature-splitting"]);

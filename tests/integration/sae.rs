@@ -2,11 +2,12 @@
 
 use crate::util::{assert_close, expected, fixture};
 use candle_core::Tensor;
-use saescope::{Model, Progress, Sae, SaeOptions};
+use saescope::sae::SaeOptions;
+use saescope::{Model, Progress, Sae};
 
 /// Compares activations, active features and reconstruction of an SAE with its fixture.
 fn check(folder: &str, options: &SaeOptions) {
-    let sae = Sae::load(&fixture(folder), None, options).unwrap();
+    let sae = Sae::load_with(&fixture(folder), options, &Progress::default()).unwrap();
     let expected = expected(&format!("{folder}/expected.safetensors"));
     let features = sae.encode(&expected["x"]).unwrap();
     assert_close(folder, &features.to_tensor().unwrap(), &expected["feature_acts"], 1e-5, 1e-5);
@@ -49,7 +50,7 @@ fn all_generations_of_saelens_configs_load() {
 fn a_threshold_keeps_the_activations_above_it() {
     for name in ["standard", "gated", "jumprelu", "topk"] {
         let folder = format!("saes/native/{name}");
-        let sae = Sae::load(&fixture(&folder), None, &SaeOptions::default()).unwrap();
+        let sae = Sae::load(&fixture(&folder)).unwrap();
         let x = &expected(&format!("{folder}/expected.safetensors"))["x"];
         let all = sae.encode(x).unwrap();
         let median = all.top(usize::MAX)[all.top(usize::MAX).len() / 2].value;
@@ -68,10 +69,8 @@ fn a_threshold_keeps_the_activations_above_it() {
 fn centering_is_part_of_encoding_and_idempotent() {
     let options = SaeOptions { center_writing_weights: Some(true), ..Default::default() };
     let folder = fixture("saes/saelens_legacy/blocks.1.hook_resid_pre");
-    let (centering, plain) = (
-        Sae::load(&folder, None, &options).unwrap(),
-        Sae::load(&folder, None, &SaeOptions::default()).unwrap(),
-    );
+    let (centering, plain) =
+        (Sae::load_with(&folder, &options, &Progress::default()).unwrap(), Sae::load(&folder).unwrap());
     let x = &expected("saes/saelens_legacy/blocks.1.hook_resid_pre/expected.safetensors")["x"];
     let centered = x.broadcast_sub(&x.mean_keepdim(1).unwrap()).unwrap();
     let reference = plain.encode(&centered).unwrap().to_tensor().unwrap();
@@ -93,7 +92,7 @@ fn changed(name: &str, from: &str, to: &str) -> tempfile::TempDir {
 }
 
 fn load(folder: &tempfile::TempDir) -> saescope::Result<Sae> {
-    Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default())
+    Sae::load(&folder.path().to_string_lossy())
 }
 
 #[test]
@@ -102,7 +101,7 @@ fn an_sae_reads_one_head_or_all_of_them() {
     let head = changed("standard", "\"hook_name\"", "\"hook_head_index\": 1, \"hook_name\"");
     let sae = load(&head).unwrap();
     let heads = Tensor::stack(&[&(x * 3.0).unwrap(), x, &(x - 1.0).unwrap()], 1).unwrap(); // [pos, 3, 16]
-    let plain = Sae::load(&fixture("saes/native/standard"), None, &SaeOptions::default()).unwrap();
+    let plain = Sae::load(&fixture("saes/native/standard")).unwrap();
     assert_eq!(sae.encode(&heads).unwrap(), plain.encode(x).unwrap());
     assert_eq!(sae.forward(&heads).unwrap().dims(), x.dims());
     let joined = x.reshape((11, 2, 8)).unwrap();
@@ -114,7 +113,7 @@ fn an_sae_reads_one_head_or_all_of_them() {
 fn a_norm_factor_applies_only_with_its_normalization() {
     let x = &expected("saes/native/standard/expected.safetensors")["x"];
     let stray = changed("standard", "\"architecture\"", "\"norm_scaling_factor\": 0.2, \"architecture\"");
-    let plain = Sae::load(&fixture("saes/native/standard"), None, &SaeOptions::default()).unwrap();
+    let plain = Sae::load(&fixture("saes/native/standard")).unwrap();
     assert_eq!(load(&stray).unwrap().encode(x).unwrap(), plain.encode(x).unwrap());
     let zero = changed(
         "standard",
@@ -126,7 +125,7 @@ fn a_norm_factor_applies_only_with_its_normalization() {
 
 #[test]
 fn non_finite_values_are_errors_not_inactive_features() {
-    let sae = Sae::load(&fixture("saes/native/standard_constant_norm_rescale"), None, &SaeOptions::default());
+    let sae = Sae::load(&fixture("saes/native/standard_constant_norm_rescale"));
     let zeros = Tensor::zeros((2, 16), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
     let error = sae.unwrap().encode(&zeros).unwrap_err().to_string();
     assert!(error.contains("the normalized activation"), "{error}");
@@ -143,7 +142,7 @@ fn non_finite_values_are_errors_not_inactive_features() {
 #[test]
 fn features_have_weights_and_sparse_activations_equal_dense_ones() {
     let folder = fixture("saes/native/standard");
-    let sae = Sae::load(&folder, None, &SaeOptions::default()).unwrap();
+    let sae = Sae::load(&folder).unwrap();
     let feature = sae.feature(7).unwrap();
     let column = sae.W_enc().unwrap().contiguous().unwrap().narrow(1, 7, 1).unwrap().squeeze(1).unwrap();
     assert_close("encoder", &feature.encoder, &column, 0.0, 0.0);
@@ -165,12 +164,12 @@ fn features_have_weights_and_sparse_activations_equal_dense_ones() {
 
 #[test]
 fn invalid_names_inputs_and_configs_are_errors() {
-    let load = |name: &str| Sae::load(name, None, &SaeOptions::default());
+    let load = |name: &str| Sae::load(name);
     let error = load("no-such-sae").unwrap_err();
     assert!(error.to_string().contains("unknown SAE `no-such-sae`"), "{error}");
-    let error = Sae::load(&fixture("saes/native"), Some("standart"), &SaeOptions::default()).unwrap_err();
+    let error = Sae::load((&fixture("saes/native"), "standart")).unwrap_err();
     assert!(error.hint().unwrap().contains("did you mean `standard`?"), "{error} {:?}", error.hint());
-    let error = Sae::load("demo", Some("blocks.3.hook_resid_pre"), &SaeOptions::default()).unwrap_err();
+    let error = Sae::load(("demo", "blocks.3.hook_resid_pre")).unwrap_err();
     assert!(error.hint().unwrap().contains("blocks.4.hook_resid_pre"), "{error}");
     let error = load(&fixture("saes/native")).unwrap_err();
     assert!(error.to_string().contains("a folder of SAEs (16)"), "{error}");
@@ -221,13 +220,10 @@ fn invalid_names_inputs_and_configs_are_errors() {
 
 #[test]
 fn the_demo_saes_load_and_describe_themselves() {
-    let sae = Sae::load("demo", None, &SaeOptions::default()).unwrap();
+    let sae = Sae::load("demo").unwrap();
     let text = sae.to_string();
     assert!(text.contains("jumprelu, d_in 192, d_sae 2048, f16 on disk"), "{text}");
     assert!(text.contains("hook: blocks.4.hook_resid_pre"), "{text}");
     assert_eq!(Model::load("demo").unwrap().cfg().d_model, sae.cfg().d_in);
-    assert_eq!(
-        Sae::load("demo", Some("blocks.0.hook_resid_pre"), &SaeOptions::default()).unwrap().cfg().d_sae,
-        2048
-    );
+    assert_eq!(Sae::load(("demo", "blocks.0.hook_resid_pre")).unwrap().cfg().d_sae, 2048);
 }

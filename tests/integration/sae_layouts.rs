@@ -5,12 +5,14 @@ mod made;
 
 use crate::util::{assert_close, expected, fixture};
 use candle_core::Tensor;
-use saescope::{ActivationRule, OutputHook, Progress, Sae, SaeOptions};
+use saescope::sae::{ActivationRule, OutputHook, SaeOptions};
+use saescope::{Progress, Sae};
 
 /// Compares activations, active features and output of an SAE with the expected values in `folder`.
 #[track_caller]
 fn check_as(name: &str, sae_id: Option<&str>, folder: &str, options: &SaeOptions) -> Sae {
-    let sae = Sae::load(&fixture(name), sae_id, options).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let sae = Sae::load_with((&fixture(name), sae_id), options, &Progress::default())
+        .unwrap_or_else(|e| panic!("{name}: {e}"));
     let expected = expected(&format!("{folder}/expected.safetensors"));
     let squeezed = |name: &str| match expected[name].dims() {
         [1, _, _] => expected[name].squeeze(0).unwrap(),
@@ -124,7 +126,7 @@ fn gemma_scope_takes_its_hook_from_the_repository_name() {
         let name = root.join(repository).to_string_lossy().into_owned();
         let full_path = folder.to_string_lossy().into_owned();
         for (name, id) in [(&name, Some(path)), (&full_path, None)] {
-            let sae = Sae::load(name, id, &SaeOptions::default()).unwrap();
+            let sae = Sae::load((name, id)).unwrap();
             let cfg = sae.cfg();
             assert_eq!((cfg.hook_name.as_deref(), cfg.model_name.as_deref()), (Some(hook), Some(model)));
             assert_eq!(cfg.architecture.output != OutputHook::Same, repository.ends_with("transcoders"));
@@ -161,7 +163,7 @@ fn a_transcoder_set_names_its_hooks() {
     let config = "model_name: \"Qwen/Qwen3-4B\"\nmodel_kind: \"transcoder_set\"\nfeature_input_hook: \"mlp.hook_in\"\n\
                   feature_output_hook: \"mlp.hook_out\"\nscan: \"qwen3-4b\"\n";
     std::fs::write(folder.path().join("config.yaml"), config).unwrap();
-    let sae = Sae::load(&folder.path().to_string_lossy(), Some(file), &SaeOptions::default()).unwrap();
+    let sae = Sae::load((&folder.path().to_string_lossy(), file)).unwrap();
     assert_eq!(sae.cfg().hook_name.as_deref(), Some("blocks.1.mlp.hook_in"));
     assert_eq!(sae.cfg().hook_name_out.as_deref(), Some("blocks.1.mlp.hook_out"));
 }
@@ -219,7 +221,7 @@ fn dictionary_learning_infers_a_missing_class() {
     }
     // Two classes share these tensors, and nothing decides between them.
     let folder = copy("two", "dictionary_learning/batch_topk", None);
-    let error = Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default()).err().unwrap();
+    let error = Sae::load(&folder.path().to_string_lossy()).err().unwrap();
     assert!(error.to_string().contains("unknown dictionary class"), "{error}");
     assert!(error.hint().unwrap().contains("`BatchTopKSAE`"), "{error}");
 }
@@ -326,8 +328,8 @@ fn folding_the_decoder_norm_scales_features_but_not_the_output() {
     let fold = SaeOptions { fold_decoder_norm: Some(true), ..Default::default() };
     for name in ["standard", "gated", "jumprelu", "topk_rescaled", "transcoder", "jumprelu_skip_transcoder"] {
         let name = fixture(&format!("saes/native/{name}"));
-        let plain = Sae::load(&name, None, &SaeOptions::default()).unwrap();
-        let folded = Sae::load(&name, None, &fold).unwrap();
+        let plain = Sae::load(&name).unwrap();
+        let folded = Sae::load_with(&name, &fold, &Progress::default()).unwrap();
         let x = &expected(&format!("{name}/expected.safetensors"))["x"];
         let norms = plain.W_dec().unwrap().sqr().unwrap().sum(1).unwrap().sqrt().unwrap();
         let mut reference = plain.encode(x).unwrap().to_tensor().unwrap();
@@ -339,7 +341,8 @@ fn folding_the_decoder_norm_scales_features_but_not_the_output() {
         assert!(folded.cfg().fold_decoder_norm && folded.to_string().contains("fold_decoder_norm"));
     }
     for name in ["topk", "abstopk", "matching_pursuit", "temporal"] {
-        let error = Sae::load(&fixture(&format!("saes/native/{name}")), None, &fold).unwrap_err();
+        let error = Sae::load_with(&fixture(&format!("saes/native/{name}")), &fold, &Progress::default())
+            .unwrap_err();
         assert!(error.to_string().contains("would change which features"), "{error}");
     }
 }
@@ -366,7 +369,7 @@ fn a_report_describes_the_loaded_sae() {
 
 #[test]
 fn thresholds_and_top_use_absolute_values() {
-    let sae = Sae::load(&fixture("saes/native/abstopk"), None, &SaeOptions::default()).unwrap();
+    let sae = Sae::load(&fixture("saes/native/abstopk")).unwrap();
     let x = &expected("saes/native/abstopk/expected.safetensors")["x"];
     let all = sae.encode(x).unwrap();
     let middle = all.top(usize::MAX)[all.top(usize::MAX).len() / 2].value.abs();
@@ -387,7 +390,7 @@ fn thresholds_and_top_use_absolute_values() {
 
 #[test]
 fn a_temporal_sae_encodes_each_sequence_separately() {
-    let sae = Sae::load(&fixture("saes/native/temporal"), None, &SaeOptions::default()).unwrap();
+    let sae = Sae::load(&fixture("saes/native/temporal")).unwrap();
     assert!(matches!(sae.cfg().architecture.rule, ActivationRule::Temporal { n_heads: 4, .. }));
     let x = expected("saes/native/temporal/expected.safetensors")["x"].squeeze(0).unwrap();
     let two = Tensor::cat(&[&x, &x.narrow(0, 3, 5).unwrap()], 0).unwrap();

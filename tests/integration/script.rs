@@ -5,7 +5,8 @@ mod errors;
 mod interpret;
 mod plot;
 
-use saescope::{Error, Progress, Session};
+use saescope::script::Session;
+use saescope::{Error, Progress};
 use std::cell::RefCell;
 use std::rc::Rc;
 

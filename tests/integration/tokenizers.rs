@@ -1,7 +1,8 @@
 //! How the files beside `tokenizer.json` change a tokenizer.
 
 use crate::util::tests_path;
-use saescope::{Model, Tokenizer, TokenizerHints};
+use saescope::Model;
+use saescope::model::{Tokenizer, TokenizerHints};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -47,7 +48,7 @@ fn ids_match_transformers_and_the_bos_matches_transformer_lens() {
         let id = |key: &str| config[key].as_u64().map(|id| id as u32);
         let hints = TokenizerHints {
             model_type: config["model_type"].as_str().map(str::to_owned),
-            config: saescope::SpecialTokens { bos: id("bos_token_id"), eos: id("eos_token_id") },
+            config: saescope::model::SpecialTokens { bos: id("bos_token_id"), eos: id("eos_token_id") },
             ..TokenizerHints::default()
         };
         let tokenizer = Tokenizer::from_folder(folder.path(), hints).unwrap().unwrap();

@@ -264,7 +264,7 @@ impl Tokenizer {
 /// The number of characters before each byte offset. Takes one pass over the text if the offsets mostly rise.
 ///
 /// ```
-/// assert_eq!(saescope::char_offsets("naïve", [0, 2, 4, 4]), [0, 2, 3, 3]);
+/// assert_eq!(saescope::model::char_offsets("naïve", [0, 2, 4, 4]), [0, 2, 3, 3]);
 /// ```
 pub fn char_offsets(text: &str, bytes: impl IntoIterator<Item = usize>) -> Vec<usize> {
     let all = text.as_bytes();

@@ -68,17 +68,17 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn load_sae(context: NativeCallContext, name: &str) -> ScriptResult<Sae> {
-        script(Sae::load_with(name, None, &SaeOptions::default(), &progress_of(&context)))
+        script(Sae::load_with(name, &SaeOptions::default(), &progress_of(&context)))
     }
 
     #[rhai_fn(name = "load_sae", return_raw, volatile)]
     pub fn load_sae_id(context: NativeCallContext, name: &str, sae_id: &str) -> ScriptResult<Sae> {
-        script(Sae::load_with(name, Some(sae_id), &SaeOptions::default(), &progress_of(&context)))
+        script(Sae::load_with((name, sae_id), &SaeOptions::default(), &progress_of(&context)))
     }
 
     #[rhai_fn(name = "load_sae", return_raw, volatile)]
     pub fn load_sae_with(context: NativeCallContext, name: &str, options: Map) -> ScriptResult<Sae> {
-        script(Sae::load_with(name, None, &options::parse(options)?, &progress_of(&context)))
+        script(Sae::load_with(name, &options::parse(options)?, &progress_of(&context)))
     }
 
     #[rhai_fn(name = "load_sae", return_raw, volatile)]
@@ -88,7 +88,7 @@ mod functions {
         sae_id: &str,
         options: Map,
     ) -> ScriptResult<Sae> {
-        script(Sae::load_with(name, Some(sae_id), &options::parse(options)?, &progress_of(&context)))
+        script(Sae::load_with((name, sae_id), &options::parse(options)?, &progress_of(&context)))
     }
 
     /// The configuration of an SAE, a map with SAELens' names.

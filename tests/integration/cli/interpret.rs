@@ -51,7 +51,7 @@ fn every_option_of_a_tree_is_a_flag() {
          --null-directions 2 --seed 3 --max-memory 100 --output t.json"
     );
     printed(folder.path(), &line);
-    let tree = saescope::DefinitionTree::load(&folder.path().join("t.json")).unwrap();
+    let tree = saescope::interpret::DefinitionTree::load(&folder.path().join("t.json")).unwrap();
     let params = &tree.params;
     assert_eq!(params.vector.pca_weights, [-0.1, 0.2]);
     assert_eq!((params.top_k, params.max_depth, params.seed, params.vector.scale), (3, 4, Some(3), 1.5));

@@ -1,7 +1,8 @@
 //! Edge cases of datasets, read as Python's `datasets` reads them, and damaged rows.
 
 use super::{Folder, fails, failure, fixture};
-use saescope::{Dataset, DatasetOptions, Progress, ProgressEvent};
+use saescope::dataset::DatasetOptions;
+use saescope::{Dataset, Progress, ProgressEvent};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +16,7 @@ fn edge_cases_match_python_datasets() {
         // Null is an empty document.
         let texts: Vec<String> = texts.into_iter().map(Option::unwrap_or_default).collect();
         let options = DatasetOptions { split: Some("train".to_owned()), ..DatasetOptions::default() };
-        let read = Dataset::open(&fixture(&format!("odd/{name}")), &options)
+        let read = Dataset::open_with(&fixture(&format!("odd/{name}")), &options, &Progress::default())
             .and_then(|dataset| dataset.documents(&Progress::default()).collect::<Result<Vec<_>, _>>());
         match read {
             Ok(read) if read == texts => {}
@@ -52,8 +53,11 @@ fn unsupported_options_of_a_card_are_errors() {
     let path = folder.write("docs.csv", b"id;text\n1;hello\n");
     fails(&path, 0, &["the only column is `id;text`"], "set `sep` to ';'");
     let options = DatasetOptions { sep: Some(";".to_owned()), ..DatasetOptions::default() };
-    let texts: Vec<_> =
-        Dataset::open(&path, &options).unwrap().documents(&Progress::default()).map(Result::unwrap).collect();
+    let texts: Vec<_> = Dataset::open_with(&path, &options, &Progress::default())
+        .unwrap()
+        .documents(&Progress::default())
+        .map(Result::unwrap)
+        .collect();
     assert_eq!(texts, ["hello"]);
 }
 
@@ -79,7 +83,8 @@ fn with_bad_rows(path: &str, max_bad_rows: u64) -> (Vec<Result<String, String>>,
         }
     });
     let options = DatasetOptions { max_bad_rows, ..DatasetOptions::default() };
-    let mut documents = Dataset::open(path, &options).unwrap().documents(&progress);
+    let mut documents =
+        Dataset::open_with(path, &options, &Progress::default()).unwrap().documents(&progress);
     let texts = documents
         .by_ref()
         .map(|text| text.map_err(|error| format!("{error} ({})", error.hint().unwrap_or_default())));
@@ -187,7 +192,7 @@ fn broken_folders_of_save_to_disk_are_errors() {
     });
     assert!(before == 2 && message.contains(shard) && message.contains("not readable as Arrow"), "{message}");
     let options = DatasetOptions { split: Some("validation".to_owned()), ..DatasetOptions::default() };
-    let error = Dataset::open(&fixture("odd/saved_splits"), &options).unwrap_err();
+    let error = Dataset::open_with(&fixture("odd/saved_splits"), &options, &Progress::default()).unwrap_err();
     assert!(error.hint().unwrap().contains("`test`, `train`"), "{error}");
     let (_, message, _) = failure(&fixture("odd/saved_large_strings"), "list");
     assert!(message.contains("column `list`: expected strings"), "{message}");
@@ -211,7 +216,7 @@ fn options_of_a_card_may_exceed_the_file() {
         let card = format!("---\nconfigs:\n- config_name: default\n  data_files: {file}\n  {line}\n---\n");
         folder.write("README.md", card.as_bytes());
         folder.write(file, content);
-        Dataset::open(&folder.path(""), &DatasetOptions::default())
+        Dataset::open(&folder.path(""))
             .and_then(|dataset| dataset.documents(&Progress::default()).collect::<Result<Vec<_>, _>>())
             .map_err(|error| error.to_string())
     };
@@ -245,7 +250,7 @@ fn damaged_columnar_files_never_crash() {
                 let mut damaged = bytes.clone();
                 damaged[at] = value;
                 let path = folder.write(name, &damaged);
-                let texts = Dataset::open(&path, &DatasetOptions::default()).and_then(|dataset| {
+                let texts = Dataset::open(&path).and_then(|dataset| {
                     dataset.documents(&Progress::default()).collect::<Result<Vec<_>, _>>()
                 });
                 *if texts.is_ok() { &mut read } else { &mut refused } += 1;

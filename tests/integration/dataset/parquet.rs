@@ -1,7 +1,8 @@
 //! Parquet in every compression and encoding, and columns that are not text.
 
 use super::{Folder, assert_fails, failure, fixture, gzip, outcome, zstd};
-use saescope::{Dataset, DatasetOptions, Progress};
+use saescope::dataset::DatasetOptions;
+use saescope::{Dataset, Progress};
 use std::fs;
 
 #[test]
@@ -95,7 +96,9 @@ fn every_parquet_compression_and_encoding_is_read() {
     let folder = Folder::with(&[("x.parquet", &files[0])]);
     let path = folder.path("x.parquet");
     let options = DatasetOptions { text_column: "sure".to_owned(), ..DatasetOptions::default() };
-    let sure = Dataset::open(&path, &options).expect("a file").documents(&Progress::default());
+    let sure = Dataset::open_with(&path, &options, &Progress::default())
+        .expect("a file")
+        .documents(&Progress::default());
     assert!(
         sure.enumerate().all(|(row, text)| text.is_ok_and(|text| text == format!("text {}", row % 1000)))
     );

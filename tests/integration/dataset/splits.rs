@@ -1,7 +1,8 @@
 //! Splits and configurations of folders that are laid out like repositories, as Python's `datasets` 5.2 resolves them.
 
 use super::{Folder, expected, fixture, texts};
-use saescope::{Dataset, DatasetOptions, Error, Progress};
+use saescope::dataset::DatasetOptions;
+use saescope::{Dataset, Error, Progress};
 
 fn options_for(config: Option<&str>, split: Option<&str>) -> DatasetOptions {
     let own = |name: &str| name.to_owned();
@@ -9,12 +10,14 @@ fn options_for(config: Option<&str>, split: Option<&str>) -> DatasetOptions {
 }
 
 fn rows(path: &str, config: Option<&str>, split: Option<&str>) -> Result<Vec<String>, Error> {
-    Dataset::open(path, &options_for(config, split))?.documents(&Progress::default()).collect()
+    Dataset::open_with(path, &options_for(config, split), &Progress::default())?
+        .documents(&Progress::default())
+        .collect()
 }
 
 /// The message and the hint of a dataset that must not open.
 fn failure(path: &str, options: &DatasetOptions) -> String {
-    let error = Dataset::open(path, options).expect_err("the dataset opens");
+    let error = Dataset::open_with(path, options, &Progress::default()).expect_err("the dataset opens");
     format!("{error} | {}", error.hint().unwrap_or_default())
 }
 
@@ -47,7 +50,7 @@ fn published_layouts_have_their_splits() {
     // Nothing requires that this folder is read as a repository.
     assert_eq!(texts(&hub("keyword-files")).len(), 32);
 
-    let dataset = Dataset::open(&hub("configs"), &DatasetOptions::default()).unwrap();
+    let dataset = Dataset::open(&hub("configs")).unwrap();
     assert_eq!((dataset.config(), dataset.split(), dataset.revision()), (Some("prose"), Some("train"), None));
     assert!(
         dataset.to_string().contains("configs, config `prose`, split `train`: 1 jsonl file"),

@@ -2,7 +2,9 @@
 
 use super::assert_xml;
 use crate::util::in_folder;
-use saescope::{Bundle, Host, Progress, Session};
+use saescope::Progress;
+use saescope::display::Bundle;
+use saescope::script::{Host, Session};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -194,7 +196,9 @@ fn a_host_displays_prints_and_answers() {
 
 #[test]
 fn values_print_all_their_forms_for_evcxr() {
-    use saescope::{EvcxrDisplay, Model, PlotOptions, Series, plot_line};
+    use saescope::EvcxrDisplay;
+    use saescope::Model;
+    use saescope::plot::{PlotOptions, Series, plot_line};
     let figure = plot_line(&[Series::of("", vec![1.0, 2.0])], &PlotOptions::default()).unwrap();
     let printed = figure.evcxr_text();
     let mut types = Vec::new();

@@ -1,9 +1,10 @@
 //! Consumers of a pass over a dataset: what they see, in which order, and what their errors do.
 
 use super::{demo, documents, path};
+use saescope::extract::{Bos, Consumer, Context, ExtractOptions, VisitSummary};
+use saescope::sae::FeatureActs;
 use saescope::{
-    Bos, Consumer, Context, Error, ExtractOptions, FeatureActs, FeatureRecord, Progress, Result,
-    VisitSummary, create_feature_dataset, read_records, visit_feature_acts,
+    Error, FeatureRecord, Progress, Result, create_feature_dataset, read_records, visit_feature_acts,
 };
 use std::path::Path;
 

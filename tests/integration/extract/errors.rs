@@ -2,10 +2,9 @@
 
 use super::{demo, documents, path, run};
 use crate::util::fixture;
-use saescope::{
-    Dataset, DatasetOptions, ExtractOptions, Model, Progress, ProgressEvent, Sae, SaeOptions,
-    create_feature_dataset,
-};
+use saescope::extract::ExtractOptions;
+use saescope::sae::SaeOptions;
+use saescope::{Dataset, Model, Progress, ProgressEvent, Sae, create_feature_dataset};
 use std::path::Path;
 
 /// The message and hint of a run that must fail. The old output must survive, and no other file may appear.
@@ -98,7 +97,7 @@ fn an_output_never_overwrites_an_input_or_a_device() {
 #[test]
 fn dataset_options_for_an_open_dataset_are_an_error() {
     let (model, sae) = demo();
-    let dataset = Dataset::open("demo", &DatasetOptions::default()).unwrap();
+    let dataset = Dataset::open("demo").unwrap();
     let options =
         ExtractOptions { text_column: "body".into(), output_path: "x.jsonl".into(), ..Default::default() };
     let error =
@@ -132,7 +131,7 @@ fn an_interrupt_stops_the_run_and_leaves_no_file() {
 #[test]
 fn an_sae_of_the_wrong_size_is_an_error_with_both_sizes() {
     let (model, _) = demo();
-    let sae = Sae::load(&fixture("saes/native/standard"), None, &SaeOptions::default()).unwrap();
+    let sae = Sae::load(&fixture("saes/native/standard")).unwrap();
     let options =
         ExtractOptions { dataset_path: "demo".into(), output_path: "x.jsonl".into(), ..Default::default() };
     let error = run(&model, &sae, &options).unwrap_err();
@@ -140,7 +139,7 @@ fn an_sae_of_the_wrong_size_is_an_error_with_both_sizes() {
     assert!(error.to_string().contains("has d_model = 192 there"), "{error}");
     assert!(error.hint().unwrap().contains("trained on `gpt2-small`"));
     let deep = SaeOptions { hook_name: Some("blocks.6.hook_resid_pre".to_owned()), ..Default::default() };
-    let sae = Sae::load("demo", None, &deep).unwrap();
+    let sae = Sae::load_with("demo", &deep, &Progress::default()).unwrap();
     let error = run(&model, &sae, &options).unwrap_err();
     assert!(error.to_string().contains("a block from 0 to 5, got 6"), "{error}");
     assert!(!Path::new("x.jsonl").exists());

@@ -9,7 +9,7 @@
 //! hub.fault("GET config.json", 2, Fault::Status(503, vec![]));
 //! ```
 
-use saescope::{HubSettings, RepoKind, RetryPolicy};
+use saescope::hub::{HubSettings, RepoKind, RetryPolicy};
 use sha1::Digest;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -2,7 +2,9 @@
 
 use super::errors::failure;
 use super::trees::{early_feature, text_model};
-use saescope::{Error, HookPoint, Hooks, KeyValueCache, Model, Progress, Result, TokenBatch};
+use saescope::hooks::{HookPoint, Hooks, TokenBatch};
+use saescope::model::KeyValueCache;
+use saescope::{Error, Model, Progress, Result};
 
 /// The logits after each sequence of a batch; sequence `i` continues after token `parents[i]` of the cache.
 fn logits_after(
@@ -89,7 +91,7 @@ fn sequences_branch_after_any_token() {
     the key-value cache was filled by another model
     hint: start with an empty cache
     "#);
-    let mut fails = saescope::Edits::new()
+    let mut fails = saescope::hooks::Edits::new()
         .with(saescope::HookName::in_block(3, HookPoint::ResidPost), |_| Err(Error::Interrupted));
     let batch = TokenBatch::single(&[40, 41]);
     assert!(model.forward_from(&batch, &[Some(9)], &mut cache, &mut fails, &run).is_err());

@@ -1,9 +1,10 @@
 //! Definition trees as the reference grows them: depth-first, one full pass over prompt and definition per node.
 
 use candle_core::{Device, Tensor};
-use saescope::{
-    Edits, FeatureVector, HookName, HookPoint, Model, Progress, TreeNode, TreeOptions, softmax, top_k,
-};
+use saescope::hooks::{Edits, HookPoint};
+use saescope::interpret::{FeatureVector, TreeNode, TreeOptions};
+use saescope::linalg::{softmax, top_k};
+use saescope::{HookName, Model, Progress};
 
 /// Changes the activation `[d_model]` at a position; the flag says whether the ghost token is there.
 pub type Edit<'a> = &'a dyn Fn(usize, bool, &mut [f32]);

@@ -3,10 +3,8 @@
 use super::options::options;
 use super::trees::{early_feature, text_model};
 use crate::util::fixture;
-use saescope::{
-    Error, FeatureVector, Model, Progress, Result, Steer, TreeOptions, VectorOptions, definition_tree,
-    definition_trees, feature_vector,
-};
+use saescope::interpret::{FeatureVector, Steer, TreeOptions, VectorOptions};
+use saescope::{Error, Model, Progress, Result, definition_tree, definition_trees, feature_vector};
 
 /// The message and the hint of an error.
 #[track_caller]

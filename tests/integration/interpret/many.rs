@@ -4,10 +4,13 @@ mod resume;
 
 use super::trees::{assert_equal, demo};
 use crate::util::fixture;
+use saescope::interpret::{
+    DefinitionTree, FeatureWeights, Scales, Steer, TreeNode, TreeOptions, TreesSummary, VectorOptions,
+    WriteTreesOptions,
+};
 use saescope::{
-    DefinitionTree, Error, FeatureWeights, Model, Progress, ProgressEvent, Result, Sae, SaeOptions, Scales,
-    Steer, TreeNode, TreeOptions, TreesSummary, VectorOptions, WriteTreesOptions, definition_tree,
-    feature_vector, read_trees, scale_sweep, write_definition_trees,
+    Error, Model, Progress, ProgressEvent, Result, Sae, definition_tree, feature_vector, read_trees,
+    scale_sweep, write_definition_trees,
 };
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -186,7 +189,7 @@ fn a_run_first_checks_its_features_options_and_output() {
     let left: Vec<_> =
         std::fs::read_dir(run.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["folder"]);
-    let other = Sae::load(&fixture("models/gpt2_text/sae"), None, &SaeOptions::default()).unwrap();
+    let other = Sae::load(&fixture("models/gpt2_text/sae")).unwrap();
     let refused = write_definition_trees(&run.model, &other, &[0], &run.options, &Progress::default());
     assert!(matches!(refused, Err(Error::Mismatch { .. })), "{refused:?}");
 }

@@ -4,10 +4,12 @@ use super::depth_first::{Edit, FullPass, replace, times};
 use super::errors::failure;
 use super::trees::{assert_equal, assert_same, early_feature, text_model};
 use candle_core::Tensor;
-use saescope::{
-    DefinitionTree, FeatureVector, Injection, Model, PROMPTS, Progress, Scales, Session, Steer, TreeNode,
-    TreeOptions, VectorOptions, definition_tree, feature_vector, scale_scores, scale_sweep,
+use saescope::interpret::{
+    DefinitionTree, FeatureVector, Injection, PROMPTS, Scales, Steer, TreeNode, TreeOptions, VectorOptions,
+    scale_scores,
 };
+use saescope::script::Session;
+use saescope::{Model, Progress, definition_tree, feature_vector, scale_sweep};
 
 pub fn options() -> TreeOptions {
     TreeOptions { cutoff: 4e-3, max_depth: 8, stop: Some(vec!["\"".to_owned()]), ..Default::default() }
@@ -67,7 +69,7 @@ fn the_null_is_the_mean_over_the_centroid_and_random_directions() {
     let file = folder.path().join("random.npy");
     let script = format!("save_tensors(randn([2, 192], 5), {file:?})");
     Session::new(Progress::default(), |_| ()).eval(&script).unwrap();
-    let random = saescope::load_npy(&file).unwrap().to_vec2::<f32>().unwrap();
+    let random = saescope::tensors::load_npy(&file).unwrap().to_vec2::<f32>().unwrap();
     let centroid = model.embedding_stats().unwrap().centroid.clone();
     let mut null = vec![centroid.clone()];
     for direction in random {

@@ -4,10 +4,8 @@ use super::characters;
 use super::depth_first::depth_first;
 use crate::families::FAMILIES;
 use crate::util::{fixture, tests_path};
-use saescope::{
-    FeatureVector, FeatureWeights, Model, PROMPTS, Progress, Sae, SaeOptions, TreeNode, TreeOptions,
-    VectorOptions, definition_tree, definition_trees, feature_vector, ghost_token,
-};
+use saescope::interpret::{FeatureVector, FeatureWeights, PROMPTS, TreeNode, TreeOptions, VectorOptions};
+use saescope::{Model, Progress, Sae, definition_tree, definition_trees, feature_vector, ghost_token};
 use serde_json::Value;
 use std::path::Path;
 
@@ -104,12 +102,12 @@ pub fn assert_equal(path: &str, got: &TreeNode, expected: &TreeNode) {
 
 pub fn text_model(name: &str) -> (Model, Sae) {
     let folder = fixture(&format!("models/{name}"));
-    let sae = Sae::load(&format!("{folder}/sae"), None, &SaeOptions::default()).unwrap();
+    let sae = Sae::load(&format!("{folder}/sae")).unwrap();
     (Model::load(&folder).unwrap(), sae)
 }
 
 pub fn demo(sae_id: &str) -> (Model, Sae) {
-    (Model::load("demo").unwrap(), Sae::load("demo", Some(sae_id), &SaeOptions::default()).unwrap())
+    (Model::load("demo").unwrap(), Sae::load(("demo", sae_id)).unwrap())
 }
 
 pub fn early_feature(index: usize) -> (Model, FeatureVector) {

@@ -5,10 +5,9 @@ mod lists;
 use super::trees::text_model;
 use crate::util::fixture;
 use candle_core::{DType, Device, Tensor};
-use saescope::{
-    FeatureVector, FeatureWeights, LogitLensOptions, Model, Result, Sae, SaeOptions, TokenListOptions,
-    VectorOptions, decoder_logit_lens, feature_vector, ghost_token, token_list,
-};
+use saescope::interpret::{FeatureVector, FeatureWeights, LogitLensOptions, TokenListOptions, VectorOptions};
+use saescope::sae::SaeOptions;
+use saescope::{Model, Progress, Result, Sae, decoder_logit_lens, feature_vector, ghost_token, token_list};
 
 fn demo() -> (Model, Sae) {
     super::trees::demo("blocks.0.hook_resid_pre")
@@ -214,7 +213,7 @@ fn vectors_reject_bad_options_and_other_spaces() {
     hint: a ghost token lives where token embeddings do: use an SAE of the same model on the residual stream, or on what attention or an MLP adds to it; SAEs on hook_z, hook_q, hook_k, hook_v or inside an MLP read another space
     "#);
     let options = SaeOptions { hook_name: Some("blocks.0.attn.hook_z".to_owned()), ..Default::default() };
-    let z = Sae::load("demo", None, &options).unwrap();
+    let z = Sae::load_with("demo", &options, &Progress::default()).unwrap();
     insta::assert_snapshot!(failure(feature_vector(&model, &z, 1, &default)), @r#"
     the encoder weights of `demo/blocks.4.hook_resid_pre` (d_in = 192 at `blocks.0.attn.hook_z`) are not directions of the residual stream of `demo` (d_model = 192)
     hint: a ghost token lives where token embeddings do: use an SAE of the same model on the residual stream, or on what attention or an MLP adds to it; SAEs on hook_z, hook_q, hook_k, hook_v or inside an MLP read another space

@@ -2,7 +2,8 @@
 
 use super::assert_is;
 use crate::util::{expected, fixture};
-use saescope::{Sae, SaeOptions};
+use saescope::sae::SaeOptions;
+use saescope::{Progress, Sae};
 
 #[test]
 fn a_damaged_torch_checkpoint_never_panics() {
@@ -18,7 +19,7 @@ fn a_damaged_torch_checkpoint_never_panics() {
         let at = i * 7919 % damaged.len();
         damaged[at] ^= 1 << (i % 8);
         std::fs::write(folder.path().join("ae.pt"), damaged).unwrap();
-        let sae = Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default());
+        let sae = Sae::load(&folder.path().to_string_lossy());
         match sae.and_then(|sae| sae.forward(x)) {
             Ok(_) => loaded += 1,
             Err(_) => failed += 1,
@@ -32,17 +33,17 @@ fn the_conversion_option_overrides_the_detected_layout() {
     let with =
         |conversion: &str| SaeOptions { conversion: Some(conversion.to_owned()), ..Default::default() };
     let folder = "saes/gemma_scope_stored/layer_1/width_16k/average_l0_71";
-    let sae = Sae::load(&fixture(folder), None, &with("gemma_2_transcoder")).unwrap();
+    let sae = Sae::load_with(&fixture(folder), &with("gemma_2_transcoder"), &Progress::default()).unwrap();
     assert_is(&sae, "jumprelu_transcoder", "gemma_scope", Some("blocks.1.ln2.hook_normalized"));
-    let error = Sae::load(&fixture(folder), None, &with("gemma_4")).unwrap_err();
+    let error = Sae::load_with(&fixture(folder), &with("gemma_4"), &Progress::default()).unwrap_err();
     assert!(error.to_string().contains("unknown conversion `gemma_4`"), "{error}");
-    let error = Sae::load(&fixture(folder), None, &with("sparsify")).unwrap_err();
+    let error = Sae::load_with(&fixture(folder), &with("sparsify"), &Progress::default()).unwrap_err();
     assert!(error.to_string().contains("no file `cfg.json`"), "{error}");
 }
 
 #[test]
 fn a_path_without_an_sae_lists_what_was_expected_and_found() {
-    let load = |name: &str| Sae::load(&fixture(name), None, &SaeOptions::default()).unwrap_err();
+    let load = |name: &str| Sae::load(&fixture(name)).unwrap_err();
     let error = load("saes/dictionary_learning");
     assert!(error.to_string().contains("a folder of SAEs (6)"), "{error}");
     assert!(error.hint().unwrap().contains("`autoencoder`, `batch_topk`"), "{error}");
@@ -50,7 +51,7 @@ fn a_path_without_an_sae_lists_what_was_expected_and_found() {
     assert!(error.hint().unwrap().contains("`Llama3_1-8B-Base-L1R-8x`"), "{error}");
     let error = load("datasets/plain");
     assert!(error.hint().unwrap().contains("`params.npz`"), "{error} {:?}", error.hint());
-    let error = Sae::load(&fixture("saes/qwen_scope"), Some("layer2.sae.pt"), &SaeOptions::default());
+    let error = Sae::load((&fixture("saes/qwen_scope"), "layer2.sae.pt"));
     let error = error.unwrap_err();
     assert!(error.hint().unwrap().contains("did you mean `layer1.sae.pt`?"), "{error}");
     let error = load("saes/native/standard/expected.safetensors");
@@ -67,7 +68,7 @@ fn impossible_config_values_are_errors() {
         std::fs::write(folder.path().join("cfg.json"), cfg.replacen(from, to, 1)).unwrap();
         let weights = folder.path().join("sae_weights.safetensors");
         std::fs::copy(source("sae_weights.safetensors"), weights).unwrap();
-        let loaded = Sae::load(&folder.path().to_string_lossy(), None, &SaeOptions::default());
+        let loaded = Sae::load(&folder.path().to_string_lossy());
         loaded.unwrap_err().to_string()
     };
     for (name, from, to, message) in [
@@ -99,9 +100,9 @@ fn impossible_config_values_are_errors() {
         assert!(error.contains(message), "{error}");
     }
     let options = SaeOptions { norm_scaling_factor: Some(0.5), ..Default::default() };
-    let error = Sae::load(&fixture("saes/native/temporal"), None, &options).unwrap_err();
+    let error = Sae::load_with(&fixture("saes/native/temporal"), &options, &Progress::default()).unwrap_err();
     assert!(error.to_string().contains("`norm_scaling_factor` is for SAEs with"), "{error}");
     let options = SaeOptions { hook_name: Some("blocks.1.hook_oddity".to_owned()), ..Default::default() };
-    let error = Sae::load(&fixture("saes/native/standard"), None, &options).unwrap_err();
+    let error = Sae::load_with(&fixture("saes/native/standard"), &options, &Progress::default()).unwrap_err();
     assert!(error.to_string().contains("unknown hook `blocks.1.hook_oddity`"), "{error}");
 }

@@ -2,10 +2,11 @@
 
 use crate::util::{expected, fixture, noise};
 use candle_core::{DType, Device, Tensor, Var};
-use saescope::{
-    ActivationNormalization, ActivationRule, Architecture, OutputHook, Progress, Sae, SaeConfig, SaeOptions,
-    SaeWeights, load_safetensors,
+use saescope::sae::{
+    ActivationNormalization, ActivationRule, Architecture, OutputHook, SaeConfig, SaeOptions, SaeWeights,
 };
+use saescope::tensors::load_safetensors;
+use saescope::{Progress, Sae};
 use std::path::Path;
 
 /// Every fixture in SAELens' layout.
@@ -74,7 +75,7 @@ fn x_of(folder: &str) -> Tensor {
 #[test]
 fn weights_in_memory_make_the_sae_that_their_file_has() {
     for folder in native() {
-        let loaded = Sae::load(&folder, None, &options(&folder)).unwrap();
+        let loaded = Sae::load_with(&folder, &options(&folder), &Progress::default()).unwrap();
         let made = Sae::from_weights(loaded.cfg().clone(), weights_of(&folder)).unwrap();
         assert_same(&folder, &made, &loaded, &x_of(&folder));
         assert_eq!(made.cfg(), loaded.cfg());
@@ -110,10 +111,10 @@ fn a_saved_sae_loads_as_the_same() {
     });
     let scratch = tempfile::tempdir().unwrap();
     for (i, (name, folder, options)) in native.chain(others).enumerate() {
-        let loaded = Sae::load(&name, None, &options).unwrap();
+        let loaded = Sae::load_with(&name, &options, &Progress::default()).unwrap();
         let target = scratch.path().join(format!("saes/{i}"));
         loaded.save(&target).unwrap();
-        let saved = Sae::load(&target.to_string_lossy(), None, &SaeOptions::default()).unwrap();
+        let saved = Sae::load(&target.to_string_lossy()).unwrap();
         assert_same(&name, &saved, &loaded, &x_of(&folder));
         let (cfg, weights) = loaded.to_weights().unwrap();
         assert_same(&name, &Sae::from_weights(cfg.clone(), weights).unwrap(), &loaded, &x_of(&folder));
@@ -132,8 +133,7 @@ fn a_saved_sae_loads_as_the_same() {
 fn what_saelens_does_not_have_is_not_saved() {
     let folder = tempfile::tempdir().unwrap();
     let save = |sae: &Sae| sae.save(&folder.path().join("sae")).unwrap_err().to_string();
-    let transcoder =
-        Sae::load(&fixture("saes/sparsify_more/layers.2.mlp"), None, &SaeOptions::default()).unwrap();
+    let transcoder = Sae::load(&fixture("saes/sparsify_more/layers.2.mlp")).unwrap();
     assert!(save(&transcoder).contains("SAELens has no topk_"), "{}", save(&transcoder));
     let mut cfg = SaeConfig::new(Architecture::named("standard").unwrap(), 4, 8);
     cfg.normalize_activations = ActivationNormalization::ConstantScalarRescale;

@@ -1,7 +1,7 @@
 //! Completion, inspection, and the state of a session.
 
 use super::session;
-use saescope::{Completeness, Inspection, Session};
+use saescope::script::{Completeness, Inspection, Session};
 
 /// A session with a model, an SAE, a cache and a map.
 fn with_variables() -> Session {

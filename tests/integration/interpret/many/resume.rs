@@ -2,10 +2,9 @@
 
 use super::{FEATURES, Run, features, trees};
 use crate::util::noise;
-use saescope::{
-    Error, FeatureWeights, Model, Progress, ProgressEvent, Result, Sae, SaeOptions, Scales, Steer,
-    TreesSummary, WriteTreesOptions, write_definition_trees,
-};
+use saescope::interpret::{FeatureWeights, Scales, Steer, TreesSummary, WriteTreesOptions};
+use saescope::sae::SaeOptions;
+use saescope::{Error, Model, Progress, ProgressEvent, Result, Sae, write_definition_trees};
 use std::path::Path;
 
 #[test]
@@ -123,7 +122,7 @@ fn a_run_does_not_mix_trees_of_different_weights() {
         run.with(|o| o.output_path = run.folder.path().join("t.jsonl").to_string_lossy().into_owned());
     let grow = |model: &str, sae: &SaeOptions| {
         let model = Model::load(model).unwrap();
-        let sae = Sae::load(&folder.to_string_lossy(), None, sae).unwrap();
+        let sae = Sae::load_with(&folder.to_string_lossy(), sae, &Progress::default()).unwrap();
         write_definition_trees(&model, &sae, &[0, 1], &options, &Progress::default())
     };
     grow("demo", &SaeOptions::default()).unwrap();
@@ -145,7 +144,7 @@ fn a_run_does_not_mix_trees_of_different_weights() {
     // The same SAE under another name is accepted.
     let renamed = run.folder.path().join("renamed");
     std::fs::rename(&folder, &renamed).unwrap();
-    let sae = Sae::load(&renamed.to_string_lossy(), None, &SaeOptions::default()).unwrap();
+    let sae = Sae::load(&renamed.to_string_lossy()).unwrap();
     let summary = write_definition_trees(&run.model, &sae, &[0, 1], &options, &Progress::default()).unwrap();
     assert_eq!((summary.trees, summary.kept), (0, 2));
     std::fs::rename(&renamed, &folder).unwrap();
@@ -229,7 +228,7 @@ fn a_file_grown_with_other_options_is_left_unchanged() {
         &|o| o.tree.prepend_bos = Some(!run.model.cfg().default_prepend_bos),
         &|o| o.tree.steer = Some(steer.clone()),
         &|o| o.tree.inject_at = Some("blocks.1.hook_resid_pre".to_owned()),
-        &|o| o.tree.inject = saescope::Injection::Add,
+        &|o| o.tree.inject = saescope::interpret::Injection::Add,
         &|o| o.tree.placeholder = Some("a".to_owned()),
         &|o| o.tree.null_directions = Some(1),
         &|o| o.vector.scale = Some(1.0),

@@ -3,10 +3,12 @@
 use super::{close, demo, dot, failure, norm, table, text_model, vector, wide};
 use crate::util::fixture;
 use candle_core::{DType, Device, Tensor};
+use saescope::interpret::{
+    FeatureVector, FeatureWeights, LogitLensOptions, ScoredToken, SimilarOptions, TokenFilter, TokenList,
+    TokenListOptions, TokenMethod, TokenOrder, VectorOptions,
+};
 use saescope::{
-    FeatureVector, FeatureWeights, LogitLensOptions, Model, Sae, SaeOptions, ScoredToken, SimilarOptions,
-    TokenFilter, TokenList, TokenListOptions, TokenMethod, TokenOrder, VectorOptions, decoder_logit_lens,
-    feature_vector, ghost_token, logit_lens, similar_features, token_list,
+    Model, Sae, decoder_logit_lens, feature_vector, ghost_token, logit_lens, similar_features, token_list,
 };
 use serde::Deserialize;
 
@@ -258,7 +260,7 @@ fn logit_lenses_are_the_direction_times_the_unembedding() {
 #[test]
 fn similar_features_are_ranked_by_decoder_cosine() {
     let (_, sae) = demo();
-    let other = Sae::load("demo", None, &SaeOptions::default()).unwrap();
+    let other = Sae::load("demo").unwrap();
     for among in [None, Some(&other)] {
         let rows: Vec<Vec<f64>> =
             among.unwrap_or(&sae).W_dec().unwrap().to_dtype(DType::F64).unwrap().to_vec2().unwrap();
