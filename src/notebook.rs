@@ -3,7 +3,7 @@
 use crate::display::{Bundle, Shown};
 use std::io::Write;
 
-/// The trait that evcxr calls for the last value of a cell, if it is in scope: `use saescope::*;`.
+/// The trait that evcxr calls for the last value of a cell, if it is in scope: `use saescope::prelude::*;`.
 ///
 /// It prints each form between two marker lines. evcxr sends such a form to Jupyter as output
 /// (<https://github.com/evcxr/evcxr/blob/main/evcxr_jupyter/README.md>).

@@ -1,16 +1,17 @@
 //! What Rust notebooks and short programs need: `use saescope::prelude::*;`.
 //!
-//! The primary types and functions, the options of these, hooks, and charts.
+//! The primary types and functions, the options and results of these, hooks, and charts.
 
-pub use crate::dashboard::ExampleOptions;
+pub use crate::dashboard::{ColoredTokens, ExampleOptions, FeatureDensity, MaxActivatingExamples};
 pub use crate::dataset::DatasetOptions;
-pub use crate::evaluate::CheckOptions;
-pub use crate::extract::{Consumer, Context, ExtractOptions, LongDocuments, Packing};
+pub use crate::evaluate::{CheckOptions, SaeEvaluation};
+pub use crate::extract::{Consumer, Context, ExtractOptions, ExtractSummary, LongDocuments, Packing};
 pub use crate::hooks::{ActivationCache, Edits, HookPoint, Hooks, Site, TokenBatch};
 pub use crate::interpret::{
     DefinitionTree, FeatureVector, FeatureWeights, LogitLens, LogitLensOptions, Scales, SimilarOptions,
     Steer, TokenList, TokenListOptions, TokenMethod, TreeOptions, VectorOptions, WriteTreesOptions,
 };
+pub use crate::linalg::cosine_similarity;
 pub use crate::model::{GenerateOptions, KeyValueCache, ModelOptions};
 pub use crate::plot::{
     Figure, HeatmapOptions, HistogramOptions, PlotOptions, Series, plot_activations, plot_bars, plot_density,
