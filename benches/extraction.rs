@@ -9,7 +9,6 @@
 //!
 //! `cargo bench -- DIR` keeps the model, the SAE and the documents in DIR, so that other tools can read them.
 
-#![allow(clippy::print_stdout, reason = "a benchmark prints what it measures")]
 
 mod memory;
 

@@ -6,7 +6,6 @@
 //!
 //! `cargo bench --bench loading -- DIR` keeps the model in DIR; without DIR, it is in the system's temporary folder.
 
-#![allow(clippy::print_stdout, reason = "a benchmark prints what it measures")]
 
 mod memory;
 

@@ -5,7 +5,8 @@
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use saescope::{ExtractOptions, Model, Progress, Sae, SaeOptions, create_feature_dataset, read_records};
+//! use saescope::extract::ExtractOptions;
+//! use saescope::{Model, Progress, Sae, create_feature_dataset, read_records};
 //!
 //! let model = Model::load("demo")?;
 //! let sae = Sae::load("demo")?;

@@ -8,8 +8,9 @@ pub use crate::evaluate::{CheckOptions, SaeEvaluation};
 pub use crate::extract::{Consumer, Context, ExtractOptions, ExtractSummary, LongDocuments, Packing};
 pub use crate::hooks::{ActivationCache, Edits, HookPoint, Hooks, Site, TokenBatch};
 pub use crate::interpret::{
-    DefinitionTree, FeatureVector, FeatureWeights, LogitLens, LogitLensOptions, Scales, SimilarOptions,
-    Steer, TokenList, TokenListOptions, TokenMethod, TreeOptions, VectorOptions, WriteTreesOptions,
+    DefinitionTree, FeatureVector, FeatureWeights, LogitLens, LogitLensOptions, ScaleSweep, Scales,
+    SimilarFeatures, SimilarOptions, Steer, TokenList, TokenListOptions, TokenMethod, TreeOptions,
+    TreesSummary, VectorOptions, WriteTreesOptions,
 };
 pub use crate::linalg::cosine_similarity;
 pub use crate::model::{GenerateOptions, KeyValueCache, ModelOptions};

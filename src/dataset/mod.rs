@@ -87,10 +87,10 @@ impl Dataset {
     /// Files are sorted by path; the files of a split are in the order of `datasets`.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) if nothing is at `path`; [`Error::Invalid`](crate::Error::Invalid) if
+    /// [`Error::NotFound`] if nothing is at `path`; [`Error::Invalid`] if
     /// no file there is in a supported format;
-    /// [`Error::Unknown`](crate::Error::Unknown) for an unknown extension, split or configuration;
-    /// [`Error::File`](crate::Error::File) if the system refuses access.
+    /// [`Error::Unknown`] for an unknown extension, split or configuration;
+    /// [`Error::File`] if the system refuses access.
     pub fn open(path: &str) -> Result<Dataset> {
         Dataset::open_with(path, &DatasetOptions::default(), &Progress::default())
     }
@@ -98,7 +98,7 @@ impl Dataset {
     /// Like [`Dataset::open`], with options, and a progress that reports downloads and can cancel them.
     ///
     /// # Errors
-    /// See [`Dataset::open`]; [`Error::Interrupted`](crate::Error::Interrupted).
+    /// See [`Dataset::open`]; [`Error::Interrupted`].
     pub fn open_with(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<Dataset> {
         let files = locate::find(path, options, progress)?;
         let (path, text_column) = (path.to_owned(), options.text_column.clone());
@@ -215,8 +215,8 @@ type Reader = Box<dyn Iterator<Item = Document> + Send>;
 /// An iterator over the documents of a [`Dataset`], read one at a time; ends after the first error.
 ///
 /// # Errors
-/// An item is [`Error::Malformed`](crate::Error::Malformed), with the line or row, if a file is not in its format;
-/// [`Error::Unknown`](crate::Error::Unknown) if it lacks the column; [`Error::File`](crate::Error::File) if it cannot
+/// An item is [`Error::Malformed`], with the line or row, if a file is not in its format;
+/// [`Error::Unknown`] if it lacks the column; [`Error::File`] if it cannot
 /// be read.
 pub struct Documents {
     /// The total size of the local files.

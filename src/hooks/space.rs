@@ -2,7 +2,7 @@
 
 use super::name::HookPoint;
 
-/// A space of activations. [`ModelConfig::width`](crate::ModelConfig::width) is the width of its vectors in a model.
+/// A space of activations. [`ModelConfig::width`](crate::model::ModelConfig::width) is the width of its vectors in a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Space {

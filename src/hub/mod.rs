@@ -1,6 +1,6 @@
 //! The Hugging Face hub and the cache of its files.
 //!
-//! A [`Snapshot`] is a repository at one commit. Its files are downloaded when they are requested, into the folders of
+//! A `Snapshot` is a repository at one commit. Its files are downloaded when they are requested, into the folders of
 //! Python's huggingface_hub. The network is used only for files that are not there.
 
 mod cache;

@@ -205,7 +205,7 @@ impl From<Scales> for serde_json::Value {
 }
 
 impl DefinitionTree {
-    /// Reads a tree that [`save`](crate::save) has written as JSON.
+    /// Reads a tree that [`save`](crate::display::save) has written as JSON.
     ///
     /// # Errors
     /// A file that is missing, or that does not hold a definition tree.

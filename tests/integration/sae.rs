@@ -155,7 +155,7 @@ fn features_have_weights_and_sparse_activations_equal_dense_ones() {
     assert_eq!(of, dense.iter().map(|row| row[3]).collect::<Vec<_>>());
     let top = features.top(1)[0];
     let largest = dense.iter().flatten().copied().fold(0.0, f32::max);
-    assert_eq!((top.value, dense[top.pos][top.feature as usize]), (largest, largest));
+    assert_eq!((top.value, dense[top.pos][top.feature]), (largest, largest));
     let one = sae.encode(&x.get(2).unwrap()).unwrap();
     assert_eq!(one.at(0).0, features.at(2).0);
     let row = features.to_tensor().unwrap().narrow(0, 2, 1).unwrap();
