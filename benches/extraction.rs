@@ -9,7 +9,6 @@
 //!
 //! `cargo bench -- DIR` keeps the model, the SAE and the documents in DIR, so that other tools can read them.
 
-
 mod memory;
 
 use candle_core::{Device, Tensor};

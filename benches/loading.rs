@@ -6,7 +6,6 @@
 //!
 //! `cargo bench --bench loading -- DIR` keeps the model in DIR; without DIR, it is in the system's temporary folder.
 
-
 mod memory;
 
 use memory::peak_megabytes;

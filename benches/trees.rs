@@ -6,7 +6,6 @@
 //! `cargo bench --bench trees -- DIR [LEVELS]` grows one tree with the model in DIR. It prints the seconds of each
 //! level, the peak memory and the size of the weights.
 
-
 #[path = "../tests/integration/interpret/characters.rs"]
 mod characters;
 #[path = "../tests/integration/interpret/depth_first.rs"]
