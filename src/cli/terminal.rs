@@ -77,7 +77,15 @@ pub(super) fn help(help: &HelpText) -> String {
                 continue;
             }
             for paragraph in part.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty()) {
-                text += &format!("\n{}\n", textwrap::fill(&paragraph.replace('\n', " "), columns));
+                // The items of a list stay on lines of their own.
+                let items = paragraph.split("\n- ").map(|item| item.replace('\n', " "));
+                let options = textwrap::Options::new(columns).subsequent_indent("  ");
+                for (i, item) in items.enumerate() {
+                    text += &match i {
+                        0 => format!("\n{}\n", textwrap::fill(&item, columns)),
+                        _ => format!("{}\n", textwrap::fill(&format!("- {item}"), &options)),
+                    };
+                }
             }
         }
         text.push('\n');

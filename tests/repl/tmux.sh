@@ -65,7 +65,8 @@ expect '^ --> input:1:12$' 'its position'
 expect '^  \|            \^{8}$' 'with its line underlined'
 
 enter 'help token_list'
-expect 'The tokens that a feature vector lies near to' 'help'
+expect 'The tokens nearest to a feature vector' 'help'
+expect '^- `top_k`: The number of tokens. Default: 100.$' 'with the options'
 enter '?twise'
 expect 'unknown function `twise`' 'help for an unknown name'
 key C-l
