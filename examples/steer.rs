@@ -11,7 +11,7 @@ fn main() -> Result<()> {
     let hook = sae.hook_in(&model.cfg().hook_points())?;
     let prompt = model.to_tokens("A typical definition of \"ship\" would be \"", None)?;
     let options = GenerateOptions { max_new_tokens: 16, temperature: 0.0, ..Default::default() };
-    for strength in [0.0, 4.0, 8.0] {
+    for strength in [0.0, 15.0, 30.0] {
         let direction = (sae.feature(1919)?.decoder * strength)?;
         let mut edits = Edits::new().with(hook, move |resid| Ok(resid.broadcast_add(&direction)?));
         let tokens = model.generate(&prompt, &options, &mut edits, &Progress::default())?;

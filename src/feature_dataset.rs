@@ -24,11 +24,10 @@ use std::time::Instant;
 /// ```
 /// # fn main() -> saescope::Result<()> {
 /// use saescope::extract::ExtractOptions;
-/// use saescope::sae::SaeOptions;
 /// use saescope::{Model, Progress, Sae, create_feature_dataset};
 ///
 /// let (model, sae) = (Model::load("demo")?, Sae::load("demo")?);
-/// # let folder = tempfile::tempdir().map_err(saescope::Error::file("create", std::path::Path::new("")))?;
+/// # let folder = tempfile::tempdir().map_err(saescope::Error::failed("create a folder"))?;
 /// # let output_path = folder.path().join("features.jsonl").to_string_lossy().into_owned();
 /// let options = ExtractOptions {
 ///     dataset_path: "demo".to_owned(),

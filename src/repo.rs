@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The maximum number of files listed below one folder.
-const MOST_FILES: usize = 200_000;
+const MAX_FILES: usize = 200_000;
 
 /// A folder of files that are requested by name: their paths in it, with `/` between the parts. It is a local folder,
 /// or a repository on the Hugging Face hub at one commit, whose files are downloaded when they are requested.
@@ -225,9 +225,9 @@ fn walk(folder: &Path, prefix: &str, names: &mut Vec<String>, progress: &Progres
         } else if path.is_file() {
             names.push(name);
         }
-        if names.len() > MOST_FILES {
+        if names.len() > MAX_FILES {
             let what = format!("the folder `{}`", folder.display());
-            let got = format!("more than {MOST_FILES} files");
+            let got = format!("more than {MAX_FILES} files");
             return Err(Error::invalid(what, "a folder with the files of one repository", got)
                 .with_hint("give one of its subfolders"));
         }

@@ -17,7 +17,7 @@ impl<T> Default for Lazy<T> {
 }
 
 impl<T> Lazy<T> {
-    /// Returns the value, calling `read` if it has not been read yet.
+    /// Returns the value. The first call reads it with `read`.
     ///
     /// # Errors
     /// Any error of `read`; the next call tries again.

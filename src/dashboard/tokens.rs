@@ -31,7 +31,7 @@ impl ColoredTokens {
         Ok(ColoredTokens { title: title.into(), tokens, values })
     }
 
-    /// The largest magnitude of a finite value; 0 if there is none.
+    /// The largest magnitude of the finite values; 0 if no value is finite.
     pub fn largest(&self) -> f32 {
         self.values.iter().filter(|x| x.is_finite()).fold(0.0, |largest, x| x.abs().max(largest))
     }

@@ -148,11 +148,11 @@ impl Bundle {
     /// # Errors
     /// A picture that cannot be drawn.
     pub fn forms(&self) -> Result<Vec<(&'static str, String)>> {
-        const MOST_SVG: usize = 1 << 20;
+        const MAX_SVG: usize = 1 << 20;
         let mut forms = vec![("text/plain", self.text.clone())];
         if let (true, Some(figure)) = (self.is_picture, &self.figure) {
             let svg = figure.svg()?;
-            if svg.len() <= MOST_SVG {
+            if svg.len() <= MAX_SVG {
                 forms.push(("image/svg+xml", svg));
             }
             let png = base64::engine::general_purpose::STANDARD.encode(figure.png()?);

@@ -77,7 +77,7 @@ pub enum Error {
         /// What to do about it, if known.
         hint: Option<String>,
     },
-    /// A download that needs a connection to the hub, where there is none or none is allowed.
+    /// A download that failed without a connection to the hub, or because `HF_HUB_OFFLINE` is set.
     #[error("{message}")]
     Offline {
         /// What was requested, and why the hub cannot be asked for it.

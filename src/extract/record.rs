@@ -31,8 +31,8 @@ pub struct FeatureRecord {
 }
 
 impl FeatureRecord {
-    /// The record of a context, with the features of its tokens.
-    pub(super) fn new(context: &Context, acts: &FeatureActs) -> Self {
+    /// Creates the record of a context, with the features of its tokens; for a [`Consumer`](super::Consumer).
+    pub fn new(context: &Context, acts: &FeatureActs) -> Self {
         FeatureRecord {
             text: context.text.clone(),
             tokens: context.tokens.clone(),
@@ -105,7 +105,7 @@ pub struct RecordReader {
 ///
 /// ```
 /// # fn main() -> saescope::Result<()> {
-/// # let folder = tempfile::tempdir().map_err(saescope::Error::file("create", std::path::Path::new("")))?;
+/// # let folder = tempfile::tempdir().map_err(saescope::Error::failed("create a folder"))?;
 /// # let path = folder.path().join("x.jsonl");
 /// # std::fs::write(&path, "{\"text\":\"a\",\"tokens\":[1],\"offsets\":[0],\"active_features\":[[7]],\"activations\":[[0.5]]}\n").unwrap();
 /// for record in saescope::read_records(&path)? {

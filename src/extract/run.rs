@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::{Model, TokenBatch};
 use crate::progress::{Progress, ProgressEvent};
 use crate::sae::{FeatureActs, Sae};
-use crate::threads::worker_pools;
+use crate::threads::{wait_for, worker_pools};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -210,18 +210,10 @@ fn collect<C: Consumer>(
     let mut early = BTreeMap::new();
     let mut next = 0;
     loop {
-        job.progress.check()?;
-        match results.recv_timeout(STEP) {
-            Ok(done) => {
-                let (batch, part) = done?;
-                early.insert(batch.number, (batch, part));
-            }
-            Err(RecvTimeoutError::Timeout) => continue,
-            // The stages only end early if one of them has panicked.
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::internal("the run ended before the last document"));
-            }
-        }
+        // The stages only end early if one of them has panicked.
+        let ended = || Error::internal("the run ended before the last document");
+        let (batch, part) = wait_for(results, job.progress)?.ok_or_else(ended)??;
+        early.insert(batch.number, (batch, part));
         while let Some((batch, part)) = early.remove(&next) {
             next += 1;
             if let Some(part) = part {

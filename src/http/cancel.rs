@@ -2,17 +2,17 @@
 
 use crate::error::Result;
 use crate::progress::Progress;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// The interval at which a wait checks the cancel flag.
+/// The interval at which a pause checks the cancel flag.
 const STEP: Duration = Duration::from_millis(50);
 /// The maximum size of a piece of a body, in bytes.
 const PIECE: usize = 1 << 16;
 /// The maximum number of pieces that wait to be written.
 const QUEUE: usize = 16;
 
-/// A piece of a body, or why there is none.
+/// A piece of a body, or the error that ended it.
 pub(super) type Piece = std::io::Result<Vec<u8>>;
 
 /// Creates the channel for the pieces of a body.
@@ -37,18 +37,6 @@ pub(super) fn pass_on(mut body: impl std::io::Read, pieces: &SyncSender<Piece>) 
         let last = piece.is_err();
         if pieces.send(piece).is_err() || last {
             return;
-        }
-    }
-}
-
-/// Returns the next value of a channel, `None` if it is closed; checks the cancel flag while it waits.
-pub(super) fn wait_for<T>(channel: &Receiver<T>, progress: &Progress) -> Result<Option<T>> {
-    loop {
-        progress.check()?;
-        match channel.recv_timeout(STEP) {
-            Ok(value) => return Ok(Some(value)),
-            Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

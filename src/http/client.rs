@@ -1,18 +1,19 @@
 //! Requests to a server: redirects, who sees the secret, proxies and certificates.
 
 use super::RequestError;
-use super::cancel::{Piece, pass_on, pieces, wait_for};
+use super::cancel::{Piece, pass_on, pieces};
 use super::retry::{Attempts, RetryPolicy, asked_wait, is_transient};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Progress;
+use crate::threads::wait_for;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE};
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
-const MOST_REDIRECTS: usize = 8;
+const MAX_REDIRECTS: usize = 8;
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -209,7 +210,7 @@ impl Client {
         let ClientOptions { origin, secret, kept_headers, .. } = &self.options;
         let mut url = request.url.clone();
         let mut kept = HeaderMap::new();
-        for redirects in 0..=MOST_REDIRECTS {
+        for redirects in 0..=MAX_REDIRECTS {
             let bad_address = || self.bad_address(request, redirects);
             let uri = url.parse::<Uri>().map_err(|_| bad_address())?;
             let is_server = |uri: &Uri| Origin::of(uri).as_ref() == Some(origin);
@@ -245,7 +246,7 @@ impl Client {
                 }
             }
         }
-        Err(RequestError::Transient(format!("more than {MOST_REDIRECTS} redirects")))
+        Err(RequestError::Transient(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
     /// Returns the error for an attempt that got no response from `uri`.

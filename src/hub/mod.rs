@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 /// The size limit of a repository's listing, in bytes.
-const MOST_LISTED: usize = 64 << 20;
+const MAX_LISTED: usize = 64 << 20;
 /// A listing with this many files or more may be incomplete.
 const COMPLETE_LISTING: usize = 50_000;
 
@@ -282,7 +282,7 @@ impl Inner {
             let check = "check HF_ENDPOINT, and any proxy in between";
             RequestError::Transient(format!("the answer is not that of a hub ({why}): {check}"))
         };
-        let body = response.body(MOST_LISTED, progress)?;
+        let body = response.body(MAX_LISTED, progress)?;
         let description: Description =
             serde_json::from_slice(&body).map_err(|error| not_a_hub(error.to_string()))?;
         if !names::is_commit(&description.sha) {

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The maximum length of a repository's name on the hub.
-const LONGEST_ID: usize = 96;
+const MAX_ID: usize = 96;
 
 /// Checks that `name` is a path below its folder; errors call it `what`.
 ///
@@ -31,7 +31,7 @@ pub(super) fn is_repo_id(id: &str) -> bool {
         let known = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         known && !part.is_empty() && !part.starts_with(['-', '.']) && !part.ends_with(['-', '.'])
     };
-    id.len() <= LONGEST_ID
+    id.len() <= MAX_ID
         && id.split('/').count() <= 2
         && id.split('/').all(part)
         && !id.contains("--")

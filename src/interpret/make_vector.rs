@@ -16,7 +16,6 @@ const LEAST_FRACTION: f64 = 1e-6;
 /// ```
 /// # fn main() -> saescope::Result<()> {
 /// use saescope::interpret::VectorOptions;
-/// use saescope::sae::SaeOptions;
 /// use saescope::{Model, Sae, feature_vector};
 ///
 /// let model = Model::load("demo")?;

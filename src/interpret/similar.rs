@@ -47,7 +47,6 @@ options! {
 /// ```
 /// # fn main() -> saescope::Result<()> {
 /// use saescope::interpret::SimilarOptions;
-/// use saescope::sae::SaeOptions;
 /// use saescope::{Sae, similar_features};
 ///
 /// let sae = Sae::load("demo")?;

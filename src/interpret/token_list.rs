@@ -94,7 +94,6 @@ pub struct TokenListParams {
 /// ```
 /// # fn main() -> saescope::Result<()> {
 /// use saescope::interpret::{TokenListOptions, VectorOptions};
-/// use saescope::sae::SaeOptions;
 /// use saescope::{Model, Sae, feature_vector, token_list};
 ///
 /// let model = Model::load("demo")?;

@@ -146,7 +146,7 @@ impl Sae {
     }
 
     /// Writes the SAE to a folder in SAELens' layout: `cfg.json` and, in f32, `sae_weights.safetensors`. The folder is
-    /// created if there is none; each file is written completely or not at all.
+    /// created if it does not exist; each file is written completely or not at all.
     ///
     /// # Errors
     /// An architecture that SAELens does not have; a file that cannot be read or written.
@@ -282,7 +282,6 @@ impl Sae {
     ///
     /// ```
     /// # fn main() -> saescope::Result<()> {
-    /// use saescope::sae::SaeOptions;
     /// use saescope::{Model, Progress, Sae};
     ///
     /// let (model, sae) = (Model::load("demo")?, Sae::load("demo")?);

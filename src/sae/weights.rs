@@ -15,16 +15,16 @@ use std::collections::BTreeMap;
 /// The minimum norm of a decoder row, as in SAELens.
 const MIN_NORM: f32 = 1e-8;
 
-/// The weights of an SAE as plain tensors, with SAELens' names and layout. An SAE has those of its architecture, and no
-/// others; `None` is one that it does not have.
+/// The weights of an SAE as plain tensors, with SAELens' names and layout. Weights that its architecture does not use are
+/// `None`.
 #[derive(Debug, Clone)]
 #[expect(non_snake_case, reason = "the names in SAELens")]
 pub struct SaeWeights {
-    /// The encoder, `[d_in, d_sae]`. Not of `matching_pursuit` and tied temporal SAEs: theirs is the transposed decoder.
+    /// The encoder, `[d_in, d_sae]`. `None` for `matching_pursuit` and tied temporal SAEs, which transpose the decoder.
     pub W_enc: Option<Tensor>,
     /// The decoder, `[d_sae, d_out]`.
     pub W_dec: Tensor,
-    /// The bias of the pre-activations, `[d_sae]`. Not of gated, `matching_pursuit` and temporal SAEs.
+    /// The bias of the pre-activations, `[d_sae]`. `None` for gated, `matching_pursuit` and temporal SAEs.
     pub b_enc: Option<Tensor>,
     /// The bias of the output, `[d_out]`.
     pub b_dec: Tensor,
@@ -77,7 +77,7 @@ impl SaeWeights {
         self.attn_layers.into_iter().chain(named).collect()
     }
 
-    /// Copies the tensors to memory of their own, in f32: training may go on to change the ones that were given.
+    /// Copies the tensors to memory of their own, in f32: training may later change the original ones.
     pub(super) fn copied(self) -> Result<Tensors> {
         let copy = |(name, tensor): (String, Tensor)| {
             let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;

@@ -1,36 +1,19 @@
 //! The house: no file imports, however indirectly, a file that imports it. A `mod.rs` is the face of its folder: what it takes
 //! from the files in there does not count.
 
-use crate::util::tests_path;
+use crate::tidy::{code, sources};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 /// A module's path: `["model", "block"]`.
 type Module = Vec<String>;
 
 /// Every module of the crate, with its code: no comments, no tests.
 fn modules() -> BTreeMap<Module, String> {
-    fn walk(folder: &Path, module: &Module, modules: &mut BTreeMap<Module, String>) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            let mut inner = module.clone();
-            if !["mod", "lib"].contains(&name.as_str()) {
-                inner.push(name);
-            }
-            if path.is_dir() {
-                walk(&path, &inner, modules);
-            } else {
-                let text = std::fs::read_to_string(&path).unwrap();
-                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-                let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-                modules.insert(inner, lines.collect::<Vec<_>>().join("\n"));
-            }
-        }
-    }
-    let mut modules = BTreeMap::new();
-    walk(&tests_path("../src"), &Module::new(), &mut modules);
-    modules
+    let module = |(name, text): (String, String)| {
+        let path = name.trim_end_matches(".rs").split('/').filter(|part| !["mod", "lib"].contains(part));
+        (path.map(str::to_owned).collect(), code(&text))
+    };
+    sources().into_iter().map(module).collect()
 }
 
 fn is_word(c: char) -> bool {

@@ -14,7 +14,7 @@ const LAYERS: [(&str, &str); 34] = [
     ("files", "error memory"),
     ("threads", "error progress"),
     ("yaml", "error"),
-    ("http", "error files progress"),
+    ("http", "error files progress threads"),
     ("hub", "error files progress http"),
     ("repo", "error progress hub"),
     ("demo", ""),
@@ -91,7 +91,7 @@ const CRATES: [(&str, &[&str]); 31] = [
 ];
 
 /// Every source file: its path below `src/` and its text.
-fn sources() -> Vec<(String, String)> {
+pub fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -111,7 +111,7 @@ fn without_tests(text: &str) -> &str {
 }
 
 /// The code of a file, without comments and tests.
-fn code(text: &str) -> String {
+pub fn code(text: &str) -> String {
     let lines = without_tests(text).lines().filter(|line| !line.trim_start().starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -8,10 +8,10 @@ use crate::display::Bundle;
 use crate::error::{Error, Result};
 use crate::progress::{Progress, ProgressEvent};
 use crate::script::Host;
+use crate::threads::wait_for;
 use jupyter_protocol::{DisplayData, InputRequest, StreamContent};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// The notebook as a session sees it. Clones share the state.
 #[derive(Clone)]
@@ -93,14 +93,7 @@ impl Host for Notebook {
         // Drop late answers to earlier questions.
         while answers.try_recv().is_ok() {}
         self.wire.ask(InputRequest { prompt: prompt.to_owned(), password: false }, &cell.parent);
-        loop {
-            self.progress.check()?;
-            match answers.recv_timeout(Duration::from_millis(50)) {
-                Ok(answer) => return Ok(answer),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(Error::Interrupted),
-            }
-        }
+        wait_for(&answers, &self.progress)?.ok_or(Error::Interrupted)
     }
 }
 

@@ -15,7 +15,7 @@ use zeromq::SocketRecv;
 const REMEMBERED: usize = 1 << 16;
 
 /// The number of unpublished messages above which a script that prints waits.
-const MOST_WAITING: usize = 10_000;
+const MAX_WAITING: usize = 10_000;
 
 /// The queues of outgoing messages. Clones share the queues.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ impl Wire {
         parent: &JupyterMessage,
         is_over: impl Fn() -> bool,
     ) {
-        while self.waiting.load(Ordering::Relaxed) > MOST_WAITING && !is_over() {
+        while self.waiting.load(Ordering::Relaxed) > MAX_WAITING && !is_over() {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.publish(content, parent);

@@ -1,7 +1,7 @@
 //! Consumers of a pass over a dataset: what they see, in which order, and what their errors do.
 
 use super::{demo, documents, path};
-use saescope::extract::{Bos, Consumer, Context, ExtractOptions, VisitSummary};
+use saescope::extract::{Consumer, Context, ExtractOptions, VisitSummary};
 use saescope::sae::FeatureActs;
 use saescope::{
     Error, FeatureRecord, Progress, Result, create_feature_dataset, read_records, visit_feature_acts,
@@ -18,15 +18,7 @@ impl Consumer for Records {
     fn reduce(&self, contexts: &[Context], acts: &FeatureActs) -> Result<Self::Part> {
         let rows: Vec<usize> = contexts.iter().flat_map(Context::rows).collect();
         assert_eq!(rows, (0..acts.len()).collect::<Vec<_>>(), "a row for each token");
-        let record = |context: &Context| FeatureRecord {
-            text: context.text.clone(),
-            tokens: context.tokens.clone(),
-            offsets: context.offsets.clone(),
-            active_features: context.rows().map(|row| acts.at(row).0.to_vec()).collect(),
-            activations: context.rows().map(|row| acts.at(row).1.to_vec()).collect(),
-            bos: if context.begins_with_bos { Bos::Present } else { Bos::Absent },
-        };
-        Ok(contexts.iter().map(|context| (context.document, record(context))).collect())
+        Ok(contexts.iter().map(|context| (context.document, FeatureRecord::new(context, acts))).collect())
     }
 
     fn fold(&self, records: &mut Self::State, part: Self::Part) -> Result<()> {

@@ -98,7 +98,7 @@ fn the_folder_of_a_killed_kernel_is_removed_by_the_next() {
             {
                 return folder;
             }
-            assert!(start.elapsed() < Duration::from_secs(30), "the kernel has not started");
+            assert!(start.elapsed() < Duration::from_secs(30), "the kernel did not start");
             std::thread::sleep(Duration::from_millis(10));
         }
     };
