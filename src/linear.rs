@@ -1,12 +1,13 @@
 //! Linear layers: `x · weight + bias`, in one layout and with one rounding.
 //!
 //! A matmul of a single row sums in another order than a matmul of several: the latter adds up blocks of some hundred terms,
-//! the former all terms in a row. Here a single row is multiplied block by block, or with a copy of itself as company, so that
-//! the result of a row never depends on how many rows there are.
+//! the former all terms in a row. Here a single row is added up in the same blocks, or multiplied with a copy of itself as
+//! company, so that the result of a row never depends on how many rows there are.
 
 use crate::error::Result;
 use crate::linalg::{rows_per_task, storage_f32s, storage_f32s_mut};
-use candle_core::{CpuStorage, D, Device, InplaceOp2, Layout, Tensor};
+use candle_core::{CpuStorage, CustomOp2, D, Device, InplaceOp2, Layout, Shape, Tensor};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::sync::LazyLock;
 
@@ -44,47 +45,175 @@ pub fn rows_times(x: &Tensor, weight: &Tensor) -> candle_core::Result<Tensor> {
     if x.dim(D::Minus2)? != 1 {
         return x.matmul(weight);
     }
-    // Small results and transposed weights have matmuls of their own.
-    let in_blocks = weight.rank() == 2 && weight.is_contiguous() && weight.dim(1)? > 64;
-    match *BLOCK {
-        Some(block) if in_blocks => by_blocks(x, weight, block),
+    let is_matrix = x.rank() == 2 && matches!(*weight.stride(), [_, 1] | [1, _]);
+    // Small results have matmuls of their own.
+    let is_large = is_matrix && weight.dim(0)? > 1 && weight.dim(1)? > 128;
+    match *LONGEST_SUM {
+        Some(longest) if is_large => x.contiguous()?.apply_op2_no_bwd(weight, &RowTimes { longest }),
         _ => in_company(x, weight),
     }
-}
-
-/// The longest sum that a matmul of several rows takes in one go, if [`by_blocks`] with it gives the same bits; this depends on
-/// the caches of the processor.
-static BLOCK: LazyLock<Option<usize>> = LazyLock::new(|| {
-    let values = |n: usize| (0..n).map(|i| ((i * 7919 % 1009) as f32 / 1009.0 - 0.5).exp());
-    let matrix = |rows: usize, columns: usize| {
-        Tensor::from_iter(values(rows * columns), &Device::Cpu)?.reshape((rows, columns))
-    };
-    let is_block = |block: &usize| {
-        let (x, weight) = (matrix(1, 5 * block / 2)?, matrix(5 * block / 2, 96)?);
-        let [blocks, company] = [by_blocks(&x, &weight, *block)?, in_company(&x, &weight)?];
-        Ok::<_, candle_core::Error>(blocks.to_vec2::<f32>()? == company.to_vec2::<f32>()?)
-    };
-    [512, 1024, 2048, 4096].into_iter().find(|block| is_block(block).unwrap_or(false))
-});
-
-/// A single row by a matrix, summed in equal blocks of at most `block` terms.
-fn by_blocks(x: &Tensor, weight: &Tensor, block: usize) -> candle_core::Result<Tensor> {
-    let terms = weight.dim(0)?;
-    let block = terms.div_ceil(terms.div_ceil(block).max(1)).max(1);
-    let part = |start: usize| {
-        let n = block.min(terms - start);
-        x.narrow(D::Minus1, start, n)?.contiguous()?.matmul(&weight.narrow(0, start, n)?)
-    };
-    let mut sum = part(0)?;
-    for start in (block..terms).step_by(block) {
-        sum = (sum + part(start)?)?;
-    }
-    Ok(sum)
 }
 
 /// A single row by a matrix, with a copy of the row as company.
 fn in_company(x: &Tensor, weight: &Tensor) -> candle_core::Result<Tensor> {
     Tensor::cat(&[x, x], D::Minus2)?.matmul(weight)?.narrow(D::Minus2, 0, 1)
+}
+
+/// The most terms that a matmul of several rows adds up in one go, if [`RowTimes`] with it gives the same bits; this depends on
+/// the caches of the processor.
+static LONGEST_SUM: LazyLock<Option<usize>> = LazyLock::new(|| {
+    let values = |n: usize| (0..n).map(|i| ((i * 7919 % 1009) as f32 / 1009.0 - 0.5).exp());
+    let matrix = |rows: usize, columns: usize| {
+        Tensor::from_iter(values(rows * columns), &Device::Cpu)?.reshape((rows, columns))
+    };
+    let agrees = |longest: usize| {
+        let terms = 5 * longest / 2;
+        let x = matrix(1, terms)?;
+        for weight in [matrix(terms, 200)?, matrix(200, terms)?.t()?] {
+            let [alone, company] =
+                [x.apply_op2_no_bwd(&weight, &RowTimes { longest })?, in_company(&x, &weight)?];
+            if alone.to_vec2::<f32>()? != company.to_vec2::<f32>()? {
+                return Ok(false);
+            }
+        }
+        candle_core::Result::Ok(true)
+    };
+    [512, 1024, 2048, 4096].into_iter().find(|longest| agrees(*longest).unwrap_or(false))
+});
+
+/// Elements of a matrix that are worth a task of their own: they take longer than to wake a thread.
+const TASK: usize = 1 << 18;
+
+/// A single row by a matrix whose rows or columns lie in one piece, at the speed of memory.
+struct RowTimes {
+    /// The terms of each output are added up in equal parts of at most so many.
+    longest: usize,
+}
+
+impl CustomOp2 for RowTimes {
+    fn name(&self) -> &'static str {
+        "row-times"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let x = storage_f32s(x, x_layout, self.name())?;
+        let weight = &weight.as_slice::<f32>()?[layout.start_offset()..];
+        let (terms, outputs) = layout.shape().dims2()?;
+        if x.len() != terms {
+            candle_core::bail!("{}: {} elements by a matrix {:?}", self.name(), x.len(), layout.shape());
+        }
+        let part = terms.div_ceil(terms.div_ceil(self.longest).max(1)).max(1);
+        let mut out = vec![0f32; outputs];
+        match *layout.stride() {
+            [step @ 1..=usize::MAX, 1] => {
+                let width = outputs.div_ceil(rayon::current_num_threads());
+                let width = width.clamp(TASK.div_ceil(terms).min(4096), 4096).next_multiple_of(64);
+                out.par_chunks_mut(width).enumerate().for_each(|(i, out)| {
+                    Arch::new().dispatch(Columns { x, weight: &weight[i * width..], step, part, out });
+                });
+            }
+            [1, step @ 1..=usize::MAX] => {
+                let outputs = TASK.div_ceil(terms).next_multiple_of(OUTPUTS);
+                let tasks = out.par_chunks_mut(outputs).zip(weight.par_chunks(outputs * step));
+                tasks.for_each(|(out, rows)| Arch::new().dispatch(Rows { x, rows, step, part, out }));
+            }
+            _ => return Err(candle_core::Error::RequiresContiguous { op: self.name() }.bt()),
+        }
+        Ok((CpuStorage::F32(out), Shape::from((1, outputs))))
+    }
+}
+
+/// `out = x · weight`.
+struct Columns<'a> {
+    x: &'a [f32],
+    /// The first `out.len()` elements of each of `x.len()` rows, which start `step` elements apart.
+    weight: &'a [f32],
+    step: usize,
+    part: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        const AT_ONCE: usize = 4;
+        let Columns { x, weight, step, part, out } = self;
+        let mut sums = vec![0f32; out.len()];
+        for (x, weight) in x.chunks(part).zip(weight.chunks(part * step)) {
+            sums.fill(0.0);
+            for (x, weight) in x.chunks(AT_ONCE).zip(weight.chunks(AT_ONCE * step)) {
+                let row = |i: usize| &weight[i * step..][..out.len()];
+                if let [x0, x1, x2, x3] = *x {
+                    let [a, b, c, d]: [&[f32]; AT_ONCE] = std::array::from_fn(row);
+                    for ((((sum, a), b), c), d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                        *sum = d.mul_add(x3, c.mul_add(x2, b.mul_add(x1, a.mul_add(x0, *sum))));
+                    }
+                } else {
+                    for (i, x) in x.iter().enumerate() {
+                        sums.iter_mut().zip(row(i)).for_each(|(sum, weight)| *sum = weight.mul_add(*x, *sum));
+                    }
+                }
+            }
+            out.iter_mut().zip(&sums).for_each(|(out, sum)| *out += sum);
+        }
+    }
+}
+
+/// `out[j] = x · rows[j]`.
+struct Rows<'a> {
+    x: &'a [f32],
+    /// The first `x.len()` elements of each of `out.len()` rows, which start `step` elements apart.
+    rows: &'a [f32],
+    step: usize,
+    part: usize,
+    out: &'a mut [f32],
+}
+
+/// Rows that are transposed together, and groups of them that are summed together: as many sums as hide the latency of an
+/// addition.
+const TOGETHER: usize = 4;
+const GROUPS: usize = 4;
+const OUTPUTS: usize = TOGETHER * GROUPS;
+
+impl WithSimd for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Rows { x, rows, step, part, out } = self;
+        let mut groups: [_; GROUPS] = std::array::from_fn(|_| vec![[0f32; TOGETHER]; part]);
+        for (out, rows) in out.chunks_mut(OUTPUTS).zip(rows.chunks(OUTPUTS * step)) {
+            let last = out.len() - 1; // Repeated where there are fewer.
+            for (i, x) in x.chunks(part).enumerate() {
+                for (group, columns) in groups.iter_mut().enumerate() {
+                    let row =
+                        |j: usize| &rows[(group * TOGETHER + j).min(last) * step + i * part..][..x.len()];
+                    let [a, b, c, d]: [&[f32]; TOGETHER] = std::array::from_fn(row);
+                    for ((((column, a), b), c), d) in columns.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                        *column = [*a, *b, *c, *d];
+                    }
+                }
+                let columns: [&[_]; GROUPS] = std::array::from_fn(|group| &groups[group][..x.len()]);
+                let mut sums = [[0f32; TOGETHER]; GROUPS];
+                for (i, x) in x.iter().enumerate() {
+                    for (sums, columns) in sums.iter_mut().zip(columns) {
+                        sums.iter_mut()
+                            .zip(columns[i])
+                            .for_each(|(sum, weight)| *sum = weight.mul_add(*x, *sum));
+                    }
+                }
+                out.iter_mut().zip(sums.as_flattened()).for_each(|(out, sum)| *out += sum);
+            }
+        }
+    }
 }
 
 /// Adds `bias` `[d]` to `x` `[..., d]` in place. `x` must not be shared.
@@ -124,15 +253,35 @@ mod tests {
 
     #[test]
     fn a_single_row_gives_the_bits_of_many() {
-        for (terms, columns) in [(192, 768), (600, 192), (768, 2304), (1500, 65), (3072, 768), (4096, 100)] {
-            let x = Tensor::randn(0f32, 1.0, (7, terms), &Device::Cpu).unwrap();
-            let weight = Tensor::randn(0f32, 1.0, (terms, columns), &Device::Cpu).unwrap();
-            let many = rows_times(&x, &weight).unwrap().to_vec2::<f32>().unwrap();
-            for (i, row) in many.iter().enumerate() {
-                let one = rows_times(&x.narrow(0, i, 1).unwrap(), &weight).unwrap().to_vec2::<f32>().unwrap();
-                assert!(one[0] == *row, "{terms} terms, row {i}");
+        assert!(LONGEST_SUM.is_some(), "a single row goes the slow way on this processor");
+        let shapes = [
+            (192, 768),
+            (600, 130),
+            (770, 2304),
+            (1500, 129),
+            (600, 200),
+            (3072, 768),
+            (4097, 200),
+            (1, 300),
+            (3, 9000),
+        ];
+        for (terms, outputs) in shapes {
+            let random = |shape| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+            let x = random((7, terms));
+            let (weight, transposed) =
+                (random((terms, outputs + 3)), random((outputs + 3, terms)).t().unwrap());
+            for weight in [&weight, &transposed].map(|w| w.narrow(1, 2, outputs).unwrap()) {
+                let many = rows_times(&x, &weight).unwrap().to_vec2::<f32>().unwrap();
+                for (i, row) in many.iter().enumerate() {
+                    let one =
+                        rows_times(&x.narrow(0, i, 1).unwrap(), &weight).unwrap().to_vec2::<f32>().unwrap();
+                    assert!(
+                        one[0] == *row,
+                        "{terms} terms, {outputs} outputs, row {i}, {:?}",
+                        weight.stride()
+                    );
+                }
             }
-            assert!(BLOCK.is_some(), "a single row goes the slow way on this processor");
         }
     }
 }
