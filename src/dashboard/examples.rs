@@ -53,6 +53,24 @@ pub struct Example {
 /// dashboards. Ties are in the order of the records. A BOS is neither an example nor counted, because its activations
 /// are the same in every context.
 ///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// use saescope::prelude::*;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("features.jsonl");
+/// # let output_path = path.to_string_lossy().into_owned();
+/// # let (model, sae) = (Model::load("demo")?, Sae::load("demo")?);
+/// # let options =
+/// #     ExtractOptions { dataset_path: "demo".to_owned(), output_path, max_examples: Some(10), ..Default::default() };
+/// # create_feature_dataset(&model, &sae, None, &options, &Progress::default())?;
+///
+/// let options = ExampleOptions { top_k: 3, ..Default::default() };
+/// let examples = max_activating_examples(read_records(&path)?, 1919, &options, &Progress::default())?;
+/// println!("{examples}");
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// A record that cannot be read; [`Error::Interrupted`].
 pub fn max_activating_examples(
@@ -143,6 +161,23 @@ impl FeatureDensity {
 
 /// Counts how often each of `d_sae` features is active in the records of a feature dataset. A BOS is not counted,
 /// because its activations are the same in every context.
+///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// use saescope::prelude::*;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("features.jsonl");
+/// # let output_path = path.to_string_lossy().into_owned();
+/// # let (model, sae) = (Model::load("demo")?, Sae::load("demo")?);
+/// # let options =
+/// #     ExtractOptions { dataset_path: "demo".to_owned(), output_path, max_examples: Some(10), ..Default::default() };
+/// # create_feature_dataset(&model, &sae, None, &options, &Progress::default())?;
+///
+/// let density = feature_density(read_records(&path)?, sae.cfg().d_sae, &Progress::default())?;
+/// println!("{density}");
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// A record that cannot be read, or with a feature not below `d_sae`; [`Error::Interrupted`].

@@ -86,11 +86,21 @@ impl Dataset {
     ///
     /// Files are sorted by path; the files of a split are in the order of `datasets`.
     ///
+    /// ```
+    /// # fn main() -> saescope::Result<()> {
+    /// use saescope::{Dataset, Progress};
+    ///
+    /// let dataset = Dataset::open("demo")?;
+    /// for document in dataset.documents(&Progress::default()).take(3) {
+    ///     println!("{}", document?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
-    /// [`Error::NotFound`] if nothing is at `path`; [`Error::Invalid`] if
-    /// no file there is in a supported format;
-    /// [`Error::Unknown`] for an unknown extension, split or configuration;
-    /// [`Error::File`] if the system refuses access.
+    /// [`Error::NotFound`] if nothing is at `path`; [`Error::Invalid`] if no file there is in a supported format;
+    /// [`Error::Unknown`] for an unknown extension, split or configuration; [`Error::File`] if the system refuses access.
     pub fn open(path: &str) -> Result<Dataset> {
         Dataset::open_with(path, &DatasetOptions::default(), &Progress::default())
     }

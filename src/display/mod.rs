@@ -186,6 +186,17 @@ impl Write for LimitedWriter {
 /// Writes a value to a file; the extension selects the format: .json, .txt and .html for every value, .svg and .png for
 /// values with a picture, .dot for trees, .csv for token lists.
 ///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// use saescope::{Model, display};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model.html");
+/// display::save(&Model::load("demo")?, &path)?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// An extension that does not fit the value; a file that cannot be written.
 pub fn save(value: &dyn Shown, path: &Path) -> Result<()> {

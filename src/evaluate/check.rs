@@ -53,6 +53,18 @@ pub struct SaeEvaluation {
 
 /// Measures an SAE on the first tokens of a dataset.
 ///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// use saescope::prelude::*;
+///
+/// let (model, sae) = (Model::load("demo")?, Sae::load("demo")?);
+/// let options = CheckOptions { max_tokens: 500, ..Default::default() };
+/// let check = check_sae(&model, &sae, &Dataset::open("demo")?, &options, &Progress::default())?;
+/// assert!(check.explained_variance.unwrap() > 0.5);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// An SAE that does not fit the model, no documents, documents that cannot be read, and [`Error::Interrupted`].
 pub fn check_sae(

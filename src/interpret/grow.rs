@@ -31,6 +31,18 @@ const MAX_NODES: usize = 2_000_000;
 /// `children(node) = {t in the top_k of p(· | prompt, path) : P(node) · p(t) >= cutoff}`. A special token, or one that
 /// contains a `stop`, has no children. All open nodes of a level share a pass; depth-first search gives the same tree.
 ///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// use saescope::prelude::*;
+///
+/// let (model, sae) = (Model::load("demo")?, Sae::load(("demo", "blocks.0.hook_resid_pre"))?);
+/// let vector = feature_vector(&model, &sae, 624, &VectorOptions::default())?;
+/// let tree = definition_tree(&model, &vector, &TreeOptions::default(), &Progress::default())?;
+/// println!("{tree}");
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// Options are out of range; the prompt has no `{}` or exceeds the context; the model lacks a hook or a tokenizer; the
 /// vector has another width; the tree has more than two million nodes; [`Error::Interrupted`].

@@ -59,6 +59,17 @@ options! {
 /// This is the direct effect of the direction on the logits: without the final norm's bias and division, and without
 /// the unembedding's bias.
 ///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// use saescope::prelude::*;
+///
+/// let (model, sae) = (Model::load("demo")?, Sae::load("demo")?);
+/// let vector = feature_vector(&model, &sae, 700, &VectorOptions::default())?;
+/// println!("{}", logit_lens(&model, &vector, &LogitLensOptions::default())?);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// The vector is of another model, or its direction is zero; the model has no tokenizer; `top_k` is 0; a logit is not
 /// finite; a file cannot be read.

@@ -52,6 +52,19 @@ pub struct ScaleScore {
 
 /// Grows the definition trees of a vector at several scales, with scores.
 ///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// use saescope::prelude::*;
+///
+/// let (model, sae) = (Model::load("demo")?, Sae::load(("demo", "blocks.0.hook_resid_pre"))?);
+/// let vector = feature_vector(&model, &sae, 624, &VectorOptions::default())?;
+/// let scales = Scales::Given(vec![1.0, 2.0, 4.0]);
+/// let sweep = scale_sweep(&model, &vector, &scales, &TreeOptions::default(), &Progress::default())?;
+/// println!("{}", sweep.best());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// The list of scales is empty, or a scale is not finite; the injection does not depend on the scale; and as
 /// [`definition_tree`](super::definition_tree).

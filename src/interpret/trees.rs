@@ -56,6 +56,23 @@ pub struct TreesSummary {
 /// Writes the definition trees of features of an SAE to a JSON lines file. A feature whose weights are zero, as when it
 /// died in training, gets a warning and no tree.
 ///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// use saescope::prelude::*;
+///
+/// let (model, sae) = (Model::load("demo")?, Sae::load(("demo", "blocks.0.hook_resid_pre"))?);
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let output_path = folder.path().join("trees.jsonl").to_string_lossy().into_owned();
+/// let options = WriteTreesOptions { output_path, ..Default::default() };
+/// let summary = write_definition_trees(&model, &sae, &[624, 687], &options, &Progress::default())?;
+/// assert_eq!(summary.trees, 2);
+/// for tree in read_trees(summary.output_path.as_ref())? {
+///     println!("{}", tree?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// A feature is out of range, or `features` is empty; options are out of range; the file was written with other options
 /// or another run is writing it; and as [`feature_vector`] and [`super::definition_tree`].

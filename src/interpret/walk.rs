@@ -58,15 +58,15 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
         .enumerate()
         .map(|(i, node)| (node, (i + 1) * ghosts.prompt().len() - 1, i))
         .collect();
-    let mut depth = 0;
+    let (mut depth, mut deepest, mut nodes) = (0, 0, 0);
     loop {
         let seen = model.map_logits(&resid, progress, |row, logits| {
             level.get(row).map(|(node, ..)| look(*node, logits))
         })?;
-        progress.report(ProgressEvent::Advanced {
-            fraction: None,
-            counts: vec![("levels", depth as u64), ("nodes", level.len() as u64)],
-        });
+        deepest = depth.max(deepest);
+        nodes += level.len() as u64;
+        let counts = vec![("levels", deepest as u64), ("nodes", nodes)];
+        progress.report(ProgressEvent::Advanced { fraction: None, counts });
         let mut next = Vec::new();
         for ((node, parent, ghost), seen) in level.into_iter().zip(seen.into_iter().flatten()) {
             let opened = follow(node, seen)?.into_iter();

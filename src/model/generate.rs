@@ -52,6 +52,19 @@ impl Model {
     ///
     /// Stops at the end of the model's context, after `max_new_tokens`, or after the end-of-text token.
     ///
+    /// ```
+    /// # fn main() -> saescope::Result<()> {
+    /// use saescope::prelude::*;
+    ///
+    /// let model = Model::load("demo")?;
+    /// let tokens = model.to_tokens("a small boat", None)?;
+    /// let options = GenerateOptions { max_new_tokens: 5, temperature: 0.0, ..Default::default() };
+    /// let new = model.generate(&tokens, &options, &mut (), &Progress::default())?;
+    /// println!("{}", model.to_string(&new)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Options out of range, and as [`Model::forward`].
     pub fn generate(

@@ -212,6 +212,15 @@ impl Model {
     /// Returns the token ids of a text, after a beginning-of-sequence token if `prepend_bos` is true (default: the
     /// model's `default_prepend_bos`). Text that already begins with it, as in chat templates, gets no second one.
     ///
+    /// ```
+    /// # fn main() -> saescope::Result<()> {
+    /// let model = saescope::Model::load("demo")?;
+    /// let tokens = model.to_tokens("a small boat", None)?;
+    /// assert_eq!(model.to_str_tokens(&tokens)?, ["<|endoftext|>", "a", " small", " boat"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The model has no tokenizer, or its tokenizer has no such token.
     pub fn to_tokens(&self, text: &str, prepend_bos: Option<bool>) -> Result<Vec<u32>> {
@@ -332,6 +341,18 @@ impl Model {
 
     /// Returns the logits of a sequence, `[pos, d_vocab]`.
     ///
+    /// ```
+    /// # fn main() -> saescope::Result<()> {
+    /// use saescope::{Model, Progress};
+    ///
+    /// let model = Model::load("demo")?;
+    /// let tokens = model.to_tokens("a small boat", None)?;
+    /// let logits = model.logits(&tokens, &Progress::default())?;
+    /// assert_eq!(logits.dims(), [tokens.len(), model.cfg().d_vocab]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Model::forward`].
     pub fn logits(&self, tokens: &[u32], progress: &Progress) -> Result<Tensor> {
@@ -367,6 +388,18 @@ impl Model {
     }
 
     /// Returns the logits of a sequence, `[pos, d_vocab]`, with changed activations.
+    ///
+    /// ```
+    /// # fn main() -> saescope::Result<()> {
+    /// use saescope::prelude::*;
+    ///
+    /// let model = Model::load("demo")?;
+    /// let tokens = model.to_tokens("a small boat", None)?;
+    /// let zero = Edits::new().with(HookName::in_block(3, HookPoint::MlpOut), |out| Ok(out.zeros_like()?));
+    /// let logits = model.run_with_hooks(&tokens, zero, &Progress::default())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// A hook that this model does not have, any error of an edit, and as [`Model::forward`].

@@ -89,6 +89,16 @@ pub struct Releases {
 
 /// Returns the published SAEs that match a filter.
 ///
+/// ```
+/// # fn main() -> saescope::Result<()> {
+/// use saescope::prelude::*;
+///
+/// let filter = SaeFilter { model: Some("gpt2-small".to_owned()), limit: Some(5), ..Default::default() };
+/// println!("{}", list_saes(&filter)?);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// An unknown release; a model without SAEs; a list that cannot be read.
 pub fn list_saes(filter: &SaeFilter) -> Result<SaeTable> {

@@ -148,6 +148,18 @@ impl Sae {
     /// Writes the SAE to a folder in SAELens' layout: `cfg.json` and, in f32, `sae_weights.safetensors`. The folder is
     /// created if it does not exist; each file is written completely or not at all.
     ///
+    /// ```
+    /// # fn main() -> saescope::Result<()> {
+    /// use saescope::Sae;
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let folder = folder.path();
+    /// Sae::load("demo")?.save(folder)?;
+    /// let saved = Sae::load(folder.to_str().unwrap())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// An architecture that SAELens does not have; a file that cannot be read or written.
     pub fn save(&self, folder: &Path) -> Result<()> {
@@ -357,6 +369,19 @@ impl Sae {
 
     /// Decodes features to `[pos, d_out]`, without undoing the normalization: the sum of the active features' decoder
     /// rows, weighted by their activations, plus the bias. A skip or a temporal SAE's prediction is not included.
+    ///
+    /// ```
+    /// # fn main() -> saescope::Result<()> {
+    /// use saescope::Sae;
+    /// use saescope::candle_core::{DType, Device, Tensor};
+    ///
+    /// let sae = Sae::load("demo")?;
+    /// let x = Tensor::ones((3, sae.cfg().d_in), DType::F32, &Device::Cpu)?;
+    /// let features = sae.encode(&x)?;
+    /// assert_eq!(sae.decode(&features)?.dims(), x.dims());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Features of another SAE; a file that cannot be read.
