@@ -3,6 +3,20 @@
 //! A form is made only when it is requested: the bitmap of a large tree takes a second. A front end shows a [`Bundle`],
 //! whose forms are short.
 
+/// [`Shown::text`] and [`Shown::write_json`] of a type that says both itself, by `Display` and `Serialize`.
+macro_rules! own_text_and_json {
+    () => {
+        fn text(&self) -> String {
+            self.to_string()
+        }
+
+        fn write_json(&self, out: &mut dyn std::io::Write) -> crate::error::Result<()> {
+            crate::display::to_json(self, out)
+        }
+    };
+}
+use own_text_and_json;
+
 mod data_files;
 mod features;
 mod html;
@@ -11,7 +25,12 @@ mod records;
 mod tokens;
 mod values;
 
+pub use html::page;
 pub use page::{Page, PageItem};
+
+#[cfg(feature = "cli")]
+pub(crate) use html::escape;
+pub(crate) use html::{inline, parts as inline_parts, preformatted};
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -233,14 +252,6 @@ pub enum Part<'a> {
     Value(&'a dyn Shown),
 }
 
-/// Returns a complete HTML page that needs no other files.
-///
-/// # Errors
-/// A picture that cannot be drawn.
-pub fn page(title: &str, parts: &[Part]) -> Result<String> {
-    html::page(title, parts)
-}
-
 /// Writes a complete HTML page to a file.
 ///
 /// # Errors
@@ -277,36 +288,9 @@ fn unknown_extension(value: &dyn Shown, path: &Path) -> Error {
     .with_hint(format!("the extension selects the format; the value is {}", value.title()))
 }
 
-/// Escapes text for use in HTML.
-#[cfg(feature = "cli")]
-pub(crate) fn escape(text: &str) -> String {
-    html::escape(text)
-}
-
-/// A value as HTML inside other HTML; `None` if the text says everything.
-///
-/// # Errors
-/// A picture that cannot be drawn.
-pub(crate) fn inline(value: &dyn Shown) -> Result<Option<String>> {
-    html::inline(value)
-}
-
-/// Text as HTML that keeps its line breaks.
-pub(crate) fn preformatted(text: &str) -> String {
-    html::preformatted(text)
-}
-
 /// An HTML note of how many of `n` elements come after the first `shown`; empty if all are shown.
 pub(crate) fn more(n: usize, shown: usize) -> String {
     html::more(n, shown, "elements")
-}
-
-/// The parts of a page as HTML, one below the other.
-///
-/// # Errors
-/// A picture that cannot be drawn.
-pub(crate) fn inline_parts(parts: &[Part]) -> Result<String> {
-    html::parts(parts)
 }
 
 /// A cell of a table.

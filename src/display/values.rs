@@ -1,6 +1,6 @@
 //! The forms of figures, models, SAEs, features, tensors, activation caches, lists of SAEs and datasets.
 
-use super::{Shown, html, to_json};
+use super::{Shown, html, own_text_and_json, to_json};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hooks::ActivationCache;
@@ -205,9 +205,7 @@ impl Shown for SaeTable {
         "a list of SAEs".to_owned()
     }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
+    own_text_and_json!();
 
     fn html(&self) -> Option<String> {
         let row = |sae: &crate::registry::SaeListing| {
@@ -220,10 +218,6 @@ impl Shown for SaeTable {
         let table = html::table(&["release", "sae_id", "hook", "width", "l0"], &rows, |i| i > 2);
         let more = html::more(self.saes.len(), 4 * ROWS, "SAEs");
         Some(html::piece(&format!("{table}{more}")))
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
     }
 }
 
