@@ -1,6 +1,6 @@
 //! The forms of definition trees, token lists, logit lenses, similar features, feature vectors and scale sweeps.
 
-use super::{Shown, html, own_text_and_json, to_json};
+use super::{Shown, html, to_json};
 use crate::error::Result;
 use crate::interpret::{DefinitionTree, FeatureVector, LogitLens, ScaleSweep, SimilarFeatures, TokenList};
 use crate::plot::{Figure, features_figure, lens_figure, tokens_figure, tree_dot, tree_figure};

@@ -15,7 +15,6 @@ macro_rules! own_text_and_json {
         }
     };
 }
-use own_text_and_json;
 
 mod data_files;
 mod features;

@@ -1,6 +1,6 @@
 //! The forms of feature datasets: records, summaries, examples, densities.
 
-use super::{Shown, html, own_text_and_json, tokens};
+use super::{Shown, html, tokens};
 use crate::dashboard::{ColoredTokens, FeatureDensity, MaxActivatingExamples};
 use crate::evaluate::SaeEvaluation;
 use crate::extract::{ExtractSummary, FeatureRecord};

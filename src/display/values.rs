@@ -1,6 +1,6 @@
 //! The forms of figures, models, SAEs, features, tensors, activation caches, lists of SAEs and datasets.
 
-use super::{Shown, html, own_text_and_json, to_json};
+use super::{Shown, html, to_json};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hooks::ActivationCache;

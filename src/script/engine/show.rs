@@ -3,7 +3,7 @@
 use super::names::type_name;
 use crate::display::{self, Bundle, Cell, Shown};
 use crate::error::Result;
-use rhai::{Array, Dynamic, Engine, FLOAT, Map};
+use rhai::{Array, Dynamic, Engine, FLOAT, FuncRegistration, Map};
 use std::io::Write;
 use std::rc::Rc;
 
@@ -12,20 +12,43 @@ const SHOWN: usize = 100;
 /// The maximum number of elements shown of all nested arrays and maps together.
 const ALL_SHOWN: usize = 1000;
 
-/// Returns a value as a [`Shown`], if it has the type that the function is for: `cast::<Tensor>`.
-pub(crate) type Cast = fn(&Dynamic) -> Option<Rc<dyn Shown>>;
+/// A type of values that can be shown.
+#[derive(Debug)]
+pub(crate) struct ShownType {
+    /// Returns a value as a [`Shown`] if it has this type.
+    cast: fn(&Dynamic) -> Option<Rc<dyn Shown>>,
+    /// Registers `to_string` and `to_debug`, with their parameter.
+    register: fn(&mut Engine, &str),
+    parameter: &'static str,
+}
 
-/// The [`Cast`] of the type `T`.
-pub(crate) fn cast<T: Shown + Clone + 'static>(value: &Dynamic) -> Option<Rc<dyn Shown>> {
-    value.read_lock::<T>().map(|value| Rc::new(value.clone()) as Rc<dyn Shown>)
+impl ShownType {
+    /// The type `T`; `parameter` is that of its `to_string`, as help shows it: `model: &mut Model`.
+    pub(crate) const fn of<T: Shown + Clone + 'static>(parameter: &'static str) -> Self {
+        ShownType {
+            cast: |value| value.read_lock::<T>().map(|value| Rc::new(value.clone()) as Rc<dyn Shown>),
+            register: |engine, parameter| {
+                for name in ["to_string", "to_debug"] {
+                    FuncRegistration::new(name)
+                        .with_purity(true)
+                        .with_params_info([parameter, "String"])
+                        .register_into_engine(engine, |value: &mut T| value.brief());
+                }
+            },
+            parameter,
+        }
+    }
 }
 
 /// The types of values that can be shown, in groups. Arrays and maps of such values can be shown, too.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Types(pub(crate) &'static [&'static [Cast]]);
+pub(crate) struct Types(pub(crate) &'static [&'static [ShownType]]);
 
-/// Makes arrays and maps look the same in `print`, in interpolated strings and as the value of a line.
+/// Makes values look the same in `print`, in interpolated strings and as the value of a line.
 pub(super) fn register(engine: &mut Engine, types: Types) {
+    for shown in types.0.iter().copied().flatten() {
+        (shown.register)(engine, shown.parameter);
+    }
     for name in ["print", "to_string", "debug", "to_debug"] {
         engine.register_fn(name, move |array: Array| types.text(&array.into()));
         engine.register_fn(name, move |map: Map| types.text(&map.into()));
@@ -35,7 +58,7 @@ pub(super) fn register(engine: &mut Engine, types: Types) {
 impl Types {
     /// Returns the value as a [`Shown`] if it has one of these types.
     pub(crate) fn shown(self, value: &Dynamic) -> Option<Rc<dyn Shown>> {
-        self.0.iter().copied().flatten().find_map(|cast| cast(value))
+        self.0.iter().copied().flatten().find_map(|shown| (shown.cast)(value))
     }
 
     /// Returns the forms in which a value is shown; `None` for `()`.

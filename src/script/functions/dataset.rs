@@ -2,7 +2,7 @@
 
 use super::items::{self, SkippedError};
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::Error;
@@ -11,7 +11,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, INT, Map};
 use saescope_options::Options;
 
-pub(super) const SHOWN: &[Cast] = &[cast::<Dataset>];
+pub(super) const SHOWN: &[ShownType] = &[ShownType::of::<Dataset>("dataset: &mut Dataset")];
 pub(super) const OPTIONS: &[FunctionOptions] = &[("open_dataset", DatasetOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine, progress: &Progress, skipped: &SkippedError) {
@@ -60,10 +60,5 @@ mod functions {
         let texts =
             dataset.documents(&progress_of(&context)).take(script(n)?).map(|text| text.map(Dynamic::from));
         script(texts.collect::<crate::error::Result<_>>())
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_dataset(dataset: &mut Dataset) -> String {
-        dataset.to_string()
     }
 }

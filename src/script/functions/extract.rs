@@ -4,10 +4,9 @@ use super::arguments::register_properties;
 use super::items::{self, SkippedError};
 use super::names::type_name;
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
-use crate::display::Shown;
 use crate::error::Error;
 use crate::evaluate::{CheckOptions, SaeEvaluation, check_sae};
 use crate::extract::{ExtractOptions, ExtractSummary, FeatureRecord, RecordFile};
@@ -19,8 +18,12 @@ use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use saescope_options::Options;
 use std::path::Path;
 
-pub(super) const SHOWN: &[Cast] =
-    &[cast::<FeatureRecord>, cast::<RecordFile>, cast::<SaeEvaluation>, cast::<ExtractSummary>];
+pub(super) const SHOWN: &[ShownType] = &[
+    ShownType::of::<FeatureRecord>("record: &mut FeatureRecord"),
+    ShownType::of::<RecordFile>("records: &mut Records"),
+    ShownType::of::<SaeEvaluation>("check: &mut SaeEvaluation"),
+    ShownType::of::<ExtractSummary>("summary: &mut ExtractSummary"),
+];
 pub(super) const OPTIONS: &[FunctionOptions] =
     &[("check_sae", CheckOptions::fields), ("create_feature_dataset", ExtractOptions::fields)];
 
@@ -144,11 +147,6 @@ mod functions {
         rhai::serde::to_dynamic(check)
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_check(check: &mut SaeEvaluation) -> String {
-        check.to_string()
-    }
-
     /// The records of a feature dataset file, to iterate over with `for`; they are read one at a time. A record has
     /// `text`, `tokens`, `offsets`, `active_features` and `activations`.
     ///
@@ -179,11 +177,6 @@ mod functions {
         let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n));
         let records = records.records().take(script(n)?).map(|record| record.map(Dynamic::from));
         script(records.collect::<crate::error::Result<_>>())
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_records(records: &mut Records) -> String {
-        records.text()
     }
 
     /// The text of a record: the part of the document that the model ran on.
@@ -260,11 +253,6 @@ mod functions {
         record.activations.iter().map(|active| values(active).into()).collect()
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_record(record: &mut FeatureRecord) -> String {
-        record.to_string()
-    }
-
     /// The counts of an extraction, as a map.
     ///
     /// ```rhai
@@ -276,10 +264,5 @@ mod functions {
     #[rhai_fn(global, name = "to_map", pure, return_raw)]
     pub fn summary_to_map(summary: &mut ExtractSummary) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(summary)
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_summary(summary: &mut ExtractSummary) -> String {
-        summary.to_string()
     }
 }

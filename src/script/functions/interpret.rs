@@ -3,7 +3,7 @@
 use super::arguments::{index, register_properties, vector_of};
 use super::forms::register_forms;
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, script};
 use crate::error::Error;
 use crate::interpret::{
@@ -17,8 +17,12 @@ use rhai::plugin::*;
 use rhai::{Dynamic, Engine, FLOAT, INT, Map};
 use saescope_options::Options;
 
-pub(super) const SHOWN: &[Cast] =
-    &[cast::<FeatureVector>, cast::<TokenList>, cast::<LogitLens>, cast::<SimilarFeatures>];
+pub(super) const SHOWN: &[ShownType] = &[
+    ShownType::of::<FeatureVector>("vector: &mut FeatureVector"),
+    ShownType::of::<TokenList>("list: &mut TokenList"),
+    ShownType::of::<LogitLens>("lens: &mut LogitLens"),
+    ShownType::of::<SimilarFeatures>("similar: &mut SimilarFeatures"),
+];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("decoder_logit_lens", LogitLensOptions::fields),
     ("feature_vector", VectorOptions::fields),
@@ -189,11 +193,6 @@ mod functions {
         vector.at_scale(scale as FLOAT)
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_vector(vector: &mut FeatureVector) -> String {
-        vector.to_string()
-    }
-
     /// The tokens nearest to a feature vector, with their scores; no forward pass is needed. A tensor [d_model] is used
     /// as a token embedding. The list has `tokens`, an array of maps (`token`, `token_id`, `score`, `rank`), and
     /// `params`.
@@ -225,11 +224,6 @@ mod functions {
     #[rhai_fn(global, pure, return_raw)]
     pub fn to_csv(list: &mut TokenList) -> ScriptResult<String> {
         script(list.to_csv())
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_list(list: &mut TokenList) -> String {
-        list.to_string()
     }
 
     /// The next tokens that a direction promotes and suppresses. The direction is that of a feature vector, without its
@@ -276,11 +270,6 @@ mod functions {
         script(interpret::decoder_logit_lens(&model, &sae, feature, &options::parse(options)?))
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_lens(lens: &mut LogitLens) -> String {
-        lens.to_string()
-    }
-
     /// The features whose decoder directions are most similar to that of a feature, in its own SAE or in another that
     /// writes to the same space. `features` is an array of maps, `feature` and `cosine`.
     ///
@@ -312,10 +301,5 @@ mod functions {
         options: Map,
     ) -> ScriptResult<SimilarFeatures> {
         super::similar(&sae, feature, Some(&other), options)
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_similar(similar: &mut SimilarFeatures) -> String {
-        similar.to_string()
     }
 }

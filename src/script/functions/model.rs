@@ -5,7 +5,7 @@ use super::completion::{Completion, TypedString};
 use super::errors::to_script;
 use super::names::type_name;
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::aliases::model_names;
 use crate::error::Error;
@@ -18,7 +18,10 @@ use saescope_options::{Field, Options};
 use std::cell::RefCell;
 use std::path::Path;
 
-pub(super) const SHOWN: &[Cast] = &[cast::<Model>, cast::<ActivationCache>];
+pub(super) const SHOWN: &[ShownType] = &[
+    ShownType::of::<Model>("model: &mut Model"),
+    ShownType::of::<ActivationCache>("cache: &mut ActivationCache"),
+];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("generate", || {
         let hooks = "A map of closures, as for `run_with_hooks`; they see the prompt first and then one position at a \
@@ -319,11 +322,6 @@ mod functions {
         generate(context, model, prompt, Map::new())
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_model(model: &mut Model) -> String {
-        model.to_string()
-    }
-
     #[rhai_fn(global, index_get, pure, return_raw)]
     pub fn cache_get(cache: &mut ActivationCache, name: &str) -> ScriptResult<Tensor> {
         script(cache.get(name).cloned())
@@ -350,10 +348,5 @@ mod functions {
     #[rhai_fn(global, name = "save", pure, return_raw, volatile)]
     pub fn save_cache(cache: &mut ActivationCache, path: &str) -> ScriptResult<()> {
         script(cache.save(Path::new(path)))
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_cache(cache: &mut ActivationCache) -> String {
-        cache.to_string()
     }
 }

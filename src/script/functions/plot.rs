@@ -4,10 +4,9 @@ use super::arguments::{check_memory, feature_index, values_of};
 use super::forms::register_forms;
 use super::names::type_name;
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, TYPES, script};
 use crate::dashboard::FeatureDensity;
-use crate::display::Shown;
 use crate::error::Error;
 use crate::extract::FeatureRecord;
 use crate::plot::{self, Figure, HeatmapOptions, HistogramOptions, PlotOptions, Series, options_without};
@@ -16,7 +15,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, Map};
 use saescope_options::{Field, Options};
 
-pub(super) const SHOWN: &[Cast] = &[cast::<Figure>];
+pub(super) const SHOWN: &[ShownType] = &[ShownType::of::<Figure>("figure: &mut Figure")];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("plot_activations", || chart_options("plot_activations")),
     ("plot_bars", || chart_options("plot_bars")),
@@ -305,10 +304,5 @@ mod functions {
     pub fn plot_density_with(density: FeatureDensity, options: Map) -> ScriptResult<Figure> {
         let (histogram, options): (HistogramOptions, PlotOptions) = parse_both("plot_density", options)?;
         script(plot::plot_density(&density, &histogram, &options))
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_figure(figure: &mut Figure) -> String {
-        figure.text()
     }
 }

@@ -3,10 +3,9 @@
 use super::arguments::{index, tokens_of};
 use super::completion::{Completion, TypedString};
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::demo;
-use crate::display::Shown;
 use crate::error::Error;
 use crate::model::{Model, TokenBatch};
 use crate::registry::Registry;
@@ -16,7 +15,11 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use saescope_options::Options;
 
-pub(super) const SHOWN: &[Cast] = &[cast::<Sae>, cast::<Feature>, cast::<FeatureActs>];
+pub(super) const SHOWN: &[ShownType] = &[
+    ShownType::of::<Sae>("sae: &mut Sae"),
+    ShownType::of::<Feature>("feature: &mut Feature"),
+    ShownType::of::<FeatureActs>("features: &mut FeatureActs"),
+];
 pub(super) const OPTIONS: &[FunctionOptions] = &[("load_sae", SaeOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine) {
@@ -328,20 +331,5 @@ mod functions {
     #[rhai_fn(global, pure, return_raw)]
     pub fn report(sae: &mut Sae) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(sae.report())
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_sae(sae: &mut Sae) -> String {
-        sae.to_string()
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_features(features: &mut FeatureActs) -> String {
-        features.to_string()
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_feature(feature: &mut Feature) -> String {
-        feature.text()
     }
 }

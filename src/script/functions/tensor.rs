@@ -3,9 +3,8 @@
 use super::arguments::{axis_of, floats, not_empty, tensors_of};
 use super::limits::check_bytes;
 use super::names::type_name;
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
-use crate::display::Shown;
 use crate::error::Error;
 use crate::large;
 use crate::linalg;
@@ -17,7 +16,7 @@ use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
-pub(super) const SHOWN: &[Cast] = &[cast::<Tensor>];
+pub(super) const SHOWN: &[ShownType] = &[ShownType::of::<Tensor>("x: &mut Tensor")];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
@@ -432,10 +431,5 @@ mod functions {
                 path.display(),
             ))),
         }
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_tensor(x: &mut Tensor) -> String {
-        x.text()
     }
 }

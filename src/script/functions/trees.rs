@@ -4,7 +4,7 @@ use super::arguments::{features_of, register_properties, scales_of, vector_of};
 use super::forms::register_forms;
 use super::items::{self, SkippedError};
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::display::Shown;
 use crate::error::Error;
@@ -18,8 +18,12 @@ use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use saescope_options::{Field, Options};
 use std::path::Path;
 
-pub(super) const SHOWN: &[Cast] =
-    &[cast::<DefinitionTree>, cast::<ScaleSweep>, cast::<TreeFile>, cast::<TreesSummary>];
+pub(super) const SHOWN: &[ShownType] = &[
+    ShownType::of::<DefinitionTree>("tree: &mut DefinitionTree"),
+    ShownType::of::<ScaleSweep>("sweep: &mut ScaleSweep"),
+    ShownType::of::<TreeFile>("trees: &mut Trees"),
+    ShownType::of::<TreesSummary>("summary: &mut TreesSummary"),
+];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("definition_tree", || {
         let scale = "The scale, or several to try: an array of numbers, or \"auto\"; then the result has the `trees` of the \
@@ -255,11 +259,6 @@ mod functions {
         tree.probability(text)
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_tree(tree: &mut DefinitionTree) -> String {
-        tree.to_string()
-    }
-
     /// A definition tree in Graphviz's DOT language.
     ///
     /// ```rhai
@@ -314,11 +313,6 @@ mod functions {
         sweep.best().clone()
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_sweep(sweep: &mut ScaleSweep) -> String {
-        sweep.to_string()
-    }
-
     /// Writes the definition trees of many features to a JSON lines file, one tree per line, and returns a summary. The
     /// features are an array, a range, or "all". Growing them together is faster than one after the other. An
     /// interrupted run continues where it stopped. `definition_trees` is the same function.
@@ -344,11 +338,6 @@ mod functions {
         script(interpret::write_definition_trees(&model, &sae, &features, &options, &progress_of(&context)))
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_summary(summary: &mut TreesSummary) -> String {
-        summary.to_string()
-    }
-
     /// The trees in a file written by `write_definition_trees`, to iterate over with `for`; they are read one at a time.
     ///
     /// ```rhai
@@ -360,10 +349,5 @@ mod functions {
     #[rhai_fn(return_raw, volatile)]
     pub fn read_trees(path: &str) -> ScriptResult<Trees> {
         script(Trees::open(Path::new(path)))
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_trees(trees: &mut Trees) -> String {
-        trees.text()
     }
 }
