@@ -40,12 +40,7 @@ mod functions {
     /// }
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn open_dataset(context: NativeCallContext, path: &str) -> ScriptResult<Dataset> {
-        script(Dataset::open_with(path, &DatasetOptions::default(), &progress_of(&context)))
-    }
-
-    #[rhai_fn(name = "open_dataset", return_raw, volatile)]
-    pub fn open_dataset_with(context: NativeCallContext, path: &str, options: Map) -> ScriptResult<Dataset> {
+    pub fn open_dataset(context: NativeCallContext, path: &str, options: Map) -> ScriptResult<Dataset> {
         script(Dataset::open_with(path, &options::parse(options)?, &progress_of(&context)))
     }
 

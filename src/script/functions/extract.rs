@@ -8,7 +8,7 @@ use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::error::Error;
-use crate::evaluate::{CheckOptions, SaeEvaluation, check_sae};
+use crate::evaluate::{self, CheckOptions, SaeEvaluation};
 use crate::extract::{ExtractOptions, ExtractSummary, FeatureRecord, RecordFile};
 use crate::feature_dataset;
 use crate::model::Model;
@@ -34,26 +34,6 @@ pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     });
     register_properties::<ExtractSummary>(engine);
     register_properties::<SaeEvaluation>(engine);
-}
-
-/// Measures an SAE on a dataset, given as a path or as a value of `open_dataset`.
-fn check(
-    context: &NativeCallContext,
-    model: &Model,
-    sae: &Sae,
-    dataset: Dynamic,
-    options: &CheckOptions,
-) -> ScriptResult<SaeEvaluation> {
-    let progress = progress_of(context);
-    let what = type_name(&dataset);
-    let dataset = match dataset.clone().into_string() {
-        Ok(path) => script(Dataset::open_with(&path, &DatasetOptions::default(), &progress))?,
-        Err(_) => {
-            let wrong = || Error::invalid("the dataset", "a path or a value of open_dataset", what);
-            script(dataset.try_cast::<Dataset>().ok_or_else(wrong))?
-        }
-    };
-    script(check_sae(model, sae, &dataset, options, &progress))
 }
 
 fn integers(numbers: impl IntoIterator<Item = INT>) -> Array {
@@ -121,19 +101,18 @@ mod functions {
         model: Model,
         sae: Sae,
         dataset: Dynamic,
-    ) -> ScriptResult<SaeEvaluation> {
-        super::check(&context, &model, &sae, dataset, &Default::default())
-    }
-
-    #[rhai_fn(name = "check_sae", return_raw, volatile)]
-    pub fn check_sae_with(
-        context: NativeCallContext,
-        model: Model,
-        sae: Sae,
-        dataset: Dynamic,
         options: Map,
     ) -> ScriptResult<SaeEvaluation> {
-        super::check(&context, &model, &sae, dataset, &options::parse(options)?)
+        let (options, progress) = (options::parse(options)?, progress_of(&context));
+        let what = type_name(&dataset);
+        let dataset = match dataset.clone().into_string() {
+            Ok(path) => script(Dataset::open_with(&path, &DatasetOptions::default(), &progress))?,
+            Err(_) => {
+                let wrong = || Error::invalid("the dataset", "a path or a value of open_dataset", what);
+                script(dataset.try_cast::<Dataset>().ok_or_else(wrong))?
+            }
+        };
+        script(evaluate::check_sae(&model, &sae, &dataset, &options, &progress))
     }
 
     /// All results of a check, as a map.

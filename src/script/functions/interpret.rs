@@ -88,17 +88,7 @@ mod functions {
     /// print(mixed.direction.norm());
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn feature_vector(model: Model, sae: Sae, feature: INT) -> ScriptResult<FeatureVector> {
-        feature_vector_with(model, sae, feature, Map::new())
-    }
-
-    #[rhai_fn(name = "feature_vector", return_raw)]
-    pub fn feature_vector_with(
-        model: Model,
-        sae: Sae,
-        feature: INT,
-        options: Map,
-    ) -> ScriptResult<FeatureVector> {
+    pub fn feature_vector(model: Model, sae: Sae, feature: INT, options: Map) -> ScriptResult<FeatureVector> {
         let feature = script(super::index("the feature index", feature))?;
         script(interpret::feature_vector(&model, &sae, feature, &options::parse(options)?))
     }
@@ -113,12 +103,7 @@ mod functions {
     /// print(ghost_token(model, between, #{ scale: 3.0 }));
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn ghost_token(model: Model, direction: Tensor) -> ScriptResult<FeatureVector> {
-        ghost_token_with(model, direction, Map::new())
-    }
-
-    #[rhai_fn(name = "ghost_token", return_raw)]
-    pub fn ghost_token_with(model: Model, direction: Tensor, options: Map) -> ScriptResult<FeatureVector> {
+    pub fn ghost_token(model: Model, direction: Tensor, options: Map) -> ScriptResult<FeatureVector> {
         script(interpret::ghost_token(&model, &direction, &options::parse(options)?))
     }
 
@@ -204,12 +189,7 @@ mod functions {
     /// print(token_list(model, v, #{ method: "centered_cosine", filter: "word_like" }).tokens[0].token);
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn token_list(model: Model, vector: Dynamic) -> ScriptResult<TokenList> {
-        token_list_with(model, vector, Map::new())
-    }
-
-    #[rhai_fn(name = "token_list", return_raw)]
-    pub fn token_list_with(model: Model, vector: Dynamic, options: Map) -> ScriptResult<TokenList> {
+    pub fn token_list(model: Model, vector: Dynamic, options: Map) -> ScriptResult<TokenList> {
         let vector = script(vector_of(&model, &vector))?;
         script(interpret::token_list(&model, &vector, &options::parse(options)?))
     }
@@ -238,12 +218,7 @@ mod functions {
     /// print(logit_lens(model, feature_vector(model, sae, 700)).skewness);
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn logit_lens(model: Model, vector: Dynamic) -> ScriptResult<LogitLens> {
-        logit_lens_with(model, vector, Map::new())
-    }
-
-    #[rhai_fn(name = "logit_lens", return_raw)]
-    pub fn logit_lens_with(model: Model, vector: Dynamic, options: Map) -> ScriptResult<LogitLens> {
+    pub fn logit_lens(model: Model, vector: Dynamic, options: Map) -> ScriptResult<LogitLens> {
         let vector = script(direction_of(&model, &vector))?;
         script(interpret::logit_lens(&model, &vector, &options::parse(options)?))
     }
@@ -255,17 +230,7 @@ mod functions {
     /// print(decoder_logit_lens(load_model("demo"), load_sae("demo"), 700));
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn decoder_logit_lens(model: Model, sae: Sae, feature: INT) -> ScriptResult<LogitLens> {
-        decoder_logit_lens_with(model, sae, feature, Map::new())
-    }
-
-    #[rhai_fn(name = "decoder_logit_lens", return_raw)]
-    pub fn decoder_logit_lens_with(
-        model: Model,
-        sae: Sae,
-        feature: INT,
-        options: Map,
-    ) -> ScriptResult<LogitLens> {
+    pub fn decoder_logit_lens(model: Model, sae: Sae, feature: INT, options: Map) -> ScriptResult<LogitLens> {
         let feature = script(super::index("the feature index", feature))?;
         script(interpret::decoder_logit_lens(&model, &sae, feature, &options::parse(options)?))
     }
@@ -279,22 +244,12 @@ mod functions {
     /// print(similar_features(sae, 700, load_sae("demo", "blocks.0.hook_resid_pre"), #{ top_k: 3 }).features[0].cosine);
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn similar_features(sae: Sae, feature: INT) -> ScriptResult<SimilarFeatures> {
-        super::similar(&sae, feature, None, Map::new())
-    }
-
-    #[rhai_fn(name = "similar_features", return_raw)]
-    pub fn similar_features_with(sae: Sae, feature: INT, options: Map) -> ScriptResult<SimilarFeatures> {
+    pub fn similar_features(sae: Sae, feature: INT, options: Map) -> ScriptResult<SimilarFeatures> {
         super::similar(&sae, feature, None, options)
     }
 
     #[rhai_fn(name = "similar_features", return_raw)]
-    pub fn similar_features_of(sae: Sae, feature: INT, other: Sae) -> ScriptResult<SimilarFeatures> {
-        super::similar(&sae, feature, Some(&other), Map::new())
-    }
-
-    #[rhai_fn(name = "similar_features", return_raw)]
-    pub fn similar_features_of_with(
+    pub fn similar_features_of(
         sae: Sae,
         feature: INT,
         other: Sae,

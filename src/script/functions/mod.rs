@@ -71,6 +71,7 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress, skipped: &Skipp
     trees::register(engine, skipped);
     plot::register(engine);
     display::register(engine);
+    options::register_defaults(engine, OPTIONS);
 }
 
 /// Returns the progress of the session that called a native function.

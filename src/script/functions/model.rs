@@ -129,12 +129,7 @@ mod functions {
     /// print(model);
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn load_model(context: NativeCallContext, name: &str) -> ScriptResult<Model> {
-        script(Model::load_with(name, &ModelOptions::default(), &progress_of(&context)))
-    }
-
-    #[rhai_fn(name = "load_model", return_raw, volatile)]
-    pub fn load_model_with(context: NativeCallContext, name: &str, options: Map) -> ScriptResult<Model> {
+    pub fn load_model(context: NativeCallContext, name: &str, options: Map) -> ScriptResult<Model> {
         script(Model::load_with(name, &options::parse(options)?, &progress_of(&context)))
     }
 
@@ -193,12 +188,7 @@ mod functions {
     /// print(model.to_tokens("a small boat", #{ prepend_bos: false }));
     /// ```
     #[rhai_fn(global, pure, return_raw)]
-    pub fn to_tokens(model: &mut Model, text: &str) -> ScriptResult<Array> {
-        Ok(to_array(&script(model.to_tokens(text, None))?))
-    }
-
-    #[rhai_fn(global, name = "to_tokens", pure, return_raw)]
-    pub fn to_tokens_with(model: &mut Model, text: &str, options: Map) -> ScriptResult<Array> {
+    pub fn to_tokens(model: &mut Model, text: &str, options: Map) -> ScriptResult<Array> {
         let options: TokenOptions = options::parse(options)?;
         Ok(to_array(&script(model.to_tokens(text, options.prepend_bos))?))
     }
@@ -311,15 +301,6 @@ mod functions {
             Ok(text) => Ok(format!("{text}{}", script(Model::to_string(model, &new))?).into()),
             Err(_) => Ok(to_array(&[tokens, new].concat()).into()),
         }
-    }
-
-    #[rhai_fn(global, name = "generate", pure, return_raw)]
-    pub fn generate_default(
-        context: NativeCallContext,
-        model: &mut Model,
-        prompt: Dynamic,
-    ) -> ScriptResult<Dynamic> {
-        generate(context, model, prompt, Map::new())
     }
 
     #[rhai_fn(global, index_get, pure, return_raw)]

@@ -55,15 +55,6 @@ mod functions {
         context: NativeCallContext,
         records: Dynamic,
         feature: INT,
-    ) -> ScriptResult<MaxActivatingExamples> {
-        max_activating_examples_with(context, records, feature, Map::new())
-    }
-
-    #[rhai_fn(name = "max_activating_examples", return_raw, volatile)]
-    pub fn max_activating_examples_with(
-        context: NativeCallContext,
-        records: Dynamic,
-        feature: INT,
         options: Map,
     ) -> ScriptResult<MaxActivatingExamples> {
         let options: ExampleOptions = options::parse(options)?;

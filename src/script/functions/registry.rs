@@ -40,12 +40,7 @@ mod functions {
     /// }
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn list_saes() -> ScriptResult<SaeTable> {
-        script(list(&SaeFilter::default()))
-    }
-
-    #[rhai_fn(name = "list_saes", return_raw, volatile)]
-    pub fn list_saes_with(options: Map) -> ScriptResult<SaeTable> {
+    pub fn list_saes(options: Map) -> ScriptResult<SaeTable> {
         script(list(&options::parse(options)?))
     }
 

@@ -70,22 +70,12 @@ mod functions {
     /// print(sae);
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn load_sae(context: NativeCallContext, name: &str) -> ScriptResult<Sae> {
-        script(Sae::load_with(name, &SaeOptions::default(), &progress_of(&context)))
-    }
-
-    #[rhai_fn(name = "load_sae", return_raw, volatile)]
-    pub fn load_sae_id(context: NativeCallContext, name: &str, sae_id: &str) -> ScriptResult<Sae> {
-        script(Sae::load_with((name, sae_id), &SaeOptions::default(), &progress_of(&context)))
-    }
-
-    #[rhai_fn(name = "load_sae", return_raw, volatile)]
-    pub fn load_sae_with(context: NativeCallContext, name: &str, options: Map) -> ScriptResult<Sae> {
+    pub fn load_sae(context: NativeCallContext, name: &str, options: Map) -> ScriptResult<Sae> {
         script(Sae::load_with(name, &options::parse(options)?, &progress_of(&context)))
     }
 
     #[rhai_fn(name = "load_sae", return_raw, volatile)]
-    pub fn load_sae_id_with(
+    pub fn load_sae_id(
         context: NativeCallContext,
         name: &str,
         sae_id: &str,

@@ -74,31 +74,6 @@ fn trees_options(map: Map) -> ScriptResult<WriteTreesOptions> {
     Ok(WriteTreesOptions { vector, tree, scales, ..options::parse(run)? })
 }
 
-/// Returns the definition tree of a vector. The option `scale` changes the vector's scale; if it is an array or "auto",
-/// returns a sweep with the trees of several scales.
-fn grow(
-    context: &NativeCallContext,
-    model: &Model,
-    vector: &Dynamic,
-    mut options: Map,
-) -> ScriptResult<Dynamic> {
-    let mut vector = script(vector_of(model, vector))?;
-    let scale = options.remove("scale").filter(|scale| !scale.is_unit());
-    let tree_options = options::parse(options)?;
-    let progress = progress_of(context);
-    if let Some(scale) = scale {
-        match scale.as_float().or_else(|_| scale.as_int().map(|scale| scale as FLOAT)) {
-            Ok(scale) => vector = vector.at_scale(scale),
-            Err(_) => {
-                let scales = scales_of(scale)?;
-                let sweep = interpret::scale_sweep(model, &vector, &scales, &tree_options, &progress);
-                return script(sweep).map(Dynamic::from);
-            }
-        }
-    }
-    script(interpret::definition_tree(model, &vector, &tree_options, &progress)).map(Dynamic::from)
-}
-
 #[export_module]
 mod functions {
     /// The definitions that a model gives for a ghost token, as a tree of tokens.
@@ -127,18 +102,25 @@ mod functions {
         context: NativeCallContext,
         model: Model,
         vector: Dynamic,
-    ) -> ScriptResult<Dynamic> {
-        grow(&context, &model, &vector, Map::new())
-    }
-
-    #[rhai_fn(name = "definition_tree", return_raw)]
-    pub fn definition_tree_with(
-        context: NativeCallContext,
-        model: Model,
-        vector: Dynamic,
         options: Map,
     ) -> ScriptResult<Dynamic> {
-        grow(&context, &model, &vector, options)
+        let mut options = options;
+        let mut vector = script(vector_of(&model, &vector))?;
+        let scale = options.remove("scale").filter(|scale| !scale.is_unit());
+        let tree_options = options::parse(options)?;
+        let progress = progress_of(&context);
+        if let Some(scale) = scale {
+            match scale.as_float().or_else(|_| scale.as_int().map(|scale| scale as FLOAT)) {
+                Ok(scale) => vector = vector.at_scale(scale),
+                Err(_) => {
+                    // The trees of several scales.
+                    let scales = scales_of(scale)?;
+                    let sweep = interpret::scale_sweep(&model, &vector, &scales, &tree_options, &progress);
+                    return script(sweep).map(Dynamic::from);
+                }
+            }
+        }
+        script(interpret::definition_tree(&model, &vector, &tree_options, &progress)).map(Dynamic::from)
     }
 
     /// Reads a definition tree from a JSON file written by `tree.save`.
