@@ -81,7 +81,7 @@ pub(super) fn lines(text: &str) -> String {
 }
 
 /// The note below a table that shows `shown` of `n` rows; empty if it shows all.
-pub(super) fn more(n: usize, shown: usize, what: &str) -> String {
+pub(crate) fn more(n: usize, shown: usize, what: &str) -> String {
     if n <= shown {
         String::new()
     } else {

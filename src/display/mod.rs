@@ -29,7 +29,7 @@ pub use page::{Page, PageItem};
 
 #[cfg(feature = "cli")]
 pub(crate) use html::escape;
-pub(crate) use html::{inline, parts as inline_parts, preformatted};
+pub(crate) use html::{inline, more, parts as inline_parts, preformatted};
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -285,11 +285,6 @@ fn unknown_extension(value: &dyn Shown, path: &Path) -> Error {
         format!("`{name}`"),
     )
     .with_hint(format!("the extension selects the format; the value is {}", value.title()))
-}
-
-/// An HTML note of how many of `n` elements come after the first `shown`; empty if all are shown.
-pub(crate) fn more(n: usize, shown: usize) -> String {
-    html::more(n, shown, "elements")
 }
 
 /// A cell of a table.

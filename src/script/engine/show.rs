@@ -197,7 +197,7 @@ impl Shown for ScriptValue {
         let item = |(item, own): (&Dynamic, Option<String>)| {
             own.unwrap_or_else(|| display::preformatted(&self.types.text(item)))
         };
-        Some(items.map(item).chain([display::more(array.len(), SHOWN)]).collect())
+        Some(items.map(item).chain([display::more(array.len(), SHOWN, "elements")]).collect())
     }
 
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {

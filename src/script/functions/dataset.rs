@@ -5,10 +5,9 @@ use super::options::{self, FunctionOptions};
 use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
-use crate::error::Error;
 use crate::progress::Progress;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, INT, Map};
+use rhai::{Array, Engine, INT, Map};
 use saescope_options::Options;
 
 pub(super) const SHOWN: &[ShownType] = &[ShownType::of::<Dataset>("dataset: &mut Dataset")];
@@ -17,9 +16,7 @@ pub(super) const OPTIONS: &[FunctionOptions] = &[("open_dataset", DatasetOptions
 pub(super) fn register(engine: &mut Engine, progress: &Progress, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
     let progress = progress.clone();
-    items::register(engine, skipped, move |dataset: Dataset| {
-        dataset.documents(&progress).map(|text| text.map(Dynamic::from))
-    });
+    items::register(engine, skipped, move |dataset: Dataset| dataset.documents(&progress));
 }
 
 #[export_module]
@@ -51,9 +48,6 @@ mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn take(context: NativeCallContext, dataset: &mut Dataset, n: INT) -> ScriptResult<Array> {
-        let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n));
-        let texts =
-            dataset.documents(&progress_of(&context)).take(script(n)?).map(|text| text.map(Dynamic::from));
-        script(texts.collect::<crate::error::Result<_>>())
+        items::take(dataset.documents(&progress_of(&context)), n)
     }
 }

@@ -29,9 +29,7 @@ pub(super) const OPTIONS: &[FunctionOptions] =
 
 pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
-    items::register(engine, skipped, |file: RecordFile| {
-        file.records().map(|record| record.map(Dynamic::from))
-    });
+    items::register(engine, skipped, |file: RecordFile| file.records());
     register_properties::<ExtractSummary>(engine);
     register_properties::<SaeEvaluation>(engine);
 }
@@ -153,9 +151,7 @@ mod functions {
     /// ```
     #[rhai_fn(global, name = "take", pure, return_raw, volatile)]
     pub fn take_records(records: &mut Records, n: INT) -> ScriptResult<Array> {
-        let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n));
-        let records = records.records().take(script(n)?).map(|record| record.map(Dynamic::from));
-        script(records.collect::<crate::error::Result<_>>())
+        items::take(records.records(), n)
     }
 
     /// The text of a record: the part of the document that the model ran on.

@@ -239,12 +239,9 @@ mod functions {
         let wrong = || Error::invalid("the position", format!("0 to {}", n.saturating_sub(1)), pos);
         let pos = script(usize::try_from(pos).ok().filter(|pos| *pos < n).ok_or_else(wrong))?;
         let (indices, values) = features.at(pos);
-        let pairs = indices.iter().zip(values);
-        Ok(pairs
-            .map(|(feature, value)| {
-                activation_map(FeatureAct { pos, feature: *feature as usize, value: *value })
-            })
-            .collect())
+        let act =
+            |(feature, value): (&u32, &f32)| FeatureAct { pos, feature: *feature as usize, value: *value };
+        Ok(indices.iter().zip(values).map(act).map(activation_map).collect())
     }
 
     /// The `k` largest activations by magnitude, largest first: an array of maps with `pos`, `feature` and `value`.

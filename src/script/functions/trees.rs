@@ -38,7 +38,7 @@ const OWN_OPTIONS: [&str; 3] = ["output_path", "batch_size", "resume"];
 
 pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
-    items::register(engine, skipped, |file: TreeFile| file.trees().map(|tree| tree.map(Dynamic::from)));
+    items::register(engine, skipped, |file: TreeFile| file.trees());
     register_properties::<TreesSummary>(engine);
     register_forms::<DefinitionTree>(engine, "DefinitionTree");
     register_forms::<ScaleSweep>(engine, "ScaleSweep");
