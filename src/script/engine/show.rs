@@ -1,5 +1,6 @@
 //! The text, HTML and JSON of script values: values of this crate, and arrays and maps of them.
 
+use super::forms;
 use super::names::type_name;
 use crate::display::{self, Bundle, Cell, Shown};
 use crate::error::Result;
@@ -17,26 +18,38 @@ const ALL_SHOWN: usize = 1000;
 pub(crate) struct ShownType {
     /// Returns a value as a [`Shown`] if it has this type.
     cast: fn(&Dynamic) -> Option<Rc<dyn Shown>>,
-    /// Registers `to_string` and `to_debug`, with their parameter.
-    register: fn(&mut Engine, &str),
+    /// Registers the functions that such values have in common.
+    register: fn(&mut Engine, &ShownType),
+    /// The parameter of `to_string`, as help shows it: `model: &mut Model`.
     parameter: &'static str,
+    /// Whether there are `save`, `to_html` and `to_json`.
+    is_saved: bool,
 }
 
 impl ShownType {
-    /// The type `T`; `parameter` is that of its `to_string`, as help shows it: `model: &mut Model`.
+    /// The type `T`, with `to_string` and `to_debug`.
     pub(crate) const fn of<T: Shown + Clone + 'static>(parameter: &'static str) -> Self {
         ShownType {
             cast: |value| value.read_lock::<T>().map(|value| Rc::new(value.clone()) as Rc<dyn Shown>),
-            register: |engine, parameter| {
+            register: |engine, ShownType { parameter, is_saved, .. }| {
                 for name in ["to_string", "to_debug"] {
                     FuncRegistration::new(name)
                         .with_purity(true)
-                        .with_params_info([parameter, "String"])
+                        .with_params_info([*parameter, "String"])
                         .register_into_engine(engine, |value: &mut T| value.brief());
+                }
+                if *is_saved {
+                    forms::register::<T>(engine, parameter.rsplit(' ').next().unwrap_or_default());
                 }
             },
             parameter,
+            is_saved: false,
         }
+    }
+
+    /// The type with `save`, `to_html` and `to_json`.
+    pub(crate) const fn saved(self) -> Self {
+        ShownType { is_saved: true, ..self }
     }
 }
 
@@ -47,7 +60,7 @@ pub(crate) struct Types(pub(crate) &'static [&'static [ShownType]]);
 /// Makes values look the same in `print`, in interpolated strings and as the value of a line.
 pub(super) fn register(engine: &mut Engine, types: Types) {
     for shown in types.0.iter().copied().flatten() {
-        (shown.register)(engine, shown.parameter);
+        (shown.register)(engine, shown);
     }
     for name in ["print", "to_string", "debug", "to_debug"] {
         engine.register_fn(name, move |array: Array| types.text(&array.into()));

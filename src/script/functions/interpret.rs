@@ -1,7 +1,6 @@
 //! The meaning of features: `feature_vector`, `token_list`, `logit_lens`, `similar_features`.
 
 use super::arguments::{index, register_properties, vector_of};
-use super::forms::register_forms;
 use super::options::{self, FunctionOptions};
 use super::show::ShownType;
 use super::{ScriptResult, script};
@@ -18,10 +17,10 @@ use rhai::{Dynamic, Engine, FLOAT, INT, Map};
 use saescope_options::Options;
 
 pub(super) const SHOWN: &[ShownType] = &[
-    ShownType::of::<FeatureVector>("vector: &mut FeatureVector"),
-    ShownType::of::<TokenList>("list: &mut TokenList"),
-    ShownType::of::<LogitLens>("lens: &mut LogitLens"),
-    ShownType::of::<SimilarFeatures>("similar: &mut SimilarFeatures"),
+    ShownType::of::<FeatureVector>("vector: &mut FeatureVector").saved(),
+    ShownType::of::<TokenList>("list: &mut TokenList").saved(),
+    ShownType::of::<LogitLens>("lens: &mut LogitLens").saved(),
+    ShownType::of::<SimilarFeatures>("similar: &mut SimilarFeatures").saved(),
 ];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("decoder_logit_lens", LogitLensOptions::fields),
@@ -37,10 +36,6 @@ pub(super) fn register(engine: &mut Engine) {
     register_properties::<TokenList>(engine);
     register_properties::<LogitLens>(engine);
     register_properties::<SimilarFeatures>(engine);
-    register_forms::<FeatureVector>(engine, "FeatureVector");
-    register_forms::<TokenList>(engine, "TokenList");
-    register_forms::<LogitLens>(engine, "LogitLens");
-    register_forms::<SimilarFeatures>(engine, "SimilarFeatures");
 }
 
 /// Like [`vector_of`], but a tensor, or the decoder weights of a feature, is used as a direction, unchanged.

@@ -1,7 +1,6 @@
 //! The functions of scripts, one file per layer, and what these files say of them: types, options, names in strings.
 
 mod arguments;
-mod forms;
 
 mod arithmetic;
 mod dataset;

@@ -1,7 +1,6 @@
 //! Charts: the functions `plot_…`.
 
 use super::arguments::{check_memory, feature_index, values_of};
-use super::forms::register_forms;
 use super::names::type_name;
 use super::options::{self, FunctionOptions};
 use super::show::ShownType;
@@ -15,7 +14,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, Map};
 use saescope_options::{Field, Options};
 
-pub(super) const SHOWN: &[ShownType] = &[ShownType::of::<Figure>("figure: &mut Figure")];
+pub(super) const SHOWN: &[ShownType] = &[ShownType::of::<Figure>("figure: &mut Figure").saved()];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("plot_activations", || chart_options("plot_activations")),
     ("plot_bars", || chart_options("plot_bars")),
@@ -28,7 +27,6 @@ pub(super) const OPTIONS: &[FunctionOptions] = &[
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
-    register_forms::<Figure>(engine, "Figure");
 }
 
 /// Returns the options that a chart function shares with others.

@@ -1,7 +1,6 @@
 //! Features in a feature dataset: `max_activating_examples`, `feature_density`, `colored_tokens`.
 
 use super::arguments::{feature_index, records_of, values_of};
-use super::forms::register_forms;
 use super::names::type_name;
 use super::options::{self, FunctionOptions};
 use super::show::ShownType;
@@ -16,17 +15,14 @@ use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use saescope_options::Options;
 
 pub(super) const SHOWN: &[ShownType] = &[
-    ShownType::of::<ColoredTokens>("tokens: &mut ColoredTokens"),
-    ShownType::of::<MaxActivatingExamples>("found: &mut MaxActivatingExamples"),
-    ShownType::of::<FeatureDensity>("density: &mut FeatureDensity"),
+    ShownType::of::<ColoredTokens>("tokens: &mut ColoredTokens").saved(),
+    ShownType::of::<MaxActivatingExamples>("found: &mut MaxActivatingExamples").saved(),
+    ShownType::of::<FeatureDensity>("density: &mut FeatureDensity").saved(),
 ];
 pub(super) const OPTIONS: &[FunctionOptions] = &[("max_activating_examples", ExampleOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
-    register_forms::<ColoredTokens>(engine, "ColoredTokens");
-    register_forms::<MaxActivatingExamples>(engine, "MaxActivatingExamples");
-    register_forms::<FeatureDensity>(engine, "FeatureDensity");
 }
 
 #[export_module]

@@ -1,7 +1,6 @@
 //! Definition trees: of one vector, of one vector at several scales, of many features.
 
 use super::arguments::{features_of, register_properties, scales_of, vector_of};
-use super::forms::register_forms;
 use super::items::{self, SkippedError};
 use super::options::{self, FunctionOptions};
 use super::show::ShownType;
@@ -19,8 +18,8 @@ use saescope_options::{Field, Options};
 use std::path::Path;
 
 pub(super) const SHOWN: &[ShownType] = &[
-    ShownType::of::<DefinitionTree>("tree: &mut DefinitionTree"),
-    ShownType::of::<ScaleSweep>("sweep: &mut ScaleSweep"),
+    ShownType::of::<DefinitionTree>("tree: &mut DefinitionTree").saved(),
+    ShownType::of::<ScaleSweep>("sweep: &mut ScaleSweep").saved(),
     ShownType::of::<TreeFile>("trees: &mut Trees"),
     ShownType::of::<TreesSummary>("summary: &mut TreesSummary"),
 ];
@@ -40,8 +39,6 @@ pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
     items::register(engine, skipped, |file: TreeFile| file.trees());
     register_properties::<TreesSummary>(engine);
-    register_forms::<DefinitionTree>(engine, "DefinitionTree");
-    register_forms::<ScaleSweep>(engine, "ScaleSweep");
 }
 
 fn options_of_trees() -> Vec<Field> {
