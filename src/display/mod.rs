@@ -141,8 +141,12 @@ impl Bundle {
     /// # Errors
     /// A picture that cannot be drawn.
     pub fn of(value: &dyn Shown) -> Result<Bundle> {
-        let mut json = LimitedWriter { bytes: Vec::new() };
-        let is_complete = value.write_json(&mut json).is_ok();
+        let mut json = vec![0; MAX_JSON];
+        let mut room = json.as_mut_slice();
+        // Fails if there is too little room.
+        let is_complete = value.write_json(&mut room).is_ok();
+        let unused = room.len();
+        json.truncate(MAX_JSON - unused);
         let (figure, html) = (value.preview(), value.html());
         let is_picture = figure.is_some() && html.is_none();
         Ok(Bundle {
@@ -151,7 +155,7 @@ impl Bundle {
             html: if is_picture { None } else { html::with_picture(figure.as_ref(), html)? },
             is_picture,
             figure,
-            json: is_complete.then(|| String::from_utf8_lossy(&json.bytes).into_owned()),
+            json: is_complete.then(|| String::from_utf8_lossy(&json).into_owned()),
         })
     }
 
@@ -179,25 +183,6 @@ impl Bundle {
             forms.push(("text/html", html.clone()));
         }
         Ok(forms)
-    }
-}
-
-/// A writer that fails after [`MAX_JSON`] bytes.
-struct LimitedWriter {
-    bytes: Vec<u8>,
-}
-
-impl Write for LimitedWriter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() + bytes.len() > MAX_JSON {
-            return Err(std::io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
@@ -310,6 +295,15 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>], n: usize) -> String {
     let header: Vec<_> = header.iter().map(|name| html::escape(name)).collect();
     let header: Vec<_> = header.iter().map(String::as_str).collect();
     html::piece(&format!("{}{}", html::table(&header, &cells, is_number), html::more(n, rows.len(), "rows")))
+}
+
+/// The strongest features of a token: `feature at value, …`, with the values as `text` writes them.
+fn strongest(features: &[u32], values: &[f32], text: impl Fn(f32) -> String) -> String {
+    const SHOWN: usize = 5;
+    let mut order: Vec<_> = features.iter().zip(values).collect();
+    order.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+    let shown = order.iter().take(SHOWN).map(|(feature, value)| format!("{feature} at {}", text(**value)));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// Writes a value as indented JSON.

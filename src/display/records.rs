@@ -1,6 +1,6 @@
 //! The forms of feature datasets: records, summaries, examples, densities.
 
-use super::{Shown, html, tokens};
+use super::{Shown, html, strongest, tokens};
 use crate::dashboard::{ColoredTokens, FeatureDensity, MaxActivatingExamples};
 use crate::evaluate::SaeEvaluation;
 use crate::extract::{ExtractSummary, FeatureRecord};
@@ -69,16 +69,12 @@ impl Shown for FeatureRecord {
 
     /// The text: the more features are active on a token, the darker it is. Its tooltip lists the strongest.
     fn html(&self) -> Option<String> {
-        const STRONGEST: usize = 5;
         let active = self.active_features.iter().map(|active| active.len() as f32);
         let counts =
             ColoredTokens { title: String::new(), tokens: self.str_tokens(), values: active.collect() };
         let note = |(features, values): (&Vec<u32>, &Vec<f32>)| {
-            let mut order: Vec<_> = features.iter().zip(values).collect();
-            order.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
-            let strongest =
-                order.iter().take(STRONGEST).map(|(feature, value)| format!("{feature} at {value:.2}"));
-            format!("{} active: {}", features.len(), strongest.collect::<Vec<_>>().join(", "))
+            let strongest = strongest(features, values, |value| format!("{value:.2}"));
+            format!("{} active: {strongest}", features.len())
         };
         let notes: Vec<_> = self.active_features.iter().zip(&self.activations).map(note).collect();
         // Half as dark as usual: the counts are only a hint.
@@ -99,29 +95,25 @@ impl Shown for FeatureDensity {
     }
 }
 
-impl Shown for ExtractSummary {
-    fn title(&self) -> String {
-        format!("the summary of {}", self.output_path)
-    }
+/// The forms of the summary of a run that wrote a file.
+macro_rules! summary_forms {
+    ($type:ty) => {
+        impl Shown for $type {
+            fn title(&self) -> String {
+                format!("the summary of {}", self.output_path)
+            }
 
-    own_text_and_json!();
+            own_text_and_json!();
 
-    fn html(&self) -> Option<String> {
-        Some(html::lines(&self.to_string()))
-    }
+            fn html(&self) -> Option<String> {
+                Some(html::lines(&self.to_string()))
+            }
+        }
+    };
 }
 
-impl Shown for TreesSummary {
-    fn title(&self) -> String {
-        format!("the summary of {}", self.output_path)
-    }
-
-    own_text_and_json!();
-
-    fn html(&self) -> Option<String> {
-        Some(html::lines(&self.to_string()))
-    }
-}
+summary_forms!(ExtractSummary);
+summary_forms!(TreesSummary);
 
 impl Shown for SaeEvaluation {
     fn title(&self) -> String {

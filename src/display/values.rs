@@ -1,6 +1,6 @@
 //! The forms of figures, models, SAEs, features, tensors, activation caches, lists of SAEs and datasets.
 
-use super::{Shown, html, to_json};
+use super::{Shown, html, strongest, to_json};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hooks::ActivationCache;
@@ -111,15 +111,10 @@ impl Shown for FeatureActs {
     }
 
     fn html(&self) -> Option<String> {
-        const STRONGEST: usize = 5;
         let row = |pos: usize| {
             let (features, values) = self.at(pos);
-            let mut order: Vec<_> = features.iter().zip(values).collect();
-            order.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
-            let strongest = order.iter().take(STRONGEST);
-            let strongest =
-                strongest.map(|(feature, value)| format!("{feature} at {}", number(f64::from(**value))));
-            vec![pos.to_string(), features.len().to_string(), strongest.collect::<Vec<_>>().join(", ")]
+            let strongest = strongest(features, values, |value| number(f64::from(value)));
+            vec![pos.to_string(), features.len().to_string(), strongest]
         };
         let rows: Vec<_> = (0..self.len().min(ROWS)).map(row).collect();
         let title =
