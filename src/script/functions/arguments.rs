@@ -80,6 +80,11 @@ pub(super) fn axis_of(x: &Tensor, axis: INT) -> Result<usize, Error> {
     })
 }
 
+/// Converts token ids or indices of features to an array of numbers.
+pub(super) fn integers(numbers: &[u32]) -> Array {
+    numbers.iter().map(|number| INT::from(*number).into()).collect()
+}
+
 /// Returns the token ids of a string, or of an array of token ids.
 pub(super) fn tokens_of(model: &Model, input: &Dynamic, prepend_bos: Option<bool>) -> ScriptResult<Vec<u32>> {
     if let Ok(text) = input.clone().into_immutable_string() {

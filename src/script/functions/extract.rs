@@ -1,6 +1,6 @@
 //! Feature datasets: `create_feature_dataset`, `read_records` and `check_sae`.
 
-use super::arguments::register_properties;
+use super::arguments::{integers, register_properties};
 use super::items::{self, SkippedError};
 use super::names::type_name;
 use super::options::{self, FunctionOptions};
@@ -32,10 +32,6 @@ pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     items::register(engine, skipped, |file: RecordFile| file.records());
     register_properties::<ExtractSummary>(engine);
     register_properties::<SaeEvaluation>(engine);
-}
-
-fn integers(numbers: impl IntoIterator<Item = INT>) -> Array {
-    numbers.into_iter().map(Dynamic::from).collect()
 }
 
 #[export_module]
@@ -179,7 +175,7 @@ mod functions {
     /// ```
     #[rhai_fn(global, get = "tokens", pure)]
     pub fn record_tokens(record: &mut FeatureRecord) -> Array {
-        integers(record.tokens.iter().map(|token| INT::from(*token)))
+        integers(&record.tokens)
     }
 
     /// The character offset in the text at which each token of a record starts, [pos]; 0 for a BOS.
@@ -193,7 +189,7 @@ mod functions {
     /// ```
     #[rhai_fn(global, get = "offsets", pure)]
     pub fn record_offsets(record: &mut FeatureRecord) -> Array {
-        integers(record.offsets.iter().map(|offset| *offset as INT))
+        record.offsets.iter().map(|offset| (*offset as INT).into()).collect()
     }
 
     /// The indices of the active features at each token of a record, ascending, [pos][active].
@@ -207,8 +203,7 @@ mod functions {
     /// ```
     #[rhai_fn(global, get = "active_features", pure)]
     pub fn record_active_features(record: &mut FeatureRecord) -> Array {
-        let features = |active: &Vec<u32>| integers(active.iter().map(|feature| INT::from(*feature)));
-        record.active_features.iter().map(|active| features(active).into()).collect()
+        record.active_features.iter().map(|active| integers(active).into()).collect()
     }
 
     /// The activations of the active features at each token of a record, [pos][active].

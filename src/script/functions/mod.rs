@@ -84,6 +84,20 @@ mod tests {
     use crate::script::Session;
 
     #[test]
+    fn options_can_be_left_out_unless_one_is_required() {
+        let session = Session::new(Progress::default(), |_: &str| ());
+        let required = ["create_feature_dataset", "definition_trees", "write_definition_trees"];
+        for entry in session.help().entries() {
+            let takes_options = |form: &&String| form.contains("options: Map");
+            for form in entry.signatures.iter().filter(takes_options) {
+                let without = form.replace(", options: Map", "").replace("options: Map", "");
+                let is_there = entry.signatures.contains(&without);
+                assert_eq!(is_there, !required.contains(&entry.name.as_str()), "{form}");
+            }
+        }
+    }
+
+    #[test]
     fn every_function_that_takes_options_is_listed() {
         let options_of = |function: &str| options::of_function(OPTIONS, function);
         let session = Session::new(Progress::default(), |_: &str| ());

@@ -1,6 +1,6 @@
 //! Models: `load_model`, tokenization, activations, hooks and generation.
 
-use super::arguments::{ids_of, tokens_of};
+use super::arguments::{ids_of, integers, tokens_of};
 use super::completion::{Completion, TypedString};
 use super::errors::to_script;
 use super::names::type_name;
@@ -13,7 +13,7 @@ use crate::hooks::{ActivationCache, Edits};
 use crate::model::{GenerateOptions, Model, ModelOptions, TokenOptions};
 use candle_core::Tensor;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, FnPtr, INT, Map};
+use rhai::{Array, Dynamic, Engine, FnPtr, Map};
 use saescope_options::{Field, Options};
 use std::cell::RefCell;
 use std::path::Path;
@@ -57,10 +57,6 @@ pub(super) fn names(string: &TypedString) -> Option<Vec<Completion>> {
         string.scope.iter().filter_map(|(_, _, value)| value.read_lock::<Model>().map(|m| m.clone()));
     let hooks = models.flat_map(|model| model.cfg().hook_points().all());
     Some(hooks.map(|hook| Completion::name(hook.to_string(), "hook")).collect())
-}
-
-fn to_array(tokens: &[u32]) -> Array {
-    tokens.iter().map(|token| Dynamic::from(INT::from(*token))).collect()
 }
 
 /// Returns the names in a string or an array of strings.
@@ -190,7 +186,7 @@ mod functions {
     #[rhai_fn(global, pure, return_raw)]
     pub fn to_tokens(model: &mut Model, text: &str, options: Map) -> ScriptResult<Array> {
         let options: TokenOptions = options::parse(options)?;
-        Ok(to_array(&script(model.to_tokens(text, options.prepend_bos))?))
+        Ok(integers(&script(model.to_tokens(text, options.prepend_bos))?))
     }
 
     /// The text of each token of a string or of an array of token ids, an array of strings.
@@ -299,7 +295,7 @@ mod functions {
         })?;
         match prompt.into_immutable_string() {
             Ok(text) => Ok(format!("{text}{}", script(Model::to_string(model, &new))?).into()),
-            Err(_) => Ok(to_array(&[tokens, new].concat()).into()),
+            Err(_) => Ok(integers(&[tokens, new].concat()).into()),
         }
     }
 

@@ -124,11 +124,6 @@ fn features_of(features: &Dynamic) -> Result<Vec<usize>, Error> {
     }
 }
 
-/// Returns the labels of bars, which can be values of any type.
-fn labels_of(labels: &Array) -> Vec<String> {
-    labels.iter().map(|label| TYPES.text(label)).collect()
-}
-
 #[export_module]
 mod functions {
     /// A chart, which is saved as a picture or shown in a notebook.
@@ -175,7 +170,9 @@ mod functions {
     #[rhai_fn(return_raw)]
     pub fn plot_bars(labels: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
         let values = script(values_of("the values", &values))?;
-        script(plot::plot_bars(&labels_of(&labels), &values, &parse_chart("plot_bars", options)?))
+        // A label can be a value of any type.
+        let labels: Vec<_> = labels.iter().map(|label| TYPES.text(label)).collect();
+        script(plot::plot_bars(&labels, &values, &parse_chart("plot_bars", options)?))
     }
 
     #[rhai_fn(name = "plot_bars", return_raw)]
