@@ -7,6 +7,10 @@ use std::time::Duration;
 
 /// The length of a run's bar; its reports are fractions from 0 to 1.
 const STEPS: u64 = 1000;
+/// The styles of bars: of a run, of work of unknown length, of a download.
+const RUN: &str = "{prefix}  {bar:30.cyan/dim} {percent:>3} %  {eta} left  {wide_msg}";
+const SEARCH: &str = "{prefix}  {spinner:.cyan}  {elapsed}  {wide_msg}";
+const DOWNLOAD: &str = "{prefix}  {bar:20.cyan/dim} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left";
 
 /// The visible bars: one for the run and one for the current download.
 #[derive(Default)]
@@ -28,7 +32,7 @@ impl Bars {
     fn show(&mut self, report: ProgressEvent) {
         match report {
             ProgressEvent::Started { label } => {
-                let bar = ProgressBar::no_length().with_style(style_of_search()).with_prefix(label);
+                let bar = ProgressBar::no_length().with_style(style(SEARCH)).with_prefix(label);
                 let bar = self.all.add(bar);
                 bar.enable_steady_tick(Duration::from_millis(200));
                 self.run = Some(bar);
@@ -46,7 +50,7 @@ impl Bars {
                 let Some(bar) = &self.run else { return };
                 if let Some(fraction) = fraction {
                     if bar.length().is_none() {
-                        bar.set_style(style_of_run());
+                        bar.set_style(style(RUN));
                         bar.set_length(STEPS);
                     }
                     bar.set_position((fraction * STEPS as f64) as u64);
@@ -60,10 +64,8 @@ impl Bars {
         let same = self.download.take().filter(|bar| bar.prefix() == file);
         let bar = same.unwrap_or_else(|| {
             // Bytes left by an earlier run that failed do not count toward the speed.
-            let bar = ProgressBar::no_length()
-                .with_style(style_of_download())
-                .with_prefix(file)
-                .with_position(done);
+            let bar =
+                ProgressBar::no_length().with_style(style(DOWNLOAD)).with_prefix(file).with_position(done);
             let bar = self.all.add(bar);
             bar.reset_eta();
             bar
@@ -95,19 +97,6 @@ pub(super) fn of_download(done: u64, total: Option<u64>) -> String {
         Some(total) => format!("{} of {}", HumanBytes(done), HumanBytes(total)),
         None => HumanBytes(done).to_string(),
     }
-}
-
-fn style_of_run() -> ProgressStyle {
-    style("{prefix}  {bar:30.cyan/dim} {percent:>3} %  {eta} left  {wide_msg}")
-}
-
-/// The style for work of unknown length.
-fn style_of_search() -> ProgressStyle {
-    style("{prefix}  {spinner:.cyan}  {elapsed}  {wide_msg}")
-}
-
-fn style_of_download() -> ProgressStyle {
-    style("{prefix}  {bar:20.cyan/dim} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left")
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -6,30 +6,24 @@ use crate::extract::RecordFile;
 use crate::interpret::TreeFile;
 use std::io::Write;
 
-impl Shown for RecordFile {
-    fn title(&self) -> String {
-        self.text()
-    }
+/// The forms of a file: what it contains, and its path.
+macro_rules! file_forms {
+    ($type:ty, $contents:literal) => {
+        impl Shown for $type {
+            fn title(&self) -> String {
+                self.text()
+            }
 
-    fn text(&self) -> String {
-        format!("Records of {}", self.path().display())
-    }
+            fn text(&self) -> String {
+                format!("{} of {}", $contents, self.path().display())
+            }
 
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self.path(), out)
-    }
+            fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+                to_json(self.path(), out)
+            }
+        }
+    };
 }
 
-impl Shown for TreeFile {
-    fn title(&self) -> String {
-        self.text()
-    }
-
-    fn text(&self) -> String {
-        format!("Trees of {}", self.path().display())
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self.path(), out)
-    }
-}
+file_forms!(RecordFile, "Records");
+file_forms!(TreeFile, "Trees");

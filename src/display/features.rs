@@ -51,16 +51,10 @@ impl Shown for TokenList {
         self.params.title()
     }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
+    own_text_and_json!();
 
     fn html(&self) -> Option<String> {
         Some(html::tokens(&self.tokens))
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
     }
 
     fn figure(&self) -> Option<Figure> {
@@ -77,16 +71,10 @@ impl Shown for LogitLens {
         format!("the logit lens of {}", self.params.title())
     }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
+    own_text_and_json!();
 
     fn html(&self) -> Option<String> {
         Some(html::lens(self))
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
     }
 
     fn figure(&self) -> Option<Figure> {
@@ -99,16 +87,10 @@ impl Shown for SimilarFeatures {
         format!("features like {} of {}", self.feature, self.sae)
     }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
+    own_text_and_json!();
 
     fn html(&self) -> Option<String> {
         Some(html::features(self))
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
     }
 
     fn figure(&self) -> Option<Figure> {
@@ -121,16 +103,10 @@ impl Shown for FeatureVector {
         self.params.title()
     }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
+    own_text_and_json!();
 
     fn html(&self) -> Option<String> {
         Some(html::preformatted(&self.to_string()))
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
     }
 }
 
@@ -139,16 +115,10 @@ impl Shown for ScaleSweep {
         format!("scales of {}", self.best().params.vector.title())
     }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
+    own_text_and_json!();
 
     fn html(&self) -> Option<String> {
         Some(html::sweep(self))
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
     }
 
     fn figure(&self) -> Option<Figure> {

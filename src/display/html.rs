@@ -34,11 +34,13 @@ pub(super) fn piece(body: &str) -> String {
     format!("<div class=\"saescope\">{STYLE}{body}</div>")
 }
 
-pub(super) fn escape(text: &str) -> String {
+/// Escapes text for use in HTML.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-pub(super) fn preformatted(text: &str) -> String {
+/// Text as HTML that keeps its line breaks.
+pub(crate) fn preformatted(text: &str) -> String {
     piece(&format!("<pre>{}</pre>", escape(text)))
 }
 
@@ -79,7 +81,7 @@ pub(super) fn lines(text: &str) -> String {
 }
 
 /// The note below a table that shows `shown` of `n` rows; empty if it shows all.
-pub(super) fn more(n: usize, shown: usize, what: &str) -> String {
+pub(crate) fn more(n: usize, shown: usize, what: &str) -> String {
     if n <= shown {
         String::new()
     } else {
@@ -178,8 +180,11 @@ pub(super) fn sweep(sweep: &ScaleSweep) -> String {
     piece(&(body + "</div>"))
 }
 
-/// The parts of a page, one below the other.
-pub(super) fn parts(parts: &[Part]) -> Result<String> {
+/// The parts of a page as HTML, one below the other.
+///
+/// # Errors
+/// A picture that cannot be drawn.
+pub(crate) fn parts(parts: &[Part]) -> Result<String> {
     /// The most bytes for one byte of text: 6 if escaped, twice that for growth, twice again in the finished page.
     const EACH: usize = 24;
     let bytes = parts.iter().map(|part| match part {
@@ -202,8 +207,11 @@ pub(super) fn parts(parts: &[Part]) -> Result<String> {
     Ok(body)
 }
 
-/// A complete page.
-pub(super) fn page(title: &str, parts: &[Part]) -> Result<String> {
+/// Returns a complete HTML page that needs no other files.
+///
+/// # Errors
+/// A picture that cannot be drawn.
+pub fn page(title: &str, parts: &[Part]) -> Result<String> {
     Ok(format!(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>\
          body{{font-family:ui-sans-serif,system-ui,'DejaVu Sans',sans-serif;color:#1a1a1a;background:#fff;margin:2em auto;\
@@ -215,8 +223,12 @@ pub(super) fn page(title: &str, parts: &[Part]) -> Result<String> {
     ))
 }
 
-/// A value inside other HTML: its picture, if there is one, and its own HTML.
-pub(super) fn inline(value: &dyn Shown) -> Result<Option<String>> {
+/// A value as HTML inside other HTML: its picture, if there is one, and its own HTML. `None` if the text says
+/// everything.
+///
+/// # Errors
+/// A picture that cannot be drawn.
+pub(crate) fn inline(value: &dyn Shown) -> Result<Option<String>> {
     with_picture(value.preview().as_ref(), value.html())
 }
 

@@ -3,6 +3,19 @@
 //! A form is made only when it is requested: the bitmap of a large tree takes a second. A front end shows a [`Bundle`],
 //! whose forms are short.
 
+/// [`Shown::text`] and [`Shown::write_json`] of a type that says both itself, by `Display` and `Serialize`.
+macro_rules! own_text_and_json {
+    () => {
+        fn text(&self) -> String {
+            self.to_string()
+        }
+
+        fn write_json(&self, out: &mut dyn std::io::Write) -> crate::error::Result<()> {
+            crate::display::to_json(self, out)
+        }
+    };
+}
+
 mod data_files;
 mod features;
 mod html;
@@ -11,7 +24,12 @@ mod records;
 mod tokens;
 mod values;
 
+pub use html::page;
 pub use page::{Page, PageItem};
+
+#[cfg(feature = "cli")]
+pub(crate) use html::escape;
+pub(crate) use html::{inline, more, parts as inline_parts, preformatted};
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -123,8 +141,12 @@ impl Bundle {
     /// # Errors
     /// A picture that cannot be drawn.
     pub fn of(value: &dyn Shown) -> Result<Bundle> {
-        let mut json = LimitedWriter { bytes: Vec::new() };
-        let is_complete = value.write_json(&mut json).is_ok();
+        let mut json = vec![0; MAX_JSON];
+        let mut room = json.as_mut_slice();
+        // Fails if there is too little room.
+        let is_complete = value.write_json(&mut room).is_ok();
+        let unused = room.len();
+        json.truncate(MAX_JSON - unused);
         let (figure, html) = (value.preview(), value.html());
         let is_picture = figure.is_some() && html.is_none();
         Ok(Bundle {
@@ -133,7 +155,7 @@ impl Bundle {
             html: if is_picture { None } else { html::with_picture(figure.as_ref(), html)? },
             is_picture,
             figure,
-            json: is_complete.then(|| String::from_utf8_lossy(&json.bytes).into_owned()),
+            json: is_complete.then(|| String::from_utf8_lossy(&json).into_owned()),
         })
     }
 
@@ -161,25 +183,6 @@ impl Bundle {
             forms.push(("text/html", html.clone()));
         }
         Ok(forms)
-    }
-}
-
-/// A writer that fails after [`MAX_JSON`] bytes.
-struct LimitedWriter {
-    bytes: Vec<u8>,
-}
-
-impl Write for LimitedWriter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() + bytes.len() > MAX_JSON {
-            return Err(std::io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
@@ -244,14 +247,6 @@ pub enum Part<'a> {
     Value(&'a dyn Shown),
 }
 
-/// Returns a complete HTML page that needs no other files.
-///
-/// # Errors
-/// A picture that cannot be drawn.
-pub fn page(title: &str, parts: &[Part]) -> Result<String> {
-    html::page(title, parts)
-}
-
 /// Writes a complete HTML page to a file.
 ///
 /// # Errors
@@ -288,38 +283,6 @@ fn unknown_extension(value: &dyn Shown, path: &Path) -> Error {
     .with_hint(format!("the extension selects the format; the value is {}", value.title()))
 }
 
-/// Escapes text for use in HTML.
-#[cfg(feature = "cli")]
-pub(crate) fn escape(text: &str) -> String {
-    html::escape(text)
-}
-
-/// A value as HTML inside other HTML; `None` if the text says everything.
-///
-/// # Errors
-/// A picture that cannot be drawn.
-pub(crate) fn inline(value: &dyn Shown) -> Result<Option<String>> {
-    html::inline(value)
-}
-
-/// Text as HTML that keeps its line breaks.
-pub(crate) fn preformatted(text: &str) -> String {
-    html::preformatted(text)
-}
-
-/// An HTML note of how many of `n` elements come after the first `shown`; empty if all are shown.
-pub(crate) fn more(n: usize, shown: usize) -> String {
-    html::more(n, shown, "elements")
-}
-
-/// The parts of a page as HTML, one below the other.
-///
-/// # Errors
-/// A picture that cannot be drawn.
-pub(crate) fn inline_parts(parts: &[Part]) -> Result<String> {
-    html::parts(parts)
-}
-
 /// A cell of a table.
 pub(crate) enum Cell {
     /// Text, shown as it is.
@@ -343,6 +306,15 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>], n: usize) -> String {
     let header: Vec<_> = header.iter().map(|name| html::escape(name)).collect();
     let header: Vec<_> = header.iter().map(String::as_str).collect();
     html::piece(&format!("{}{}", html::table(&header, &cells, is_number), html::more(n, rows.len(), "rows")))
+}
+
+/// The strongest features of a token: `feature at value, …`, with the values as `text` writes them.
+fn strongest(features: &[u32], values: &[f32], text: impl Fn(f32) -> String) -> String {
+    const SHOWN: usize = 5;
+    let mut order: Vec<_> = features.iter().zip(values).collect();
+    order.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+    let shown = order.iter().take(SHOWN).map(|(feature, value)| format!("{feature} at {}", text(**value)));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// Writes a value as indented JSON.

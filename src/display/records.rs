@@ -1,23 +1,19 @@
 //! The forms of feature datasets: records, summaries, examples, densities.
 
-use super::{Shown, html, to_json, tokens};
+use super::{Shown, html, strongest, tokens};
 use crate::dashboard::{ColoredTokens, FeatureDensity, MaxActivatingExamples};
-use crate::error::Result;
 use crate::evaluate::SaeEvaluation;
 use crate::extract::{ExtractSummary, FeatureRecord};
 use crate::interpret::TreesSummary;
 use crate::label::number;
 use crate::plot::{Figure, HistogramOptions, PlotOptions, plot_density};
-use std::io::Write;
 
 impl Shown for ColoredTokens {
     fn title(&self) -> String {
         format!("tokens with {}", if self.title.is_empty() { "values" } else { &self.title })
     }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
+    own_text_and_json!();
 
     fn ansi(&self) -> Option<String> {
         let title = if self.title.is_empty() { String::new() } else { format!("{}\n", self.title) };
@@ -27,10 +23,6 @@ impl Shown for ColoredTokens {
     fn html(&self) -> Option<String> {
         Some(tokens::html(self))
     }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
-    }
 }
 
 impl Shown for MaxActivatingExamples {
@@ -38,9 +30,7 @@ impl Shown for MaxActivatingExamples {
         format!("the examples of feature {}", self.feature)
     }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
+    own_text_and_json!();
 
     fn ansi(&self) -> Option<String> {
         let line = |example: &crate::dashboard::Example| {
@@ -62,10 +52,6 @@ impl Shown for MaxActivatingExamples {
             html::table(&[], &rows, |i| i == 0)
         )))
     }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
-    }
 }
 
 impl MaxActivatingExamples {
@@ -79,31 +65,21 @@ impl Shown for FeatureRecord {
         "a feature record".to_owned()
     }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
+    own_text_and_json!();
 
     /// The text: the more features are active on a token, the darker it is. Its tooltip lists the strongest.
     fn html(&self) -> Option<String> {
-        const STRONGEST: usize = 5;
         let active = self.active_features.iter().map(|active| active.len() as f32);
         let counts =
             ColoredTokens { title: String::new(), tokens: self.str_tokens(), values: active.collect() };
         let note = |(features, values): (&Vec<u32>, &Vec<f32>)| {
-            let mut order: Vec<_> = features.iter().zip(values).collect();
-            order.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
-            let strongest =
-                order.iter().take(STRONGEST).map(|(feature, value)| format!("{feature} at {value:.2}"));
-            format!("{} active: {}", features.len(), strongest.collect::<Vec<_>>().join(", "))
+            let strongest = strongest(features, values, |value| format!("{value:.2}"));
+            format!("{} active: {strongest}", features.len())
         };
         let notes: Vec<_> = self.active_features.iter().zip(&self.activations).map(note).collect();
         // Half as dark as usual: the counts are only a hint.
         let spans = tokens::spans(&counts, 2.0 * counts.largest(), Some(&notes));
         Some(html::piece(&format!("{spans}<div style=\"opacity:.6\">{}</div>", html::escape(&self.counts()))))
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
     }
 }
 
@@ -112,65 +88,37 @@ impl Shown for FeatureDensity {
         "the densities of features".to_owned()
     }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
-    }
+    own_text_and_json!();
 
     fn figure(&self) -> Option<Figure> {
         plot_density(self, &HistogramOptions::default(), &PlotOptions::default()).ok()
     }
 }
 
-impl Shown for ExtractSummary {
-    fn title(&self) -> String {
-        format!("the summary of {}", self.output_path)
-    }
+/// The forms of the summary of a run that wrote a file.
+macro_rules! summary_forms {
+    ($type:ty) => {
+        impl Shown for $type {
+            fn title(&self) -> String {
+                format!("the summary of {}", self.output_path)
+            }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
+            own_text_and_json!();
 
-    fn html(&self) -> Option<String> {
-        Some(html::lines(&self.to_string()))
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
-    }
+            fn html(&self) -> Option<String> {
+                Some(html::lines(&self.to_string()))
+            }
+        }
+    };
 }
 
-impl Shown for TreesSummary {
-    fn title(&self) -> String {
-        format!("the summary of {}", self.output_path)
-    }
-
-    fn text(&self) -> String {
-        self.to_string()
-    }
-
-    fn html(&self) -> Option<String> {
-        Some(html::lines(&self.to_string()))
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
-    }
-}
+summary_forms!(ExtractSummary);
+summary_forms!(TreesSummary);
 
 impl Shown for SaeEvaluation {
     fn title(&self) -> String {
         format!("the check of {}", self.sae_id)
     }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
-    }
+    own_text_and_json!();
 }

@@ -1,6 +1,6 @@
 //! The forms of figures, models, SAEs, features, tensors, activation caches, lists of SAEs and datasets.
 
-use super::{Shown, html, to_json};
+use super::{Shown, html, strongest, to_json};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::hooks::ActivationCache;
@@ -111,15 +111,10 @@ impl Shown for FeatureActs {
     }
 
     fn html(&self) -> Option<String> {
-        const STRONGEST: usize = 5;
         let row = |pos: usize| {
             let (features, values) = self.at(pos);
-            let mut order: Vec<_> = features.iter().zip(values).collect();
-            order.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
-            let strongest = order.iter().take(STRONGEST);
-            let strongest =
-                strongest.map(|(feature, value)| format!("{feature} at {}", number(f64::from(**value))));
-            vec![pos.to_string(), features.len().to_string(), strongest.collect::<Vec<_>>().join(", ")]
+            let strongest = strongest(features, values, |value| number(f64::from(value)));
+            vec![pos.to_string(), features.len().to_string(), strongest]
         };
         let rows: Vec<_> = (0..self.len().min(ROWS)).map(row).collect();
         let title =
@@ -205,9 +200,7 @@ impl Shown for SaeTable {
         "a list of SAEs".to_owned()
     }
 
-    fn text(&self) -> String {
-        self.to_string()
-    }
+    own_text_and_json!();
 
     fn html(&self) -> Option<String> {
         let row = |sae: &crate::registry::SaeListing| {
@@ -220,10 +213,6 @@ impl Shown for SaeTable {
         let table = html::table(&["release", "sae_id", "hook", "width", "l0"], &rows, |i| i > 2);
         let more = html::more(self.saes.len(), 4 * ROWS, "SAEs");
         Some(html::piece(&format!("{table}{more}")))
-    }
-
-    fn write_json(&self, out: &mut dyn Write) -> Result<()> {
-        to_json(self, out)
     }
 }
 

@@ -188,10 +188,8 @@ fn bind_ipc(name: PathBuf) -> io::Result<(UnixListener, SocketName)> {
     // A name that is too long for an address is accepted here, but peers could not connect to it.
     std::fs::rename(&path, &name)?;
     let name = SocketName(name);
-    match std::os::unix::net::SocketAddr::from_pathname(&name.0) {
-        Ok(_) => Ok((listener, name)),
-        Err(error) => Err(error),
-    }
+    std::os::unix::net::SocketAddr::from_pathname(&name.0)?;
+    Ok((listener, name))
 }
 
 /// Forwards bytes between a peer and the kernel until one of them disconnects.

@@ -98,7 +98,10 @@ impl Bar {
         let now = Instant::now();
         match self.drawn {
             None if self.started.elapsed() < PATIENCE => return,
-            None => send(self.first(self.media()).into()),
+            None => {
+                let transient = Some(Transient { display_id: Some(self.id.clone()) });
+                send(DisplayData { data: self.media(), metadata: Default::default(), transient }.into());
+            }
             Some(drawn) if drawn + PAUSE > now => return,
             Some(_) => send(UpdateDisplayData::new(self.media(), &self.id).into()),
         }
@@ -114,11 +117,6 @@ impl Bar {
         let html = format!("<div style=\"opacity:.6;font-size:12px\">{}</div>", escape(&text));
         let media = Media::new(vec![MediaType::Plain(text), MediaType::Html(html)]);
         send(UpdateDisplayData::new(media, &self.id).into());
-    }
-
-    fn first(&self, data: Media) -> DisplayData {
-        let transient = Some(Transient { display_id: Some(self.id.clone()) });
-        DisplayData { data, metadata: Default::default(), transient }
     }
 
     fn media(&self) -> Media {

@@ -89,33 +89,29 @@ impl Shell {
     }
 
     fn answer(&self, session: &mut Session, message: &Arc<JupyterMessage>, number: u64) {
-        match &message.content {
-            JupyterMessageContent::ExecuteRequest(request) => self.execute(session, request, message, number),
-            JupyterMessageContent::CompleteRequest(request) => {
-                self.wire.reply(complete(session, request), message);
+        let reply: JupyterMessageContent = match &message.content {
+            JupyterMessageContent::ExecuteRequest(request) => {
+                return self.execute(session, request, message, number);
             }
-            JupyterMessageContent::InspectRequest(request) => {
-                self.wire.reply(inspect(session, request), message);
-            }
-            JupyterMessageContent::IsCompleteRequest(request) => {
-                self.wire.reply(is_complete(session, &request.code), message);
-            }
-            JupyterMessageContent::HistoryRequest(request) => {
-                self.wire.reply(locked(&self.state).history.reply(request), message);
-            }
-            JupyterMessageContent::KernelInfoRequest(_) => self.wire.reply(kernel_info(), message),
-            JupyterMessageContent::CommInfoRequest(_) => self.wire.reply(CommInfoReply::default(), message),
             // Widgets are not supported: what a front end opens is closed, as the protocol requires.
             JupyterMessageContent::CommOpen(open) => {
                 let close = CommClose { comm_id: open.comm_id.clone(), data: Default::default() };
-                self.wire.publish(close, message);
+                return self.wire.publish(close, message);
             }
-            _ => {
-                if let Some(reply) = not_understood(&message.header.msg_type) {
-                    self.wire.reply(reply, message);
-                }
+            JupyterMessageContent::CompleteRequest(request) => complete(session, request).into(),
+            JupyterMessageContent::InspectRequest(request) => inspect(session, request).into(),
+            JupyterMessageContent::IsCompleteRequest(request) => is_complete(session, &request.code).into(),
+            JupyterMessageContent::HistoryRequest(request) => {
+                locked(&self.state).history.reply(request).into()
             }
-        }
+            JupyterMessageContent::KernelInfoRequest(_) => kernel_info().into(),
+            JupyterMessageContent::CommInfoRequest(_) => CommInfoReply::default().into(),
+            _ => match not_understood(&message.header.msg_type) {
+                Some(reply) => reply.into(),
+                None => return,
+            },
+        };
+        self.wire.reply(reply, message);
     }
 
     fn execute(
@@ -213,7 +209,7 @@ fn run(session: &mut Session, code: &str, name: &str) -> Result<Option<Answer>> 
 
 /// The values of the `user_expressions` of a request, with JSON.
 fn expressions(session: &mut Session, all: &HashMap<String, String>) -> HashMap<String, ExpressionResult> {
-    let value = |script: &String| {
+    let mut value = |script: &String| {
         let value = session.eval(script).and_then(|value| data(&value.unwrap_or_default()));
         match value {
             Ok(data) => ExpressionResult::Ok { data, metadata: Default::default() },
@@ -223,7 +219,6 @@ fn expressions(session: &mut Session, all: &HashMap<String, String>) -> HashMap<
             }
         }
     };
-    let mut value = value;
     all.iter().map(|(name, script)| (name.clone(), value(script))).collect()
 }
 

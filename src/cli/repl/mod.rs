@@ -130,13 +130,17 @@ impl Repl<'_> {
         self.eval_by(script.to_owned(), move |session| session.eval(&text))
     }
 
-    /// Calls `eval` and shows the value. Records `entered` as the statements.
+    /// Calls `eval`, which Ctrl-C stops, and shows the value. Records `entered` as the statements.
     fn eval_by(
         &mut self,
         entered: String,
         eval: impl FnOnce(&mut Session) -> Result<Option<Bundle>> + Send + 'static,
     ) -> Result<()> {
-        let value = self.output.result(evaluated(&self.engine, self.interrupts, eval))?;
+        self.interrupts.progress().reset();
+        let value = self.engine.ask(eval);
+        // An interrupt ends with its statements: the editor's next request is not canceled.
+        self.interrupts.progress().reset();
+        let value = self.output.result(value.flatten())?;
         self.entered.push(entered);
         value.map_or(Ok(()), |bundle| shown(&bundle))
     }
@@ -170,19 +174,6 @@ fn ended(session: &Session, statements: &str) -> String {
     let (before, after) = statements.split_at(end);
     let semicolon = if before.is_empty() || before.ends_with(';') { "" } else { ";" };
     format!("{before}{semicolon}{}\n", after.trim_end())
-}
-
-/// Evaluates statements. Ctrl-C stops them.
-fn evaluated(
-    engine: &Engine,
-    interrupts: &Interrupts,
-    eval: impl FnOnce(&mut Session) -> Result<Option<Bundle>> + Send + 'static,
-) -> Result<Option<Bundle>> {
-    interrupts.progress().reset();
-    let value = engine.ask(eval);
-    // An interrupt ends with its statements: the editor's next request is not canceled.
-    interrupts.progress().reset();
-    value?
 }
 
 /// Shows a value in the terminal: its picture if the terminal can draw one, else its text. A value that is only a

@@ -86,9 +86,9 @@ fn from_environment() -> Option<Protocol> {
 /// The protocol according to the terminal's answer to DA1 (its attributes), if that comes within 0.2 s.
 #[cfg(unix)]
 fn from_terminal() -> Protocol {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use super::super::terminal::can_read;
     use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-    const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+    const WAIT: std::time::Duration = std::time::Duration::from_millis(200);
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return Protocol::None;
@@ -106,8 +106,7 @@ fn from_terminal() -> Protocol {
     if ask().is_ok() {
         let mut byte = [0u8; 1];
         while !is_answer(&answer) && answer.len() < 1024 {
-            let ready = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&WAIT));
-            if !ready.is_ok_and(|n| n > 0) || !rustix::io::read(&stdin, &mut byte).is_ok_and(|n| n > 0) {
+            if !can_read(WAIT) || !rustix::io::read(&stdin, &mut byte).is_ok_and(|n| n > 0) {
                 break;
             }
             answer.push(byte[0]);

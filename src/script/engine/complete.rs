@@ -75,7 +75,7 @@ pub(crate) struct CompletionContext<'a> {
 impl CompletionContext<'_> {
     /// Returns the completions at `cursor`, a byte offset.
     pub(crate) fn complete(&self, script: &str, cursor: usize) -> Completions {
-        let cursor = floor(script, cursor);
+        let cursor = script.floor_char_boundary(cursor);
         let before = &script[..cursor];
         let pieces = lexer::pieces(self.engine, before);
         let last = pieces.last().filter(|piece| piece.range.end == cursor);
@@ -100,7 +100,7 @@ impl CompletionContext<'_> {
 
     /// Returns what is known about the name at `cursor`, a byte offset, or about the function called there.
     pub(crate) fn inspect(&self, script: &str, cursor: usize) -> Option<Inspection> {
-        let cursor = floor(script, cursor);
+        let cursor = script.floor_char_boundary(cursor);
         let pieces = lexer::pieces(self.engine, script);
         let is_name = |piece: &&Piece| matches!(piece.kind, PieceKind::Name | PieceKind::Call);
         let at = pieces
@@ -179,27 +179,15 @@ impl CompletionContext<'_> {
         if !found.is_empty() {
             return found;
         }
-        found.extend(self.scope.iter().map(|(name, _, value)| Completion {
-            text: name.to_owned(),
-            kind: CompletionKind::Variable,
-            detail: type_of(self.engine, &value),
-        }));
-        found.extend(self.help.functions().map(|(name, signature)| Completion {
-            text: name.to_owned(),
-            kind: CompletionKind::Function,
-            detail: signature.to_owned(),
-        }));
-        found.extend(self.written.iter().map(|function| Completion {
-            text: function.name.clone(),
-            kind: CompletionKind::Function,
-            detail: function.signature.clone(),
-        }));
-        let keywords = KEYWORDS.iter().map(|word| Completion {
-            text: (*word).to_owned(),
-            kind: CompletionKind::Keyword,
-            detail: String::new(),
-        });
-        found.extend(keywords);
+        let variable = |(name, _, value): (&str, bool, Dynamic)| {
+            Completion::of(CompletionKind::Variable, name, type_of(self.engine, &value))
+        };
+        found.extend(self.scope.iter().map(variable));
+        let written =
+            self.written.iter().map(|function| (function.name.as_str(), function.signature.as_str()));
+        let functions = self.help.functions().chain(written);
+        found.extend(functions.map(|(name, form)| Completion::of(CompletionKind::Function, name, form)));
+        found.extend(KEYWORDS.iter().map(|word| Completion::of(CompletionKind::Keyword, *word, "")));
         found
     }
 
@@ -222,8 +210,7 @@ impl CompletionContext<'_> {
             Some(Known::Type(type_name)) => (type_name, Vec::new()),
             None => return self.help.members_of(None),
         };
-        let property = |(text, detail)| Completion { text, kind: CompletionKind::Property, detail };
-        let keys = keys.into_iter().map(property);
+        let keys = keys.into_iter().map(|(key, of)| Completion::of(CompletionKind::Property, key, of));
         keys.chain(self.help.members_of(Some(&type_name))).collect()
     }
 
@@ -295,10 +282,9 @@ impl CompletionContext<'_> {
         }) else {
             return Vec::new();
         };
-        let option = |field: Field| Completion {
-            text: format!("{}: ", field.name),
-            kind: CompletionKind::Option,
-            detail: field.default.map_or_else(String::new, |default| default.to_string()),
+        let option = |field: Field| {
+            let default = field.default.map_or_else(String::new, |default| default.to_string());
+            Completion::of(CompletionKind::Option, format!("{}: ", field.name), default)
         };
         options::of_function(self.options, function).into_iter().map(option).collect()
     }
@@ -403,12 +389,7 @@ fn paths(folder: &str) -> Vec<Completion> {
         // Escaped as in a string.
         let name = name.replace('\\', "\\\\").replace('"', "\\\"");
         let text = if is_folder { name + "/" } else { name };
-        Some(Completion { text, kind: CompletionKind::Path, detail: String::new() })
+        Some(Completion::of(CompletionKind::Path, text, ""))
     });
     entries.collect()
-}
-
-/// Returns the last character boundary of a script at or before `at`.
-fn floor(script: &str, at: usize) -> usize {
-    script.floor_char_boundary(at)
 }

@@ -61,9 +61,13 @@ impl CompletionKind {
 }
 
 impl Completion {
+    pub(super) fn of(kind: CompletionKind, text: impl Into<String>, detail: impl Into<String>) -> Self {
+        Completion { text: text.into(), kind, detail: detail.into() }
+    }
+
     /// A name inside a string.
     pub(crate) fn name(text: impl Into<String>, detail: &str) -> Self {
-        Completion { text: text.into(), kind: CompletionKind::Name, detail: detail.to_owned() }
+        Completion::of(CompletionKind::Name, text, detail)
     }
 }
 

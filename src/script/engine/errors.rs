@@ -178,12 +178,12 @@ fn explain(
             let quoted: Vec<&str> = message.split('\'').collect();
             match quoted.as_slice() {
                 [_, property, _, type_name, ..] => {
-                    let known = help.properties_of(type_name);
+                    let members = help.members_of(Some(type_name)).into_iter();
                     let error = Error::Unknown {
                         kind: "property",
                         name: (*property).to_owned(),
                         place: type_name.to_string(),
-                        known,
+                        known: members.map(|member| member.text).collect(),
                     };
                     (error.to_string(), error.hint())
                 }

@@ -32,23 +32,15 @@ fn register_lengths(engine: &mut Engine) {
             Ok(())
         },
     );
-    changing("pad").register_into_engine(
-        engine,
-        |text: &mut ImmutableString, len: INT, item: char| -> ScriptResult<()> {
-            let missing = script(size(len))?.saturating_sub(text.chars().count());
-            text.make_mut().extend(std::iter::repeat_n(item, missing));
-            Ok(())
-        },
-    );
-    changing("pad").register_into_engine(
-        engine,
-        |text: &mut ImmutableString, len: INT, item: &str| -> ScriptResult<()> {
-            let missing = script(size(len))?.saturating_sub(text.chars().count());
-            let padding: String = item.chars().cycle().take(missing).collect();
-            text.make_mut().push_str(&padding);
-            Ok(())
-        },
-    );
+    fn pad(text: &mut ImmutableString, len: INT, item: &str) -> ScriptResult<()> {
+        let missing = script(size(len))?.saturating_sub(text.chars().count());
+        text.make_mut().extend(item.chars().cycle().take(missing));
+        Ok(())
+    }
+    changing("pad").register_into_engine(engine, pad);
+    changing("pad").register_into_engine(engine, |text: &mut ImmutableString, len: INT, item: char| {
+        pad(text, len, &item.to_string())
+    });
     changing("pad").register_into_engine(
         engine,
         |blob: &mut Blob, len: INT, value: INT| -> ScriptResult<()> {

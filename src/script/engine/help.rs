@@ -79,6 +79,12 @@ impl HelpEntry {
     pub fn examples(&self) -> impl Iterator<Item = &str> {
         self.text.split("```rhai\n").skip(1).filter_map(|rest| rest.split_once("```").map(|(block, _)| block))
     }
+
+    /// Appends the section of this entry to the reference page.
+    fn describe(&self, page: &mut String) {
+        let signatures = self.signatures.join("\n");
+        let _ = write!(page, "\n### {}\n\n```text\n{signatures}\n```\n\n{}\n", self.name, self.text);
+    }
 }
 
 /// The engine's description of its functions, from its JSON.
@@ -207,8 +213,10 @@ impl Help {
         }
         if found.is_empty() {
             // A few similar names help more than all names.
-            let near = did_you_mean(bare, self.names());
-            let known = near.map_or_else(|| self.containing(bare), |near| vec![near.to_owned()]);
+            let known = match did_you_mean(bare, self.names()) {
+                Some(near) => vec![near],
+                None => self.names().filter(|name| name.contains(bare)).collect(),
+            };
             return Err(Error::unknown("function", name, known));
         }
         Ok(HelpText::of(found.into_iter().map(|(signatures, text)| (signatures, text.to_owned()))))
@@ -292,11 +300,6 @@ impl Help {
         of_name.flat_map(|entry| entry.signatures.iter().cloned()).collect()
     }
 
-    /// Returns the names of the properties and methods of a type.
-    pub(super) fn properties_of(&self, type_name: &str) -> Vec<String> {
-        self.members_of(Some(type_name)).into_iter().map(|member| member.text).collect()
-    }
-
     /// Returns the properties and methods of a type, or of all types, without those of every value, such as `print`,
     /// which are called as functions.
     pub(super) fn members_of(&self, type_name: Option<&str>) -> Vec<Completion> {
@@ -332,19 +335,6 @@ impl Help {
         let keys = [(format!(".{name}"), owner.clone()), (name.to_owned(), owner), (name.to_owned(), None)];
         let entry = keys.iter().find_map(|key| self.entries.get(key))?;
         entry.signatures.iter().find_map(|form| form.rsplit_once("-> ").map(|(_, gives)| gives.to_owned()))
-    }
-
-    fn containing(&self, part: &str) -> Vec<String> {
-        let names = self.names().filter(|name| name.contains(part)).map(str::to_owned);
-        names.collect()
-    }
-}
-
-impl HelpEntry {
-    /// Appends the section of this entry to the reference page.
-    fn describe(&self, page: &mut String) {
-        let signatures = self.signatures.join("\n");
-        let _ = write!(page, "\n### {}\n\n```text\n{signatures}\n```\n\n{}\n", self.name, self.text);
     }
 }
 

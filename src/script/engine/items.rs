@@ -1,9 +1,9 @@
 //! Values that a script iterates over with `for`: their items, and errors among the items.
 
 use super::errors::FatalError;
-use super::script;
+use super::{ScriptResult, script};
 use crate::error::{Error, Result};
-use rhai::{Dynamic, Engine, Module, Variant};
+use rhai::{Array, Dynamic, Engine, INT, Module, Variant};
 use std::any::TypeId;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -19,8 +19,8 @@ impl SkippedError {
     }
 }
 
-/// Registers a type that `for` can iterate over.
-pub(crate) fn register<T: Variant + Clone, I: Iterator<Item = Result<Dynamic>> + 'static>(
+/// Registers a type that `for` can iterate over; `items` returns its items.
+pub(crate) fn register<T: Variant + Clone, V: Variant + Clone, I: Iterator<Item = Result<V>> + 'static>(
     engine: &mut Engine,
     skipped: &SkippedError,
     items: impl Fn(T) -> I + 'static,
@@ -37,10 +37,19 @@ pub(crate) fn register<T: Variant + Clone, I: Iterator<Item = Result<Dynamic>> +
             }
             let item = item?;
             failed = item.as_ref().err().filter(|error| !error.is_interrupted()).map(FatalError::of);
-            Some(script(item))
+            Some(script(item.map(Dynamic::from)))
         }))
     });
     engine.register_global_module(module.into());
+}
+
+/// Returns the first `n` items as an array.
+pub(crate) fn take<V: Variant + Clone>(
+    items: impl Iterator<Item = Result<V>>,
+    n: INT,
+) -> ScriptResult<Array> {
+    let n = script(usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n)))?;
+    script(items.take(n).map(|item| item.map(Dynamic::from)).collect())
 }
 
 impl FatalError {

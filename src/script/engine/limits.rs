@@ -182,8 +182,14 @@ pub(crate) fn check_bytes(what: &str, bytes: usize) -> Result<(), Error> {
 
 /// Returns the bytes of a value, as the limit counts them.
 pub(super) fn bytes_of(value: &Dynamic) -> usize {
+    bytes_of_all([value]).unwrap_or(usize::MAX)
+}
+
+/// Returns the bytes of values together. The error says what is allowed.
+fn bytes_of_all<'a>(values: impl IntoIterator<Item = &'a Dynamic>) -> Result<usize, String> {
     let mut size = Size { left: max_bytes(), seen: HashSet::new() };
-    size.take(value, 0).map_or(usize::MAX, |()| max_bytes() - size.left)
+    values.into_iter().try_for_each(|value| size.take(value, 0))?;
+    Ok(max_bytes() - size.left)
 }
 
 fn allowed() -> String {
@@ -192,15 +198,9 @@ fn allowed() -> String {
 
 /// Returns the bytes of the variables in scope; an error if they exceed the limit or are nested too deeply.
 fn measure(context: &EvalContext) -> ScriptResult<usize> {
-    let mut size = Size { left: max_bytes(), seen: HashSet::new() };
     let variables = context.scope().iter_raw().map(|(_, _, value)| value);
-    let too_much = variables.chain(context.this_ptr()).find_map(|value| size.take(value, 0).err());
-    match too_much {
-        None => Ok(max_bytes() - size.left),
-        Some(most) => {
-            script(Err(Error::invalid("the script's variables", most, "more").with_hint(ABOUT_MEMORY)))
-        }
-    }
+    let too_much = |most| Error::invalid("the script's variables", most, "more").with_hint(ABOUT_MEMORY);
+    script(bytes_of_all(variables.chain(context.this_ptr())).map_err(too_much))
 }
 
 /// A count of bytes: how many are left below the limit, and which strings and shared values are already counted.

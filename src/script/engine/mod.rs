@@ -16,6 +16,7 @@ pub(super) mod names;
 pub(super) mod options;
 pub(super) mod show;
 
+mod forms;
 mod growth;
 mod order;
 

@@ -4,7 +4,10 @@ use super::names::type_name;
 use super::{ScriptResult, script};
 use crate::error::Error;
 use candle_core::{DType, Tensor};
-use rhai::{Array, Dynamic, Identifier, Map};
+use rhai::{
+    Array, Dynamic, Engine, FuncInfo, FuncMetadata, FuncRegistration, Identifier, Map, Module,
+    NativeCallContext, RhaiFunc, Shared,
+};
 use saescope_options::Field;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,6 +36,37 @@ pub(crate) fn parse<T: DeserializeOwned>(map: Map) -> ScriptResult<T> {
 pub(crate) fn of_function(all: &[&[FunctionOptions]], function: &str) -> Vec<Field> {
     let found = all.iter().copied().flatten().find(|(name, _)| *name == function);
     found.map_or_else(Vec::new, |(_, options)| options())
+}
+
+/// Registers each function that takes options a second time, without them, unless one of its options is required.
+pub(crate) fn register_defaults(engine: &mut Engine, all: &[&[FunctionOptions]]) {
+    let is_optional = |function: &str| {
+        let fields = of_function(all, function);
+        !fields.is_empty() && fields.iter().all(|field| field.default_text().is_some())
+    };
+    let with_options = |info: FuncInfo| {
+        let takes_options = info.metadata.params_info.last().is_some_and(|last| last == "options: Map");
+        (takes_options && is_optional(&info.metadata.name)).then(|| info.metadata.clone())
+    };
+    let mut module = Module::new();
+    for FuncMetadata { name, params_info, param_types, return_type, .. } in
+        engine.collect_fn_metadata(None, with_options, false)
+    {
+        let n = param_types.len() - 1;
+        let own = params_info[..n].iter().chain([&return_type]);
+        let registration = FuncRegistration::new(name.clone()).with_params_info(own).in_global_namespace();
+        let call = move |context: Option<NativeCallContext>, arguments: &mut [&mut Dynamic]| {
+            let context = context.ok_or("a function was called without a context")?;
+            let mut options = Dynamic::from(Map::new());
+            let mut all: Vec<_> = arguments.iter_mut().map(|argument| &mut **argument).collect();
+            all.push(&mut options);
+            context.call_native_fn_raw(&name, true, &mut all)
+        };
+        let function =
+            RhaiFunc::Method { func: Shared::new(call), has_context: true, is_pure: true, is_volatile: true };
+        registration.set_into_module_raw(&mut module, &param_types[..n], function);
+    }
+    engine.register_global_module(module.into());
 }
 
 /// Removes an option whose value is a map, such as one of closures, and returns it; an empty map if it is missing.

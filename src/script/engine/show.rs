@@ -1,9 +1,10 @@
 //! The text, HTML and JSON of script values: values of this crate, and arrays and maps of them.
 
+use super::forms;
 use super::names::type_name;
 use crate::display::{self, Bundle, Cell, Shown};
 use crate::error::Result;
-use rhai::{Array, Dynamic, Engine, FLOAT, Map};
+use rhai::{Array, Dynamic, Engine, FLOAT, FuncRegistration, Map};
 use std::io::Write;
 use std::rc::Rc;
 
@@ -12,20 +13,55 @@ const SHOWN: usize = 100;
 /// The maximum number of elements shown of all nested arrays and maps together.
 const ALL_SHOWN: usize = 1000;
 
-/// Returns a value as a [`Shown`], if it has the type that the function is for: `cast::<Tensor>`.
-pub(crate) type Cast = fn(&Dynamic) -> Option<Rc<dyn Shown>>;
+/// A type of values that can be shown.
+#[derive(Debug)]
+pub(crate) struct ShownType {
+    /// Returns a value as a [`Shown`] if it has this type.
+    cast: fn(&Dynamic) -> Option<Rc<dyn Shown>>,
+    /// Registers the functions that such values have in common.
+    register: fn(&mut Engine, &ShownType),
+    /// The parameter of `to_string`, as help shows it: `model: &mut Model`.
+    parameter: &'static str,
+    /// Whether there are `save`, `to_html` and `to_json`.
+    is_saved: bool,
+}
 
-/// The [`Cast`] of the type `T`.
-pub(crate) fn cast<T: Shown + Clone + 'static>(value: &Dynamic) -> Option<Rc<dyn Shown>> {
-    value.read_lock::<T>().map(|value| Rc::new(value.clone()) as Rc<dyn Shown>)
+impl ShownType {
+    /// The type `T`, with `to_string` and `to_debug`.
+    pub(crate) const fn of<T: Shown + Clone + 'static>(parameter: &'static str) -> Self {
+        ShownType {
+            cast: |value| value.read_lock::<T>().map(|value| Rc::new(value.clone()) as Rc<dyn Shown>),
+            register: |engine, ShownType { parameter, is_saved, .. }| {
+                for name in ["to_string", "to_debug"] {
+                    FuncRegistration::new(name)
+                        .with_purity(true)
+                        .with_params_info([*parameter, "String"])
+                        .register_into_engine(engine, |value: &mut T| value.brief());
+                }
+                if *is_saved {
+                    forms::register::<T>(engine, parameter.rsplit(' ').next().unwrap_or_default());
+                }
+            },
+            parameter,
+            is_saved: false,
+        }
+    }
+
+    /// The type with `save`, `to_html` and `to_json`.
+    pub(crate) const fn saved(self) -> Self {
+        ShownType { is_saved: true, ..self }
+    }
 }
 
 /// The types of values that can be shown, in groups. Arrays and maps of such values can be shown, too.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Types(pub(crate) &'static [&'static [Cast]]);
+pub(crate) struct Types(pub(crate) &'static [&'static [ShownType]]);
 
-/// Makes arrays and maps look the same in `print`, in interpolated strings and as the value of a line.
+/// Makes values look the same in `print`, in interpolated strings and as the value of a line.
 pub(super) fn register(engine: &mut Engine, types: Types) {
+    for shown in types.0.iter().copied().flatten() {
+        (shown.register)(engine, shown);
+    }
     for name in ["print", "to_string", "debug", "to_debug"] {
         engine.register_fn(name, move |array: Array| types.text(&array.into()));
         engine.register_fn(name, move |map: Map| types.text(&map.into()));
@@ -35,7 +71,7 @@ pub(super) fn register(engine: &mut Engine, types: Types) {
 impl Types {
     /// Returns the value as a [`Shown`] if it has one of these types.
     pub(crate) fn shown(self, value: &Dynamic) -> Option<Rc<dyn Shown>> {
-        self.0.iter().copied().flatten().find_map(|cast| cast(value))
+        self.0.iter().copied().flatten().find_map(|shown| (shown.cast)(value))
     }
 
     /// Returns the forms in which a value is shown; `None` for `()`.
@@ -174,7 +210,7 @@ impl Shown for ScriptValue {
         let item = |(item, own): (&Dynamic, Option<String>)| {
             own.unwrap_or_else(|| display::preformatted(&self.types.text(item)))
         };
-        Some(items.map(item).chain([display::more(array.len(), SHOWN)]).collect())
+        Some(items.map(item).chain([display::more(array.len(), SHOWN, "elements")]).collect())
     }
 
     fn write_json(&self, out: &mut dyn Write) -> Result<()> {

@@ -68,11 +68,8 @@ pub(super) fn floats(x: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 pub(super) fn not_empty(x: &Tensor, name: &str) -> Result<(), Error> {
-    if x.elem_count() > 0 {
-        Ok(())
-    } else {
-        Err(Error::invalid(name, "a tensor with elements", "an empty one"))
-    }
+    let wrong = || Error::invalid(name, "a tensor with elements", "an empty one");
+    if x.elem_count() > 0 { Ok(()) } else { Err(wrong()) }
 }
 
 /// Converts an axis from a script, counted from 0, or from −1 backwards.
@@ -81,6 +78,11 @@ pub(super) fn axis_of(x: &Tensor, axis: INT) -> Result<usize, Error> {
         let expected = format!("-{} to {} for a tensor {:?}", x.rank(), x.rank() as INT - 1, x.dims());
         Error::invalid("the axis", expected, axis)
     })
+}
+
+/// Converts token ids or indices of features to an array of numbers.
+pub(super) fn integers(numbers: &[u32]) -> Array {
+    numbers.iter().map(|number| INT::from(*number).into()).collect()
 }
 
 /// Returns the token ids of a string, or of an array of token ids.
@@ -98,13 +100,11 @@ pub(super) fn ids_of(input: &Dynamic) -> Result<Vec<u32>, Error> {
         return Ok(vec![id]);
     }
     let ids = input.read_lock::<Array>().map(|array| array.iter().map(id).collect::<Option<Vec<_>>>());
-    ids.flatten()
-        .ok_or_else(|| Error::invalid("the input", "a string or an array of token ids", what_is(input)))
-}
-
-/// Describes a value that cannot be used as tokens.
-fn what_is(input: &Dynamic) -> String {
-    if input.is_array() { "an array with other elements".to_owned() } else { type_name(input) }
+    ids.flatten().ok_or_else(|| {
+        let is_array = input.is_array();
+        let got = if is_array { "an array with other elements".to_owned() } else { type_name(input) };
+        Error::invalid("the input", "a string or an array of token ids", got)
+    })
 }
 
 /// Returns the records of a file (its path, or a value of `read_records`), or of an array of records.
@@ -136,15 +136,19 @@ pub(super) fn vector_of(model: &Model, vector: &Dynamic) -> Result<FeatureVector
     if let Some(vector) = vector.read_lock::<FeatureVector>() {
         return Ok(vector.clone());
     }
-    match vector.read_lock::<Tensor>() {
-        Some(embedding) => FeatureVector::of_embedding(model, &embedding),
-        None => Err(no_vector(vector)),
-    }
+    let embedding = vector.read_lock::<Tensor>().ok_or_else(|| {
+        let expected = "a value of feature_vector or ghost_token, or a tensor";
+        Error::invalid("the vector", expected, type_name(vector))
+            .with_hint("the vector of a feature is feature_vector(model, sae, index)")
+    })?;
+    FeatureVector::of_embedding(model, &embedding)
 }
 
-fn no_vector(got: &Dynamic) -> Error {
-    Error::invalid("the vector", "a value of feature_vector or ghost_token, or a tensor", type_name(got))
-        .with_hint("the vector of a feature is feature_vector(model, sae, index)")
+/// Returns a range from a script, `a..b` or `a..=b`; `None` if the value is not a range.
+pub(super) fn range_of(value: &Dynamic) -> Option<Range<INT>> {
+    let inclusive = || value.read_lock::<RangeInclusive<INT>>();
+    let range = value.read_lock::<Range<INT>>().map(|range| range.clone());
+    range.or_else(|| inclusive().map(|range| *range.start()..range.end().saturating_add(1)))
 }
 
 /// Converts "all", a range, or an array of feature indices to indices.
@@ -157,14 +161,10 @@ pub(super) fn features_of(sae: &Sae, features: &Dynamic) -> Result<Vec<usize>, E
     if features.clone().into_string().is_ok_and(|text| text == "all") {
         return Ok((0..d_sae).collect());
     }
-    let range = features.read_lock::<Range<INT>>().map(|range| (range.start, range.end));
-    let inclusive = features.read_lock::<RangeInclusive<INT>>();
-    if let Some((start, end)) =
-        range.or_else(|| inclusive.map(|range| (*range.start(), range.end().saturating_add(1))))
-    {
+    if let Some(range) = range_of(features) {
         let bound = |i: INT| usize::try_from(i).map_err(|_| wrong());
         // One more than there are, so that a range that is too long is an error later.
-        return Ok((bound(start)?..bound(end)?).take(d_sae + 1).collect());
+        return Ok((bound(range.start)?..bound(range.end)?).take(d_sae + 1).collect());
     }
     let index = |i: &Dynamic| i.as_int().ok().and_then(|i| usize::try_from(i).ok()).ok_or_else(wrong);
     features.read_lock::<Array>().ok_or_else(wrong)?.iter().map(index).collect()

@@ -2,24 +2,21 @@
 
 use super::items::{self, SkippedError};
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
-use crate::error::Error;
 use crate::progress::Progress;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, INT, Map};
+use rhai::{Array, Engine, INT, Map};
 use saescope_options::Options;
 
-pub(super) const SHOWN: &[Cast] = &[cast::<Dataset>];
+pub(super) const SHOWN: &[ShownType] = &[ShownType::of::<Dataset>("dataset: &mut Dataset")];
 pub(super) const OPTIONS: &[FunctionOptions] = &[("open_dataset", DatasetOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine, progress: &Progress, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
     let progress = progress.clone();
-    items::register(engine, skipped, move |dataset: Dataset| {
-        dataset.documents(&progress).map(|text| text.map(Dynamic::from))
-    });
+    items::register(engine, skipped, move |dataset: Dataset| dataset.documents(&progress));
 }
 
 #[export_module]
@@ -40,12 +37,7 @@ mod functions {
     /// }
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn open_dataset(context: NativeCallContext, path: &str) -> ScriptResult<Dataset> {
-        script(Dataset::open_with(path, &DatasetOptions::default(), &progress_of(&context)))
-    }
-
-    #[rhai_fn(name = "open_dataset", return_raw, volatile)]
-    pub fn open_dataset_with(context: NativeCallContext, path: &str, options: Map) -> ScriptResult<Dataset> {
+    pub fn open_dataset(context: NativeCallContext, path: &str, options: Map) -> ScriptResult<Dataset> {
         script(Dataset::open_with(path, &options::parse(options)?, &progress_of(&context)))
     }
 
@@ -56,14 +48,6 @@ mod functions {
     /// ```
     #[rhai_fn(global, pure, return_raw, volatile)]
     pub fn take(context: NativeCallContext, dataset: &mut Dataset, n: INT) -> ScriptResult<Array> {
-        let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n));
-        let texts =
-            dataset.documents(&progress_of(&context)).take(script(n)?).map(|text| text.map(Dynamic::from));
-        script(texts.collect::<crate::error::Result<_>>())
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_dataset(dataset: &mut Dataset) -> String {
-        dataset.to_string()
+        items::take(dataset.documents(&progress_of(&context)), n)
     }
 }

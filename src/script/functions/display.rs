@@ -1,16 +1,16 @@
 //! Showing and saving values: `display`, files, HTML, JSON, pages of several values; and `input`.
 
 use super::host::SessionContext;
-use super::show::{Cast, ScriptValue, cast};
+use super::show::{ScriptValue, ShownType};
 use super::{ScriptResult, TYPES, script};
-use crate::display::{Bundle, Page, PageItem, Shown};
+use crate::display::{Bundle, Page, PageItem};
 use crate::error::Error;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, ImmutableString};
 use std::path::Path;
 use std::rc::Rc;
 
-pub(super) const SHOWN: &[Cast] = &[cast::<Page>];
+pub(super) const SHOWN: &[ShownType] = &[ShownType::of::<Page>("page: &mut Page")];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
@@ -100,10 +100,5 @@ mod functions {
     #[rhai_fn(global, name = "to_html", pure, return_raw)]
     pub fn page_to_html(page: &mut Page) -> ScriptResult<String> {
         script(page.document())
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_page(page: &mut Page) -> String {
-        page.text()
     }
 }

@@ -1,15 +1,14 @@
 //! Feature datasets: `create_feature_dataset`, `read_records` and `check_sae`.
 
-use super::arguments::register_properties;
+use super::arguments::{integers, register_properties};
 use super::items::{self, SkippedError};
 use super::names::type_name;
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::dataset::{Dataset, DatasetOptions};
-use crate::display::Shown;
 use crate::error::Error;
-use crate::evaluate::{CheckOptions, SaeEvaluation, check_sae};
+use crate::evaluate::{self, CheckOptions, SaeEvaluation};
 use crate::extract::{ExtractOptions, ExtractSummary, FeatureRecord, RecordFile};
 use crate::feature_dataset;
 use crate::model::Model;
@@ -19,42 +18,20 @@ use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use saescope_options::Options;
 use std::path::Path;
 
-pub(super) const SHOWN: &[Cast] =
-    &[cast::<FeatureRecord>, cast::<RecordFile>, cast::<SaeEvaluation>, cast::<ExtractSummary>];
+pub(super) const SHOWN: &[ShownType] = &[
+    ShownType::of::<FeatureRecord>("record: &mut FeatureRecord"),
+    ShownType::of::<RecordFile>("records: &mut Records"),
+    ShownType::of::<SaeEvaluation>("check: &mut SaeEvaluation"),
+    ShownType::of::<ExtractSummary>("summary: &mut ExtractSummary"),
+];
 pub(super) const OPTIONS: &[FunctionOptions] =
     &[("check_sae", CheckOptions::fields), ("create_feature_dataset", ExtractOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
-    items::register(engine, skipped, |file: RecordFile| {
-        file.records().map(|record| record.map(Dynamic::from))
-    });
+    items::register(engine, skipped, |file: RecordFile| file.records());
     register_properties::<ExtractSummary>(engine);
     register_properties::<SaeEvaluation>(engine);
-}
-
-/// Measures an SAE on a dataset, given as a path or as a value of `open_dataset`.
-fn check(
-    context: &NativeCallContext,
-    model: &Model,
-    sae: &Sae,
-    dataset: Dynamic,
-    options: &CheckOptions,
-) -> ScriptResult<SaeEvaluation> {
-    let progress = progress_of(context);
-    let what = type_name(&dataset);
-    let dataset = match dataset.clone().into_string() {
-        Ok(path) => script(Dataset::open_with(&path, &DatasetOptions::default(), &progress))?,
-        Err(_) => {
-            let wrong = || Error::invalid("the dataset", "a path or a value of open_dataset", what);
-            script(dataset.try_cast::<Dataset>().ok_or_else(wrong))?
-        }
-    };
-    script(check_sae(model, sae, &dataset, options, &progress))
-}
-
-fn integers(numbers: impl IntoIterator<Item = INT>) -> Array {
-    numbers.into_iter().map(Dynamic::from).collect()
 }
 
 #[export_module]
@@ -118,19 +95,18 @@ mod functions {
         model: Model,
         sae: Sae,
         dataset: Dynamic,
-    ) -> ScriptResult<SaeEvaluation> {
-        super::check(&context, &model, &sae, dataset, &Default::default())
-    }
-
-    #[rhai_fn(name = "check_sae", return_raw, volatile)]
-    pub fn check_sae_with(
-        context: NativeCallContext,
-        model: Model,
-        sae: Sae,
-        dataset: Dynamic,
         options: Map,
     ) -> ScriptResult<SaeEvaluation> {
-        super::check(&context, &model, &sae, dataset, &options::parse(options)?)
+        let (options, progress) = (options::parse(options)?, progress_of(&context));
+        let what = type_name(&dataset);
+        let dataset = match dataset.clone().into_string() {
+            Ok(path) => script(Dataset::open_with(&path, &DatasetOptions::default(), &progress))?,
+            Err(_) => {
+                let wrong = || Error::invalid("the dataset", "a path or a value of open_dataset", what);
+                script(dataset.try_cast::<Dataset>().ok_or_else(wrong))?
+            }
+        };
+        script(evaluate::check_sae(&model, &sae, &dataset, &options, &progress))
     }
 
     /// All results of a check, as a map.
@@ -142,11 +118,6 @@ mod functions {
     #[rhai_fn(global, name = "to_map", pure, return_raw)]
     pub fn check_to_map(check: &mut SaeEvaluation) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(check)
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_check(check: &mut SaeEvaluation) -> String {
-        check.to_string()
     }
 
     /// The records of a feature dataset file, to iterate over with `for`; they are read one at a time. A record has
@@ -176,14 +147,7 @@ mod functions {
     /// ```
     #[rhai_fn(global, name = "take", pure, return_raw, volatile)]
     pub fn take_records(records: &mut Records, n: INT) -> ScriptResult<Array> {
-        let n = usize::try_from(n).map_err(|_| Error::invalid("`n`", "0 or more", n));
-        let records = records.records().take(script(n)?).map(|record| record.map(Dynamic::from));
-        script(records.collect::<crate::error::Result<_>>())
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_records(records: &mut Records) -> String {
-        records.text()
+        items::take(records.records(), n)
     }
 
     /// The text of a record: the part of the document that the model ran on.
@@ -211,7 +175,7 @@ mod functions {
     /// ```
     #[rhai_fn(global, get = "tokens", pure)]
     pub fn record_tokens(record: &mut FeatureRecord) -> Array {
-        integers(record.tokens.iter().map(|token| INT::from(*token)))
+        integers(&record.tokens)
     }
 
     /// The character offset in the text at which each token of a record starts, [pos]; 0 for a BOS.
@@ -225,7 +189,7 @@ mod functions {
     /// ```
     #[rhai_fn(global, get = "offsets", pure)]
     pub fn record_offsets(record: &mut FeatureRecord) -> Array {
-        integers(record.offsets.iter().map(|offset| *offset as INT))
+        record.offsets.iter().map(|offset| (*offset as INT).into()).collect()
     }
 
     /// The indices of the active features at each token of a record, ascending, [pos][active].
@@ -239,8 +203,7 @@ mod functions {
     /// ```
     #[rhai_fn(global, get = "active_features", pure)]
     pub fn record_active_features(record: &mut FeatureRecord) -> Array {
-        let features = |active: &Vec<u32>| integers(active.iter().map(|feature| INT::from(*feature)));
-        record.active_features.iter().map(|active| features(active).into()).collect()
+        record.active_features.iter().map(|active| integers(active).into()).collect()
     }
 
     /// The activations of the active features at each token of a record, [pos][active].
@@ -260,11 +223,6 @@ mod functions {
         record.activations.iter().map(|active| values(active).into()).collect()
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_record(record: &mut FeatureRecord) -> String {
-        record.to_string()
-    }
-
     /// The counts of an extraction, as a map.
     ///
     /// ```rhai
@@ -276,10 +234,5 @@ mod functions {
     #[rhai_fn(global, name = "to_map", pure, return_raw)]
     pub fn summary_to_map(summary: &mut ExtractSummary) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(summary)
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_summary(summary: &mut ExtractSummary) -> String {
-        summary.to_string()
     }
 }

@@ -1,9 +1,8 @@
 //! The meaning of features: `feature_vector`, `token_list`, `logit_lens`, `similar_features`.
 
 use super::arguments::{index, register_properties, vector_of};
-use super::forms::register_forms;
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, script};
 use crate::error::Error;
 use crate::interpret::{
@@ -17,8 +16,12 @@ use rhai::plugin::*;
 use rhai::{Dynamic, Engine, FLOAT, INT, Map};
 use saescope_options::Options;
 
-pub(super) const SHOWN: &[Cast] =
-    &[cast::<FeatureVector>, cast::<TokenList>, cast::<LogitLens>, cast::<SimilarFeatures>];
+pub(super) const SHOWN: &[ShownType] = &[
+    ShownType::of::<FeatureVector>("vector: &mut FeatureVector").saved(),
+    ShownType::of::<TokenList>("list: &mut TokenList").saved(),
+    ShownType::of::<LogitLens>("lens: &mut LogitLens").saved(),
+    ShownType::of::<SimilarFeatures>("similar: &mut SimilarFeatures").saved(),
+];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("decoder_logit_lens", LogitLensOptions::fields),
     ("feature_vector", VectorOptions::fields),
@@ -33,10 +36,6 @@ pub(super) fn register(engine: &mut Engine) {
     register_properties::<TokenList>(engine);
     register_properties::<LogitLens>(engine);
     register_properties::<SimilarFeatures>(engine);
-    register_forms::<FeatureVector>(engine, "FeatureVector");
-    register_forms::<TokenList>(engine, "TokenList");
-    register_forms::<LogitLens>(engine, "LogitLens");
-    register_forms::<SimilarFeatures>(engine, "SimilarFeatures");
 }
 
 /// Like [`vector_of`], but a tensor, or the decoder weights of a feature, is used as a direction, unchanged.
@@ -84,17 +83,7 @@ mod functions {
     /// print(mixed.direction.norm());
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn feature_vector(model: Model, sae: Sae, feature: INT) -> ScriptResult<FeatureVector> {
-        feature_vector_with(model, sae, feature, Map::new())
-    }
-
-    #[rhai_fn(name = "feature_vector", return_raw)]
-    pub fn feature_vector_with(
-        model: Model,
-        sae: Sae,
-        feature: INT,
-        options: Map,
-    ) -> ScriptResult<FeatureVector> {
+    pub fn feature_vector(model: Model, sae: Sae, feature: INT, options: Map) -> ScriptResult<FeatureVector> {
         let feature = script(super::index("the feature index", feature))?;
         script(interpret::feature_vector(&model, &sae, feature, &options::parse(options)?))
     }
@@ -109,12 +98,7 @@ mod functions {
     /// print(ghost_token(model, between, #{ scale: 3.0 }));
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn ghost_token(model: Model, direction: Tensor) -> ScriptResult<FeatureVector> {
-        ghost_token_with(model, direction, Map::new())
-    }
-
-    #[rhai_fn(name = "ghost_token", return_raw)]
-    pub fn ghost_token_with(model: Model, direction: Tensor, options: Map) -> ScriptResult<FeatureVector> {
+    pub fn ghost_token(model: Model, direction: Tensor, options: Map) -> ScriptResult<FeatureVector> {
         script(interpret::ghost_token(&model, &direction, &options::parse(options)?))
     }
 
@@ -189,11 +173,6 @@ mod functions {
         vector.at_scale(scale as FLOAT)
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_vector(vector: &mut FeatureVector) -> String {
-        vector.to_string()
-    }
-
     /// The tokens nearest to a feature vector, with their scores; no forward pass is needed. A tensor [d_model] is used
     /// as a token embedding. The list has `tokens`, an array of maps (`token`, `token_id`, `score`, `rank`), and
     /// `params`.
@@ -205,12 +184,7 @@ mod functions {
     /// print(token_list(model, v, #{ method: "centered_cosine", filter: "word_like" }).tokens[0].token);
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn token_list(model: Model, vector: Dynamic) -> ScriptResult<TokenList> {
-        token_list_with(model, vector, Map::new())
-    }
-
-    #[rhai_fn(name = "token_list", return_raw)]
-    pub fn token_list_with(model: Model, vector: Dynamic, options: Map) -> ScriptResult<TokenList> {
+    pub fn token_list(model: Model, vector: Dynamic, options: Map) -> ScriptResult<TokenList> {
         let vector = script(vector_of(&model, &vector))?;
         script(interpret::token_list(&model, &vector, &options::parse(options)?))
     }
@@ -227,11 +201,6 @@ mod functions {
         script(list.to_csv())
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_list(list: &mut TokenList) -> String {
-        list.to_string()
-    }
-
     /// The next tokens that a direction promotes and suppresses. The direction is that of a feature vector, without its
     /// scale; a tensor [d_model], unchanged; or the decoder weights of a feature (`sae.feature(624)`), unchanged. The
     /// result has `top` and `bottom`, arrays of maps (`token`, `token_id`, `score`, `rank`), and the `mean`, `std`,
@@ -244,12 +213,7 @@ mod functions {
     /// print(logit_lens(model, feature_vector(model, sae, 700)).skewness);
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn logit_lens(model: Model, vector: Dynamic) -> ScriptResult<LogitLens> {
-        logit_lens_with(model, vector, Map::new())
-    }
-
-    #[rhai_fn(name = "logit_lens", return_raw)]
-    pub fn logit_lens_with(model: Model, vector: Dynamic, options: Map) -> ScriptResult<LogitLens> {
+    pub fn logit_lens(model: Model, vector: Dynamic, options: Map) -> ScriptResult<LogitLens> {
         let vector = script(direction_of(&model, &vector))?;
         script(interpret::logit_lens(&model, &vector, &options::parse(options)?))
     }
@@ -261,24 +225,9 @@ mod functions {
     /// print(decoder_logit_lens(load_model("demo"), load_sae("demo"), 700));
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn decoder_logit_lens(model: Model, sae: Sae, feature: INT) -> ScriptResult<LogitLens> {
-        decoder_logit_lens_with(model, sae, feature, Map::new())
-    }
-
-    #[rhai_fn(name = "decoder_logit_lens", return_raw)]
-    pub fn decoder_logit_lens_with(
-        model: Model,
-        sae: Sae,
-        feature: INT,
-        options: Map,
-    ) -> ScriptResult<LogitLens> {
+    pub fn decoder_logit_lens(model: Model, sae: Sae, feature: INT, options: Map) -> ScriptResult<LogitLens> {
         let feature = script(super::index("the feature index", feature))?;
         script(interpret::decoder_logit_lens(&model, &sae, feature, &options::parse(options)?))
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_lens(lens: &mut LogitLens) -> String {
-        lens.to_string()
     }
 
     /// The features whose decoder directions are most similar to that of a feature, in its own SAE or in another that
@@ -290,32 +239,17 @@ mod functions {
     /// print(similar_features(sae, 700, load_sae("demo", "blocks.0.hook_resid_pre"), #{ top_k: 3 }).features[0].cosine);
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn similar_features(sae: Sae, feature: INT) -> ScriptResult<SimilarFeatures> {
-        super::similar(&sae, feature, None, Map::new())
-    }
-
-    #[rhai_fn(name = "similar_features", return_raw)]
-    pub fn similar_features_with(sae: Sae, feature: INT, options: Map) -> ScriptResult<SimilarFeatures> {
+    pub fn similar_features(sae: Sae, feature: INT, options: Map) -> ScriptResult<SimilarFeatures> {
         super::similar(&sae, feature, None, options)
     }
 
     #[rhai_fn(name = "similar_features", return_raw)]
-    pub fn similar_features_of(sae: Sae, feature: INT, other: Sae) -> ScriptResult<SimilarFeatures> {
-        super::similar(&sae, feature, Some(&other), Map::new())
-    }
-
-    #[rhai_fn(name = "similar_features", return_raw)]
-    pub fn similar_features_of_with(
+    pub fn similar_features_of(
         sae: Sae,
         feature: INT,
         other: Sae,
         options: Map,
     ) -> ScriptResult<SimilarFeatures> {
         super::similar(&sae, feature, Some(&other), options)
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_similar(similar: &mut SimilarFeatures) -> String {
-        similar.to_string()
     }
 }

@@ -1,7 +1,6 @@
 //! The functions of scripts, one file per layer, and what these files say of them: types, options, names in strings.
 
 mod arguments;
-mod forms;
 
 mod arithmetic;
 mod dataset;
@@ -71,6 +70,7 @@ pub(super) fn register(engine: &mut Engine, progress: &Progress, skipped: &Skipp
     trees::register(engine, skipped);
     plot::register(engine);
     display::register(engine);
+    options::register_defaults(engine, OPTIONS);
 }
 
 /// Returns the progress of the session that called a native function.
@@ -82,6 +82,20 @@ fn progress_of(context: &rhai::NativeCallContext) -> Progress {
 mod tests {
     use super::*;
     use crate::script::Session;
+
+    #[test]
+    fn options_can_be_left_out_unless_one_is_required() {
+        let session = Session::new(Progress::default(), |_: &str| ());
+        let required = ["create_feature_dataset", "definition_trees", "write_definition_trees"];
+        for entry in session.help().entries() {
+            let takes_options = |form: &&String| form.contains("options: Map");
+            for form in entry.signatures.iter().filter(takes_options) {
+                let without = form.replace(", options: Map", "").replace("options: Map", "");
+                let is_there = entry.signatures.contains(&without);
+                assert_eq!(is_there, !required.contains(&entry.name.as_str()), "{form}");
+            }
+        }
+    }
 
     #[test]
     fn every_function_that_takes_options_is_listed() {

@@ -1,11 +1,11 @@
 //! Models: `load_model`, tokenization, activations, hooks and generation.
 
-use super::arguments::{ids_of, tokens_of};
+use super::arguments::{ids_of, integers, tokens_of};
 use super::completion::{Completion, TypedString};
 use super::errors::to_script;
 use super::names::type_name;
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::aliases::model_names;
 use crate::error::Error;
@@ -13,12 +13,15 @@ use crate::hooks::{ActivationCache, Edits};
 use crate::model::{GenerateOptions, Model, ModelOptions, TokenOptions};
 use candle_core::Tensor;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, FnPtr, INT, Map};
+use rhai::{Array, Dynamic, Engine, FnPtr, Map};
 use saescope_options::{Field, Options};
 use std::cell::RefCell;
 use std::path::Path;
 
-pub(super) const SHOWN: &[Cast] = &[cast::<Model>, cast::<ActivationCache>];
+pub(super) const SHOWN: &[ShownType] = &[
+    ShownType::of::<Model>("model: &mut Model"),
+    ShownType::of::<ActivationCache>("cache: &mut ActivationCache"),
+];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("generate", || {
         let hooks = "A map of closures, as for `run_with_hooks`; they see the prompt first and then one position at a \
@@ -54,10 +57,6 @@ pub(super) fn names(string: &TypedString) -> Option<Vec<Completion>> {
         string.scope.iter().filter_map(|(_, _, value)| value.read_lock::<Model>().map(|m| m.clone()));
     let hooks = models.flat_map(|model| model.cfg().hook_points().all());
     Some(hooks.map(|hook| Completion::name(hook.to_string(), "hook")).collect())
-}
-
-fn to_array(tokens: &[u32]) -> Array {
-    tokens.iter().map(|token| Dynamic::from(INT::from(*token))).collect()
 }
 
 /// Returns the names in a string or an array of strings.
@@ -126,12 +125,7 @@ mod functions {
     /// print(model);
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn load_model(context: NativeCallContext, name: &str) -> ScriptResult<Model> {
-        script(Model::load_with(name, &ModelOptions::default(), &progress_of(&context)))
-    }
-
-    #[rhai_fn(name = "load_model", return_raw, volatile)]
-    pub fn load_model_with(context: NativeCallContext, name: &str, options: Map) -> ScriptResult<Model> {
+    pub fn load_model(context: NativeCallContext, name: &str, options: Map) -> ScriptResult<Model> {
         script(Model::load_with(name, &options::parse(options)?, &progress_of(&context)))
     }
 
@@ -190,14 +184,9 @@ mod functions {
     /// print(model.to_tokens("a small boat", #{ prepend_bos: false }));
     /// ```
     #[rhai_fn(global, pure, return_raw)]
-    pub fn to_tokens(model: &mut Model, text: &str) -> ScriptResult<Array> {
-        Ok(to_array(&script(model.to_tokens(text, None))?))
-    }
-
-    #[rhai_fn(global, name = "to_tokens", pure, return_raw)]
-    pub fn to_tokens_with(model: &mut Model, text: &str, options: Map) -> ScriptResult<Array> {
+    pub fn to_tokens(model: &mut Model, text: &str, options: Map) -> ScriptResult<Array> {
         let options: TokenOptions = options::parse(options)?;
-        Ok(to_array(&script(model.to_tokens(text, options.prepend_bos))?))
+        Ok(integers(&script(model.to_tokens(text, options.prepend_bos))?))
     }
 
     /// The text of each token of a string or of an array of token ids, an array of strings.
@@ -306,22 +295,8 @@ mod functions {
         })?;
         match prompt.into_immutable_string() {
             Ok(text) => Ok(format!("{text}{}", script(Model::to_string(model, &new))?).into()),
-            Err(_) => Ok(to_array(&[tokens, new].concat()).into()),
+            Err(_) => Ok(integers(&[tokens, new].concat()).into()),
         }
-    }
-
-    #[rhai_fn(global, name = "generate", pure, return_raw)]
-    pub fn generate_default(
-        context: NativeCallContext,
-        model: &mut Model,
-        prompt: Dynamic,
-    ) -> ScriptResult<Dynamic> {
-        generate(context, model, prompt, Map::new())
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_model(model: &mut Model) -> String {
-        model.to_string()
     }
 
     #[rhai_fn(global, index_get, pure, return_raw)]
@@ -350,10 +325,5 @@ mod functions {
     #[rhai_fn(global, name = "save", pure, return_raw, volatile)]
     pub fn save_cache(cache: &mut ActivationCache, path: &str) -> ScriptResult<()> {
         script(cache.save(Path::new(path)))
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_cache(cache: &mut ActivationCache) -> String {
-        cache.to_string()
     }
 }

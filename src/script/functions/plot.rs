@@ -1,13 +1,11 @@
 //! Charts: the functions `plot_…`.
 
 use super::arguments::{check_memory, feature_index, values_of};
-use super::forms::register_forms;
 use super::names::type_name;
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, TYPES, script};
 use crate::dashboard::FeatureDensity;
-use crate::display::Shown;
 use crate::error::Error;
 use crate::extract::FeatureRecord;
 use crate::plot::{self, Figure, HeatmapOptions, HistogramOptions, PlotOptions, Series, options_without};
@@ -16,7 +14,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, Map};
 use saescope_options::{Field, Options};
 
-pub(super) const SHOWN: &[Cast] = &[cast::<Figure>];
+pub(super) const SHOWN: &[ShownType] = &[ShownType::of::<Figure>("figure: &mut Figure").saved()];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("plot_activations", || chart_options("plot_activations")),
     ("plot_bars", || chart_options("plot_bars")),
@@ -29,7 +27,6 @@ pub(super) const OPTIONS: &[FunctionOptions] = &[
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
-    register_forms::<Figure>(engine, "Figure");
 }
 
 /// Returns the options that a chart function shares with others.
@@ -127,11 +124,6 @@ fn features_of(features: &Dynamic) -> Result<Vec<usize>, Error> {
     }
 }
 
-/// Returns the labels of bars, which can be values of any type.
-fn labels_of(labels: &Array) -> Vec<String> {
-    labels.iter().map(|label| TYPES.text(label)).collect()
-}
-
 #[export_module]
 mod functions {
     /// A chart, which is saved as a picture or shown in a notebook.
@@ -148,22 +140,12 @@ mod functions {
     /// })
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn plot_line(y: Dynamic) -> ScriptResult<Figure> {
-        plot_line_with(y, Map::new())
-    }
-
-    #[rhai_fn(name = "plot_line", return_raw)]
-    pub fn plot_line_with(y: Dynamic, options: Map) -> ScriptResult<Figure> {
+    pub fn plot_line(y: Dynamic, options: Map) -> ScriptResult<Figure> {
         script(plot::plot_line(&script(series_of(None, &y))?, &parse_chart("plot_line", options)?))
     }
 
     #[rhai_fn(name = "plot_line", return_raw)]
-    pub fn plot_line_over(x: Dynamic, y: Dynamic) -> ScriptResult<Figure> {
-        plot_line_over_with(x, y, Map::new())
-    }
-
-    #[rhai_fn(name = "plot_line", return_raw)]
-    pub fn plot_line_over_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Figure> {
+    pub fn plot_line_over(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Figure> {
         script(plot::plot_line(&script(series_of(Some(&x), &y))?, &parse_chart("plot_line", options)?))
     }
 
@@ -175,12 +157,7 @@ mod functions {
     /// plot_scatter(norms, sae.b_enc, #{ x_label: "norm of the encoder", y_label: "bias" })
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn plot_scatter(x: Dynamic, y: Dynamic) -> ScriptResult<Figure> {
-        plot_scatter_with(x, y, Map::new())
-    }
-
-    #[rhai_fn(name = "plot_scatter", return_raw)]
-    pub fn plot_scatter_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Figure> {
+    pub fn plot_scatter(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Figure> {
         script(plot::plot_scatter(&script(series_of(Some(&x), &y))?, &parse_chart("plot_scatter", options)?))
     }
 
@@ -191,25 +168,17 @@ mod functions {
     /// plot_bars(#{ encoder: 0.4, decoder: 0.9 })
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn plot_bars(labels: Array, values: Dynamic) -> ScriptResult<Figure> {
-        plot_bars_with(labels, values, Map::new())
-    }
-
-    #[rhai_fn(name = "plot_bars", return_raw)]
-    pub fn plot_bars_with(labels: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
+    pub fn plot_bars(labels: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
         let values = script(values_of("the values", &values))?;
-        script(plot::plot_bars(&labels_of(&labels), &values, &parse_chart("plot_bars", options)?))
+        // A label can be a value of any type.
+        let labels: Vec<_> = labels.iter().map(|label| TYPES.text(label)).collect();
+        script(plot::plot_bars(&labels, &values, &parse_chart("plot_bars", options)?))
     }
 
     #[rhai_fn(name = "plot_bars", return_raw)]
-    pub fn plot_bars_of(bars: Map) -> ScriptResult<Figure> {
-        plot_bars_of_with(bars, Map::new())
-    }
-
-    #[rhai_fn(name = "plot_bars", return_raw)]
-    pub fn plot_bars_of_with(bars: Map, options: Map) -> ScriptResult<Figure> {
+    pub fn plot_bars_of(bars: Map, options: Map) -> ScriptResult<Figure> {
         let labels = bars.keys().map(|name| Dynamic::from(name.to_string())).collect();
-        plot_bars_with(labels, bars.into_values().collect::<Array>().into(), options)
+        plot_bars(labels, bars.into_values().collect::<Array>().into(), options)
     }
 
     /// A histogram of all values of a tensor of any shape, or of arrays. A map draws several named sets.
@@ -225,12 +194,7 @@ mod functions {
     /// })
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn plot_histogram(values: Dynamic) -> ScriptResult<Figure> {
-        plot_histogram_with(values, Map::new())
-    }
-
-    #[rhai_fn(name = "plot_histogram", return_raw)]
-    pub fn plot_histogram_with(values: Dynamic, options: Map) -> ScriptResult<Figure> {
+    pub fn plot_histogram(values: Dynamic, options: Map) -> ScriptResult<Figure> {
         let sets = script(named(&values, |name, values| Ok((name.to_owned(), all_values(values)?))))?;
         let (histogram, options): (HistogramOptions, PlotOptions) = parse_both("plot_histogram", options)?;
         script(plot::plot_histogram(&sets, &histogram, &options))
@@ -248,12 +212,7 @@ mod functions {
     /// plot_heatmap(pattern, #{ title: "block 2, every head" })
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn plot_heatmap(matrix: Dynamic) -> ScriptResult<Figure> {
-        plot_heatmap_with(matrix, Map::new())
-    }
-
-    #[rhai_fn(name = "plot_heatmap", return_raw)]
-    pub fn plot_heatmap_with(matrix: Dynamic, options: Map) -> ScriptResult<Figure> {
+    pub fn plot_heatmap(matrix: Dynamic, options: Map) -> ScriptResult<Figure> {
         let (heatmap, options): (HeatmapOptions, PlotOptions) = parse_both("plot_heatmap", options)?;
         script(plot::plot_heatmap(&script(matrices_of(&matrix))?, &heatmap, &options))
     }
@@ -270,16 +229,7 @@ mod functions {
     /// plot_activations(record, record.active_features[2])
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn plot_activations(record: FeatureRecord, features: Dynamic) -> ScriptResult<Figure> {
-        plot_activations_with(record, features, Map::new())
-    }
-
-    #[rhai_fn(name = "plot_activations", return_raw)]
-    pub fn plot_activations_with(
-        record: FeatureRecord,
-        features: Dynamic,
-        options: Map,
-    ) -> ScriptResult<Figure> {
+    pub fn plot_activations(record: FeatureRecord, features: Dynamic, options: Map) -> ScriptResult<Figure> {
         script(plot::plot_activations(
             &record,
             &script(features_of(&features))?,
@@ -297,18 +247,8 @@ mod functions {
     /// plot_density(feature_density(sae, "feature_activations.jsonl"), #{ bins: 30 })
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn plot_density(density: FeatureDensity) -> ScriptResult<Figure> {
-        plot_density_with(density, Map::new())
-    }
-
-    #[rhai_fn(name = "plot_density", return_raw)]
-    pub fn plot_density_with(density: FeatureDensity, options: Map) -> ScriptResult<Figure> {
+    pub fn plot_density(density: FeatureDensity, options: Map) -> ScriptResult<Figure> {
         let (histogram, options): (HistogramOptions, PlotOptions) = parse_both("plot_density", options)?;
         script(plot::plot_density(&density, &histogram, &options))
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_figure(figure: &mut Figure) -> String {
-        figure.text()
     }
 }

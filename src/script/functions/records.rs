@@ -1,10 +1,9 @@
 //! Features in a feature dataset: `max_activating_examples`, `feature_density`, `colored_tokens`.
 
 use super::arguments::{feature_index, records_of, values_of};
-use super::forms::register_forms;
 use super::names::type_name;
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::dashboard::{ColoredTokens, Example, ExampleOptions, FeatureDensity, MaxActivatingExamples};
 use crate::error::Error;
@@ -15,15 +14,15 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use saescope_options::Options;
 
-pub(super) const SHOWN: &[Cast] =
-    &[cast::<ColoredTokens>, cast::<MaxActivatingExamples>, cast::<FeatureDensity>];
+pub(super) const SHOWN: &[ShownType] = &[
+    ShownType::of::<ColoredTokens>("tokens: &mut ColoredTokens").saved(),
+    ShownType::of::<MaxActivatingExamples>("found: &mut MaxActivatingExamples").saved(),
+    ShownType::of::<FeatureDensity>("density: &mut FeatureDensity").saved(),
+];
 pub(super) const OPTIONS: &[FunctionOptions] = &[("max_activating_examples", ExampleOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
-    register_forms::<ColoredTokens>(engine, "ColoredTokens");
-    register_forms::<MaxActivatingExamples>(engine, "MaxActivatingExamples");
-    register_forms::<FeatureDensity>(engine, "FeatureDensity");
 }
 
 #[export_module]
@@ -49,15 +48,6 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn max_activating_examples(
-        context: NativeCallContext,
-        records: Dynamic,
-        feature: INT,
-    ) -> ScriptResult<MaxActivatingExamples> {
-        max_activating_examples_with(context, records, feature, Map::new())
-    }
-
-    #[rhai_fn(name = "max_activating_examples", return_raw, volatile)]
-    pub fn max_activating_examples_with(
         context: NativeCallContext,
         records: Dynamic,
         feature: INT,
@@ -101,11 +91,6 @@ mod functions {
     #[rhai_fn(global, get = "active", pure)]
     pub fn examples_active(found: &mut MaxActivatingExamples) -> INT {
         found.active as INT
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_examples(found: &mut MaxActivatingExamples) -> String {
-        found.to_string()
     }
 
     /// How often each feature of an SAE is active in a feature dataset (a path, a value of `read_records`, or an array
@@ -159,11 +144,6 @@ mod functions {
         density.dead() as INT
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_density(density: &mut FeatureDensity) -> String {
-        density.to_string()
-    }
-
     /// Tokens on a colored background, darker for larger values: an array of strings, and a tensor [pos] or an array of
     /// numbers. Or the tokens of a record, with the activations of a feature.
     ///
@@ -187,11 +167,6 @@ mod functions {
     #[rhai_fn(global, name = "colored_tokens", pure, return_raw)]
     pub fn record_colored_tokens(record: &mut FeatureRecord, feature: INT) -> ScriptResult<ColoredTokens> {
         Ok(record.colored_tokens(script(feature_index(feature))?))
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_tokens(tokens: &mut ColoredTokens) -> String {
-        tokens.to_string()
     }
 
     /// The text of each token of a record, an array of strings; empty for a BOS.

@@ -1,7 +1,7 @@
 //! Published SAEs: `list_saes`.
 
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, script};
 use crate::error::Error;
 use crate::registry::{SaeFilter, SaeTable, list_saes as list};
@@ -10,7 +10,7 @@ use rhai::{Dynamic, Engine, INT, Map, Module};
 use saescope_options::Options;
 use std::any::TypeId;
 
-pub(super) const SHOWN: &[Cast] = &[cast::<SaeTable>];
+pub(super) const SHOWN: &[ShownType] = &[ShownType::of::<SaeTable>("saes: &mut SaeTable")];
 pub(super) const OPTIONS: &[FunctionOptions] = &[("list_saes", SaeFilter::fields)];
 
 pub(super) fn register(engine: &mut Engine) {
@@ -40,12 +40,7 @@ mod functions {
     /// }
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn list_saes() -> ScriptResult<SaeTable> {
-        script(list(&SaeFilter::default()))
-    }
-
-    #[rhai_fn(name = "list_saes", return_raw, volatile)]
-    pub fn list_saes_with(options: Map) -> ScriptResult<SaeTable> {
+    pub fn list_saes(options: Map) -> ScriptResult<SaeTable> {
         script(list(&options::parse(options)?))
     }
 
@@ -65,10 +60,5 @@ mod functions {
         let found = usize::try_from(index).ok().and_then(|index| saes.saes.get(index));
         let expected = format!("0 to {}", saes.saes.len().saturating_sub(1));
         rhai::serde::to_dynamic(script(found.ok_or_else(|| Error::invalid("the index", expected, index)))?)
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_saes(saes: &mut SaeTable) -> String {
-        saes.to_string()
     }
 }

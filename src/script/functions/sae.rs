@@ -3,10 +3,9 @@
 use super::arguments::{index, tokens_of};
 use super::completion::{Completion, TypedString};
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::demo;
-use crate::display::Shown;
 use crate::error::Error;
 use crate::model::{Model, TokenBatch};
 use crate::registry::Registry;
@@ -16,7 +15,11 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use saescope_options::Options;
 
-pub(super) const SHOWN: &[Cast] = &[cast::<Sae>, cast::<Feature>, cast::<FeatureActs>];
+pub(super) const SHOWN: &[ShownType] = &[
+    ShownType::of::<Sae>("sae: &mut Sae"),
+    ShownType::of::<Feature>("feature: &mut Feature"),
+    ShownType::of::<FeatureActs>("features: &mut FeatureActs"),
+];
 pub(super) const OPTIONS: &[FunctionOptions] = &[("load_sae", SaeOptions::fields)];
 
 pub(super) fn register(engine: &mut Engine) {
@@ -67,22 +70,12 @@ mod functions {
     /// print(sae);
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn load_sae(context: NativeCallContext, name: &str) -> ScriptResult<Sae> {
-        script(Sae::load_with(name, &SaeOptions::default(), &progress_of(&context)))
-    }
-
-    #[rhai_fn(name = "load_sae", return_raw, volatile)]
-    pub fn load_sae_id(context: NativeCallContext, name: &str, sae_id: &str) -> ScriptResult<Sae> {
-        script(Sae::load_with((name, sae_id), &SaeOptions::default(), &progress_of(&context)))
-    }
-
-    #[rhai_fn(name = "load_sae", return_raw, volatile)]
-    pub fn load_sae_with(context: NativeCallContext, name: &str, options: Map) -> ScriptResult<Sae> {
+    pub fn load_sae(context: NativeCallContext, name: &str, options: Map) -> ScriptResult<Sae> {
         script(Sae::load_with(name, &options::parse(options)?, &progress_of(&context)))
     }
 
     #[rhai_fn(name = "load_sae", return_raw, volatile)]
-    pub fn load_sae_id_with(
+    pub fn load_sae_id(
         context: NativeCallContext,
         name: &str,
         sae_id: &str,
@@ -246,12 +239,9 @@ mod functions {
         let wrong = || Error::invalid("the position", format!("0 to {}", n.saturating_sub(1)), pos);
         let pos = script(usize::try_from(pos).ok().filter(|pos| *pos < n).ok_or_else(wrong))?;
         let (indices, values) = features.at(pos);
-        let pairs = indices.iter().zip(values);
-        Ok(pairs
-            .map(|(feature, value)| {
-                activation_map(FeatureAct { pos, feature: *feature as usize, value: *value })
-            })
-            .collect())
+        let act =
+            |(feature, value): (&u32, &f32)| FeatureAct { pos, feature: *feature as usize, value: *value };
+        Ok(indices.iter().zip(values).map(act).map(activation_map).collect())
     }
 
     /// The `k` largest activations by magnitude, largest first: an array of maps with `pos`, `feature` and `value`.
@@ -328,20 +318,5 @@ mod functions {
     #[rhai_fn(global, pure, return_raw)]
     pub fn report(sae: &mut Sae) -> ScriptResult<Dynamic> {
         rhai::serde::to_dynamic(sae.report())
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_sae(sae: &mut Sae) -> String {
-        sae.to_string()
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_features(features: &mut FeatureActs) -> String {
-        features.to_string()
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_feature(feature: &mut Feature) -> String {
-        feature.text()
     }
 }

@@ -1,11 +1,10 @@
 //! Tensors: creation, shapes, indexing, and files.
 
-use super::arguments::{axis_of, floats, not_empty, tensors_of};
+use super::arguments::{self, axis_of, floats, not_empty, range_of, tensors_of};
 use super::limits::check_bytes;
 use super::names::type_name;
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
-use crate::display::Shown;
 use crate::error::Error;
 use crate::large;
 use crate::linalg;
@@ -17,7 +16,7 @@ use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
-pub(super) const SHOWN: &[Cast] = &[cast::<Tensor>];
+pub(super) const SHOWN: &[ShownType] = &[ShownType::of::<Tensor>("x: &mut Tensor")];
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
@@ -28,11 +27,8 @@ fn index_of(index: &Dynamic) -> Result<TensorIndex, Error> {
     if let Ok(i) = index.as_int() {
         return Ok(TensorIndex::At(i));
     }
-    if let Some(range) = index.read_lock::<Range<INT>>() {
-        return Ok(TensorIndex::Range { start: range.start, end: range.end });
-    }
-    if let Some(range) = index.read_lock::<RangeInclusive<INT>>() {
-        return Ok(TensorIndex::Range { start: *range.start(), end: range.end().saturating_add(1) });
+    if let Some(Range { start, end }) = range_of(index) {
+        return Ok(TensorIndex::Range { start, end });
     }
     if index.clone().into_string().is_ok_and(|text| text == ":") {
         return Ok(TensorIndex::All);
@@ -329,8 +325,7 @@ mod functions {
         }
         /// The approximate size of a map of two numbers, in bytes.
         const ENTRY: usize = 1 << 9;
-        let k = usize::try_from(k).map_err(|_| Error::invalid("`k`", "0 or more", k));
-        let k = script(k)?.min(x.elem_count());
+        let k = script(arguments::index("`k`", k))?.min(x.elem_count());
         script(check_bytes("the largest elements", k.saturating_mul(ENTRY)))?;
         let elements = script(floats(x).and_then(|x| x.to_vec1::<f32>()))?;
         let entry = |(index, value): (usize, f32)| {
@@ -432,10 +427,5 @@ mod functions {
                 path.display(),
             ))),
         }
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_tensor(x: &mut Tensor) -> String {
-        x.text()
     }
 }

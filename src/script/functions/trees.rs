@@ -1,10 +1,9 @@
 //! Definition trees: of one vector, of one vector at several scales, of many features.
 
 use super::arguments::{features_of, register_properties, scales_of, vector_of};
-use super::forms::register_forms;
 use super::items::{self, SkippedError};
 use super::options::{self, FunctionOptions};
-use super::show::{Cast, cast};
+use super::show::ShownType;
 use super::{ScriptResult, progress_of, script};
 use crate::display::Shown;
 use crate::error::Error;
@@ -18,8 +17,12 @@ use rhai::{Array, Dynamic, Engine, FLOAT, INT, Map};
 use saescope_options::{Field, Options};
 use std::path::Path;
 
-pub(super) const SHOWN: &[Cast] =
-    &[cast::<DefinitionTree>, cast::<ScaleSweep>, cast::<TreeFile>, cast::<TreesSummary>];
+pub(super) const SHOWN: &[ShownType] = &[
+    ShownType::of::<DefinitionTree>("tree: &mut DefinitionTree").saved(),
+    ShownType::of::<ScaleSweep>("sweep: &mut ScaleSweep").saved(),
+    ShownType::of::<TreeFile>("trees: &mut Trees"),
+    ShownType::of::<TreesSummary>("summary: &mut TreesSummary"),
+];
 pub(super) const OPTIONS: &[FunctionOptions] = &[
     ("definition_tree", || {
         let scale = "The scale, or several to try: an array of numbers, or \"auto\"; then the result has the `trees` of the \
@@ -34,10 +37,8 @@ const OWN_OPTIONS: [&str; 3] = ["output_path", "batch_size", "resume"];
 
 pub(super) fn register(engine: &mut Engine, skipped: &SkippedError) {
     engine.register_global_module(exported_module!(functions).into());
-    items::register(engine, skipped, |file: TreeFile| file.trees().map(|tree| tree.map(Dynamic::from)));
+    items::register(engine, skipped, |file: TreeFile| file.trees());
     register_properties::<TreesSummary>(engine);
-    register_forms::<DefinitionTree>(engine, "DefinitionTree");
-    register_forms::<ScaleSweep>(engine, "ScaleSweep");
 }
 
 fn options_of_trees() -> Vec<Field> {
@@ -70,31 +71,6 @@ fn trees_options(map: Map) -> ScriptResult<WriteTreesOptions> {
     Ok(WriteTreesOptions { vector, tree, scales, ..options::parse(run)? })
 }
 
-/// Returns the definition tree of a vector. The option `scale` changes the vector's scale; if it is an array or "auto",
-/// returns a sweep with the trees of several scales.
-fn grow(
-    context: &NativeCallContext,
-    model: &Model,
-    vector: &Dynamic,
-    mut options: Map,
-) -> ScriptResult<Dynamic> {
-    let mut vector = script(vector_of(model, vector))?;
-    let scale = options.remove("scale").filter(|scale| !scale.is_unit());
-    let tree_options = options::parse(options)?;
-    let progress = progress_of(context);
-    if let Some(scale) = scale {
-        match scale.as_float().or_else(|_| scale.as_int().map(|scale| scale as FLOAT)) {
-            Ok(scale) => vector = vector.at_scale(scale),
-            Err(_) => {
-                let scales = scales_of(scale)?;
-                let sweep = interpret::scale_sweep(model, &vector, &scales, &tree_options, &progress);
-                return script(sweep).map(Dynamic::from);
-            }
-        }
-    }
-    script(interpret::definition_tree(model, &vector, &tree_options, &progress)).map(Dynamic::from)
-}
-
 #[export_module]
 mod functions {
     /// The definitions that a model gives for a ghost token, as a tree of tokens.
@@ -123,18 +99,25 @@ mod functions {
         context: NativeCallContext,
         model: Model,
         vector: Dynamic,
-    ) -> ScriptResult<Dynamic> {
-        grow(&context, &model, &vector, Map::new())
-    }
-
-    #[rhai_fn(name = "definition_tree", return_raw)]
-    pub fn definition_tree_with(
-        context: NativeCallContext,
-        model: Model,
-        vector: Dynamic,
         options: Map,
     ) -> ScriptResult<Dynamic> {
-        grow(&context, &model, &vector, options)
+        let mut options = options;
+        let mut vector = script(vector_of(&model, &vector))?;
+        let scale = options.remove("scale").filter(|scale| !scale.is_unit());
+        let tree_options = options::parse(options)?;
+        let progress = progress_of(&context);
+        if let Some(scale) = scale {
+            match scale.as_float().or_else(|_| scale.as_int().map(|scale| scale as FLOAT)) {
+                Ok(scale) => vector = vector.at_scale(scale),
+                Err(_) => {
+                    // The trees of several scales.
+                    let scales = scales_of(scale)?;
+                    let sweep = interpret::scale_sweep(&model, &vector, &scales, &tree_options, &progress);
+                    return script(sweep).map(Dynamic::from);
+                }
+            }
+        }
+        script(interpret::definition_tree(&model, &vector, &tree_options, &progress)).map(Dynamic::from)
     }
 
     /// Reads a definition tree from a JSON file written by `tree.save`.
@@ -255,11 +238,6 @@ mod functions {
         tree.probability(text)
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_tree(tree: &mut DefinitionTree) -> String {
-        tree.to_string()
-    }
-
     /// A definition tree in Graphviz's DOT language.
     ///
     /// ```rhai
@@ -314,11 +292,6 @@ mod functions {
         sweep.best().clone()
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_sweep(sweep: &mut ScaleSweep) -> String {
-        sweep.to_string()
-    }
-
     /// Writes the definition trees of many features to a JSON lines file, one tree per line, and returns a summary. The
     /// features are an array, a range, or "all". Growing them together is faster than one after the other. An
     /// interrupted run continues where it stopped. `definition_trees` is the same function.
@@ -344,11 +317,6 @@ mod functions {
         script(interpret::write_definition_trees(&model, &sae, &features, &options, &progress_of(&context)))
     }
 
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_summary(summary: &mut TreesSummary) -> String {
-        summary.to_string()
-    }
-
     /// The trees in a file written by `write_definition_trees`, to iterate over with `for`; they are read one at a time.
     ///
     /// ```rhai
@@ -360,10 +328,5 @@ mod functions {
     #[rhai_fn(return_raw, volatile)]
     pub fn read_trees(path: &str) -> ScriptResult<Trees> {
         script(Trees::open(Path::new(path)))
-    }
-
-    #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
-    pub fn show_trees(trees: &mut Trees) -> String {
-        trees.text()
     }
 }

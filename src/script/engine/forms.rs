@@ -7,7 +7,7 @@ use rhai::{Engine, FuncRegistration, ImmutableString, Variant};
 use std::path::Path;
 
 /// Registers `save`, `to_html` and `to_json` for a type.
-pub(super) fn register_forms<T: Shown + Variant + Clone>(engine: &mut Engine, name: &str) {
+pub(super) fn register<T: Shown + Variant + Clone>(engine: &mut Engine, name: &str) {
     let value = format!("value: &mut {name}");
     let describe = |function: &str, params: &[&str], doc: &str| {
         let registration = FuncRegistration::new(function).in_global_namespace().with_purity(true);
