@@ -21,7 +21,7 @@ pub struct Repo {
 #[derive(Debug, Clone)]
 enum Place {
     Local(PathBuf),
-    Hub(Snapshot),
+    Hub(Arc<Snapshot>),
 }
 
 impl Repo {
@@ -73,7 +73,7 @@ impl Repo {
         progress: &Progress,
     ) -> Result<Self> {
         let snapshot = Snapshot::open(settings, kind, id, revision, progress)?;
-        Ok(Repo::at(Place::Hub(snapshot)))
+        Ok(Repo::at(Place::Hub(Arc::new(snapshot))))
     }
 
     fn at(place: Place) -> Self {
