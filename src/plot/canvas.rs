@@ -18,13 +18,17 @@ pub(super) fn stroke(color: Rgb, width: u32) -> ShapeStyle {
 }
 
 pub(super) fn drawn<T>(result: std::result::Result<T, impl std::error::Error>) -> Result<T> {
-    result.map_err(|e| not_drawn(&e))
+    result.map_err(|error| Error::failed("draw the picture")(error.to_string()))
 }
 
-pub(super) fn not_drawn(error: &dyn std::error::Error) -> Error {
-    Error::failed("draw the picture")(error.to_string())
-}
-
-pub(super) fn not_encoded(error: png::EncodingError) -> Error {
-    not_drawn(&error)
+/// An encoder of RGB pixels, three bytes each.
+pub(super) fn png_encoder(
+    bytes: &mut Vec<u8>,
+    columns: usize,
+    rows: usize,
+) -> png::Encoder<'_, &mut Vec<u8>> {
+    let mut encoder = png::Encoder::new(bytes, columns as u32, rows as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder
 }
