@@ -154,13 +154,10 @@ impl Band {
                 // Slightly beyond the band, whose last row would stay white otherwise.
                 let edge = SMOOTH as f64;
                 let (from, to) = (down(*top).max(-edge), down(top + height).min(bottom + edge));
-                if to > from {
-                    let corner = |x: f64, y: f64| (x.round() as i32, y.round() as i32 - 1);
-                    let first = (across(*left).round() as i32, from.round() as i32);
-                    let last = corner(across(left + width) - 1.0, to);
-                    if last.0 >= first.0 && last.1 >= first.1 {
-                        drawn(backend.draw_rect(first, last, &rgb(*color).filled(), true))?;
-                    }
+                let first = (across(*left).round() as i32, from.round() as i32);
+                let last = ((across(left + width) - 1.0).round() as i32, to.round() as i32 - 1);
+                if last.0 >= first.0 && last.1 >= first.1 {
+                    drawn(backend.draw_rect(first, last, &rgb(*color).filled(), true))?;
                 }
             }
         }
