@@ -1,8 +1,8 @@
 //! JSON lines: every line is an object with the text in one column; blank lines are skipped.
 
-use super::fault::{Document, Fault};
+use super::fault::Fault;
 use super::python_json::PythonJson;
-use super::row::{self, Row};
+use super::row::{self, Cell, Row};
 use super::source::Source;
 use super::text::Text;
 use crate::error::Result;
@@ -22,7 +22,7 @@ impl Jsonl {
         Ok(Jsonl { text: Text::open(source)?, column: column.to_owned(), line: Vec::new() })
     }
 
-    fn advance(&mut self) -> Result<Option<row::Cell>, Fault> {
+    pub(super) fn advance(&mut self) -> Result<Option<Cell>, Fault> {
         loop {
             if !self.text.read_line(&mut self.line)? {
                 return Ok(None);
@@ -33,7 +33,7 @@ impl Jsonl {
         }
     }
 
-    fn row(&self) -> Result<row::Cell, Fault> {
+    fn row(&self) -> Result<Cell, Fault> {
         let at = self.text.at();
         let line = self.text.utf8(&at, &self.line).map_err(Fault::Row)?;
         let row = self.parse(line).map_err(|error| {
@@ -54,17 +54,4 @@ impl Jsonl {
         let mut json = serde_json::Deserializer::from_reader(PythonJson::new(line.as_bytes()));
         row::read(&mut json, &self.column).and_then(|row| json.end().map(|()| row)).map_err(|_| error)
     }
-}
-
-impl Iterator for Jsonl {
-    type Item = Result<row::Cell, Fault>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
-    }
-}
-
-/// The documents of a file in which some rows may lack the column.
-pub(super) fn documents(source: &Source, column: &str) -> Result<impl Iterator<Item = Document> + use<>> {
-    Ok(row::Filled::new(Jsonl::open(source, column)?, source, column))
 }

@@ -261,48 +261,44 @@ impl<P: PageReader> Checked<P> {
         }
     }
 
-    fn check_delta(&self, encoding: Encoding, bytes: &[u8], count: usize) -> Result<()> {
-        if encoding == Encoding::DELTA_BYTE_ARRAY && !self.shares_prefixes {
-            return Err(wrong("a page in an encoding that its column does not list"));
-        }
-        check_delta(encoding, bytes, count)
-    }
-}
-
-/// Checks the number of lengths that a delta encoding claims.
-fn check_delta(encoding: Encoding, mut bytes: &[u8], count: usize) -> Result<()> {
-    let lists = match encoding {
-        Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
-        Encoding::DELTA_BYTE_ARRAY => 2,
-        _ => return Ok(()),
-    };
-    for _ in 0..lists {
-        let mut walk = Walk { left: bytes.len() as u64, bytes };
-        let (block, miniblocks) = (walk.varint()?, walk.varint()?);
-        let total = walk.varint()?;
-        if total > count as u64 {
-            return Err(wrong(format!("{total} lengths in a page of {count} values")));
-        }
-        if miniblocks == 0 || miniblocks > 1024 || block % miniblocks != 0 || block > MAX_VALUES as u64 {
-            return Err(wrong("a delta encoding that contradicts itself"));
-        }
-        walk.zigzag()?;
-        let per_miniblock = block / miniblocks;
-        let mut left = total.saturating_sub(1);
-        while left > 0 {
-            walk.zigzag()?;
-            let widths = (0..miniblocks).map(|_| walk.byte()).collect::<Result<Vec<_>>>()?;
-            for width in widths {
-                if left == 0 {
-                    break;
-                }
-                walk.skip((u64::from(width) * per_miniblock).div_ceil(8).min(walk.left))?;
-                left = left.saturating_sub(per_miniblock);
+    /// Checks the number of lengths that a delta encoding claims.
+    fn check_delta(&self, encoding: Encoding, mut bytes: &[u8], count: usize) -> Result<()> {
+        let lists = match encoding {
+            Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
+            Encoding::DELTA_BYTE_ARRAY if self.shares_prefixes => 2,
+            Encoding::DELTA_BYTE_ARRAY => {
+                return Err(wrong("a page in an encoding that its column does not list"));
             }
+            _ => return Ok(()),
+        };
+        for _ in 0..lists {
+            let mut walk = Walk { left: bytes.len() as u64, bytes };
+            let (block, miniblocks) = (walk.varint()?, walk.varint()?);
+            let total = walk.varint()?;
+            if total > count as u64 {
+                return Err(wrong(format!("{total} lengths in a page of {count} values")));
+            }
+            if miniblocks == 0 || miniblocks > 1024 || block % miniblocks != 0 || block > MAX_VALUES as u64 {
+                return Err(wrong("a delta encoding that contradicts itself"));
+            }
+            walk.zigzag()?;
+            let per_miniblock = block / miniblocks;
+            let mut left = total.saturating_sub(1);
+            while left > 0 {
+                walk.zigzag()?;
+                let widths = (0..miniblocks).map(|_| walk.byte()).collect::<Result<Vec<_>>>()?;
+                for width in widths {
+                    if left == 0 {
+                        break;
+                    }
+                    walk.skip((u64::from(width) * per_miniblock).div_ceil(8).min(walk.left))?;
+                    left = left.saturating_sub(per_miniblock);
+                }
+            }
+            bytes = walk.bytes;
         }
-        bytes = walk.bytes;
+        Ok(())
     }
-    Ok(())
 }
 
 impl<P: PageReader> Iterator for Checked<P> {
