@@ -27,7 +27,7 @@ enum Place {
 impl Repo {
     /// Opens a local folder.
     pub fn local(folder: impl Into<PathBuf>) -> Self {
-        Repo::at(Place::Local(folder.into()))
+        Repo { place: Place::Local(folder.into()), requested: Arc::default() }
     }
 
     /// Opens the local folder of this name if there is one, else the repository on the hub: `owner/name`, or an old
@@ -73,11 +73,7 @@ impl Repo {
         progress: &Progress,
     ) -> Result<Self> {
         let snapshot = Snapshot::open(settings, kind, id, revision, progress)?;
-        Ok(Repo::at(Place::Hub(Arc::new(snapshot))))
-    }
-
-    fn at(place: Place) -> Self {
-        Repo { place, requested: Arc::default() }
+        Ok(Repo { place: Place::Hub(Arc::new(snapshot)), requested: Arc::default() })
     }
 
     /// Returns the name for messages: the path of the folder, or the name of the repository.

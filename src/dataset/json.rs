@@ -83,18 +83,16 @@ impl Json {
     /// Consumes the end of the array, and checks that nothing follows unless the array is inside an object.
     fn end(&mut self) -> Result<Option<Cell>> {
         self.text.consume(1);
-        match self.peek()?.filter(|_| !self.is_within) {
-            None => {
-                if self.is_within {
-                    // The other keys do not matter.
-                    while self.text.skip_line()? {}
-                }
-                // The next call then finds the end of consecutive objects.
-                self.array = Some(false);
-                Ok(None)
-            }
-            more => Err(self.unexpected("the end of the file after the array", more)),
+        let more = self.peek()?;
+        if self.is_within {
+            // The other keys do not matter.
+            while self.text.skip_line()? {}
+        } else if more.is_some() {
+            return Err(self.unexpected("the end of the file after the array", more));
         }
+        // The next call then finds the end of consecutive objects.
+        self.array = Some(false);
+        Ok(None)
     }
 
     /// Moves to the array under the key `field` of the file's object.

@@ -198,19 +198,12 @@ impl fmt::Display for Dataset {
 
 /// Formats a number of bytes: `812 bytes`, `12.3 KB`.
 fn size(bytes: u64) -> String {
-    if bytes < 1000 {
-        return format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" });
+    const UNITS: [(f64, &str); 4] = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")];
+    // The largest unit of which there is one, rounded.
+    match UNITS.iter().find(|(unit, _)| bytes as f64 / unit >= 0.99995) {
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit),
+        None => format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" }),
     }
-    let mut value = bytes as f64 / 1000.0;
-    let mut unit = "KB";
-    for next in ["MB", "GB", "TB"] {
-        if value < 999.95 {
-            break;
-        }
-        value /= 1000.0;
-        unit = next;
-    }
-    format!("{value:.1} {unit}")
 }
 
 /// The documents of one file.

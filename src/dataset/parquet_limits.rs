@@ -231,34 +231,27 @@ pub(super) struct Checked<P> {
 
 impl<P: PageReader> Checked<P> {
     fn check(&self, page: &Page) -> Result<()> {
-        let check_number = |count: u32| match usize::try_from(count) {
-            Ok(count) if count <= MAX_VALUES => Ok(count),
-            _ => Err(wrong(format!("a page of {count} values, the limit is {MAX_VALUES}"))),
-        };
-        match page {
+        let (buf, count) = (page.buffer(), page.num_values() as usize);
+        let levels = match page {
             // Each string takes at least the four bytes of its length.
-            Page::DictionaryPage { buf, num_values, .. } if *num_values as usize > buf.len() / 4 => {
-                Err(wrong(format!("a dictionary of {num_values} values in {} bytes", buf.len())))
+            Page::DictionaryPage { .. } if count > buf.len() / 4 => {
+                return Err(wrong(format!("a dictionary of {count} values in {} bytes", buf.len())));
             }
-            Page::DictionaryPage { .. } => Ok(()),
-            Page::DataPage { buf, num_values, encoding, .. } => {
-                let count = check_number(*num_values)?;
-                let levels = match buf.get(..4) {
-                    Some(len) if self.is_optional => {
-                        4 + u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize
-                    }
-                    _ => 0,
-                };
-                self.check_delta(*encoding, buf.get(levels..).unwrap_or_default(), count)
+            Page::DictionaryPage { .. } => return Ok(()),
+            Page::DataPage { .. } => match buf.get(..4) {
+                Some(len) if self.is_optional => {
+                    4 + u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize
+                }
+                _ => 0,
+            },
+            Page::DataPageV2 { def_levels_byte_len, rep_levels_byte_len, .. } => {
+                *def_levels_byte_len as usize + *rep_levels_byte_len as usize
             }
-            Page::DataPageV2 {
-                buf, num_values, encoding, def_levels_byte_len, rep_levels_byte_len, ..
-            } => {
-                let count = check_number(*num_values)?;
-                let levels = *def_levels_byte_len as usize + *rep_levels_byte_len as usize;
-                self.check_delta(*encoding, buf.get(levels..).unwrap_or_default(), count)
-            }
+        };
+        if count > MAX_VALUES {
+            return Err(wrong(format!("a page of {count} values, the limit is {MAX_VALUES}")));
         }
+        self.check_delta(page.encoding(), buf.get(levels..).unwrap_or_default(), count)
     }
 
     /// Checks the number of lengths that a delta encoding claims.

@@ -24,6 +24,15 @@ pub(super) fn read<'de, D: Deserializer<'de>>(json: D, column: &str) -> std::res
     Shallow { column: Some(column) }.deserialize(json)
 }
 
+/// Like [`read`], for JSON that holds nothing else.
+pub(super) fn read_all<'de, R: serde_json::de::Read<'de>>(
+    mut json: serde_json::Deserializer<R>,
+    column: &str,
+) -> serde_json::Result<Row> {
+    let row = read(&mut json, column)?;
+    json.end().map(|()| row)
+}
+
 impl Row {
     fn kind(&self) -> &'static str {
         match self {

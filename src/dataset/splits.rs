@@ -214,23 +214,14 @@ fn shard_of(name: &str) -> Option<&str> {
 /// end, 3 inside. Files of lower rank are read first; `None` if no folder contains it.
 fn rank_by_folders(path: &str, word: &str) -> Option<u8> {
     let (folders, _) = path.rsplit_once('/')?;
-    let rank = |folder: &str| {
-        let places = occurrences(folder, word);
-        let rank = |(starts, ends): (bool, bool)| match (starts, ends) {
-            (true, true) => 0,
-            (true, false) => 1,
-            (false, true) => 2,
-            (false, false) => 3,
-        };
-        places.map(rank).min()
-    };
-    folders.split('/').filter_map(rank).min()
+    let places = folders.split('/').flat_map(|folder| occurrences(folder, word));
+    places.map(|(starts, ends)| 2 * u8::from(!starts) + u8::from(!ends)).min()
 }
 
 /// Like [`rank_by_folders`] for the file name, in which something must follow the word.
 fn rank_by_file(path: &str, word: &str) -> Option<u8> {
     let places = occurrences(file_name(path), word);
-    places.filter(|(_, ends)| !ends).map(|(starts, _)| if starts { 0 } else { 1 }).min()
+    places.filter(|(_, ends)| !ends).map(|(starts, _)| u8::from(!starts)).min()
 }
 
 /// The occurrences of `word` as a separate word in a name: whether each is at its start, and whether at its end.

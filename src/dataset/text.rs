@@ -124,23 +124,20 @@ impl Text {
     pub(super) fn read_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Fault> {
         self.begin();
         line.clear();
-        let error = match self.read_until(b'\n', line) {
-            Ok(_) => {
-                let found = !line.is_empty();
-                self.has_end = line.pop_if(|byte| *byte == b'\n').is_some();
-                line.pop_if(|byte| *byte == b'\r');
-                return Ok(found);
+        if let Err(error) = self.read_until(b'\n', line) {
+            let is_too_long = too_long(&error).is_some();
+            let error = self.failed(self.at(), error);
+            if !is_too_long {
+                return Err(Fault::File(error));
             }
-            Err(error) => error,
-        };
-        let is_too_long = too_long(&error).is_some();
-        let error = self.failed(self.at(), error);
-        if is_too_long {
             *line = Vec::new();
             self.skip_line()?;
             return Err(Fault::Row(error));
         }
-        Err(Fault::File(error))
+        let found = !line.is_empty();
+        self.has_end = line.pop_if(|byte| *byte == b'\n').is_some();
+        line.pop_if(|byte| *byte == b'\r');
+        Ok(found)
     }
 
     /// Whether the last line read had a line end.

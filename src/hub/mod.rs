@@ -282,10 +282,7 @@ impl Snapshot {
 
     /// Returns the address of the repository's page.
     fn page(&self) -> String {
-        let folder = match self.kind {
-            RepoKind::Model => "",
-            RepoKind::Dataset => "datasets/",
-        };
+        let folder = if self.kind == RepoKind::Dataset { "datasets/" } else { "" };
         format!("{}/{folder}{}", self.endpoint, self.id)
     }
 
