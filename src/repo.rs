@@ -215,8 +215,7 @@ fn walk(folder: &Path, prefix: &str, names: &mut Vec<String>, progress: &Progres
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         let path = entry.path();
         // Links to folders are not followed: they could lead back to a parent.
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_folder {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             walk(&path, &format!("{name}/"), names, progress)?;
         } else if path.is_file() {
             names.push(name);

@@ -14,6 +14,7 @@ use crate::repo::{Repo, check_no_revision};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The files at a path, with what a repository says about them.
@@ -58,7 +59,9 @@ fn find_files(path: &str, options: &DatasetOptions, progress: &Progress) -> Resu
         Ok(found) if found.is_dir() => in_folder_or_repo(place, options, progress),
         Ok(_) => without_repository(Source::local(place.to_owned()).map(|source| vec![source])),
         Err(_) if path.contains(['*', '?', '[']) => without_repository(matching(path)),
-        Err(error) if is_absence(&error) => on_hub(path, options, progress),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            on_hub(path, options, progress)
+        }
         Err(error) => Err(Error::file("open", place)(error)),
     }
 }
@@ -125,10 +128,6 @@ fn open_repo(name: &str, revision: Option<&str>, progress: &Progress) -> Result<
     Repo::open(RepoKind::Dataset, name, revision, progress)
 }
 
-fn is_absence(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
-}
-
 fn in_folder(folder: &Path) -> Result<Vec<Source>> {
     let mut files = Vec::new();
     walk(folder, &mut HashSet::new(), &mut files)?;
@@ -157,7 +156,8 @@ fn walk(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>)
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if is_hidden(&name) || is_description(&name) {
+        // Names that begin so are hidden.
+        if name.starts_with('.') || name.starts_with("__") || is_description(&name) {
             continue;
         }
         let path = entry.path();
@@ -169,11 +169,6 @@ fn walk(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>)
         }
     }
     Ok(())
-}
-
-/// Whether a file or folder of this name is hidden.
-fn is_hidden(name: &str) -> bool {
-    name.starts_with('.') || name.starts_with("__")
 }
 
 fn matching(pattern: &str) -> Result<Vec<Source>> {

@@ -96,7 +96,7 @@ fn list_figure(title: &str, what: &str, all: &[(String, f64)], bars: bool) -> Fi
         page.text(0.0, bottom + 10.0, SMALL, FAINT, format!("… and {} more", all.len() - rows.len()));
         page.height += 16.0;
     }
-    Figure::new(page)
+    Figure { page }
 }
 
 /// Draws a token that ends at `right`, with a faint `␣` for a leading space.

@@ -1,6 +1,6 @@
 //! Draws a page as a bitmap.
 
-use super::canvas::{MARGIN, drawn, png_encoder, rgb, stroke};
+use super::canvas::{MARGIN, drawn, png_encoder, rgb};
 use super::font;
 use super::page::{Anchor, Mark, Page, Rgb};
 use crate::error::Result;
@@ -120,7 +120,7 @@ impl Band {
             Mark::Text { .. } | Mark::Cells { .. } => {}
             Mark::Line { points, width, color } => {
                 let width = (width * scale).round().max(1.0);
-                let style = stroke(*color, width as u32);
+                let style = rgb(*color).stroke_width(width as u32);
                 let ends = points.iter().map(|(_, y)| down(*y));
                 let (low, high) = ends.fold((f64::MAX, f64::MIN), |(l, h), y| (l.min(y), h.max(y)));
                 if high + width < 0.0 || low - width > bottom {

@@ -2,7 +2,7 @@
 
 use super::page::Rgb;
 use crate::error::{Error, Result};
-use plotters::style::{Color, RGBColor, ShapeStyle};
+use plotters::style::RGBColor;
 
 /// The white margin around the picture, in screen pixels.
 pub(super) const MARGIN: f64 = 16.0;
@@ -11,10 +11,6 @@ pub(super) const DENSITY: f64 = 2.0;
 
 pub(super) fn rgb((red, green, blue): Rgb) -> RGBColor {
     RGBColor(red, green, blue)
-}
-
-pub(super) fn stroke(color: Rgb, width: u32) -> ShapeStyle {
-    rgb(color).stroke_width(width)
 }
 
 pub(super) fn drawn<T>(result: std::result::Result<T, impl std::error::Error>) -> Result<T> {

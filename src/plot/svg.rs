@@ -1,6 +1,6 @@
 //! Draws a page as SVG.
 
-use super::canvas::{DENSITY, MARGIN, drawn, png_encoder, rgb, stroke};
+use super::canvas::{DENSITY, MARGIN, drawn, png_encoder, rgb};
 use super::page::{Anchor, Mark, Page};
 use crate::error::Result;
 use base64::Engine;
@@ -39,7 +39,7 @@ pub(super) fn draw(page: &Page, (width, height): (u32, u32)) -> Result<String> {
                 drawn(backend.draw_text(text, &style, at(*x, *y)))?;
             }
             Mark::Line { points, width, color } => {
-                let style = stroke(*color, (width * FINE).round().max(1.0) as u32);
+                let style = rgb(*color).stroke_width((width * FINE).round().max(1.0) as u32);
                 drawn(backend.draw_path(points.iter().map(|(x, y)| at(*x, *y)), &style))?;
             }
             Mark::Dot { x, y, radius, color } => {

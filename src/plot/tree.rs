@@ -91,7 +91,7 @@ pub fn tree_figure(tree: &DefinitionTree) -> Figure {
         }
         page.height = page.height.max(y + ROW / 2.0);
     }
-    Figure::new(page)
+    Figure { page }
 }
 
 fn prob_width(prob: &str) -> f64 {

@@ -52,7 +52,7 @@ pub fn plot_line(series: &[Series], options: &PlotOptions) -> Result<Figure> {
             }
         }
     }
-    Ok(Figure::new(page))
+    Ok(Figure { page })
 }
 
 /// A scatter plot: a dot for each point.
@@ -78,7 +78,7 @@ pub fn plot_scatter(series: &[Series], options: &PlotOptions) -> Result<Figure> 
             }
         }
     }
-    Ok(Figure::new(page))
+    Ok(Figure { page })
 }
 
 /// Draws the axes of a chart. The horizontal axis of a line chart begins and ends with the data.
