@@ -127,8 +127,9 @@ impl Dialect {
                 }
                 // Others do not affect a column of strings, or are for other readers.
                 key => {
-                    let usual = UNSUPPORTED.iter().find(|(name, _)| *name == key).map(|(_, usual)| *usual);
-                    if !value.is_null() && usual.is_some_and(|usual| usual != value.to_string()) {
+                    let written = value.to_string();
+                    let is_unusual = |(name, usual): &(&str, &str)| *name == key && *usual != written;
+                    if !value.is_null() && UNSUPPORTED.iter().any(is_unusual) {
                         return Err(wrong(key, "the default, as no other value is supported", value));
                     }
                 }
