@@ -227,12 +227,21 @@ pub fn open(path: &Path) -> Result<File> {
 /// # Errors
 /// As [`open`]; the file is longer.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path)?.take(MAX + 1).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
+    let bytes = read_start(path, MAX + 1)?;
     match bytes.len() as u64 {
         n if n > MAX => Err(Error::malformed(path, format!("expected at most {MAX} bytes, got more"))),
         _ => Ok(bytes),
     }
+}
+
+/// Reads the first `most` bytes of a file, all if it has fewer.
+///
+/// # Errors
+/// As [`open`].
+pub fn read_start(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(most).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
+    Ok(bytes)
 }
 
 /// Checks that a path leads to a file.

@@ -221,14 +221,11 @@ pub fn matmul(a: &Tensor, b: &Tensor, progress: &Progress) -> Result<Tensor> {
         let message = format!("matmul: the shapes {:?} and {:?} do not fit", a.dims(), b.dims());
         Error::mismatch(message, "the last axis of the first must equal the second-last of the second")
     };
-    match (a.rank(), b.rank()) {
-        (0, _) | (_, 0) => Err(wrong()),
-        (_, 1) => Ok(matmul(a, &b.unsqueeze(1)?, progress)?.squeeze(candle_core::D::Minus1)?),
-        (1, _) => Ok(matmul(&a.unsqueeze(0)?, b, progress)?.squeeze(candle_core::D::Minus2)?),
-        (in_a, in_b) => {
-            let (stack_a, [rows, inner]) = (&a.dims()[..in_a - 2], [a.dims()[in_a - 2], a.dims()[in_a - 1]]);
-            let (stack_b, [other, columns]) =
-                (&b.dims()[..in_b - 2], [b.dims()[in_b - 2], b.dims()[in_b - 1]]);
+    match (a.dims(), b.dims()) {
+        ([], _) | (_, []) => Err(wrong()),
+        (_, [_]) => Ok(matmul(a, &b.unsqueeze(1)?, progress)?.squeeze(candle_core::D::Minus1)?),
+        ([_], _) => Ok(matmul(&a.unsqueeze(0)?, b, progress)?.squeeze(candle_core::D::Minus2)?),
+        (&[ref stack_a @ .., rows, inner], &[ref stack_b @ .., other, columns]) => {
             let stack = Shape::from(stack_a).broadcast_shape_binary_op(&Shape::from(stack_b), "matmul");
             let stack = stack.ok().filter(|_| inner == other).ok_or_else(wrong)?.into_dims();
             let shape = [&stack[..], &[rows, columns]].concat();

@@ -21,13 +21,13 @@ pub struct Repo {
 #[derive(Debug, Clone)]
 enum Place {
     Local(PathBuf),
-    Hub(Snapshot),
+    Hub(Arc<Snapshot>),
 }
 
 impl Repo {
     /// Opens a local folder.
     pub fn local(folder: impl Into<PathBuf>) -> Self {
-        Repo::at(Place::Local(folder.into()))
+        Repo { place: Place::Local(folder.into()), requested: Arc::default() }
     }
 
     /// Opens the local folder of this name if there is one, else the repository on the hub: `owner/name`, or an old
@@ -73,11 +73,7 @@ impl Repo {
         progress: &Progress,
     ) -> Result<Self> {
         let snapshot = Snapshot::open(settings, kind, id, revision, progress)?;
-        Ok(Repo::at(Place::Hub(snapshot)))
-    }
-
-    fn at(place: Place) -> Self {
-        Repo { place, requested: Arc::default() }
+        Ok(Repo { place: Place::Hub(Arc::new(snapshot)), requested: Arc::default() })
     }
 
     /// Returns the name for messages: the path of the folder, or the name of the repository.
@@ -219,8 +215,7 @@ fn walk(folder: &Path, prefix: &str, names: &mut Vec<String>, progress: &Progres
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         let path = entry.path();
         // Links to folders are not followed: they could lead back to a parent.
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_folder {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             walk(&path, &format!("{name}/"), names, progress)?;
         } else if path.is_file() {
             names.push(name);

@@ -4,9 +4,9 @@
 //! The library allocates memory as bytes arrive, not for the size that a message claims. Compressed batches, which
 //! `datasets` does not write, are not supported.
 
-use super::fault::{Document, Fault};
+use super::fault::{Fault, malformed, unknown_column};
 use super::source::Source;
-use super::text::Compression;
+use super::text::{Compression, not_unpacked};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::guard::guarded;
@@ -16,13 +16,11 @@ use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_schema::{ArrowError, DataType, Schema};
 use std::fs::File;
-use std::io::Read;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::atomic::Ordering;
 
 /// The number of bytes passed to the decoder at once.
-const CHUNK: usize = 1 << 20;
+const CHUNK: u64 = 1 << 20;
 
 /// The size limit of one batch, 1 GiB; `datasets` writes batches of a thousand rows.
 const LARGEST: u64 = 1 << 30;
@@ -32,12 +30,9 @@ const MARK: &[u8] = b"ARROW1\0\0";
 
 /// The documents of an Arrow file.
 pub(super) struct Arrow {
-    path: PathBuf,
+    source: Source,
     column: String,
     file: File,
-    /// The first bytes, already read to detect the format.
-    head: Vec<u8>,
-    read: Arc<AtomicU64>,
     decoder: StreamDecoder,
     waiting: Buffer,
     /// The number of bytes read since the last batch.
@@ -50,22 +45,19 @@ pub(super) struct Arrow {
 
 impl Arrow {
     pub(super) fn open(source: &Source, column: &str) -> Result<Self> {
-        let path = source.path.clone();
-        let mut file = files::open(&path)?;
-        let mut head = Vec::new();
-        file.by_ref().take(Compression::HEAD).read_to_end(&mut head).map_err(Error::file("read", &path))?;
+        let path = &source.path;
+        let head = files::read_start(path, Compression::HEAD)?;
         if let Some(compression) = Compression::of(&head) {
-            return Err(super::text::not_unpacked(&path, compression));
+            return Err(not_unpacked(path, compression));
         }
-        if let Some(rest) = head.strip_prefix(MARK) {
-            head = rest.to_vec();
+        let mut file = files::open(path)?;
+        if head.starts_with(MARK) {
+            file.seek(SeekFrom::Start(MARK.len() as u64)).map_err(Error::file("read", path))?;
         }
         let mut arrow = Arrow {
-            path,
+            source: source.clone(),
             column: column.to_owned(),
             file,
-            head,
-            read: source.read.clone(),
             decoder: StreamDecoder::new(),
             waiting: Buffer::from(Vec::<u8>::new()),
             since_batch: 0,
@@ -81,7 +73,7 @@ impl Arrow {
         }
     }
 
-    fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
+    pub(super) fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
         loop {
             if let Some(strings) = &self.strings
                 && self.next < strings.len()
@@ -133,10 +125,10 @@ impl Arrow {
 
     /// Reads the next bytes of the file into `waiting`; false at the end.
     fn fill(&mut self) -> Result<bool> {
-        let mut bytes = std::mem::take(&mut self.head);
-        let room = (CHUNK - bytes.len()) as u64;
-        self.file.by_ref().take(room).read_to_end(&mut bytes).map_err(Error::file("read", &self.path))?;
-        self.read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let mut bytes = Vec::new();
+        let read = self.file.by_ref().take(CHUNK).read_to_end(&mut bytes);
+        read.map_err(Error::file("read", &self.source.path))?;
+        self.source.read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.since_batch += bytes.len() as u64;
         self.waiting = Buffer::from(bytes);
         Ok(!self.waiting.is_empty())
@@ -146,15 +138,14 @@ impl Arrow {
         let fields = schema.fields();
         let Some((at, field)) = fields.find(&self.column) else {
             let known = fields.iter().map(|field| field.name().clone()).collect();
-            let place = format!("`{}`", self.path.display());
-            return Err(Error::Unknown { kind: "column", name: self.column.clone(), place, known });
+            return Err(unknown_column(&self.source.path, "", &self.column, known));
         };
         match field.data_type() {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => Ok(at),
             other => {
                 let message = format!("column `{}`: expected strings, got {other}", self.column);
-                Err(Error::malformed(&self.path, message)
-                    .with_hint("set `text_column` to a column that holds strings"))
+                let hint = "set `text_column` to a column that holds strings";
+                Err(malformed(&self.source.path, "", message, hint))
             }
         }
     }
@@ -162,9 +153,8 @@ impl Arrow {
     fn malformed(&self, reason: String) -> Error {
         let at = if self.row == 0 { String::new() } else { format!("row {}", self.row + 1) };
         let message = format!("not readable as Arrow: {reason}");
-        let hint =
-            Some("the file is damaged or truncated; Python's to_parquet writes a smaller file".to_owned());
-        Error::Malformed { path: self.path.clone(), at, message, hint }
+        let hint = "the file is damaged or truncated; Python's to_parquet writes a smaller file";
+        malformed(&self.source.path, &at, message, hint)
     }
 }
 
@@ -178,13 +168,5 @@ fn text_at(strings: &ArrayRef, row: usize) -> Option<String> {
         DataType::LargeUtf8 => Some(strings.as_string::<i64>().value(row).to_owned()),
         DataType::Utf8View => Some(strings.as_string_view().value(row).to_owned()),
         _ => None,
-    }
-}
-
-impl Iterator for Arrow {
-    type Item = Document;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
     }
 }

@@ -7,7 +7,6 @@ use crate::repo::Repo;
 use crate::yaml;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::io::Read;
 
 /// The limit on the bytes read from a card.
 const LONGEST_CARD: u64 = 1 << 20;
@@ -69,9 +68,7 @@ pub(super) fn read(repo: &Repo, names: &[String], progress: &Progress) -> Result
     let has = |name: &str| names.iter().any(|one| one == name);
     let text_of = |name: &str| -> Result<_> {
         let path = repo.file(name, progress)?;
-        let file = files::open(&path)?;
-        let mut bytes = Vec::new();
-        file.take(LONGEST_CARD + 1).read_to_end(&mut bytes).map_err(Error::file("read", &path))?;
+        let bytes = files::read_start(&path, LONGEST_CARD + 1)?;
         Ok((path, String::from_utf8_lossy(&bytes).into_owned(), bytes.len() as u64 > LONGEST_CARD))
     };
     if has(CARD_OVERRIDE) {

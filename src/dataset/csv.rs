@@ -3,7 +3,7 @@
 //! A field in double quotes may contain separators, line ends and doubled quotes; empty lines are skipped.
 
 use super::dialect::Dialect;
-use super::fault::{Document, Fault};
+use super::fault::{Fault, unknown_column};
 use super::source::Source;
 use super::text::Text;
 use crate::error::{Error, Result};
@@ -63,19 +63,18 @@ impl Csv {
 
     /// Finds the column and the width of rows.
     fn read_header(&mut self) -> Result<()> {
-        let mut names = self.dialect.names.clone();
         for row in self.dialect.header.into_iter().flat_map(|last| 0..=last) {
             if !self.read()? {
                 return Ok(());
             }
             // The reader stops after the first byte of a line end and counts the line with the last.
             self.is_crlf |= row == 0 && self.rows.position().line() == 1 + self.lines_within();
-            let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-            let in_file = self.record.iter().map(text).collect();
-            names = names.or(Some(in_file)).filter(|_| self.dialect.header == Some(row));
         }
-        let names = match (self.dialect.names.clone(), names) {
-            (Some(given), _) | (None, Some(given)) => given,
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        // The record is now the header.
+        let names = match (&self.dialect.names, self.dialect.header) {
+            (Some(given), _) => given.clone(),
+            (None, Some(_)) => self.record.iter().map(text).collect(),
             // Columns without names are named by their index.
             (None, None) => {
                 self.is_read = self.read()?;
@@ -96,25 +95,18 @@ impl Csv {
     }
 
     fn unknown_column(&self, names: &[String]) -> Error {
-        let place = format!("`{}`, line 1", self.text().path().display());
-        let [only] = names else {
-            let (name, known) = (self.column.clone(), names.to_vec());
-            return Error::Unknown { kind: "column", name, place, known };
-        };
-        let separator = [';', '\t', '|', ','].into_iter().find(|separator| only.contains(*separator));
-        let Some(separator) = separator else {
-            return Error::Unknown {
-                kind: "column",
-                name: self.column.clone(),
-                place,
-                known: names.to_vec(),
-            };
-        };
-        let message = format!("unknown column `{}` in {place}: the only column is `{only}`", self.column);
-        Error::mismatch(message, format!("set `sep` to {separator:?} if that separates the columns"))
+        let error = unknown_column(self.text().path(), ", line 1", &self.column, names.to_vec());
+        let [only] = names else { return error };
+        match [';', '\t', '|', ','].into_iter().find(|separator| only.contains(*separator)) {
+            Some(separator) => Error::mismatch(
+                format!("{error}: the only column is `{only}`"),
+                format!("set `sep` to {separator:?} if that separates the columns"),
+            ),
+            None => error,
+        }
     }
 
-    fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
+    pub(super) fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
         loop {
             self.row += 1;
             if !std::mem::take(&mut self.is_read) && !self.read()? {
@@ -178,13 +170,5 @@ impl Csv {
     /// The number of line ends inside the fields of the record.
     fn lines_within(&self) -> u64 {
         self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64
-    }
-}
-
-impl Iterator for Csv {
-    type Item = Document;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
     }
 }

@@ -10,17 +10,17 @@ const MISSING: [&str; 19] = [
     "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
 ];
 
-/// Options that change what is read and are supported only with their default value.
-const UNSUPPORTED: [&str; 9] = [
-    "skipinitialspace",
-    "skip_blank_lines",
-    "skipfooter",
-    "dialect",
-    "usecols",
-    "comment",
-    "nrows",
-    "lineterminator",
-    "quoting",
+/// Options that change what is read and are supported only with their default value: this one, or null.
+const UNSUPPORTED: [(&str, &str); 9] = [
+    ("skipinitialspace", "false"),
+    ("skip_blank_lines", "true"),
+    ("skipfooter", "0"),
+    ("dialect", "null"),
+    ("usecols", "null"),
+    ("comment", "null"),
+    ("nrows", "null"),
+    ("lineterminator", "\"\\n\""),
+    ("quoting", "0"),
 ];
 
 /// The dialect of a file of separated values.
@@ -102,10 +102,11 @@ impl Dialect {
                 "quotechar" => self.quote = byte(key, value)?.or(self.quote),
                 "quoting" if value.as_u64() == Some(3) => self.quote = None,
                 "doublequote" => {
-                    self.is_quote_doubled = flag(value).ok_or_else(|| wrong(key, "true or false", value))?
+                    self.is_quote_doubled =
+                        value.as_bool().ok_or_else(|| wrong(key, "true or false", value))?
                 }
                 "escapechar" => self.escape = byte(key, value)?,
-                "keep_default_na" if flag(value) == Some(false) => {
+                "keep_default_na" if value.as_bool() == Some(false) => {
                     self.missing.retain(|text| !MISSING.contains(&text.as_str()));
                 }
                 "na_values" => {
@@ -116,7 +117,7 @@ impl Dialect {
                     };
                     self.missing.extend(strings.ok_or_else(|| wrong(key, "a list of strings", value))?);
                 }
-                "index_col" => self.has_index = flag(value) != Some(false),
+                "index_col" => self.has_index = value.as_bool() != Some(false),
                 "on_bad_lines" => self.skips_long_rows = matches!(value.as_str(), Some("skip" | "warn")),
                 "encoding" => {
                     let name = value.as_str().unwrap_or_default().to_lowercase().replace(['-', '_'], "");
@@ -124,32 +125,22 @@ impl Dialect {
                         return Err(wrong(key, "utf-8", value));
                     }
                 }
-                key if UNSUPPORTED.contains(&key) => {
-                    let usual = match key {
-                        "skipinitialspace" => flag(value) == Some(false),
-                        "skip_blank_lines" => flag(value) == Some(true),
-                        "skipfooter" | "quoting" => value.as_u64() == Some(0),
-                        "lineterminator" => value == "\n",
-                        _ => false,
-                    };
-                    if !usual && !value.is_null() {
+                // Others do not affect a column of strings, or are for other readers.
+                key => {
+                    let written = value.to_string();
+                    let is_unusual = |(name, usual): &(&str, &str)| *name == key && *usual != written;
+                    if !value.is_null() && UNSUPPORTED.iter().any(is_unusual) {
                         return Err(wrong(key, "the default, as no other value is supported", value));
                     }
                 }
-                // Options that do not affect a column of strings, and options for other readers.
-                _ => {}
             }
         }
         // It disables the other options about missing values.
-        if options.get("na_filter").and_then(flag) == Some(false) {
+        if options.get("na_filter").and_then(Value::as_bool) == Some(false) {
             self.missing.clear();
         }
         Ok(self)
     }
-}
-
-fn flag(value: &Value) -> Option<bool> {
-    value.as_bool()
 }
 
 /// A name or a value as a string; YAML may have parsed it as a number or a boolean.

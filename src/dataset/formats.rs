@@ -4,7 +4,6 @@ use super::card::CARD_OVERRIDE;
 use crate::error::{Error, Result};
 use crate::files;
 use std::fmt;
-use std::io::Read;
 use std::path::Path;
 
 /// The format of a file of documents.
@@ -24,6 +23,7 @@ impl Format {
     pub(super) const ALL: [Format; 7] =
         [Format::Parquet, Format::Arrow, Format::Jsonl, Format::Json, Format::Csv, Format::Tsv, Format::Txt];
 
+    /// The extensions, the name of a format before its other ones.
     const EXTENSIONS: [(&str, Format); 8] = [
         ("jsonl", Format::Jsonl),
         ("ndjson", Format::Jsonl),
@@ -43,15 +43,8 @@ impl Format {
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Format::Parquet => "parquet",
-            Format::Arrow => "arrow",
-            Format::Jsonl => "jsonl",
-            Format::Json => "json",
-            Format::Csv => "csv",
-            Format::Tsv => "tsv",
-            Format::Txt => "txt",
-        })
+        let mut names = Format::EXTENSIONS.iter().filter(|(_, format)| format == self);
+        f.write_str(names.next().map_or("", |(name, _)| name))
     }
 }
 
@@ -63,64 +56,52 @@ fn extension(path: &Path) -> Option<String> {
     name.rsplit_once('.').map(|(_, extension)| extension.to_owned())
 }
 
-/// The most common format, or `None` for an empty list.
-pub(super) fn most_common_format(formats: impl Iterator<Item = Format>) -> Option<Format> {
-    let formats: Vec<_> = formats.collect();
+/// Keeps the files of the most common format.
+pub(super) fn keep_most_common<P: AsRef<Path>>(paths: &mut Vec<P>) {
+    let formats: Vec<_> = paths.iter().filter_map(|path| Format::of(path.as_ref())).collect();
     let count = |format: &Format| formats.iter().filter(|one| *one == format).count();
     // The last of equals wins, so the preferred format comes last.
-    Format::ALL.into_iter().rev().max_by_key(count).filter(|format| formats.contains(format))
-}
-
-/// Keeps the files of the most common format.
-pub(super) fn most_common(mut names: Vec<String>) -> Vec<String> {
-    let of = |name: &String| Format::of(Path::new(name));
-    let most = most_common_format(names.iter().filter_map(of));
-    names.retain(|name| most.is_some() && of(name) == most);
-    names
+    let most = Format::ALL.into_iter().rev().max_by_key(count);
+    paths.retain(|path| Format::of(path.as_ref()).is_some_and(|format| Some(format) == most));
 }
 
 /// The names of files that describe a dataset.
 const ABOUT: [&str; 5] =
     ["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"];
 
-/// Whether a file of this name describes a dataset rather than being part of it.
-pub(super) fn is_description(name: &str) -> bool {
-    name.ends_with(".meta.json") || ABOUT.contains(&name)
+/// Whether the file at this path, or of this name, describes a dataset rather than being part of it.
+pub(super) fn is_description(path: &str) -> bool {
+    path.ends_with(".meta.json") || ABOUT.contains(&file_name(path))
 }
 
 /// Whether the file at this path may affect how a dataset is read.
 pub(super) fn describes(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    ABOUT.contains(&name) || ["state.json", CARD_OVERRIDE].contains(&name)
+    ABOUT.contains(&file_name(path)) || ["state.json", CARD_OVERRIDE].contains(&file_name(path))
+}
+
+/// The name of the file at a path of a repository.
+pub(super) fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 pub(super) fn is_parquet(path: &Path) -> Result<bool> {
-    let mut head = Vec::new();
-    let file = files::open(path)?;
-    file.take(4).read_to_end(&mut head).map_err(Error::file("read", path))?;
-    Ok(head == b"PAR1")
+    Ok(files::read_start(path, 4)? == b"PAR1")
 }
 
 pub(super) fn unknown_format(path: &Path) -> Error {
     const PACKED: [&str; 10] = ["zip", "tar", "tgz", "7z", "rar", "lz4", "lzma", "br", "z", "lz"];
-    if let Some(packed) = PACKED.into_iter().find(|end| extension(path).as_deref() == Some(end)) {
-        let what = format!("dataset `{}`", path.display());
-        let error = Error::invalid(what, extensions(), format!("a .{packed} file"));
-        return error.with_hint("unpack it first; .gz, .zst, .bz2 and .xz are read directly");
-    }
-    let Some(extension) = extension(path) else {
-        return Error::invalid(
-            format!("dataset `{}`", path.display()),
-            extensions(),
-            "a name without an extension",
-        )
-        .with_hint("add the format to the file's name, as in `docs.jsonl`");
-    };
-    Error::Unknown {
-        kind: "format",
-        name: extension,
-        place: format!("`{}`", path.display()),
-        known: Format::EXTENSIONS.iter().map(|(name, _)| (*name).to_owned()).collect(),
+    let what = format!("dataset `{}`", path.display());
+    match extension(path) {
+        None => Error::invalid(what, extensions(), "a name without an extension")
+            .with_hint("add the format to the file's name, as in `docs.jsonl`"),
+        Some(packed) if PACKED.contains(&packed.as_str()) => {
+            Error::invalid(what, extensions(), format!("a .{packed} file"))
+                .with_hint("unpack it first; .gz, .zst, .bz2 and .xz are read directly")
+        }
+        Some(name) => {
+            let known = Format::EXTENSIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
+            Error::Unknown { kind: "format", name, place: format!("`{}`", path.display()), known }
+        }
     }
 }
 

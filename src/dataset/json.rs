@@ -1,7 +1,7 @@
 //! JSON: one array of objects, or consecutive objects, read one at a time. The array may be the value of a top-level
 //! key that a card names.
 
-use super::fault::{Document, Fault};
+use super::fault::Fault;
 use super::python_json::PythonJson;
 use super::reading::Reading;
 use super::row::{self, Cell, Row};
@@ -38,7 +38,7 @@ impl Json {
         Ok(Json { text, column, array: None, elements: 0, is_within: field.is_some(), field })
     }
 
-    fn advance(&mut self) -> Result<Option<Cell>, Fault> {
+    pub(super) fn advance(&mut self) -> Result<Option<Cell>, Fault> {
         self.text.begin();
         if let Some(field) = self.field.take() {
             self.find_field(&field)?;
@@ -70,8 +70,7 @@ impl Json {
         // A number or a word ends at the first byte of something else, which must not be consumed.
         if let Some(kind) = self.peek()?.and_then(kind_of_word) {
             self.skip_word()?;
-            let row = Row::NotObject(kind);
-            return row.into_cell(self.text.path(), &at, &self.column).map_err(Fault::Row);
+            return Row::Other(kind).into_cell(self.text.path(), &at, &self.column).map_err(Fault::Row);
         }
         let json = PythonJson::new(&mut self.text);
         match row::read(&mut serde_json::Deserializer::from_reader(json), &self.column) {
@@ -84,18 +83,16 @@ impl Json {
     /// Consumes the end of the array, and checks that nothing follows unless the array is inside an object.
     fn end(&mut self) -> Result<Option<Cell>> {
         self.text.consume(1);
-        match self.peek()?.filter(|_| !self.is_within) {
-            None => {
-                if self.is_within {
-                    // The other keys do not matter.
-                    while self.text.skip_line()? {}
-                }
-                // The next call then finds the end of consecutive objects.
-                self.array = Some(false);
-                Ok(None)
-            }
-            more => Err(self.unexpected("the end of the file after the array", more)),
+        let more = self.peek()?;
+        if self.is_within {
+            // The other keys do not matter.
+            while self.text.skip_line()? {}
+        } else if more.is_some() {
+            return Err(self.unexpected("the end of the file after the array", more));
         }
+        // The next call then finds the end of consecutive objects.
+        self.array = Some(false);
+        Ok(None)
     }
 
     /// Moves to the array under the key `field` of the file's object.
@@ -183,17 +180,4 @@ fn kind_of_word(byte: u8) -> Option<&'static str> {
         b'n' => Some("null"),
         _ => None,
     }
-}
-
-impl Iterator for Json {
-    type Item = Result<Cell, Fault>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
-    }
-}
-
-/// The documents of a file in which some rows may lack the column.
-pub(super) fn documents(source: &Source, column: &str) -> Result<impl Iterator<Item = Document> + use<>> {
-    Ok(row::Filled::new(Json::open(source, column)?, source, column))
 }

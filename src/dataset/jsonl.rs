@@ -1,11 +1,12 @@
 //! JSON lines: every line is an object with the text in one column; blank lines are skipped.
 
-use super::fault::{Document, Fault};
+use super::fault::Fault;
 use super::python_json::PythonJson;
-use super::row::{self, Row};
+use super::row::{self, Cell};
 use super::source::Source;
 use super::text::Text;
 use crate::error::Result;
+use serde_json::Deserializer;
 
 const SHAPE: &str = "every line must be one complete object, such as {\"text\": \"…\"}, with line ends in the text \
                      written as \\n; if the file was cut off, download it again";
@@ -22,7 +23,7 @@ impl Jsonl {
         Ok(Jsonl { text: Text::open(source)?, column: column.to_owned(), line: Vec::new() })
     }
 
-    fn advance(&mut self) -> Result<Option<row::Cell>, Fault> {
+    pub(super) fn advance(&mut self) -> Result<Option<Cell>, Fault> {
         loop {
             if !self.text.read_line(&mut self.line)? {
                 return Ok(None);
@@ -33,38 +34,19 @@ impl Jsonl {
         }
     }
 
-    fn row(&self) -> Result<row::Cell, Fault> {
+    fn row(&self) -> Result<Cell, Fault> {
         let at = self.text.at();
         let line = self.text.utf8(&at, &self.line).map_err(Fault::Row)?;
-        let row = self.parse(line).map_err(|error| {
+        let row = row::read_all(Deserializer::from_str(line), &self.column).or_else(|error| {
+            // Python's extensions of JSON are rare and slower to read.
+            let json = PythonJson::new(line.as_bytes());
+            row::read_all(Deserializer::from_reader(json), &self.column).map_err(|_| error)
+        });
+        let row = row.map_err(|error| {
             let (reason, hint) = row::reason(&error, SHAPE);
             let message = format!("{reason} at column {}", error.column());
             Fault::Row(self.text.malformed(&at, message).with_hint(hint))
         })?;
         row.into_cell(self.text.path(), &at, &self.column).map_err(Fault::Row)
     }
-
-    fn parse(&self, line: &str) -> Result<Row, serde_json::Error> {
-        let mut json = serde_json::Deserializer::from_str(line);
-        let error = match row::read(&mut json, &self.column).and_then(|row| json.end().map(|()| row)) {
-            Ok(row) => return Ok(row),
-            Err(error) => error,
-        };
-        // Python's extensions of JSON are rare and slower to read.
-        let mut json = serde_json::Deserializer::from_reader(PythonJson::new(line.as_bytes()));
-        row::read(&mut json, &self.column).and_then(|row| json.end().map(|()| row)).map_err(|_| error)
-    }
-}
-
-impl Iterator for Jsonl {
-    type Item = Result<row::Cell, Fault>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
-    }
-}
-
-/// The documents of a file in which some rows may lack the column.
-pub(super) fn documents(source: &Source, column: &str) -> Result<impl Iterator<Item = Document> + use<>> {
-    Ok(row::Filled::new(Jsonl::open(source, column)?, source, column))
 }

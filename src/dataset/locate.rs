@@ -1,11 +1,11 @@
 //! Resolves a path to files and their formats: one file, a folder, a glob, a repository, or the embedded documents.
 
 use super::DatasetOptions;
-use super::formats::{Format, describes, extensions, is_description, most_common_format, unknown_format};
+use super::formats::{Format, describes, extensions, is_description, keep_most_common, unknown_format};
 use super::reading::Reading;
 use super::saved;
 use super::source::Source;
-use super::splits::{self, Found};
+use super::splits::{self, Found, TRAIN, unknown};
 use crate::error::{Error, Result, did_you_mean};
 use crate::files;
 use crate::hub::{RepoKind, Snapshot};
@@ -14,8 +14,8 @@ use crate::repo::{Repo, check_no_revision};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The files at a path, with what a repository says about them.
 #[derive(Debug, Clone, Default)]
@@ -46,15 +46,8 @@ fn find_files(path: &str, options: &DatasetOptions, progress: &Progress) -> Resu
     if path == "demo" {
         check_no_repository(path, options)?;
         let bytes = crate::demo::DOCS;
-        let source = Source {
-            path: PathBuf::from(path),
-            format: Format::Jsonl,
-            bytes: bytes.len() as u64,
-            repo: None,
-            embedded: Some(bytes),
-            read: Arc::default(),
-            reading: Reading::Default,
-        };
+        let source = Source::new(PathBuf::from(path), Format::Jsonl, bytes.len() as u64);
+        let source = Source { embedded: Some(bytes), ..source };
         return Ok(Files { sources: vec![source], ..Files::default() });
     }
     let place = Path::new(path);
@@ -64,9 +57,11 @@ fn find_files(path: &str, options: &DatasetOptions, progress: &Progress) -> Resu
     };
     match fs::metadata(place) {
         Ok(found) if found.is_dir() => in_folder_or_repo(place, options, progress),
-        Ok(found) => without_repository(Source::of(place.to_owned(), found.len()).map(|source| vec![source])),
+        Ok(_) => without_repository(Source::local(place.to_owned()).map(|source| vec![source])),
         Err(_) if path.contains(['*', '?', '[']) => without_repository(matching(path)),
-        Err(error) if is_absence(&error) => on_hub(path, options, progress),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            on_hub(path, options, progress)
+        }
         Err(error) => Err(Error::file("open", place)(error)),
     }
 }
@@ -74,14 +69,9 @@ fn find_files(path: &str, options: &DatasetOptions, progress: &Progress) -> Resu
 /// Refuses configurations and splits other than `train`: as in `datasets`, files outside a repository are one split.
 fn check_no_repository(path: &str, options: &DatasetOptions) -> Result<()> {
     check_no_revision(path, "dataset", options.revision.as_deref())?;
-    let place = format!("dataset `{path}`");
     match (&options.config, &options.split) {
-        (Some(config), _) => {
-            Err(Error::Unknown { kind: "config", name: config.clone(), place, known: Vec::new() })
-        }
-        (_, Some(split)) if split != "train" => {
-            Err(Error::Unknown { kind: "split", name: split.clone(), place, known: vec!["train".to_owned()] })
-        }
+        (Some(config), _) => Err(unknown("config", config, path.to_owned(), [""; 0])),
+        (_, Some(split)) if split != TRAIN => Err(unknown("split", split, path.to_owned(), [TRAIN])),
         _ => Ok(()),
     }
 }
@@ -92,23 +82,18 @@ fn in_folder_or_repo(folder: &Path, options: &DatasetOptions, progress: &Progres
     check_no_revision(&folder.to_string_lossy(), "dataset", options.revision.as_deref())?;
     let repo = Repo::local(folder);
     let names = repo.names(progress)?;
-    let about = || names.iter().filter(|name| describes(name)).map(|name| folder.join(name)).collect();
-    let source = |name: &String| {
-        let path = folder.join(name);
-        let bytes = fs::metadata(&path).map_err(Error::file("open", &path))?.len();
-        Source::of(path, bytes)
+    let about = names.iter().filter(|name| describes(name)).map(|name| folder.join(name)).collect();
+    let is_all_wanted = options.split.is_none() && options.config.is_none();
+    let Found { names, config, split, reader_options } = match saved::find(&repo, &names, options, progress)?
+    {
+        Some(found) => found,
+        None if is_all_wanted && !splits::is_laid_out(&repo, &names, progress) => {
+            return Ok(Files { sources: in_folder(folder)?, about, ..Files::default() });
+        }
+        None => splits::find(repo, options, None, progress)?.1,
     };
-    if let Some(found) = saved::find(&repo, &names, options, progress)? {
-        let sources = found.names.iter().map(source).collect::<Result<_>>()?;
-        return Ok(Files { sources, split: Some(found.split), about: about(), ..Files::default() });
-    }
-    if options.split.is_none() && options.config.is_none() && !splits::is_laid_out(&repo, &names, progress) {
-        return Ok(Files { sources: in_folder(folder)?, about: about(), ..Files::default() });
-    }
-    let (_, found) = splits::find(repo, options, None, progress)?;
-    let sources = found.names.iter().map(source).collect::<Result<_>>()?;
-    let Found { config, split, reader_options, .. } = found;
-    Ok(Files { sources, revision: None, config, split: Some(split), reader_options, about: about() })
+    let sources = names.iter().map(|name| Source::local(folder.join(name))).collect::<Result<_>>()?;
+    Ok(Files { sources, revision: None, config, split: Some(split), reader_options, about })
 }
 
 /// Finds the files of a repository on the hub. Only its card is downloaded now.
@@ -127,8 +112,7 @@ fn on_hub(path: &str, options: &DatasetOptions, progress: &Progress) -> Result<F
     let source = |name: String| {
         let path = PathBuf::from(name);
         let format = Format::of(&path).ok_or_else(|| unknown_format(&path))?;
-        let (repo, read, reading) = (Some(repo.clone()), Arc::default(), Reading::Default);
-        Ok(Source { path, format, bytes: 0, repo, embedded: None, read, reading })
+        Ok(Source { repo: Some(repo.clone()), ..Source::new(path, format, 0) })
     };
     let sources = names.into_iter().map(source).collect::<Result<_>>()?;
     let revision = repo.revision().map(str::to_owned);
@@ -144,24 +128,13 @@ fn open_repo(name: &str, revision: Option<&str>, progress: &Progress) -> Result<
     Repo::open(RepoKind::Dataset, name, revision, progress)
 }
 
-fn is_absence(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
-}
-
 fn in_folder(folder: &Path) -> Result<Vec<Source>> {
     let mut files = Vec::new();
     walk(folder, &mut HashSet::new(), &mut files)?;
     let total = files.len();
-    let mut sources = Vec::new();
-    for (path, bytes) in files {
-        if Format::of(&path).is_some() {
-            sources.push(Source::of(path, bytes)?);
-        }
-    }
-    let most = most_common_format(sources.iter().map(|source| source.format));
-    sources.retain(|source| Some(source.format) == most);
-    sources.sort_by(|a, b| a.path.cmp(&b.path));
-    if sources.is_empty() {
+    keep_most_common(&mut files);
+    files.sort();
+    if files.is_empty() {
         let got = match total {
             0 => "no files".to_owned(),
             1 => "one file in another format".to_owned(),
@@ -170,11 +143,11 @@ fn in_folder(folder: &Path) -> Result<Vec<Source>> {
         let error = Error::invalid(format!("folder `{}`", folder.display()), extensions(), got);
         return Err(error.with_hint("check the path; hidden files, cards and descriptions are ignored"));
     }
-    Ok(sources)
+    files.into_iter().map(Source::local).collect()
 }
 
-/// Adds all files below `folder` with their sizes. Each folder is entered once, even if links lead back to it.
-fn walk(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
+/// Adds all files below `folder`. Each folder is entered once, even if links lead back to it.
+fn walk(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>) -> Result<()> {
     if !entered.insert(folder.canonicalize().map_err(Error::file("read", folder))?) {
         return Ok(());
     }
@@ -183,7 +156,8 @@ fn walk(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<(PathBuf,
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if is_hidden(&name) || is_description(&name) {
+        // Names that begin so are hidden.
+        if name.starts_with('.') || name.starts_with("__") || is_description(&name) {
             continue;
         }
         let path = entry.path();
@@ -191,15 +165,10 @@ fn walk(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<(PathBuf,
         if found.is_dir() {
             walk(&path, entered, files)?;
         } else if found.is_file() {
-            files.push((path, found.len()));
+            files.push(path);
         }
     }
     Ok(())
-}
-
-/// Whether a file or folder of this name is hidden.
-fn is_hidden(name: &str) -> bool {
-    name.starts_with('.') || name.starts_with("__")
 }
 
 fn matching(pattern: &str) -> Result<Vec<Source>> {
@@ -219,7 +188,7 @@ fn matching(pattern: &str) -> Result<Vec<Source>> {
         let found = fs::metadata(&path).map_err(Error::file("open", &path))?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if found.is_file() && (pattern.ends_with(&name) || !is_description(&name)) {
-            sources.push(Source::of(path, found.len())?);
+            sources.push(Source::local(path)?);
         }
     }
     sources.sort_by(|a, b| a.path.cmp(&b.path));

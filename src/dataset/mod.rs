@@ -26,19 +26,26 @@ mod python_json;
 mod row;
 mod txt;
 
+use self::csv::Csv;
+use self::parquet::Parquet;
 use crate::error::{Error, Result};
 use crate::progress::{Progress, ProgressEvent};
+use arrow::Arrow;
 use dialect::Dialect;
 use fault::{Document, Fault};
 use formats::Format;
+use json::Json;
+use jsonl::Jsonl;
 use locate::Files;
 use reading::{Reading, Sample};
+use row::Filled;
 use saescope_options::options;
 use source::Source;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use txt::Txt;
 
 options! {
     /// Selects the files of a dataset and the text in them.
@@ -144,16 +151,13 @@ impl Dataset {
     /// The files in reading order. For a dataset on the hub, their names in the repository; empty for the embedded
     /// documents.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.in_files().map(|source| source.path.as_path())
+        let in_files = self.files.sources.iter().filter(|source| source.embedded.is_none());
+        in_files.map(|source| source.path.as_path())
     }
 
     /// The paths of all local files that this dataset depends on: documents, cards and descriptions.
     pub(crate) fn local_files(&self) -> impl Iterator<Item = PathBuf> {
         self.files.sources.iter().filter_map(Source::local_path).chain(self.files.about.iter().cloned())
-    }
-
-    fn in_files(&self) -> impl Iterator<Item = &Source> {
-        self.files.sources.iter().filter(|source| source.embedded.is_none())
     }
 
     /// Returns an iterator over all documents, file by file. `progress` receives warnings about damaged rows, and
@@ -204,19 +208,12 @@ impl fmt::Display for Dataset {
 
 /// Formats a number of bytes: `812 bytes`, `12.3 KB`.
 fn size(bytes: u64) -> String {
-    if bytes < 1000 {
-        return format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" });
+    const UNITS: [(f64, &str); 4] = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")];
+    // The largest unit of which there is one, rounded.
+    match UNITS.iter().find(|(unit, _)| bytes as f64 / unit >= 0.99995) {
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit),
+        None => format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" }),
     }
-    let mut value = bytes as f64 / 1000.0;
-    let mut unit = "KB";
-    for next in ["MB", "GB", "TB"] {
-        if value < 999.95 {
-            break;
-        }
-        value /= 1000.0;
-        unit = next;
-    }
-    format!("{value:.1} {unit}")
 }
 
 /// The documents of one file.
@@ -290,14 +287,12 @@ impl Documents {
             let Some(source) = self.sources.next() else {
                 return Ok(None);
             };
-            if source.repo.is_none() {
-                self.reader = Some(read(&source, &self.column)?);
-                continue;
+            let fetched = source.fetched(&self.progress)?;
+            if source.repo.is_some() {
+                self.bytes += fetched.bytes;
+                self.local_files += 1;
             }
-            let source = source.fetched(&self.progress)?;
-            self.bytes += source.bytes;
-            self.local_files += 1;
-            self.reader = Some(read(&source, &self.column)?);
+            self.reader = Some(read(&fetched, &self.column)?);
         }
     }
 }
@@ -329,22 +324,34 @@ impl fmt::Debug for Documents {
     }
 }
 
+/// The rows that `advance` returns one after the other.
+fn rows<R, T>(
+    mut reader: R,
+    advance: fn(&mut R) -> Result<Option<T>, Fault>,
+) -> impl Iterator<Item = Result<T, Fault>> {
+    std::iter::from_fn(move || advance(&mut reader).transpose())
+}
+
 fn read(source: &Source, column: &str) -> Result<Reader> {
     Ok(match source.format {
-        Format::Parquet => Box::new(parquet::Parquet::open(source, column)?),
-        Format::Arrow => Box::new(arrow::Arrow::open(source, column)?),
-        Format::Jsonl => Box::new(jsonl::documents(source, column)?),
-        Format::Json => Box::new(json::documents(source, column)?),
+        Format::Parquet => Box::new(rows(Parquet::open(source, column)?, Parquet::advance)),
+        Format::Arrow => Box::new(rows(Arrow::open(source, column)?, Arrow::advance)),
+        Format::Jsonl => {
+            Box::new(Filled::new(rows(Jsonl::open(source, column)?, Jsonl::advance), source, column))
+        }
+        Format::Json => {
+            Box::new(Filled::new(rows(Json::open(source, column)?, Json::advance), source, column))
+        }
         Format::Csv | Format::Tsv => {
             let dialect = match &source.reading {
                 Reading::Separated(dialect) => dialect.as_ref().clone(),
                 _ => Dialect::new(b','),
             };
-            Box::new(csv::Csv::open(source, column, dialect)?)
+            Box::new(rows(Csv::open(source, column, dialect)?, Csv::advance))
         }
         Format::Txt => {
             let sample = if let Reading::Sampled(sample) = source.reading { sample } else { Sample::Line };
-            Box::new(txt::Txt::open(source, sample)?)
+            Box::new(rows(Txt::open(source, sample)?, Txt::advance))
         }
     })
 }

@@ -3,7 +3,7 @@
 //! Encodings: plain, dictionary and delta. Compression: none, snappy, gzip, zstd, brotli and lz4. Memory holds one page
 //! and one dictionary of the column, however large the row groups are.
 
-use super::fault::{Document, Fault};
+use super::fault::{Fault, malformed, unknown_column};
 use super::parquet_limits::{Checked, Pages, check_footer};
 use super::source::Source;
 use super::text::Compression;
@@ -16,8 +16,8 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader, SerializedPageReader};
 use parquet::schema::types::Type;
 use std::fs::File;
-use std::io::{self, Read, Seek};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,7 +26,6 @@ const BATCH: usize = 256;
 
 /// The documents of a Parquet file.
 pub(super) struct Parquet {
-    path: PathBuf,
     contents: SerializedFileReader<File>,
     pages: Arc<Pages>,
     /// The index of the column among the leaves of the schema.
@@ -51,8 +50,8 @@ struct Group {
 impl Parquet {
     pub(super) fn open(source: &Source, column: &str) -> Result<Self> {
         let path = source.path.as_path();
-        let mut file = files::open(path)?;
-        refuse_compressed(path, &mut file)?;
+        refuse_compressed(path)?;
+        let file = files::open(path)?;
         let again = file.try_clone().map_err(Error::file("open", path))?;
         let contents = guarded(path, "", || {
             check_footer(&file)?;
@@ -62,7 +61,6 @@ impl Parquet {
         let groups = 0..contents.num_row_groups();
         let batch = Vec::new().into_iter();
         Ok(Parquet {
-            path: path.to_owned(),
             contents,
             pages: Arc::new(Pages(again)),
             leaf,
@@ -75,7 +73,7 @@ impl Parquet {
         })
     }
 
-    fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
+    pub(super) fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
         loop {
             if let Some(value) = self.batch.next() {
                 self.row += 1;
@@ -101,12 +99,8 @@ impl Parquet {
         let text = std::str::from_utf8(value.data()).map_err(|error| {
             let message =
                 format!("expected text in UTF-8, got other bytes after byte {}", error.valid_up_to());
-            malformed(
-                &self.path,
-                format!("row {}", self.row),
-                message,
-                "write the file again from valid strings",
-            )
+            let at = format!("row {}", self.row);
+            malformed(&self.source.path, &at, message, "write the file again from valid strings")
         })?;
         Ok(Some(text.to_owned()))
     }
@@ -115,7 +109,7 @@ impl Parquet {
         let at = format!("row group {number}");
         let (pages, leaf, is_optional) = (self.pages.clone(), self.leaf, self.is_optional);
         let group = self.contents.metadata().row_groups().get(number);
-        let (column, batch) = guarded(&self.path, &at, || {
+        let (column, batch) = guarded(&self.source.path, &at, || {
             let gone = || ParquetError::EOF("there is no such row group".to_owned());
             let group = group.ok_or_else(gone)?;
             let column = group.columns().get(leaf).ok_or_else(gone)?;
@@ -128,16 +122,12 @@ impl Parquet {
             Ok((get_column_reader(group.schema_descr().column(leaf), Box::new(checked)), batch))
         })?;
         let ColumnReader::ByteArrayColumnReader(column) = column else {
-            return Err(malformed(
-                &self.path,
-                at,
-                "expected a column of strings, got another type".into(),
-                AGAIN,
-            ));
+            let message = "expected a column of strings, got another type";
+            return Err(malformed(&self.source.path, &at, message, AGAIN));
         };
         let rows = group.map_or(0, |group| group.num_rows());
         let rows = u64::try_from(rows).map_err(|_| {
-            malformed(&self.path, at, format!("expected a number of rows, got {rows}"), AGAIN)
+            malformed(&self.source.path, &at, format!("expected a number of rows, got {rows}"), AGAIN)
         })?;
         Ok(Group { number, rows, left: rows, batch, column })
     }
@@ -146,13 +136,13 @@ impl Parquet {
         let at = format!("row group {}", group.number);
         let wanted = usize::try_from(group.left).unwrap_or(group.batch).min(group.batch);
         let (mut levels, mut values) = (Vec::new(), Vec::new());
-        let (rows, _, _) = guarded(&self.path, &at, || {
+        let (rows, _, _) = guarded(&self.source.path, &at, || {
             group.column.read_records(wanted, Some(&mut levels), None, &mut values)
         })?;
         if rows == 0 {
             let got = group.rows - group.left;
             let message = format!("expected {} rows, got {got}", group.rows);
-            return Err(malformed(&self.path, at, message, AGAIN));
+            return Err(malformed(&self.source.path, &at, message, AGAIN));
         }
         let mut values = values.into_iter();
         self.batch = if self.is_optional {
@@ -167,19 +157,7 @@ impl Parquet {
     }
 }
 
-impl Iterator for Parquet {
-    type Item = Document;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
-    }
-}
-
 const AGAIN: &str = "the file is damaged or was cut off: download it again";
-
-fn malformed(path: &Path, at: String, message: String, hint: &str) -> Error {
-    Error::Malformed { path: path.to_owned(), at, message, hint: Some(hint.to_owned()) }
-}
 
 /// Runs a call into the Parquet reader, which can panic on a damaged file.
 fn guarded<T>(path: &Path, at: &str, call: impl FnOnce() -> Result<T, ParquetError>) -> Result<T> {
@@ -194,22 +172,17 @@ fn guarded<T>(path: &Path, at: &str, call: impl FnOnce() -> Result<T, ParquetErr
         Some(Err(error)) => error.to_string(),
         None => "its parts contradict each other".to_owned(),
     };
-    Err(malformed(path, at.to_owned(), format!("not readable as Parquet: {error}"), AGAIN))
+    Err(malformed(path, at, format!("not readable as Parquet: {error}"), AGAIN))
 }
 
-fn refuse_compressed(path: &Path, file: &mut File) -> Result<()> {
-    let mut head = Vec::new();
-    file.by_ref().take(Compression::HEAD).read_to_end(&mut head).map_err(Error::file("read", path))?;
-    file.rewind().map_err(Error::file("read", path))?;
-    match Compression::of(&head) {
-        None => Ok(()),
-        Some(kind) => {
-            let message = format!("expected a Parquet file, got one compressed with {kind}");
-            let unpack = kind.unpack();
-            let hint = format!("decompress it first, with {unpack}: Parquet compresses its columns itself");
-            Err(malformed(path, String::new(), message, &hint))
-        }
-    }
+fn refuse_compressed(path: &Path) -> Result<()> {
+    let Some(compression) = Compression::of(&files::read_start(path, Compression::HEAD)?) else {
+        return Ok(());
+    };
+    let (name, unpack) = compression.name_and_unpack();
+    let message = format!("expected a Parquet file, got one compressed with {name}");
+    let hint = format!("decompress it first, with {unpack}: Parquet compresses its columns itself");
+    Err(malformed(path, "", message, &hint))
 }
 
 /// The index of `column` among the leaves, and whether it is nullable.
@@ -218,8 +191,7 @@ fn find_column(path: &Path, file: &SerializedFileReader<File>, column: &str) -> 
     let fields = schema.root_schema().get_fields();
     let Some(field) = fields.iter().find(|field| field.name() == column) else {
         let known = fields.iter().map(|field| field.name().to_owned()).collect();
-        let place = format!("`{}`", path.display());
-        return Err(Error::Unknown { kind: "column", name: column.to_owned(), place, known });
+        return Err(unknown_column(path, "", column, known));
     };
     let leaf =
         schema.columns().iter().position(|leaf| matches!(leaf.path().parts(), [name] if name == column));
@@ -234,7 +206,7 @@ fn find_column(path: &Path, file: &SerializedFileReader<File>, column: &str) -> 
                 [] => "no column of this file contains strings".to_owned(),
                 names => format!("set `text_column` to a column that holds strings: {}", names.join(", ")),
             };
-            Err(malformed(path, String::new(), message, &hint))
+            Err(malformed(path, "", message, &hint))
         }
     }
 }

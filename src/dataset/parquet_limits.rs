@@ -231,78 +231,67 @@ pub(super) struct Checked<P> {
 
 impl<P: PageReader> Checked<P> {
     fn check(&self, page: &Page) -> Result<()> {
-        let check_number = |count: u32| match usize::try_from(count) {
-            Ok(count) if count <= MAX_VALUES => Ok(count),
-            _ => Err(wrong(format!("a page of {count} values, the limit is {MAX_VALUES}"))),
-        };
-        match page {
+        let (buf, count) = (page.buffer(), page.num_values() as usize);
+        let levels = match page {
             // Each string takes at least the four bytes of its length.
-            Page::DictionaryPage { buf, num_values, .. } if *num_values as usize > buf.len() / 4 => {
-                Err(wrong(format!("a dictionary of {num_values} values in {} bytes", buf.len())))
+            Page::DictionaryPage { .. } if count > buf.len() / 4 => {
+                return Err(wrong(format!("a dictionary of {count} values in {} bytes", buf.len())));
             }
-            Page::DictionaryPage { .. } => Ok(()),
-            Page::DataPage { buf, num_values, encoding, .. } => {
-                let count = check_number(*num_values)?;
-                let levels = match buf.get(..4) {
-                    Some(len) if self.is_optional => {
-                        4 + u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize
-                    }
-                    _ => 0,
-                };
-                self.check_delta(*encoding, buf.get(levels..).unwrap_or_default(), count)
-            }
-            Page::DataPageV2 {
-                buf, num_values, encoding, def_levels_byte_len, rep_levels_byte_len, ..
-            } => {
-                let count = check_number(*num_values)?;
-                let levels = *def_levels_byte_len as usize + *rep_levels_byte_len as usize;
-                self.check_delta(*encoding, buf.get(levels..).unwrap_or_default(), count)
-            }
-        }
-    }
-
-    fn check_delta(&self, encoding: Encoding, bytes: &[u8], count: usize) -> Result<()> {
-        if encoding == Encoding::DELTA_BYTE_ARRAY && !self.shares_prefixes {
-            return Err(wrong("a page in an encoding that its column does not list"));
-        }
-        check_delta(encoding, bytes, count)
-    }
-}
-
-/// Checks the number of lengths that a delta encoding claims.
-fn check_delta(encoding: Encoding, mut bytes: &[u8], count: usize) -> Result<()> {
-    let lists = match encoding {
-        Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
-        Encoding::DELTA_BYTE_ARRAY => 2,
-        _ => return Ok(()),
-    };
-    for _ in 0..lists {
-        let mut walk = Walk { left: bytes.len() as u64, bytes };
-        let (block, miniblocks) = (walk.varint()?, walk.varint()?);
-        let total = walk.varint()?;
-        if total > count as u64 {
-            return Err(wrong(format!("{total} lengths in a page of {count} values")));
-        }
-        if miniblocks == 0 || miniblocks > 1024 || block % miniblocks != 0 || block > MAX_VALUES as u64 {
-            return Err(wrong("a delta encoding that contradicts itself"));
-        }
-        walk.zigzag()?;
-        let per_miniblock = block / miniblocks;
-        let mut left = total.saturating_sub(1);
-        while left > 0 {
-            walk.zigzag()?;
-            let widths = (0..miniblocks).map(|_| walk.byte()).collect::<Result<Vec<_>>>()?;
-            for width in widths {
-                if left == 0 {
-                    break;
+            Page::DictionaryPage { .. } => return Ok(()),
+            Page::DataPage { .. } => match buf.get(..4) {
+                Some(len) if self.is_optional => {
+                    4 + u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize
                 }
-                walk.skip((u64::from(width) * per_miniblock).div_ceil(8).min(walk.left))?;
-                left = left.saturating_sub(per_miniblock);
+                _ => 0,
+            },
+            Page::DataPageV2 { def_levels_byte_len, rep_levels_byte_len, .. } => {
+                *def_levels_byte_len as usize + *rep_levels_byte_len as usize
             }
+        };
+        if count > MAX_VALUES {
+            return Err(wrong(format!("a page of {count} values, the limit is {MAX_VALUES}")));
         }
-        bytes = walk.bytes;
+        self.check_delta(page.encoding(), buf.get(levels..).unwrap_or_default(), count)
     }
-    Ok(())
+
+    /// Checks the number of lengths that a delta encoding claims.
+    fn check_delta(&self, encoding: Encoding, mut bytes: &[u8], count: usize) -> Result<()> {
+        let lists = match encoding {
+            Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
+            Encoding::DELTA_BYTE_ARRAY if self.shares_prefixes => 2,
+            Encoding::DELTA_BYTE_ARRAY => {
+                return Err(wrong("a page in an encoding that its column does not list"));
+            }
+            _ => return Ok(()),
+        };
+        for _ in 0..lists {
+            let mut walk = Walk { left: bytes.len() as u64, bytes };
+            let (block, miniblocks) = (walk.varint()?, walk.varint()?);
+            let total = walk.varint()?;
+            if total > count as u64 {
+                return Err(wrong(format!("{total} lengths in a page of {count} values")));
+            }
+            if miniblocks == 0 || miniblocks > 1024 || block % miniblocks != 0 || block > MAX_VALUES as u64 {
+                return Err(wrong("a delta encoding that contradicts itself"));
+            }
+            walk.zigzag()?;
+            let per_miniblock = block / miniblocks;
+            let mut left = total.saturating_sub(1);
+            while left > 0 {
+                walk.zigzag()?;
+                let widths = (0..miniblocks).map(|_| walk.byte()).collect::<Result<Vec<_>>>()?;
+                for width in widths {
+                    if left == 0 {
+                        break;
+                    }
+                    walk.skip((u64::from(width) * per_miniblock).div_ceil(8).min(walk.left))?;
+                    left = left.saturating_sub(per_miniblock);
+                }
+            }
+            bytes = walk.bytes;
+        }
+        Ok(())
+    }
 }
 
 impl<P: PageReader> Iterator for Checked<P> {

@@ -62,13 +62,9 @@ impl<R: BufRead> Read for PythonJson<R> {
     fn read(&mut self, into: &mut [u8]) -> Result<usize> {
         // One byte at a time, so that the bytes after a value are not consumed.
         let Some(first) = into.first_mut() else { return Ok(0) };
-        match self.advance()? {
-            Some(byte) => {
-                *first = byte;
-                Ok(1)
-            }
-            None => Ok(0),
-        }
+        let Some(byte) = self.advance()? else { return Ok(0) };
+        *first = byte;
+        Ok(1)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rows of JSON files: one object each, of which only the text column is kept. Some rows may lack the column; a file in
 //! which every row lacks it is an error.
 
-use super::fault::{Document, Fault};
+use super::fault::{Document, Fault, malformed, unknown_column};
 use super::source::Source;
 use crate::error::{Error, Result};
 use serde::Deserializer;
@@ -10,71 +10,68 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A parsed row, reduced to its text column.
+/// A JSON value, reduced to a string or to the text column of an object.
 pub(super) enum Row {
     Text(String),
-    Null,
-    /// The column is not a string; this is its kind.
-    NotText(&'static str),
-    /// The column is missing; these are the others.
-    Missing(Vec<String>),
-    /// The row is not an object; this is its kind.
-    NotObject(&'static str),
+    /// Another value; this is its kind.
+    Other(&'static str),
+    /// An object: the value of the column, or the names of the others if it is missing.
+    Object(std::result::Result<Box<Row>, Vec<String>>),
 }
 
 /// Reads a row and picks the text of `column`; the last one, if there are several.
 pub(super) fn read<'de, D: Deserializer<'de>>(json: D, column: &str) -> std::result::Result<Row, D::Error> {
-    Ok(match (Shallow { column: Some(column) }).deserialize(json)? {
-        Value::Row(Ok(cell)) => match *cell {
-            Value::Text(text) => Row::Text(text),
-            Value::Other("null") => Row::Null,
-            Value::Other(kind) => Row::NotText(kind),
-            Value::Row(_) => Row::NotText("an object"),
-        },
-        Value::Row(Err(names)) => Row::Missing(names),
-        Value::Other(kind) => Row::NotObject(kind),
-        Value::Text(_) => Row::NotObject("a string"),
-    })
+    Shallow { column: Some(column) }.deserialize(json)
+}
+
+/// Like [`read`], for JSON that holds nothing else.
+pub(super) fn read_all<'de, R: serde_json::de::Read<'de>>(
+    mut json: serde_json::Deserializer<R>,
+    column: &str,
+) -> serde_json::Result<Row> {
+    let row = read(&mut json, column)?;
+    json.end().map(|()| row)
 }
 
 impl Row {
+    fn kind(&self) -> &'static str {
+        match self {
+            Row::Text(_) => "a string",
+            Row::Other(kind) => kind,
+            Row::Object(_) => "an object",
+        }
+    }
+
     /// The value of the column, or the error of the row at `at`.
     pub(super) fn into_cell(self, path: &Path, at: &str, column: &str) -> Result<Cell> {
-        let malformed = |message: String, hint: &str| Error::Malformed {
-            path: path.to_owned(),
-            at: at.to_owned(),
-            message,
-            hint: Some(hint.to_owned()),
+        let (message, hint) = match self {
+            Row::Object(Err(known)) => return Ok(Cell::Missing { at: at.to_owned(), known }),
+            Row::Object(Ok(value)) => match *value {
+                Row::Text(text) => return Ok(Cell::There(Some(text))),
+                Row::Other("null") => return Ok(Cell::There(None)),
+                other => (
+                    format!("column `{column}`: expected a string, got {}", other.kind()),
+                    "set `text_column` to the column that contains the text",
+                ),
+            },
+            other => (
+                format!("expected an object with a column `{column}`, got {}", other.kind()),
+                match other.kind() {
+                    "an array" => "name a file that is one array of objects .json, not .jsonl",
+                    _ => "name a file of plain text, one document per line, .txt",
+                },
+            ),
         };
-        Err(match self {
-            Row::Text(text) => return Ok(Cell::Text(text)),
-            Row::Null => return Ok(Cell::Null),
-            Row::Missing(known) => return Ok(Cell::Missing { at: at.to_owned(), known }),
-            Row::NotText(kind) => malformed(
-                format!("column `{column}`: expected a string, got {kind}"),
-                "set `text_column` to the column that contains the text",
-            ),
-            Row::NotObject("an array") => malformed(
-                format!("expected an object with a column `{column}`, got an array"),
-                "name a file that is one array of objects .json, not .jsonl",
-            ),
-            Row::NotObject(kind) => malformed(
-                format!("expected an object with a column `{column}`, got {kind}"),
-                "name a file of plain text, one document per line, .txt",
-            ),
-        })
+        Err(malformed(path, at, message, hint))
     }
 }
 
 /// The value of the text column in one row.
 pub(super) enum Cell {
-    Text(String),
-    Null,
+    /// The text; `None` for null.
+    There(Option<String>),
     /// The column is missing from the row `at`, which has the columns `known`.
-    Missing {
-        at: String,
-        known: Vec<String>,
-    },
+    Missing { at: String, known: Vec<String> },
 }
 
 /// The limit on rows without the column before the first row with it.
@@ -115,14 +112,12 @@ impl<R: Iterator<Item = Result<Cell, Fault>>> Filled<R> {
     }
 
     fn unknown(&self, at: &str, known: Vec<String>) -> Error {
-        let place = format!("`{}`, {at}", self.path.display());
         if known.is_empty() {
             let message =
                 format!("expected an object with a column `{}`, got one without columns", self.column);
-            let hint = Some("remove the empty objects from the file".to_owned());
-            return Error::Malformed { path: self.path.clone(), at: at.to_owned(), message, hint };
+            return malformed(&self.path, at, message, "remove the empty objects from the file");
         }
-        Error::Unknown { kind: "column", name: self.column.clone(), place, known }
+        unknown_column(&self.path, &format!(", {at}"), &self.column, known)
     }
 }
 
@@ -153,8 +148,8 @@ impl<R: Iterator<Item = Result<Cell, Fault>>> Iterator for Filled<R> {
 impl Cell {
     fn into_text(self) -> Option<String> {
         match self {
-            Cell::Text(text) => Some(text),
-            Cell::Null | Cell::Missing { .. } => None,
+            Cell::There(text) => text,
+            Cell::Missing { .. } => None,
         }
     }
 }
@@ -177,67 +172,56 @@ pub(super) fn reason(error: &serde_json::Error, shape: &str) -> (String, String)
     }
 }
 
-/// A JSON value, reduced to a string or to one column of an object.
-enum Value {
-    Text(String),
-    Other(&'static str),
-    /// The value of the requested column, or the names of the columns if it is missing.
-    Row(std::result::Result<Box<Value>, Vec<String>>),
-}
-
+/// Reads a value; that of an object's `column`, if that is wanted.
 struct Shallow<'c> {
     column: Option<&'c str>,
 }
 
 impl<'de> DeserializeSeed<'de> for Shallow<'_> {
-    type Value = Value;
+    type Value = Row;
 
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> std::result::Result<Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> std::result::Result<Row, D::Error> {
         json.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Shallow<'_> {
-    type Value = Value;
+    type Value = Row;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_str<E>(self, text: &str) -> std::result::Result<Value, E> {
-        Ok(Value::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> std::result::Result<Row, E> {
+        Ok(Row::Text(text.to_owned()))
     }
 
-    fn visit_string<E>(self, text: String) -> std::result::Result<Value, E> {
-        Ok(Value::Text(text))
+    fn visit_unit<E>(self) -> std::result::Result<Row, E> {
+        Ok(Row::Other("null"))
     }
 
-    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
-        Ok(Value::Other("null"))
+    fn visit_bool<E>(self, _: bool) -> std::result::Result<Row, E> {
+        Ok(Row::Other("a boolean"))
     }
 
-    fn visit_bool<E>(self, _: bool) -> std::result::Result<Value, E> {
-        Ok(Value::Other("a boolean"))
+    fn visit_i64<E>(self, _: i64) -> std::result::Result<Row, E> {
+        Ok(Row::Other("a number"))
     }
 
-    fn visit_i64<E>(self, _: i64) -> std::result::Result<Value, E> {
-        Ok(Value::Other("a number"))
+    fn visit_u64<E>(self, _: u64) -> std::result::Result<Row, E> {
+        Ok(Row::Other("a number"))
     }
 
-    fn visit_u64<E>(self, _: u64) -> std::result::Result<Value, E> {
-        Ok(Value::Other("a number"))
+    fn visit_f64<E>(self, _: f64) -> std::result::Result<Row, E> {
+        Ok(Row::Other("a number"))
     }
 
-    fn visit_f64<E>(self, _: f64) -> std::result::Result<Value, E> {
-        Ok(Value::Other("a number"))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> std::result::Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> std::result::Result<Row, A::Error> {
         while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Other("an array"))
+        Ok(Row::Other("an array"))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Row, A::Error> {
         let (mut cell, mut names) = (None, Vec::new());
         while let Some(name) = entries.next_key::<String>()? {
             if self.column == Some(name.as_str()) {
@@ -249,6 +233,6 @@ impl<'de> Visitor<'de> for Shallow<'_> {
                 }
             }
         }
-        Ok(Value::Row(cell.ok_or(names)))
+        Ok(Row::Object(cell.ok_or(names)))
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn find(
         return Ok(None);
     };
     if let Some(config) = &options.config {
-        return Err(unknown("config", config, repo.name(), Vec::<String>::new()));
+        return Err(unknown("config", config, repo.name(), [""; 0]));
     }
     let state_name = format!("{folder}state.json");
     let state = json(&state_name)?;

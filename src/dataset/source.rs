@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::Repo;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -29,14 +29,23 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn of(path: PathBuf, bytes: u64) -> Result<Source> {
-        let format = match Format::of(&path) {
-            Some(format) => format,
-            None if is_parquet(&path)? => Format::Parquet,
-            None => return Err(unknown_format(&path)),
-        };
+    /// A file that is read in the usual way of its format.
+    pub(super) fn new(path: PathBuf, format: Format, bytes: u64) -> Source {
         let (read, reading) = (Arc::default(), Reading::Default);
-        Ok(Source { path, format, bytes, repo: None, embedded: None, read, reading })
+        Source { path, format, bytes, repo: None, embedded: None, read, reading }
+    }
+
+    /// A local file.
+    ///
+    /// # Errors
+    /// A file that is not there, or in an unknown format.
+    pub(super) fn local(path: PathBuf) -> Result<Source> {
+        let bytes = length(&path)?;
+        match Format::of(&path) {
+            Some(format) => Ok(Source::new(path, format, bytes)),
+            None if is_parquet(&path)? => Ok(Source::new(path, Format::Parquet, bytes)),
+            None => Err(unknown_format(&path)),
+        }
     }
 
     /// The local path; `None` if it is embedded or not downloaded yet.
@@ -51,7 +60,10 @@ impl Source {
     pub(super) fn fetched(&self, progress: &Progress) -> Result<Source> {
         let Some(repo) = &self.repo else { return Ok(self.clone()) };
         let path = repo.file(&self.path.to_string_lossy(), progress)?;
-        let bytes = fs::metadata(&path).map_err(Error::file("open", &path))?.len();
-        Ok(Source { path, bytes, repo: None, ..self.clone() })
+        Ok(Source { bytes: length(&path)?, path, repo: None, ..self.clone() })
     }
+}
+
+fn length(path: &Path) -> Result<u64> {
+    Ok(fs::metadata(path).map_err(Error::file("open", path))?.len())
 }

@@ -3,7 +3,7 @@
 
 use super::DatasetOptions;
 use super::card::{self, Config, DataFiles, Entry};
-use super::formats::{extensions, is_description, most_common};
+use super::formats::{extensions, file_name, is_description, keep_most_common};
 use crate::error::{Error, Result};
 use crate::progress::{Progress, ProgressEvent};
 use crate::repo::Repo;
@@ -108,17 +108,13 @@ impl Config {
         let Some(data_files) = &self.data_files else {
             let below: Vec<_> =
                 names.iter().filter_map(|name| name.strip_prefix(&folder).map(str::to_owned)).collect();
-            let full = |names: Vec<String>| names.into_iter().map(|name| format!("{folder}{name}")).collect();
-            return Ok(splits_by_names(&below)
-                .into_iter()
-                .map(|(split, names)| (split, full(names)))
-                .collect());
+            let mut splits = splits_by_names(&below);
+            splits.iter_mut().flat_map(|(_, names)| names).for_each(|name| name.insert_str(0, &folder));
+            return Ok(splits);
         };
         let entries = match data_files {
-            DataFiles::One(pattern) => {
-                return Ok(vec![(TRAIN.to_owned(), matching(std::slice::from_ref(pattern))?)]);
-            }
-            DataFiles::Many(entries) => entries,
+            DataFiles::One(pattern) => &[Entry::Pattern(pattern.clone())],
+            DataFiles::Many(entries) => entries.as_slice(),
         };
         let mut splits = Splits::new();
         for entry in entries {
@@ -145,11 +141,10 @@ fn matching(repo: &Repo, names: &[String], folder: &str, patterns: &[String]) ->
             let what = format!("`data_files` in the card of dataset `{}`", repo.name());
             Error::invalid(what, "names and globs", format!("`{written}`: {}", error.msg))
         })?;
-        let last = pattern.rsplit('/').next().unwrap_or_default();
+        let last = file_name(&pattern);
         let fits = |name: &&String| {
             let is_wanted = hidden_parts(name) == hidden_parts(&pattern)
-                && (name.ends_with(&format!("/{last}"))
-                    || !is_description(name.rsplit('/').next().unwrap_or_default()));
+                && (name.ends_with(&format!("/{last}")) || !is_description(name));
             **name == pattern || glob.matches_with(name, options) && is_wanted
         };
         let before = found.len();
@@ -172,10 +167,8 @@ fn hidden_parts(path: &str) -> usize {
 
 /// The splits of a repository whose card defines none.
 fn splits_by_names(names: &[String]) -> Splits {
-    let seen = |name: &&String| {
-        hidden_parts(name) == 0 && !is_description(name.rsplit('/').next().unwrap_or_default())
-    };
-    let names: Vec<_> = names.iter().filter(seen).collect();
+    let is_seen = |name: &&String| hidden_parts(name) == 0 && !is_description(name);
+    let names: Vec<_> = names.iter().filter(is_seen).collect();
 
     let mut shards = BTreeMap::<_, Vec<String>>::new();
     for name in &names {
@@ -221,23 +214,14 @@ fn shard_of(name: &str) -> Option<&str> {
 /// end, 3 inside. Files of lower rank are read first; `None` if no folder contains it.
 fn rank_by_folders(path: &str, word: &str) -> Option<u8> {
     let (folders, _) = path.rsplit_once('/')?;
-    let rank = |folder: &str| {
-        let places = occurrences(folder, word);
-        let rank = |(starts, ends): (bool, bool)| match (starts, ends) {
-            (true, true) => 0,
-            (true, false) => 1,
-            (false, true) => 2,
-            (false, false) => 3,
-        };
-        places.map(rank).min()
-    };
-    folders.split('/').filter_map(rank).min()
+    let places = folders.split('/').flat_map(|folder| occurrences(folder, word));
+    places.map(|(starts, ends)| 2 * u8::from(!starts) + u8::from(!ends)).min()
 }
 
 /// Like [`rank_by_folders`] for the file name, in which something must follow the word.
 fn rank_by_file(path: &str, word: &str) -> Option<u8> {
-    let places = occurrences(path.rsplit('/').next()?, word);
-    places.filter(|(_, ends)| !ends).map(|(starts, _)| if starts { 0 } else { 1 }).min()
+    let places = occurrences(file_name(path), word);
+    places.filter(|(_, ends)| !ends).map(|(starts, _)| u8::from(!starts)).min()
 }
 
 /// The occurrences of `word` as a separate word in a name: whether each is at its start, and whether at its end.
@@ -299,7 +283,7 @@ fn split_of(
     }
     let wanted = options.split.as_deref().unwrap_or(TRAIN);
     let known: Vec<_> = splits.iter().map(|(split, _)| split.clone()).collect();
-    let Some((split, names)) = splits.into_iter().find(|(split, _)| split == wanted) else {
+    let Some((split, mut names)) = splits.into_iter().find(|(split, _)| split == wanted) else {
         if wanted.contains(['[', '+']) {
             let expected = format!("the name of one split of dataset `{name}`");
             return Err(Error::invalid("`split`", expected, format!("`{wanted}`")).with_hint(
@@ -309,7 +293,8 @@ fn split_of(
         return Err(unknown("split", wanted, name, known));
     };
     let mut seen = HashSet::new();
-    let names: Vec<_> = most_common(names).into_iter().filter(|name| seen.insert(name.clone())).collect();
+    keep_most_common(&mut names);
+    names.retain(|name| seen.insert(name.clone()));
     if names.is_empty() {
         return Err(nothing_to_read(repo, &format!("{name}`, split `{split}")));
     }
@@ -326,22 +311,20 @@ fn check_shards(repo: &Repo, dataset: &str, names: &[String], progress: &Progres
     }
     for ((stem, total), numbers) in sets {
         let Some(missing) = (0..total).find(|number| !numbers.contains(number)) else { continue };
-        let place = if repo.is_partial() { "cache" } else { "folder" };
+        let is_partial = repo.is_partial();
+        let place = if is_partial { "cache" } else { "folder" };
         let message = format!(
             "dataset `{dataset}`: only {} of {total} files are in the {place}: `{stem}-{missing:05}-of-{total:05}…` is \
              missing",
             numbers.len()
         );
-        match repo.is_partial() {
-            true => {
-                return Err(Error::mismatch(
-                    message,
-                    "to download the missing files, unset HF_HUB_OFFLINE or check the connection",
-                ));
-            }
-            false if repo.is_local() => progress.report(ProgressEvent::Warning(message)),
-            // It was published this way.
-            false => {}
+        if is_partial {
+            let hint = "to download the missing files, unset HF_HUB_OFFLINE or check the connection";
+            return Err(Error::mismatch(message, hint));
+        }
+        // A repository on the hub was published this way.
+        if repo.is_local() {
+            progress.report(ProgressEvent::Warning(message));
         }
     }
     Ok(())

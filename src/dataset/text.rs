@@ -4,7 +4,7 @@
 //! any number of frames, bzip2 and xz with any number of streams. One record of a file may take [`LONGEST`] bytes, so
 //! a file without line ends, or a small one that decompresses to a huge one, is an error rather than exhausting memory.
 
-use super::fault::Fault;
+use super::fault::{Fault, malformed};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::files;
@@ -124,23 +124,20 @@ impl Text {
     pub(super) fn read_line(&mut self, line: &mut Vec<u8>) -> Result<bool, Fault> {
         self.begin();
         line.clear();
-        let error = match self.read_until(b'\n', line) {
-            Ok(_) => {
-                let found = !line.is_empty();
-                self.has_end = line.pop_if(|byte| *byte == b'\n').is_some();
-                line.pop_if(|byte| *byte == b'\r');
-                return Ok(found);
+        if let Err(error) = self.read_until(b'\n', line) {
+            let is_too_long = too_long(&error).is_some();
+            let error = self.failed(self.at(), error);
+            if !is_too_long {
+                return Err(Fault::File(error));
             }
-            Err(error) => error,
-        };
-        let is_too_long = too_long(&error).is_some();
-        let error = self.failed(self.at(), error);
-        if is_too_long {
             *line = Vec::new();
             self.skip_line()?;
             return Err(Fault::Row(error));
         }
-        Err(Fault::File(error))
+        let found = !line.is_empty();
+        self.has_end = line.pop_if(|byte| *byte == b'\n').is_some();
+        line.pop_if(|byte| *byte == b'\r');
+        Ok(found)
     }
 
     /// Whether the last line read had a line end.
@@ -252,7 +249,7 @@ fn failed(path: &Path, at: String, longest: u64, error: io::Error) -> Error {
     } else {
         (format!("the compressed data is damaged ({error})"), "download the file again")
     };
-    Error::Malformed { path: path.to_owned(), at, message, hint: Some(hint.to_owned()) }
+    malformed(path, &at, message, hint)
 }
 
 /// How a file is compressed.
@@ -288,37 +285,25 @@ impl Compression {
         })
     }
 
-    /// The command that decompresses it.
-    pub(super) fn unpack(self) -> &'static str {
+    /// Its name, and the command that decompresses it.
+    pub(super) fn name_and_unpack(self) -> (&'static str, &'static str) {
         match self {
-            Compression::Gzip => "`gunzip`",
-            Compression::Zstd => "`unzstd`",
-            Compression::Bzip2 => "`bunzip2`",
-            Compression::Xz => "`unxz`",
-            Compression::Other("zip") => "`unzip`",
-            Compression::Other("lz4") => "`unlz4`",
-            Compression::Other(_) => "the program that wrote it",
+            Compression::Gzip => ("gzip", "`gunzip`"),
+            Compression::Zstd => ("zstd", "`unzstd`"),
+            Compression::Bzip2 => ("bzip2", "`bunzip2`"),
+            Compression::Xz => ("xz", "`unxz`"),
+            Compression::Other("zip") => ("zip", "`unzip`"),
+            Compression::Other("lz4") => ("lz4", "`unlz4`"),
+            Compression::Other(name) => (name, "the program that wrote it"),
         }
-    }
-}
-
-impl std::fmt::Display for Compression {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Compression::Gzip => "gzip",
-            Compression::Zstd => "zstd",
-            Compression::Bzip2 => "bzip2",
-            Compression::Xz => "xz",
-            Compression::Other(name) => name,
-        })
     }
 }
 
 /// The error about a file in an unsupported compression or archive.
 pub(super) fn not_unpacked(path: &Path, compression: Compression) -> Error {
-    Error::malformed(path, format!("unsupported compression: {compression}")).with_hint(format!(
-        "unpack it first, with {}; gzip (.gz), zstd (.zst), bzip2 (.bz2) and xz (.xz) are read directly",
-        compression.unpack()
+    let (name, unpack) = compression.name_and_unpack();
+    Error::malformed(path, format!("unsupported compression: {name}")).with_hint(format!(
+        "unpack it first, with {unpack}; gzip (.gz), zstd (.zst), bzip2 (.bz2) and xz (.xz) are read directly"
     ))
 }
 

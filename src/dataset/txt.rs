@@ -3,7 +3,7 @@
 //! A line ends in `\n` or `\r\n`. An empty line is an empty document; a line end at the end of the file does not start
 //! another one. A paragraph ends at an empty line and is never empty.
 
-use super::fault::{Document, Fault};
+use super::fault::Fault;
 use super::reading::Sample;
 use super::source::Source;
 use super::text::Text;
@@ -23,7 +23,7 @@ impl Txt {
         Ok(Txt { text: Text::open(source)?, sample, bytes: Vec::new(), is_over: false })
     }
 
-    fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
+    pub(super) fn advance(&mut self) -> Result<Option<Option<String>>, Fault> {
         let found = match self.sample {
             Sample::Line | Sample::LineWithEnd => self.text.read_line(&mut self.bytes)?,
             Sample::Paragraph => self.read_paragraph()?,
@@ -76,13 +76,5 @@ impl Txt {
             self.bytes = kept.map(|(_, byte)| *byte).collect();
         }
         Ok(true)
-    }
-}
-
-impl Iterator for Txt {
-    type Item = Document;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
     }
 }

@@ -1,19 +1,23 @@
 //! Requests to a server: redirects, who sees the secret, proxies and certificates.
 
 use super::RequestError;
-use super::cancel::{Piece, pass_on, pieces};
 use super::retry::{Attempts, RetryPolicy, asked_wait, is_transient};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Progress;
 use crate::threads::wait_for;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE};
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 const MAX_REDIRECTS: usize = 8;
+/// The maximum size of a piece of a body, in bytes.
+const PIECE: usize = 1 << 16;
+/// The maximum number of pieces that wait to be written.
+const QUEUE: usize = 16;
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -30,7 +34,7 @@ pub(crate) struct Request {
 pub(crate) struct Response {
     pub(crate) status: u16,
     headers: HeaderMap,
-    pieces: Receiver<Piece>,
+    pieces: Receiver<std::io::Result<Vec<u8>>>,
 }
 
 impl Response {
@@ -193,7 +197,7 @@ impl Client {
                 Ok(response) => response,
                 Err(error) => return drop(to_head.send(Err(error))),
             };
-            let (to_pieces, pieces) = pieces();
+            let (to_pieces, pieces) = sync_channel(QUEUE);
             let headers = std::mem::take(response.headers_mut());
             let begun = Response { status: response.status().as_u16(), headers, pieces };
             if to_head.send(Ok(begun)).is_ok() && !request.head {
@@ -283,15 +287,31 @@ impl Client {
     }
 }
 
+/// Sends a body in pieces until it ends, or until the receiver is gone.
+fn pass_on(mut body: impl Read, pieces: &SyncSender<std::io::Result<Vec<u8>>>) {
+    loop {
+        let mut piece = vec![0; PIECE];
+        let piece = match body.read(&mut piece) {
+            Ok(0) => return,
+            Ok(length) => {
+                piece.truncate(length);
+                Ok(piece)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
+        let last = piece.is_err();
+        if pieces.send(piece).is_err() || last {
+            return;
+        }
+    }
+}
+
 /// Reads the certificates of a PEM file.
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
     let bytes = files::read(path)?;
-    let items = ureq::tls::parse_pem(&bytes);
-    let found = items.filter_map(|item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    });
-    let found: Vec<_> = found.collect();
+    let certificate = |item| if let Ok(PemItem::Certificate(found)) = item { Some(found) } else { None };
+    let found: Vec<_> = ureq::tls::parse_pem(&bytes).filter_map(certificate).collect();
     if found.is_empty() {
         let hint = "SSL_CERT_FILE or REQUESTS_CA_BUNDLE names it; unset that to trust the certificates that \
                     browsers trust";

@@ -4,7 +4,6 @@
 //! ([`RetryPolicy`]), and what a response means. The client does the rest: it follows redirects, shows the secret to
 //! that server only, repeats a request after a failure that may pass, and stops when the user cancels.
 
-mod cancel;
 mod client;
 mod retry;
 

@@ -1,9 +1,12 @@
 //! Repeated attempts: how many, and how long to wait before each.
 
 use super::RequestError;
-use super::cancel::sleep;
+use crate::error::Result;
 use crate::progress::{Progress, ProgressEvent};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// The interval at which a pause checks the cancel flag.
+const STEP: Duration = Duration::from_millis(50);
 
 /// Timeouts and retries of requests.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +72,19 @@ impl<'a> Attempts<'a> {
             progress.report(ProgressEvent::Warning(format!("{why}; trying again in {seconds:.0} s")));
         }
         Ok(sleep(pause, progress)?)
+    }
+}
+
+/// Pauses, and checks the cancel flag meanwhile.
+fn sleep(pause: Duration, progress: &Progress) -> Result<()> {
+    let end = Instant::now() + pause;
+    loop {
+        progress.check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(STEP));
     }
 }
 

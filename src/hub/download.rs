@@ -25,24 +25,24 @@ struct About {
 /// Downloads a file of a snapshot into the cache and returns its path there. `name` has been checked.
 pub(super) fn download(repo: &Snapshot, name: &str, progress: &Progress) -> Result<PathBuf> {
     let about = ask_about(repo, name, progress)?;
-    let blob = repo.cache().blob(&about.etag);
+    let blob = repo.cache.blob(&about.etag);
     cache::create_parent(&blob)?;
-    let _lock = repo.cache().lock(&about.etag, progress)?;
+    let _lock = repo.cache.lock(&about.etag, progress)?;
     // Another process may have downloaded it while we waited, or another commit may have the same file.
     if !blob.is_file() {
         let partial = blob.with_file_name(format!("{}.incomplete", about.etag));
         Download { repo, name, about: &about, partial: &partial, progress }.to(&blob)?;
     }
-    repo.cache().link(&about.etag, repo.commit(), name)
+    repo.cache.link(&about.etag, &repo.commit, name)
 }
 
 fn ask_about(repo: &Snapshot, name: &str, progress: &Progress) -> Result<About> {
     let request = Request { url: repo.file_url(name), head: true, from: 0 };
-    let client = repo.client();
+    let client = &repo.client;
     let response = client.send(&request, &mut client.attempts(false), progress);
     let response = response.map_err(|error| repo.failed(error))?;
     if response.status >= 400 {
-        return Err(repo.refused(&response, Some(name)));
+        return Err(repo.refused_file(&response, name));
     }
     let not_a_hub = |expected: &str| {
         let text = format!("the answer about `{name}` has no {expected}");
@@ -50,8 +50,8 @@ fn ask_about(repo: &Snapshot, name: &str, progress: &Progress) -> Result<About> 
     };
     let commit = response.header("x-repo-commit").filter(|commit| is_commit(commit));
     let commit = commit.ok_or_else(|| not_a_hub("commit"))?;
-    if commit != repo.commit() {
-        return Err(repo.error(format!("expected `{name}` of commit {}, got {commit}", repo.commit()), None));
+    if commit != repo.commit {
+        return Err(repo.error(format!("expected `{name}` of commit {}, got {commit}", repo.commit), None));
     }
     let redirected = (300..400).contains(&response.status);
     let own = |name| response.header(name).filter(|_| !redirected);
@@ -99,9 +99,9 @@ impl Download<'_> {
 
     /// Downloads until all bytes are there, over several connections if necessary.
     fn receive(&self) -> Result<()> {
-        let client = self.repo.client();
+        let client = &self.repo.client;
         let mut attempts = client.attempts(false);
-        let mut meter = Meter::new(self);
+        let mut meter = Meter { download: self, last: None };
         let mut most = self.length();
         loop {
             let have = self.length();
@@ -122,7 +122,8 @@ impl Download<'_> {
                 Err(error) => return Err(self.repo.failed(error)),
             }
         }
-        meter.finished(self.length());
+        let done = self.length();
+        meter.report(done, Some(done));
         Ok(())
     }
 
@@ -134,7 +135,7 @@ impl Download<'_> {
         meter: &mut Meter<'_>,
     ) -> Result<(), RequestError> {
         let request = Request { url: self.repo.file_url(self.name), head: false, from: have };
-        let response = self.repo.client().send(&request, attempts, self.progress)?;
+        let response = self.repo.client.send(&request, attempts, self.progress)?;
         let follows = |range: &str| range.starts_with(&format!("bytes {have}-"));
         let mut options = File::options();
         let start = match response.status {
@@ -144,7 +145,7 @@ impl Download<'_> {
                 self.discard()?;
                 return Err(RequestError::Transient("the hub sent another part of the file".to_owned()));
             }
-            _ => return Err(self.repo.refused(&response, Some(self.name)).into()),
+            _ => return Err(self.repo.refused_file(&response, self.name).into()),
         };
         let options = if start == 0 { options.write(true).truncate(true) } else { options.append(true) };
         let file = options.create(true).open(self.partial);
@@ -217,11 +218,7 @@ struct Meter<'a> {
     last: Option<Instant>,
 }
 
-impl<'a> Meter<'a> {
-    fn new(download: &'a Download<'a>) -> Self {
-        Meter { download, last: None }
-    }
-
+impl Meter<'_> {
     fn reached(&mut self, done: u64) {
         if self.last.is_none_or(|last| last.elapsed() >= REPORTS) {
             self.last = Some(Instant::now());
@@ -229,12 +226,8 @@ impl<'a> Meter<'a> {
         }
     }
 
-    fn finished(&self, done: u64) {
-        self.report(done, Some(done));
-    }
-
     fn report(&self, done: u64, total: Option<u64>) {
-        let file = format!("{} {}", self.download.repo.id(), self.download.name);
+        let file = format!("{} {}", self.download.repo.id, self.download.name);
         self.download.progress.report(ProgressEvent::Downloading { file, done, total });
     }
 }

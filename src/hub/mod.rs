@@ -46,13 +46,8 @@ impl RepoKind {
     }
 }
 
-/// A repository on the hub at one commit. Clones share the listing.
-#[derive(Clone)]
+/// A repository on the hub at one commit.
 pub(crate) struct Snapshot {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
     client: Client,
     /// The address of the hub, without a trailing slash.
     endpoint: String,
@@ -105,7 +100,7 @@ impl Snapshot {
         }
         let revision = revision.unwrap_or("main");
         names::check_revision(revision)?;
-        let mut inner = Inner {
+        let mut snapshot = Snapshot {
             client: client(settings)?,
             endpoint: settings.endpoint.clone(),
             cache: Folder::new(&settings.cache, kind, id),
@@ -117,44 +112,46 @@ impl Snapshot {
             listing: OnceLock::new(),
         };
         if names::is_commit(revision) {
-            inner.commit = revision.to_owned();
-            return Ok(Snapshot { inner: Arc::new(inner) });
+            snapshot.commit = revision.to_owned();
+            return Ok(snapshot);
         }
-        let cached = inner.cache.commit_of(revision);
-        let described = if inner.offline { None } else { Some(inner.describe(cached.is_some(), progress)) };
+        let cached = snapshot.cache.commit_of(revision);
+        let described =
+            if snapshot.offline { None } else { Some(snapshot.describe(cached.is_some(), progress)) };
         match (described, cached) {
             (Some(Ok((commit, names))), _) => {
                 // A read-only cache may still have all files.
-                let _ = inner.cache.remember(revision, &commit);
-                inner.commit = commit;
-                inner.listing = OnceLock::from(Some(names));
+                let _ = snapshot.cache.remember(revision, &commit);
+                snapshot.commit = commit;
+                snapshot.listing = OnceLock::from(Some(names));
             }
             (Some(Err(RequestError::Transient(why))), Some(commit)) => {
-                let text = format!("{}: {why}; continuing with commit {commit} from the cache", inner.what());
+                let text =
+                    format!("{}: {why}; continuing with commit {commit} from the cache", snapshot.what());
                 progress.report(ProgressEvent::Warning(text));
-                inner.commit = commit;
-                inner.listing = OnceLock::from(None);
+                snapshot.commit = commit;
+                snapshot.listing = OnceLock::from(None);
             }
-            (Some(Err(error)), _) => return Err(inner.failed(error)),
-            (None, Some(commit)) => inner.commit = commit,
-            (None, None) => return Err(inner.offline_error(None)),
+            (Some(Err(error)), _) => return Err(snapshot.failed(error)),
+            (None, Some(commit)) => snapshot.commit = commit,
+            (None, None) => return Err(snapshot.offline_error(None)),
         }
-        Ok(Snapshot { inner: Arc::new(inner) })
+        Ok(snapshot)
     }
 
     /// Returns the name of the repository.
     pub(crate) fn id(&self) -> &str {
-        &self.inner.id
+        &self.id
     }
 
     /// Returns the commit.
     pub(crate) fn commit(&self) -> &str {
-        &self.inner.commit
+        &self.commit
     }
 
     /// Returns the folder of the files that have been downloaded.
     pub(crate) fn folder(&self) -> PathBuf {
-        self.inner.cache.snapshot(&self.inner.commit)
+        self.cache.snapshot(&self.commit)
     }
 
     /// Returns the names of all files, requested once. `None` if the hub cannot be reached: then [`Snapshot::folder`]
@@ -163,35 +160,35 @@ impl Snapshot {
     /// # Errors
     /// A hub that does not answer, with nothing in the cache.
     pub(crate) fn listing(&self, progress: &Progress) -> Result<Option<Arc<[String]>>> {
-        if let Some(names) = self.inner.listing.get() {
+        if let Some(names) = self.listing.get() {
             return Ok(names.clone());
         }
         let here = self.folder().is_dir();
-        let names = if self.inner.offline && here {
+        let names = if self.offline && here {
             None
-        } else if self.inner.offline {
-            return Err(self.inner.offline_error(None));
+        } else if self.offline {
+            return Err(self.offline_error(None));
         } else {
-            match self.inner.describe(here, progress) {
-                Ok((commit, names)) if commit == self.inner.commit => Some(names),
+            match self.describe(here, progress) {
+                Ok((commit, names)) if commit == self.commit => Some(names),
                 Ok((commit, _)) => {
                     let text = format!("expected the files of commit {}, got {commit}", self.commit());
                     return Err(self.error(text, None));
                 }
                 Err(RequestError::Transient(why)) if here => {
-                    let text = format!("{}: {why}; continuing with the cached files", self.inner.what());
+                    let text = format!("{}: {why}; continuing with the cached files", self.what());
                     progress.report(ProgressEvent::Warning(text));
                     None
                 }
                 Err(error) => return Err(self.failed(error)),
             }
         };
-        Ok(self.inner.listing.get_or_init(|| names).clone())
+        Ok(self.listing.get_or_init(|| names).clone())
     }
 
     /// Whether the hub could not be asked for the names of the files, so that only those in the cache are known.
     pub(crate) fn is_partial(&self) -> bool {
-        self.inner.offline || self.inner.listing.get().is_some_and(Option::is_none)
+        self.offline || self.listing.get().is_some_and(Option::is_none)
     }
 
     /// Returns the path of a file in the cache, if it is there.
@@ -211,63 +208,40 @@ impl Snapshot {
         if let Some(path) = self.cached(name)? {
             return Ok(path);
         }
-        if self.inner.offline {
-            return Err(self.inner.offline_error(Some(name)));
+        if self.offline {
+            return Err(self.offline_error(Some(name)));
         }
-        let listing = self.inner.listing.get().and_then(Option::as_ref);
+        let listing = self.listing.get().and_then(Option::as_ref);
         if listing.is_some_and(|names| names.len() < COMPLETE_LISTING && !names.iter().any(|n| n == name)) {
             return Err(self.no_such_file(name));
         }
         download::download(self, name, progress)
     }
 
-    fn client(&self) -> &Client {
-        &self.inner.client
-    }
-
-    fn cache(&self) -> &Folder {
-        &self.inner.cache
-    }
-
     fn file_url(&self, name: &str) -> String {
         let name = names::escape_path(name);
-        format!("{}/resolve/{}/{name}", self.inner.page(), self.inner.commit)
+        format!("{}/resolve/{}/{name}", self.page(), self.commit)
     }
 
-    fn error(&self, message: impl Into<String>, hint: Option<String>) -> Error {
-        self.inner.error(message, hint)
-    }
-
-    fn failed(&self, error: RequestError) -> Error {
-        self.inner.failed(error)
-    }
-
-    fn refused(&self, response: &Response, file: Option<&str>) -> Error {
-        match (response.status, response.header("x-error-code"), file) {
-            (404, None | Some("EntryNotFound"), Some(file)) => self.no_such_file(file),
-            _ => self.inner.refused(response),
+    /// Returns the error for an answer that refuses a file.
+    fn refused_file(&self, response: &Response, file: &str) -> Error {
+        match (response.status, response.header("x-error-code")) {
+            (404, None | Some("EntryNotFound")) => self.no_such_file(file),
+            _ => self.refused(response),
         }
     }
 
     fn no_such_file(&self, name: &str) -> Error {
-        let listing = self.inner.listing.get().and_then(Option::as_ref);
+        let listing = self.listing.get().and_then(Option::as_ref);
         let known = listing.map(|names| names.iter().map(String::as_str)).into_iter().flatten();
         let hint = match crate::error::did_you_mean(name, known.filter(|known| *known != name)) {
             Some(nearest) => format!("did you mean `{nearest}`?"),
-            None => format!("its files are listed at {}/tree/{}", self.inner.page(), self.commit()),
+            None => format!("its files are listed at {}/tree/{}", self.page(), self.commit()),
         };
-        let revision = &self.inner.revision;
-        self.inner.not_found(format!("there is no file `{name}` at the revision `{revision}`"), hint)
+        let revision = &self.revision;
+        self.not_found(format!("there is no file `{name}` at the revision `{revision}`"), hint)
     }
-}
 
-impl std::fmt::Debug for Snapshot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Snapshot({} {} {})", self.inner.kind.word(), self.inner.id, self.inner.commit)
-    }
-}
-
-impl Inner {
     /// Asks the hub for the commit and the files of the revision.
     fn describe(&self, hasty: bool, progress: &Progress) -> Result<(String, Arc<[String]>), RequestError> {
         let (endpoint, kind) = (&self.endpoint, self.kind.word());
@@ -308,10 +282,7 @@ impl Inner {
 
     /// Returns the address of the repository's page.
     fn page(&self) -> String {
-        let folder = match self.kind {
-            RepoKind::Model => "",
-            RepoKind::Dataset => "datasets/",
-        };
+        let folder = if self.kind == RepoKind::Dataset { "datasets/" } else { "" };
         format!("{}/{folder}{}", self.endpoint, self.id)
     }
 
@@ -386,6 +357,12 @@ impl Inner {
             }
         };
         self.error(message, Some(hint))
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Snapshot({} {} {})", self.kind.word(), self.id, self.commit)
     }
 }
 

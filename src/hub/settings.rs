@@ -64,16 +64,14 @@ impl HubSettings {
         };
         let given = text("HF_TOKEN").and_then(clean);
         let token = given.or_else(|| text("HUGGING_FACE_HUB_TOKEN").and_then(clean)).or_else(stored);
+        let offline =
+            if text("HF_HUB_OFFLINE").is_some() { "HF_HUB_OFFLINE" } else { "TRANSFORMERS_OFFLINE" };
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
         HubSettings {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             cache,
             token: token.filter(|_| !yes("HF_HUB_DISABLE_IMPLICIT_TOKEN")),
-            offline: if text("HF_HUB_OFFLINE").is_some() {
-                yes("HF_HUB_OFFLINE")
-            } else {
-                yes("TRANSFORMERS_OFFLINE")
-            },
+            offline: yes(offline),
             certificates: path("SSL_CERT_FILE").or_else(|| path("REQUESTS_CA_BUNDLE")),
             retry: RetryPolicy::default(),
         }

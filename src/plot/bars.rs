@@ -20,17 +20,10 @@ const SPACE: Rgb = (0xb4, 0xb9, 0xc2);
 /// The color of values below zero.
 pub(super) const RED: Rgb = (0xb3, 0x2d, 0x24);
 
-/// An entry of a list.
-struct Row {
-    label: String,
-    score: f64,
-}
-
 /// A token list, best first: dots if small scores are good ("ratio"), bars from zero for the other methods.
 pub fn tokens_figure(list: &TokenList) -> Figure {
     let params = &list.params;
-    let rows: Vec<_> =
-        list.tokens.iter().map(|t| Row { label: spaced_label(&t.token), score: t.score }).collect();
+    let rows: Vec<_> = list.tokens.iter().map(|t| (spaced_label(&t.token), t.score)).collect();
     let (what, bars) = match params.method {
         TokenMethod::Ratio => {
             ("distance from the vector over distance from the centroid; less is nearer", false)
@@ -51,25 +44,23 @@ pub fn tokens_figure(list: &TokenList) -> Figure {
 
 /// Similar features, nearest first, as bars.
 pub fn features_figure(similar: &SimilarFeatures) -> Figure {
-    let rows: Vec<_> = similar
-        .features
-        .iter()
-        .map(|other| Row { label: other.feature.to_string(), score: other.cosine })
-        .collect();
+    let rows: Vec<_> =
+        similar.features.iter().map(|other| (other.feature.to_string(), other.cosine)).collect();
     let of = if similar.other == similar.sae { String::new() } else { format!(" in {}", similar.other) };
     let title = format!("features like {} of {}{of}", similar.feature, similar.sae);
     list_figure(&title, "cosine of the decoder directions", &rows, true)
 }
 
-fn list_figure(title: &str, what: &str, all: &[Row], bars: bool) -> Figure {
+/// A list of labels with scores, as bars from zero or else as dots; `what` says what a score is.
+fn list_figure(title: &str, what: &str, all: &[(String, f64)], bars: bool) -> Figure {
     let mut page = Page::default();
     page.text(0.0, 8.0, 15.0, INK, visible_line(title));
     page.text(0.0, 28.0, 10.5, FAINT, what);
     let rows = &all[..all.len().min(MOST_ROWS)];
-    let labels = rows.iter().map(|row| font::width(&row.label, EM)).fold(20.0, f64::max);
+    let labels = rows.iter().map(|(label, _)| font::width(label, EM)).fold(20.0, f64::max);
     let (start, top) = (labels + 10.0, 64.0);
     let bottom = top + rows.len() as f64 * ROW;
-    let (least, most) = range(rows.iter().map(|row| row.score));
+    let (least, most) = range(rows.iter().map(|(_, score)| *score));
     let limits = if bars {
         (least.min(0.0), most.max(0.0))
     } else {
@@ -81,19 +72,19 @@ fn list_figure(title: &str, what: &str, all: &[Row], bars: bool) -> Figure {
         page.line(vec![(axis.at(x), top), (axis.at(x), bottom)], 1.0, RULE);
         page.text_at(Anchor::Middle, axis.at(x), top - 10.0, SMALL, FAINT, text);
     }
-    for (i, row) in rows.iter().enumerate() {
+    for (i, (label, score)) in rows.iter().enumerate() {
         let y = top + (i as f64 + 0.5) * ROW;
-        token(&mut page, labels, y, &row.label);
-        let end = axis.at(row.score);
+        token(&mut page, labels, y, label);
+        let end = axis.at(*score);
         if bars {
             let zero = axis.at(0.0);
-            let color = if row.score < 0.0 { RED } else { BLUE };
+            let color = if *score < 0.0 { RED } else { BLUE };
             page.fill(zero.min(end), y - 5.5, (end - zero).abs().max(1.0), 11.0, color);
         } else {
             page.line(vec![(start, y), (end, y)], 1.0, SPACE);
             page.dot(end, y, 4.0, BLUE);
         }
-        let (number, left) = (number(row.score), axis.at(row.score).max(axis.at(0.0)) + 9.0);
+        let (number, left) = (number(*score), end.max(axis.at(0.0)) + 9.0);
         // A white background keeps the lines of the axis out of the number.
         page.fill(left - 2.0, y - SMALL / 2.0, font::width(&number, SMALL) + 4.0, SMALL, WHITE);
         page.text(left, y, SMALL, FAINT, number);
@@ -105,7 +96,7 @@ fn list_figure(title: &str, what: &str, all: &[Row], bars: bool) -> Figure {
         page.text(0.0, bottom + 10.0, SMALL, FAINT, format!("… and {} more", all.len() - rows.len()));
         page.height += 16.0;
     }
-    Figure::new(page)
+    Figure { page }
 }
 
 /// Draws a token that ends at `right`, with a faint `␣` for a leading space.

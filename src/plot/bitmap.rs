@@ -1,6 +1,6 @@
 //! Draws a page as a bitmap.
 
-use super::canvas::{MARGIN, drawn, not_drawn, not_encoded, rgb, stroke};
+use super::canvas::{MARGIN, drawn, png_encoder, rgb};
 use super::font;
 use super::page::{Anchor, Mark, Page, Rgb};
 use crate::error::Result;
@@ -44,19 +44,17 @@ impl<'a> Bitmap<'a> {
 
     pub(super) fn png(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, self.columns as u32, self.rows as u32);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
+        let mut encoder = png_encoder(&mut bytes, self.columns, self.rows);
         // An inch has 96 screen pixels.
         let per_meter = (self.density * 96.0 / 0.0254).round() as u32;
         let unit = png::Unit::Meter;
         encoder.set_pixel_dims(Some(png::PixelDimensions { xppu: per_meter, yppu: per_meter, unit }));
-        let mut file = encoder.write_header().map_err(not_encoded)?;
-        let mut stream = file.stream_writer().map_err(not_encoded)?;
+        let mut file = drawn(encoder.write_header())?;
+        let mut stream = drawn(file.stream_writer())?;
         for pixels in self.bands() {
-            std::io::Write::write_all(&mut stream, &pixels?).map_err(|e| not_drawn(&e))?;
+            drawn(std::io::Write::write_all(&mut stream, &pixels?))?;
         }
-        stream.finish().map_err(not_encoded)?;
+        drawn(stream.finish())?;
         drop(file);
         Ok(bytes)
     }
@@ -91,19 +89,23 @@ impl Band {
         drop(backend);
         let mut pixels = self.smaller(&large);
         for mark in &page.marks {
-            if let Mark::Cells { left, top, width, height, columns, colors } = mark {
-                self.draw_cells((*left, *top), (*width, *height), (*columns, colors), &mut pixels);
-            }
-            if let Mark::Text { x, y, em, anchor, color, text } = mark {
-                let width = match anchor {
-                    Anchor::Start => 0.0,
-                    Anchor::Middle => font::width(text, *em) / 2.0,
-                    Anchor::End => font::width(text, *em),
-                };
-                self.draw_text(text, *em, (x - width, *y), *color, &mut pixels);
-            }
-            if let Mark::VerticalText { x, y, em, color, text } = mark {
-                self.draw_upright(text, *em, (*x, *y), *color, &mut pixels);
+            match mark {
+                Mark::Cells { left, top, width, height, columns, colors } => {
+                    self.draw_cells((*left, *top), (*width, *height), (*columns, colors), &mut pixels);
+                }
+                Mark::Text { x, y, em, anchor: Anchor::Upward, color, text } => {
+                    self.draw_upright(text, *em, (*x, *y), *color, &mut pixels);
+                }
+                Mark::Text { x, y, em, anchor, color, text } => {
+                    let part = match anchor {
+                        Anchor::Start | Anchor::Upward => 0.0,
+                        Anchor::Middle => 0.5,
+                        Anchor::End => 1.0,
+                    };
+                    let left = x - font::width(text, *em) * part;
+                    self.draw_text(text, *em, (left, *y), *color, &mut pixels);
+                }
+                _ => {}
             }
         }
         Ok(pixels)
@@ -115,10 +117,10 @@ impl Band {
         let across = |x: f64| (x + MARGIN) * scale;
         let down = |y: f64| (y + MARGIN) * scale - (self.top * SMOOTH) as f64;
         match mark {
-            Mark::Text { .. } | Mark::VerticalText { .. } | Mark::Cells { .. } => {}
+            Mark::Text { .. } | Mark::Cells { .. } => {}
             Mark::Line { points, width, color } => {
                 let width = (width * scale).round().max(1.0);
-                let style = stroke(*color, width as u32);
+                let style = rgb(*color).stroke_width(width as u32);
                 let ends = points.iter().map(|(_, y)| down(*y));
                 let (low, high) = ends.fold((f64::MAX, f64::MIN), |(l, h), y| (l.min(y), h.max(y)));
                 if high + width < 0.0 || low - width > bottom {
@@ -152,13 +154,10 @@ impl Band {
                 // Slightly beyond the band, whose last row would stay white otherwise.
                 let edge = SMOOTH as f64;
                 let (from, to) = (down(*top).max(-edge), down(top + height).min(bottom + edge));
-                if to > from {
-                    let corner = |x: f64, y: f64| (x.round() as i32, y.round() as i32 - 1);
-                    let first = (across(*left).round() as i32, from.round() as i32);
-                    let last = corner(across(left + width) - 1.0, to);
-                    if last.0 >= first.0 && last.1 >= first.1 {
-                        drawn(backend.draw_rect(first, last, &rgb(*color).filled(), true))?;
-                    }
+                let first = (across(*left).round() as i32, from.round() as i32);
+                let last = ((across(left + width) - 1.0).round() as i32, to.round() as i32 - 1);
+                if last.0 >= first.0 && last.1 >= first.1 {
+                    drawn(backend.draw_rect(first, last, &rgb(*color).filled(), true))?;
                 }
             }
         }

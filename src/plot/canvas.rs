@@ -2,7 +2,7 @@
 
 use super::page::Rgb;
 use crate::error::{Error, Result};
-use plotters::style::{Color, RGBColor, ShapeStyle};
+use plotters::style::RGBColor;
 
 /// The white margin around the picture, in screen pixels.
 pub(super) const MARGIN: f64 = 16.0;
@@ -13,18 +13,18 @@ pub(super) fn rgb((red, green, blue): Rgb) -> RGBColor {
     RGBColor(red, green, blue)
 }
 
-pub(super) fn stroke(color: Rgb, width: u32) -> ShapeStyle {
-    rgb(color).stroke_width(width)
-}
-
 pub(super) fn drawn<T>(result: std::result::Result<T, impl std::error::Error>) -> Result<T> {
-    result.map_err(|e| not_drawn(&e))
+    result.map_err(|error| Error::failed("draw the picture")(error.to_string()))
 }
 
-pub(super) fn not_drawn(error: &dyn std::error::Error) -> Error {
-    Error::failed("draw the picture")(error.to_string())
-}
-
-pub(super) fn not_encoded(error: png::EncodingError) -> Error {
-    not_drawn(&error)
+/// An encoder of RGB pixels, three bytes each.
+pub(super) fn png_encoder(
+    bytes: &mut Vec<u8>,
+    columns: usize,
+    rows: usize,
+) -> png::Encoder<'_, &mut Vec<u8>> {
+    let mut encoder = png::Encoder::new(bytes, columns as u32, rows as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder
 }

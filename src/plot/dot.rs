@@ -3,7 +3,6 @@
 use super::layout::walk;
 use super::tree::{edge_width, probability_range};
 use crate::interpret::DefinitionTree;
-use crate::label::label;
 use std::fmt::Write;
 
 /// A definition tree in DOT, left to right, with edges as wide as in the picture; `dot -Tpdf tree.dot` draws it.
@@ -16,10 +15,8 @@ pub fn tree_dot(tree: &DefinitionTree) -> String {
          edge [color=darkblue, arrowhead=dot, arrowsize=1];\n",
     );
     for (i, step) in steps.iter().enumerate() {
-        let root = step.parent.is_none() && step.node.token.is_empty();
-        let name = if root { "*".to_owned() } else { label(&step.node.token) };
         // Writing to a string does not fail.
-        let _ = writeln!(dot, "  n{i} [label={}];", quoted(&name));
+        let _ = writeln!(dot, "  n{i} [label={}];", quoted(&step.label()));
         if let Some(parent) = step.parent {
             let width = edge_width(step.node.cumulative_prob, least, most);
             let tip = step.node.cumulative_prob;

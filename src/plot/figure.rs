@@ -9,14 +9,10 @@ use crate::error::Result;
 /// A picture that is laid out and can be drawn as SVG or PNG.
 #[derive(Clone, PartialEq)]
 pub struct Figure {
-    page: Page,
+    pub(super) page: Page,
 }
 
 impl Figure {
-    pub(super) fn new(page: Page) -> Self {
-        Figure { page }
-    }
-
     /// The width and height of the SVG, in screen pixels.
     pub fn size(&self) -> (u32, u32) {
         // Rounding may have moved an end slightly outward.

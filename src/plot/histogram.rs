@@ -36,7 +36,7 @@ pub fn lens_figure(lens: &LogitLens) -> Figure {
     histogram(lens, &mut page);
     let first = tokens(&mut page, LEFT + WIDTH + 34.0, "raises", &lens.top, BLUE);
     tokens(&mut page, first + 30.0, "lowers", &lens.bottom, RED);
-    Figure::new(page)
+    Figure { page }
 }
 
 fn histogram(lens: &LogitLens, page: &mut Page) {

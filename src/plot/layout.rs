@@ -4,6 +4,7 @@
 //! labels can overlap.
 
 use crate::interpret::TreeNode;
+use crate::label::label;
 
 /// A node on a walk through a tree, parents before children, children in order.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,16 @@ pub(super) struct Position {
     pub(super) row: usize,
     /// The left end of the label, in pixels.
     pub(super) left: f64,
+    /// The right end of the widest label in the column.
+    pub(super) column_end: f64,
+}
+
+impl Step<'_> {
+    /// The label of the node; `*` for a root without a token.
+    pub(super) fn label(&self) -> String {
+        let is_root = self.parent.is_none() && self.node.token.is_empty();
+        if is_root { "*".to_owned() } else { label(&self.node.token) }
+    }
 }
 
 /// Returns all nodes of a tree, which may be of any depth: the walk is not recursive.
@@ -39,24 +50,21 @@ pub(crate) fn walk(root: &TreeNode) -> Vec<Step<'_>> {
     steps
 }
 
-/// Returns the number of rows, and the row of each step.
-pub(super) fn rows(steps: &[Step<'_>]) -> (usize, Vec<usize>) {
+/// Returns the row of each step.
+fn rows(steps: &[Step<'_>]) -> Vec<usize> {
     // A node shares its row with its first child: a step that does not follow its own parent begins a row.
     let mut row = 0;
-    let mut rows = Vec::with_capacity(steps.len());
-    for (i, step) in steps.iter().enumerate() {
-        if i > 0 && step.parent != Some(i - 1) {
-            row += 1;
-        }
-        rows.push(row);
-    }
-    (row + 1, rows)
+    let row_of = |(i, step): (usize, &Step<'_>)| {
+        row += usize::from(i > 0 && step.parent != Some(i - 1));
+        row
+    };
+    steps.iter().enumerate().map(row_of).collect()
 }
 
 /// Returns the position of each step. `widths` are the widths of the labels. The more rows, each `row_height` high, the
 /// edges between two columns span, the larger is the gap between the columns.
 pub(super) fn places(steps: &[Step<'_>], widths: &[f64], row_height: f64) -> Vec<Position> {
-    let (_, rows) = rows(steps);
+    let rows = rows(steps);
     let columns = steps.iter().map(|step| step.depth + 1).max().unwrap_or(1);
     let mut widest = vec![0.0f64; columns];
     let mut furthest = vec![0usize; columns];
@@ -71,7 +79,11 @@ pub(super) fn places(steps: &[Step<'_>], widths: &[f64], row_height: f64) -> Vec
         let gap = (22.0 + 0.12 * furthest[depth] as f64 * row_height).clamp(26.0, 110.0);
         lefts[depth] = lefts[depth - 1] + widest[depth - 1] + gap;
     }
-    steps.iter().zip(rows).map(|(step, row)| Position { row, left: lefts[step.depth] }).collect()
+    let place = |(step, row): (&Step<'_>, usize)| {
+        let left = lefts[step.depth];
+        Position { row, left, column_end: left + widest[step.depth] }
+    };
+    steps.iter().zip(rows).map(place).collect()
 }
 
 #[cfg(test)]
@@ -128,9 +140,8 @@ mod tests {
                     assert!(places[parent].row <= places[i].row);
                 }
             }
-            let (n_rows, rows) = rows(&steps);
             let leaves = steps.iter().filter(|step| step.node.children.is_empty()).count();
-            assert_eq!((n_rows, rows.iter().max()), (leaves, Some(&(leaves - 1))));
+            assert_eq!(rows(&steps).iter().max(), Some(&(leaves - 1)));
         }
     }
 }

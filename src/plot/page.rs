@@ -22,6 +22,8 @@ pub(super) enum Anchor {
     Start,
     Middle,
     End,
+    /// The text runs upward and ends at `y`, with lowercase letters centered on `x`.
+    Upward,
 }
 
 /// An element of a page.
@@ -29,8 +31,6 @@ pub(super) enum Anchor {
 pub(super) enum Mark {
     /// Text with lowercase letters centered on `y`; `em` is the font size.
     Text { x: f64, y: f64, em: f64, anchor: Anchor, color: Rgb, text: String },
-    /// Text that runs upward and ends at `y`, with lowercase letters centered on `x`.
-    VerticalText { x: f64, y: f64, em: f64, color: Rgb, text: String },
     /// A line through points; `width` is its thickness.
     Line { points: Vec<(f64, f64)>, width: f64, color: Rgb },
     /// A filled circle.
@@ -59,7 +59,7 @@ impl Page {
         end
     }
 
-    /// Adds text that begins at, ends at, or is centered on `x`; the page keeps its size.
+    /// Adds text at this anchor; the page keeps its size.
     pub(super) fn text_at(
         &mut self,
         anchor: Anchor,
@@ -70,11 +70,6 @@ impl Page {
         text: impl Into<String>,
     ) {
         self.marks.push(Mark::Text { x, y, em, anchor, color, text: text.into() });
-    }
-
-    /// Adds text that runs upward and ends at `y`.
-    pub(super) fn vertical_text(&mut self, x: f64, y: f64, em: f64, color: Rgb, text: impl Into<String>) {
-        self.marks.push(Mark::VerticalText { x, y, em, color, text: text.into() });
     }
 
     /// Adds a line through points.

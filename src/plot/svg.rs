@@ -1,6 +1,6 @@
 //! Draws a page as SVG.
 
-use super::canvas::{DENSITY, MARGIN, drawn, not_encoded, rgb, stroke};
+use super::canvas::{DENSITY, MARGIN, drawn, png_encoder, rgb};
 use super::page::{Anchor, Mark, Page};
 use crate::error::Result;
 use base64::Engine;
@@ -27,24 +27,19 @@ pub(super) fn draw(page: &Page, (width, height): (u32, u32)) -> Result<String> {
     for mark in &page.marks {
         match mark {
             Mark::Text { x, y, em, anchor, color, text } => {
-                let h_pos = match anchor {
-                    Anchor::Start => HPos::Left,
-                    Anchor::Middle => HPos::Center,
-                    Anchor::End => HPos::Right,
+                let (h_pos, transform) = match anchor {
+                    Anchor::Start => (HPos::Left, FontTransform::None),
+                    Anchor::Middle => (HPos::Center, FontTransform::None),
+                    Anchor::End => (HPos::Right, FontTransform::None),
+                    Anchor::Upward => (HPos::Right, FontTransform::Rotate270),
                 };
-                let font = (FAMILY, em * FINE * PLOTTERS_EM).into_font();
+                let font = (FAMILY, em * FINE * PLOTTERS_EM).into_font().transform(transform);
                 let color = rgb(*color);
                 let style = TextStyle::from(font).color(&color).pos(Pos::new(h_pos, VPos::Center));
                 drawn(backend.draw_text(text, &style, at(*x, *y)))?;
             }
-            Mark::VerticalText { x, y, em, color, text } => {
-                let font = (FAMILY, em * FINE * PLOTTERS_EM).into_font().transform(FontTransform::Rotate270);
-                let color = rgb(*color);
-                let style = TextStyle::from(font).color(&color).pos(Pos::new(HPos::Right, VPos::Center));
-                drawn(backend.draw_text(text, &style, at(*x, *y)))?;
-            }
             Mark::Line { points, width, color } => {
-                let style = stroke(*color, (width * FINE).round().max(1.0) as u32);
+                let style = rgb(*color).stroke_width((width * FINE).round().max(1.0) as u32);
                 drawn(backend.draw_path(points.iter().map(|(x, y)| at(*x, *y)), &style))?;
             }
             Mark::Dot { x, y, radius, color } => {
@@ -63,20 +58,20 @@ pub(super) fn draw(page: &Page, (width, height): (u32, u32)) -> Result<String> {
     drawn(backend.present())?;
     drop(backend);
     let end = svg.rfind("</svg>").unwrap_or(svg.len());
-    let cells: Vec<_> = page.marks.iter().filter_map(|mark| cells_image(mark, at)).collect();
-    svg.insert_str(end, &cells.into_iter().collect::<Result<String>>()?);
+    let cells = page.marks.iter().map(|mark| cells_image(mark, at)).collect::<Result<String>>()?;
+    svg.insert_str(end, &cells);
     // The size in screen pixels; the view box stays in tenths.
     let header = |width: u32, height: u32| format!("<svg width=\"{width}\" height=\"{height}\"");
     Ok(svg.replacen(&header(size.0, size.1), &header(width, height), 1))
 }
 
-/// Cells as a bitmap in an SVG; `at` converts page coordinates. A cell has several pixels, so that its edges stay sharp
-/// however a viewer scales bitmaps.
-fn cells_image(mark: &Mark, at: impl Fn(f64, f64) -> (i32, i32)) -> Option<Result<String>> {
-    let Mark::Cells { left, top, width, height, columns, colors } = mark else { return None };
+/// Cells as a bitmap in an SVG, empty for other marks; `at` converts page coordinates. A cell has several pixels, so that
+/// its edges stay sharp however a viewer scales bitmaps.
+fn cells_image(mark: &Mark, at: impl Fn(f64, f64) -> (i32, i32)) -> Result<String> {
+    let Mark::Cells { left, top, width, height, columns, colors } = mark else { return Ok(String::new()) };
     let rows = colors.len() / (*columns).max(1);
     if rows == 0 {
-        return None;
+        return Ok(String::new());
     }
     let fit = |length: f64, n: usize| ((length * DENSITY / n as f64).ceil() as usize).clamp(1, 64);
     let (wide, tall) = (fit(*width, *columns), fit(*height, rows));
@@ -86,19 +81,14 @@ fn cells_image(mark: &Mark, at: impl Fn(f64, f64) -> (i32, i32)) -> Option<Resul
         pixels.extend(line.repeat(tall));
     }
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, (columns * wide) as u32, (rows * tall) as u32);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    let written = encoder.write_header().and_then(|mut file| file.write_image_data(&pixels));
-    if let Err(error) = written {
-        return Some(Err(not_encoded(error)));
-    }
+    let encoder = png_encoder(&mut bytes, columns * wide, rows * tall);
+    drawn(encoder.write_header().and_then(|mut file| file.write_image_data(&pixels)))?;
     let ((x, y), (right, bottom)) = (at(*left, *top), at(left + width, top + height));
-    Some(Ok(format!(
+    Ok(format!(
         "<image x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{}\" preserveAspectRatio=\"none\" \
          style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{}\"/>\n",
         right - x,
         bottom - y,
         base64::engine::general_purpose::STANDARD.encode(&bytes)
-    )))
+    ))
 }

@@ -5,7 +5,7 @@ use super::font;
 use super::layout::{Position, Step, places, walk};
 use super::page::{BLUE, FAINT, INK, Page, Rgb, mix};
 use crate::interpret::DefinitionTree;
-use crate::label::{label, percent, visible_line};
+use crate::label::{percent, visible_line};
 
 /// The font sizes of labels and of the probabilities beside them, and the height of a row.
 const EM: f64 = 13.0;
@@ -53,7 +53,12 @@ pub fn tree_figure(tree: &DefinitionTree) -> Figure {
     let (least, most) = probability_range(tree, &steps);
     let compared = steps.iter().any(|step| step.node.null_log_prob.is_some());
     let siblings = |step: &Step<'_>| step.parent.map_or(1, |parent| steps[parent].node.children.len());
-    let labels: Vec<_> = steps.iter().map(|step| shown(step, siblings(step))).collect();
+    // The probability of a node with siblings, or of a leaf.
+    let prob = |step: &Step<'_>| {
+        let is_shown = step.parent.is_some() && (siblings(step) > 1 || step.node.children.is_empty());
+        if is_shown { percent(step.node.cumulative_prob) } else { String::new() }
+    };
+    let labels: Vec<_> = steps.iter().map(|step| (step.label(), prob(step))).collect();
     let widths: Vec<_> =
         labels.iter().map(|(label, prob)| font::width(label, EM) + prob_width(prob)).collect();
     let places = places(&steps, &widths, ROW);
@@ -61,7 +66,6 @@ pub fn tree_figure(tree: &DefinitionTree) -> Figure {
     let top = heading(tree, compared, &mut page) + ROW / 2.0;
     let y = |place: &Position| top + place.row as f64 * ROW;
     // Thin edges first, so that they do not cut a thick one that leaves the same label.
-    let ends = column_ends(&steps, &places, &widths);
     let mut edges: Vec<_> =
         steps.iter().enumerate().filter_map(|(i, step)| Some((i, step.parent?))).collect();
     edges.reverse();
@@ -72,7 +76,7 @@ pub fn tree_figure(tree: &DefinitionTree) -> Figure {
         let from = (places[parent].left + widths[parent] + GAP, y(&places[parent]));
         let to = (places[i].left - GAP, y(&places[i]));
         let color = if compared { ratio_color(node.log_ratio(), SAME, LIKELIER) } else { BLUE };
-        page.line(curve(from, ends[steps[parent].depth] + GAP, to), width, color);
+        page.line(curve(from, places[parent].column_end + GAP, to), width, color);
     }
     for (i, (label, prob)) in labels.into_iter().enumerate() {
         let (left, y) = (places[i].left, y(&places[i]));
@@ -87,35 +91,11 @@ pub fn tree_figure(tree: &DefinitionTree) -> Figure {
         }
         page.height = page.height.max(y + ROW / 2.0);
     }
-    Figure::new(page)
-}
-
-/// The label of a node, and its probability, which is empty unless the node has siblings or is a leaf.
-fn shown(step: &Step<'_>, siblings: usize) -> (String, String) {
-    let node = step.node;
-    if step.parent.is_none() {
-        let name = if node.token.is_empty() { "*".to_owned() } else { label(&node.token) };
-        return (name, String::new());
-    }
-    let prob =
-        if siblings > 1 || node.children.is_empty() { percent(node.cumulative_prob) } else { String::new() };
-    (label(&node.token), prob)
+    Figure { page }
 }
 
 fn prob_width(prob: &str) -> f64 {
     if prob.is_empty() { 0.0 } else { PROB_GAP + font::width(prob, SMALL) }
-}
-
-/// The right end of the widest label in each column.
-fn column_ends(steps: &[Step<'_>], places: &[Position], widths: &[f64]) -> Vec<f64> {
-    let mut ends: Vec<f64> = Vec::new();
-    for ((step, place), width) in steps.iter().zip(places).zip(widths) {
-        if ends.len() <= step.depth {
-            ends.resize(step.depth + 1, 0.0);
-        }
-        ends[step.depth] = ends[step.depth].max(place.left + width);
-    }
-    ends
 }
 
 /// A line that is straight up to the end of the column, `bend`, and then an S to the label.

@@ -133,14 +133,11 @@ impl Registry {
     /// An unknown release; a model without SAEs.
     pub fn list(&self, filter: &SaeFilter) -> Result<SaeTable> {
         let release = filter.release.as_deref().map(|name| self.known(name)).transpose()?;
-        let mut releases: Vec<_> = match (release, &filter.model) {
-            (release, Some(model)) => {
-                let of_model = self.of_model(model)?;
-                of_model.into_iter().filter(|one| release.is_none_or(|r| r.name == one.name)).collect()
-            }
-            (Some(release), None) => vec![release],
-            (None, None) => self.releases().iter().collect(),
+        let mut releases: Vec<_> = match &filter.model {
+            Some(model) => self.of_model(model)?,
+            None => self.releases().iter().collect(),
         };
+        releases.retain(|one| release.is_none_or(|release| release.name == one.name));
         releases.sort_by(|a, b| natural(&a.name, &b.name));
         let search = filter.search.as_deref().unwrap_or_default().to_lowercase();
         let words: Vec<_> = search.split_whitespace().collect();

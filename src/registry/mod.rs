@@ -226,9 +226,7 @@ fn add(written: Vec<WrittenSae>, ids: &mut HashSet<String>, saes: &mut Vec<Regis
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let file = crate::files::open(path)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
+    let mut bytes = crate::files::read_start(path, MAX_BYTES + 1)?;
     if bytes.starts_with(&[0x1f, 0x8b]) {
         bytes = decompressed(&bytes).map_err(Error::file("read", path))?;
     }

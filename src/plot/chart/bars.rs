@@ -57,5 +57,5 @@ pub fn plot_bars(labels: &[String], values: &[f64], options: &PlotOptions) -> Re
         }
     }
     page.line(vec![(frame.left, zero), (frame.right, zero)], 1.0, FAINT);
-    Ok(Figure::new(page))
+    Ok(Figure { page })
 }

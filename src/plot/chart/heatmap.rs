@@ -132,7 +132,7 @@ pub fn plot_heatmap(
         page.width = page.width.max(width);
     }
     page.height = (bottom + x_name).max(top + scale_height);
-    Ok(Figure::new(page))
+    Ok(Figure { page })
 }
 
 /// The number of rows and of columns, which all matrices share.

@@ -2,8 +2,8 @@
 
 use super::super::axis::{range, widened};
 use super::super::figure::Figure;
-use super::super::page::Page;
-use super::{Frame, HorizontalAxis, Legend, PlotOptions, check_not_empty, pale, shown};
+use super::super::page::{Page, WHITE, mix};
+use super::{Frame, HorizontalAxis, Legend, PlotOptions, check_not_empty, shown};
 use crate::error::{Error, Result};
 use saescope_options::options;
 
@@ -68,18 +68,14 @@ pub fn plot_histogram(
             page.line(outline.collect(), 1.6, options.color(i, names[i]));
             continue;
         }
+        // Paler, so that outlines stay visible on it.
+        let color = mix(options.color(i, names[i]), WHITE, 0.35);
         for (left, right, top) in places.into_iter().filter(|(_, _, top)| *top < frame.bottom) {
             let gap = if right - left > 5.0 { 1.0 } else { 0.0 };
-            page.fill(
-                left,
-                top,
-                (right - left - gap).max(1.0),
-                frame.bottom - top,
-                pale(options.color(i, names[i])),
-            );
+            page.fill(left, top, (right - left - gap).max(1.0), frame.bottom - top, color);
         }
     }
-    Ok(Figure::new(page))
+    Ok(Figure { page })
 }
 
 /// The edges of `n` bins, `[n + 1]`, as in numpy.

@@ -39,9 +39,7 @@ pub fn plot_line(series: &[Series], options: &PlotOptions) -> Result<Figure> {
     for (i, series) in series.iter().enumerate() {
         let color = options.color(i, &series.name);
         let points: Vec<_> = series.points().collect();
-        let is_shown =
-            |(x, y): &(f64, f64)| is_plottable(*x, options.log_x) && is_plottable(*y, options.log_y);
-        for run in points.split(|point| !is_shown(point)) {
+        for run in points.split(|point| !is_shown(point, options)) {
             if let [(x, y)] = run {
                 if let Some((x, y)) = frame.place(*x, *y) {
                     page.dot(x, y, 2.0, color);
@@ -54,7 +52,7 @@ pub fn plot_line(series: &[Series], options: &PlotOptions) -> Result<Figure> {
             }
         }
     }
-    Ok(Figure::new(page))
+    Ok(Figure { page })
 }
 
 /// A scatter plot: a dot for each point.
@@ -80,7 +78,7 @@ pub fn plot_scatter(series: &[Series], options: &PlotOptions) -> Result<Figure> 
             }
         }
     }
-    Ok(Figure::new(page))
+    Ok(Figure { page })
 }
 
 /// Draws the axes of a chart. The horizontal axis of a line chart begins and ends with the data.
@@ -100,10 +98,14 @@ fn frame(page: &mut Page, series: &[Series], options: &PlotOptions, function: &s
     check_not_empty("the x values", x_range, options.log_x)?;
     let x_range = if function == "plot_line" { x_range } else { padded(x_range, options.log_x) };
     let points = || series.iter().flat_map(Series::points);
-    let held =
-        points().filter(|(x, y)| is_plottable(*x, options.log_x) && is_plottable(*y, options.log_y)).count();
-    let legend = Legend { names: &names, marks: points().count(), left_out: points().count() - held };
+    let left_out = points().filter(|point| !is_shown(point, options)).count();
+    let legend = Legend { names: &names, marks: points().count(), left_out };
     Ok(Frame::draw(page, options, &HorizontalAxis::Numbers(x_range), padded(y_range, options.log_y), &legend))
+}
+
+/// Whether the axes of a chart can show a point.
+fn is_shown((x, y): &(f64, f64), options: &PlotOptions) -> bool {
+    is_plottable(*x, options.log_x) && is_plottable(*y, options.log_y)
 }
 
 /// The parts of a line that are in the frame.

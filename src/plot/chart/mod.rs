@@ -21,7 +21,7 @@ pub use records::{plot_activations, plot_density};
 
 use super::axis::Axis;
 use super::font::{self, fitted};
-use super::page::{Anchor, FAINT, INK, Page, RULE, Rgb};
+use super::page::{Anchor, FAINT, INK, Page, RULE};
 use crate::error::{Error, Result};
 use crate::label::visible_line;
 use names::{CategoryLabels, widest};
@@ -252,9 +252,4 @@ fn check_not_empty(what: &str, (least, most): (f64, f64), is_log: bool) -> Resul
     }
     let above = if is_log { " above 0, which a logarithmic axis needs" } else { "" };
     Err(Error::invalid(what, format!("at least one finite value{above}"), "none"))
-}
-
-/// A paler color, for areas on which outlines stay visible.
-fn pale(color: Rgb) -> Rgb {
-    super::page::mix(color, super::page::WHITE, 0.35)
 }

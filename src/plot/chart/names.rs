@@ -38,12 +38,8 @@ impl CategoryLabels {
 
     pub(super) fn draw(&self, page: &mut Page, x: &Axis, bottom: f64) {
         for (i, name) in self.names.iter().enumerate().step_by(self.stride.max(1)) {
-            let x = x.at(i as f64);
-            if self.is_upright {
-                page.vertical_text(x, bottom + 6.0, TICK, INK, name);
-            } else {
-                page.text_at(Anchor::Middle, x, bottom + 11.0, TICK, INK, name);
-            }
+            let (anchor, y) = if self.is_upright { (Anchor::Upward, 6.0) } else { (Anchor::Middle, 11.0) };
+            page.text_at(anchor, x.at(i as f64), bottom + y, TICK, INK, name);
         }
     }
 }
