@@ -3,7 +3,7 @@
 use super::config::{ModelConfig, NormKind, PositionalEmbedding};
 use crate::checkpoint::{Checkpoint, Lazy};
 use crate::error::{Error, Result};
-use crate::linalg::with_f32s;
+use crate::linalg::with_all_f32s;
 use crate::linear::Linear;
 use candle_core::{Device, Tensor};
 
@@ -211,7 +211,7 @@ impl Weights {
                 Unembed::Both => {
                     // torch's files hold the same table under both names: it is kept once.
                     let (embed, own) = (self.embed()?, own()?);
-                    let is_same = with_f32s(embed, |embed| with_f32s(&own, |own| embed == own))??;
+                    let is_same = with_all_f32s([embed, &own], |[embed, own]| embed == own)?;
                     if is_same { embed.clone() } else { own }
                 }
             };
