@@ -155,7 +155,7 @@ impl Model {
                 "the config.json belongs to another checkpoint: use the one of these weights",
             ));
         }
-        let names = (family.weights)(&checkpoint, &cfg);
+        let names = family.layout.names(&checkpoint, &cfg);
         let weights = Weights::new(checkpoint, names, &cfg)?;
         let cfg = ModelConfig { has_unembed: weights.has_unembed(), ..cfg };
         let revision = revision.map(str::to_owned);

@@ -22,7 +22,10 @@ pub(super) struct WeightNames {
 /// The names of the weights of one block.
 pub(super) struct BlockNames {
     pub(super) ln1: Option<NormNames>,
-    pub(super) qkv: QkvNames,
+    /// Queries, keys and values, or one layer of all queries, then all keys, then all values.
+    pub(super) qkv: Vec<LinearNames>,
+    /// Whether the one layer is sorted by head: the query, key and value of each.
+    pub(super) qkv_by_head: bool,
     pub(super) q_norm: Option<NormNames>,
     pub(super) k_norm: Option<NormNames>,
     pub(super) attn_out: LinearNames,
@@ -32,16 +35,6 @@ pub(super) struct BlockNames {
     pub(super) mlp_in: Vec<LinearNames>,
     pub(super) mlp_out: LinearNames,
     pub(super) ln2_post: Option<NormNames>,
-}
-
-/// The names of the weights of queries, keys and values.
-pub(super) enum QkvNames {
-    /// One matrix: all queries, then all keys, then all values.
-    Joined(LinearNames),
-    /// One matrix, head after head: the query, key and value of each.
-    Interleaved(LinearNames),
-    /// One matrix each.
-    Separate([LinearNames; 3]),
 }
 
 /// The names of a norm's weights.
@@ -61,22 +54,6 @@ pub(super) struct LinearNames {
     pub(super) bias: Option<String>,
     /// Whether the matrix is stored as `[in, out]`, not as torch's `[out, in]`.
     pub(super) in_first: bool,
-}
-
-impl NormNames {
-    /// The norm called `name`, with a weight and a bias.
-    pub(super) fn new(name: &str) -> Self {
-        let (weight, bias) = (Some(format!("{name}.weight")), Some(format!("{name}.bias")));
-        NormNames { weight, bias, minus_one: false }
-    }
-}
-
-impl LinearNames {
-    /// The layer called `name`, as torch stores it; with a bias if the checkpoint has one.
-    pub(super) fn new(checkpoint: &Checkpoint, name: &str) -> Self {
-        let bias = Some(format!("{name}.bias")).filter(|bias| checkpoint.shape(bias).is_some());
-        LinearNames { weight: format!("{name}.weight"), bias, in_first: false }
-    }
 }
 
 /// A norm's weights, `[d]` each for rows of `d` elements.
@@ -258,7 +235,7 @@ impl Weights {
             };
             Ok(Block {
                 ln1: norm(&names.ln1)?,
-                qkv: self.qkv(&names.qkv)?,
+                qkv: self.qkv(names)?,
                 q_norm: qk_norm(&names.q_norm, d_attn[0])?,
                 k_norm: qk_norm(&names.k_norm, d_attn[1])?,
                 attn_out: self.linear(&names.attn_out, [d_attn[0], d_model])?,
@@ -293,11 +270,9 @@ impl Weights {
                     self.check_norm(norm, self.qk_norm_width(norm, width))?;
                 }
             }
-            match &names.qkv {
-                QkvNames::Joined(all) | QkvNames::Interleaved(all) => {
-                    self.check_linear(all, [d_model, d_attn.iter().sum()])?;
-                }
-                QkvNames::Separate(parts) => {
+            match &names.qkv[..] {
+                [all] => self.check_linear(all, [d_model, d_attn.iter().sum()])?,
+                parts => {
                     for (part, width) in parts.iter().zip(d_attn) {
                         self.check_linear(part, [d_model, width])?;
                     }
@@ -353,27 +328,27 @@ impl Weights {
         Ok(Norm { weight, bias: bias.transpose()? })
     }
 
-    fn qkv(&self, names: &QkvNames) -> Result<Linear> {
+    fn qkv(&self, names: &BlockNames) -> Result<Linear> {
         let Sizes { d_model, d_attn, d_head, .. } = self.sizes;
-        let width = d_attn.iter().sum();
-        match names {
-            QkvNames::Joined(all) => self.linear(all, [d_model, width]),
-            QkvNames::Separate(parts) => self.side_by_side(parts, d_model, &d_attn),
-            QkvNames::Interleaved(all) => {
-                let Linear { weight, bias } = self.linear(all, [d_model, width])?;
-                let sort = |x: Tensor| {
-                    let rows = x.elem_count() / width;
-                    let by_head = x.reshape((rows, width / (3 * d_head), 3, d_head))?;
-                    by_head.transpose(1, 2)?.contiguous()?.reshape(x.shape())
-                };
-                Ok(Linear { weight: sort(weight)?, bias: bias.map(sort).transpose()? })
-            }
+        let all = self.side_by_side(&names.qkv, d_model, &d_attn)?;
+        if !names.qkv_by_head {
+            return Ok(all);
         }
+        let width = d_attn.iter().sum::<usize>();
+        let sort = |x: Tensor| {
+            let rows = x.elem_count() / width;
+            let by_head = x.reshape((rows, width / (3 * d_head), 3, d_head))?;
+            by_head.transpose(1, 2)?.contiguous()?.reshape(x.shape())
+        };
+        Ok(Linear { weight: sort(all.weight)?, bias: all.bias.map(sort).transpose()? })
     }
 
-    /// Reads several layers with the same input as one.
+    /// Reads several layers with the same input as one; they may be stored as one.
     fn side_by_side(&self, names: &[LinearNames], d_in: usize, widths: &[usize]) -> Result<Linear> {
         let d_out = widths.iter().sum();
+        if let [all] = names {
+            return self.linear(all, [d_in, d_out]);
+        }
         let mut weight = vec![0f32; d_in * d_out];
         let mut bias = vec![0f32; d_out];
         let mut start = 0;
