@@ -150,13 +150,7 @@ impl FeatureVector {
     /// Returns the vector with the same origin and scale in another direction, `[d_model]`, which is not a feature's.
     pub(super) fn in_direction(&self, direction: Vec<f32>) -> Self {
         let vector = at(&self.origin, self.params.scale, &direction);
-        FeatureVector {
-            vector,
-            direction,
-            params: self.params.clone(),
-            origin: self.origin.clone(),
-            decoder: None,
-        }
+        FeatureVector { vector, direction, decoder: None, ..self.clone() }
     }
 
     /// Checks that the vector has the model's width and is finite: it may come from a file or a script.
@@ -214,12 +208,8 @@ impl VectorParams {
         let Some(feature) = self.feature else { return format!("a vector of {}", self.model) };
         let of = self.sae.as_ref().map_or(String::new(), |sae| format!(" of {sae}"));
         let weights = match self.weights {
-            Some(FeatureWeights { encoder, decoder }) if decoder == 0.0 && encoder == 1.0 => {
-                ", encoder".to_owned()
-            }
-            Some(FeatureWeights { encoder, decoder }) if encoder == 0.0 && decoder == 1.0 => {
-                ", decoder".to_owned()
-            }
+            Some(FeatureWeights::ENCODER) => ", encoder".to_owned(),
+            Some(FeatureWeights::DECODER) => ", decoder".to_owned(),
             Some(FeatureWeights { encoder, decoder }) => format!(", {encoder} encoder + {decoder} decoder"),
             None => String::new(),
         };

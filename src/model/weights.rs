@@ -83,7 +83,7 @@ pub(super) struct Block {
 pub(super) struct Weights {
     checkpoint: Checkpoint,
     names: WeightNames,
-    sizes: Sizes,
+    cfg: ModelConfig,
     embed: Lazy<Tensor>,
     pos_embed: Lazy<Tensor>,
     blocks: Vec<Lazy<Block>>,
@@ -104,30 +104,9 @@ enum Unembed {
     Missing,
 }
 
-struct Sizes {
-    d_model: usize,
-    /// The widths of all heads' queries, keys and values.
-    d_attn: [usize; 3],
-    d_head: usize,
-    d_mlp: usize,
-    d_vocab: usize,
-    n_ctx: usize,
-    has_bias: bool,
-}
-
 impl Weights {
     /// Checks that a checkpoint has every weight of the model in the right shape, without reading any.
     pub(super) fn new(checkpoint: Checkpoint, mut names: WeightNames, cfg: &ModelConfig) -> Result<Self> {
-        let d_keys = cfg.n_key_value_heads * cfg.d_head;
-        let sizes = Sizes {
-            d_model: cfg.d_model,
-            d_attn: [cfg.n_heads * cfg.d_head, d_keys, d_keys],
-            d_head: cfg.d_head,
-            d_mlp: cfg.d_mlp,
-            d_vocab: cfg.d_vocab,
-            n_ctx: cfg.n_ctx,
-            has_bias: cfg.normalization_type == NormKind::LayerNorm,
-        };
         debug_assert_eq!(
             names.pos_embed.is_some(),
             cfg.positional_embedding == PositionalEmbedding::Standard
@@ -147,7 +126,7 @@ impl Weights {
         let weights = Weights {
             checkpoint,
             unembed_from,
-            sizes,
+            cfg: cfg.clone(),
             embed: Lazy::default(),
             pos_embed: Lazy::default(),
             blocks: names.blocks.iter().map(|_| Lazy::default()).collect(),
@@ -163,15 +142,21 @@ impl Weights {
         &self.checkpoint
     }
 
+    /// The widths of all heads' queries, keys and values.
+    fn d_attn(&self) -> [usize; 3] {
+        let ModelConfig { n_heads, n_key_value_heads, d_head, .. } = self.cfg;
+        [n_heads, n_key_value_heads, n_key_value_heads].map(|heads| heads * d_head)
+    }
+
     /// The token embeddings `[d_vocab, d_model]`.
     pub(super) fn embed(&self) -> Result<&Tensor> {
-        self.embed.get(|| self.matrix(&self.names.embed, self.sizes.d_vocab))
+        self.embed.get(|| self.matrix(&self.names.embed, self.cfg.d_vocab))
     }
 
     /// The position embeddings `[n_ctx, d_model]`; `None` for a model with rotary embeddings.
     pub(super) fn pos_embed(&self) -> Result<Option<&Tensor>> {
         let name = self.names.pos_embed.as_ref();
-        name.map(|name| self.pos_embed.get(|| self.matrix(name, self.sizes.n_ctx))).transpose()
+        name.map(|name| self.pos_embed.get(|| self.matrix(name, self.cfg.n_ctx))).transpose()
     }
 
     /// The unembedding, `[d_model, d_vocab]`; its bias is the one of the logits.
@@ -181,7 +166,7 @@ impl Weights {
     pub(super) fn unembed(&self) -> Result<&Linear> {
         let name = self.unembed_name()?;
         self.unembed.get(|| {
-            let own = || self.matrix(name, self.sizes.d_vocab);
+            let own = || self.matrix(name, self.cfg.d_vocab);
             let table = match self.unembed_from {
                 Unembed::Embed => self.embed()?.clone(),
                 Unembed::Own | Unembed::Missing => own()?,
@@ -193,7 +178,7 @@ impl Weights {
                 }
             };
             let bias = self.names.unembed_bias.as_ref();
-            let bias = bias.map(|name| self.vector(name, self.sizes.d_vocab)).transpose()?;
+            let bias = bias.map(|name| self.vector(name, self.cfg.d_vocab)).transpose()?;
             Linear::from_out_in(&table, bias)
         })
     }
@@ -220,13 +205,14 @@ impl Weights {
     }
 
     pub(super) fn ln_final(&self) -> Result<&Norm> {
-        self.ln_final.get(|| self.norm(&self.names.ln_final, self.sizes.d_model))
+        self.ln_final.get(|| self.norm(&self.names.ln_final, self.cfg.d_model))
     }
 
     pub(super) fn block(&self, layer: usize) -> Result<&Block> {
         self.blocks[layer].get(|| {
             let names = &self.names.blocks[layer];
-            let Sizes { d_model, d_attn, d_mlp, .. } = self.sizes;
+            let ModelConfig { d_model, d_mlp, .. } = self.cfg;
+            let d_attn = self.d_attn();
             let norm =
                 |names: &Option<NormNames>| names.as_ref().map(|names| self.norm(names, d_model)).transpose();
             let qk_norm = |names: &Option<NormNames>, width: usize| {
@@ -249,7 +235,8 @@ impl Weights {
     }
 
     fn check(&self) -> Result<()> {
-        let Sizes { d_model, d_attn, d_mlp, d_vocab, n_ctx, .. } = self.sizes;
+        let ModelConfig { d_model, d_mlp, d_vocab, n_ctx, .. } = self.cfg;
+        let d_attn = self.d_attn();
         self.checkpoint.require(&self.names.embed, &[d_vocab, d_model])?;
         if let Some(name) = &self.names.pos_embed {
             self.checkpoint.require(name, &[n_ctx, d_model])?;
@@ -303,11 +290,11 @@ impl Weights {
     /// The width of a norm of queries or keys: one head, or all heads together in OLMo 2.
     fn qk_norm_width(&self, names: &NormNames, all_heads: usize) -> usize {
         let shape = names.weight.as_ref().and_then(|name| self.checkpoint.shape(name));
-        if shape == Some(&[all_heads]) { all_heads } else { self.sizes.d_head }
+        if shape == Some(&[all_heads]) { all_heads } else { self.cfg.d_head }
     }
 
     fn matrix(&self, name: &str, rows: usize) -> Result<Tensor> {
-        let shape = [rows, self.sizes.d_model];
+        let shape = [rows, self.cfg.d_model];
         Ok(Tensor::from_vec(self.checkpoint.read(name, &shape)?, &shape, &Device::Cpu)?)
     }
 
@@ -321,7 +308,7 @@ impl Weights {
         if names.minus_one {
             weight = (weight + 1.0)?;
         }
-        let bias = self.sizes.has_bias.then(|| match &names.bias {
+        let bias = (self.cfg.normalization_type == NormKind::LayerNorm).then(|| match &names.bias {
             Some(name) => self.vector(name, width),
             None => Ok(weight.zeros_like()?),
         });
@@ -329,8 +316,8 @@ impl Weights {
     }
 
     fn qkv(&self, names: &BlockNames) -> Result<Linear> {
-        let Sizes { d_model, d_attn, d_head, .. } = self.sizes;
-        let all = self.side_by_side(&names.qkv, d_model, &d_attn)?;
+        let (d_attn, d_head) = (self.d_attn(), self.cfg.d_head);
+        let all = self.side_by_side(&names.qkv, self.cfg.d_model, &d_attn)?;
         if !names.qkv_by_head {
             return Ok(all);
         }
