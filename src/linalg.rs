@@ -44,10 +44,11 @@ pub(crate) fn std(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
 /// The `k` largest values with their indices, largest first. Ties go to the lower index; NaN comes last.
 pub fn top_k(values: &[f32], k: usize) -> Vec<(usize, f32)> {
     const FEW: usize = 64;
-    if k <= FEW
-        && let Some(best) = few_largest(values, k)
-    {
-        return best;
+    if k <= FEW {
+        let best = Arch::new().dispatch(FewLargest { values, k });
+        if best.len() == k {
+            return best;
+        }
     }
     let order = |a: &(usize, f32), b: &(usize, f32)| {
         a.1.is_nan().cmp(&b.1.is_nan()).then(b.1.total_cmp(&a.1)).then(a.0.cmp(&b.0))
@@ -64,13 +65,8 @@ pub fn top_k(values: &[f32], k: usize) -> Vec<(usize, f32)> {
     indexed
 }
 
-/// The `k` largest values in one pass, which skips most of them at the speed of memory. `None` if fewer than `k` are
-/// above -inf.
-fn few_largest(values: &[f32], k: usize) -> Option<Vec<(usize, f32)>> {
-    let best = Arch::new().dispatch(FewLargest { values, k });
-    (best.len() == k).then_some(best)
-}
-
+/// The `k` largest values in one pass, which skips most of them at the speed of memory. Fewer if not so many are above
+/// -inf.
 struct FewLargest<'a> {
     values: &'a [f32],
     k: usize,

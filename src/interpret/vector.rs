@@ -6,7 +6,7 @@
 //! table: a model that scales its embeddings scales the vector too.
 
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, ModelConfig};
 use saescope_options::options;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Unexpected, Visitor};
@@ -158,17 +158,13 @@ impl FeatureVector {
     /// # Errors
     /// The width differs, or a value is not finite.
     pub(crate) fn check(&self, model: &Model) -> Result<()> {
-        let d_model = model.cfg().d_model;
+        let ModelConfig { d_model, model_name, .. } = model.cfg();
         for (name, part) in
             [("vector", &self.vector), ("direction", &self.direction), ("origin", &self.origin)]
         {
-            if part.len() != d_model {
+            if part.len() != *d_model {
                 return Err(Error::mismatch(
-                    format!(
-                        "the {name} has {} values, `{}` has d_model = {d_model}",
-                        part.len(),
-                        model.cfg().model_name
-                    ),
+                    format!("the {name} has {} values, `{model_name}` has d_model = {d_model}", part.len()),
                     "use a vector with the model that it was made for",
                 ));
             }
