@@ -117,11 +117,9 @@ pub fn scale_scores(
     let ghosts = Ghosts::new(model, &prompt, options, ghosts, centroid)?;
 
     let n_layers = model.cfg().n_layers;
-    let probed = HookName::in_block((n_layers * 8 + 4) / 9, HookPoint::ResidPre);
-    let probed = if probed.layer().is_some_and(|layer| layer < n_layers) {
-        probed
-    } else {
-        HookName::in_block(n_layers - 1, HookPoint::ResidPost)
+    let probed = match (n_layers * 8 + 4) / 9 {
+        layer if layer < n_layers => HookName::in_block(layer, HookPoint::ResidPre),
+        _ => HookName::in_block(n_layers - 1, HookPoint::ResidPost),
     };
     let mut cache = ActivationCache::new(vec![probed]);
     let mut hooks = (ghosts.prompt_hooks(), &mut cache);
