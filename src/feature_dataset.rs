@@ -109,19 +109,12 @@ fn check_first(
         return Ok(None);
     }
     let ExtractOptions { prepend_bos, context_size, .. } = *options;
-    let check = check_sae(
-        model,
-        sae,
-        dataset,
-        &CheckOptions { max_tokens: 256, prepend_bos, context_size },
-        progress,
-    );
-    match check {
+    let options = CheckOptions { max_tokens: 256, prepend_bos, context_size };
+    match check_sae(model, sae, dataset, &options, progress) {
         Ok(check) => {
-            check
-                .warnings
-                .iter()
-                .for_each(|warning| progress.report(ProgressEvent::Warning(warning.clone())));
+            for warning in &check.warnings {
+                progress.report(ProgressEvent::Warning(warning.clone()));
+            }
             Ok(Some(check))
         }
         // The run itself will report errors in the documents.

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::memory;
-use candle_core::{CpuStorage, DType, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Storage, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -44,10 +44,11 @@ pub(crate) fn std(x: &Tensor, axis: usize) -> candle_core::Result<Tensor> {
 /// The `k` largest values with their indices, largest first. Ties go to the lower index; NaN comes last.
 pub fn top_k(values: &[f32], k: usize) -> Vec<(usize, f32)> {
     const FEW: usize = 64;
-    if k <= FEW
-        && let Some(best) = few_largest(values, k)
-    {
-        return best;
+    if k <= FEW {
+        let best = Arch::new().dispatch(FewLargest { values, k });
+        if best.len() == k {
+            return best;
+        }
     }
     let order = |a: &(usize, f32), b: &(usize, f32)| {
         a.1.is_nan().cmp(&b.1.is_nan()).then(b.1.total_cmp(&a.1)).then(a.0.cmp(&b.0))
@@ -64,13 +65,8 @@ pub fn top_k(values: &[f32], k: usize) -> Vec<(usize, f32)> {
     indexed
 }
 
-/// The `k` largest values in one pass, which skips most of them at the speed of memory. `None` if fewer than `k` are
-/// above -inf.
-fn few_largest(values: &[f32], k: usize) -> Option<Vec<(usize, f32)>> {
-    let best = Arch::new().dispatch(FewLargest { values, k });
-    (best.len() == k).then_some(best)
-}
-
+/// The `k` largest values in one pass, which skips most of them at the speed of memory. Fewer if not so many are above
+/// -inf.
 struct FewLargest<'a> {
     values: &'a [f32],
     k: usize,
@@ -151,42 +147,79 @@ pub(crate) fn f32s(tensor: &Tensor) -> Result<Vec<f32>> {
 /// # Errors
 /// The tensor is not contiguous, not f32, or not on the CPU.
 pub(crate) fn with_f32s<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => Ok(f(&values[start..end])),
-        _ => Err(candle_core::Error::RequiresContiguous { op: "with_f32s" }.bt())?,
+    Ok(with_all_f32s([tensor], |[values]| f(values))?)
+}
+
+/// Like [`with_f32s`], for several tensors.
+pub(crate) fn with_all_f32s<const N: usize, T>(
+    tensors: [&Tensor; N],
+    f: impl FnOnce([&[f32]; N]) -> T,
+) -> candle_core::Result<T> {
+    if !tensors.iter().all(|tensor| tensor.is_contiguous()) {
+        return Err(candle_core::Error::RequiresContiguous { op: "with_f32s" }.bt());
+    }
+    with_memory(tensors, |mut all| {
+        all.iter_mut().zip(tensors).for_each(|(values, tensor)| *values = &values[..tensor.elem_count()]);
+        f(all)
+    })
+}
+
+/// Calls `f` with the memory of f32 tensors on the CPU, of any strides, each from its first element on.
+///
+/// # Errors
+/// A tensor is not f32, or not on the CPU.
+pub(crate) fn with_memory<const N: usize, T>(
+    tensors: [&Tensor; N],
+    f: impl FnOnce([&[f32]; N]) -> T,
+) -> candle_core::Result<T> {
+    let storages = tensors.map(Tensor::storage_and_layout);
+    let mut all = [&[][..]; N];
+    for (values, (storage, layout)) in all.iter_mut().zip(&storages) {
+        let Storage::Cpu(storage) = &**storage else { candle_core::bail!("expected a tensor on the CPU") };
+        *values = &storage.as_slice::<f32>()?[layout.start_offset()..];
+    }
+    Ok(f(all))
+}
+
+/// Calls `f` with the elements of a contiguous f32 tensor on the CPU, to be changed, and those of `others`. The memory of
+/// the tensor must not be shared, neither with them.
+///
+/// # Errors
+/// A tensor is not contiguous, not f32, or not on the CPU.
+pub(crate) fn change_f32s<const N: usize>(
+    tensor: &Tensor,
+    others: [&Tensor; N],
+    f: impl Fn(&mut [f32], [&[f32]; N]),
+) -> candle_core::Result<()> {
+    // The lock of a storage that is read cannot be taken to write.
+    let storage = |tensor: &Tensor| std::ptr::from_ref(&*tensor.storage_and_layout().0);
+    if others.iter().any(|other| storage(other) == storage(tensor)) {
+        candle_core::bail!("a tensor that is changed in place shares its memory with an operand");
+    }
+    with_all_f32s(others, |others| tensor.inplace_op1(&Change(|values: &mut [f32]| f(values, others))))?
+}
+
+/// Candle's only way to change a tensor in place: an operator.
+struct Change<F>(F);
+
+impl<F: Fn(&mut [f32])> InplaceOp1 for Change<F> {
+    fn name(&self) -> &'static str {
+        "change"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        match (layout.contiguous_offsets(), storage) {
+            (Some((start, end)), CpuStorage::F32(all)) => (self.0)(&mut all[start..end]),
+            (None, _) => return Err(candle_core::Error::RequiresContiguous { op: self.name() }.bt()),
+            _ => candle_core::bail!("expected f32 values"),
+        }
+        Ok(())
     }
 }
 
 /// Rows per parallel task: enough to be worth a task, few enough to share the work.
 pub(crate) fn rows_per_task(d: usize) -> usize {
     16_384_usize.div_ceil(d.max(1))
-}
-
-/// The elements of a contiguous f32 tensor.
-pub(crate) fn storage_f32s<'a>(
-    storage: &'a CpuStorage,
-    layout: &Layout,
-    op: &'static str,
-) -> candle_core::Result<&'a [f32]> {
-    let all = storage.as_slice::<f32>()?;
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&all[start..end]),
-        None => Err(candle_core::Error::RequiresContiguous { op }.bt()),
-    }
-}
-
-/// The elements of a contiguous f32 tensor, to be changed.
-pub(crate) fn storage_f32s_mut<'a>(
-    storage: &'a mut CpuStorage,
-    layout: &Layout,
-    op: &'static str,
-) -> candle_core::Result<&'a mut [f32]> {
-    match (layout.contiguous_offsets(), storage) {
-        (Some((start, end)), CpuStorage::F32(all)) => Ok(&mut all[start..end]),
-        (None, _) => Err(candle_core::Error::RequiresContiguous { op }.bt()),
-        _ => Err(candle_core::Error::Msg(format!("{op}: expected f32 values"))),
-    }
 }
 
 /// Applies `f` to each row of a matrix `[n, d]` in parallel, without a copy of the matrix. Results are in row order.

@@ -5,8 +5,8 @@
 //! company, so that the result of a row never depends on how many rows there are.
 
 use crate::error::Result;
-use crate::linalg::{rows_per_task, storage_f32s, storage_f32s_mut};
-use candle_core::{CpuStorage, CustomOp2, D, Device, InplaceOp2, Layout, Shape, Tensor};
+use crate::linalg::{change_f32s, rows_per_task, with_memory};
+use candle_core::{D, Device, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::sync::LazyLock;
@@ -49,7 +49,7 @@ pub fn rows_times(x: &Tensor, weight: &Tensor) -> candle_core::Result<Tensor> {
     // Small results have matmuls of their own.
     let is_large = is_matrix && weight.dim(0)? > 1 && weight.dim(1)? > 128;
     match *LONGEST_SUM {
-        Some(longest) if is_large => x.contiguous()?.apply_op2_no_bwd(weight, &RowTimes { longest }),
+        Some(longest) if is_large => row_times(x, weight, longest),
         _ => in_company(x, weight),
     }
 }
@@ -59,7 +59,7 @@ fn in_company(x: &Tensor, weight: &Tensor) -> candle_core::Result<Tensor> {
     Tensor::cat(&[x, x], D::Minus2)?.matmul(weight)?.narrow(D::Minus2, 0, 1)
 }
 
-/// The most terms that a matmul of several rows adds up in one go, if [`RowTimes`] with it gives the same bits; this depends on
+/// The most terms that a matmul of several rows adds up in one go, if [`row_times`] with it gives the same bits; this depends on
 /// the caches of the processor.
 static LONGEST_SUM: LazyLock<Option<usize>> = LazyLock::new(|| {
     let values = |n: usize| (0..n).map(|i| ((i * 7919 % 1009) as f32 / 1009.0 - 0.5).exp());
@@ -70,8 +70,7 @@ static LONGEST_SUM: LazyLock<Option<usize>> = LazyLock::new(|| {
         let terms = 5 * longest / 2;
         let x = matrix(1, terms)?;
         for weight in [matrix(terms, 200)?, matrix(200, terms)?.t()?] {
-            let [alone, company] =
-                [x.apply_op2_no_bwd(&weight, &RowTimes { longest })?, in_company(&x, &weight)?];
+            let [alone, company] = [row_times(&x, &weight, longest)?, in_company(&x, &weight)?];
             if alone.to_vec2::<f32>()? != company.to_vec2::<f32>()? {
                 return Ok(false);
             }
@@ -84,49 +83,35 @@ static LONGEST_SUM: LazyLock<Option<usize>> = LazyLock::new(|| {
 /// Elements of a matrix that are worth a task of their own: they take longer than to wake a thread.
 const TASK: usize = 1 << 18;
 
-/// A single row by a matrix whose rows or columns lie in one piece, at the speed of memory.
-struct RowTimes {
-    /// The terms of each output are added up in equal parts of at most so many.
-    longest: usize,
-}
-
-impl CustomOp2 for RowTimes {
-    fn name(&self) -> &'static str {
-        "row-times"
+/// A single row by a matrix whose rows or columns lie in one piece, at the speed of memory. The terms of each output are
+/// added up in equal parts of at most `longest`.
+fn row_times(x: &Tensor, weight: &Tensor, longest: usize) -> candle_core::Result<Tensor> {
+    let (terms, outputs) = weight.dims2()?;
+    if x.elem_count() != terms {
+        candle_core::bail!("row-times: {} elements by a matrix {:?}", x.elem_count(), weight.shape());
     }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let x = storage_f32s(x, x_layout, self.name())?;
-        let weight = &weight.as_slice::<f32>()?[layout.start_offset()..];
-        let (terms, outputs) = layout.shape().dims2()?;
-        if x.len() != terms {
-            candle_core::bail!("{}: {} elements by a matrix {:?}", self.name(), x.len(), layout.shape());
-        }
-        let part = terms.div_ceil(terms.div_ceil(self.longest).max(1)).max(1);
-        let mut out = vec![0f32; outputs];
-        match *layout.stride() {
+    let part = terms.div_ceil(terms.div_ceil(longest).max(1)).max(1);
+    let mut out = vec![0f32; outputs];
+    with_memory([&x.contiguous()?, weight], |[x, values]| {
+        let x = &x[..terms];
+        match *weight.stride() {
             [step @ 1..=usize::MAX, 1] => {
                 let width = outputs.div_ceil(rayon::current_num_threads());
                 let width = width.clamp(TASK.div_ceil(terms).min(4096), 4096).next_multiple_of(64);
                 out.par_chunks_mut(width).enumerate().for_each(|(i, out)| {
-                    Arch::new().dispatch(Columns { x, weight: &weight[i * width..], step, part, out });
+                    Arch::new().dispatch(Columns { x, weight: &values[i * width..], step, part, out });
                 });
             }
             [1, step @ 1..=usize::MAX] => {
                 let outputs = TASK.div_ceil(terms).next_multiple_of(OUTPUTS);
-                let tasks = out.par_chunks_mut(outputs).zip(weight.par_chunks(outputs * step));
+                let tasks = out.par_chunks_mut(outputs).zip(values.par_chunks(outputs * step));
                 tasks.for_each(|(out, rows)| Arch::new().dispatch(Rows { x, rows, step, part, out }));
             }
-            _ => return Err(candle_core::Error::RequiresContiguous { op: self.name() }.bt()),
+            _ => return Err(candle_core::Error::RequiresContiguous { op: "row-times" }.bt()),
         }
-        Ok((CpuStorage::F32(out), Shape::from((1, outputs))))
-    }
+        Ok(())
+    })??;
+    Tensor::from_vec(out, (1, outputs), &Device::Cpu)
 }
 
 /// `out = x · weight`.
@@ -218,33 +203,14 @@ impl WithSimd for Rows<'_> {
 
 /// Adds `bias` `[d]` to `x` `[..., d]` in place. `x` must not be shared.
 pub fn add_bias_in_place(x: &Tensor, bias: &Tensor) -> candle_core::Result<()> {
-    x.inplace_op2(bias, &AddBias)
-}
-
-struct AddBias;
-
-impl InplaceOp2 for AddBias {
-    fn name(&self) -> &'static str {
-        "add-bias"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &mut CpuStorage,
-        x_layout: &Layout,
-        bias: &CpuStorage,
-        b_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let x = storage_f32s_mut(x, x_layout, self.name())?;
-        let bias = storage_f32s(bias, b_layout, self.name())?;
+    change_f32s(x, [bias], |x, [bias]| {
         let d = bias.len();
         x.par_chunks_mut(rows_per_task(d) * d).for_each(|x| {
             for x in x.chunks_exact_mut(d) {
                 x.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
             }
         });
-        Ok(())
-    }
+    })
 }
 
 #[cfg(test)]

@@ -144,13 +144,8 @@ impl RecordReader {
         Ok(RecordReader { path: path.to_owned(), rule, lines, line: Vec::new(), over: false })
     }
 
-    fn read(&mut self) -> Option<Result<FeatureRecord>> {
-        loop {
-            match self.lines.read(&mut self.line) {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => return Some(Err(error)),
-            }
+    fn read(&mut self) -> Result<Option<FeatureRecord>> {
+        while self.lines.read(&mut self.line)? {
             let line = self.line.trim_ascii();
             if line.is_empty() {
                 continue;
@@ -161,13 +156,14 @@ impl RecordReader {
                 record.bos = self.rule.bos(&record.tokens);
                 Ok(record)
             });
-            return Some(checked.map_err(|message| Error::Malformed {
+            return checked.map(Some).map_err(|message| Error::Malformed {
                 path: self.path.clone(),
                 at: format!("line {}", self.lines.number()),
                 message: format!("not a feature record: {message}"),
                 hint: Some("was the file written by create_feature_dataset, and completely?".to_owned()),
-            }));
+            });
         }
+        Ok(None)
     }
 }
 
@@ -178,7 +174,7 @@ impl Iterator for RecordReader {
         if self.over {
             return None;
         }
-        let record = self.read();
+        let record = self.read().transpose();
         self.over = !matches!(record, Some(Ok(_)));
         record
     }

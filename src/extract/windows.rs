@@ -64,39 +64,22 @@ impl Windows {
                 "the tokenizer has more tokens than the model was trained on",
             ));
         }
-        Ok(Some(match self.contexts.packing {
-            Packing::Documents => self.split(&document),
-            Packing::Concatenate => self.append(&document),
-        }))
-    }
-
-    fn split(&self, document: &Document) -> Vec<Context> {
+        let Contexts { context_size, long_documents, packing, .. } = self.contexts;
         let mut contexts = Vec::new();
         let mut start = 0;
         while start < document.encoding.ids.len() {
-            let mut context = Context::default();
-            start = self.fill(&mut context, document, start);
+            let mut context = std::mem::take(&mut self.open);
+            start = self.fill(&mut context, &document, start);
+            if packing == Packing::Concatenate && context.tokens.len() < context_size {
+                self.open = context;
+                break;
+            }
             contexts.push(context);
-            if self.contexts.long_documents == LongDocuments::Truncate {
+            if packing == Packing::Documents && long_documents == LongDocuments::Truncate {
                 break;
             }
         }
-        contexts
-    }
-
-    fn append(&mut self, document: &Document) -> Vec<Context> {
-        let mut contexts = Vec::new();
-        let mut start = 0;
-        while start < document.encoding.ids.len() {
-            let mut open = std::mem::take(&mut self.open);
-            start = self.fill(&mut open, document, start);
-            if open.tokens.len() == self.contexts.context_size {
-                contexts.push(open);
-            } else {
-                self.open = open;
-            }
-        }
-        contexts
+        Ok(Some(contexts))
     }
 
     /// Fills a context with tokens of a document from `start` and returns the end. It begins with a BOS if contexts do,

@@ -235,7 +235,7 @@ struct Growing {
     nodes: Vec<Grown>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Grown {
     token: u32,
     prob: f64,
@@ -247,29 +247,15 @@ struct Grown {
 
 impl Growing {
     fn new() -> Self {
-        let root = Grown {
-            token: 0,
-            prob: 1.0,
-            cumulative_prob: 1.0,
-            depth: 0,
-            null_log_prob: None,
-            children: vec![],
-        };
-        Growing { nodes: vec![root] }
+        Growing { nodes: vec![Grown { prob: 1.0, cumulative_prob: 1.0, ..Grown::default() }] }
     }
 
     fn add(&mut self, parent: usize, token: u32, prob: f64) -> usize {
-        let Grown { cumulative_prob, depth, .. } = self.nodes[parent];
         let child = self.nodes.len();
-        self.nodes.push(Grown {
-            token,
-            prob,
-            cumulative_prob: cumulative_prob * prob,
-            depth: depth + 1,
-            null_log_prob: None,
-            children: Vec::new(),
-        });
-        self.nodes[parent].children.push(child);
+        let Grown { cumulative_prob, depth, children, .. } = &mut self.nodes[parent];
+        children.push(child);
+        let (cumulative_prob, depth) = (*cumulative_prob * prob, *depth + 1);
+        self.nodes.push(Grown { token, prob, cumulative_prob, depth, ..Grown::default() });
         child
     }
 

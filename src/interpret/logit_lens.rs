@@ -106,7 +106,7 @@ fn lens(
     let ranked = rank(&logits, false);
     let end = |last_first| scored_tokens(tokenizer, &logits, &ranked, last_first, TokenFilter::None, top_k);
     let (top, bottom) = (end(false)?, end(true)?);
-    let Moments { mean, std, skewness, kurtosis } = Moments::of(&logits);
+    let [mean, std, skewness, kurtosis] = moments(&logits);
     let at = |token: Option<&u32>| token.map_or(0.0, |token| logits[*token as usize]);
     let (min, max) = (at(ranked.last()), at(ranked.first()));
     let mut histogram = vec![0; BINS];
@@ -136,25 +136,16 @@ pub(super) fn logits(model: &Model, direction: &[f32], final_norm_gain: bool) ->
     }
 }
 
-/// Moments of a distribution; `skewness` and `kurtosis` are 0 if all values are equal.
-struct Moments {
-    mean: f64,
-    std: f64,
-    skewness: f64,
-    kurtosis: f64,
-}
-
-impl Moments {
-    fn of(values: &[f64]) -> Self {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let std = (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
-        let moment = |k: i32| match std > 0.0 {
-            true => values.iter().map(|x| ((x - mean) / std).powi(k)).sum::<f64>() / n,
-            false => 0.0,
-        };
-        Moments { mean, std, skewness: moment(3), kurtosis: moment(4) }
-    }
+/// Mean, standard deviation, skewness and kurtosis of a distribution; the last two are 0 if all values are equal.
+fn moments(values: &[f64]) -> [f64; 4] {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let std = (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let moment = |k: i32| match std > 0.0 {
+        true => values.iter().map(|x| ((x - mean) / std).powi(k)).sum::<f64>() / n,
+        false => 0.0,
+    };
+    [mean, std, moment(3), moment(4)]
 }
 
 impl fmt::Display for LogitLens {

@@ -187,18 +187,16 @@ impl Side {
 fn check_space(model: &Model, sae: &Sae, side: Side) -> Result<()> {
     let (cfg, d_model) = (sae.cfg(), model.cfg().d_model);
     let (width, letter, hook) = match side {
-        Side::Encoder => (cfg.d_in, "d_in", &cfg.hook_name),
-        Side::Decoder => {
-            (cfg.d_out, "d_out", cfg.hook_name_out.as_ref().map_or(&cfg.hook_name, |_| &cfg.hook_name_out))
-        }
+        Side::Encoder => (cfg.d_in, "d_in", None),
+        Side::Decoder => (cfg.d_out, "d_out", cfg.hook_name_out.as_ref()),
     };
-    let space =
-        hook.as_deref().and_then(|name| name.parse::<HookName>().ok()).map(|hook| hook.point().space());
+    let hook = hook.or(cfg.hook_name.as_ref());
+    let space = hook.and_then(|name| name.parse::<HookName>().ok()).map(|hook| hook.point().space());
     let is_here = matches!(space, None | Some(Space::Residual | Space::ResidualPart | Space::Normalized));
     if width == d_model && is_here {
         return Ok(());
     }
-    let at = hook.as_ref().map_or(String::new(), |hook| format!(" at `{hook}`"));
+    let at = hook.map_or(String::new(), |hook| format!(" at `{hook}`"));
     Err(Error::mismatch(
         format!(
             "the {} weights of `{}` ({letter} = {width}{at}) are not directions of the residual stream of `{}` \
@@ -258,19 +256,17 @@ fn add_components(model: &Model, direction: &mut [f64], weights: &[f64]) -> Resu
     if weights.iter().all(|weight| *weight == 0.0) && weights.len() <= direction.len() {
         return Ok(());
     }
-    let d_model = model.cfg().d_model;
-    let too_many = |least: usize| {
-        let got = format!("{} weights", weights.len());
-        let expected = format!("at most {least}, one for each principal component of the token embeddings");
-        Error::invalid("`pca_weights`", expected, got)
+    let check = |most: usize| match weights.len() {
+        n if n <= most => Ok(()),
+        n => {
+            let expected =
+                format!("at most {most}, one for each principal component of the token embeddings");
+            Err(Error::invalid("`pca_weights`", expected, format!("{n} weights")))
+        }
     };
-    if weights.len() > d_model {
-        return Err(too_many(d_model));
-    }
+    check(model.cfg().d_model)?;
     let components = &model.principal_components()?.directions;
-    if weights.len() > components.dim(0)? {
-        return Err(too_many(components.dim(0)?));
-    }
+    check(components.dim(0)?)?;
     for (k, weight) in weights.iter().enumerate() {
         let component = components.get(k)?.to_vec1::<f32>()?;
         direction.iter_mut().zip(component).for_each(|(sum, x)| *sum += weight * f64::from(x));

@@ -37,7 +37,7 @@ impl Prompt {
     pub(super) fn new(model: &Model, options: &TreeOptions) -> Result<Self> {
         let named = PROMPTS.iter().find(|(name, _)| *name == options.prompt);
         let text = named.map_or(options.prompt.as_str(), |(_, text)| text);
-        if !text.contains(GHOST) {
+        let Some((before, after)) = text.split_once(GHOST) else {
             let names: Vec<_> = PROMPTS.iter().map(|(name, _)| format!("\"{name}\"")).collect();
             return Err(Error::invalid(
                 "`prompt`",
@@ -45,7 +45,7 @@ impl Prompt {
                 format!("{text:?}"),
             )
             .with_hint(format!("put {{}} into it, or name one of the prompts {}", names.join(", "))));
-        }
+        };
         let tokenizer = model.tokenizer()?;
         let placeholder = match &options.placeholder {
             None => 0,
@@ -62,15 +62,12 @@ impl Prompt {
         if has_bos {
             tokens.push(model.bos()?);
         }
+        tokens.extend(tokenizer.encode(before)?.ids);
         let mut ghosts = Vec::new();
-        for (i, part) in text.split(GHOST).enumerate() {
-            if i == 0 {
-                tokens.extend(tokenizer.encode(part)?.ids);
-            } else {
-                ghosts.push(tokens.len());
-                tokens.push(placeholder);
-                tokens.extend(encode_inside(tokenizer, part)?);
-            }
+        for part in after.split(GHOST) {
+            ghosts.push(tokens.len());
+            tokens.push(placeholder);
+            tokens.extend(encode_inside(tokenizer, part)?);
         }
         Ok(Prompt { text: text.to_owned(), tokens, ghosts, has_bos })
     }

@@ -130,11 +130,9 @@ pub fn scale_scores(
     let ghosts = Ghosts::new(model, &prompt, options, ghosts, centroid)?;
 
     let n_layers = model.cfg().n_layers;
-    let probed = HookName::in_block((n_layers * 8 + 4) / 9, HookPoint::ResidPre);
-    let probed = if probed.layer().is_some_and(|layer| layer < n_layers) {
-        probed
-    } else {
-        HookName::in_block(n_layers - 1, HookPoint::ResidPost)
+    let probed = match (n_layers * 8 + 4) / 9 {
+        layer if layer < n_layers => HookName::in_block(layer, HookPoint::ResidPre),
+        _ => HookName::in_block(n_layers - 1, HookPoint::ResidPost),
     };
     let mut cache = ActivationCache::new(vec![probed]);
     let mut hooks = (ghosts.prompt_hooks(), &mut cache);
@@ -240,16 +238,12 @@ impl std::fmt::Display for ScaleSweep {
         for score in &self.scores {
             let ScaleScore { scale, self_similarity, cross_entropy, composite } = score;
             write!(f, "\n{scale:7.3}  {self_similarity:15.4}  {cross_entropy:13.3}  {composite:9.3}")?;
-            let tree = self.trees.iter().position(|tree| tree.params.vector.scale == *scale);
-            if let Some(i) = tree {
-                let definitions = self.trees[i].definitions();
+            let tree = self.trees.iter().enumerate().find(|(_, tree)| tree.params.vector.scale == *scale);
+            if let Some((i, tree)) = tree {
+                let definitions = tree.definitions();
                 let first = definitions.first().map_or("", |definition| definition.text.as_str());
-                write!(
-                    f,
-                    "  {} nodes, \"{first}\"{}",
-                    self.trees[i].len(),
-                    if i == self.best { "  (best)" } else { "" }
-                )?;
+                let best = if i == self.best { "  (best)" } else { "" };
+                write!(f, "  {} nodes, \"{first}\"{best}", tree.len())?;
             }
         }
         Ok(())

@@ -197,15 +197,14 @@ impl TokenList {
     /// # Errors
     /// The CSV writer fails, which is not expected in memory.
     pub fn to_csv(&self) -> Result<String> {
-        let failed = |e: &dyn fmt::Display| Error::failed("write CSV")(e.to_string());
         let mut csv = csv::Writer::from_writer(Vec::new());
-        csv.write_record(["rank", "token", "token_id", "score"]).map_err(|e| failed(&e))?;
+        csv.write_record(["rank", "token", "token_id", "score"]).map_err(Error::failed("write CSV"))?;
         for ScoredToken { token, token_id, score, rank } in &self.tokens {
             let row = [rank.to_string(), token.clone(), token_id.to_string(), score.to_string()];
-            csv.write_record(row).map_err(|e| failed(&e))?;
+            csv.write_record(row).map_err(Error::failed("write CSV"))?;
         }
-        let bytes = csv.into_inner().map_err(|e| failed(&e))?;
-        String::from_utf8(bytes).map_err(|e| failed(&e))
+        let bytes = csv.into_inner().map_err(Error::failed("write CSV"))?;
+        String::from_utf8(bytes).map_err(Error::failed("write CSV"))
     }
 }
 

@@ -91,9 +91,7 @@ pub fn write_definition_trees(
     }
     let mut first =
         *features.first().ok_or_else(|| Error::invalid("the features", "at least one", "none"))?;
-    for feature in features {
-        sae.check_feature(*feature)?;
-    }
+    features.iter().try_for_each(|feature| sae.check_feature(*feature))?;
     for feature in features {
         if has_direction(sae, *feature, options.vector.weights)? {
             first = *feature;
@@ -283,16 +281,13 @@ impl Iterator for TreeReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut line = Vec::new();
-        let lines = self.lines.as_mut()?;
+        let mut lines = self.lines.take()?;
         let tree = match lines.read(&mut line) {
-            Ok(false) => return None,
-            Ok(true) => parse(&self.path, lines.number(), &line),
-            Err(error) => Err(error),
+            Ok(is_line) => is_line.then(|| parse(&self.path, lines.number(), &line)),
+            Err(error) => Some(Err(error)),
         };
-        if tree.is_err() {
-            self.lines = None;
-        }
-        Some(tree)
+        self.lines = Some(lines).filter(|_| matches!(tree, Some(Ok(_))));
+        tree
     }
 }
 

@@ -6,7 +6,7 @@
 //! table: a model that scales its embeddings scales the vector too.
 
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, ModelConfig};
 use saescope_options::options;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Unexpected, Visitor};
@@ -150,13 +150,7 @@ impl FeatureVector {
     /// Returns the vector with the same origin and scale in another direction, `[d_model]`, which is not a feature's.
     pub(super) fn in_direction(&self, direction: Vec<f32>) -> Self {
         let vector = at(&self.origin, self.params.scale, &direction);
-        FeatureVector {
-            vector,
-            direction,
-            params: self.params.clone(),
-            origin: self.origin.clone(),
-            decoder: None,
-        }
+        FeatureVector { vector, direction, decoder: None, ..self.clone() }
     }
 
     /// Checks that the vector has the model's width and is finite: it may come from a file or a script.
@@ -164,17 +158,13 @@ impl FeatureVector {
     /// # Errors
     /// The width differs, or a value is not finite.
     pub(crate) fn check(&self, model: &Model) -> Result<()> {
-        let d_model = model.cfg().d_model;
+        let ModelConfig { d_model, model_name, .. } = model.cfg();
         for (name, part) in
             [("vector", &self.vector), ("direction", &self.direction), ("origin", &self.origin)]
         {
-            if part.len() != d_model {
+            if part.len() != *d_model {
                 return Err(Error::mismatch(
-                    format!(
-                        "the {name} has {} values, `{}` has d_model = {d_model}",
-                        part.len(),
-                        model.cfg().model_name
-                    ),
+                    format!("the {name} has {} values, `{model_name}` has d_model = {d_model}", part.len()),
                     "use a vector with the model that it was made for",
                 ));
             }
@@ -214,12 +204,8 @@ impl VectorParams {
         let Some(feature) = self.feature else { return format!("a vector of {}", self.model) };
         let of = self.sae.as_ref().map_or(String::new(), |sae| format!(" of {sae}"));
         let weights = match self.weights {
-            Some(FeatureWeights { encoder, decoder }) if decoder == 0.0 && encoder == 1.0 => {
-                ", encoder".to_owned()
-            }
-            Some(FeatureWeights { encoder, decoder }) if encoder == 0.0 && decoder == 1.0 => {
-                ", decoder".to_owned()
-            }
+            Some(FeatureWeights::ENCODER) => ", encoder".to_owned(),
+            Some(FeatureWeights::DECODER) => ", decoder".to_owned(),
             Some(FeatureWeights { encoder, decoder }) => format!(", {encoder} encoder + {decoder} decoder"),
             None => String::new(),
         };

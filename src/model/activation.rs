@@ -1,23 +1,10 @@
 //! The activation functions of MLPs, in forms that the compiler vectorizes.
 
 use super::config::ActivationFunction;
-use crate::linalg::{rows_per_task, storage_f32s, storage_f32s_mut};
-use candle_core::{CpuStorage, CustomOp1, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor};
+use crate::linalg::{change_f32s, rows_per_task, with_all_f32s};
+use candle_core::{Device, Result, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
-
-/// Adds `bias` `[d]`, if there is one, to `x` `[..., d]` and applies the function, in place. `x` must not be shared.
-pub fn activate_in_place(x: &Tensor, bias: Option<&Tensor>, act_fn: ActivationFunction) -> Result<()> {
-    match bias {
-        Some(bias) => x.inplace_op2(bias, &Activate(act_fn)),
-        None => x.inplace_op1(&Activate(act_fn)),
-    }
-}
-
-/// `act_fn(gate) · linear`, where a row of `x` is `gate` followed by `linear`: `[n, 2 · d]` → `[n, d]`.
-pub fn gate(x: &Tensor, act_fn: ActivationFunction) -> Result<Tensor> {
-    x.contiguous()?.apply_op1_no_bwd(&Gate(act_fn))
-}
 
 /// Calls a generic function with the function of an [`ActivationFunction`].
 macro_rules! with_function {
@@ -31,36 +18,11 @@ macro_rules! with_function {
     };
 }
 
-struct Activate(ActivationFunction);
-
-impl InplaceOp1 for Activate {
-    fn name(&self) -> &'static str {
-        "activation"
-    }
-
-    fn cpu_fwd(&self, x: &mut CpuStorage, x_layout: &Layout) -> Result<()> {
-        let x = storage_f32s_mut(x, x_layout, "activation")?;
-        with_function!(self.0, activate(x, &[]));
-        Ok(())
-    }
-}
-
-impl InplaceOp2 for Activate {
-    fn name(&self) -> &'static str {
-        "bias-and-activation"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &mut CpuStorage,
-        x_layout: &Layout,
-        bias: &CpuStorage,
-        b_layout: &Layout,
-    ) -> Result<()> {
-        let x = storage_f32s_mut(x, x_layout, "activation")?;
-        let bias = storage_f32s(bias, b_layout, "activation")?;
-        with_function!(self.0, activate(x, bias));
-        Ok(())
+/// Adds `bias` `[d]`, if there is one, to `x` `[..., d]` and applies the function, in place. `x` must not be shared.
+pub fn activate_in_place(x: &Tensor, bias: Option<&Tensor>, act_fn: ActivationFunction) -> Result<()> {
+    match bias {
+        Some(bias) => change_f32s(x, [bias], |x, [bias]| with_function!(act_fn, activate(x, bias))),
+        None => change_f32s(x, [], |x, []| with_function!(act_fn, activate(x, &[]))),
     }
 }
 
@@ -81,20 +43,12 @@ fn activate(x: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32 + Sync) {
     });
 }
 
-struct Gate(ActivationFunction);
-
-impl CustomOp1 for Gate {
-    fn name(&self) -> &'static str {
-        "gate"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (n, width) = layout.shape().dims2()?;
-        let x = storage_f32s(x, layout, "gate")?;
-        let mut out = vec![0f32; n * (width / 2)];
-        with_function!(self.0, gate_rows(x, width, &mut out));
-        Ok((CpuStorage::F32(out), Shape::from((n, width / 2))))
-    }
+/// `act_fn(gate) · linear`, where a row of `x` is `gate` followed by `linear`: `[n, 2 · d]` → `[n, d]`.
+pub fn gate(x: &Tensor, act_fn: ActivationFunction) -> Result<Tensor> {
+    let (n, width) = x.dims2()?;
+    let mut out = vec![0f32; n * (width / 2)];
+    with_all_f32s([&x.contiguous()?], |[x]| with_function!(act_fn, gate_rows(x, width, &mut out)))?;
+    Tensor::from_vec(out, (n, width / 2), &Device::Cpu)
 }
 
 fn gate_rows(x: &[f32], width: usize, out: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {

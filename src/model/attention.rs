@@ -7,7 +7,8 @@
 //! batch, to the last bit. `paths.rs` reads keys from a cache.
 
 use super::activation::{exp, tanh};
-use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor};
+use crate::linalg::with_memory;
+use candle_core::{Error, Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -38,7 +39,37 @@ pub struct Scores {
 /// `q` `[queries, n_heads, d_head]`, `k` and `v` `[keys, n_key_value_heads, d_head]` → z `[queries, n_heads, d_head]`.
 /// All three may be slices of one wider tensor if the heads of a row are contiguous.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spans: &[Span], scores: Scores) -> Result<Tensor> {
-    q.apply_op3_no_bwd(k, v, &Attention { spans, scores })
+    let (n_queries, n_heads, d_head) = q.dims3()?;
+    let n_groups = k.dims3()?.1;
+    let width = n_heads * d_head;
+    let mut z = vec![0f32; n_queries * width];
+    let [q_stride, k_stride, v_stride] = [row_stride(q)?, row_stride(k)?, row_stride(v)?];
+    with_memory([q, k, v], |[q, k, v]| {
+        let rows = |data, stride| Rows { data, stride, d_head };
+        let (q, k, v) = (rows(q, q_stride), rows(k, k_stride), rows(v, v_stride));
+        let panel = panel_width();
+        let packed: Vec<Packed> = spans
+            .par_iter()
+            .flat_map(|span| (0..n_groups).into_par_iter().map(move |group| (span, group)))
+            .map(|(span, group)| Packed::new(k, v, span, group, panel))
+            .collect();
+
+        let mut tasks = Vec::new();
+        let mut rest = z.as_mut_slice();
+        let mut at = 0;
+        for (span, packed) in spans.iter().zip(packed.chunks_exact(n_groups)) {
+            let skipped = std::mem::take(&mut rest).split_at_mut((span.queries.start - at) * width).1;
+            let (mine, after) = skipped.split_at_mut(span.queries.len() * width);
+            (rest, at) = (after, span.queries.end);
+            for (i, z) in mine.chunks_mut(ROWS_PER_TASK * width).enumerate() {
+                tasks.push((span, packed, i * ROWS_PER_TASK, z));
+            }
+        }
+        tasks.into_par_iter().for_each(|(span, packed, first, z)| {
+            Arch::new().dispatch(Task { q, span, packed, first, z, scores, n_heads, d_head });
+        });
+    })?;
+    Tensor::from_vec(z, q.shape(), q.device())
 }
 
 /// The attention scores of one sequence, -inf for keys that are not seen.
@@ -59,6 +90,15 @@ pub fn attention_scores(q: &Tensor, k: &Tensor, scores: Scores) -> Result<Tensor
         .flat_map(|i| (0..n_keys).map(move |j| if sees(i, j) { 0.0 } else { f32::NEG_INFINITY }))
         .collect();
     products.broadcast_add(&Tensor::from_vec(mask, (n_queries, n_keys), q.device())?)
+}
+
+/// The distance of the rows of a `[rows, heads, d_head]` tensor, whose heads must be contiguous.
+pub(super) fn row_stride(x: &Tensor) -> Result<usize> {
+    let (_, n_heads, d_head) = x.dims3()?;
+    match *x.stride() {
+        [stride, head, 1] if head == d_head || n_heads == 1 => Ok(stride),
+        _ => Err(Error::RequiresContiguous { op: "attention" }.bt()),
+    }
 }
 
 /// Mixes values by a pattern: `pattern` `[n_heads, query_pos, key_pos]`, `v` `[key_pos, n_key_value_heads, d_head]` →
@@ -83,11 +123,6 @@ const VECTORS: usize = 2;
 /// Queries per parallel task, for all heads.
 const ROWS_PER_TASK: usize = 48;
 
-struct Attention<'a> {
-    spans: &'a [Span],
-    scores: Scores,
-}
-
 /// The rows of a `[rows, n_heads, d_head]` tensor, which may be slices of wider rows.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
@@ -97,64 +132,9 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
-        let (_, n_heads, d_head) = layout.shape().dims3()?;
-        match *layout.stride() {
-            [stride, head, 1] if head == d_head || n_heads == 1 => {
-                Ok(Rows { data: &storage.as_slice::<f32>()?[layout.start_offset()..], stride, d_head })
-            }
-            _ => Err(Error::RequiresContiguous { op: "attention" }.bt()),
-        }
-    }
-
     fn head(&self, row: usize, head: usize) -> &'a [f32] {
         let start = row * self.stride + head * self.d_head;
         &self.data[start..start + self.d_head]
-    }
-}
-
-impl CustomOp3 for Attention<'_> {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
-
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        q_layout: &Layout,
-        k: &CpuStorage,
-        k_layout: &Layout,
-        v: &CpuStorage,
-        v_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (n_queries, n_heads, d_head) = q_layout.shape().dims3()?;
-        let n_groups = k_layout.shape().dims3()?.1;
-        let (q, k, v) = (Rows::new(q, q_layout)?, Rows::new(k, k_layout)?, Rows::new(v, v_layout)?);
-        let panel = panel_width();
-        let packed: Vec<Packed> = self
-            .spans
-            .par_iter()
-            .flat_map(|span| (0..n_groups).into_par_iter().map(move |group| (span, group)))
-            .map(|(span, group)| Packed::new(k, v, span, group, panel))
-            .collect();
-
-        let width = n_heads * d_head;
-        let mut z = vec![0f32; n_queries * width];
-        let mut tasks = Vec::new();
-        let mut rest = z.as_mut_slice();
-        let mut at = 0;
-        for (span, packed) in self.spans.iter().zip(packed.chunks_exact(n_groups)) {
-            let skipped = std::mem::take(&mut rest).split_at_mut((span.queries.start - at) * width).1;
-            let (mine, after) = skipped.split_at_mut(span.queries.len() * width);
-            (rest, at) = (after, span.queries.end);
-            for (i, z) in mine.chunks_mut(ROWS_PER_TASK * width).enumerate() {
-                tasks.push((span, packed, i * ROWS_PER_TASK, z));
-            }
-        }
-        tasks.into_par_iter().for_each(|(span, packed, first, z)| {
-            Arch::new().dispatch(Task { q, span, packed, first, z, scores: self.scores, n_heads, d_head });
-        });
-        Ok((CpuStorage::F32(z), Shape::from((n_queries, n_heads, d_head))))
     }
 }
 

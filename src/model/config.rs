@@ -150,12 +150,7 @@ impl ModelConfig {
 
     /// The hook points of this model.
     pub fn hook_points(&self) -> HookPoints {
-        use HookPoint::{
-            AttnIn, AttnPreNormOut, KNormNormalized, KNormScale, KNormed, Ln1In, Ln1Normalized,
-            Ln1PostNormalized, Ln1PostScale, Ln1Scale, Ln2Normalized, Ln2PostNormalized, Ln2PostScale,
-            Ln2Scale, MlpPreLinear, MlpPreNormOut, PosEmbed, QNormNormalized, QNormScale, QNormed, ResidMid,
-            RotK, RotQ, UnembedOut,
-        };
+        use HookPoint::*;
         let is_rotary = matches!(self.positional_embedding, PositionalEmbedding::Rotary(_));
         let qk_norm = &[QNormScale, QNormNormalized, QNormed, KNormScale, KNormNormalized, KNormed];
         let post_norm = &[

@@ -155,7 +155,7 @@ impl Model {
                 "the config.json belongs to another checkpoint: use the one of these weights",
             ));
         }
-        let names = (family.weights)(&checkpoint, &cfg);
+        let names = family.layout.names(&checkpoint, &cfg);
         let weights = Weights::new(checkpoint, names, &cfg)?;
         let cfg = ModelConfig { has_unembed: weights.has_unembed(), ..cfg };
         let revision = revision.map(str::to_owned);
@@ -414,21 +414,12 @@ impl Model {
 
 impl std::fmt::Display for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let cfg = self.cfg();
-        write!(
-            f,
-            "Model {} ({}): {} layers, d_model {}, {} heads, d_mlp {}, d_vocab {}, n_ctx {}{}{}",
-            cfg.model_name,
-            cfg.original_architecture,
-            cfg.n_layers,
-            cfg.d_model,
-            cfg.n_heads,
-            cfg.d_mlp,
-            cfg.d_vocab,
-            cfg.n_ctx,
-            if self.inner.tokenizer.is_some() { "" } else { ", no tokenizer" },
-            if cfg.has_unembed { "" } else { ", no unembedding" },
-        )?;
+        let ModelConfig { model_name, original_architecture, d_model, n_layers, n_heads, .. } = self.cfg();
+        let ModelConfig { d_mlp, d_vocab, n_ctx, has_unembed, .. } = self.cfg();
+        let tokenizer = if self.inner.tokenizer.is_some() { "" } else { ", no tokenizer" };
+        let unembed = if *has_unembed { "" } else { ", no unembedding" };
+        write!(f, "Model {model_name} ({original_architecture}): {n_layers} layers, d_model {d_model}, ")?;
+        write!(f, "{n_heads} heads, d_mlp {d_mlp}, d_vocab {d_vocab}, n_ctx {n_ctx}{tokenizer}{unembed}")?;
         match self.inner.tokenizer.as_ref().map(|tokenizer| (tokenizer, tokenizer.special().bos)) {
             Some((tokenizer, Some(id))) => {
                 let token = tokenizer.token_text(id).map_err(|_| std::fmt::Error)?;

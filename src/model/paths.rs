@@ -9,8 +9,8 @@
 //! keys are read in place, not packed. The result of a query does not depend on the others, to the last bit.
 
 use super::attention::{Scores, softmax};
-use crate::linalg::{rows_per_task, storage_f32s};
-use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape, Tensor};
+use crate::linalg::{rows_per_task, with_all_f32s};
+use candle_core::{Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -43,7 +43,22 @@ pub fn path_attention(
     paths: &Paths,
     scores: Scores,
 ) -> Result<Tensor> {
-    q.contiguous()?.apply_op1_no_bwd(&PathAttention { keys, values, n_key_value_heads, paths, scores })
+    let (n_queries, n_heads, d_head) = q.dims3()?;
+    if paths.ends.len() != n_queries {
+        candle_core::bail!("{} paths for {n_queries} queries", paths.ends.len());
+    }
+    let op = &PathAttention { keys, values, n_key_value_heads, paths, scores };
+    let width = n_heads * d_head;
+    let mut z = vec![0f32; q.elem_count()];
+    let rows = rows_per_task(width).div_ceil(16);
+    with_all_f32s([&q.contiguous()?], |[q]| {
+        z.par_chunks_mut(rows * width).enumerate().for_each(|(i, z)| {
+            let first = i * rows;
+            let q = &q[first * width..][..z.len()];
+            Arch::new().dispatch(Task { op, q, first, z, n_heads, d_head });
+        });
+    })?;
+    Tensor::from_vec(z, q.shape(), q.device())
 }
 
 struct PathAttention<'a> {
@@ -52,29 +67,6 @@ struct PathAttention<'a> {
     n_key_value_heads: usize,
     paths: &'a Paths,
     scores: Scores,
-}
-
-impl CustomOp1 for PathAttention<'_> {
-    fn name(&self) -> &'static str {
-        "path-attention"
-    }
-
-    fn cpu_fwd(&self, q: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (n_queries, n_heads, d_head) = layout.shape().dims3()?;
-        let q = storage_f32s(q, layout, self.name())?;
-        if self.paths.ends.len() != n_queries {
-            return Err(Error::Msg(format!("{} paths for {n_queries} queries", self.paths.ends.len())).bt());
-        }
-        let width = n_heads * d_head;
-        let mut z = vec![0f32; q.len()];
-        let rows = rows_per_task(width).div_ceil(16);
-        z.par_chunks_mut(rows * width).enumerate().for_each(|(i, z)| {
-            let first = i * rows;
-            let q = &q[first * width..][..z.len()];
-            Arch::new().dispatch(Task { op: self, q, first, z, n_heads, d_head });
-        });
-        Ok((CpuStorage::F32(z), layout.shape().clone()))
-    }
 }
 
 /// A few queries, for all heads.

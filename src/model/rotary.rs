@@ -3,9 +3,10 @@
 //! Dimension `i` of the first half is paired with dimension `i` of the second and rotated by `position · inv_freq[i]`,
 //! as in Hugging Face's checkpoints. Angles are products in f32, as in transformers.
 
+use super::attention::row_stride;
 use super::config::{PositionalEmbedding, RopeScaling, Rotary};
-use crate::linalg::storage_f32s;
-use candle_core::{CpuStorage, CustomOp3, Device, Error, Layout, Result, Shape, Tensor};
+use crate::linalg::with_memory;
+use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 /// The sines and cosines for the tokens of one pass.
@@ -28,7 +29,7 @@ impl Angles {
     /// Rotates `x` `[n, heads, d_head]`, whose rows may be slices of wider rows, for a global or a local block.
     pub(super) fn rotate(&self, x: &Tensor, is_local: bool) -> Result<Tensor> {
         let [cos, sin] = self.local.as_ref().filter(|_| is_local).unwrap_or(&self.global);
-        x.apply_op3_no_bwd(cos, sin, &Rotate)
+        rotated(x, cos, sin)
     }
 }
 
@@ -70,32 +71,14 @@ pub(super) fn inverse_frequencies(rotary: &Rotary) -> Vec<f32> {
     unscaled.map(scale).collect()
 }
 
-struct Rotate;
-
-impl CustomOp3 for Rotate {
-    fn name(&self) -> &'static str {
-        "rotate"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        cos: &CpuStorage,
-        cos_layout: &Layout,
-        sin: &CpuStorage,
-        sin_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (n, n_heads, d_head) = x_layout.shape().dims3()?;
-        let stride = match *x_layout.stride() {
-            [stride, head, 1] if head == d_head || n_heads == 1 => stride,
-            _ => return Err(Error::RequiresContiguous { op: "rotate" }.bt()),
-        };
-        let x = &x.as_slice::<f32>()?[x_layout.start_offset()..];
-        let half = cos_layout.shape().dims2()?.1;
-        let (cos, sin) = (storage_f32s(cos, cos_layout, "rotate")?, storage_f32s(sin, sin_layout, "rotate")?);
-        let width = n_heads * d_head;
-        let mut out = vec![0f32; n * width];
+/// `x` `[n, heads, d_head]` with the angles `cos` and `sin` `[n, half]` of each row.
+fn rotated(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let (n, n_heads, d_head) = x.dims3()?;
+    let stride = row_stride(x)?;
+    let half = cos.dims2()?.1;
+    let width = n_heads * d_head;
+    let mut out = vec![0f32; n * width];
+    with_memory([x, cos, sin], |[x, cos, sin]| {
         out.par_chunks_exact_mut(width.max(1)).enumerate().for_each(|(row, out)| {
             let x = &x[row * stride..row * stride + width];
             let (cos, sin) = (&cos[row * half..][..half], &sin[row * half..][..half]);
@@ -112,6 +95,6 @@ impl CustomOp3 for Rotate {
                 out_beyond.copy_from_slice(beyond);
             }
         });
-        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
-    }
+    })?;
+    Tensor::from_vec(out, x.shape(), &Device::Cpu)
 }

@@ -6,6 +6,7 @@ use crate::files;
 use crate::hub::{RepoKind, Snapshot};
 use crate::progress::Progress;
 use crate::repo::Repo;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Returns the repository of a name: a local folder, one of TransformerLens' names, or a hub id.
@@ -64,15 +65,10 @@ fn shards(repo: &Repo, index: &str, progress: &Progress) -> Result<Vec<PathBuf>>
         .map_err(|e| Error::malformed(&path, format!("not JSON: {e}")))?;
     let map = parsed.get("weight_map").and_then(serde_json::Value::as_object);
     let map = map.ok_or_else(|| Error::malformed(&path, "expected an object `weight_map`"))?;
-    let mut names = Vec::new();
-    for name in map.values() {
-        // A shard must be in the folder itself: an index that points elsewhere is not followed.
-        let name = name.as_str().filter(|n| Path::new(n).file_name().is_some_and(|f| f == *n));
-        names.push(
-            name.ok_or_else(|| Error::malformed(&path, "`weight_map` must name files of this folder"))?,
-        );
-    }
-    names.sort_unstable();
-    names.dedup();
+    // A shard must be in the folder itself: an index that points elsewhere is not followed.
+    let is_here = |name: &&str| Path::new(name).file_name().is_some_and(|file| file == *name);
+    let names: Option<BTreeSet<_>> = map.values().map(|name| name.as_str().filter(is_here)).collect();
+    let names =
+        names.ok_or_else(|| Error::malformed(&path, "`weight_map` must name files of this folder"))?;
     names.into_iter().map(|name| repo.file(name, progress)).collect()
 }

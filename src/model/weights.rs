@@ -3,7 +3,7 @@
 use super::config::{ModelConfig, NormKind, PositionalEmbedding};
 use crate::checkpoint::{Checkpoint, Lazy};
 use crate::error::{Error, Result};
-use crate::linalg::with_f32s;
+use crate::linalg::with_all_f32s;
 use crate::linear::Linear;
 use candle_core::{Device, Tensor};
 
@@ -22,7 +22,10 @@ pub(super) struct WeightNames {
 /// The names of the weights of one block.
 pub(super) struct BlockNames {
     pub(super) ln1: Option<NormNames>,
-    pub(super) qkv: QkvNames,
+    /// Queries, keys and values, or one layer of all queries, then all keys, then all values.
+    pub(super) qkv: Vec<LinearNames>,
+    /// Whether the one layer is sorted by head: the query, key and value of each.
+    pub(super) qkv_by_head: bool,
     pub(super) q_norm: Option<NormNames>,
     pub(super) k_norm: Option<NormNames>,
     pub(super) attn_out: LinearNames,
@@ -32,16 +35,6 @@ pub(super) struct BlockNames {
     pub(super) mlp_in: Vec<LinearNames>,
     pub(super) mlp_out: LinearNames,
     pub(super) ln2_post: Option<NormNames>,
-}
-
-/// The names of the weights of queries, keys and values.
-pub(super) enum QkvNames {
-    /// One matrix: all queries, then all keys, then all values.
-    Joined(LinearNames),
-    /// One matrix, head after head: the query, key and value of each.
-    Interleaved(LinearNames),
-    /// One matrix each.
-    Separate([LinearNames; 3]),
 }
 
 /// The names of a norm's weights.
@@ -61,22 +54,6 @@ pub(super) struct LinearNames {
     pub(super) bias: Option<String>,
     /// Whether the matrix is stored as `[in, out]`, not as torch's `[out, in]`.
     pub(super) in_first: bool,
-}
-
-impl NormNames {
-    /// The norm called `name`, with a weight and a bias.
-    pub(super) fn new(name: &str) -> Self {
-        let (weight, bias) = (Some(format!("{name}.weight")), Some(format!("{name}.bias")));
-        NormNames { weight, bias, minus_one: false }
-    }
-}
-
-impl LinearNames {
-    /// The layer called `name`, as torch stores it; with a bias if the checkpoint has one.
-    pub(super) fn new(checkpoint: &Checkpoint, name: &str) -> Self {
-        let bias = Some(format!("{name}.bias")).filter(|bias| checkpoint.shape(bias).is_some());
-        LinearNames { weight: format!("{name}.weight"), bias, in_first: false }
-    }
 }
 
 /// A norm's weights, `[d]` each for rows of `d` elements.
@@ -106,7 +83,7 @@ pub(super) struct Block {
 pub(super) struct Weights {
     checkpoint: Checkpoint,
     names: WeightNames,
-    sizes: Sizes,
+    cfg: ModelConfig,
     embed: Lazy<Tensor>,
     pos_embed: Lazy<Tensor>,
     blocks: Vec<Lazy<Block>>,
@@ -127,30 +104,9 @@ enum Unembed {
     Missing,
 }
 
-struct Sizes {
-    d_model: usize,
-    /// The widths of all heads' queries, keys and values.
-    d_attn: [usize; 3],
-    d_head: usize,
-    d_mlp: usize,
-    d_vocab: usize,
-    n_ctx: usize,
-    has_bias: bool,
-}
-
 impl Weights {
     /// Checks that a checkpoint has every weight of the model in the right shape, without reading any.
     pub(super) fn new(checkpoint: Checkpoint, mut names: WeightNames, cfg: &ModelConfig) -> Result<Self> {
-        let d_keys = cfg.n_key_value_heads * cfg.d_head;
-        let sizes = Sizes {
-            d_model: cfg.d_model,
-            d_attn: [cfg.n_heads * cfg.d_head, d_keys, d_keys],
-            d_head: cfg.d_head,
-            d_mlp: cfg.d_mlp,
-            d_vocab: cfg.d_vocab,
-            n_ctx: cfg.n_ctx,
-            has_bias: cfg.normalization_type == NormKind::LayerNorm,
-        };
         debug_assert_eq!(
             names.pos_embed.is_some(),
             cfg.positional_embedding == PositionalEmbedding::Standard
@@ -170,7 +126,7 @@ impl Weights {
         let weights = Weights {
             checkpoint,
             unembed_from,
-            sizes,
+            cfg: cfg.clone(),
             embed: Lazy::default(),
             pos_embed: Lazy::default(),
             blocks: names.blocks.iter().map(|_| Lazy::default()).collect(),
@@ -186,15 +142,21 @@ impl Weights {
         &self.checkpoint
     }
 
+    /// The widths of all heads' queries, keys and values.
+    fn d_attn(&self) -> [usize; 3] {
+        let ModelConfig { n_heads, n_key_value_heads, d_head, .. } = self.cfg;
+        [n_heads, n_key_value_heads, n_key_value_heads].map(|heads| heads * d_head)
+    }
+
     /// The token embeddings `[d_vocab, d_model]`.
     pub(super) fn embed(&self) -> Result<&Tensor> {
-        self.embed.get(|| self.matrix(&self.names.embed, self.sizes.d_vocab))
+        self.embed.get(|| self.matrix(&self.names.embed, self.cfg.d_vocab))
     }
 
     /// The position embeddings `[n_ctx, d_model]`; `None` for a model with rotary embeddings.
     pub(super) fn pos_embed(&self) -> Result<Option<&Tensor>> {
         let name = self.names.pos_embed.as_ref();
-        name.map(|name| self.pos_embed.get(|| self.matrix(name, self.sizes.n_ctx))).transpose()
+        name.map(|name| self.pos_embed.get(|| self.matrix(name, self.cfg.n_ctx))).transpose()
     }
 
     /// The unembedding, `[d_model, d_vocab]`; its bias is the one of the logits.
@@ -204,19 +166,19 @@ impl Weights {
     pub(super) fn unembed(&self) -> Result<&Linear> {
         let name = self.unembed_name()?;
         self.unembed.get(|| {
-            let own = || self.matrix(name, self.sizes.d_vocab);
+            let own = || self.matrix(name, self.cfg.d_vocab);
             let table = match self.unembed_from {
                 Unembed::Embed => self.embed()?.clone(),
                 Unembed::Own | Unembed::Missing => own()?,
                 Unembed::Both => {
                     // torch's files hold the same table under both names: it is kept once.
                     let (embed, own) = (self.embed()?, own()?);
-                    let is_same = with_f32s(embed, |embed| with_f32s(&own, |own| embed == own))??;
+                    let is_same = with_all_f32s([embed, &own], |[embed, own]| embed == own)?;
                     if is_same { embed.clone() } else { own }
                 }
             };
             let bias = self.names.unembed_bias.as_ref();
-            let bias = bias.map(|name| self.vector(name, self.sizes.d_vocab)).transpose()?;
+            let bias = bias.map(|name| self.vector(name, self.cfg.d_vocab)).transpose()?;
             Linear::from_out_in(&table, bias)
         })
     }
@@ -243,13 +205,14 @@ impl Weights {
     }
 
     pub(super) fn ln_final(&self) -> Result<&Norm> {
-        self.ln_final.get(|| self.norm(&self.names.ln_final, self.sizes.d_model))
+        self.ln_final.get(|| self.norm(&self.names.ln_final, self.cfg.d_model))
     }
 
     pub(super) fn block(&self, layer: usize) -> Result<&Block> {
         self.blocks[layer].get(|| {
             let names = &self.names.blocks[layer];
-            let Sizes { d_model, d_attn, d_mlp, .. } = self.sizes;
+            let ModelConfig { d_model, d_mlp, .. } = self.cfg;
+            let d_attn = self.d_attn();
             let norm =
                 |names: &Option<NormNames>| names.as_ref().map(|names| self.norm(names, d_model)).transpose();
             let qk_norm = |names: &Option<NormNames>, width: usize| {
@@ -258,7 +221,7 @@ impl Weights {
             };
             Ok(Block {
                 ln1: norm(&names.ln1)?,
-                qkv: self.qkv(&names.qkv)?,
+                qkv: self.qkv(names)?,
                 q_norm: qk_norm(&names.q_norm, d_attn[0])?,
                 k_norm: qk_norm(&names.k_norm, d_attn[1])?,
                 attn_out: self.linear(&names.attn_out, [d_attn[0], d_model])?,
@@ -272,7 +235,8 @@ impl Weights {
     }
 
     fn check(&self) -> Result<()> {
-        let Sizes { d_model, d_attn, d_mlp, d_vocab, n_ctx, .. } = self.sizes;
+        let ModelConfig { d_model, d_mlp, d_vocab, n_ctx, .. } = self.cfg;
+        let d_attn = self.d_attn();
         self.checkpoint.require(&self.names.embed, &[d_vocab, d_model])?;
         if let Some(name) = &self.names.pos_embed {
             self.checkpoint.require(name, &[n_ctx, d_model])?;
@@ -293,11 +257,9 @@ impl Weights {
                     self.check_norm(norm, self.qk_norm_width(norm, width))?;
                 }
             }
-            match &names.qkv {
-                QkvNames::Joined(all) | QkvNames::Interleaved(all) => {
-                    self.check_linear(all, [d_model, d_attn.iter().sum()])?;
-                }
-                QkvNames::Separate(parts) => {
+            match &names.qkv[..] {
+                [all] => self.check_linear(all, [d_model, d_attn.iter().sum()])?,
+                parts => {
                     for (part, width) in parts.iter().zip(d_attn) {
                         self.check_linear(part, [d_model, width])?;
                     }
@@ -328,11 +290,11 @@ impl Weights {
     /// The width of a norm of queries or keys: one head, or all heads together in OLMo 2.
     fn qk_norm_width(&self, names: &NormNames, all_heads: usize) -> usize {
         let shape = names.weight.as_ref().and_then(|name| self.checkpoint.shape(name));
-        if shape == Some(&[all_heads]) { all_heads } else { self.sizes.d_head }
+        if shape == Some(&[all_heads]) { all_heads } else { self.cfg.d_head }
     }
 
     fn matrix(&self, name: &str, rows: usize) -> Result<Tensor> {
-        let shape = [rows, self.sizes.d_model];
+        let shape = [rows, self.cfg.d_model];
         Ok(Tensor::from_vec(self.checkpoint.read(name, &shape)?, &shape, &Device::Cpu)?)
     }
 
@@ -346,34 +308,34 @@ impl Weights {
         if names.minus_one {
             weight = (weight + 1.0)?;
         }
-        let bias = self.sizes.has_bias.then(|| match &names.bias {
+        let bias = (self.cfg.normalization_type == NormKind::LayerNorm).then(|| match &names.bias {
             Some(name) => self.vector(name, width),
             None => Ok(weight.zeros_like()?),
         });
         Ok(Norm { weight, bias: bias.transpose()? })
     }
 
-    fn qkv(&self, names: &QkvNames) -> Result<Linear> {
-        let Sizes { d_model, d_attn, d_head, .. } = self.sizes;
-        let width = d_attn.iter().sum();
-        match names {
-            QkvNames::Joined(all) => self.linear(all, [d_model, width]),
-            QkvNames::Separate(parts) => self.side_by_side(parts, d_model, &d_attn),
-            QkvNames::Interleaved(all) => {
-                let Linear { weight, bias } = self.linear(all, [d_model, width])?;
-                let sort = |x: Tensor| {
-                    let rows = x.elem_count() / width;
-                    let by_head = x.reshape((rows, width / (3 * d_head), 3, d_head))?;
-                    by_head.transpose(1, 2)?.contiguous()?.reshape(x.shape())
-                };
-                Ok(Linear { weight: sort(weight)?, bias: bias.map(sort).transpose()? })
-            }
+    fn qkv(&self, names: &BlockNames) -> Result<Linear> {
+        let (d_attn, d_head) = (self.d_attn(), self.cfg.d_head);
+        let all = self.side_by_side(&names.qkv, self.cfg.d_model, &d_attn)?;
+        if !names.qkv_by_head {
+            return Ok(all);
         }
+        let width = d_attn.iter().sum::<usize>();
+        let sort = |x: Tensor| {
+            let rows = x.elem_count() / width;
+            let by_head = x.reshape((rows, width / (3 * d_head), 3, d_head))?;
+            by_head.transpose(1, 2)?.contiguous()?.reshape(x.shape())
+        };
+        Ok(Linear { weight: sort(all.weight)?, bias: all.bias.map(sort).transpose()? })
     }
 
-    /// Reads several layers with the same input as one.
+    /// Reads several layers with the same input as one; they may be stored as one.
     fn side_by_side(&self, names: &[LinearNames], d_in: usize, widths: &[usize]) -> Result<Linear> {
         let d_out = widths.iter().sum();
+        if let [all] = names {
+            return self.linear(all, [d_in, d_out]);
+        }
         let mut weight = vec![0f32; d_in * d_out];
         let mut bias = vec![0f32; d_out];
         let mut start = 0;

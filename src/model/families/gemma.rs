@@ -1,15 +1,13 @@
 //! Gemma: Llama with scaled embeddings, norms stored less one, and GELU in the MLP.
 
-use super::llama::{Layout, base_config, base_weights};
+use super::layout::Layout;
+use super::llama::{self, base_config};
 use super::{Family, HfConfig};
-use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::model::config::{ActivationFunction, ModelConfig};
-use crate::model::weights::WeightNames;
 
 pub(super) const FAMILY: Family = Family {
     model_types: &["gemma"],
-    aliases: &[],
     defaults: &[
         ("vocab_size", 256_000),
         ("hidden_size", 3072),
@@ -21,7 +19,8 @@ pub(super) const FAMILY: Family = Family {
         ("max_position_embeddings", 8192),
     ],
     config,
-    weights,
+    layout: Layout { minus_one: true, ..llama::LAYOUT },
+    ..llama::FAMILY
 };
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
@@ -47,8 +46,4 @@ pub(super) fn gemma_config(hf: &HfConfig, name: &str, architecture: &str) -> Res
         tie_word_embeddings: hf.flag("tie_word_embeddings", true)?,
         ..base
     })
-}
-
-fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
-    base_weights(checkpoint, cfg, Layout { minus_one: true, ..Layout::default() })
 }

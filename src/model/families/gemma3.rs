@@ -8,20 +8,10 @@ use crate::model::config::{ModelConfig, PositionalEmbedding};
 
 pub(super) const FAMILY: Family = Family {
     model_types: &["gemma3_text", "gemma3"],
-    aliases: &[],
-    defaults: &[
-        ("vocab_size", 262_208),
-        ("hidden_size", 2304),
-        ("intermediate_size", 9216),
-        ("num_hidden_layers", 26),
-        ("num_attention_heads", 8),
-        ("num_key_value_heads", 4),
-        ("head_dim", 256),
-        ("max_position_embeddings", 131_072),
-        ("sliding_window", 4096),
-    ],
+    defaults: &[("vocab_size", 262_208), ("max_position_embeddings", 131_072)],
+    extends: Some(&gemma2::FAMILY),
     config,
-    weights: gemma2::weights,
+    ..gemma2::FAMILY
 };
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
@@ -52,8 +42,8 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     Ok(ModelConfig {
         positional_embedding: PositionalEmbedding::Rotary(rotary),
         attn_scale: hf.number("query_pre_attn_scalar", 256.0)?.sqrt(),
-        attn_scores_soft_cap: hf.nullable_number("attn_logit_softcapping", None)?,
-        output_logits_soft_cap: hf.nullable_number("final_logit_softcapping", None)?,
+        attn_scores_soft_cap: hf.optional_number("attn_logit_softcapping")?,
+        output_logits_soft_cap: hf.optional_number("final_logit_softcapping")?,
         window_size,
         attn_types: hf.attention_types(base.n_layers, window_size, |i| !(i + 1).is_multiple_of(every))?,
         use_post_norm: true,

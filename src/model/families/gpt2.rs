@@ -1,11 +1,10 @@
 //! GPT-2 (gpt2, -medium, -large, -xl, distilgpt2): learned positions, LayerNorm before attention and MLP, one matrix
 //! for queries, keys and values, and weights stored as `[in, out]` (Hugging Face's `Conv1D`).
 
-use super::{Family, HfConfig, prefix};
-use crate::checkpoint::Checkpoint;
+use super::layout::Layout;
+use super::{Family, HfConfig, llama};
 use crate::error::Result;
-use crate::model::config::{ActivationFunction, ModelConfig, NormKind, PositionalEmbedding};
-use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
+use crate::model::config::{ActivationFunction, ModelConfig, NormKind};
 
 pub(super) const FAMILY: Family = Family {
     model_types: &["gpt2"],
@@ -22,58 +21,46 @@ pub(super) const FAMILY: Family = Family {
         ("n_head", 12),
         ("n_positions", 1024),
     ],
+    extends: None,
     config,
-    weights,
+    layout: LAYOUT,
+};
+
+pub(super) const LAYOUT: Layout = Layout {
+    // The first checkpoints were saved from the bare transformer, later ones from the model around it.
+    prefixes: &["transformer.", ""],
+    embed: "wte",
+    pos_embed: Some("wpe"),
+    blocks: "h",
+    norms: [Some("ln_1"), None, Some("ln_2"), None],
+    qkv: &["attn.c_attn"],
+    attn_out: "attn.c_proj",
+    mlp_in: &["mlp.c_fc"],
+    mlp_out: "mlp.c_proj",
+    conv1d: true,
+    ln_final: "ln_f",
+    ..llama::LAYOUT
 };
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
-    let d_model = hf.size("n_embd")?;
-    let n_heads = hf.size("n_head")?;
-    let n_layers = hf.layers("n_layer")?;
-    let d_head = hf.head_size(d_model, "n_head", n_heads)?;
+    let base = hf.sizes(name, "GPT2LMHeadModel", ["n_embd", "n_head", "n_layer", "n_positions"])?;
+    let scaled = hf.flag("scale_attn_weights", true)?;
     Ok(ModelConfig {
-        d_mlp: hf.optional_size("n_inner")?.unwrap_or(4 * d_model),
-        d_vocab: hf.size("vocab_size")?,
-        n_ctx: hf.size("n_positions")?,
+        attn_scale: if scaled { base.attn_scale } else { 1.0 },
+        scale_attn_by_inverse_layer_idx: hf.flag("scale_attn_by_inverse_layer_idx", false)?,
+        ..gpt_config(hf, base, "n_inner")?
+    })
+}
+
+/// What GPT-2 and GPT-Neo have in common, where `d_mlp` is the key of that size.
+pub(super) fn gpt_config(hf: &HfConfig, base: ModelConfig, d_mlp: &str) -> Result<ModelConfig> {
+    Ok(ModelConfig {
+        d_mlp: hf.optional_size(d_mlp)?.unwrap_or(4 * base.d_model),
         act_fn: hf.activation(&["activation_function"], ActivationFunction::GeluNew)?,
         gated_mlp: false,
         normalization_type: NormKind::LayerNorm,
         eps: hf.number("layer_norm_epsilon", 1e-5)?,
-        positional_embedding: PositionalEmbedding::Standard,
-        attn_scale: if hf.flag("scale_attn_weights", true)? { (d_head as f64).sqrt() } else { 1.0 },
-        scale_attn_by_inverse_layer_idx: hf.flag("scale_attn_by_inverse_layer_idx", false)?,
         tie_word_embeddings: hf.flag("tie_word_embeddings", true)?,
-        ..ModelConfig::new(name, hf.architecture("GPT2LMHeadModel"), d_model, n_layers, n_heads, d_head)
+        ..base
     })
-}
-
-fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
-    // The first checkpoints were saved from the bare transformer, later ones from the model around it.
-    let prefix = prefix(checkpoint, &["transformer.", ""], "h.0.");
-    let norm = |name: &str| NormNames::new(&format!("{prefix}{name}"));
-    let linear = |name: &str| LinearNames {
-        weight: format!("{prefix}{name}.weight"),
-        bias: Some(format!("{prefix}{name}.bias")),
-        in_first: true,
-    };
-    let block = |i: usize| BlockNames {
-        ln1: Some(norm(&format!("h.{i}.ln_1"))),
-        qkv: QkvNames::Joined(linear(&format!("h.{i}.attn.c_attn"))),
-        q_norm: None,
-        k_norm: None,
-        attn_out: linear(&format!("h.{i}.attn.c_proj")),
-        ln1_post: None,
-        ln2: Some(norm(&format!("h.{i}.ln_2"))),
-        mlp_in: vec![linear(&format!("h.{i}.mlp.c_fc"))],
-        mlp_out: linear(&format!("h.{i}.mlp.c_proj")),
-        ln2_post: None,
-    };
-    WeightNames {
-        embed: format!("{prefix}wte.weight"),
-        pos_embed: Some(format!("{prefix}wpe.weight")),
-        blocks: (0..cfg.n_layers).map(block).collect(),
-        ln_final: norm("ln_f"),
-        unembed: "lm_head.weight".to_owned(),
-        unembed_bias: None,
-    }
 }

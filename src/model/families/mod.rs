@@ -6,6 +6,7 @@ mod gemma3;
 mod gpt2;
 mod gpt_neo;
 mod gpt_neox;
+mod layout;
 mod llama;
 mod mistral;
 mod olmo;
@@ -16,9 +17,8 @@ mod qwen3;
 
 use super::config::{ActivationFunction, AttentionType, ModelConfig, RopeScaling, Rotary};
 use super::tokenizer::TokenizerHints;
-use super::weights::WeightNames;
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use layout::Layout;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -30,10 +30,12 @@ pub(super) struct Family {
     aliases: &'static [(&'static str, &'static str)],
     /// Numbers that a config may leave out, with the defaults of transformers' config class.
     defaults: &'static [(&'static str, u64)],
+    /// The family whose defaults hold for what `defaults` leaves out.
+    extends: Option<&'static Family>,
     /// Reads the configuration of the model with this name.
     config: fn(&HfConfig, &str) -> Result<ModelConfig>,
-    /// Returns the names of the weights.
-    pub(super) weights: fn(&Checkpoint, &ModelConfig) -> WeightNames,
+    /// The names of the weights.
+    pub(super) layout: Layout,
 }
 
 const FAMILIES: [Family; 13] = [
@@ -92,7 +94,8 @@ impl HfConfig {
                 values.insert((*name).to_owned(), value);
             }
         }
-        for (key, value) in family.defaults {
+        let families = std::iter::successors(Some(family), |family| family.extends);
+        for (key, value) in families.flat_map(|family| family.defaults) {
             values.entry(*key).or_insert((*value).into());
         }
         HfConfig { path: self.path.clone(), values }
@@ -104,16 +107,30 @@ impl HfConfig {
             .with_hint("check the file: its values do not fit its `model_type`")
     }
 
-    fn string(&self, key: &str) -> Result<&str> {
-        self.values.get(key).and_then(Value::as_str).ok_or_else(|| self.missing(key, "a string"))
+    /// A value that may be absent or null; otherwise, `read` must know it.
+    fn optional<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let value = self.values.get(key).filter(|value| !value.is_null());
+        value.map(|value| read(value).ok_or_else(|| self.missing(key, expected))).transpose()
     }
 
     /// A string that may be absent or null.
     fn optional_string(&self, key: &str) -> Result<Option<&str>> {
-        match self.values.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(_) => self.string(key).map(Some),
-        }
+        self.optional(key, "a string", Value::as_str)
+    }
+
+    fn string(&self, key: &str) -> Result<&str> {
+        self.optional_string(key)?.ok_or_else(|| self.missing(key, "a string"))
+    }
+
+    /// A size that may be absent or null.
+    fn optional_size(&self, key: &str) -> Result<Option<usize>> {
+        let size = |value: &Value| value.as_u64().filter(|n| (1..1 << 24).contains(n)).map(|n| n as usize);
+        self.optional(key, "a positive whole number below 2^24", size)
     }
 
     /// A size: a positive whole number.
@@ -133,39 +150,54 @@ impl HfConfig {
         }
     }
 
-    /// A size that may be absent or null.
-    fn optional_size(&self, key: &str) -> Result<Option<usize>> {
-        match self.values.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_u64().filter(|n| (1..1 << 24).contains(n)) {
-                Some(n) => Ok(Some(n as usize)),
-                None => Err(self.missing(key, "a positive whole number below 2^24")),
-            },
-        }
-    }
-
     /// A count, which may be 0.
     fn count(&self, key: &str) -> Result<usize> {
         let count = self.values.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
         count.ok_or_else(|| self.missing(key, "a whole number, 0 or more"))
     }
 
+    /// A number above 0 that may be absent or null.
+    fn optional_number(&self, key: &str) -> Result<Option<f64>> {
+        let number = |value: &Value| value.as_f64().filter(|n| n.is_finite() && *n > 0.0);
+        self.optional(key, "a number above 0", number)
+    }
+
     /// A number above 0.
     fn number(&self, key: &str, default: f64) -> Result<f64> {
-        Ok(self.nullable_number(key, None)?.unwrap_or(default))
+        Ok(self.optional_number(key)?.unwrap_or(default))
+    }
+
+    /// A number above 0 that may be null; `default` if it is absent.
+    fn nullable_number(&self, key: &str, default: f64) -> Result<Option<f64>> {
+        if self.values.contains_key(key) { self.optional_number(key) } else { Ok(Some(default)) }
     }
 
     fn flag(&self, key: &str, default: bool) -> Result<bool> {
-        match self.values.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => value.as_bool().ok_or_else(|| self.missing(key, "true or false")),
-        }
+        Ok(self.optional(key, "true or false", Value::as_bool)?.unwrap_or(default))
     }
 
-    /// The first of `architectures`, or else `usual`.
-    fn architecture<'a>(&'a self, usual: &'a str) -> &'a str {
-        let named = self.values.get("architectures").and_then(|list| list.get(0));
-        named.and_then(Value::as_str).unwrap_or(usual)
+    /// The object under a key as a config of its own; it may be absent or null.
+    fn object(&self, key: &str) -> Result<Option<HfConfig>> {
+        let object = self.optional(key, "an object", Value::as_object)?;
+        Ok(object.map(|values| HfConfig { path: self.path.clone(), values: values.clone() }))
+    }
+
+    /// The configuration with the sizes of a model. `keys` are those of `d_model`, `n_heads`, `n_layers` and `n_ctx`;
+    /// the width of a head is `head_dim`, or the heads' share of `d_model`; the architecture is the first of
+    /// `architectures`, or else `usual`.
+    fn sizes(&self, name: &str, usual: &str, keys: [&str; 4]) -> Result<ModelConfig> {
+        let [d_model, n_heads, n_layers] = [self.size(keys[0])?, self.size(keys[1])?, self.layers(keys[2])?];
+        let d_head = match self.optional_size("head_dim")? {
+            Some(d_head) => d_head,
+            None if d_model.is_multiple_of(n_heads) => d_model / n_heads,
+            None => return Err(self.missing(keys[1], &format!("a divisor of d_model = {d_model}"))),
+        };
+        let named = self.values.get("architectures").and_then(|list| list.get(0)?.as_str());
+        Ok(ModelConfig {
+            d_vocab: self.size("vocab_size")?,
+            n_ctx: self.size(keys[3])?,
+            ..ModelConfig::new(name, named.unwrap_or(usual), d_model, n_layers, n_heads, d_head)
+        })
     }
 
     /// The activation function under the first of these keys that is present.
@@ -179,27 +211,6 @@ impl HfConfig {
         Ok(default)
     }
 
-    /// The width of a head: `head_dim`, or the heads' share of `d_model`.
-    fn head_size(&self, d_model: usize, n_heads_key: &str, n_heads: usize) -> Result<usize> {
-        match self.optional_size("head_dim")? {
-            Some(d_head) => Ok(d_head),
-            None if d_model.is_multiple_of(n_heads) => Ok(d_model / n_heads),
-            None => Err(self.missing(n_heads_key, &format!("a divisor of d_model = {d_model}"))),
-        }
-    }
-
-    /// A number above 0 that may be null; `default` if it is absent.
-    fn nullable_number(&self, key: &str, default: Option<f64>) -> Result<Option<f64>> {
-        match self.values.get(key) {
-            None => Ok(default),
-            Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_f64().filter(|n| n.is_finite() && *n > 0.0) {
-                Some(number) => Ok(Some(number)),
-                None => Err(self.missing(key, "a number above 0")),
-            },
-        }
-    }
-
     /// Which keys the queries of each block see: `layer_types` of transformers 5, or else `is_local(i)` for block `i`.
     /// Local blocks need a `window`.
     fn attention_types(
@@ -208,24 +219,19 @@ impl HfConfig {
         window: Option<usize>,
         is_local: impl Fn(usize) -> bool,
     ) -> Result<Vec<AttentionType>> {
-        let expected = || format!("{n_layers} items, \"full_attention\" or \"sliding_attention\"");
         let of = |name: &Value| match name.as_str() {
             Some("sliding_attention") => Some(AttentionType::Local),
             Some("full_attention") => Some(AttentionType::Global),
             _ => None,
         };
-        let types = match self.values.get("layer_types").filter(|types| !types.is_null()) {
-            Some(types) => {
-                let types =
-                    types.as_array().and_then(|types| types.iter().map(of).collect::<Option<Vec<_>>>());
-                let types = types.filter(|types| types.len() == n_layers);
-                types.ok_or_else(|| self.missing("layer_types", &expected()))?
-            }
-            None => {
-                let of = |i| if is_local(i) { AttentionType::Local } else { AttentionType::Global };
-                (0..n_layers).map(of).collect()
-            }
+        let all = |types: &Value| {
+            let types = types.as_array()?.iter().map(of).collect::<Option<Vec<_>>>()?;
+            Some(types).filter(|types| types.len() == n_layers)
         };
+        let expected = format!("{n_layers} items, \"full_attention\" or \"sliding_attention\"");
+        let usual = |i| if is_local(i) { AttentionType::Local } else { AttentionType::Global };
+        let types = self.optional("layer_types", &expected, all)?;
+        let types = types.unwrap_or_else(|| (0..n_layers).map(usual).collect());
         match window {
             None if types.contains(&AttentionType::Local) => {
                 Err(self.missing("sliding_window", "a positive whole number for local blocks"))
@@ -246,7 +252,7 @@ impl HfConfig {
     /// Rotary embeddings by `parameters`, or else by the config's own keys.
     fn rotary_by(&self, parameters: Option<&HfConfig>, d_head: usize, keys: &RotaryKeys) -> Result<Rotary> {
         let number = |key: &str, outside: &str, default: f64| {
-            let inside = parameters.map(|p| p.nullable_number(key, None)).transpose()?.flatten();
+            let inside = parameters.map(|p| p.optional_number(key)).transpose()?.flatten();
             inside.map_or_else(|| self.number(outside, default), Ok)
         };
         let share = match keys.share {
@@ -274,12 +280,12 @@ impl HfConfig {
             None => parameters.optional_string("type")?.unwrap_or("default"),
         };
         let positive = |key: &str| {
-            let number = parameters.nullable_number(key, None)?;
+            let number = parameters.optional_number(key)?;
             number.ok_or_else(|| parameters.missing(key, "a number above 0"))
         };
         let old_context = || -> Result<f64> {
             const KEY: &str = "original_max_position_embeddings";
-            match self.nullable_number(KEY, None)?.or(parameters.nullable_number(KEY, None)?) {
+            match self.optional_number(KEY)?.or(parameters.optional_number(KEY)?) {
                 Some(old_context) => Ok(old_context),
                 None => Ok(self.size("max_position_embeddings")? as f64),
             }
@@ -294,17 +300,6 @@ impl HfConfig {
                 original_max_position_embeddings: old_context()?,
             })),
             other => Err(Error::unknown("rope scaling", other, ["default", "linear", "llama3"])),
-        }
-    }
-
-    /// The object under a key as a config of its own; it may be absent or null.
-    fn object(&self, key: &str) -> Result<Option<HfConfig>> {
-        match self.values.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Object(values)) => {
-                Ok(Some(HfConfig { path: self.path.clone(), values: values.clone() }))
-            }
-            Some(_) => Err(self.missing(key, "an object")),
         }
     }
 
@@ -334,15 +329,6 @@ impl Default for RotaryKeys {
     fn default() -> Self {
         RotaryKeys { base: "rope_theta", default_base: 10_000.0, share: None }
     }
-}
-
-/// The first of `prefixes` under which the checkpoint has a block 0, whose tensors begin with `block`; otherwise the
-/// first. Classes with a head add a prefix to the names of the bare transformer.
-fn prefix<'a>(checkpoint: &Checkpoint, prefixes: &[&'a str], block: &str) -> &'a str {
-    let has = |prefix: &&&str| {
-        checkpoint.names().any(|name| name.strip_prefix(**prefix).is_some_and(|rest| rest.starts_with(block)))
-    };
-    prefixes.iter().find(has).or(prefixes.first()).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

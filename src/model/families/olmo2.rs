@@ -1,14 +1,20 @@
 //! OLMo 2: Llama with norms only after attention and MLP, and of the queries and keys of all heads together.
 
-use super::llama::{BlockNorms, Layout, base_config, base_weights};
+use super::layout::Layout;
+use super::llama::{self, base_config};
 use super::{Family, HfConfig, olmo};
-use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::model::config::ModelConfig;
-use crate::model::weights::WeightNames;
 
-pub(super) const FAMILY: Family =
-    Family { model_types: &["olmo2"], aliases: &[], defaults: &olmo::DEFAULTS, config, weights };
+pub(super) const FAMILY: Family = Family {
+    model_types: &["olmo2"],
+    config,
+    layout: Layout {
+        norms: [None, Some("post_attention_layernorm"), None, Some("post_feedforward_layernorm")],
+        ..llama::LAYOUT
+    },
+    ..olmo::FAMILY
+};
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
     Ok(ModelConfig {
@@ -18,8 +24,4 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
         use_qk_norm: true,
         ..base_config(hf, name, "Olmo2ForCausalLM")?
     })
-}
-
-fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
-    base_weights(checkpoint, cfg, Layout { norms: BlockNorms::Post, ..Layout::default() })
 }

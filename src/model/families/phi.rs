@@ -1,25 +1,34 @@
 //! Phi 1, 1.5 and 2: attention and MLP in parallel after one norm, and a bias of the logits.
 
-use super::llama::base_config;
-use super::{Family, HfConfig, RotaryKeys, prefix};
-use crate::checkpoint::Checkpoint;
+use super::layout::Layout;
+use super::llama::{self, base_config};
+use super::{Family, HfConfig, RotaryKeys};
 use crate::error::Result;
 use crate::model::config::{ActivationFunction, ModelConfig, NormKind, PositionalEmbedding};
-use crate::model::weights::{BlockNames, LinearNames, NormNames, QkvNames, WeightNames};
 
 pub(super) const FAMILY: Family = Family {
     model_types: &["phi"],
-    aliases: &[],
     defaults: &[
         ("vocab_size", 51_200),
         ("hidden_size", 2048),
         ("intermediate_size", 8192),
         ("num_hidden_layers", 24),
-        ("num_attention_heads", 32),
-        ("max_position_embeddings", 2048),
     ],
+    extends: Some(&llama::FAMILY),
     config,
-    weights,
+    layout: Layout {
+        prefixes: &["model.", ""],
+        // Attention and MLP read the same norm: here each has a copy, as in TransformerLens.
+        norms: [Some("input_layernorm"), None, Some("input_layernorm"), None],
+        qk_norms: ["self_attn.q_layernorm", "self_attn.k_layernorm"],
+        attn_out: "self_attn.dense",
+        mlp_in: &["mlp.fc1"],
+        mlp_out: "mlp.fc2",
+        ln_final: "final_layernorm",
+        unembed_bias: true,
+        ..llama::LAYOUT
+    },
+    ..llama::FAMILY
 };
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
@@ -36,37 +45,4 @@ fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
         default_prepend_bos: false,
         ..base
     })
-}
-
-fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
-    let prefix = prefix(checkpoint, &["model.", ""], "layers.0.");
-    let norm = |name: String| NormNames::new(&name);
-    let linear = |name: String| LinearNames::new(checkpoint, &name);
-    let block = |i: usize| {
-        let block = format!("{prefix}layers.{i}");
-        let attention = format!("{block}.self_attn");
-        let qk_norm = |x: &str| cfg.use_qk_norm.then(|| norm(format!("{attention}.{x}_layernorm")));
-        // Attention and MLP read the same norm: here each has a copy, as in TransformerLens.
-        let ln = || Some(norm(format!("{block}.input_layernorm")));
-        BlockNames {
-            ln1: ln(),
-            qkv: QkvNames::Separate(["q", "k", "v"].map(|x| linear(format!("{attention}.{x}_proj")))),
-            q_norm: qk_norm("q"),
-            k_norm: qk_norm("k"),
-            attn_out: linear(format!("{attention}.dense")),
-            ln1_post: None,
-            ln2: ln(),
-            mlp_in: vec![linear(format!("{block}.mlp.fc1"))],
-            mlp_out: linear(format!("{block}.mlp.fc2")),
-            ln2_post: None,
-        }
-    };
-    WeightNames {
-        embed: format!("{prefix}embed_tokens.weight"),
-        pos_embed: None,
-        blocks: (0..cfg.n_layers).map(block).collect(),
-        ln_final: norm(format!("{prefix}final_layernorm")),
-        unembed: "lm_head.weight".to_owned(),
-        unembed_bias: Some("lm_head.bias".to_owned()),
-    }
 }

@@ -1,28 +1,23 @@
 //! Qwen 2 and 2.5: Llama with biases of queries, keys and values.
 
-use super::llama::{Layout, base_config, base_weights};
+use super::llama::{self, base_config};
 use super::{Family, HfConfig};
-use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::model::config::ModelConfig;
-use crate::model::weights::WeightNames;
 
 pub(super) const FAMILY: Family = Family {
     model_types: &["qwen2"],
-    aliases: &[],
     defaults: &[
         ("vocab_size", 151_936),
-        ("hidden_size", 4096),
         ("intermediate_size", 22_016),
-        ("num_hidden_layers", 32),
-        ("num_attention_heads", 32),
         ("num_key_value_heads", 32),
         ("max_position_embeddings", 32_768),
         ("max_window_layers", 28),
         ("sliding_window", 4096),
     ],
+    extends: Some(&llama::FAMILY),
     config,
-    weights,
+    ..llama::FAMILY
 };
 
 fn config(hf: &HfConfig, name: &str) -> Result<ModelConfig> {
@@ -45,8 +40,4 @@ pub(super) fn qwen_config(hf: &HfConfig, name: &str, architecture: &str) -> Resu
         default_prepend_bos: false,
         ..base
     })
-}
-
-fn weights(checkpoint: &Checkpoint, cfg: &ModelConfig) -> WeightNames {
-    base_weights(checkpoint, cfg, Layout::default())
 }

@@ -85,14 +85,11 @@ impl Tokenizer {
             Some(path) => object(&path, &files::read(&path)?),
             None => Ok(Map::new()),
         };
-        let tokenizer = file("tokenizer.json")?;
-        let older = match tokenizer {
-            Some(_) => None,
-            None => file("vocab.json")?.zip(file("merges.txt")?),
+        let found = match file("tokenizer.json")? {
+            Some(path) => Some((path, None)),
+            None => file("vocab.json")?.zip(file("merges.txt")?.map(Some)),
         };
-        if tokenizer.is_none() && older.is_none() {
-            return Ok(None);
-        }
+        let Some((path, merges)) = found else { return Ok(None) };
         let mut settings =
             Settings { config: object("tokenizer_config.json")?, hints, ..Settings::default() };
         if Settings::is_old(&settings.config) {
@@ -100,23 +97,18 @@ impl Tokenizer {
             settings.added_tokens = object("added_tokens.json")?;
         }
         settings.hints.generation = TokenizerHints::ids(&object("generation_config.json")?);
-        match (tokenizer, older) {
-            (Some(path), _) => Self::parse(&path, &files::read(&path)?, &settings).map(Some),
-            (None, Some((vocab, merges))) => {
-                let (at, vocab_path, merges_path) =
-                    (&vocab, vocab.to_string_lossy(), merges.to_string_lossy());
-                let bpe = guarded(|| BPE::from_file(&vocab_path, &merges_path).build());
-                let bpe = bpe.ok_or_else(|| malformed(at, CONTRADICTION))?.map_err(|e| malformed(at, e))?;
-                let mut inner = tokenizers::Tokenizer::new(bpe);
-                let space = settings.prefix_space(true).unwrap_or(false);
-                inner.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(space)));
-                inner.with_decoder(Some(ByteLevel::default()));
-                let end = AddedToken::from("<|endoftext|>", true);
-                inner.add_special_tokens([end]).map_err(|e| malformed(at, e))?;
-                Self::new(at, inner, &settings, true).map(Some)
-            }
-            (None, None) => Ok(None),
-        }
+        let Some(merges) = merges else {
+            return Self::parse(&path, &files::read(&path)?, &settings).map(Some);
+        };
+        let bpe = guarded(|| BPE::from_file(&path.to_string_lossy(), &merges.to_string_lossy()).build());
+        let bpe = bpe.ok_or_else(|| malformed(&path, CONTRADICTION))?.map_err(|e| malformed(&path, e))?;
+        let mut inner = tokenizers::Tokenizer::new(bpe);
+        let space = settings.prefix_space(true).unwrap_or(false);
+        inner.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(space)));
+        inner.with_decoder(Some(ByteLevel::default()));
+        let end = AddedToken::from("<|endoftext|>", true);
+        inner.add_special_tokens([end]).map_err(|e| malformed(&path, e))?;
+        Self::new(&path, inner, &settings, true).map(Some)
     }
 
     /// Reads a tokenizer from the contents of `tokenizer.json` and `tokenizer_config.json`; errors call it `name`.

@@ -212,34 +212,26 @@ impl Settings {
         is_byte_level: bool,
     ) -> (SpecialTokens, String) {
         let class = self.class(is_byte_level);
+        let told = |id: Option<u32>, from: &str| id.map(|id| (id, from.to_owned()));
         let named = |key: &str| {
-            let file = if self.special_tokens_map.contains_key(key) {
-                "special_tokens_map.json"
-            } else {
-                "tokenizer_config.json"
+            let (token, from) = match (self.special_tokens_map.get(key), self.config.get(key)) {
+                (Some(value), _) => (content(value), "special_tokens_map.json"),
+                (None, Some(value)) => (content(value), "tokenizer_config.json"),
+                (None, None) => (class.default_token(key), "the class of the tokenizer"),
             };
-            match self.get(key) {
-                Some(value) => content(value).and_then(&id).map(|id| (id, file.to_owned())),
-                None => class
-                    .default_token(key)
-                    .and_then(&id)
-                    .map(|id| (id, "the class of the tokenizer".to_owned())),
-            }
+            told(id(token?), from)
         };
-        let usual =
-            || id(DEFAULT_END).map(|id| (id, "TransformerLens, as no file names such a token".to_owned()));
+        let usual = || told(id(DEFAULT_END), "TransformerLens, as no file names such a token");
         let TokenizerHints { config, generation, .. } = self.hints;
-        let told = |id: Option<u32>, file: &str| id.map(|id| (id, file.to_owned()));
         let eos = named("eos_token")
             .or_else(usual)
             .or_else(|| told(config.eos, "config.json"))
             .or_else(|| told(generation.eos, "generation_config.json"));
-        let bos = named("bos_token");
         let instead = || {
             named("eos_token")
                 .map(|(id, file)| (id, format!("eos_token of {file}, as the tokenizer has no bos_token")))
         };
-        let bos = bos
+        let bos = named("bos_token")
             .or_else(instead)
             .or_else(usual)
             .or_else(|| told(config.bos, "config.json"))
@@ -302,12 +294,10 @@ pub(super) fn set_prefix_space(part: &str, value: &mut Value, wanted: bool, is_l
             if (scheme != "never" && adds) == wanted {
                 return false;
             }
-            let scheme = if !wanted {
-                "never"
-            } else if is_legacy {
-                "always"
-            } else {
-                "first"
+            let scheme = match (wanted, is_legacy) {
+                (false, _) => "never",
+                (true, true) => "always",
+                (true, false) => "first",
             };
             value["prepend_scheme"] = Value::from(scheme);
             if let Some(values) = value.as_object_mut() {
