@@ -48,10 +48,15 @@ impl Parts {
         b_enc: impl Into<String>,
         b_dec: impl Into<String>,
     ) -> Self {
+        Parts { w_enc: Some(w_enc), b_enc: Some(b_enc.into()), ..Parts::tied(w_dec, b_dec) }
+    }
+
+    /// The parts of an SAE with only a decoder and its bias.
+    pub(super) fn tied(w_dec: Matrix, b_dec: impl Into<String>) -> Self {
         Parts {
-            w_enc: Some(w_enc),
+            w_enc: None,
             w_dec,
-            b_enc: Some(b_enc.into()),
+            b_enc: None,
             b_dec: b_dec.into(),
             threshold: None,
             magnitude: None,
@@ -213,6 +218,21 @@ impl Matrix {
 
     pub(super) fn transposed(name: impl Into<String>) -> Self {
         Matrix { name: name.into(), stored: Stored::Transposed }
+    }
+
+    /// Returns the sizes `[rows, columns]` of a matrix in a checkpoint; errors name the file `path`.
+    pub(super) fn sizes(&self, checkpoint: &Checkpoint, path: &Path) -> Result<[usize; 2]> {
+        let name = &self.name;
+        match checkpoint.shape(name) {
+            Some([columns, rows]) if self.stored == Stored::Transposed => Ok([*rows, *columns]),
+            Some([rows, columns]) => Ok([*rows, *columns]),
+            Some(other) => {
+                let message = format!("tensor `{name}`: expected a matrix, got shape {other:?}");
+                Err(Error::malformed(path, message))
+            }
+            None => Err(Error::malformed(path, format!("there is no tensor `{name}`"))
+                .with_hint(format!("its tensors: {}", checkpoint.names().collect::<Vec<_>>().join(", ")))),
+        }
     }
 
     /// Returns the shape in which a matrix `[rows, columns]` is stored.

@@ -2,7 +2,7 @@
 //! See `dictionary_learning/dictionary.py`.
 
 use super::Found;
-use super::place::{CheckpointFiles, sizes, values};
+use super::place::CheckpointFiles;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint, usual_point};
@@ -22,8 +22,7 @@ const CLASSES: [&str; 7] = [
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let (path, said) = place.object("config.json")?;
-    let weights = place.local("ae.pt")?;
-    let checkpoint = place.checkpoint("ae.pt")?;
+    let (weights, checkpoint) = place.checkpoint("ae.pt")?;
     let nested = |name: &str| said.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
     let (trainer, buffer): (Map<_, _>, Map<_, _>) = (nested("trainer"), nested("buffer"));
     let text = |name: &str| trainer.get(name).and_then(Value::as_str);
@@ -38,10 +37,8 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
             });
         }
     };
-    let [d_sae, d_in] = match checkpoint.shape("W_enc") {
-        Some([d_in, d_sae]) => [*d_sae, *d_in],
-        _ => sizes(&checkpoint, "encoder.weight", &weights)?,
-    };
+    let w_enc = stored_as("W_enc", "encoder.weight", &checkpoint);
+    let [d_in, d_sae] = w_enc.sizes(&checkpoint, &weights)?;
     let k = match trainer.get("k").and_then(Value::as_u64) {
         None => checkpoint.scalar("k")?.map(|k| k as u64),
         k => k,
@@ -62,14 +59,11 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         "apply_b_dec_to_input": !matches!(class, "AutoEncoderNew" | "JumpReluAutoEncoder"),
         // As its `from_pretrained` does by default.
         "fold_decoder_norm": class == "AutoEncoder",
-        "prepend_bos": true,
         "context_size": buffer.get("ctx_len"),
         "dataset_path": "monology/pile-uncopyrighted",
-        "model_from_pretrained_kwargs": {},
     });
-    let config = place.config("dictionary_learning", &path, values(cfg))?;
-    let parts = parts(class, &checkpoint)?;
-    Ok(place.found(config, checkpoint, parts))
+    let parts = parts(class, w_enc, &checkpoint)?;
+    place.translated("dictionary_learning", &path, cfg, checkpoint, parts)
 }
 
 /// Infers the class of a dictionary whose `config.json` does not name it from the trainer, or from the tensors. `None`
@@ -126,12 +120,16 @@ fn hook(
     }
 }
 
-fn parts(class: &str, checkpoint: &Checkpoint) -> Result<Parts> {
+/// Returns where a matrix is: a tensor of its own, or else the weight of a linear layer.
+fn stored_as(own: &str, linear: &str, checkpoint: &Checkpoint) -> Matrix {
+    match checkpoint.shape(own) {
+        Some(_) => Matrix::plain(own),
+        None => Matrix::transposed(linear),
+    }
+}
+
+fn parts(class: &str, w_enc: Matrix, checkpoint: &Checkpoint) -> Result<Parts> {
     let has = |name: &str| checkpoint.shape(name).is_some();
-    let either = |plain: &str, linear: &str| match has(plain) {
-        true => Matrix::plain(plain),
-        false => Matrix::transposed(linear),
-    };
     let b_dec = ["b_dec", "bias", "decoder_bias", "decoder.bias"].into_iter().find(|name| has(name));
     let b_enc = if has("b_enc") { "b_enc" } else { "encoder.bias" };
     let threshold = match class {
@@ -148,8 +146,8 @@ fn parts(class: &str, checkpoint: &Checkpoint) -> Result<Parts> {
         threshold,
         magnitude: is_gated.then(|| ["r_mag", "mag_bias"].map(str::to_owned)),
         ..Parts::new(
-            either("W_enc", "encoder.weight"),
-            either("W_dec", "decoder.weight"),
+            w_enc,
+            stored_as("W_dec", "decoder.weight", checkpoint),
             if is_gated { "gate_bias" } else { b_enc },
             b_dec.unwrap_or("b_dec"),
         )

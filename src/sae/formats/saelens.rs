@@ -24,11 +24,10 @@ const SCALER: &str = "activation_scaler.json";
 /// Opens a folder in this layout.
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let (path, mut values) = place.object(CFG)?;
-    let checkpoint = place.checkpoint(WEIGHTS)?;
+    let (_, checkpoint) = place.checkpoint(WEIGHTS)?;
     // In the middle of a training run, the factor of the activations is not folded into the weights yet.
-    if place.has(SCALER)?
-        && let Some(factor) = place.object(SCALER)?.1.get("scaling_factor").filter(|factor| !factor.is_null())
-    {
+    let (_, scaler) = place.object_if_any(SCALER, &path)?;
+    if let Some(factor) = scaler.get("scaling_factor").filter(|factor| !factor.is_null()) {
         values.entry("norm_scaling_factor").or_insert_with(|| factor.clone());
     }
     read(place, &path, values, checkpoint)
@@ -104,13 +103,11 @@ pub(in crate::sae) fn parts(cfg: &SaeConfig) -> Parts {
     let has_skip = cfg.architecture.output == OutputHook::Other { skip: true };
     Parts {
         w_enc: (!rule.is_tied()).then(|| Matrix::plain("W_enc")),
-        w_dec: Matrix::plain("W_dec"),
         b_enc: b_enc.map(str::to_owned),
-        b_dec: "b_dec".to_owned(),
         threshold: (rule == ActivationRule::JumpRelu).then(|| Threshold::each("threshold")),
         magnitude: (rule == ActivationRule::Gated).then(|| ["r_mag", "b_mag"].map(str::to_owned)),
         w_skip: has_skip.then(|| Matrix::transposed("W_skip")),
-        input_scale: 1.0,
+        ..Parts::tied(Matrix::plain("W_dec"), "b_dec")
     }
 }
 

@@ -82,7 +82,7 @@ fn file_layout(place: &CheckpointFiles) -> Result<Open> {
     if place.has(&hook_z::config_name(file))? {
         return Ok(hook_z::open);
     }
-    let checkpoint = place.checkpoint(file)?;
+    let (_, checkpoint) = place.checkpoint(file)?;
     let has = |name: &str| checkpoint.shape(name).is_some();
     if has("encoder_linear.weight") {
         return Ok(goodfire::open);
