@@ -239,12 +239,7 @@ impl Checkpoint {
 
     fn entry(&self, name: &str, shape: &[usize]) -> Result<(&Source, &Entry)> {
         let Some(entry) = self.tensors.get(name) else {
-            return Err(Error::Unknown {
-                kind: "tensor",
-                name: name.to_owned(),
-                place: self.place(),
-                known: self.names().map(str::to_owned).collect(),
-            });
+            return Err(Error::unknown("tensor", name, self.names()).with_place(self.place()));
         };
         let source = &self.sources[entry.source];
         if entry.shape != shape {

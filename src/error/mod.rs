@@ -189,6 +189,14 @@ impl Error {
         Error::Internal { message: message.into() }
     }
 
+    /// The same [`Error::Unknown`] with the place where the name was looked up. No effect on other variants.
+    pub(crate) fn with_place(mut self, text: impl Into<String>) -> Self {
+        if let Error::Unknown { place, .. } = &mut self {
+            *place = text.into();
+        }
+        self
+    }
+
     /// The same error with a hint. No effect on variants without one.
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
         match &mut self {

@@ -191,7 +191,7 @@ impl Sae {
 
     /// Returns the files that hold the weights; none for an SAE made of weights in memory.
     pub fn weight_files(&self) -> impl Iterator<Item = &Path> {
-        self.inner.weights.tensors().paths()
+        self.inner.weights.tensors.paths()
     }
 
     /// Returns all files that the SAE was loaded from.
@@ -205,7 +205,7 @@ impl Sae {
     /// # Errors
     /// A file that cannot be read; [`Error::Interrupted`].
     pub fn fingerprint(&self, progress: &Progress) -> Result<String> {
-        let weights = self.inner.weights.tensors().sha256(progress)?;
+        let weights = self.inner.weights.tensors.sha256(progress)?;
         let cfg = SaeConfig {
             sae_id: String::new(),
             model_name: None,
@@ -425,15 +425,6 @@ impl Sae {
 
     fn point(&self) -> Option<HookPoint> {
         self.cfg().hook_name.as_deref().and_then(usual_point)
-    }
-
-    fn notes(&self) -> &[String] {
-        &self.inner.notes
-    }
-
-    /// The factor from activations to the scale of the stored weights, without `norm_scaling_factor`.
-    fn input_scale(&self) -> f64 {
-        self.inner.weights.input_scale()
     }
 
     /// Checks the shape of `x` and turns it into the encoder's input, `[pos, d_in]`.

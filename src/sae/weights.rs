@@ -3,7 +3,7 @@
 
 use super::architecture::{ActivationRule, OutputHook};
 use super::config::SaeConfig;
-use super::parts::{Parts, StoredThreshold, Tensors, finite};
+use super::parts::{Parts, Tensors, Threshold, finite};
 use crate::checkpoint::Lazy;
 use crate::error::{Error, Result};
 use crate::linalg::with_f32s;
@@ -111,8 +111,8 @@ pub(super) struct Attention {
 
 /// All weights of an SAE.
 pub(super) struct Weights {
-    tensors: Tensors,
-    parts: Parts,
+    pub(super) tensors: Tensors,
+    pub(super) parts: Parts,
     /// The product of the layout's scale and `norm_scaling_factor`.
     scale: f32,
     encoder: Lazy<Encoder>,
@@ -150,15 +150,6 @@ impl Weights {
         })
     }
 
-    pub(super) fn tensors(&self) -> &Tensors {
-        &self.tensors
-    }
-
-    /// The factor from activations to the scale of the stored weights, without `norm_scaling_factor`.
-    pub(super) fn input_scale(&self) -> f64 {
-        self.parts.input_scale
-    }
-
     pub(super) fn encoder(&self, cfg: &SaeConfig) -> Result<&Encoder> {
         self.encoder.get(|| {
             let SaeConfig { d_in, d_sae, .. } = *cfg;
@@ -192,12 +183,12 @@ impl Weights {
                 None => vec![0.0; d_sae],
             };
             let threshold = self.parts.threshold.as_ref().map(|threshold| {
-                let mut values = match &threshold.kept {
-                    StoredThreshold::PerFeature(name) => vector(name)?,
-                    StoredThreshold::Log(name) => vector(name)?.into_iter().map(f32::exp).collect(),
-                    StoredThreshold::Shared(value) => vec![*value as f32; d_sae],
+                let mut values = match threshold {
+                    Threshold::PerFeature(name) => vector(name)?,
+                    Threshold::Log(name) => vector(name)?.into_iter().map(f32::exp).collect(),
+                    Threshold::Shared(value) => vec![*value as f32; d_sae],
                 };
-                if threshold.times_decoder_norm {
+                if self.parts.threshold_times_norm {
                     // The decoder has been divided by the scale: its norms in the checkpoint are `norm * scale`.
                     let norms = folded.unwrap_or(&self.decoder(cfg)?.norms);
                     values.iter_mut().zip(norms).for_each(|(t, norm)| *t /= norm * self.scale);
@@ -314,15 +305,12 @@ impl Weights {
         let layers = self.attention.get(|| {
             let tensors = attention_shapes(cfg).into_iter().map(|(name, shape)| self.tensor(&name, &shape));
             let tensors = tensors.collect::<Result<Vec<_>>>()?;
-            let linear = |pair: &[Tensor]| Linear::from_out_in(&pair[0], Some(pair[1].clone()));
-            let mut linears = tensors.chunks_exact(2).map(linear).collect::<Result<Vec<_>>>()?.into_iter();
-            let mut layers = Vec::new();
-            while let (Some(k_ctx), Some(q_target), Some(v_ctx), Some(c_proj)) =
-                (linears.next(), linears.next(), linears.next(), linears.next())
-            {
-                layers.push(Attention { k_ctx, q_target, v_ctx, c_proj });
-            }
-            Ok(layers)
+            let linear = |[weight, bias]: &[Tensor; 2]| Linear::from_out_in(weight, Some(bias.clone()));
+            let layers = tensors.as_chunks::<2>().0.as_chunks::<4>().0.iter().map(|[k, q, v, out]| {
+                let (k_ctx, q_target, v_ctx, c_proj) = (linear(k)?, linear(q)?, linear(v)?, linear(out)?);
+                Ok(Attention { k_ctx, q_target, v_ctx, c_proj })
+            });
+            layers.collect()
         });
         layers.map(Vec::as_slice)
     }

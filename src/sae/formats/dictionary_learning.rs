@@ -29,12 +29,8 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let class = match text("dict_class").or_else(|| class_of(text("trainer_class"), &checkpoint)) {
         Some(class) if CLASSES.contains(&class) => class,
         class => {
-            return Err(Error::Unknown {
-                kind: "dictionary class",
-                name: class.unwrap_or_default().to_owned(),
-                place: format!("`{}`", path.display()),
-                known: CLASSES.map(str::to_owned).to_vec(),
-            });
+            let error = Error::unknown("dictionary class", class.unwrap_or_default(), CLASSES);
+            return Err(error.with_place(format!("`{}`", path.display())));
         }
     };
     let w_enc = stored_as("W_enc", "encoder.weight", &checkpoint);
@@ -135,8 +131,8 @@ fn parts(class: &str, w_enc: Matrix, checkpoint: &Checkpoint) -> Result<Parts> {
     let threshold = match class {
         "JumpReluAutoEncoder" | "BatchTopKSAE" | "MatryoshkaBatchTopKSAE" => {
             Some(match checkpoint.scalar("threshold")? {
-                Some(same) => Threshold::same(same),
-                None => Threshold::each("threshold"),
+                Some(same) => Threshold::Shared(same),
+                None => Threshold::PerFeature("threshold".to_owned()),
             })
         }
         _ => None,

@@ -54,7 +54,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         "dataset_path": "monology/pile-uncopyrighted",
     });
     let parts = Parts {
-        threshold: Some(Threshold::each(named("threshold"))),
+        threshold: Some(Threshold::PerFeature(named("threshold"))),
         // Trained on `hook_embed` before Gemma multiplies it by sqrt(d_model).
         input_scale: if is_embedding { 1.0 / (d_in as f64).sqrt() } else { 1.0 },
         ..Parts::new(w_enc, Matrix::plain(named("W_dec")), named("b_enc"), named("b_dec"))

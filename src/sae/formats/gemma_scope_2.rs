@@ -52,7 +52,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         "dataset_path": "monology/pile-uncopyrighted",
     });
     let parts = Parts {
-        threshold: Some(Threshold::each("threshold")),
+        threshold: Some(Threshold::PerFeature("threshold".to_owned())),
         // [d_in, d_out], used as `x · affine`.
         w_skip: has_skip.then(|| Matrix::plain("affine_skip_connection")),
         ..Parts::new(Matrix::plain("w_enc"), Matrix::plain("w_dec"), "b_enc", "b_dec")

@@ -9,7 +9,7 @@ use super::place::CheckpointFiles;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hooks::usual_point;
-use crate::sae::parts::{Matrix, Parts, StoredThreshold, Threshold};
+use crate::sae::parts::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -20,13 +20,13 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         Error::malformed(&path, "`jump_relu_threshold`: expected a number")
             .with_hint("this is not the hyperparams.json of a Llama Scope SAE")
     })?;
-    read(place, "llama_scope", &path, &said, checkpoint, StoredThreshold::Shared(threshold))
+    read(place, "llama_scope", &path, &said, checkpoint, Threshold::Shared(threshold))
 }
 
 pub(super) fn open_r1_distill(place: &CheckpointFiles) -> Result<Found> {
     let (path, said) = place.object("config.json")?;
     let (_, checkpoint) = place.checkpoint("sae_weights.safetensors")?;
-    let threshold = StoredThreshold::Log("log_jumprelu_threshold".to_owned());
+    let threshold = Threshold::Log("log_jumprelu_threshold".to_owned());
     read(place, "llama_scope_r1_distill", &path, &said, checkpoint, threshold)
 }
 
@@ -36,7 +36,7 @@ fn read(
     path: &Path,
     said: &Map<String, Value>,
     checkpoint: Checkpoint,
-    kept: StoredThreshold,
+    threshold: Threshold,
 ) -> Result<Found> {
     let w_enc = Matrix::transposed("encoder.weight");
     let [d_in, _] = w_enc.sizes(&checkpoint, path)?;
@@ -62,7 +62,8 @@ fn read(
         "dataset_path": "cerebras/SlimPajama-627B",
     });
     let parts = Parts {
-        threshold: Some(Threshold { kept, times_decoder_norm: flag("sparsity_include_decoder_norm") }),
+        threshold: Some(threshold),
+        threshold_times_norm: flag("sparsity_include_decoder_norm"),
         ..Parts::new(w_enc, Matrix::transposed("decoder.weight"), "encoder.bias", "decoder.bias")
     };
     let mut found = place.translated(layout, path, cfg, checkpoint, parts)?;

@@ -48,7 +48,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         "model_name": text("model_name"),
     });
     let parts = Parts {
-        threshold: has_threshold.then(|| Threshold::each(named("threshold"))),
+        threshold: has_threshold.then(|| Threshold::PerFeature(named("threshold"))),
         ..Parts::new(
             w_enc,
             Matrix { name: named("W_dec"), stored: Stored::InLayers(n_layers) },

@@ -32,7 +32,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         "dataset_path": "monology/pile-uncopyrighted",
     });
     let parts = Parts {
-        threshold: has(THRESHOLD).then(|| Threshold::each(THRESHOLD)),
+        threshold: has(THRESHOLD).then(|| Threshold::PerFeature(THRESHOLD.to_owned())),
         w_skip: has("W_skip").then(|| Matrix::transposed("W_skip")),
         ..Parts::new(Matrix::transposed("W_enc"), Matrix::plain("W_dec"), "b_enc", "b_dec")
     };

@@ -149,12 +149,8 @@ fn not_an_sae(place: &CheckpointFiles, names: &[String]) -> Result<Error> {
     }
     let all = ids(&place.repo.names(place.progress)?);
     if !place.folder.is_empty() && !all.is_empty() && names.is_empty() {
-        return Ok(Error::Unknown {
-            kind: "SAE id",
-            name: place.folder.clone(),
-            place: format!("`{}`", place.repo.name()),
-            known: all.into_iter().collect(),
-        });
+        let error = Error::unknown("SAE id", &place.folder, all);
+        return Ok(error.with_place(format!("`{}`", place.repo.name())));
     }
     let there = match names.len() {
         0 => "there are no files".to_owned(),
