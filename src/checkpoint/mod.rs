@@ -16,6 +16,7 @@ mod source;
 mod torch;
 
 pub use lazy::Lazy;
+pub(crate) use npy::npy_name;
 pub use npy::{MAX_HEADER, NpyHeader};
 
 use crate::error::{Error, Result};
@@ -49,11 +50,7 @@ impl Checkpoint {
     /// # Errors
     /// A file that cannot be read, is cut short, or has an invalid header.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
-        let mut checkpoint = Checkpoint::empty();
-        for path in paths {
-            checkpoint.add(Source::open(path)?)?;
-        }
-        Ok(checkpoint)
+        Checkpoint::of(paths.iter().map(|path| Source::open(path)))
     }
 
     /// Opens a file embedded in this program; `name` identifies it in messages.
@@ -61,29 +58,22 @@ impl Checkpoint {
     /// # Errors
     /// See [`Checkpoint::open`].
     pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self> {
-        let mut checkpoint = Checkpoint::empty();
-        checkpoint.add(Source::embedded(name, bytes))?;
-        Ok(checkpoint)
+        Checkpoint::of([Ok(Source::embedded(name, bytes))])
     }
 
-    fn empty() -> Self {
-        Checkpoint {
-            sources: Vec::new(),
-            tensors: BTreeMap::new(),
-            values: Values::new(),
-            sha256: Lazy::default(),
+    fn of(opened: impl IntoIterator<Item = Result<Source>>) -> Result<Self> {
+        let (mut sources, mut tensors, mut values) = (Vec::new(), BTreeMap::new(), Values::new());
+        for source in opened {
+            let source = source?;
+            let (own_tensors, own_values) = contents(&source)?;
+            for (name, entry) in own_tensors {
+                entry.check(&source, &name)?;
+                tensors.insert(name, Entry { source: sources.len(), ..entry });
+            }
+            values.extend(own_values);
+            sources.push(source);
         }
-    }
-
-    fn add(&mut self, source: Source) -> Result<()> {
-        let (tensors, values) = contents(&source)?;
-        for (name, entry) in tensors {
-            entry.check(&source, &name)?;
-            self.tensors.insert(name, Entry { source: self.sources.len(), ..entry });
-        }
-        self.values.extend(values);
-        self.sources.push(source);
-        Ok(())
+        Ok(Checkpoint { sources, tensors, values, sha256: Lazy::default() })
     }
 
     /// The names of all tensors, sorted.
