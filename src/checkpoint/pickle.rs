@@ -73,13 +73,9 @@ impl<'a> Pickle<'a> {
 
     /// The module and the name of a called function, and the arguments.
     pub(super) fn call(&self, id: Id) -> Option<(&'a str, &'a str, &[Id])> {
-        match self.node(id) {
-            Node::Call { callee, args, .. } => match self.node(*callee) {
-                Node::Global(module, name) => Some((module, name, self.tuple(*args))),
-                _ => None,
-            },
-            _ => None,
-        }
+        let Node::Call { callee, args, .. } = self.node(id) else { return None };
+        let Node::Global(module, name) = self.node(*callee) else { return None };
+        Some((module, name, self.tuple(*args)))
     }
 
     /// The entries of a dictionary, or of an object that was filled like one, such as an `OrderedDict`.

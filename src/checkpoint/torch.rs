@@ -196,7 +196,10 @@ impl<'a, 'p> Walk<'a, 'p> {
         let Node::Persistent(storage) = self.pickle.node(*storage) else {
             return Err(wrong("its elements are not in the file"));
         };
-        let text = |id: Id| self.pickle.text(id).or(self.global_name(id)).unwrap_or_default();
+        let text = |id: Id| match self.pickle.node(id) {
+            Node::Text(text) | Node::Global(_, text) => *text,
+            _ => "",
+        };
         let (kind, key) = match self.pickle.tuple(*storage) {
             [tag, kind, key, ..] if text(*tag) == "storage" => (text(*kind), text(*key)),
             _ => return Err(wrong("its elements are not in the file")),
@@ -212,13 +215,6 @@ impl<'a, 'p> Walk<'a, 'p> {
         let offset = (offset as u64).checked_mul(width(dtype) as u64);
         let offset = offset.ok_or_else(|| wrong("its offset is too large"))?;
         Ok(Some(Entry { offset, strides: Some(strides), ..Entry::new(dtype, shape, span) }))
-    }
-
-    fn global_name(&self, id: Id) -> Option<&'a str> {
-        match self.pickle.node(id) {
-            Node::Global(_, name) => Some(name),
-            _ => None,
-        }
     }
 }
 

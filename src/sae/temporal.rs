@@ -88,15 +88,9 @@ fn causal_mask(start: usize, end: usize) -> Result<Tensor> {
 
 /// Checks that the sequences follow each other without gaps and cover all `n` tokens.
 pub(super) fn check_sequences(sequences: &[Range<usize>], n: usize) -> Result<()> {
-    let mut end = 0;
-    for sequence in sequences {
-        if sequence.start != end || sequence.is_empty() {
-            end = usize::MAX;
-            break;
-        }
-        end = sequence.end;
-    }
-    if end == n {
+    let starts = std::iter::once(0).chain(sequences.iter().map(|sequence| sequence.end));
+    let follow = sequences.iter().zip(starts).all(|(s, start)| s.start == start && !s.is_empty());
+    if follow && sequences.last().map_or(0, |last| last.end) == n {
         return Ok(());
     }
     Err(Error::mismatch(

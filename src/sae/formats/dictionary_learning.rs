@@ -10,14 +10,15 @@ use crate::sae::parts::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-const CLASSES: [&str; 7] = [
-    "AutoEncoder",
-    "AutoEncoderNew",
-    "GatedAutoEncoder",
-    "JumpReluAutoEncoder",
-    "AutoEncoderTopK",
-    "BatchTopKSAE",
-    "MatryoshkaBatchTopKSAE",
+/// The classes, and the architecture of each.
+const CLASSES: [(&str, &str); 7] = [
+    ("AutoEncoder", "standard"),
+    ("AutoEncoderNew", "standard"),
+    ("GatedAutoEncoder", "gated"),
+    ("JumpReluAutoEncoder", "jumprelu"),
+    ("AutoEncoderTopK", "topk"),
+    ("BatchTopKSAE", "jumprelu"),
+    ("MatryoshkaBatchTopKSAE", "jumprelu"),
 ];
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
@@ -26,12 +27,11 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let nested = |name: &str| said.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
     let (trainer, buffer): (Map<_, _>, Map<_, _>) = (nested("trainer"), nested("buffer"));
     let text = |name: &str| trainer.get(name).and_then(Value::as_str);
-    let class = match text("dict_class").or_else(|| class_of(text("trainer_class"), &checkpoint)) {
-        Some(class) if CLASSES.contains(&class) => class,
-        class => {
-            let error = Error::unknown("dictionary class", class.unwrap_or_default(), CLASSES);
-            return Err(error.with_place(format!("`{}`", path.display())));
-        }
+    let class = text("dict_class").or_else(|| class_of(text("trainer_class"), &checkpoint));
+    let class = class.unwrap_or_default();
+    let Some((_, architecture)) = CLASSES.into_iter().find(|(known, _)| *known == class) else {
+        let error = Error::unknown("dictionary class", class, CLASSES.map(|(known, _)| known));
+        return Err(error.with_place(format!("`{}`", path.display())));
     };
     let w_enc = stored_as("W_enc", "encoder.weight", &checkpoint);
     let [d_in, d_sae] = w_enc.sizes(&checkpoint, &weights)?;
@@ -41,12 +41,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     };
     let size = |key: &str, in_weights: usize| trainer.get(key).cloned().unwrap_or(Value::from(in_weights));
     let cfg = json!({
-        "architecture": match class {
-            "GatedAutoEncoder" => "gated",
-            "AutoEncoderTopK" => "topk",
-            "JumpReluAutoEncoder" | "BatchTopKSAE" | "MatryoshkaBatchTopKSAE" => "jumprelu",
-            _ => "standard",
-        },
+        "architecture": architecture,
         "d_in": size("activation_dim", d_in),
         "d_sae": size("dict_size", d_sae),
         "k": k,
@@ -58,7 +53,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         "context_size": buffer.get("ctx_len"),
         "dataset_path": "monology/pile-uncopyrighted",
     });
-    let parts = parts(class, w_enc, &checkpoint)?;
+    let parts = parts(architecture, w_enc, &checkpoint)?;
     place.translated("dictionary_learning", &path, cfg, checkpoint, parts)
 }
 
@@ -124,20 +119,18 @@ fn stored_as(own: &str, linear: &str, checkpoint: &Checkpoint) -> Matrix {
     }
 }
 
-fn parts(class: &str, w_enc: Matrix, checkpoint: &Checkpoint) -> Result<Parts> {
+fn parts(architecture: &str, w_enc: Matrix, checkpoint: &Checkpoint) -> Result<Parts> {
     let has = |name: &str| checkpoint.shape(name).is_some();
     let b_dec = ["b_dec", "bias", "decoder_bias", "decoder.bias"].into_iter().find(|name| has(name));
     let b_enc = if has("b_enc") { "b_enc" } else { "encoder.bias" };
-    let threshold = match class {
-        "JumpReluAutoEncoder" | "BatchTopKSAE" | "MatryoshkaBatchTopKSAE" => {
-            Some(match checkpoint.scalar("threshold")? {
-                Some(same) => Threshold::Shared(same),
-                None => Threshold::PerFeature("threshold".to_owned()),
-            })
-        }
+    let threshold = match architecture {
+        "jumprelu" => Some(match checkpoint.scalar("threshold")? {
+            Some(same) => Threshold::Shared(same),
+            None => Threshold::PerFeature("threshold".to_owned()),
+        }),
         _ => None,
     };
-    let is_gated = class == "GatedAutoEncoder";
+    let is_gated = architecture == "gated";
     Ok(Parts {
         threshold,
         magnitude: is_gated.then(|| ["r_mag", "mag_bias"].map(str::to_owned)),

@@ -28,18 +28,13 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let is_transcoder =
         says("transcoders") || place.hints.conversion.as_deref() == Some("gemma_2_transcoder");
     let site = |site: &str| place.number_after("layer_").map(|layer| format!("blocks.{layer}.{site}"));
-    let (hook_name, hook_name_out) = if is_transcoder {
-        (site("ln2.hook_normalized"), site("hook_mlp_out"))
-    } else if is_embedding {
-        (Some("hook_embed".to_owned()), None)
-    } else if says("res") {
-        (site("hook_resid_post"), None)
-    } else if says("mlp") {
-        (site("hook_mlp_out"), None)
-    } else if says("att") {
-        (site("attn.hook_z"), None)
-    } else {
-        (None, None)
+    let hook_name = match () {
+        _ if is_transcoder => site("ln2.hook_normalized"),
+        _ if is_embedding => Some("hook_embed".to_owned()),
+        _ if says("res") => site("hook_resid_post"),
+        _ if says("mlp") => site("hook_mlp_out"),
+        _ if says("att") => site("attn.hook_z"),
+        _ => None,
     };
     // The first match counts: "gemma-scope-2b-it-…" also contains "2b".
     let models = ["27b-it", "27b", "9b-it", "9b", "2b-it", "2b"];
@@ -47,7 +42,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let cfg = json!({
         "architecture": if is_transcoder { "jumprelu_transcoder" } else { "jumprelu" },
         "hook_name": hook_name,
-        "hook_name_out": hook_name_out,
+        "hook_name_out": site("hook_mlp_out").filter(|_| is_transcoder),
         "model_name": model.map(|model| format!("gemma-2-{model}")),
         "apply_b_dec_to_input": false,
         "context_size": 1024,
