@@ -232,19 +232,14 @@ impl Checkpoint {
             return Err(Error::unknown("tensor", name, self.names()).with_place(self.place()));
         };
         let source = &self.sources[entry.source];
+        let wrong = |message: String| Error::malformed(&source.path, format!("tensor `{name}`: {message}"));
         if entry.shape != shape {
-            return Err(Error::malformed(
-                &source.path,
-                format!("tensor `{name}`: expected shape {shape:?}, got {:?}", entry.shape),
-            )
-            .with_hint("the configuration next to the weights belongs to another checkpoint"));
+            return Err(wrong(format!("expected shape {shape:?}, got {:?}", entry.shape))
+                .with_hint("the configuration next to the weights belongs to another checkpoint"));
         }
         if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
-            return Err(Error::malformed(
-                &source.path,
-                format!("tensor `{name}`: expected f32, f16, bf16 or f64, got {}", entry.dtype),
-            )
-            .with_hint("quantized checkpoints are not supported: use the original weights"));
+            return Err(wrong(format!("expected f32, f16, bf16 or f64, got {}", entry.dtype))
+                .with_hint("quantized checkpoints are not supported: use the original weights"));
         }
         Ok((source, entry))
     }

@@ -53,14 +53,9 @@ pub(super) fn rows(x: &Tensor, cfg: &SaeConfig) -> Result<Tensor> {
             x.narrow(1, cfg.hook_head_index.unwrap_or(0), 1)?.squeeze(1)?
         }
         _ => {
-            let hook = cfg.hook_name.as_deref().unwrap_or("its hook");
+            let (hook, got) = (cfg.hook_name.as_deref().unwrap_or("its hook"), x.dims());
             return Err(Error::mismatch(
-                format!(
-                    "the SAE `{}` reads [pos, d_in = {}] at `{hook}`, got {:?}",
-                    cfg.sae_id,
-                    cfg.d_in,
-                    x.dims()
-                ),
+                format!("the SAE `{}` reads [pos, d_in = {}] at `{hook}`, got {got:?}", cfg.sae_id, cfg.d_in),
                 "give it the activation of its own hook, from the model that it was trained on",
             ));
         }
@@ -138,15 +133,11 @@ fn subtract_mean(row: &mut [f32]) -> f32 {
 fn check_finite(x: &Tensor, cfg: &SaeConfig, what: &str) -> Result<()> {
     let d = x.dim(D::Minus1)?;
     let bad = with_f32s(x, |values| values.par_iter().position_first(|x| !x.is_finite()))?;
-    match bad {
-        None => Ok(()),
-        Some(at) => {
-            let hook = cfg.hook_name.as_deref().unwrap_or("the SAE's input");
-            let (pos, dim) = (at / d, at % d);
-            let message = format!("{what} at `{hook}`, token {pos}, dimension {dim}, is NaN or infinite");
-            Err(Error::NotFinite { message })
-        }
-    }
+    let Some(at) = bad else { return Ok(()) };
+    let hook = cfg.hook_name.as_deref().unwrap_or("the SAE's input");
+    let (pos, dim) = (at / d, at % d);
+    let message = format!("{what} at `{hook}`, token {pos}, dimension {dim}, is NaN or infinite");
+    Err(Error::NotFinite { message })
 }
 
 /// Returns the features of `sae_in` `[pos, d_in]` with `|activation| > threshold` (0 or more).

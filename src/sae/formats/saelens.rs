@@ -186,9 +186,8 @@ fn cfg_values(cfg: &SaeConfig) -> Result<Map<String, Value>> {
     }
     if is_temporal {
         let kind = if rule.k().is_some() { "topk" } else { "relu" };
-        all.insert("sae_diff_type".to_owned(), Value::from(kind));
         let factor = cfg.activation_normalization_factor.unwrap_or(1.0);
-        all.insert("activation_normalization_factor".to_owned(), Value::from(factor));
+        all.extend(values(json!({ "sae_diff_type": kind, "activation_normalization_factor": factor })));
     }
     Ok(all)
 }
