@@ -12,7 +12,8 @@ pub struct Architecture {
     pub output: OutputHook,
 }
 
-/// How pre-activations become feature activations. Serialized as its settings, without the rescaling: see [`Architecture`].
+/// How pre-activations become feature activations. Serialized as its settings, without the rescaling, which is in an
+/// [`Architecture`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum ActivationRule {

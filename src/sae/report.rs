@@ -69,8 +69,8 @@ impl Sae {
         let normalized = cfg.normalize_activations == ActivationNormalization::LayerNorm;
         if cfg.center_writing_weights.is_none() && self.reads_residual() && !normalized {
             warn(
-                "does not say whether it reads a centered residual stream; the stream is not centered. SAEs of early 2024 \
-                 on GPT-2, such as gpt2-small-res-jb, need center_writing_weights: true",
+                "does not say whether it reads a centered residual stream; the stream is not centered. SAEs of early \
+                 2024 on GPT-2, such as gpt2-small-res-jb, need center_writing_weights: true",
             );
         }
         let at_values = self.point().is_some_and(|point| matches!(point, HookPoint::Z | HookPoint::V));

@@ -74,8 +74,9 @@ fn read(
     Ok(found)
 }
 
-/// Returns the threshold of a batchtopk SAE that is still in training, and whether it applies to rescaled pre-activations;
-/// changes `values` to the jumprelu SAE that it becomes. See `process_state_dict_for_saving_inference` in SAELens.
+/// Returns the threshold of a batchtopk SAE that is still in training, and whether it applies to rescaled
+/// pre-activations; changes `values` to the jumprelu SAE that it becomes. See
+/// `process_state_dict_for_saving_inference` in SAELens.
 fn batch_topk(values: &mut Map<String, Value>, checkpoint: &Checkpoint) -> Result<Option<(f64, bool)>> {
     let architecture = values.get("architecture").and_then(Value::as_str).unwrap_or_default();
     if !matches!(architecture, "batchtopk" | "matryoshka_batchtopk") {
