@@ -5,18 +5,17 @@ const LONGEST: usize = 40;
 
 /// A token within text: without its leading space, every other character visible, at most 40 characters.
 pub fn label(token: &str) -> String {
-    match token.strip_prefix(' ') {
-        Some(rest) if !rest.trim().is_empty() => visible(rest),
-        _ => visible(token),
-    }
+    visible(after_space(token).unwrap_or(token))
 }
 
 /// A token by itself: `␣` for its leading space, every other character visible, at most 40 characters.
 pub fn spaced_label(token: &str) -> String {
-    match token.strip_prefix(' ') {
-        Some(rest) if !rest.trim().is_empty() => format!("␣{}", visible(rest)),
-        _ => visible(token),
-    }
+    after_space(token).map_or_else(|| visible(token), |rest| format!("␣{}", visible(rest)))
+}
+
+/// What follows a token's leading space, unless it is blank.
+fn after_space(token: &str) -> Option<&str> {
+    token.strip_prefix(' ').filter(|rest| !rest.trim().is_empty())
 }
 
 fn visible(token: &str) -> String {

@@ -16,10 +16,7 @@ pub(super) struct Member {
 
 /// Returns the files of an archive, each checked against the archive's size.
 pub(super) fn members(source: &Source) -> Result<Vec<Member>> {
-    let damaged = |error: ZipError| {
-        Error::malformed(&source.path, format!("not a complete zip archive: {error}"))
-            .with_hint("the file was cut short or damaged: download or copy it again")
-    };
+    let damaged = |error: ZipError| source.damaged(format!("not a complete zip archive: {error}"));
     let mut archive = zip::ZipArchive::new(Window::whole(source)).map_err(damaged)?;
     let mut members = Vec::new();
     for index in 0..archive.len() {

@@ -1,7 +1,7 @@
 //! Where a tensor's elements are in a file, and in which order.
 
 use super::source::{Source, Span};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use ::safetensors::Dtype;
 
 /// The position and layout of one tensor's elements.
@@ -59,8 +59,7 @@ impl Entry {
             return Ok(());
         }
         let message = format!("tensor `{name}` of shape {:?}: elements are missing", self.shape);
-        Err(Error::malformed(&source.path, message)
-            .with_hint("the file was cut short or damaged: download or copy it again"))
+        Err(source.damaged(message))
     }
 
     pub(super) fn order(&self) -> Order {

@@ -16,6 +16,7 @@ mod source;
 mod torch;
 
 pub use lazy::Lazy;
+pub(crate) use npy::npy_name;
 pub use npy::{MAX_HEADER, NpyHeader};
 
 use crate::error::{Error, Result};
@@ -49,11 +50,7 @@ impl Checkpoint {
     /// # Errors
     /// A file that cannot be read, is cut short, or has an invalid header.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
-        let mut checkpoint = Checkpoint::empty();
-        for path in paths {
-            checkpoint.add(Source::open(path)?)?;
-        }
-        Ok(checkpoint)
+        Checkpoint::of(paths.iter().map(|path| Source::open(path)))
     }
 
     /// Opens a file embedded in this program; `name` identifies it in messages.
@@ -61,29 +58,22 @@ impl Checkpoint {
     /// # Errors
     /// See [`Checkpoint::open`].
     pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self> {
-        let mut checkpoint = Checkpoint::empty();
-        checkpoint.add(Source::embedded(name, bytes))?;
-        Ok(checkpoint)
+        Checkpoint::of([Ok(Source::embedded(name, bytes))])
     }
 
-    fn empty() -> Self {
-        Checkpoint {
-            sources: Vec::new(),
-            tensors: BTreeMap::new(),
-            values: Values::new(),
-            sha256: Lazy::default(),
+    fn of(opened: impl IntoIterator<Item = Result<Source>>) -> Result<Self> {
+        let (mut sources, mut tensors, mut values) = (Vec::new(), BTreeMap::new(), Values::new());
+        for source in opened {
+            let source = source?;
+            let (own_tensors, own_values) = contents(&source)?;
+            for (name, entry) in own_tensors {
+                entry.check(&source, &name)?;
+                tensors.insert(name, Entry { source: sources.len(), ..entry });
+            }
+            values.extend(own_values);
+            sources.push(source);
         }
-    }
-
-    fn add(&mut self, source: Source) -> Result<()> {
-        let (tensors, values) = contents(&source)?;
-        for (name, entry) in tensors {
-            entry.check(&source, &name)?;
-            self.tensors.insert(name, Entry { source: self.sources.len(), ..entry });
-        }
-        self.values.extend(values);
-        self.sources.push(source);
-        Ok(())
+        Ok(Checkpoint { sources, tensors, values, sha256: Lazy::default() })
     }
 
     /// The names of all tensors, sorted.
@@ -239,27 +229,17 @@ impl Checkpoint {
 
     fn entry(&self, name: &str, shape: &[usize]) -> Result<(&Source, &Entry)> {
         let Some(entry) = self.tensors.get(name) else {
-            return Err(Error::Unknown {
-                kind: "tensor",
-                name: name.to_owned(),
-                place: self.place(),
-                known: self.names().map(str::to_owned).collect(),
-            });
+            return Err(Error::unknown("tensor", name, self.names()).with_place(self.place()));
         };
         let source = &self.sources[entry.source];
+        let wrong = |message: String| Error::malformed(&source.path, format!("tensor `{name}`: {message}"));
         if entry.shape != shape {
-            return Err(Error::malformed(
-                &source.path,
-                format!("tensor `{name}`: expected shape {shape:?}, got {:?}", entry.shape),
-            )
-            .with_hint("the configuration next to the weights belongs to another checkpoint"));
+            return Err(wrong(format!("expected shape {shape:?}, got {:?}", entry.shape))
+                .with_hint("the configuration next to the weights belongs to another checkpoint"));
         }
         if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
-            return Err(Error::malformed(
-                &source.path,
-                format!("tensor `{name}`: expected f32, f16, bf16 or f64, got {}", entry.dtype),
-            )
-            .with_hint("quantized checkpoints are not supported: use the original weights"));
+            return Err(wrong(format!("expected f32, f16, bf16 or f64, got {}", entry.dtype))
+                .with_hint("quantized checkpoints are not supported: use the original weights"));
         }
         Ok((source, entry))
     }

@@ -57,23 +57,30 @@ impl NpyHeader {
     }
 }
 
+/// The dtypes of numpy, by the names of their little-endian forms.
+const DTYPES: [(&str, Dtype); 12] = [
+    ("<f4", Dtype::F32),
+    ("<f2", Dtype::F16),
+    ("<f8", Dtype::F64),
+    ("<i8", Dtype::I64),
+    ("<i4", Dtype::I32),
+    ("<i2", Dtype::I16),
+    ("|i1", Dtype::I8),
+    ("<u8", Dtype::U64),
+    ("<u4", Dtype::U32),
+    ("<u2", Dtype::U16),
+    ("|u1", Dtype::U8),
+    ("|b1", Dtype::BOOL),
+];
+
 /// Parses numpy's name of a little-endian dtype.
 fn dtype(descr: &str) -> Option<Dtype> {
-    let known = [
-        ("<f4", Dtype::F32),
-        ("<f2", Dtype::F16),
-        ("<f8", Dtype::F64),
-        ("<i8", Dtype::I64),
-        ("<i4", Dtype::I32),
-        ("<i2", Dtype::I16),
-        ("|i1", Dtype::I8),
-        ("<u8", Dtype::U64),
-        ("<u4", Dtype::U32),
-        ("<u2", Dtype::U16),
-        ("|u1", Dtype::U8),
-        ("|b1", Dtype::BOOL),
-    ];
-    known.iter().find(|(name, _)| *name == descr).map(|(_, dtype)| *dtype)
+    DTYPES.iter().find(|(name, _)| *name == descr).map(|(_, dtype)| *dtype)
+}
+
+/// Returns numpy's name of a dtype, if it has one.
+pub(crate) fn npy_name(dtype: Dtype) -> Option<&'static str> {
+    DTYPES.iter().find(|(_, known)| *known == dtype).map(|(name, _)| *name)
 }
 
 /// The arrays of an npz archive.
@@ -93,16 +100,13 @@ pub(super) fn entries(source: &Source, members: &[Member]) -> Result<BTreeMap<St
         if expected != Some(span.size) {
             return Err(malformed("its size contradicts its shape"));
         }
-        let mut entry = Entry::new(header.dtype, header.shape, *span);
-        entry.offset = header.data_start as u64;
-        if header.fortran_order {
-            let strides = entry.shape.iter().scan(1usize, |next, n| {
-                let stride = *next;
-                *next = next.saturating_mul(*n);
-                Some(stride)
-            });
-            entry.strides = Some(strides.collect());
-        }
+        let strides = header.shape.iter().scan(1usize, |next, n| {
+            let after = next.saturating_mul(*n);
+            Some(std::mem::replace(next, after))
+        });
+        let strides = header.fortran_order.then(|| strides.collect());
+        let offset = header.data_start as u64;
+        let entry = Entry { strides, offset, ..Entry::new(header.dtype, header.shape, *span) };
         entries.insert(array.to_owned(), entry);
     }
     Ok(entries)

@@ -73,13 +73,9 @@ impl<'a> Pickle<'a> {
 
     /// The module and the name of a called function, and the arguments.
     pub(super) fn call(&self, id: Id) -> Option<(&'a str, &'a str, &[Id])> {
-        match self.node(id) {
-            Node::Call { callee, args, .. } => match self.node(*callee) {
-                Node::Global(module, name) => Some((module, name, self.tuple(*args))),
-                _ => None,
-            },
-            _ => None,
-        }
+        let Node::Call { callee, args, .. } = self.node(id) else { return None };
+        let Node::Global(module, name) = self.node(*callee) else { return None };
+        Some((module, name, self.tuple(*args)))
     }
 
     /// The entries of a dictionary, or of an object that was filled like one, such as an `OrderedDict`.
@@ -97,7 +93,7 @@ impl<'a> Pickle<'a> {
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, String> {
         let mut machine = Machine { input: bytes, ..Machine::default() };
         loop {
-            let code = machine.byte()?;
+            let [code] = machine.array()?;
             if code == b'.' {
                 let root = machine.pop()?;
                 return Ok(Pickle { nodes: machine.nodes, root });
@@ -114,7 +110,7 @@ struct Machine<'a> {
     stack: Vec<Id>,
     /// The height of the stack at each mark.
     marks: Vec<usize>,
-    memo: HashMap<u32, Id>,
+    memo: HashMap<u64, Id>,
 }
 
 type Step<T = ()> = Result<T, String>;
@@ -130,25 +126,21 @@ impl<'a> Machine<'a> {
             b'0' => drop(self.pop()?),
             b'1' => drop(self.pop_to_mark()?),
             b'2' => {
-                let top = *self.stack.last().ok_or("an empty stack")?;
+                let top = self.top()?;
                 self.stack.push(top);
             }
-            b'q' => {
-                let key = u32::from(self.byte()?);
-                self.remember(key)?;
+            b'q' | b'r' | 0x94 => {
+                let key = match code {
+                    b'q' => self.number(1)?,
+                    b'r' => self.number(4)?,
+                    _ => self.memo.len() as u64,
+                };
+                let top = self.top()?;
+                self.memo.insert(key, top);
             }
-            b'r' => {
-                let key = self.u32()?;
-                self.remember(key)?;
-            }
-            0x94 => self.remember(u32::try_from(self.memo.len()).unwrap_or(u32::MAX))?,
-            b'h' => {
-                let key = u32::from(self.byte()?);
-                self.recall(key)?;
-            }
-            b'j' => {
-                let key = self.u32()?;
-                self.recall(key)?;
+            b'h' | b'j' => {
+                let key = self.number(if code == b'h' { 1 } else { 4 })?;
+                self.stack.push(*self.memo.get(&key).ok_or("a missing memo entry")?);
             }
             b'R' | 0x81 => {
                 let (args, callee) = (self.pop()?, self.pop()?);
@@ -190,20 +182,11 @@ impl<'a> Machine<'a> {
             b'N' => Node::None,
             0x88 => Node::Bool(true),
             0x89 => Node::Bool(false),
-            b'K' => Node::Int(i64::from(self.byte()?)),
-            b'M' => {
-                let [a, b] = self.array()?;
-                Node::Int(i64::from(u16::from_le_bytes([a, b])))
-            }
+            b'K' => Node::Int(self.number(1)? as i64),
+            b'M' => Node::Int(self.number(2)? as i64),
             b'J' => Node::Int(i64::from(i32::from_le_bytes(self.array()?))),
-            0x8a => {
-                let length = self.byte()?;
-                long(self.take(u64::from(length))?)
-            }
-            0x8b => {
-                let length = self.u32()?;
-                long(self.take(u64::from(length))?)
-            }
+            0x8a => long(self.counted(1)?),
+            0x8b => long(self.counted(4)?),
             b'G' => Node::Float(f64::from_be_bytes(self.array()?)),
             b'I' => match self.line()? {
                 "00" => Node::Bool(false),
@@ -212,31 +195,13 @@ impl<'a> Machine<'a> {
             },
             b'L' => self.line()?.trim_end_matches('L').parse().map_or(Node::Opaque, Node::Int),
             b'F' => self.line()?.parse().map_or(Node::Opaque, Node::Float),
-            0x8c | b'U' => {
-                let length = self.byte()?;
-                self.text(u64::from(length))?
-            }
-            b'X' | b'T' => {
-                let length = self.u32()?;
-                self.text(u64::from(length))?
-            }
-            0x8d => {
-                let length = u64::from_le_bytes(self.array()?);
-                self.text(length)?
-            }
+            0x8c | b'U' => text(self.counted(1)?),
+            b'X' | b'T' => text(self.counted(4)?),
+            0x8d => text(self.counted(8)?),
             b'V' => Node::Text(self.line()?),
-            b'C' => {
-                let length = self.byte()?;
-                self.take(u64::from(length)).map(|_| Node::Bytes)?
-            }
-            b'B' => {
-                let length = self.u32()?;
-                self.take(u64::from(length)).map(|_| Node::Bytes)?
-            }
-            0x8e => {
-                let length = u64::from_le_bytes(self.array()?);
-                self.take(length).map(|_| Node::Bytes)?
-            }
+            b'C' => self.counted(1).map(|_| Node::Bytes)?,
+            b'B' => self.counted(4).map(|_| Node::Bytes)?,
+            0x8e => self.counted(8).map(|_| Node::Bytes)?,
             b')' => Node::Tuple(Vec::new()),
             0x85..=0x87 => {
                 let from = self.stack.len().checked_sub(usize::from(code - 0x84)).ok_or("an empty stack")?;
@@ -266,10 +231,8 @@ impl<'a> Machine<'a> {
 
     fn pop(&mut self) -> Step<Id> {
         let least = self.marks.last().copied().unwrap_or(0);
-        if self.stack.len() <= least {
-            return Err("an empty stack".to_owned());
-        }
-        self.stack.pop().ok_or_else(|| "an empty stack".to_owned())
+        let top = if self.stack.len() > least { self.stack.pop() } else { None };
+        Ok(top.ok_or("an empty stack")?)
     }
 
     fn pop_to_mark(&mut self) -> Step<Vec<Id>> {
@@ -284,14 +247,13 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(from))
     }
 
-    /// The node on top of the stack, to be changed.
-    fn top(&mut self) -> Step<&mut Node<'a>> {
-        let top = *self.stack.last().ok_or("an empty stack")?;
-        self.nodes.get_mut(top).ok_or_else(|| "an empty stack".to_owned())
+    fn top(&self) -> Step<Id> {
+        Ok(*self.stack.last().ok_or("an empty stack")?)
     }
 
     fn extend(&mut self, new: Vec<Id>) -> Step {
-        match self.top()? {
+        let top = self.top()?;
+        match &mut self.nodes[top] {
             Node::List(items) => items.extend(new),
             Node::Call { .. } => {}
             _ => return Err("items for something that is not a list".to_owned()),
@@ -300,22 +262,11 @@ impl<'a> Machine<'a> {
     }
 
     fn set(&mut self, new: Vec<(Id, Id)>) -> Step {
-        match self.top()? {
+        let top = self.top()?;
+        match &mut self.nodes[top] {
             Node::Dict(items) | Node::Call { items, .. } => items.extend(new),
             _ => return Err("entries for something that is not a dictionary".to_owned()),
         }
-        Ok(())
-    }
-
-    fn remember(&mut self, key: u32) -> Step {
-        let top = *self.stack.last().ok_or("an empty stack")?;
-        self.memo.insert(key, top);
-        Ok(())
-    }
-
-    fn recall(&mut self, key: u32) -> Step {
-        let id = *self.memo.get(&key).ok_or("a missing memo entry")?;
-        self.stack.push(id);
         Ok(())
     }
 
@@ -331,12 +282,15 @@ impl<'a> Machine<'a> {
         self.take(length).map(drop)
     }
 
-    fn byte(&mut self) -> Step<u8> {
-        self.array().map(|[byte]: [u8; 1]| byte)
+    /// Reads an unsigned number of at most 8 bytes, little endian.
+    fn number(&mut self, width: u64) -> Step<u64> {
+        Ok(self.take(width)?.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
-    fn u32(&mut self) -> Step<u32> {
-        self.array().map(u32::from_le_bytes)
+    /// Reads a length of `width` bytes, and that many bytes after it.
+    fn counted(&mut self, width: u64) -> Step<&'a [u8]> {
+        let length = self.number(width)?;
+        self.take(length)
     }
 
     fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
@@ -351,16 +305,16 @@ impl<'a> Machine<'a> {
         self.skip(1)?;
         std::str::from_utf8(line).map_err(|_| "a name that is not UTF-8".to_owned())
     }
-
-    fn text(&mut self, length: u64) -> Step<Node<'a>> {
-        // Python 2 wrote bytes as strings.
-        Ok(std::str::from_utf8(self.take(length)?).map_or(Node::Bytes, Node::Text))
-    }
 }
 
 fn pairs(items: &[Id]) -> Step<Vec<(Id, Id)>> {
     let (pairs, []) = items.as_chunks::<2>() else { return Err("a key without a value".to_owned()) };
     Ok(pairs.iter().map(|[key, value]| (*key, *value)).collect())
+}
+
+/// Parses a string. Python 2 wrote bytes as strings.
+fn text(bytes: &[u8]) -> Node<'_> {
+    std::str::from_utf8(bytes).map_or(Node::Bytes, Node::Text)
 }
 
 /// Parses an integer in two's complement, little endian.

@@ -92,8 +92,7 @@ impl Source {
         }
         let window = Window { source: self, at: span.start, end: span.start + span.stored };
         let mut inflated = DeflateDecoder::new(window);
-        let skipped = std::io::copy(&mut (&mut inflated).take(skip), &mut std::io::sink());
-        match skipped {
+        match std::io::copy(&mut (&mut inflated).take(skip), &mut std::io::sink()) {
             Ok(n) if n == skip => Ok(Stream::Deflated { inflated, left: span.size.saturating_sub(skip) }),
             Ok(_) => Err(self.error(ErrorKind::UnexpectedEof.into())),
             Err(e) => Err(self.error(e)),
@@ -114,20 +113,23 @@ impl Source {
         let damaged = matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput);
         if cut_short || damaged {
             let message = if cut_short { "it ends too early".to_owned() } else { error.to_string() };
-            return Error::malformed(&self.path, message)
-                .with_hint("the file was cut short or damaged: download or copy it again");
+            return self.damaged(message);
         }
         Error::file("read", &self.path)(error)
+    }
+
+    /// The error for contents that no program wrote like that.
+    pub(super) fn damaged(&self, message: impl Into<String>) -> Error {
+        Error::malformed(&self.path, message)
+            .with_hint("the file was cut short or damaged: download or copy it again")
     }
 
     fn fill(&self, start: u64, into: &mut [u8]) -> IoResult<()> {
         match &self.bytes {
             Bytes::Embedded(bytes) => {
                 let from = usize::try_from(start).ok().and_then(|start| bytes.get(start..));
-                match from.and_then(|rest| rest.get(..into.len())) {
-                    Some(slice) => into.copy_from_slice(slice),
-                    None => return Err(ErrorKind::UnexpectedEof.into()),
-                }
+                let slice = from.and_then(|rest| rest.get(..into.len())).ok_or(ErrorKind::UnexpectedEof)?;
+                into.copy_from_slice(slice);
                 Ok(())
             }
             #[cfg(unix)]

@@ -47,16 +47,21 @@ pub(super) fn entries(
         return Err(malformed("its tensors are big endian"));
     }
     let bytes = source.read_span(pickle.span)?;
-    let pickle = Pickle::parse(&bytes).map_err(|message| malformed(&message))?;
-    let mut walk = Walk { pickle: &pickle, spans: &spans, seen: 0 };
-    let root = walk.dictionary(pickle.root).map_err(|message| malformed(&message))?;
-    if walk.tensors(root, 0).map_err(|message| malformed(&message))? == 0 {
-        return Err(malformed("it contains no tensor"));
-    }
-    let root = walk.inner(root).map_err(|message| malformed(&message))?;
-    let (mut entries, mut values) = (BTreeMap::new(), Values::new());
-    walk.collect(root, "", 0, &mut entries, &mut values).map_err(|message| malformed(&message))?;
-    Ok((entries, values))
+    let collect = || {
+        let pickle = Pickle::parse(&bytes)?;
+        let mut walk = Walk { pickle: &pickle, spans: &spans, seen: 0 };
+        if pickle.entries(pickle.root).is_none() || walk.is_tensor(pickle.root) {
+            return Err("it does not contain a dictionary".to_owned());
+        }
+        if walk.tensors(pickle.root, 0)? == 0 {
+            return Err("it contains no tensor".to_owned());
+        }
+        let root = walk.inner(pickle.root)?;
+        let (mut entries, mut values) = (BTreeMap::new(), Values::new());
+        walk.collect(root, "", 0, &mut entries, &mut values)?;
+        Ok((entries, values))
+    };
+    collect().map_err(|message: String| malformed(&message))
 }
 
 /// A traversal of the values of a pickle with limits, because a pickle may be cyclic.
@@ -75,11 +80,6 @@ impl<'a, 'p> Walk<'a, 'p> {
             return Err("it is nested too deeply".to_owned());
         }
         Ok(())
-    }
-
-    fn dictionary(&self, id: Id) -> Found<Id> {
-        let is_dictionary = self.pickle.entries(id).is_some() && !self.is_tensor(id);
-        if is_dictionary { Ok(id) } else { Err("it does not contain a dictionary".to_owned()) }
     }
 
     /// The arguments of the call that makes a tensor, inside any wrappers such as `Parameter`.
@@ -196,7 +196,10 @@ impl<'a, 'p> Walk<'a, 'p> {
         let Node::Persistent(storage) = self.pickle.node(*storage) else {
             return Err(wrong("its elements are not in the file"));
         };
-        let text = |id: Id| self.pickle.text(id).or(self.global_name(id)).unwrap_or_default();
+        let text = |id: Id| match self.pickle.node(id) {
+            Node::Text(text) | Node::Global(_, text) => *text,
+            _ => "",
+        };
         let (kind, key) = match self.pickle.tuple(*storage) {
             [tag, kind, key, ..] if text(*tag) == "storage" => (text(*kind), text(*key)),
             _ => return Err(wrong("its elements are not in the file")),
@@ -207,21 +210,11 @@ impl<'a, 'p> Walk<'a, 'p> {
         let (Some(offset), Some(shape), Some(strides)) = (self.pickle.count(*offset), shape, strides) else {
             return Err(wrong("its shape is invalid"));
         };
-        let file = format!("data/{key}");
-        let span = *self.spans.get(file.as_str()).ok_or_else(|| wrong("its elements are not in the file"))?;
-        let width = width(dtype) as u64;
-        let offset = (offset as u64).checked_mul(width).ok_or_else(|| wrong("its offset is too large"))?;
-        let mut entry = Entry::new(dtype, shape, span);
-        entry.offset = offset;
-        entry.strides = Some(strides);
-        Ok(Some(entry))
-    }
-
-    fn global_name(&self, id: Id) -> Option<&'a str> {
-        match self.pickle.node(id) {
-            Node::Global(_, name) => Some(name),
-            _ => None,
-        }
+        let span = self.spans.get(format!("data/{key}").as_str());
+        let span = *span.ok_or_else(|| wrong("its elements are not in the file"))?;
+        let offset = (offset as u64).checked_mul(width(dtype) as u64);
+        let offset = offset.ok_or_else(|| wrong("its offset is too large"))?;
+        Ok(Some(Entry { offset, strides: Some(strides), ..Entry::new(dtype, shape, span) }))
     }
 }
 

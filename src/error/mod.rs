@@ -16,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A name that does not exist: a model, hook, column, option, …
-    #[error("unknown {kind} `{name}`{}", in_place(.place))]
+    #[error("unknown {kind} `{name}`{}", after(" in ", .place))]
     Unknown {
         /// The kind of name: "hook", "option", "column".
         kind: &'static str,
@@ -66,7 +66,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file whose contents do not fit its format.
-    #[error("`{}`{}: {message}", path.display(), at_place(.at))]
+    #[error("`{}`{}: {message}", path.display(), after(", ", .at))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -189,6 +189,14 @@ impl Error {
         Error::Internal { message: message.into() }
     }
 
+    /// The same [`Error::Unknown`] with the place where the name was looked up. No effect on other variants.
+    pub(crate) fn with_place(mut self, text: impl Into<String>) -> Self {
+        if let Error::Unknown { place, .. } = &mut self {
+            *place = text.into();
+        }
+        self
+    }
+
     /// The same error with a hint. No effect on variants without one.
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
         match &mut self {
@@ -278,9 +286,8 @@ fn names_hint(kind: &str, name: &str, known: &[String]) -> Option<String> {
     if known.is_empty() {
         return None;
     }
-    if let Some(nearest) = did_you_mean(name, known.iter().map(String::as_str))
-        && known.len() > 8
-    {
+    let nearest = did_you_mean(name, known.iter().map(String::as_str));
+    if let Some(nearest) = nearest.filter(|_| known.len() == 1 || known.len() > 8) {
         return Some(format!("did you mean `{nearest}`?"));
     }
     let list = known.iter().take(SHOWN).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
@@ -290,11 +297,8 @@ fn names_hint(kind: &str, name: &str, known: &[String]) -> Option<String> {
         None if kind.ends_with('s') => kind.to_owned(),
         None => format!("{kind}s"),
     };
-    Some(match did_you_mean(name, known.iter().map(String::as_str)) {
-        Some(nearest) if known.len() == 1 => format!("did you mean `{nearest}`?"),
-        Some(nearest) => format!("did you mean `{nearest}`? known {plural}: {list}{more}"),
-        None => format!("known {plural}: {list}{more}"),
-    })
+    let question = did_you_mean_any(nearest.as_slice());
+    Some(format!("{question}known {plural}: {list}{more}"))
 }
 
 fn file_hint(action: &str, path: &Path, source: &std::io::Error) -> Option<String> {
@@ -314,12 +318,9 @@ fn file_hint(action: &str, path: &Path, source: &std::io::Error) -> Option<Strin
     }
 }
 
-fn in_place(place: &str) -> String {
-    if place.is_empty() { String::new() } else { format!(" in {place}") }
-}
-
-fn at_place(at: &str) -> String {
-    if at.is_empty() { String::new() } else { format!(", {at}") }
+/// A part of a message with what comes before it; empty if the part is.
+fn after(before: &str, part: &str) -> String {
+    if part.is_empty() { String::new() } else { format!("{before}{part}") }
 }
 
 /// candle's message without the backtrace that it appends when `RUST_BACKTRACE` is set.

@@ -40,11 +40,8 @@ impl ActivationCache {
             None => name.parse(),
         };
         let found = point.ok().and_then(|point: HookName| self.activations.get(&point));
-        found.ok_or_else(|| Error::Unknown {
-            kind: "activation",
-            name: name.to_owned(),
-            place: "this cache".to_owned(),
-            known: self.names().map(|n| n.to_string()).collect(),
+        found.ok_or_else(|| {
+            Error::unknown("activation", name, self.names().map(|n| n.to_string())).with_place("this cache")
         })
     }
 

@@ -50,12 +50,10 @@ impl Hooks for Edits<'_> {
         for (_, edit) in self.edits.iter_mut().filter(|(n, _)| *n == name) {
             let expected = activation.dims().to_vec();
             activation = edit(activation)?;
-            if activation.dims() != expected {
+            let got = activation.dims();
+            if got != expected {
                 return Err(Error::mismatch(
-                    format!(
-                        "the edit at `{name}` must keep the shape: expected {expected:?}, got {:?}",
-                        activation.dims()
-                    ),
+                    format!("the edit at `{name}` must keep the shape: expected {expected:?}, got {got:?}"),
                     "return the complete activation, with your changes in it",
                 ));
             }

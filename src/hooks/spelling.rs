@@ -131,34 +131,30 @@ pub(super) fn meaning(spelling: &str, traits: Option<(Traits, usize)>) -> Meanin
     let in_model = |kind| match &path[start..] {
         [list, layer, module @ ..] if is_list(Some(list)) => {
             let layer = layer.bytes().all(|byte| byte.is_ascii_digit()).then(|| layer.parse().ok()).flatten();
-            Some((Some(layer?), in_block(&unified(module), side, kind)?))
+            in_block(layer?, &unified(module), side, kind)
         }
         [module] => outside_blocks(module, side, traits.map(|(_, n_layers)| n_layers)),
         _ => None,
     };
-    match traits {
-        Some((kind, _)) => match in_model(kind) {
-            Some((layer, Some(found))) => found.at(layer),
-            Some((_, None)) => Meaning::NoPoint,
-            None => Meaning::Unknown,
-        },
-        None => {
-            let [usual, others @ ..] = KINDS.map(in_model);
-            match usual {
-                Some((layer, Some(found))) if others.iter().all(|other| *other == usual) => found.at(layer),
-                Some((_, Some(found))) => Meaning::Depends(found.point),
-                // Not a point in the most common kind of model: a point in another kind, or in none.
-                Some((_, None)) => others
-                    .iter()
-                    .find_map(|other| other.and_then(|(_, found)| found))
-                    .map_or(Meaning::NoPoint, |found| Meaning::Depends(found.point)),
-                None => Meaning::Unknown,
-            }
+    let [usual, others @ ..] = KINDS.map(|kind| in_model(traits.map_or(kind, |(kind, _)| kind)));
+    match usual {
+        Some(Some(found)) => {
+            let point = found.name.point();
+            // The number of the last block may not be known.
+            let is_complete = found.name.layer().is_some() || !point.is_in_block();
+            let is_certain = is_complete && others.iter().all(|other| *other == usual);
+            if is_certain { Meaning::Point(found) } else { Meaning::Depends(point) }
         }
+        // Not a point in the most common kind of model: a point in another kind, or in none.
+        Some(None) => others
+            .iter()
+            .find_map(|other| other.flatten())
+            .map_or(Meaning::NoPoint, |found| Meaning::Depends(found.name.point())),
+        None => Meaning::Unknown,
     }
 }
 
-/// The activation of a module that a name means.
+/// The activation of a module that a name means; also the index among the four points of a norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Input,
@@ -178,26 +174,6 @@ impl Side {
             "output" | "hook_out" => Side::Output,
             _ => return None,
         })
-    }
-}
-
-/// A point inside or outside a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Found {
-    point: HookPoint,
-    is_shared: bool,
-    norm: Option<HookPoint>,
-}
-
-impl Found {
-    fn at(self, layer: Option<usize>) -> Meaning {
-        let name = match layer {
-            Some(layer) => HookName::in_block(layer, self.point),
-            // The number of the last block is not known.
-            None if self.point.is_in_block() => return Meaning::Depends(self.point),
-            None => HookName::global(self.point),
-        };
-        Meaning::Point(Spelled { name, is_shared: self.is_shared, norm: self.norm })
     }
 }
 
@@ -222,23 +198,18 @@ fn unified<'a>(module: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// The point of a module inside a block: `None` for an unknown module, `Some(None)` for one without a point.
-fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> {
-    use HookPoint::{
-        AttnNormedIn, AttnOut, AttnPreNormOut, K, KNormNormalized, KNormScale, KNormed, Ln1In, Ln1Normalized,
-        Ln1PostNormalized, Ln1PostScale, Ln1Scale, Ln2Normalized, Ln2PostNormalized, Ln2PostScale, Ln2Scale,
-        MlpIn, MlpNormedIn, MlpOut, MlpPost, MlpPre, MlpPreLinear, MlpPreNormOut, Q, QNormNormalized,
-        QNormScale, QNormed, ResidPost, ResidPre, V, Z,
-    };
-    let norm = |[input, scale, normalized, output]: [HookPoint; 4]| match side {
-        Side::Input => Some(input),
-        Side::Scale => Some(scale),
-        Side::Normalized => Some(normalized),
-        Side::Output => Some(output),
-    };
+fn in_block(layer: usize, module: &[&str], side: Side, kind: Traits) -> Option<Option<Spelled>> {
+    use HookPoint::*;
+    let norm = |sides: [HookPoint; 4]| Some(sides[side as usize]);
     let linear = |input: HookPoint, output: Option<HookPoint>| match side {
         Side::Input => Some(input),
         Side::Output => output,
         Side::Scale | Side::Normalized => None,
+    };
+    let mut is_shared = false;
+    let mut one_of_several = |input: HookPoint, output: HookPoint| {
+        is_shared = side == Side::Input;
+        linear(input, Some(output))
     };
     let before_attention = [Ln1In, Ln1Scale, Ln1Normalized, AttnNormedIn];
     let after_attention = [AttnPreNormOut, Ln1PostScale, Ln1PostNormalized, AttnOut];
@@ -257,9 +228,9 @@ fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> 
         ["ln1_post"] => norm(after_attention),
         ["ln2_post" | "post_feedforward_layernorm"] => norm(after_mlp),
         ["attn"] => linear(AttnNormedIn, Some(AttnPreNormOut)),
-        ["attn", "q" | "q_proj"] => linear(AttnNormedIn, Some(Q)),
-        ["attn", "k" | "k_proj"] => linear(AttnNormedIn, Some(K)),
-        ["attn", "v" | "v_proj"] => linear(AttnNormedIn, Some(V)),
+        ["attn", "q" | "q_proj"] => one_of_several(AttnNormedIn, Q),
+        ["attn", "k" | "k_proj"] => one_of_several(AttnNormedIn, K),
+        ["attn", "v" | "v_proj"] => one_of_several(AttnNormedIn, V),
         ["attn", "c_attn" | "query_key_value"] => linear(AttnNormedIn, None),
         ["attn", "q_norm" | "q_layernorm"] => norm([Q, QNormScale, QNormNormalized, QNormed]),
         ["attn", "k_norm" | "k_layernorm"] => norm([K, KNormScale, KNormNormalized, KNormed]),
@@ -268,9 +239,9 @@ fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> 
             linear(AttnPreNormOut, Some(AttnPreNormOut))
         }
         ["mlp"] => linear(MlpNormedIn, Some(MlpPreNormOut)),
-        ["mlp", "gate" | "gate_proj"] => linear(MlpNormedIn, Some(MlpPre)),
-        ["mlp", "up_proj"] => linear(MlpNormedIn, Some(MlpPreLinear)),
-        ["mlp", "in"] if kind.is_gated => linear(MlpNormedIn, Some(MlpPreLinear)),
+        ["mlp", "gate" | "gate_proj"] => one_of_several(MlpNormedIn, MlpPre),
+        ["mlp", "up_proj"] => one_of_several(MlpNormedIn, MlpPreLinear),
+        ["mlp", "in"] if kind.is_gated => one_of_several(MlpNormedIn, MlpPreLinear),
         ["mlp", "in" | "c_fc" | "fc1" | "dense_h_to_4h"] => linear(MlpNormedIn, Some(MlpPre)),
         ["mlp", "act" | "act_fn" | "activation_fn"] => linear(MlpPre, (!kind.is_gated).then_some(MlpPost)),
         ["mlp", "out" | "down_proj" | "c_proj" | "fc2" | "dense_4h_to_h"] => {
@@ -279,51 +250,35 @@ fn in_block(module: &[&str], side: Side, kind: Traits) -> Option<Option<Found>> 
         ["mlp", "dropout"] | ["post_mlp_dropout"] => linear(MlpPreNormOut, Some(MlpPreNormOut)),
         _ => return None,
     };
-    let is_one_of_several = match module {
-        ["attn", "q" | "q_proj" | "k" | "k_proj" | "v" | "v_proj"] => true,
-        ["mlp", "gate" | "gate_proj" | "up_proj"] => true,
-        ["mlp", "in"] => kind.is_gated,
-        _ => false,
-    };
-    let is_shared = is_one_of_several && side == Side::Input;
     // The input of a norm exists without the norm, so its scale is checked, too.
-    let norm_scale = || in_block(module, Side::Scale, kind).flatten().map(|found| found.point);
+    let norm_scale = || in_block(layer, module, Side::Scale, kind).flatten().map(|found| found.name.point());
     let norm = if side == Side::Input { norm_scale() } else { None };
-    Some(point.map(|point| Found { point, is_shared, norm }))
+    Some(point.map(|point| Spelled { name: HookName::in_block(layer, point), is_shared, norm }))
 }
 
-/// The point of a module outside the blocks, with its block if it is in one; `None` for an unknown module.
-fn outside_blocks(
-    module: &str,
-    side: Side,
-    n_layers: Option<usize>,
-) -> Option<(Option<usize>, Option<Found>)> {
-    use HookPoint::{
-        Embed, LnFinalNormalized, LnFinalScale, PosEmbed, ResidPost, ResidPre, UnembedIn, UnembedOut,
-    };
-    let mut layer = None;
+/// The point of a module outside the blocks, like [`in_block`]; a point in the last block, whose number is not known, is
+/// global.
+fn outside_blocks(module: &str, side: Side, n_layers: Option<usize>) -> Option<Option<Spelled>> {
+    use HookPoint::*;
     let point = match (module, side) {
         ("embed" | "wte" | "embed_tokens" | "embed_in", Side::Output) => Some(Embed),
         ("pos_embed" | "wpe", Side::Output) => Some(PosEmbed),
-        ("drop" | "emb_dropout" | "embed_dropout", Side::Input | Side::Output) => {
-            layer = Some(0);
-            Some(ResidPre)
+        ("drop" | "emb_dropout" | "embed_dropout", Side::Input | Side::Output) => Some(ResidPre),
+        ("ln_final" | "ln_f" | "final_layer_norm" | "final_layernorm" | "norm", side) => {
+            Some([ResidPost, LnFinalScale, LnFinalNormalized, UnembedIn][side as usize])
         }
-        ("ln_final" | "ln_f" | "final_layer_norm" | "final_layernorm" | "norm", side) => Some(match side {
-            Side::Input => {
-                layer = n_layers.and_then(|n| n.checked_sub(1));
-                ResidPost
-            }
-            Side::Scale => LnFinalScale,
-            Side::Normalized => LnFinalNormalized,
-            Side::Output => UnembedIn,
-        }),
         ("unembed" | "lm_head" | "embed_out", Side::Input) => Some(UnembedIn),
         ("unembed" | "lm_head" | "embed_out" | "hook_unembed", Side::Output) => Some(UnembedOut),
         ("embed" | "wte" | "embed_tokens" | "embed_in" | "pos_embed" | "wpe" | "rotary_emb", _) => None,
         _ => return None,
     };
-    Some((layer, point.map(|point| Found { point, is_shared: false, norm: None })))
+    let layer = match point {
+        Some(ResidPre) => Some(0),
+        Some(ResidPost) => n_layers.and_then(|n| n.checked_sub(1)),
+        _ => None,
+    };
+    let name = |point| layer.map_or(HookName::global(point), |layer| HookName::in_block(layer, point));
+    Some(point.map(|point| Spelled::exactly(name(point))))
 }
 
 /// Parses dictionary_learning's `resid_post_layer_12`, or `mlp_out_layer3` as in the folders of its first dictionaries.

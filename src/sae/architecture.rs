@@ -1,6 +1,6 @@
 //! The architecture of an SAE: how features become active, and which activation the output stands for.
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::{Serialize, Serializer};
 use std::mem::discriminant;
 
 /// The architecture of an SAE. Serialized as in SAELens: `architecture` and the settings of the rule.
@@ -12,8 +12,10 @@ pub struct Architecture {
     pub output: OutputHook,
 }
 
-/// How pre-activations become feature activations.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How pre-activations become feature activations. Serialized as its settings, without the rescaling, which is in an
+/// [`Architecture`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum ActivationRule {
     /// `relu(x · W_enc + b_enc)`.
     Standard,
@@ -27,6 +29,7 @@ pub enum ActivationRule {
         k: usize,
         /// Whether pre-activations are multiplied by the norm of their decoder row before the selection; decoding
         /// divides by it again.
+        #[serde(skip)]
         rescale_acts_by_decoder_norm: bool,
     },
     /// The `k` pre-activations of largest magnitude, with their signs: activations may be negative.
@@ -34,6 +37,7 @@ pub enum ActivationRule {
         /// The number of features kept per token.
         k: usize,
         /// See [`ActivationRule::TopK`].
+        #[serde(skip)]
         rescale_acts_by_decoder_norm: bool,
     },
     /// One feature at a time: the one whose decoder row fits the residual best, which is then subtracted from it.
@@ -153,41 +157,22 @@ impl ActivationRule {
 
 impl Serialize for Architecture {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("architecture", self.name())?;
-        match &self.rule {
-            ActivationRule::Standard | ActivationRule::Gated | ActivationRule::JumpRelu => {}
-            ActivationRule::TopK { k, rescale_acts_by_decoder_norm: rescales }
-            | ActivationRule::AbsTopK { k, rescale_acts_by_decoder_norm: rescales } => {
-                map.serialize_entry("k", k)?;
-                if self.output == OutputHook::Same || *rescales {
-                    map.serialize_entry("rescale_acts_by_decoder_norm", rescales)?;
-                }
-            }
-            ActivationRule::MatchingPursuit {
-                residual_threshold,
-                max_iterations,
-                stop_on_duplicate_support,
-            } => {
-                map.serialize_entry("residual_threshold", residual_threshold)?;
-                map.serialize_entry("max_iterations", max_iterations)?;
-                map.serialize_entry("stop_on_duplicate_support", stop_on_duplicate_support)?;
-            }
-            ActivationRule::Temporal {
-                n_heads,
-                n_attn_layers,
-                bottleneck_factor,
-                kval_topk,
-                tied_weights,
-            } => {
-                map.serialize_entry("n_heads", n_heads)?;
-                map.serialize_entry("n_attn_layers", n_attn_layers)?;
-                map.serialize_entry("bottleneck_factor", bottleneck_factor)?;
-                map.serialize_entry("kval_topk", kval_topk)?;
-                map.serialize_entry("tied_weights", tied_weights)?;
-            }
+        /// What SAELens writes: the settings of transcoders do not include a rescaling, which few have.
+        #[derive(Serialize)]
+        struct Written {
+            architecture: &'static str,
+            #[serde(flatten)]
+            rule: ActivationRule,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            rescale_acts_by_decoder_norm: Option<bool>,
         }
-        map.end()
+        use ActivationRule::{AbsTopK, TopK};
+        let rescales = self.rule.rescales();
+        let says =
+            matches!(self.rule, TopK { .. } | AbsTopK { .. } if self.output == OutputHook::Same || rescales);
+        let (architecture, rule) = (self.name(), self.rule);
+        Written { architecture, rule, rescale_acts_by_decoder_norm: says.then_some(rescales) }
+            .serialize(serializer)
     }
 }
 

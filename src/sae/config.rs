@@ -131,11 +131,8 @@ impl SaeConfig {
         };
         if Architecture::named(name).is_none() {
             let known = Architecture::NAMES.map(|(name, ..)| name).join(", ");
-            return Err(Error::invalid(
-                "the architecture of an SAE",
-                known,
-                format!("{:?}", self.architecture),
-            ));
+            let got = format!("{:?}", self.architecture);
+            return Err(Error::invalid("the architecture of an SAE", known, got));
         }
         for (size, n) in [("d_in", d_in), ("d_sae", d_sae), ("d_out", d_out)] {
             positive(&format!("`{size}`"), "a positive whole number", Some(n as f64))?;

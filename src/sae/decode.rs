@@ -10,21 +10,21 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 /// Returns the sum of the active features' decoder rows, weighted by their activations, plus the bias: `[pos, d_out]`.
-pub(super) fn decode(features: &FeatureActs, cfg: &SaeConfig, weights: &Weights) -> Result<Tensor> {
-    let SaeConfig { d_out, d_sae, architecture, .. } = *cfg;
+pub(super) fn decode(features: &FeatureActs, weights: &Weights) -> Result<Tensor> {
+    let SaeConfig { d_out, d_sae, architecture, apply_b_dec_to_input, .. } = weights.cfg;
     if features.d_sae() != d_sae {
         return Err(Error::mismatch(
             format!("decode: expected features with d_sae = {d_sae}, got {}", features.d_sae()),
             "decode with the SAE that encoded them",
         ));
     }
-    let norms = architecture.rule.rescales().then(|| weights.decoder_norms(cfg)).transpose()?;
+    let norms = architecture.rule.rescales().then(|| weights.decoder_norms()).transpose()?;
     // A tied SAE adds the bias only if it subtracts it from its input.
-    let adds_bias = !architecture.rule.is_tied() || cfg.apply_b_dec_to_input;
-    let b_dec = if adds_bias { weights.b_dec(cfg)? } else { &vec![0.0; d_out] };
+    let adds_bias = !architecture.rule.is_tied() || apply_b_dec_to_input;
+    let b_dec = if adds_bias { weights.b_dec()? } else { &vec![0.0; d_out] };
     large::check("the decoded features", &[features.len(), d_out])?;
     let mut out = vec![0f32; features.len() * d_out];
-    with_f32s(weights.w_dec(cfg)?, |w_dec| {
+    with_f32s(weights.w_dec()?, |w_dec| {
         out.par_chunks_exact_mut(d_out).enumerate().for_each(|(pos, out)| {
             out.copy_from_slice(b_dec);
             let (indices, values) = features.at(pos);

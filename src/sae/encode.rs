@@ -53,14 +53,9 @@ pub(super) fn rows(x: &Tensor, cfg: &SaeConfig) -> Result<Tensor> {
             x.narrow(1, cfg.hook_head_index.unwrap_or(0), 1)?.squeeze(1)?
         }
         _ => {
-            let hook = cfg.hook_name.as_deref().unwrap_or("its hook");
+            let (hook, got) = (cfg.hook_name.as_deref().unwrap_or("its hook"), x.dims());
             return Err(Error::mismatch(
-                format!(
-                    "the SAE `{}` reads [pos, d_in = {}] at `{hook}`, got {:?}",
-                    cfg.sae_id,
-                    cfg.d_in,
-                    x.dims()
-                ),
+                format!("the SAE `{}` reads [pos, d_in = {}] at `{hook}`, got {got:?}", cfg.sae_id, cfg.d_in),
                 "give it the activation of its own hook, from the model that it was trained on",
             ));
         }
@@ -68,7 +63,8 @@ pub(super) fn rows(x: &Tensor, cfg: &SaeConfig) -> Result<Tensor> {
 }
 
 /// Centers, normalizes and shifts activations `[pos, d_in]`.
-pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weights) -> Result<Prepared> {
+pub(super) fn prepare(x: &Tensor, center: bool, weights: &Weights) -> Result<Prepared> {
+    let cfg = &weights.cfg;
     memory::check("the activation", 3 * (x.elem_count() * size_of::<f32>()) as u64)?;
     let x = x.to_dtype(candle_core::DType::F32)?.contiguous()?;
     check_finite(&x, cfg, "the activation")?;
@@ -80,7 +76,7 @@ pub(super) fn prepare(x: &Tensor, cfg: &SaeConfig, center: bool, weights: &Weigh
     if unnormalized && !center && !cfg.apply_b_dec_to_input {
         return Ok(Prepared { sae_in: x.clone(), x, undo: Vec::new() });
     }
-    let b_dec = if cfg.apply_b_dec_to_input { weights.b_dec(cfg)? } else { &[] };
+    let b_dec = if cfg.apply_b_dec_to_input { weights.b_dec()? } else { &[] };
     let factor = cfg.activation_normalization_factor.unwrap_or(1.0) as f32;
     let (n, d_in) = x.dims2()?;
     let mut rows = x.flatten_all()?.to_vec1::<f32>()?;
@@ -137,27 +133,22 @@ fn subtract_mean(row: &mut [f32]) -> f32 {
 fn check_finite(x: &Tensor, cfg: &SaeConfig, what: &str) -> Result<()> {
     let d = x.dim(D::Minus1)?;
     let bad = with_f32s(x, |values| values.par_iter().position_first(|x| !x.is_finite()))?;
-    match bad {
-        None => Ok(()),
-        Some(at) => {
-            let hook = cfg.hook_name.as_deref().unwrap_or("the SAE's input");
-            let (pos, dim) = (at / d, at % d);
-            let message = format!("{what} at `{hook}`, token {pos}, dimension {dim}, is NaN or infinite");
-            Err(Error::NotFinite { message })
-        }
-    }
+    let Some(at) = bad else { return Ok(()) };
+    let hook = cfg.hook_name.as_deref().unwrap_or("the SAE's input");
+    let (pos, dim) = (at / d, at % d);
+    let message = format!("{what} at `{hook}`, token {pos}, dimension {dim}, is NaN or infinite");
+    Err(Error::NotFinite { message })
 }
 
 /// Returns the features of `sae_in` `[pos, d_in]` with `|activation| > threshold` (0 or more).
 pub(super) fn encode(
     sae_in: &Tensor,
-    cfg: &SaeConfig,
     weights: &Weights,
     threshold: f32,
     progress: &Progress,
 ) -> Result<FeatureActs> {
-    let encoder = weights.encoder(cfg)?;
-    let rule = Rule::new(encoder, cfg, weights, threshold)?;
+    let (cfg, encoder) = (&weights.cfg, weights.encoder()?);
+    let rule = Rule::new(encoder, weights, threshold)?;
     let n = sae_in.dim(0)?;
     let mut features = FeatureActs::new(cfg.d_sae);
     for first in (0..n).step_by(TOKENS) {
@@ -228,18 +219,18 @@ enum Kind<'a> {
 }
 
 impl<'a> Rule<'a> {
-    fn new(encoder: &'a Encoder, cfg: &SaeConfig, weights: &'a Weights, threshold: f32) -> Result<Self> {
+    fn new(encoder: &'a Encoder, weights: &'a Weights, threshold: f32) -> Result<Self> {
+        let SaeConfig { d_sae, architecture, .. } = weights.cfg;
         let least = threshold.max(0.0);
-        let (cut, kind) = match (&encoder.threshold, &encoder.magnitude, cfg.architecture.rule.k()) {
+        let (cut, kind) = match (&encoder.threshold, &encoder.magnitude, architecture.rule.k()) {
             (Some(jump), ..) => (jump.iter().map(|t| t.max(least)).collect(), Kind::Plain),
-            (_, Some((factor, bias)), _) => (vec![0.0; cfg.d_sae], Kind::Gated { factor, bias }),
+            (_, Some((factor, bias)), _) => (vec![0.0; d_sae], Kind::Gated { factor, bias }),
             (_, _, Some(k)) => {
-                let norms =
-                    cfg.architecture.rule.rescales().then(|| weights.decoder_norms(cfg)).transpose()?;
-                let signed = matches!(cfg.architecture.rule, ActivationRule::AbsTopK { .. });
-                (vec![0.0; cfg.d_sae], Kind::TopK { k, norms, signed })
+                let norms = architecture.rule.rescales().then(|| weights.decoder_norms()).transpose()?;
+                let signed = matches!(architecture.rule, ActivationRule::AbsTopK { .. });
+                (vec![0.0; d_sae], Kind::TopK { k, norms, signed })
             }
-            _ => (vec![least; cfg.d_sae], Kind::Plain),
+            _ => (vec![least; d_sae], Kind::Plain),
         };
         Ok(Rule { bias: &encoder.b_enc, cut, threshold: least, kind })
     }

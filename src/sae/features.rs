@@ -117,12 +117,8 @@ pub(super) fn check_feature(feature: usize, d_sae: usize) -> Result<()> {
     if feature < d_sae {
         return Ok(());
     }
-    Err(Error::invalid(
-        "the feature index",
-        format!("0 to {} (d_sae = {d_sae})", d_sae.saturating_sub(1)),
-        feature,
-    )
-    .with_hint("features are counted from 0"))
+    let expected = format!("0 to {} (d_sae = {d_sae})", d_sae.saturating_sub(1));
+    Err(Error::invalid("the feature index", expected, feature).with_hint("features are counted from 0"))
 }
 
 impl std::fmt::Display for FeatureActs {

@@ -45,7 +45,6 @@ pub struct Sae {
 }
 
 struct Inner {
-    cfg: SaeConfig,
     /// The parsed `hook_name`; `None` if it is missing, unknown or depends on the model.
     hook: Option<HookName>,
     weights: Weights,
@@ -55,10 +54,10 @@ struct Inner {
 }
 
 impl Inner {
-    fn new(cfg: SaeConfig, weights: Weights) -> Self {
+    fn new(weights: Weights) -> Self {
         // An unknown name, or one that depends on the model, is an error only where the hook is needed.
-        let hook = cfg.hook_name.as_deref().and_then(|name| name.parse().ok());
-        Inner { cfg, hook, weights, revision: None, files: Vec::new(), notes: Vec::new() }
+        let hook = weights.cfg.hook_name.as_deref().and_then(|name| name.parse().ok());
+        Inner { hook, weights, revision: None, files: Vec::new(), notes: Vec::new() }
     }
 }
 
@@ -111,10 +110,10 @@ impl Sae {
         let SaeName { name, id } = name.into();
         let found = locate::open(name, id, options, progress)?;
         let cfg = options.over(found.config)?;
-        let weights = Weights::new(Tensors::Stored(found.checkpoint), found.parts, &cfg)?;
+        let weights = Weights::new(Tensors::Stored(found.checkpoint), found.parts, cfg)?;
         let files = found.files.into_iter().chain(options.registry.as_ref().map(PathBuf::from)).collect();
         let (revision, notes) = (found.revision, found.notes);
-        Ok(Sae { inner: Arc::new(Inner { revision, files, notes, ..Inner::new(cfg, weights) }) })
+        Ok(Sae { inner: Arc::new(Inner { revision, files, notes, ..Inner::new(weights) }) })
     }
 
     /// Makes an SAE of weights in memory, which are copied as f32. As with a checkpoint, `norm_scaling_factor` and
@@ -131,8 +130,8 @@ impl Sae {
         cfg.dtype = "f32".to_owned();
         let norm_scaling_factor = cfg.norm_scaling_factor;
         let cfg = SaeOptions { norm_scaling_factor, ..SaeOptions::default() }.over(cfg)?;
-        let weights = Weights::new(weights.copied()?, formats::saelens_parts(&cfg), &cfg)?;
-        Ok(Sae { inner: Arc::new(Inner::new(cfg, weights)) })
+        let weights = Weights::new(weights.copied()?, formats::saelens_parts(&cfg), cfg)?;
+        Ok(Sae { inner: Arc::new(Inner::new(weights)) })
     }
 
     /// Returns the weights as they are used, scaled and folded, and the configuration of an SAE that has them and
@@ -141,7 +140,7 @@ impl Sae {
     /// # Errors
     /// A file that cannot be read.
     pub fn to_weights(&self) -> Result<(SaeConfig, SaeWeights)> {
-        let weights = self.inner.weights.plain(self.cfg())?;
+        let weights = self.inner.weights.plain()?;
         Ok((self.cfg().clone().without_folding(), weights))
     }
 
@@ -169,7 +168,7 @@ impl Sae {
 
     /// Returns the SAE's configuration.
     pub fn cfg(&self) -> &SaeConfig {
-        &self.inner.cfg
+        &self.inner.weights.cfg
     }
 
     /// Returns the hook point that the SAE reads.
@@ -203,7 +202,7 @@ impl Sae {
 
     /// Returns the files that hold the weights; none for an SAE made of weights in memory.
     pub fn weight_files(&self) -> impl Iterator<Item = &Path> {
-        self.inner.weights.tensors().paths()
+        self.inner.weights.tensors.paths()
     }
 
     /// Returns all files that the SAE was loaded from.
@@ -217,7 +216,7 @@ impl Sae {
     /// # Errors
     /// A file that cannot be read; [`Error::Interrupted`].
     pub fn fingerprint(&self, progress: &Progress) -> Result<String> {
-        let weights = self.inner.weights.tensors().sha256(progress)?;
+        let weights = self.inner.weights.tensors.sha256(progress)?;
         let cfg = SaeConfig {
             sae_id: String::new(),
             model_name: None,
@@ -241,7 +240,7 @@ impl Sae {
     /// A file that cannot be read.
     #[expect(non_snake_case, reason = "the name in SAELens")]
     pub fn W_enc(&self) -> Result<Tensor> {
-        Ok(self.inner.weights.encoder(self.cfg())?.w_enc.clone())
+        Ok(self.inner.weights.encoder()?.w_enc.clone())
     }
 
     /// Returns the decoder `[d_sae, d_out]`.
@@ -250,7 +249,7 @@ impl Sae {
     /// A file that cannot be read.
     #[expect(non_snake_case, reason = "the name in SAELens")]
     pub fn W_dec(&self) -> Result<Tensor> {
-        Ok(self.inner.weights.w_dec(self.cfg())?.clone())
+        Ok(self.inner.weights.w_dec()?.clone())
     }
 
     /// Returns the encoder's bias `[d_sae]`; for a gated SAE, the gate's bias.
@@ -258,7 +257,7 @@ impl Sae {
     /// # Errors
     /// A file that cannot be read.
     pub fn b_enc(&self) -> Result<Tensor> {
-        Ok(Tensor::new(self.inner.weights.encoder(self.cfg())?.b_enc.as_slice(), &Device::Cpu)?)
+        Ok(Tensor::new(self.inner.weights.encoder()?.b_enc.as_slice(), &Device::Cpu)?)
     }
 
     /// Returns the decoder's bias `[d_out]`.
@@ -266,7 +265,7 @@ impl Sae {
     /// # Errors
     /// A file that cannot be read.
     pub fn b_dec(&self) -> Result<Tensor> {
-        Ok(Tensor::new(self.inner.weights.b_dec(self.cfg())?, &Device::Cpu)?)
+        Ok(Tensor::new(self.inner.weights.b_dec()?, &Device::Cpu)?)
     }
 
     /// Returns the weights of one feature.
@@ -275,9 +274,9 @@ impl Sae {
     /// `feature` is out of range; a file that cannot be read.
     pub fn feature(&self, feature: usize) -> Result<Feature> {
         self.check_feature(feature)?;
-        let w_enc = &self.inner.weights.encoder(self.cfg())?.w_enc;
+        let w_enc = &self.inner.weights.encoder()?.w_enc;
         let encoder = w_enc.narrow(1, feature, 1)?.squeeze(1)?.contiguous()?;
-        let decoder = self.inner.weights.w_dec(self.cfg())?.get(feature)?;
+        let decoder = self.inner.weights.w_dec()?.get(feature)?;
         Ok(Feature { index: feature, encoder, decoder })
     }
 
@@ -344,15 +343,15 @@ impl Sae {
         threshold: f32,
         progress: &Progress,
     ) -> Result<(FeatureActs, Option<Tensor>)> {
-        let (cfg, weights) = (self.cfg(), &self.inner.weights);
-        match cfg.architecture.rule {
+        let weights = &self.inner.weights;
+        match self.cfg().architecture.rule {
             ActivationRule::Temporal { n_heads, .. } => {
                 let all = 0..sae_in.dim(0)?;
                 let sequences = if sequences.is_empty() { std::slice::from_ref(&all) } else { sequences };
                 temporal::check_sequences(sequences, sae_in.dim(0)?)?;
-                let novel = temporal::novel(sae_in, sequences, cfg, n_heads, weights, progress)?;
-                let scaled = (&novel * temporal::lambda(cfg))?;
-                let features = encode::encode(&scaled, cfg, weights, threshold, progress)?;
+                let novel = temporal::novel(sae_in, sequences, n_heads, weights, progress)?;
+                let scaled = (&novel * temporal::lambda(weights))?;
+                let features = encode::encode(&scaled, weights, threshold, progress)?;
                 Ok((features, Some((sae_in - novel)?)))
             }
             ActivationRule::MatchingPursuit {
@@ -361,9 +360,9 @@ impl Sae {
                 stop_on_duplicate_support,
             } => {
                 let pursuit = Pursuit { residual_threshold, max_iterations, stop_on_duplicate_support };
-                Ok((pursuit::encode(sae_in, cfg, weights, &pursuit, threshold, progress)?, None))
+                Ok((pursuit::encode(sae_in, weights, &pursuit, threshold, progress)?, None))
             }
-            _ => Ok((encode::encode(sae_in, cfg, weights, threshold, progress)?, None)),
+            _ => Ok((encode::encode(sae_in, weights, threshold, progress)?, None)),
         }
     }
 
@@ -386,7 +385,7 @@ impl Sae {
     /// # Errors
     /// Features of another SAE; a file that cannot be read.
     pub fn decode(&self, features: &FeatureActs) -> Result<Tensor> {
-        decode::decode(features, self.cfg(), &self.inner.weights)
+        decode::decode(features, &self.inner.weights)
     }
 
     /// Returns the SAE's reconstruction of `x`, in the shape of `x`: encodes, decodes and undoes the normalization. `x`
@@ -411,7 +410,7 @@ impl Sae {
         if let Some(predicted) = predicted {
             out = (out + predicted)?;
         }
-        if let Some(w_skip) = self.inner.weights.w_skip(self.cfg())? {
+        if let Some(w_skip) = self.inner.weights.w_skip()? {
             out = (out + rows_times(&prepared.x, w_skip)?)?;
         }
         let is_transcoder = self.cfg().architecture.output != OutputHook::Same;
@@ -452,19 +451,10 @@ impl Sae {
         self.cfg().hook_name.as_deref().and_then(usual_point)
     }
 
-    fn notes(&self) -> &[String] {
-        &self.inner.notes
-    }
-
-    /// The factor from activations to the scale of the stored weights, without `norm_scaling_factor`.
-    fn input_scale(&self) -> f64 {
-        self.inner.weights.input_scale()
-    }
-
     /// Checks the shape of `x` and turns it into the encoder's input, `[pos, d_in]`.
     fn prepare(&self, x: &Tensor) -> Result<Prepared> {
         let rows = encode::rows(x, self.cfg())?;
-        encode::prepare(&rows, self.cfg(), self.reads_centered(), &self.inner.weights)
+        encode::prepare(&rows, self.reads_centered(), &self.inner.weights)
     }
 }
 

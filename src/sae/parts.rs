@@ -32,6 +32,8 @@ pub(super) struct Parts {
     pub(super) b_dec: String,
     /// JumpReLU only.
     pub(super) threshold: Option<Threshold>,
+    /// Whether the threshold applies to the pre-activation times the norm of its decoder row.
+    pub(super) threshold_times_norm: bool,
     /// `r_mag` and `b_mag`, `[d_sae]` each. Gated SAEs only.
     pub(super) magnitude: Option<[String; 2]>,
     /// `[d_in, d_out]`. Transcoders with a skip only.
@@ -48,12 +50,18 @@ impl Parts {
         b_enc: impl Into<String>,
         b_dec: impl Into<String>,
     ) -> Self {
+        Parts { w_enc: Some(w_enc), b_enc: Some(b_enc.into()), ..Parts::tied(w_dec, b_dec) }
+    }
+
+    /// The parts of an SAE with only a decoder and its bias.
+    pub(super) fn tied(w_dec: Matrix, b_dec: impl Into<String>) -> Self {
         Parts {
-            w_enc: Some(w_enc),
+            w_enc: None,
             w_dec,
-            b_enc: Some(b_enc.into()),
+            b_enc: None,
             b_dec: b_dec.into(),
             threshold: None,
+            threshold_times_norm: false,
             magnitude: None,
             w_skip: None,
             input_scale: 1.0,
@@ -64,9 +72,9 @@ impl Parts {
     pub(super) fn shapes(&self, cfg: &SaeConfig) -> Vec<(String, Vec<usize>)> {
         let SaeConfig { d_in, d_sae, d_out, .. } = *cfg;
         let matrix = |matrix: &Matrix, shape| (matrix.name.clone(), matrix.stored_shape(shape));
-        let thresholds = self.threshold.iter().filter_map(|threshold| match &threshold.kept {
-            StoredThreshold::PerFeature(name) | StoredThreshold::Log(name) => Some(name),
-            StoredThreshold::Shared(_) => None,
+        let thresholds = self.threshold.iter().filter_map(|threshold| match threshold {
+            Threshold::PerFeature(name) | Threshold::Log(name) => Some(name),
+            Threshold::Shared(_) => None,
         });
         let of_features = self.b_enc.iter().chain(self.magnitude.iter().flatten()).chain(thresholds);
         let mut shapes: Vec<_> = self.w_enc.iter().map(|w_enc| matrix(w_enc, [d_in, d_sae])).collect();
@@ -190,14 +198,7 @@ pub(super) enum Stored {
 
 /// How the thresholds of a JumpReLU SAE are stored.
 #[derive(Debug)]
-pub(super) struct Threshold {
-    pub(super) kept: StoredThreshold,
-    /// Whether the threshold applies to the pre-activation times the norm of its decoder row.
-    pub(super) times_decoder_norm: bool,
-}
-
-#[derive(Debug)]
-pub(super) enum StoredThreshold {
+pub(super) enum Threshold {
     /// A tensor `[d_sae]`.
     PerFeature(String),
     /// A tensor `[d_sae]` of logarithms.
@@ -213,6 +214,21 @@ impl Matrix {
 
     pub(super) fn transposed(name: impl Into<String>) -> Self {
         Matrix { name: name.into(), stored: Stored::Transposed }
+    }
+
+    /// Returns the sizes `[rows, columns]` of a matrix in a checkpoint; errors name the file `path`.
+    pub(super) fn sizes(&self, checkpoint: &Checkpoint, path: &Path) -> Result<[usize; 2]> {
+        let name = &self.name;
+        match checkpoint.shape(name) {
+            Some([columns, rows]) if self.stored == Stored::Transposed => Ok([*rows, *columns]),
+            Some([rows, columns]) => Ok([*rows, *columns]),
+            Some(other) => {
+                let message = format!("tensor `{name}`: expected a matrix, got shape {other:?}");
+                Err(Error::malformed(path, message))
+            }
+            None => Err(Error::malformed(path, format!("there is no tensor `{name}`"))
+                .with_hint(format!("its tensors: {}", checkpoint.names().collect::<Vec<_>>().join(", ")))),
+        }
     }
 
     /// Returns the shape in which a matrix `[rows, columns]` is stored.
@@ -235,16 +251,6 @@ impl Matrix {
             }
         };
         finite(&self.name, values)
-    }
-}
-
-impl Threshold {
-    pub(super) fn each(name: impl Into<String>) -> Self {
-        Threshold { kept: StoredThreshold::PerFeature(name.into()), times_decoder_norm: false }
-    }
-
-    pub(super) fn same(value: f64) -> Self {
-        Threshold { kept: StoredThreshold::Shared(value), times_decoder_norm: false }
     }
 }
 

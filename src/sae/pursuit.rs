@@ -5,7 +5,6 @@
 //! ```
 //! See SAELens' `saes/matching_pursuit_sae.py`.
 
-use super::config::SaeConfig;
 use super::encode::gather;
 use super::features::FeatureActs;
 use super::weights::Weights;
@@ -39,13 +38,12 @@ struct Token {
 /// Returns the features of `[pos, d_in]` with an activation above `threshold` (0 or more).
 pub(super) fn encode(
     sae_in: &Tensor,
-    cfg: &SaeConfig,
     weights: &Weights,
     pursuit: &Pursuit,
     threshold: f32,
     progress: &Progress,
 ) -> Result<FeatureActs> {
-    let w_dec = weights.w_dec(cfg)?;
+    let (cfg, w_dec) = (&weights.cfg, weights.w_dec()?);
     let residuals = sae_in.to_vec2::<f32>()?;
     let mut tokens: Vec<Token> =
         residuals.into_iter().map(|residual| Token { residual, active: Vec::new(), done: false }).collect();
@@ -54,7 +52,7 @@ pub(super) fn encode(
         if live.is_empty() {
             break;
         }
-        let best = best_features(&live, cfg, w_dec, progress)?;
+        let best = best_features(&live, w_dec, progress)?;
         with_f32s(w_dec, |w_dec| {
             live.par_iter_mut().zip(best).for_each(|(token, best)| {
                 let row = |i: usize| &w_dec[i * cfg.d_in..(i + 1) * cfg.d_in];
@@ -78,18 +76,14 @@ pub(super) fn encode(
 }
 
 /// Returns for each token the feature that fits its residual best (ties: the first), `None` if no fit is above 0.
-fn best_features(
-    tokens: &[&mut Token],
-    cfg: &SaeConfig,
-    w_dec: &Tensor,
-    progress: &Progress,
-) -> Result<Vec<Option<usize>>> {
+fn best_features(tokens: &[&mut Token], w_dec: &Tensor, progress: &Progress) -> Result<Vec<Option<usize>>> {
+    let (d_sae, d_in) = w_dec.dims2()?;
     let residuals: Vec<f32> = tokens.iter().flat_map(|token| &token.residual).copied().collect();
-    let residuals = Tensor::from_vec(residuals, (tokens.len(), cfg.d_in), &Device::Cpu)?;
+    let residuals = Tensor::from_vec(residuals, (tokens.len(), d_in), &Device::Cpu)?;
     let mut best = vec![(None, 0f32); tokens.len()];
-    for start in (0..cfg.d_sae).step_by(TILE) {
+    for start in (0..d_sae).step_by(TILE) {
         progress.check()?;
-        let width = TILE.min(cfg.d_sae - start);
+        let width = TILE.min(d_sae - start);
         let fits = rows_times(&residuals, &w_dec.narrow(0, start, width)?.t()?)?; // [live, width]
         with_f32s(&fits, |fits| {
             best.par_iter_mut().zip(fits.par_chunks_exact(width)).for_each(|((best, most), fits)| {

@@ -64,32 +64,29 @@ impl Sae {
     /// Returns warnings about what the checkpoint leaves open, for the user to decide: the results depend on it.
     pub fn warnings(&self) -> Vec<String> {
         let cfg = self.cfg();
-        let mut warnings = self.notes().to_vec();
+        let mut warnings = self.inner.notes.clone();
+        let mut warn = |text: &str| warnings.push(format!("the SAE `{}` {text}", cfg.sae_id));
         let normalized = cfg.normalize_activations == ActivationNormalization::LayerNorm;
         if cfg.center_writing_weights.is_none() && self.reads_residual() && !normalized {
-            warnings.push(format!(
-                "the SAE `{}` does not say whether it reads a centered residual stream; the stream is not centered. SAEs \
-                 of early 2024 on GPT-2, such as gpt2-small-res-jb, need center_writing_weights: true",
-                cfg.sae_id
-            ));
+            warn(
+                "does not say whether it reads a centered residual stream; the stream is not centered. SAEs of early \
+                 2024 on GPT-2, such as gpt2-small-res-jb, need center_writing_weights: true",
+            );
         }
         let at_values = self.point().is_some_and(|point| matches!(point, HookPoint::Z | HookPoint::V));
         if cfg.center_writing_weights.is_none() && at_values && !cfg.fold_value_biases {
-            warnings.push(format!(
-                "the SAE `{}` does not say whether it reads values without their bias; the bias is kept. SAEs that were \
-                 trained on a model with TransformerLens' default processing need fold_value_biases: true and fold_ln: \
-                 true",
-                cfg.sae_id
-            ));
+            warn(
+                "does not say whether it reads values without their bias; the bias is kept. SAEs that were trained on a \
+                 model with TransformerLens' default processing need fold_value_biases: true and fold_ln: true",
+            );
         }
         if cfg.normalize_activations == ActivationNormalization::ExpectedAverageOnlyIn
             && cfg.norm_scaling_factor.is_none()
         {
-            warnings.push(format!(
-                "the SAE `{}` was trained on scaled activations but does not say by which factor; activations are not \
-                 scaled. Set norm_scaling_factor if you know it",
-                cfg.sae_id
-            ));
+            warn(
+                "was trained on scaled activations but does not say by which factor; activations are not scaled. Set \
+                 norm_scaling_factor if you know it",
+            );
         }
         warnings
     }
@@ -98,16 +95,13 @@ impl Sae {
     fn preprocessing(&self) -> Vec<String> {
         let cfg = self.cfg();
         let mut steps = Vec::new();
-        let mut step = |wanted: bool, text: &str| {
-            if wanted {
-                steps.push(text.to_owned());
-            }
-        };
+        let mut step = |wanted: bool, text: &str| steps.extend(wanted.then(|| text.to_owned()));
         step(self.reads_centered(), "minus its mean (centered)");
         step(cfg.fold_value_biases, "minus the value bias");
         step(cfg.reshape_hook_z && cfg.hook_head_index.is_none(), "heads joined");
-        let scale = self.input_scale();
-        step(scale != 1.0, &format!("times {scale} (folded into the weights)"));
+        let scale = self.inner.weights.parts.input_scale;
+        let folded = |factor: f64| format!("times {factor} (folded into the weights)");
+        step(scale != 1.0, &folded(scale));
         match (cfg.normalize_activations, cfg.norm_scaling_factor) {
             (ActivationNormalization::None, _) => {}
             (ActivationNormalization::ConstantNormRescale, _) => step(true, "norm set to sqrt(d_in)"),
@@ -115,9 +109,7 @@ impl Sae {
             (ActivationNormalization::ConstantScalarRescale, _) => {
                 step(true, &format!("times {}", cfg.activation_normalization_factor.unwrap_or(1.0)));
             }
-            (ActivationNormalization::ExpectedAverageOnlyIn, Some(factor)) => {
-                step(true, &format!("times {factor} (folded into the weights)"));
-            }
+            (ActivationNormalization::ExpectedAverageOnlyIn, Some(factor)) => step(true, &folded(factor)),
             (ActivationNormalization::ExpectedAverageOnlyIn, None) => {
                 step(true, "no scaling for expected_average_only_in: norm_scaling_factor is not known");
             }

@@ -8,7 +8,6 @@
 //! ```
 //! See SAELens' `saes/temporal_sae.py`.
 
-use super::config::SaeConfig;
 use super::weights::{Attention, Weights};
 use crate::error::{Error, Result};
 use crate::linalg::softmax;
@@ -21,15 +20,14 @@ const EPS: f64 = 1e-6;
 const BLOCK: usize = 256;
 
 /// Returns λ, by which inputs are multiplied before they are encoded.
-pub(super) fn lambda(cfg: &SaeConfig) -> f64 {
-    1.0 / (4.0 * cfg.d_in as f64)
+pub(super) fn lambda(weights: &Weights) -> f64 {
+    1.0 / (4.0 * weights.cfg.d_in as f64)
 }
 
 /// Returns the unpredicted part of each token of `[pos, d_in]`, which holds concatenated sequences.
 pub(super) fn novel(
     sae_in: &Tensor,
     sequences: &[Range<usize>],
-    cfg: &SaeConfig,
     n_heads: usize,
     weights: &Weights,
     progress: &Progress,
@@ -37,9 +35,9 @@ pub(super) fn novel(
     let mut parts = Vec::new();
     for sequence in sequences {
         let mut residual = sae_in.narrow(0, sequence.start, sequence.len())?;
-        for layer in weights.attention(cfg)? {
+        for layer in weights.attention()? {
             progress.check()?;
-            residual = step(&residual, layer, cfg, n_heads, weights)?;
+            residual = step(&residual, layer, n_heads, weights)?;
         }
         parts.push(residual);
     }
@@ -47,14 +45,8 @@ pub(super) fn novel(
 }
 
 /// Subtracts one layer's prediction from a sequence, `[pos, d_in]`.
-fn step(
-    residual: &Tensor,
-    layer: &Attention,
-    cfg: &SaeConfig,
-    n_heads: usize,
-    weights: &Weights,
-) -> Result<Tensor> {
-    let z = (residual * lambda(cfg))?.matmul(&weights.encoder(cfg)?.w_enc)?.relu()?; // [pos, d_sae]
+fn step(residual: &Tensor, layer: &Attention, n_heads: usize, weights: &Weights) -> Result<Tensor> {
+    let z = (residual * lambda(weights))?.matmul(&weights.encoder()?.w_enc)?.relu()?; // [pos, d_sae]
     let n = z.dim(0)?;
     let before = z.narrow(0, 0, n - 1)?.pad_with_zeros(0, 1, 0)?;
     let heads = |x: Tensor| {
@@ -72,8 +64,8 @@ fn step(
         let scores = (scores / (q.dim(2)? as f64).sqrt())?.broadcast_add(&causal_mask(start, end)?)?;
         mixed.push(softmax(&scores, 2)?.matmul(&visible(&v)?)?);
     }
-    let mixed = Tensor::cat(&mixed, 1)?.transpose(0, 1)?.contiguous()?.reshape((n, cfg.d_sae))?;
-    let predicted = layer.c_proj.forward(&mixed)?.relu()?.matmul(weights.w_dec(cfg)?)?; // [pos, d_in]
+    let mixed = Tensor::cat(&mixed, 1)?.transpose(0, 1)?.contiguous()?.reshape((n, weights.cfg.d_sae))?;
+    let predicted = layer.c_proj.forward(&mixed)?.relu()?.matmul(weights.w_dec()?)?; // [pos, d_in]
     let norm = (predicted.sqr()?.sum_keepdim(D::Minus1)?.sqrt()? + EPS)?;
     let share = (&predicted * residual)?.sum_keepdim(D::Minus1)?.div(&norm.sqr()?)?;
     Ok((residual - predicted.broadcast_mul(&share)?)?)
@@ -88,15 +80,9 @@ fn causal_mask(start: usize, end: usize) -> Result<Tensor> {
 
 /// Checks that the sequences follow each other without gaps and cover all `n` tokens.
 pub(super) fn check_sequences(sequences: &[Range<usize>], n: usize) -> Result<()> {
-    let mut end = 0;
-    for sequence in sequences {
-        if sequence.start != end || sequence.is_empty() {
-            end = usize::MAX;
-            break;
-        }
-        end = sequence.end;
-    }
-    if end == n {
+    let starts = std::iter::once(0).chain(sequences.iter().map(|sequence| sequence.end));
+    let follow = sequences.iter().zip(starts).all(|(s, start)| s.start == start && !s.is_empty());
+    if follow && sequences.last().map_or(0, |last| last.end) == n {
         return Ok(());
     }
     Err(Error::mismatch(

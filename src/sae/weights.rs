@@ -3,7 +3,7 @@
 
 use super::architecture::{ActivationRule, OutputHook};
 use super::config::SaeConfig;
-use super::parts::{Parts, StoredThreshold, Tensors, finite};
+use super::parts::{Parts, Tensors, Threshold, finite};
 use crate::checkpoint::Lazy;
 use crate::error::{Error, Result};
 use crate::linalg::with_f32s;
@@ -109,10 +109,11 @@ pub(super) struct Attention {
     pub(super) c_proj: Linear,
 }
 
-/// All weights of an SAE.
+/// An SAE's configuration and all its weights.
 pub(super) struct Weights {
-    tensors: Tensors,
-    parts: Parts,
+    pub(super) cfg: SaeConfig,
+    pub(super) tensors: Tensors,
+    pub(super) parts: Parts,
     /// The product of the layout's scale and `norm_scaling_factor`.
     scale: f32,
     encoder: Lazy<Encoder>,
@@ -134,12 +135,13 @@ struct Decoder {
 
 impl Weights {
     /// Checks that every weight is there in the right shape, without reading any.
-    pub(super) fn new(tensors: Tensors, parts: Parts, cfg: &SaeConfig) -> Result<Self> {
-        let mut shapes = parts.shapes(cfg);
-        shapes.extend(attention_shapes(cfg));
+    pub(super) fn new(tensors: Tensors, parts: Parts, cfg: SaeConfig) -> Result<Self> {
+        let mut shapes = parts.shapes(&cfg);
+        shapes.extend(attention_shapes(&cfg));
         tensors.check(&shapes, cfg.architecture.name())?;
         Ok(Weights {
             scale: (parts.input_scale * cfg.norm_scaling_factor.unwrap_or(1.0)) as f32,
+            cfg,
             tensors,
             parts,
             encoder: Lazy::default(),
@@ -150,20 +152,11 @@ impl Weights {
         })
     }
 
-    pub(super) fn tensors(&self) -> &Tensors {
-        &self.tensors
-    }
-
-    /// The factor from activations to the scale of the stored weights, without `norm_scaling_factor`.
-    pub(super) fn input_scale(&self) -> f64 {
-        self.parts.input_scale
-    }
-
-    pub(super) fn encoder(&self, cfg: &SaeConfig) -> Result<&Encoder> {
+    pub(super) fn encoder(&self) -> Result<&Encoder> {
         self.encoder.get(|| {
-            let SaeConfig { d_in, d_sae, .. } = *cfg;
+            let SaeConfig { d_in, d_sae, .. } = self.cfg;
             // The norms to fold in: feature `i` is then `folded[i]` times as active.
-            let folded = if cfg.fold_decoder_norm { self.decoder(cfg)?.folded.as_deref() } else { None };
+            let folded = if self.cfg.fold_decoder_norm { self.decoder()?.folded.as_deref() } else { None };
             let fold = |mut values: Vec<f32>| {
                 values.iter_mut().zip(folded.unwrap_or_default()).for_each(|(x, norm)| *x *= norm);
                 values
@@ -172,7 +165,7 @@ impl Weights {
             let is_changed = self.scale != 1.0 || folded.is_some();
             let w_enc = match &self.parts.w_enc {
                 // Copied, so that a row of the product does not depend on the number of rows.
-                None => self.w_dec(cfg)?.t()?.contiguous()?,
+                None => self.w_dec()?.t()?.contiguous()?,
                 Some(matrix) => match self.tensors.shared(matrix).filter(|_| !is_changed) {
                     Some(w_enc) => w_enc,
                     None => {
@@ -192,14 +185,14 @@ impl Weights {
                 None => vec![0.0; d_sae],
             };
             let threshold = self.parts.threshold.as_ref().map(|threshold| {
-                let mut values = match &threshold.kept {
-                    StoredThreshold::PerFeature(name) => vector(name)?,
-                    StoredThreshold::Log(name) => vector(name)?.into_iter().map(f32::exp).collect(),
-                    StoredThreshold::Shared(value) => vec![*value as f32; d_sae],
+                let mut values = match threshold {
+                    Threshold::PerFeature(name) => vector(name)?,
+                    Threshold::Log(name) => vector(name)?.into_iter().map(f32::exp).collect(),
+                    Threshold::Shared(value) => vec![*value as f32; d_sae],
                 };
-                if threshold.times_decoder_norm {
+                if self.parts.threshold_times_norm {
                     // The decoder has been divided by the scale: its norms in the checkpoint are `norm * scale`.
-                    let norms = folded.unwrap_or(&self.decoder(cfg)?.norms);
+                    let norms = folded.unwrap_or(&self.decoder()?.norms);
                     values.iter_mut().zip(norms).for_each(|(t, norm)| *t /= norm * self.scale);
                 }
                 Ok::<_, Error>(fold(values))
@@ -213,30 +206,30 @@ impl Weights {
     }
 
     /// Returns the decoder's bias `[d_out]`.
-    pub(super) fn b_dec(&self, cfg: &SaeConfig) -> Result<&[f32]> {
+    pub(super) fn b_dec(&self) -> Result<&[f32]> {
         let b_dec = self.b_dec.get(|| {
             let name = &self.parts.b_dec;
-            let b_dec = self.tensors.vector(name, &[cfg.d_out])?;
+            let b_dec = self.tensors.vector(name, &[self.cfg.d_out])?;
             Ok(b_dec.into_iter().map(|b| b / self.scale).collect())
         });
         b_dec.map(Vec::as_slice)
     }
 
     /// Returns the decoder `[d_sae, d_out]`.
-    pub(super) fn w_dec(&self, cfg: &SaeConfig) -> Result<&Tensor> {
-        self.decoder(cfg).map(|decoder| &decoder.w_dec)
+    pub(super) fn w_dec(&self) -> Result<&Tensor> {
+        self.decoder().map(|decoder| &decoder.w_dec)
     }
 
     /// Returns the norm of each decoder row, `[d_sae]`.
-    pub(super) fn decoder_norms(&self, cfg: &SaeConfig) -> Result<&[f32]> {
-        self.decoder(cfg).map(|decoder| decoder.norms.as_slice())
+    pub(super) fn decoder_norms(&self) -> Result<&[f32]> {
+        self.decoder().map(|decoder| decoder.norms.as_slice())
     }
 
-    fn decoder(&self, cfg: &SaeConfig) -> Result<&Decoder> {
+    fn decoder(&self) -> Result<&Decoder> {
         self.decoder.get(|| {
-            let SaeConfig { d_sae, d_out, .. } = *cfg;
+            let SaeConfig { d_sae, d_out, .. } = self.cfg;
             let norm = |row: &[f32]| row.iter().map(|w| w * w).sum::<f32>().sqrt();
-            let is_changed = self.scale != 1.0 || cfg.fold_decoder_norm;
+            let is_changed = self.scale != 1.0 || self.cfg.fold_decoder_norm;
             if let Some(w_dec) = self.tensors.shared(&self.parts.w_dec).filter(|_| !is_changed) {
                 let norms = with_f32s(&w_dec, |w_dec| w_dec.par_chunks_exact(d_out).map(norm).collect())?;
                 return Ok(Decoder { w_dec, norms, folded: None });
@@ -249,7 +242,7 @@ impl Weights {
                         row.iter_mut().for_each(|w| *w /= self.scale);
                     }
                     let norm = norm(row);
-                    if !cfg.fold_decoder_norm {
+                    if !self.cfg.fold_decoder_norm {
                         return norm;
                     }
                     row.iter_mut().for_each(|w| *w /= norm.max(MIN_NORM));
@@ -257,7 +250,7 @@ impl Weights {
                 })
                 .collect();
             let w_dec = Tensor::from_vec(w_dec, (d_sae, d_out), &Device::Cpu)?;
-            Ok(match cfg.fold_decoder_norm {
+            Ok(match self.cfg.fold_decoder_norm {
                 true => Decoder { w_dec, norms: vec![1.0; d_sae], folded: Some(norms) },
                 false => Decoder { w_dec, norms, folded: None },
             })
@@ -265,9 +258,9 @@ impl Weights {
     }
 
     /// Returns the skip `[d_in, d_out]`, if there is one.
-    pub(super) fn w_skip(&self, cfg: &SaeConfig) -> Result<Option<&Tensor>> {
-        let SaeConfig { d_in, d_out, .. } = *cfg;
-        let has_skip = cfg.architecture.output == OutputHook::Other { skip: true };
+    pub(super) fn w_skip(&self) -> Result<Option<&Tensor>> {
+        let SaeConfig { d_in, d_out, .. } = self.cfg;
+        let has_skip = self.cfg.architecture.output == OutputHook::Other { skip: true };
         let Some(matrix) = self.parts.w_skip.as_ref().filter(|_| has_skip) else {
             return Ok(None);
         };
@@ -280,12 +273,12 @@ impl Weights {
     }
 
     /// Returns all weights as they are used: scaled and folded.
-    pub(super) fn plain(&self, cfg: &SaeConfig) -> Result<SaeWeights> {
-        let d_sae = cfg.d_sae;
+    pub(super) fn plain(&self) -> Result<SaeWeights> {
+        let d_sae = self.cfg.d_sae;
         let vector = |values: &[f32]| Tensor::new(values, &Device::Cpu);
-        let encoder = self.encoder(cfg)?;
+        let encoder = self.encoder()?;
         let bias = Some(vector(&encoder.b_enc)?);
-        let (b_enc, b_gate) = match cfg.architecture.rule {
+        let (b_enc, b_gate) = match self.cfg.architecture.rule {
             ActivationRule::Gated => (None, bias),
             ActivationRule::MatchingPursuit { .. } | ActivationRule::Temporal { .. } => (None, None),
             _ => (bias, None),
@@ -293,36 +286,34 @@ impl Weights {
         let r_mag =
             self.parts.magnitude.as_ref().map(|[r_mag, _]| self.tensor(r_mag, &[d_sae])).transpose()?;
         let b_mag = encoder.magnitude.as_ref().map(|(_, b_mag)| vector(b_mag)).transpose()?;
-        let attention = attention_shapes(cfg).into_iter();
+        let attention = attention_shapes(&self.cfg).into_iter();
         let attention = attention.map(|(name, shape)| Ok((name.clone(), self.tensor(&name, &shape)?)));
         Ok(SaeWeights {
-            W_enc: (!cfg.architecture.rule.is_tied()).then(|| encoder.w_enc.clone()),
-            W_dec: self.w_dec(cfg)?.clone(),
+            W_enc: (!self.cfg.architecture.rule.is_tied()).then(|| encoder.w_enc.clone()),
+            W_dec: self.w_dec()?.clone(),
             b_enc,
-            b_dec: vector(self.b_dec(cfg)?)?,
+            b_dec: vector(self.b_dec()?)?,
             threshold: encoder.threshold.as_deref().map(vector).transpose()?,
             b_gate,
             r_mag,
             b_mag,
-            W_skip: self.w_skip(cfg)?.map(|w_skip| w_skip.t()?.contiguous()).transpose()?,
+            W_skip: self.w_skip()?.map(|w_skip| w_skip.t()?.contiguous()).transpose()?,
             attn_layers: attention.collect::<Result<_>>()?,
         })
     }
 
     /// Returns the attention layers of a temporal SAE.
-    pub(super) fn attention(&self, cfg: &SaeConfig) -> Result<&[Attention]> {
+    pub(super) fn attention(&self) -> Result<&[Attention]> {
         let layers = self.attention.get(|| {
-            let tensors = attention_shapes(cfg).into_iter().map(|(name, shape)| self.tensor(&name, &shape));
+            let tensors =
+                attention_shapes(&self.cfg).into_iter().map(|(name, shape)| self.tensor(&name, &shape));
             let tensors = tensors.collect::<Result<Vec<_>>>()?;
-            let linear = |pair: &[Tensor]| Linear::from_out_in(&pair[0], Some(pair[1].clone()));
-            let mut linears = tensors.chunks_exact(2).map(linear).collect::<Result<Vec<_>>>()?.into_iter();
-            let mut layers = Vec::new();
-            while let (Some(k_ctx), Some(q_target), Some(v_ctx), Some(c_proj)) =
-                (linears.next(), linears.next(), linears.next(), linears.next())
-            {
-                layers.push(Attention { k_ctx, q_target, v_ctx, c_proj });
-            }
-            Ok(layers)
+            let linear = |[weight, bias]: &[Tensor; 2]| Linear::from_out_in(weight, Some(bias.clone()));
+            let layers = tensors.as_chunks::<2>().0.as_chunks::<4>().0.iter().map(|[k, q, v, out]| {
+                let (k_ctx, q_target, v_ctx, c_proj) = (linear(k)?, linear(q)?, linear(v)?, linear(out)?);
+                Ok(Attention { k_ctx, q_target, v_ctx, c_proj })
+            });
+            layers.collect()
         });
         layers.map(Vec::as_slice)
     }

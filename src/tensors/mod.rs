@@ -5,7 +5,7 @@ mod index;
 pub(crate) use index::wrap;
 pub use index::{TensorIndex, index_tensor};
 
-use crate::checkpoint::{Checkpoint, MAX_HEADER, NpyHeader};
+use crate::checkpoint::{Checkpoint, MAX_HEADER, NpyHeader, npy_name};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::large;
@@ -61,22 +61,10 @@ pub fn save_npy(tensor: &Tensor, path: &Path) -> Result<()> {
 
 /// The header of an npy file, version 1.0 (numpy's `lib/format.py`).
 fn npy_header(tensor: &Tensor) -> Result<Vec<u8>> {
-    let dtype = match tensor.dtype() {
-        DType::U8 => "|u1",
-        DType::I16 => "<i2",
-        DType::I32 => "<i4",
-        DType::U32 => "<u4",
-        DType::I64 => "<i8",
-        DType::F16 => "<f2",
-        DType::F32 => "<f4",
-        DType::F64 => "<f8",
-        other => {
-            let hint = "convert it, as in x.to_dtype(\"f32\"), or write a .safetensors file";
-            return Err(
-                Error::invalid("a tensor for npy", "a dtype of numpy", other.as_str()).with_hint(hint)
-            );
-        }
-    };
+    let dtype = npy_name(tensor.dtype().into()).ok_or_else(|| {
+        Error::invalid("a tensor for npy", "a dtype of numpy", tensor.dtype().as_str())
+            .with_hint("convert it, as in x.to_dtype(\"f32\"), or write a .safetensors file")
+    })?;
     let shape: String = tensor.dims().iter().map(|n| format!("{n}, ")).collect();
     let text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({}), }}", shape.trim_end());
     // The elements begin at a multiple of 64 bytes, after a line end.

@@ -84,12 +84,6 @@ pub(super) fn config(
 fn architecture(cfg: &Cfg, d_sae: usize) -> Result<Architecture> {
     let activation = cfg.text(&["activation_fn", "activation_fn_str"])?.unwrap_or("relu");
     let name = cfg.text(&["architecture"])?.unwrap_or("standard");
-    let k = || {
-        let k = cfg.get(&["k"]).or_else(|| cfg.get(&["activation_fn_kwargs"])?.get("k"));
-        let k = k.and_then(index).filter(|k| *k > 0);
-        k.ok_or_else(|| cfg.wrong(&["k"], "a positive whole number"))
-    };
-    let rescales = || Ok::<_, Error>(cfg.flag("rescale_acts_by_decoder_norm")?.unwrap_or(false));
     let name = match (name, activation) {
         ("standard", "topk") => "topk",
         ("standard", other) if other != "relu" => {
@@ -97,53 +91,49 @@ fn architecture(cfg: &Cfg, d_sae: usize) -> Result<Architecture> {
         }
         (name, _) => name,
     };
-    let Some(Architecture { rule, output }) = Architecture::named(name) else {
+    let Some(mut architecture) = Architecture::named(name) else {
         return Err(cfg.unknown("SAE architecture", name, &Architecture::NAMES.map(|(name, ..)| name)));
     };
-    let rule = match rule {
-        ActivationRule::TopK { .. } => {
-            ActivationRule::TopK { k: k()?, rescale_acts_by_decoder_norm: rescales()? }
+    match &mut architecture.rule {
+        ActivationRule::Standard | ActivationRule::Gated | ActivationRule::JumpRelu => {}
+        ActivationRule::TopK { k, rescale_acts_by_decoder_norm: rescales }
+        | ActivationRule::AbsTopK { k, rescale_acts_by_decoder_norm: rescales } => {
+            let said = cfg.get(&["k"]).or_else(|| cfg.get(&["activation_fn_kwargs"])?.get("k"));
+            let said = said.and_then(index).filter(|k| *k > 0);
+            *k = said.ok_or_else(|| cfg.wrong(&["k"], "a positive whole number"))?;
+            *rescales = cfg.flag("rescale_acts_by_decoder_norm")?.unwrap_or(*rescales);
         }
-        ActivationRule::AbsTopK { .. } => {
-            ActivationRule::AbsTopK { k: k()?, rescale_acts_by_decoder_norm: rescales()? }
-        }
-        ActivationRule::MatchingPursuit { residual_threshold, stop_on_duplicate_support, .. } => {
+        ActivationRule::MatchingPursuit {
+            residual_threshold,
+            max_iterations,
+            stop_on_duplicate_support: stop,
+        } => {
             let threshold = cfg.read(&["residual_threshold"], "a number", Value::as_f64)?;
-            let stop = cfg.flag("stop_on_duplicate_support")?;
-            ActivationRule::MatchingPursuit {
-                residual_threshold: threshold.unwrap_or(residual_threshold),
-                max_iterations: cfg.count(&["max_iterations"])?,
-                stop_on_duplicate_support: stop.unwrap_or(stop_on_duplicate_support),
-            }
+            *residual_threshold = threshold.unwrap_or(*residual_threshold);
+            *stop = cfg.flag("stop_on_duplicate_support")?.unwrap_or(*stop);
+            *max_iterations = cfg.count(&["max_iterations"])?;
         }
-        ActivationRule::Temporal { .. } => temporal(cfg, d_sae)?,
-        ActivationRule::Standard | ActivationRule::Gated | ActivationRule::JumpRelu => rule,
-    };
-    Ok(Architecture { rule, output })
-}
-
-fn temporal(cfg: &Cfg, d_sae: usize) -> Result<ActivationRule> {
-    let count = |name: &str, default| Ok::<_, Error>(cfg.count(&[name])?.unwrap_or(default));
-    let (n_heads, bottleneck_factor) = (count("n_heads", 8)?, count("bottleneck_factor", 64)?);
-    let n_attn_layers = count("n_attn_layers", 1)?;
-    if n_attn_layers > SaeConfig::MAX_LAYERS {
-        return Err(cfg.wrong(&["n_attn_layers"], "at most 64"));
+        ActivationRule::Temporal { n_heads, n_attn_layers, bottleneck_factor, kval_topk, tied_weights } => {
+            *n_heads = cfg.count(&["n_heads"])?.unwrap_or(*n_heads);
+            *bottleneck_factor = cfg.count(&["bottleneck_factor"])?.unwrap_or(*bottleneck_factor);
+            *n_attn_layers = cfg.count(&["n_attn_layers"])?.unwrap_or(*n_attn_layers);
+            if *n_attn_layers > SaeConfig::MAX_LAYERS {
+                return Err(cfg.wrong(&["n_attn_layers"], "at most 64"));
+            }
+            if n_heads.checked_mul(*bottleneck_factor).is_none_or(|parts| !d_sae.is_multiple_of(parts)) {
+                let expected = "`n_heads * bottleneck_factor` to be a divisor of `d_sae`";
+                return Err(cfg.wrong(&["n_heads"], expected));
+            }
+            let is_topk = match cfg.text(&["sae_diff_type"])?.unwrap_or("topk") {
+                "topk" => true,
+                "relu" => false,
+                other => return Err(cfg.unknown("kind of temporal SAE", other, &["topk", "relu"])),
+            };
+            *kval_topk = cfg.count(&["kval_topk"])?.filter(|_| is_topk);
+            *tied_weights = cfg.flag("tied_weights")?.unwrap_or(*tied_weights);
+        }
     }
-    if n_heads.checked_mul(bottleneck_factor).is_none_or(|parts| !d_sae.is_multiple_of(parts)) {
-        return Err(cfg.wrong(&["n_heads"], "`n_heads * bottleneck_factor` to be a divisor of `d_sae`"));
-    }
-    let is_topk = match cfg.text(&["sae_diff_type"])?.unwrap_or("topk") {
-        "topk" => true,
-        "relu" => false,
-        other => return Err(cfg.unknown("kind of temporal SAE", other, &["topk", "relu"])),
-    };
-    Ok(ActivationRule::Temporal {
-        n_heads,
-        n_attn_layers,
-        bottleneck_factor,
-        kval_topk: cfg.count(&["kval_topk"])?.filter(|_| is_topk),
-        tied_weights: cfg.flag("tied_weights")?.unwrap_or(true),
-    })
+    Ok(architecture)
 }
 
 fn normalization(cfg: &Cfg) -> Result<ActivationNormalization> {
@@ -152,11 +142,10 @@ fn normalization(cfg: &Cfg) -> Result<ActivationNormalization> {
         Some(Value::Bool(true)) => Ok(ActivationNormalization::ExpectedAverageOnlyIn),
         Some(value) => {
             let name = value.as_str().ok_or_else(|| cfg.wrong(&["normalize_activations"], "a string"))?;
-            let found = ActivationNormalization::NAMES.iter().find(|(known, _)| *known == name);
-            let known = ActivationNormalization::NAMES.map(|(known, _)| known);
-            found
-                .map(|(_, normalization)| *normalization)
-                .ok_or_else(|| cfg.unknown("normalization", name, &known))
+            let all = ActivationNormalization::NAMES;
+            let found = all.into_iter().find(|(known, _)| *known == name);
+            let unknown = || cfg.unknown("normalization", name, &all.map(|(known, _)| known));
+            found.map(|(_, normalization)| normalization).ok_or_else(unknown)
         }
     }
 }
@@ -213,12 +202,7 @@ impl Cfg<'_> {
     }
 
     fn unknown(&self, kind: &'static str, name: &str, known: &[&str]) -> Error {
-        Error::Unknown {
-            kind,
-            name: name.to_owned(),
-            place: format!("`{}`", self.path.display()),
-            known: known.iter().map(|k| (*k).to_owned()).collect(),
-        }
+        Error::unknown(kind, name, known.iter().copied()).with_place(format!("`{}`", self.path.display()))
     }
 }
 

@@ -2,7 +2,7 @@
 //! and `decoder`.
 
 use super::Found;
-use super::place::{CheckpointFiles, number_after, sizes, values};
+use super::place::{CheckpointFiles, number_after};
 use crate::error::Result;
 use crate::sae::parts::{Matrix, Parts};
 use serde_json::{Value, json};
@@ -14,37 +14,26 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let cfg = json!({
         "hook_name": layer.map(|layer| format!("blocks.{layer}.hook_resid_post")),
         "model_name": is_deepseek.then_some("deepseek-ai/DeepSeek-R1-Distill-Llama-8B"),
+        "apply_b_dec_to_input": false,
         "context_size": 1024,
         "dataset_path": is_deepseek.then_some("lmsys/lmsys-chat-1m"),
     });
     linear_sae(place, "deepseek", ["encoder", "decoder"], cfg)
 }
 
-/// Opens a standard SAE of two linear layers with these names; `known` adds to its configuration.
+/// Opens a standard SAE of two linear layers with these names.
 pub(super) fn linear_sae(
     place: &CheckpointFiles,
     layout: &'static str,
     [encoder, decoder]: [&str; 2],
-    known: Value,
+    cfg: Value,
 ) -> Result<Found> {
-    let path = place.local(&place.file)?;
-    let checkpoint = place.checkpoint(&place.file)?;
-    let [d_sae, d_in] = sizes(&checkpoint, &format!("{encoder}.weight"), &path)?;
-    let mut cfg = values(json!({
-        "architecture": "standard",
-        "d_in": d_in,
-        "d_sae": d_sae,
-        "apply_b_dec_to_input": false,
-        "prepend_bos": true,
-        "model_from_pretrained_kwargs": {},
-    }));
-    cfg.extend(values(known));
-    let config = place.config(layout, &path, cfg)?;
+    let (path, checkpoint) = place.checkpoint(&place.file)?;
     let parts = Parts::new(
         Matrix::transposed(format!("{encoder}.weight")),
         Matrix::transposed(format!("{decoder}.weight")),
         format!("{encoder}.bias"),
         format!("{decoder}.bias"),
     );
-    Ok(place.found(config, checkpoint, parts))
+    place.translated(layout, &path, cfg, checkpoint, parts)
 }

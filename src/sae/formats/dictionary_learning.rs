@@ -2,7 +2,7 @@
 //! See `dictionary_learning/dictionary.py`.
 
 use super::Found;
-use super::place::{CheckpointFiles, sizes, values};
+use super::place::CheckpointFiles;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint, usual_point};
@@ -10,50 +10,38 @@ use crate::sae::parts::{Matrix, Parts, Threshold};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-const CLASSES: [&str; 7] = [
-    "AutoEncoder",
-    "AutoEncoderNew",
-    "GatedAutoEncoder",
-    "JumpReluAutoEncoder",
-    "AutoEncoderTopK",
-    "BatchTopKSAE",
-    "MatryoshkaBatchTopKSAE",
+/// The classes, and the architecture of each.
+const CLASSES: [(&str, &str); 7] = [
+    ("AutoEncoder", "standard"),
+    ("AutoEncoderNew", "standard"),
+    ("GatedAutoEncoder", "gated"),
+    ("JumpReluAutoEncoder", "jumprelu"),
+    ("AutoEncoderTopK", "topk"),
+    ("BatchTopKSAE", "jumprelu"),
+    ("MatryoshkaBatchTopKSAE", "jumprelu"),
 ];
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let (path, said) = place.object("config.json")?;
-    let weights = place.local("ae.pt")?;
-    let checkpoint = place.checkpoint("ae.pt")?;
+    let (weights, checkpoint) = place.checkpoint("ae.pt")?;
     let nested = |name: &str| said.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
     let (trainer, buffer): (Map<_, _>, Map<_, _>) = (nested("trainer"), nested("buffer"));
     let text = |name: &str| trainer.get(name).and_then(Value::as_str);
-    let class = match text("dict_class").or_else(|| class_of(text("trainer_class"), &checkpoint)) {
-        Some(class) if CLASSES.contains(&class) => class,
-        class => {
-            return Err(Error::Unknown {
-                kind: "dictionary class",
-                name: class.unwrap_or_default().to_owned(),
-                place: format!("`{}`", path.display()),
-                known: CLASSES.map(str::to_owned).to_vec(),
-            });
-        }
+    let class = text("dict_class").or_else(|| class_of(text("trainer_class"), &checkpoint));
+    let class = class.unwrap_or_default();
+    let Some((_, architecture)) = CLASSES.into_iter().find(|(known, _)| *known == class) else {
+        let error = Error::unknown("dictionary class", class, CLASSES.map(|(known, _)| known));
+        return Err(error.with_place(format!("`{}`", path.display())));
     };
-    let [d_sae, d_in] = match checkpoint.shape("W_enc") {
-        Some([d_in, d_sae]) => [*d_sae, *d_in],
-        _ => sizes(&checkpoint, "encoder.weight", &weights)?,
-    };
+    let w_enc = stored_as("W_enc", "encoder.weight", &checkpoint);
+    let [d_in, d_sae] = w_enc.sizes(&checkpoint, &weights)?;
     let k = match trainer.get("k").and_then(Value::as_u64) {
         None => checkpoint.scalar("k")?.map(|k| k as u64),
         k => k,
     };
     let size = |key: &str, in_weights: usize| trainer.get(key).cloned().unwrap_or(Value::from(in_weights));
     let cfg = json!({
-        "architecture": match class {
-            "GatedAutoEncoder" => "gated",
-            "AutoEncoderTopK" => "topk",
-            "JumpReluAutoEncoder" | "BatchTopKSAE" | "MatryoshkaBatchTopKSAE" => "jumprelu",
-            _ => "standard",
-        },
+        "architecture": architecture,
         "d_in": size("activation_dim", d_in),
         "d_sae": size("dict_size", d_sae),
         "k": k,
@@ -62,14 +50,11 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         "apply_b_dec_to_input": !matches!(class, "AutoEncoderNew" | "JumpReluAutoEncoder"),
         // As its `from_pretrained` does by default.
         "fold_decoder_norm": class == "AutoEncoder",
-        "prepend_bos": true,
         "context_size": buffer.get("ctx_len"),
         "dataset_path": "monology/pile-uncopyrighted",
-        "model_from_pretrained_kwargs": {},
     });
-    let config = place.config("dictionary_learning", &path, values(cfg))?;
-    let parts = parts(class, &checkpoint)?;
-    Ok(place.found(config, checkpoint, parts))
+    let parts = parts(architecture, w_enc, &checkpoint)?;
+    place.translated("dictionary_learning", &path, cfg, checkpoint, parts)
 }
 
 /// Infers the class of a dictionary whose `config.json` does not name it from the trainer, or from the tensors. `None`
@@ -126,30 +111,32 @@ fn hook(
     }
 }
 
-fn parts(class: &str, checkpoint: &Checkpoint) -> Result<Parts> {
+/// Returns where a matrix is: a tensor of its own, or else the weight of a linear layer.
+fn stored_as(own: &str, linear: &str, checkpoint: &Checkpoint) -> Matrix {
+    match checkpoint.shape(own) {
+        Some(_) => Matrix::plain(own),
+        None => Matrix::transposed(linear),
+    }
+}
+
+fn parts(architecture: &str, w_enc: Matrix, checkpoint: &Checkpoint) -> Result<Parts> {
     let has = |name: &str| checkpoint.shape(name).is_some();
-    let either = |plain: &str, linear: &str| match has(plain) {
-        true => Matrix::plain(plain),
-        false => Matrix::transposed(linear),
-    };
     let b_dec = ["b_dec", "bias", "decoder_bias", "decoder.bias"].into_iter().find(|name| has(name));
     let b_enc = if has("b_enc") { "b_enc" } else { "encoder.bias" };
-    let threshold = match class {
-        "JumpReluAutoEncoder" | "BatchTopKSAE" | "MatryoshkaBatchTopKSAE" => {
-            Some(match checkpoint.scalar("threshold")? {
-                Some(same) => Threshold::same(same),
-                None => Threshold::each("threshold"),
-            })
-        }
+    let threshold = match architecture {
+        "jumprelu" => Some(match checkpoint.scalar("threshold")? {
+            Some(same) => Threshold::Shared(same),
+            None => Threshold::PerFeature("threshold".to_owned()),
+        }),
         _ => None,
     };
-    let is_gated = class == "GatedAutoEncoder";
+    let is_gated = architecture == "gated";
     Ok(Parts {
         threshold,
         magnitude: is_gated.then(|| ["r_mag", "mag_bias"].map(str::to_owned)),
         ..Parts::new(
-            either("W_enc", "encoder.weight"),
-            either("W_dec", "decoder.weight"),
+            w_enc,
+            stored_as("W_dec", "decoder.weight", checkpoint),
             if is_gated { "gate_bias" } else { b_enc },
             b_dec.unwrap_or("b_dec"),
         )

@@ -1,11 +1,11 @@
 //! Gemma Scope 2: `resid_post/layer_12_width_16k_l0_small/params.safetensors` with a `config.json` that may be missing.
 
 use super::Found;
-use super::place::{CheckpointFiles, sizes, values};
+use super::place::CheckpointFiles;
 use crate::error::{Error, Result};
 use crate::hooks::usual_point;
 use crate::sae::parts::{Matrix, Parts, Threshold};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::path::Path;
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
@@ -15,12 +15,8 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     {
         return Err(several_layers_error(Path::new(&place.full_name()), kind));
     }
-    let path = place.local("params.safetensors")?;
-    let checkpoint = place.checkpoint("params.safetensors")?;
-    let (cfg_path, said) = match place.has("config.json")? {
-        true => place.object("config.json")?,
-        false => (path.clone(), Map::new()),
-    };
+    let (path, checkpoint) = place.checkpoint("params.safetensors")?;
+    let (cfg_path, said) = place.object_if_any("config.json", &path)?;
     let text = |name: &str| said.get(name).and_then(Value::as_str);
     let kind = text("type").unwrap_or(if place.name_contains("transcoder") { "transcoder" } else { "sae" });
     if !matches!(kind, "sae" | "transcoder") {
@@ -29,8 +25,6 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     if let Some(other) = text("architecture").filter(|name| *name != "jump_relu") {
         return Err(Error::malformed(&cfg_path, format!("`architecture`: expected jump_relu, got {other}")));
     }
-    let [d_in, d_sae] = sizes(&checkpoint, "w_enc", &path)?;
-    let [_, d_out] = sizes(&checkpoint, "w_dec", &path)?;
     let is_transcoder = kind == "transcoder";
     let has_skip = is_transcoder && checkpoint.shape("affine_skip_connection").is_some();
     let in_path = |site: &str| place.number_after("layer_").map(|layer| format!("blocks.{layer}.{site}"));
@@ -50,26 +44,20 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
             (true, false) => "jumprelu_transcoder",
             (true, true) => "jumprelu_skip_transcoder",
         },
-        "d_in": d_in,
-        "d_sae": d_sae,
-        "d_out": d_out,
         "hook_name": hook_name,
         "hook_name_out": hook_name_out.filter(|_| is_transcoder),
         "model_name": text("model_name").map(model_name),
         "apply_b_dec_to_input": false,
-        "prepend_bos": true,
         "context_size": 1024,
         "dataset_path": "monology/pile-uncopyrighted",
-        "model_from_pretrained_kwargs": {},
     });
-    let config = place.config("gemma_scope_2", &cfg_path, values(cfg))?;
     let parts = Parts {
-        threshold: Some(Threshold::each("threshold")),
+        threshold: Some(Threshold::PerFeature("threshold".to_owned())),
         // [d_in, d_out], used as `x · affine`.
         w_skip: has_skip.then(|| Matrix::plain("affine_skip_connection")),
         ..Parts::new(Matrix::plain("w_enc"), Matrix::plain("w_dec"), "b_enc", "b_dec")
     };
-    Ok(place.found(config, checkpoint, parts))
+    place.translated("gemma_scope_2", &cfg_path, cfg, checkpoint, parts)
 }
 
 fn several_layers_error(path: &Path, kind: &str) -> Error {

@@ -17,6 +17,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let cfg = json!({
         "hook_name": layer.map(|layer| format!("blocks.{layer}.hook_resid_post")),
         "model_name": model,
+        "apply_b_dec_to_input": false,
         "dataset_path": "lmsys/lmsys-chat-1m",
     });
     linear_sae(place, "goodfire", ["encoder_linear", "decoder_linear"], cfg)

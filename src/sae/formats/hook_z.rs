@@ -3,7 +3,7 @@
 //! They were trained on a model with TransformerLens' default processing, where `hook_z` has no value bias.
 
 use super::Found;
-use super::place::{CheckpointFiles, values};
+use super::place::CheckpointFiles;
 use crate::error::Result;
 use crate::sae::parts::{Matrix, Parts};
 use serde_json::json;
@@ -15,15 +15,12 @@ pub(super) fn config_name(file: &str) -> String {
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let (path, said) = place.object(&config_name(&place.file))?;
-    let checkpoint = place.checkpoint(&place.file)?;
+    let (_, checkpoint) = place.checkpoint(&place.file)?;
     let cfg = json!({
-        "architecture": "standard",
         "d_in": said.get("act_size"),
         "d_sae": said.get("dict_size"),
         "hook_name": said.get("act_name"),
         "model_name": said.get("model_name"),
-        "apply_b_dec_to_input": true,
-        "prepend_bos": true,
         "context_size": 128,
         "dataset_path": "Skylion007/openwebtext",
         "model_from_pretrained_kwargs": {
@@ -32,7 +29,6 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
             "fold_value_biases": true,
         },
     });
-    let config = place.config("hook_z", &path, values(cfg))?;
     let parts = Parts::new(Matrix::plain("W_enc"), Matrix::plain("W_dec"), "b_enc", "b_dec");
-    Ok(place.found(config, checkpoint, parts))
+    place.translated("hook_z", &path, cfg, checkpoint, parts)
 }

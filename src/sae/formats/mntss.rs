@@ -2,11 +2,11 @@
 //! `config.yaml` for all layers.
 
 use super::Found;
-use super::place::{CheckpointFiles, number_after, sizes, values};
+use super::place::{CheckpointFiles, number_after};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::sae::parts::{Matrix, Parts, Stored, Threshold};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let layer = match place.file.is_empty() {
@@ -24,13 +24,11 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let path = place.local(&place.file)?;
     let decoder = place.local(&format!("W_dec_{layer}.safetensors"))?;
     let checkpoint = Checkpoint::open(&[path.clone(), decoder.clone()])?;
-    let (cfg_path, said) = match place.has("config.yaml")? {
-        true => place.yaml("config.yaml")?,
-        false => (path.clone(), Map::new()),
-    };
+    let (cfg_path, said) = place.object_if_any("config.yaml", &path)?;
     let text = |name: &str| said.get(name).and_then(Value::as_str);
     let named = |name: &str| format!("{name}_{layer}");
-    let [d_sae, d_in] = sizes(&checkpoint, &named("W_enc"), &path)?;
+    let w_enc = Matrix::transposed(named("W_enc"));
+    let [d_in, d_sae] = w_enc.sizes(&checkpoint, &path)?;
     let (n_layers, d_out) = match checkpoint.shape(&named("W_dec")) {
         Some([_, n_layers, d_out]) => (*n_layers, *d_out),
         other => {
@@ -48,21 +46,17 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         "hook_name": site(text("feature_input_hook"), "hook_resid_mid"),
         "hook_name_out": site(text("feature_output_hook"), "hook_mlp_out"),
         "model_name": text("model_name"),
-        "apply_b_dec_to_input": false,
-        "prepend_bos": true,
-        "model_from_pretrained_kwargs": {},
     });
-    let config = place.config("mntss", &cfg_path, values(cfg))?;
     let parts = Parts {
-        threshold: has_threshold.then(|| Threshold::each(named("threshold"))),
+        threshold: has_threshold.then(|| Threshold::PerFeature(named("threshold"))),
         ..Parts::new(
-            Matrix::transposed(named("W_enc")),
+            w_enc,
             Matrix { name: named("W_dec"), stored: Stored::InLayers(n_layers) },
             named("b_enc"),
             named("b_dec"),
         )
     };
-    let mut found = place.found(config, checkpoint, parts);
+    let mut found = place.translated("mntss", &cfg_path, cfg, checkpoint, parts)?;
     found.notes.push(format!(
         "this is layer {layer} of a cross-layer transcoder, with its decoders for {n_layers} layers summed: its features \
          are right, but its output is not that of any one layer"

@@ -2,24 +2,18 @@
 //! `config.yaml`, which may be missing. See `circuit_tracer/transcoder/single_layer_transcoder.py`.
 
 use super::Found;
-use super::place::{CheckpointFiles, number_after, sizes, values};
+use super::place::{CheckpointFiles, number_after};
 use crate::error::Result;
 use crate::sae::parts::{Matrix, Parts, Threshold};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// The thresholds, `[d_sae]`; JumpReLU transcoders only.
 const THRESHOLD: &str = "activation_function.threshold";
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
-    let path = place.local(&place.file)?;
-    let checkpoint = place.checkpoint(&place.file)?;
-    let (cfg_path, said) = match place.has("config.yaml")? {
-        true => place.yaml("config.yaml")?,
-        false => (path.clone(), Map::new()),
-    };
+    let (path, checkpoint) = place.checkpoint(&place.file)?;
+    let (cfg_path, said) = place.object_if_any("config.yaml", &path)?;
     let text = |name: &str| said.get(name).and_then(Value::as_str);
-    let [d_sae, d_in] = sizes(&checkpoint, "W_enc", &path)?;
-    let [_, d_out] = sizes(&checkpoint, "W_dec", &path)?;
     let has = |name: &str| checkpoint.shape(name).is_some();
     let layer = number_after(&place.file, "layer_");
     let site =
@@ -32,22 +26,15 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     };
     let cfg = json!({
         "architecture": architecture,
-        "d_in": d_in,
-        "d_sae": d_sae,
-        "d_out": d_out,
         "hook_name": site(text("feature_input_hook"), "mlp.hook_in"),
         "hook_name_out": site(text("feature_output_hook"), "hook_mlp_out"),
         "model_name": text("model_name"),
-        "apply_b_dec_to_input": false,
-        "prepend_bos": true,
         "dataset_path": "monology/pile-uncopyrighted",
-        "model_from_pretrained_kwargs": {},
     });
-    let config = place.config("mwhanna", &cfg_path, values(cfg))?;
     let parts = Parts {
-        threshold: has(THRESHOLD).then(|| Threshold::each(THRESHOLD)),
+        threshold: has(THRESHOLD).then(|| Threshold::PerFeature(THRESHOLD.to_owned())),
         w_skip: has("W_skip").then(|| Matrix::transposed("W_skip")),
         ..Parts::new(Matrix::transposed("W_enc"), Matrix::plain("W_dec"), "b_enc", "b_dec")
     };
-    Ok(place.found(config, checkpoint, parts))
+    place.translated("mwhanna", &cfg_path, cfg, checkpoint, parts)
 }

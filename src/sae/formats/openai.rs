@@ -2,7 +2,7 @@
 //! `latent_bias`. See `openai/sparse_autoencoder`.
 
 use super::Found;
-use super::place::{CheckpointFiles, sizes, values};
+use super::place::CheckpointFiles;
 use crate::error::{Error, Result};
 use crate::sae::parts::{Matrix, Parts};
 use serde_json::{Value, json};
@@ -17,9 +17,7 @@ const LOCATIONS: [(&str, &str); 5] = [
 ];
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
-    let path = place.local(&place.file)?;
-    let checkpoint = place.checkpoint(&place.file)?;
-    let [d_sae, d_in] = sizes(&checkpoint, "encoder.weight", &path)?;
+    let (path, checkpoint) = place.checkpoint(&place.file)?;
     let state = checkpoint.value("activation_state_dict");
     let is_topk = match checkpoint.value("activation").and_then(Value::as_str) {
         Some("TopK") => true,
@@ -37,23 +35,19 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let hook_name = location.zip(layer).map(|((_, site), layer)| format!("blocks.{layer}.{site}"));
     let cfg = json!({
         "architecture": if is_topk { "topk" } else { "standard" },
-        "d_in": d_in,
-        "d_sae": d_sae,
         "k": state.and_then(|state| state.get("k")),
         "hook_name": hook_name,
         "model_name": "gpt2-small",
-        "apply_b_dec_to_input": true,
         "normalize_activations": if is_topk { "layer_norm" } else { "none" },
         "prepend_bos": false,
         "context_size": 64,
         "model_from_pretrained_kwargs": { "center_writing_weights": false },
     });
-    let config = place.config("openai", &path, values(cfg))?;
     let parts = Parts::new(
         Matrix::transposed("encoder.weight"),
         Matrix::transposed("decoder.weight"),
         "latent_bias",
         "pre_bias",
     );
-    Ok(place.found(config, checkpoint, parts))
+    place.translated("openai", &path, cfg, checkpoint, parts)
 }

@@ -9,7 +9,7 @@ use crate::repo::Repo;
 use crate::sae::config::SaeConfig;
 use crate::sae::parts::Parts;
 use crate::yaml;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 /// A folder in a repository, or one file in it.
@@ -87,26 +87,28 @@ impl<'a> CheckpointFiles<'a> {
         self.repo.file(&self.name(file), self.progress)
     }
 
-    /// Reads a JSON object in the folder; returns its path as well.
+    /// Reads a JSON object or a YAML mapping in the folder; returns its path as well.
     pub(super) fn object(&self, file: &str) -> Result<(PathBuf, Map<String, Value>)> {
         let path = self.local(file)?;
         let values = object(&path, &files::read(&path)?)?;
         Ok((path, values))
     }
 
-    /// Reads a YAML mapping in the folder; returns its path as well.
-    pub(super) fn yaml(&self, file: &str) -> Result<(PathBuf, Map<String, Value>)> {
-        let path = self.local(file)?;
-        let bytes = files::read(&path)?;
-        let text = str::from_utf8(&bytes).map_err(|e| Error::malformed(&path, format!("not text: {e}")))?;
-        match yaml::parse(&path, text)? {
-            Value::Object(values) => Ok((path, values)),
-            _ => Err(Error::malformed(&path, "expected a YAML mapping")),
-        }
+    /// Like [`CheckpointFiles::object`], for a file that may be missing: then there are no values, and the path is
+    /// `otherwise`.
+    pub(super) fn object_if_any(
+        &self,
+        file: &str,
+        otherwise: &Path,
+    ) -> Result<(PathBuf, Map<String, Value>)> {
+        if self.has(file)? { self.object(file) } else { Ok((otherwise.to_owned(), Map::new())) }
     }
 
-    pub(super) fn checkpoint(&self, file: &str) -> Result<Checkpoint> {
-        Checkpoint::open(&[self.local(file)?])
+    /// Opens the weights in a file of the folder; returns its path as well.
+    pub(super) fn checkpoint(&self, file: &str) -> Result<(PathBuf, Checkpoint)> {
+        let path = self.local(file)?;
+        let checkpoint = Checkpoint::open(std::slice::from_ref(&path))?;
+        Ok((path, checkpoint))
     }
 
     /// Returns the configuration from a layout's `values` and the hints; `path` is the file that the values come from.
@@ -125,6 +127,33 @@ impl<'a> CheckpointFiles<'a> {
         config.hook_name = config.hook_name.or_else(|| hook_name.clone());
         config.model_name = config.model_name.or_else(|| model_name.clone());
         Ok(config)
+    }
+
+    /// Returns the opened SAE of this place, in a layout whose configuration is translated: `cfg` has SAELens' keys, and
+    /// `path` is the file that its values come from. Sizes that are not in it are those of the matrices.
+    pub(super) fn translated(
+        &self,
+        layout: &'static str,
+        path: &Path,
+        cfg: Value,
+        checkpoint: Checkpoint,
+        parts: Parts,
+    ) -> Result<Found> {
+        let mut cfg = values(cfg);
+        let weights = checkpoint.paths().next().unwrap_or(path);
+        if let Some(w_enc) = parts.w_enc.as_ref().filter(|_| !cfg.contains_key("d_in")) {
+            let [d_in, d_sae] = w_enc.sizes(&checkpoint, weights)?;
+            cfg.extend([("d_in".to_owned(), Value::from(d_in)), ("d_sae".to_owned(), Value::from(d_sae))]);
+        }
+        let architecture = cfg.get("architecture").and_then(Value::as_str).unwrap_or_default();
+        if architecture.ends_with("transcoder") && !cfg.contains_key("d_out") {
+            let [_, d_out] = parts.w_dec.sizes(&checkpoint, weights)?;
+            cfg.insert("d_out".to_owned(), Value::from(d_out));
+        }
+        // Unlike a `cfg.json` of SAELens, these layouts leave nothing about the model's processing open.
+        cfg.entry("model_from_pretrained_kwargs").or_insert_with(|| json!({}));
+        let config = self.config(layout, path, cfg)?;
+        Ok(self.found(config, checkpoint, parts))
     }
 
     /// Returns the opened SAE of this place.
@@ -147,12 +176,19 @@ impl<'a> CheckpointFiles<'a> {
     }
 }
 
-/// Parses a JSON object; errors name the file.
+/// Parses a JSON object or, in a `.yaml` file, a YAML mapping; errors name the file.
 pub(super) fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(values)) => Ok(values),
-        Ok(_) => Err(Error::malformed(path, "expected a JSON object")),
-        Err(e) => Err(Error::malformed(path, format!("not JSON: {e}"))),
+    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml");
+    let (value, expected) = if is_yaml {
+        let text = str::from_utf8(bytes).map_err(|e| Error::malformed(path, format!("not text: {e}")))?;
+        (yaml::parse(path, text)?, "a YAML mapping")
+    } else {
+        let value = serde_json::from_slice(bytes);
+        (value.map_err(|e| Error::malformed(path, format!("not JSON: {e}")))?, "a JSON object")
+    };
+    match value {
+        Value::Object(values) => Ok(values),
+        _ => Err(Error::malformed(path, format!("expected {expected}"))),
     }
 }
 
@@ -170,17 +206,5 @@ pub(super) fn values(json: Value) -> Map<String, Value> {
     match json {
         Value::Object(values) => values,
         _ => Map::new(),
-    }
-}
-
-/// Returns the two sizes of a matrix in a checkpoint.
-pub(super) fn sizes(checkpoint: &Checkpoint, name: &str, path: &Path) -> Result<[usize; 2]> {
-    match checkpoint.shape(name) {
-        Some([rows, columns]) => Ok([*rows, *columns]),
-        Some(other) => {
-            Err(Error::malformed(path, format!("tensor `{name}`: expected a matrix, got shape {other:?}")))
-        }
-        None => Err(Error::malformed(path, format!("there is no tensor `{name}`"))
-            .with_hint(format!("its tensors: {}", checkpoint.names().collect::<Vec<_>>().join(", ")))),
     }
 }

@@ -1,19 +1,14 @@
 //! Qwen Scope: `layer0.sae.pt` and one `config.json` for all layers.
 
 use super::Found;
-use super::place::{CheckpointFiles, number_after, sizes, values};
+use super::place::{CheckpointFiles, number_after};
 use crate::error::Result;
 use crate::sae::parts::{Matrix, Parts};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
-    let path = place.local(&place.file)?;
-    let checkpoint = place.checkpoint(&place.file)?;
-    let (cfg_path, said) = match place.has("config.json")? {
-        true => place.object("config.json")?,
-        false => (path.clone(), Map::new()),
-    };
-    let [d_sae, d_in] = sizes(&checkpoint, "W_enc", &path)?;
+    let (path, checkpoint) = place.checkpoint(&place.file)?;
+    let (cfg_path, said) = place.object_if_any("config.json", &path)?;
     // Repositories are named `SAE-Res-Qwen3-1.7B-Base-W32K-L0_50`.
     let k = said.get("k").and_then(Value::as_u64).or(place.number_after("-L0_").map(|k| k as u64));
     let name = place.full_name();
@@ -22,17 +17,12 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let layer = number_after(&place.file, "layer");
     let cfg = json!({
         "architecture": "topk",
-        "d_in": d_in,
-        "d_sae": d_sae,
         "k": k,
         "hook_name": layer.map(|layer| format!("blocks.{layer}.hook_resid_post")),
         "model_name": model.or_else(|| in_name.map(|(model, _)| format!("Qwen/{model}"))),
         "apply_b_dec_to_input": false,
-        "prepend_bos": true,
         "context_size": 1024,
-        "model_from_pretrained_kwargs": {},
     });
-    let config = place.config("qwen_scope", &cfg_path, values(cfg))?;
     let parts = Parts::new(Matrix::transposed("W_enc"), Matrix::transposed("W_dec"), "b_enc", "b_dec");
-    Ok(place.found(config, checkpoint, parts))
+    place.translated("qwen_scope", &cfg_path, cfg, checkpoint, parts)
 }

@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::repo::Repo;
 use crate::sae::architecture::{ActivationRule, OutputHook};
 use crate::sae::config::{ActivationNormalization, SaeConfig};
-use crate::sae::parts::{Matrix, Parts, StoredThreshold, Threshold};
+use crate::sae::parts::{Matrix, Parts, Threshold};
 use crate::sae::weights::SaeWeights;
 use crate::tensors::save_safetensors;
 use serde_json::{Map, Value, json};
@@ -24,11 +24,10 @@ const SCALER: &str = "activation_scaler.json";
 /// Opens a folder in this layout.
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let (path, mut values) = place.object(CFG)?;
-    let checkpoint = place.checkpoint(WEIGHTS)?;
+    let (_, checkpoint) = place.checkpoint(WEIGHTS)?;
     // In the middle of a training run, the factor of the activations is not folded into the weights yet.
-    if place.has(SCALER)?
-        && let Some(factor) = place.object(SCALER)?.1.get("scaling_factor").filter(|factor| !factor.is_null())
-    {
+    let (_, scaler) = place.object_if_any(SCALER, &path)?;
+    if let Some(factor) = scaler.get("scaling_factor").filter(|factor| !factor.is_null()) {
         values.entry("norm_scaling_factor").or_insert_with(|| factor.clone());
     }
     read(place, &path, values, checkpoint)
@@ -37,11 +36,8 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
 /// Opens an embedded SAE.
 pub(super) fn open_demo(sae_id: Option<&str>) -> Result<Found> {
     let wanted = sae_id.unwrap_or(demo::SAES[0].sae_id);
-    let sae = demo::SAES.iter().find(|sae| sae.sae_id == wanted).ok_or_else(|| Error::Unknown {
-        kind: "SAE id",
-        name: wanted.to_owned(),
-        place: "`demo`".to_owned(),
-        known: demo::SAES.iter().map(|sae| sae.sae_id.to_owned()).collect(),
+    let sae = demo::SAES.iter().find(|sae| sae.sae_id == wanted).ok_or_else(|| {
+        Error::unknown("SAE id", wanted, demo::SAES.iter().map(|sae| sae.sae_id)).with_place("`demo`")
     })?;
     let checkpoint = Checkpoint::embedded("demo/sae_weights.safetensors", sae.weights)?;
     let (repo, hints, progress) = (Repo::local("demo"), Hints::default(), Progress::default());
@@ -62,14 +58,14 @@ fn read(
     let batch_topk = batch_topk(&mut values, &checkpoint)?;
     let config = place.config("saelens", path, values)?;
     let mut parts = parts(&config);
-    let is_batch_topk = batch_topk.is_some();
-    if checkpoint.shape("threshold").is_none() && checkpoint.shape("log_threshold").is_some() {
-        let kept = StoredThreshold::Log("log_threshold".to_owned());
-        parts.threshold = parts.threshold.map(|_| Threshold { kept, times_decoder_norm: false });
+    let has = |name: &str| checkpoint.shape(name).is_some();
+    if !has("threshold") && has("log_threshold") {
+        parts.threshold = parts.threshold.map(|_| Threshold::Log("log_threshold".to_owned()));
     }
-    parts.threshold = batch_topk.or(parts.threshold);
     let mut found = place.found(config, checkpoint, parts);
-    if is_batch_topk {
+    if let Some((threshold, times_norm)) = batch_topk {
+        found.parts.threshold = Some(Threshold::Shared(threshold));
+        found.parts.threshold_times_norm = times_norm;
         found.notes.push(
             "this is a checkpoint from a training run; it is loaded as the jumprelu SAE that SAELens saves at the end"
                 .to_owned(),
@@ -78,9 +74,10 @@ fn read(
     Ok(found)
 }
 
-/// Returns the threshold of a batchtopk SAE that is still in training, and changes `values` to the jumprelu SAE that it
-/// becomes; see `process_state_dict_for_saving_inference` in SAELens.
-fn batch_topk(values: &mut Map<String, Value>, checkpoint: &Checkpoint) -> Result<Option<Threshold>> {
+/// Returns the threshold of a batchtopk SAE that is still in training, and whether it applies to rescaled
+/// pre-activations; changes `values` to the jumprelu SAE that it becomes. See
+/// `process_state_dict_for_saving_inference` in SAELens.
+fn batch_topk(values: &mut Map<String, Value>, checkpoint: &Checkpoint) -> Result<Option<(f64, bool)>> {
     let architecture = values.get("architecture").and_then(Value::as_str).unwrap_or_default();
     if !matches!(architecture, "batchtopk" | "matryoshka_batchtopk") {
         return Ok(None);
@@ -90,7 +87,7 @@ fn batch_topk(values: &mut Map<String, Value>, checkpoint: &Checkpoint) -> Resul
     let rescales = values.get("rescale_acts_by_decoder_norm").and_then(Value::as_bool).unwrap_or(true);
     values.insert("architecture".to_owned(), Value::from("jumprelu"));
     values.insert("fold_decoder_norm".to_owned(), Value::from(rescales));
-    Ok(Some(Threshold { kept: StoredThreshold::Shared(threshold), times_decoder_norm: rescales }))
+    Ok(Some((threshold, rescales)))
 }
 
 /// Returns where the weights of an SAE are among tensors with SAELens' names.
@@ -104,13 +101,11 @@ pub(in crate::sae) fn parts(cfg: &SaeConfig) -> Parts {
     let has_skip = cfg.architecture.output == OutputHook::Other { skip: true };
     Parts {
         w_enc: (!rule.is_tied()).then(|| Matrix::plain("W_enc")),
-        w_dec: Matrix::plain("W_dec"),
         b_enc: b_enc.map(str::to_owned),
-        b_dec: "b_dec".to_owned(),
-        threshold: (rule == ActivationRule::JumpRelu).then(|| Threshold::each("threshold")),
+        threshold: (rule == ActivationRule::JumpRelu).then(|| Threshold::PerFeature("threshold".to_owned())),
         magnitude: (rule == ActivationRule::Gated).then(|| ["r_mag", "b_mag"].map(str::to_owned)),
         w_skip: has_skip.then(|| Matrix::transposed("W_skip")),
-        input_scale: 1.0,
+        ..Parts::tied(Matrix::plain("W_dec"), "b_dec")
     }
 }
 
@@ -192,9 +187,8 @@ fn cfg_values(cfg: &SaeConfig) -> Result<Map<String, Value>> {
     }
     if is_temporal {
         let kind = if rule.k().is_some() { "topk" } else { "relu" };
-        all.insert("sae_diff_type".to_owned(), Value::from(kind));
         let factor = cfg.activation_normalization_factor.unwrap_or(1.0);
-        all.insert("activation_normalization_factor".to_owned(), Value::from(factor));
+        all.extend(values(json!({ "sae_diff_type": kind, "activation_normalization_factor": factor })));
     }
     Ok(all)
 }

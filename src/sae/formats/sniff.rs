@@ -53,14 +53,8 @@ pub(super) fn sniff<'a>(place: &CheckpointFiles<'a>) -> Result<(CheckpointFiles<
 /// Returns the layout whose files are all in the folder. If the place names a file, it must be one of them.
 fn folder_layout(place: &CheckpointFiles) -> Result<Option<Open>> {
     for (files, open) in FOLDERS {
-        if !place.file.is_empty() && !files.contains(&place.file.as_str()) {
-            continue;
-        }
-        let mut complete = true;
-        for file in files {
-            complete = complete && place.has(file)?;
-        }
-        if complete {
+        let is_one = place.file.is_empty() || files.contains(&place.file.as_str());
+        if files.iter().try_fold(is_one, |all, file| Ok::<_, Error>(all && place.has(file)?))? {
             return Ok(Some(open));
         }
     }
@@ -70,32 +64,26 @@ fn folder_layout(place: &CheckpointFiles) -> Result<Option<Open>> {
 /// Returns the layout of one file, by its name and its tensors.
 fn file_layout(place: &CheckpointFiles) -> Result<Open> {
     let file = place.file.as_str();
-    if file.ends_with(".npz") {
-        return Ok(gemma_scope::open);
+    match () {
+        _ if file.ends_with(".npz") => return Ok(gemma_scope::open),
+        _ if number_after(file, "W_enc_").is_some() => return Ok(mntss::open),
+        _ if file.ends_with(".sae.pt") => return Ok(qwen_scope::open),
+        _ if place.has(&hook_z::config_name(file))? => return Ok(hook_z::open),
+        _ => {}
     }
-    if number_after(file, "W_enc_").is_some() {
-        return Ok(mntss::open);
-    }
-    if file.ends_with(".sae.pt") {
-        return Ok(qwen_scope::open);
-    }
-    if place.has(&hook_z::config_name(file))? {
-        return Ok(hook_z::open);
-    }
-    let checkpoint = place.checkpoint(file)?;
+    let (_, checkpoint) = place.checkpoint(file)?;
     let has = |name: &str| checkpoint.shape(name).is_some();
-    if has("encoder_linear.weight") {
-        return Ok(goodfire::open);
-    }
-    if has("pre_bias") {
-        return Ok(openai::open);
-    }
-    if has("encoder.weight") && has("decoder.weight") && has("decoder.bias") {
-        return Ok(deepseek::open);
-    }
-    // Both are [f, d]: only this layout stores the encoder like that.
-    if has("W_enc") && checkpoint.shape("W_enc") == checkpoint.shape("W_dec") {
-        return Ok(mwhanna::open);
+    match () {
+        _ if has("encoder_linear.weight") => return Ok(goodfire::open),
+        _ if has("pre_bias") => return Ok(openai::open),
+        _ if has("encoder.weight") && has("decoder.weight") && has("decoder.bias") => {
+            return Ok(deepseek::open);
+        }
+        // Both are [f, d]: only this layout stores the encoder like that.
+        _ if has("W_enc") && checkpoint.shape("W_enc") == checkpoint.shape("W_dec") => {
+            return Ok(mwhanna::open);
+        }
+        _ => {}
     }
     let there = checkpoint.names().take(SHOWN).collect::<Vec<_>>().join("`, `");
     Err(Error::mismatch(
@@ -149,12 +137,8 @@ fn not_an_sae(place: &CheckpointFiles, names: &[String]) -> Result<Error> {
     }
     let all = ids(&place.repo.names(place.progress)?);
     if !place.folder.is_empty() && !all.is_empty() && names.is_empty() {
-        return Ok(Error::Unknown {
-            kind: "SAE id",
-            name: place.folder.clone(),
-            place: format!("`{}`", place.repo.name()),
-            known: all.into_iter().collect(),
-        });
+        let error = Error::unknown("SAE id", &place.folder, all);
+        return Ok(error.with_place(format!("`{}`", place.repo.name())));
     }
     let there = match names.len() {
         0 => "there are no files".to_owned(),

@@ -2,16 +2,15 @@
 //! See `sparsify/sparse_coder.py`.
 
 use super::Found;
-use super::place::{CheckpointFiles, sizes, values};
+use super::place::CheckpointFiles;
 use crate::error::{Error, Result};
 use crate::hooks::usual_point;
 use crate::sae::parts::{Matrix, Parts};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     let (path, said) = place.object("cfg.json")?;
-    let weights = place.local("sae.safetensors")?;
-    let checkpoint = place.checkpoint("sae.safetensors")?;
+    let (_, checkpoint) = place.checkpoint("sae.safetensors")?;
     let flag = |name: &str| said.get(name).and_then(Value::as_bool).unwrap_or(false);
     if let Some(other) = said.get("activation").and_then(Value::as_str).filter(|name| *name != "topk") {
         return Err(Error::malformed(&path, format!("`activation`: expected topk, got {other}"))
@@ -29,7 +28,7 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
     }
     let module = module.filter(|module| usual_point(module).is_some());
     // The run's configuration: model, dataset, side of the module.
-    let run = if above.has("config.json")? { above.object("config.json")?.1 } else { Map::new() };
+    let (_, run) = above.object_if_any("config.json", &path)?;
     let mode = run.get("hook_mode").and_then(Value::as_str).unwrap_or("output");
     let transcode = flag("transcode") || mode == "transcode";
     let has_skip = checkpoint.shape("W_skip").is_some();
@@ -54,34 +53,20 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         "input" => (input, None),
         _ => (output, None),
     };
-    let [d_sae, d_in] = sizes(&checkpoint, "encoder.weight", &weights)?;
-    let [_, d_out] = sizes(&checkpoint, "W_dec", &weights)?;
     let cfg = json!({
         "architecture": architecture,
-        "d_in": d_in,
-        "d_sae": d_sae,
-        "d_out": d_out,
         "k": said.get("k"),
         "hook_name": hook_in,
         "hook_name_out": hook_out,
         "model_name": run.get("model"),
         "dataset_path": run.get("dataset"),
         "context_size": run.get("ctx_len"),
-        "apply_b_dec_to_input": !transcode,
-        "prepend_bos": true,
-        "model_from_pretrained_kwargs": {},
     });
-    let config = place.config("sparsify", &path, values(cfg))?;
     let parts = Parts {
-        w_enc: Some(Matrix::transposed("encoder.weight")),
-        // Stored as [d_sae, d_out], as needed. SAELens' reader transposes it, which is wrong.
-        w_dec: Matrix::plain("W_dec"),
         b_enc: checkpoint.shape("encoder.bias").map(|_| "encoder.bias".to_owned()),
-        b_dec: "b_dec".to_owned(),
-        threshold: None,
-        magnitude: None,
         w_skip: has_skip.then(|| Matrix::transposed("W_skip")),
-        input_scale: 1.0,
+        // W_dec is stored as [d_sae, d_out], as needed. SAELens' reader transposes it, which is wrong.
+        ..Parts::new(Matrix::transposed("encoder.weight"), Matrix::plain("W_dec"), "encoder.bias", "b_dec")
     };
-    Ok(place.found(config, checkpoint, parts))
+    place.translated("sparsify", &path, cfg, checkpoint, parts)
 }

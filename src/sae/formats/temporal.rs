@@ -1,14 +1,14 @@
 //! Temporal SAEs as published: `layer_12/temporal/conf.yaml` and `latest_ckpt.safetensors`.
 
 use super::Found;
-use super::place::{CheckpointFiles, values};
+use super::place::CheckpointFiles;
 use crate::error::{Error, Result};
 use crate::sae::parts::{Matrix, Parts};
 use serde_json::{Value, json};
 
 pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
-    let (path, said) = place.yaml("conf.yaml")?;
-    let checkpoint = place.checkpoint("latest_ckpt.safetensors")?;
+    let (path, said) = place.object("conf.yaml")?;
+    let (_, checkpoint) = place.checkpoint("latest_ckpt.safetensors")?;
     let sae = |name: &str| said.get("sae").and_then(|sae| sae.get(name));
     let d_in = said.get("llm").and_then(|llm| llm.get("dimin")).and_then(Value::as_u64);
     let factor = sae("exp_factor").and_then(Value::as_f64);
@@ -31,19 +31,8 @@ pub(super) fn open(place: &CheckpointFiles) -> Result<Found> {
         "tied_weights": tied,
         "normalize_activations": "constant_scalar_rescale",
         "activation_normalization_factor": sae("scaling_factor"),
-        "apply_b_dec_to_input": true,
-        "model_from_pretrained_kwargs": {},
     });
-    let config = place.config("temporal", &path, values(cfg))?;
-    let parts = Parts {
-        w_enc: (!tied).then(|| Matrix::plain("E")),
-        w_dec: Matrix::plain("D"),
-        b_enc: None,
-        b_dec: "b".to_owned(),
-        threshold: None,
-        magnitude: None,
-        w_skip: None,
-        input_scale: 1.0,
-    };
-    Ok(place.found(config, checkpoint, parts))
+    let w_enc = (!tied).then(|| Matrix::plain("E"));
+    let parts = Parts { w_enc, ..Parts::tied(Matrix::plain("D"), "b") };
+    place.translated("temporal", &path, cfg, checkpoint, parts)
 }
