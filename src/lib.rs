@@ -54,6 +54,7 @@ mod http;
 pub mod hub;
 mod repo;
 
+mod compute;
 mod label;
 mod large;
 pub mod linalg;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::memory;
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Storage, Tensor, WithDType};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -158,25 +158,25 @@ pub(crate) fn with_all_f32s<const N: usize, T>(
     if !tensors.iter().all(|tensor| tensor.is_contiguous()) {
         return Err(candle_core::Error::RequiresContiguous { op: "with_f32s" }.bt());
     }
-    with_memory(tensors, |mut all| {
+    with_memory(tensors, |mut all: [&[f32]; N]| {
         all.iter_mut().zip(tensors).for_each(|(values, tensor)| *values = &values[..tensor.elem_count()]);
         f(all)
     })
 }
 
-/// Calls `f` with the memory of f32 tensors on the CPU, of any strides, each from its first element on.
+/// Calls `f` with the memory of tensors of type `T` on the CPU, of any strides, each from its first element on.
 ///
 /// # Errors
-/// A tensor is not f32, or not on the CPU.
-pub(crate) fn with_memory<const N: usize, T>(
+/// A tensor is not of this type, or not on the CPU.
+pub(crate) fn with_memory<T: WithDType, const N: usize, R>(
     tensors: [&Tensor; N],
-    f: impl FnOnce([&[f32]; N]) -> T,
-) -> candle_core::Result<T> {
+    f: impl FnOnce([&[T]; N]) -> R,
+) -> candle_core::Result<R> {
     let storages = tensors.map(Tensor::storage_and_layout);
     let mut all = [&[][..]; N];
     for (values, (storage, layout)) in all.iter_mut().zip(&storages) {
         let Storage::Cpu(storage) = &**storage else { candle_core::bail!("expected a tensor on the CPU") };
-        *values = &storage.as_slice::<f32>()?[layout.start_offset()..];
+        *values = &storage.as_slice::<T>()?[layout.start_offset()..];
     }
     Ok(f(all))
 }
@@ -222,15 +222,32 @@ pub(crate) fn rows_per_task(d: usize) -> usize {
     16_384_usize.div_ceil(d.max(1))
 }
 
-/// Applies `f` to each row of a matrix `[n, d]` in parallel, without a copy of the matrix. Results are in row order.
+/// Applies `f` to each row of a matrix `[n, d]` in parallel, in f32, without a copy of the matrix. Results are in row order.
 ///
 /// # Errors
-/// The tensor is not a contiguous f32 matrix.
+/// The tensor is not a contiguous matrix of numbers on the CPU.
 pub(crate) fn map_rows<T: Send>(matrix: &Tensor, f: impl Fn(&[f32]) -> T + Send + Sync) -> Result<Vec<T>> {
     let (_, d) = matrix.dims2()?;
-    with_f32s(matrix, |values| {
-        values.par_chunks_exact(d.max(1)).with_min_len(rows_per_task(d)).map(f).collect()
-    })
+    let rows =
+        map_bands(matrix, rows_per_task(d), |band| band.chunks_exact(d.max(1)).map(&f).collect::<Vec<_>>())?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+/// Applies `f` to each band of `rows` rows of a matrix `[n, d]` in parallel, in f32, without a copy of the matrix. Results are
+/// in the order of bands.
+///
+/// # Errors
+/// The tensor is not a contiguous matrix of numbers on the CPU.
+pub(crate) fn map_bands<T: Send>(
+    matrix: &Tensor,
+    rows: usize,
+    f: impl Fn(&[f32]) -> T + Send + Sync,
+) -> Result<Vec<T>> {
+    let n = matrix.dim(0)?;
+    let starts: Vec<_> = (0..n).step_by(rows).collect();
+    let band =
+        |start: usize| with_f32s(&matrix.narrow(0, start, rows.min(n - start))?.to_dtype(DType::F32)?, &f);
+    starts.into_par_iter().map(band).collect()
 }
 
 /// The dot product of a row with a vector, in f64.

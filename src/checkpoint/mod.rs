@@ -1,8 +1,8 @@
 //! Checkpoints: names and shapes are read and checked on opening, the elements of a tensor when it is requested.
 //!
 //! A checkpoint is one or more files: safetensors, numpy's npz or torch's pt, distinguished by their first bytes. Each
-//! tensor is read once, on all threads, directly into the final `f32`s, whatever its type and memory order on disk; no
-//! second copy is held. Unused tensors are never read. No code in a file is run, and no more is allocated than the
+//! tensor is read once, on all threads, directly into its final elements (f32, or bf16 or f16 to hold them as stored),
+//! whatever its type and memory order on disk; no second copy is held. Unused tensors are never read. No code in a file is run, and no more is allocated than the
 //! file's size justifies.
 
 mod archive;
@@ -25,6 +25,7 @@ use crate::progress::Progress;
 use ::safetensors::Dtype;
 use entry::{Entry, Order};
 use rayon::prelude::*;
+pub use read::Element;
 use read::{read_rows, read_scattered, read_transposed};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -163,9 +164,9 @@ impl Checkpoint {
     ///
     /// # Errors
     /// See [`Checkpoint::require`]; a file that cannot be read.
-    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    pub fn read<T: Element>(&self, name: &str, shape: &[usize]) -> Result<Vec<T>> {
         let (source, entry) = self.entry(name, shape)?;
-        let mut elements = vec![0f32; shape.iter().product()];
+        let mut elements = vec![T::default(); shape.iter().product()];
         match (entry.order(), shape) {
             (Order::Columns, [rows, columns]) => {
                 read_transposed(source, entry, [*columns, *rows], &mut elements, *columns, 0)?;
@@ -180,8 +181,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// See [`Checkpoint::read`].
-    pub fn read_transposed(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
-        let mut elements = vec![0f32; rows * columns];
+    pub fn read_transposed<T: Element>(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Vec<T>> {
+        let mut elements = vec![T::default(); rows * columns];
         self.read_transposed_into(name, [rows, columns], &mut elements, 0)?;
         Ok(elements)
     }
@@ -190,11 +191,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// See [`Checkpoint::read`].
-    pub fn read_transposed_into(
+    pub fn read_transposed_into<T: Element>(
         &self,
         name: &str,
         [rows, columns]: [usize; 2],
-        target: &mut [f32],
+        target: &mut [T],
         start: usize,
     ) -> Result<()> {
         let (source, entry) = self.entry(name, &[rows, columns])?;
@@ -202,7 +203,7 @@ impl Checkpoint {
             return Ok(());
         }
         let width = target.len() / columns;
-        let put = |target: &mut [f32], column: usize, elements: &[f32]| {
+        let put = |target: &mut [T], column: usize, elements: &[T]| {
             target[column * width + start..][..rows].copy_from_slice(elements);
         };
         match entry.order() {
@@ -210,14 +211,14 @@ impl Checkpoint {
                 read_transposed(source, entry, [rows, columns], target, width, start)?;
             }
             Order::Columns => {
-                let mut elements = vec![0f32; rows * columns];
+                let mut elements = vec![T::default(); rows * columns];
                 read_rows(source, entry, &mut elements)?;
                 for (column, elements) in elements.chunks_exact(rows.max(1)).enumerate() {
                     put(target, column, elements);
                 }
             }
             Order::Strided => {
-                let elements = read_scattered(source, entry)?;
+                let elements: Vec<T> = read_scattered(source, entry)?;
                 for column in 0..columns {
                     let elements: Vec<_> = elements.iter().skip(column).step_by(columns).copied().collect();
                     put(target, column, &elements);
@@ -304,10 +305,10 @@ mod tests {
             let (got, expected) = (open(name).unwrap(), open(expected).unwrap());
             for tensor in expected.names() {
                 let shape = expected.shape(tensor).unwrap();
-                let elements = expected.read(tensor, shape).unwrap();
-                assert_eq!(got.read(tensor, shape).unwrap(), elements, "{name}: {tensor}");
+                let elements = expected.read::<f32>(tensor, shape).unwrap();
+                assert_eq!(got.read::<f32>(tensor, shape).unwrap(), elements, "{name}: {tensor}");
                 if let [rows, columns] = *shape {
-                    let got = got.read_transposed(tensor, [rows, columns]).unwrap();
+                    let got = got.read_transposed::<f32>(tensor, [rows, columns]).unwrap();
                     assert_eq!(got, transposed(&elements, [rows, columns]), "{name}: {tensor}, transposed");
                 }
             }
@@ -342,9 +343,9 @@ mod tests {
         let error = open("says_far_too_much.npz").unwrap_err();
         assert!(error.to_string().contains("its size does not fit a file of"), "{error}");
         let longer = open("longer_than_it_says.npz").unwrap();
-        let error = longer.read("x", &[4096]).unwrap_err();
+        let error = longer.read::<f32>("x", &[4096]).unwrap_err();
         assert!(error.to_string().contains("more than its stated size"), "{error}");
-        let error = open("views.pt").unwrap().read("k", &[]).unwrap_err();
+        let error = open("views.pt").unwrap().read::<f32>("k", &[]).unwrap_err();
         assert!(error.to_string().contains("expected f32, f16, bf16 or f64, got I64"), "{error}");
     }
 
@@ -356,10 +357,10 @@ mod tests {
                 let shape = checkpoint.shape(name).unwrap_or_default();
                 checkpoint.scalar(name)?;
                 if checkpoint.require(name, shape).is_ok() {
-                    checkpoint.read(name, shape)?;
+                    checkpoint.read::<f32>(name, shape)?;
                 }
                 if let [rows, columns] = *shape {
-                    let _ = checkpoint.read_transposed(name, [rows, columns]);
+                    let _ = checkpoint.read_transposed::<f32>(name, [rows, columns]);
                 }
             }
             Ok::<_, Error>(())

@@ -1,8 +1,9 @@
-//! Reads tensor elements as `f32`: on all threads, from any type and in any memory order.
+//! Reads tensor elements as f32, bf16 or f16: on all threads, from any type and in any memory order.
 
 use super::entry::{Entry, width};
 use super::source::Source;
 use crate::error::Result;
+use half::{bf16, f16};
 use safetensors::Dtype;
 
 /// The height and width of a tile that is transposed in its own buffer: rows of the target are often a power of two
@@ -11,8 +12,61 @@ const TILE: usize = 32;
 /// The element of bytes of a tensor that are read at a time.
 const PIECE: usize = 1 << 20;
 
+/// A type that elements are read as. Elements of another type are rounded to it.
+pub trait Element: Copy + Default + Send + Sync {
+    /// Converts an f32.
+    fn from_f32(x: f32) -> Self;
+    /// Converts a bf16.
+    fn from_bf16(x: bf16) -> Self;
+    /// Converts an f16.
+    fn from_f16(x: f16) -> Self;
+}
+
+impl Element for f32 {
+    fn from_f32(x: f32) -> f32 {
+        x
+    }
+
+    fn from_bf16(x: bf16) -> f32 {
+        // The upper half of an f32.
+        f32::from_bits(u32::from(x.to_bits()) << 16)
+    }
+
+    fn from_f16(x: f16) -> f32 {
+        x.to_f32()
+    }
+}
+
+impl Element for bf16 {
+    fn from_f32(x: f32) -> bf16 {
+        bf16::from_f32(x)
+    }
+
+    fn from_bf16(x: bf16) -> bf16 {
+        x
+    }
+
+    fn from_f16(x: f16) -> bf16 {
+        bf16::from_f32(x.to_f32())
+    }
+}
+
+impl Element for f16 {
+    fn from_f32(x: f32) -> f16 {
+        f16::from_f32(x)
+    }
+
+    fn from_bf16(x: bf16) -> f16 {
+        f16::from_f32(x.to_f32())
+    }
+
+    fn from_f16(x: f16) -> f16 {
+        x
+    }
+}
+
 /// Reads contiguous elements. The pieces of a plain span are read in parallel.
-pub(super) fn read_rows(source: &Source, entry: &Entry, elements: &mut [f32]) -> Result<()> {
+pub(super) fn read_rows<T: Element>(source: &Source, entry: &Entry, elements: &mut [T]) -> Result<()> {
     let width = width(entry.dtype);
     let per_piece = PIECE / width;
     if entry.span.deflated {
@@ -66,11 +120,11 @@ fn on_threads<T: Send>(
 
 /// Reads a matrix of `[rows, columns]` and transposes it into the columns from `start` on of `target`, whose rows have
 /// length `wide`. Some megabytes are read at a time.
-pub(super) fn read_transposed(
+pub(super) fn read_transposed<T: Element>(
     source: &Source,
     entry: &Entry,
     [rows, columns]: [usize; 2],
-    target: &mut [f32],
+    target: &mut [T],
     wide: usize,
     start: usize,
 ) -> Result<()> {
@@ -99,25 +153,25 @@ pub(super) fn read_transposed(
 
 /// Transposes a matrix with rows of length `columns` into the columns from `start` on of `target`, whose rows have
 /// length `width`.
-fn transpose(
+fn transpose<T: Element>(
     dtype: Dtype,
     bytes: &[u8],
     columns: usize,
-    target: &mut [f32],
+    target: &mut [T],
     width: usize,
     start: usize,
 ) -> Result<()> {
-    fn each<const N: usize>(
+    fn each<T: Element, const N: usize>(
         bytes: &[u8],
         columns: usize,
-        target: &mut [f32],
+        target: &mut [T],
         [width, start]: [usize; 2],
-        f: impl Fn([u8; N]) -> f32 + Sync,
+        f: impl Fn([u8; N]) -> T + Sync,
     ) -> Result<()> {
         let elements = bytes.as_chunks::<N>().0;
         let bands = target.chunks_mut(TILE * width).enumerate();
         on_threads(bands, |_, (band, target)| {
-            let mut tile = [[0f32; TILE]; TILE];
+            let mut tile = [[T::default(); TILE]; TILE];
             for (i, rows) in elements.chunks(TILE * columns).enumerate() {
                 let height = rows.len() / columns;
                 for (r, row) in rows.chunks_exact(columns).enumerate().take(TILE) {
@@ -135,42 +189,37 @@ fn transpose(
     }
     let place = [width, start];
     match dtype {
-        Dtype::F16 => each(bytes, columns, target, place, |b| half::f16::from_le_bytes(b).to_f32()),
-        Dtype::BF16 => each(bytes, columns, target, place, bf16),
-        Dtype::F64 => each(bytes, columns, target, place, |b| f64::from_le_bytes(b) as f32),
-        _ => each(bytes, columns, target, place, f32::from_le_bytes),
+        Dtype::F16 => each(bytes, columns, target, place, |b| T::from_f16(f16::from_le_bytes(b))),
+        Dtype::BF16 => each(bytes, columns, target, place, |b| T::from_bf16(bf16::from_le_bytes(b))),
+        Dtype::F64 => each(bytes, columns, target, place, |b| T::from_f32(f64::from_le_bytes(b) as f32)),
+        _ => each(bytes, columns, target, place, |b| T::from_f32(f32::from_le_bytes(b))),
     }
 }
 
 /// Reads a tensor whose elements are not contiguous.
-pub(super) fn read_scattered(source: &Source, entry: &Entry) -> Result<Vec<f32>> {
+pub(super) fn read_scattered<T: Element>(source: &Source, entry: &Entry) -> Result<Vec<T>> {
     let reach = entry.reach().and_then(|reach| usize::try_from(reach).ok()).unwrap_or(0);
-    let mut stored = vec![0f32; reach];
+    let mut stored = vec![T::default(); reach];
     read_rows(source, entry, &mut stored)?;
     // The positions of the elements, extended axis by axis.
     let mut positions = vec![0usize];
     for (n, stride) in entry.shape.iter().zip(entry.strides.as_deref().unwrap_or_default()) {
         positions = positions.iter().flat_map(|at| (0..*n).map(move |i| at + i * stride)).collect();
     }
-    Ok(positions.into_iter().map(|at| stored.get(at).copied().unwrap_or(f32::NAN)).collect())
+    Ok(positions.into_iter().map(|at| stored.get(at).copied().unwrap_or(T::from_f32(f32::NAN))).collect())
 }
 
-fn decode(dtype: Dtype, bytes: &[u8], elements: &mut [f32]) {
-    fn each<const N: usize>(bytes: &[u8], elements: &mut [f32], f: impl Fn([u8; N]) -> f32) {
+fn decode<T: Element>(dtype: Dtype, bytes: &[u8], elements: &mut [T]) {
+    fn each<T, const N: usize>(bytes: &[u8], elements: &mut [T], f: impl Fn([u8; N]) -> T) {
         elements.iter_mut().zip(bytes.as_chunks::<N>().0).for_each(|(element, bytes)| *element = f(*bytes));
     }
     match dtype {
-        Dtype::F16 => each(bytes, elements, |b| half::f16::from_le_bytes(b).to_f32()),
-        Dtype::BF16 => each(bytes, elements, bf16),
-        Dtype::F64 => each(bytes, elements, |b| f64::from_le_bytes(b) as f32),
-        Dtype::I64 => each(bytes, elements, |b| i64::from_le_bytes(b) as f32),
-        Dtype::I32 => each(bytes, elements, |b| i32::from_le_bytes(b) as f32),
-        Dtype::U8 | Dtype::BOOL => each(bytes, elements, |[b]| f32::from(b)),
-        _ => each(bytes, elements, f32::from_le_bytes),
+        Dtype::F16 => each(bytes, elements, |b| T::from_f16(f16::from_le_bytes(b))),
+        Dtype::BF16 => each(bytes, elements, |b| T::from_bf16(bf16::from_le_bytes(b))),
+        Dtype::F64 => each(bytes, elements, |b| T::from_f32(f64::from_le_bytes(b) as f32)),
+        Dtype::I64 => each(bytes, elements, |b| T::from_f32(i64::from_le_bytes(b) as f32)),
+        Dtype::I32 => each(bytes, elements, |b| T::from_f32(i32::from_le_bytes(b) as f32)),
+        Dtype::U8 | Dtype::BOOL => each(bytes, elements, |[b]| T::from_f32(f32::from(b))),
+        _ => each(bytes, elements, |b| T::from_f32(f32::from_le_bytes(b))),
     }
-}
-
-/// Converts a bf16, which is the upper half of an f32.
-fn bf16(bytes: [u8; 2]) -> f32 {
-    f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
 }

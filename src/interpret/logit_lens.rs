@@ -126,7 +126,7 @@ pub(super) fn logits(model: &Model, direction: &[f32], final_norm_gain: bool) ->
         let gain = model.ln_final_weight()?.to_vec1::<f32>()?;
         direction.iter_mut().zip(gain).for_each(|(x, gain)| *x *= f64::from(gain));
     }
-    let logits = map_rows(&model.W_U()?.t()?, |row| dot(row, &direction))?;
+    let logits = map_rows(&model.unembed_rows()?, |row| dot(row, &direction))?;
     match logits.iter().position(|logit| !logit.is_finite()) {
         None => Ok(logits),
         Some(token) => {

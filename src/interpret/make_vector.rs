@@ -129,7 +129,8 @@ impl FeatureVector {
             vector.iter().zip(centroid).map(|(x, c)| f64::from(*x) - f64::from(*c)).collect();
         let scale = vector_norm(&offset);
         let direction = offset.iter().map(|x| if scale > 0.0 { (x / scale) as f32 } else { 0.0 }).collect();
-        let real = map_rows(&model.W_E()?, |row| row == vector)?.into_iter().position(|is_equal| is_equal);
+        let real =
+            map_rows(model.embed_rows()?, |row| row == vector)?.into_iter().position(|is_equal| is_equal);
         let text = |id: usize| model.tokenizer().and_then(|t| t.token_text(id as u32)).ok();
         let params = VectorParams {
             model: model.cfg().model_name.clone(),

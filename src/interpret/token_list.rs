@@ -142,7 +142,7 @@ pub fn token_list(model: &Model, vector: &FeatureVector, options: &TokenListOpti
 fn ratios(model: &Model, vector: &[f32], exponent: f64) -> Result<Vec<f64>> {
     let stats = model.embedding_stats()?;
     let (vector, norm) = nonzero(vector, "the vector")?;
-    let dots = map_rows(&model.W_E()?, |row| dot(row, &vector))?;
+    let dots = map_rows(model.embed_rows()?, |row| dot(row, &vector))?;
     let ratio = |(token, dot): (usize, f64)| {
         let near = 1.0 - cosine(dot, stats.norms[token], norm);
         // A token at the centroid would score infinity, which JSON cannot represent.
@@ -156,7 +156,7 @@ fn ratios(model: &Model, vector: &[f32], exponent: f64) -> Result<Vec<f64>> {
 fn centered_cosines(model: &Model, direction: &[f32]) -> Result<Vec<f64>> {
     let stats = model.embedding_stats()?;
     let (direction, norm) = nonzero(direction, "the direction")?;
-    let dots = map_rows(&model.W_E()?, |row| dot(row, &direction))?;
+    let dots = map_rows(model.embed_rows()?, |row| dot(row, &direction))?;
     let centroid_dot = dot(&stats.centroid, &direction);
     let cosine = |(token, dot): (usize, f64)| cosine(dot - centroid_dot, stats.distance(token), norm);
     Ok(dots.into_iter().enumerate().map(cosine).collect())

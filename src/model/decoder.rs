@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint, Hooks, Site, TokenBatch};
 use crate::linalg::with_f32s;
 use crate::progress::Progress;
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -244,14 +244,14 @@ impl<'a> Pass<'a> {
 
     fn embed(&mut self, weights: &Weights) -> Result<Tensor, Halt> {
         let tokens = Tensor::new(self.batch.tokens(), &Device::Cpu)?;
-        let mut embed = weights.embed()?.index_select(&tokens, 0)?; // [n, d_model]
+        let mut embed = weights.embed()?.index_select(&tokens, 0)?.to_dtype(DType::F32)?; // [n, d_model]
         if self.cfg.embed_scale != 1.0 {
             embed = (embed * self.cfg.embed_scale)?;
         }
         let embed = self.at_global(HookPoint::Embed, embed)?;
         let Some(pos_embed) = weights.pos_embed()? else { return Ok(embed) };
         let positions = Tensor::new(self.positions.as_slice(), &Device::Cpu)?;
-        let pos_embed = pos_embed.index_select(&positions, 0)?; // [n, d_model]
+        let pos_embed = pos_embed.index_select(&positions, 0)?.to_dtype(DType::F32)?; // [n, d_model]
         let pos_embed = self.at_global(HookPoint::PosEmbed, pos_embed)?;
         if self.hooks.wants(&HookName::global(HookPoint::Embed)) {
             return Ok((embed + pos_embed)?);

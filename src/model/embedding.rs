@@ -6,8 +6,8 @@ use super::config::ModelConfig;
 use super::weights::Weights;
 use crate::checkpoint::Lazy;
 use crate::error::{Error, Result};
-use crate::linalg::{dot, map_rows, row_norm, to_f64, with_f32s};
-use candle_core::{Device, Tensor};
+use crate::linalg::{dot, map_bands, map_rows, row_norm, to_f64, with_f32s};
+use candle_core::{DType, Device, Tensor};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par, Side};
 use rayon::prelude::*;
@@ -95,15 +95,12 @@ fn in_own_pool<T: Send>(compute: impl FnOnce() -> Result<T> + Send) -> Result<T>
 fn stats(table: &Tensor, cfg: &ModelConfig) -> Result<EmbeddingStats> {
     let (n, d) = table.dims2()?;
     // Bands are added in order, so that the sum is the same on any number of threads.
-    let bands: Vec<Vec<f64>> = with_f32s(table, |values| {
-        let sum = |band: &[f32]| {
-            let mut sum = vec![0f64; d];
-            for row in band.chunks_exact(d) {
-                sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
-            }
-            sum
-        };
-        values.par_chunks(BAND * d.max(1)).map(sum).collect()
+    let bands: Vec<Vec<f64>> = map_bands(table, BAND, |band| {
+        let mut sum = vec![0f64; d];
+        for row in band.chunks_exact(d.max(1)) {
+            sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+        sum
     })?;
     let mut mean = vec![0f64; d];
     for band in bands {
@@ -128,7 +125,7 @@ fn stats(table: &Tensor, cfg: &ModelConfig) -> Result<EmbeddingStats> {
 /// decide which direction is which.
 fn components(table: &Tensor, centroid: &[f32]) -> Result<PrincipalComponents> {
     let (_, d) = table.dims2()?;
-    let covariance = with_f32s(table, |values| covariance(values, centroid))?;
+    let covariance = covariance(table, centroid)?;
     let eigen = MatRef::from_column_major_slice(&covariance, d, d).self_adjoint_eigen(Side::Lower);
     let eigen = eigen.map_err(|e| Error::NotFinite {
         message: format!("cannot compute the principal components of the token embeddings: {e:?}"),
@@ -152,18 +149,20 @@ fn components(table: &Tensor, centroid: &[f32]) -> Result<PrincipalComponents> {
 }
 
 /// The covariance of the rows of a table, `[d, d]`, column by column; only the lower triangle is valid.
-fn covariance(values: &[f32], centroid: &[f32]) -> Vec<f64> {
-    let d = centroid.len();
-    let n = values.len() / d;
+fn covariance(table: &Tensor, centroid: &[f32]) -> Result<Vec<f64>> {
+    let (n, d) = table.dims2()?;
     let mut covariance = vec![0f64; d * d];
     let mut centered = vec![0f64; BAND.min(n) * d];
-    for band in values.chunks(BAND * d) {
-        let centered = &mut centered[..band.len()];
-        centered.par_chunks_exact_mut(d).zip(band.par_chunks_exact(d)).for_each(|(centered, row)| {
-            let away = row.iter().zip(centroid).map(|(x, c)| f64::from(*x) - f64::from(*c));
-            centered.iter_mut().zip(away).for_each(|(centered, x)| *centered = x);
-        });
-        let columns = MatRef::from_column_major_slice(centered, d, band.len() / d); // [d, rows]
+    for first in (0..n).step_by(BAND) {
+        let band = table.narrow(0, first, BAND.min(n - first))?.to_dtype(DType::F32)?;
+        let centered = &mut centered[..band.elem_count()];
+        with_f32s(&band, |band| {
+            centered.par_chunks_exact_mut(d).zip(band.par_chunks_exact(d)).for_each(|(centered, row)| {
+                let away = row.iter().zip(centroid).map(|(x, c)| f64::from(*x) - f64::from(*c));
+                centered.iter_mut().zip(away).for_each(|(centered, x)| *centered = x);
+            });
+        })?;
+        let columns = MatRef::from_column_major_slice(centered, d, centered.len() / d); // [d, rows]
         covariance.par_chunks_mut(PANEL * d).enumerate().for_each(|(i, panel)| {
             let (start, width) = (i * PANEL, panel.len() / d);
             let panel = MatMut::from_column_major_slice_mut(panel, d, width).subrows_mut(start, d - start);
@@ -171,5 +170,5 @@ fn covariance(values: &[f32], centroid: &[f32]) -> Vec<f64> {
             matmul(panel, Accum::Add, below, own.transpose(), 1.0 / n as f64, Par::Seq);
         });
     }
-    covariance
+    Ok(covariance)
 }

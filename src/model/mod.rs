@@ -31,6 +31,7 @@ pub use tokenizer::{Encoding, SpecialTokens, TokenOptions, Tokenizer, TokenizerH
 
 /// The input of a model.
 pub use crate::aliases::{nearest_models, resolve_model};
+pub use crate::compute::Dtype;
 pub use crate::hooks::TokenBatch;
 
 use crate::checkpoint::Checkpoint;
@@ -38,6 +39,7 @@ use crate::demo;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hooks::{ActivationCache, Edits, HookName, HookPoint};
+use crate::memory;
 use crate::progress::{Progress, ProgressEvent};
 use crate::repo::check_no_revision;
 use candle_core::{DType, Device, Tensor};
@@ -68,6 +70,9 @@ options! {
     pub struct ModelOptions {
         /// The branch, tag or commit of the model's repository on the hub. Default: `main`.
         pub revision: Option<String> = None,
+        /// The type in which weights are held in memory. "auto": as the checkpoint stores them, in bf16, f16 or f32; "f32":
+        /// widened. Results are the same: computation is in f32. Default: "auto".
+        pub dtype: Dtype = Dtype::Auto,
     }
 }
 
@@ -93,7 +98,7 @@ impl Model {
         let revision = options.revision.as_deref();
         if name == "demo" {
             check_no_revision(name, "model", revision)?;
-            return Self::demo();
+            return Self::demo(options.dtype);
         }
         let repo = source::repo_of(name, revision, progress)?;
         if !repo.has("config.json", progress)? {
@@ -116,10 +121,10 @@ impl Model {
             let checkpoint = Checkpoint::open(&source::weight_files(&repo, progress)?)?;
             Ok((tokenizer, checkpoint, repo.files()))
         };
-        Self::new(name, repo.revision(), &config, open)
+        Self::new(name, repo.revision(), &config, options.dtype, open)
     }
 
-    fn demo() -> Result<Self> {
+    fn demo(dtype: Dtype) -> Result<Self> {
         let config = HfConfig::parse(Path::new("demo/config.json"), demo::MODEL_CONFIG)?;
         let open = || {
             let (tokenizer, settings) = (demo::TOKENIZER, demo::TOKENIZER_CONFIG);
@@ -128,7 +133,7 @@ impl Model {
             let checkpoint = Checkpoint::embedded("demo/model.safetensors", demo::MODEL_WEIGHTS)?;
             Ok((Some(tokenizer), checkpoint, Vec::new()))
         };
-        Self::new("demo", None, &config, open)
+        Self::new("demo", None, &config, dtype, open)
     }
 
     /// Reads the config first: it decides whether the other files are worth opening.
@@ -136,6 +141,7 @@ impl Model {
         name: &str,
         revision: Option<&str>,
         config: &HfConfig,
+        dtype: Dtype,
         open: impl FnOnce() -> Result<(Option<Tokenizer>, Checkpoint, Vec<PathBuf>)>,
     ) -> Result<Self> {
         let (family, cfg) = families::read(config, name)?;
@@ -156,7 +162,7 @@ impl Model {
             ));
         }
         let names = family.layout.names(&checkpoint, &cfg);
-        let weights = Weights::new(checkpoint, names, &cfg)?;
+        let weights = Weights::new(checkpoint, names, &cfg, dtype)?;
         let cfg = ModelConfig { has_unembed: weights.has_unembed(), ..cfg };
         let revision = revision.map(str::to_owned);
         let embedding = Embedding::default();
@@ -271,7 +277,7 @@ impl Model {
     /// A file that cannot be read.
     #[expect(non_snake_case, reason = "the field's name")]
     pub fn W_E(&self) -> Result<Tensor> {
-        Ok(self.inner.weights.embed()?.clone())
+        widened(self.embed_rows()?)
     }
 
     /// The unembedding `[d_model, d_vocab]`.
@@ -280,7 +286,17 @@ impl Model {
     /// A checkpoint without an unembedding; a file that cannot be read.
     #[expect(non_snake_case, reason = "the field's name")]
     pub fn W_U(&self) -> Result<Tensor> {
-        Ok(self.inner.weights.unembed()?.weight.clone())
+        widened(&self.inner.weights.unembed()?.weight)
+    }
+
+    /// The token embeddings `[d_vocab, d_model]`, in the type in which they are held.
+    pub(crate) fn embed_rows(&self) -> Result<&Tensor> {
+        self.inner.weights.embed()
+    }
+
+    /// The transposed unembedding `[d_vocab, d_model]`, in the type in which it is held.
+    pub(crate) fn unembed_rows(&self) -> Result<Tensor> {
+        Ok(self.inner.weights.unembed()?.weight.t()?)
     }
 
     /// The gain of the final norm, `[d_model]`: what a normalized activation is multiplied by before the unembedding.
@@ -331,7 +347,7 @@ impl Model {
             None => Tensor::zeros(width, DType::F32, &Device::Cpu)?,
         };
         if let (true, Some(ln_bias)) = (fold_ln, block.ln1.as_ref().and_then(|ln| ln.bias.as_ref())) {
-            let w_v = block.qkv.weight.narrow(1, start, width)?; // [d_model, n_key_value_heads · d_head]
+            let w_v = block.qkv.weight.narrow(1, start, width)?.to_dtype(DType::F32)?; // [d_model, n_key_value_heads · d_head]
             bias = (bias + ln_bias.unsqueeze(0)?.matmul(&w_v.contiguous()?)?.squeeze(0)?)?;
         }
         let bias = bias.reshape((n_groups, 1, cfg.d_head))?;
@@ -410,6 +426,14 @@ impl Model {
         }
         self.forward(&TokenBatch::single(tokens), None, &mut edits, progress)
     }
+}
+
+/// A weight in f32, a copy of it if it is held in another type.
+fn widened(weight: &Tensor) -> Result<Tensor> {
+    if weight.dtype() != DType::F32 {
+        memory::check("a copy of the weights in f32", (weight.elem_count() * size_of::<f32>()) as u64)?;
+    }
+    Ok(weight.to_dtype(DType::F32)?)
 }
 
 impl std::fmt::Display for Model {

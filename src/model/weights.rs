@@ -1,11 +1,33 @@
 //! The weights of a model, read from its checkpoint when they are first used.
 
 use super::config::{ModelConfig, NormKind, PositionalEmbedding};
-use crate::checkpoint::{Checkpoint, Lazy};
+use crate::checkpoint::{Checkpoint, Element, Lazy};
+use crate::compute::Dtype;
 use crate::error::{Error, Result};
 use crate::linalg::with_all_f32s;
 use crate::linear::Linear;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor, WithDType};
+use half::{bf16, f16};
+
+/// Runs code for the Rust type `$T` of a [`DType`] in which weights are held.
+macro_rules! held {
+    ($dtype:expr, |$T:ident| $code:expr) => {
+        match $dtype {
+            DType::BF16 => {
+                type $T = bf16;
+                $code
+            }
+            DType::F16 => {
+                type $T = f16;
+                $code
+            }
+            _ => {
+                type $T = f32;
+                $code
+            }
+        }
+    };
+}
 
 /// The names of a model's weights in its checkpoint.
 pub(super) struct WeightNames {
@@ -84,6 +106,7 @@ pub(super) struct Weights {
     checkpoint: Checkpoint,
     names: WeightNames,
     cfg: ModelConfig,
+    dtype: Dtype,
     embed: Lazy<Tensor>,
     pos_embed: Lazy<Tensor>,
     blocks: Vec<Lazy<Block>>,
@@ -106,7 +129,12 @@ enum Unembed {
 
 impl Weights {
     /// Checks that a checkpoint has every weight of the model in the right shape, without reading any.
-    pub(super) fn new(checkpoint: Checkpoint, mut names: WeightNames, cfg: &ModelConfig) -> Result<Self> {
+    pub(super) fn new(
+        checkpoint: Checkpoint,
+        mut names: WeightNames,
+        cfg: &ModelConfig,
+        dtype: Dtype,
+    ) -> Result<Self> {
         debug_assert_eq!(
             names.pos_embed.is_some(),
             cfg.positional_embedding == PositionalEmbedding::Standard
@@ -127,6 +155,7 @@ impl Weights {
             checkpoint,
             unembed_from,
             cfg: cfg.clone(),
+            dtype,
             embed: Lazy::default(),
             pos_embed: Lazy::default(),
             blocks: names.blocks.iter().map(|_| Lazy::default()).collect(),
@@ -173,8 +202,7 @@ impl Weights {
                 Unembed::Both => {
                     // torch's files hold the same table under both names: it is kept once.
                     let (embed, own) = (self.embed()?, own()?);
-                    let is_same = with_all_f32s([embed, &own], |[embed, own]| embed == own)?;
-                    if is_same { embed.clone() } else { own }
+                    if is_same(embed, &own)? { embed.clone() } else { own }
                 }
             };
             let bias = self.names.unembed_bias.as_ref();
@@ -295,11 +323,11 @@ impl Weights {
 
     fn matrix(&self, name: &str, rows: usize) -> Result<Tensor> {
         let shape = [rows, self.cfg.d_model];
-        Ok(Tensor::from_vec(self.checkpoint.read(name, &shape)?, &shape, &Device::Cpu)?)
+        held!(self.held([name]), |T| tensor(self.checkpoint.read::<T>(name, &shape)?, shape))
     }
 
     fn vector(&self, name: &str, len: usize) -> Result<Tensor> {
-        Ok(Tensor::from_vec(self.checkpoint.read(name, &[len])?, len, &Device::Cpu)?)
+        Ok(Tensor::from_vec(self.checkpoint.read::<f32>(name, &[len])?, len, &Device::Cpu)?)
     }
 
     fn norm(&self, names: &NormNames, width: usize) -> Result<Norm> {
@@ -336,37 +364,84 @@ impl Weights {
         if let [all] = names {
             return self.linear(all, [d_in, d_out]);
         }
-        let mut weight = vec![0f32; d_in * d_out];
-        let mut bias = vec![0f32; d_out];
+        let held = self.held(names.iter().map(|names| names.weight.as_str()));
+        let weight = held!(held, |T| self.weights_side_by_side::<T>(names, d_in, widths))?;
+        let bias_of = |(names, width): (&LinearNames, &usize)| match &names.bias {
+            Some(name) => self.checkpoint.read(name, &[*width]),
+            None => Ok(vec![0f32; *width]),
+        };
+        let has_bias = names.iter().any(|names| names.bias.is_some());
+        let bias = has_bias.then(|| {
+            let parts: Vec<_> = names.iter().zip(widths).map(bias_of).collect::<Result<_>>()?;
+            Tensor::from_vec(parts.concat(), d_out, &Device::Cpu).map_err(Error::from)
+        });
+        Ok(Linear { weight, bias: bias.transpose()? })
+    }
+
+    /// The weights of several layers with the same input, `[d_in, Σ widths]`.
+    fn weights_side_by_side<T: Element + WithDType>(
+        &self,
+        names: &[LinearNames],
+        d_in: usize,
+        widths: &[usize],
+    ) -> Result<Tensor> {
+        let d_out = widths.iter().sum::<usize>();
+        let mut weight = vec![T::default(); d_in * d_out];
         let mut start = 0;
         for (names, width) in names.iter().zip(widths) {
             if names.in_first {
-                let part = self.checkpoint.read(&names.weight, &[d_in, *width])?;
+                let part = self.checkpoint.read::<T>(&names.weight, &[d_in, *width])?;
                 for (row, part) in weight.chunks_exact_mut(d_out).zip(part.chunks_exact(*width)) {
                     row[start..start + width].copy_from_slice(part);
                 }
             } else {
                 self.checkpoint.read_transposed_into(&names.weight, [*width, d_in], &mut weight, start)?;
             }
-            if let Some(name) = &names.bias {
-                bias[start..start + width].copy_from_slice(&self.checkpoint.read(name, &[*width])?);
-            }
             start += width;
         }
-        let has_bias = names.iter().any(|names| names.bias.is_some());
-        Ok(Linear {
-            weight: Tensor::from_vec(weight, (d_in, d_out), &Device::Cpu)?,
-            bias: has_bias.then(|| Tensor::from_vec(bias, d_out, &Device::Cpu)).transpose()?,
-        })
+        tensor(weight, [d_in, d_out])
     }
 
     fn linear(&self, names: &LinearNames, [d_in, d_out]: [usize; 2]) -> Result<Linear> {
-        let weight = if names.in_first {
-            self.checkpoint.read(&names.weight, &[d_in, d_out])?
-        } else {
-            self.checkpoint.read_transposed(&names.weight, [d_out, d_in])?
-        };
+        let weight = held!(self.held([names.weight.as_str()]), |T| {
+            let weight = if names.in_first {
+                self.checkpoint.read::<T>(&names.weight, &[d_in, d_out])?
+            } else {
+                self.checkpoint.read_transposed(&names.weight, [d_out, d_in])?
+            };
+            tensor(weight, [d_in, d_out])
+        })?;
         let bias = names.bias.as_ref().map(|bias| self.vector(bias, d_out)).transpose()?;
-        Ok(Linear { weight: Tensor::from_vec(weight, (d_in, d_out), &Device::Cpu)?, bias })
+        Ok(Linear { weight, bias })
     }
+
+    /// The type in which these matrices are held, which are parts of one.
+    fn held<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> DType {
+        let mut stored = names.into_iter().map(|name| self.checkpoint.dtype(name).unwrap_or_default());
+        let first = stored.next().unwrap_or_default();
+        let is_one = stored.all(|dtype| dtype == first);
+        match (self.dtype, first.as_str()) {
+            (Dtype::Auto, "bf16") if is_one => DType::BF16,
+            (Dtype::Auto, "f16") if is_one => DType::F16,
+            _ => DType::F32,
+        }
+    }
+}
+
+fn tensor<T: WithDType>(values: Vec<T>, shape: [usize; 2]) -> Result<Tensor> {
+    Ok(Tensor::from_vec(values, &shape, &Device::Cpu)?)
+}
+
+/// Whether two matrices of the same shape have the same elements.
+fn is_same(a: &Tensor, b: &Tensor) -> Result<bool> {
+    const BAND: usize = 1024;
+    let n = a.dim(0)?;
+    for first in (0..n).step_by(BAND) {
+        let band =
+            |x: &Tensor| Ok::<_, Error>(x.narrow(0, first, BAND.min(n - first))?.to_dtype(DType::F32)?);
+        if !with_all_f32s([&band(a)?, &band(b)?], |[a, b]| a == b)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -9,6 +9,7 @@ mod model;
 mod tokenizers;
 // Model families against Hugging Face, TransformerLens and candle-transformers, and hook points by module name.
 mod families;
+mod held;
 mod modules;
 // Checkpoints that leave tensors out.
 mod checkpoints;

@@ -4,7 +4,7 @@ use crate::util::tests_path;
 use std::path::{Path, PathBuf};
 
 /// Every layer with the layers that it may import, separated by spaces. See docs/architecture.md.
-const LAYERS: [(&str, &str); 34] = [
+const LAYERS: [(&str, &str); 35] = [
     ("error", ""),
     ("guard", ""),
     ("label", ""),
@@ -21,11 +21,15 @@ const LAYERS: [(&str, &str); 34] = [
     ("checkpoint", "error files progress"),
     ("linalg", "error memory"),
     ("linear", "error linalg"),
+    ("compute", ""),
     ("large", "error linalg memory progress"),
     ("tensors", "error files progress memory large checkpoint"),
     ("hooks", "error tensors"),
     ("aliases", "error"),
-    ("model", "error files guard progress memory linalg linear checkpoint demo hooks repo aliases hub"),
+    (
+        "model",
+        "error files guard progress memory compute linalg linear checkpoint demo hooks repo aliases hub",
+    ),
     ("registry", "error files yaml text_table hooks aliases"),
     (
         "sae",

@@ -112,7 +112,7 @@ pub(in crate::sae) fn parts(cfg: &SaeConfig) -> Parts {
 /// Refuses the feature scaling of versions up to 5, which SAELens dropped, unless all factors are 1.
 fn check_scaling_factor(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let Some(shape) = checkpoint.shape("scaling_factor") else { return Ok(()) };
-    let factors = checkpoint.read("scaling_factor", shape)?;
+    let factors = checkpoint.read::<f32>("scaling_factor", shape)?;
     if factors.iter().all(|f| *f == 1.0) {
         return Ok(());
     }

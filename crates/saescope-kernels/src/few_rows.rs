@@ -1,0 +1,175 @@
+//! Products of a few rows with a large matrix, at the speed at which the matrix is read.
+
+use crate::{Element, Matrix};
+use pulp::{Arch, Simd, WithSimd, bytemuck};
+use rayon::prelude::*;
+
+/// Elements of a matrix that are worth a task of their own: they take longer than to wake a thread.
+const TASK: usize = 1 << 18;
+
+/// `a · b` for an `a` of at most some ten rows, contiguous, and a `b` whose rows or columns are contiguous, in row-major
+/// order. The terms of each element are added up in equal parts of at most `longest`, and these parts in order.
+pub(crate) fn few_rows<T: Element>(a: Matrix<'_, f32>, b: Matrix<'_, T>, longest: usize) -> Vec<f32> {
+    let ([rows, terms], n) = (a.shape, b.shape[1]);
+    let part = terms.div_ceil(terms.div_ceil(longest).max(1)).max(1);
+    let each = n.div_ceil(rayon::current_num_threads());
+    // A task's sums stay in the first-level cache.
+    let most = (1 << 13) / rows.max(2);
+    let width = each.clamp((TASK / (terms * rows).max(1)).min(most), most).next_multiple_of(64);
+    let task = |start: usize| {
+        let b = b.columns(start, width);
+        let mut out = vec![0f32; rows * b.shape[1]];
+        match b.steps {
+            [_, 1] => Arch::new().dispatch(ByRows { a, b, part, out: &mut out }),
+            _ => Arch::new().dispatch(ByColumns { a, b, part, out: &mut out }),
+        }
+        out
+    };
+    if width >= n {
+        return task(0);
+    }
+    let starts: Vec<_> = (0..n).step_by(width).collect();
+    let tasks: Vec<Vec<f32>> = starts.into_par_iter().map(task).collect();
+    let mut out = Vec::with_capacity(rows * n);
+    for row in 0..rows {
+        for task in &tasks {
+            let width = task.len() / rows;
+            out.extend_from_slice(&task[row * width..][..width]);
+        }
+    }
+    out
+}
+
+/// `out = a · b`, reading `b` by its rows.
+struct ByRows<'a, T> {
+    a: Matrix<'a, f32>,
+    b: Matrix<'a, T>,
+    part: usize,
+    out: &'a mut [f32],
+}
+
+impl<T: Element> WithSimd for ByRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        const AT_ONCE: usize = 4;
+        let ByRows { a, b, part, out } = self;
+        let ([_, terms], width) = (a.shape, b.shape[1]);
+        let mut sums = vec![0f32; out.len()];
+        let mut wide: [Vec<f32>; AT_ONCE] = std::array::from_fn(|_| vec![0f32; width]);
+        for start in (0..terms).step_by(part) {
+            sums.fill(0.0);
+            let end = (start + part).min(terms);
+            for first in (start..end).step_by(AT_ONCE) {
+                let n = AT_ONCE.min(end - first);
+                let mut widened = [&[][..]; AT_ONCE];
+                for ((i, widened), wide) in widened.iter_mut().enumerate().zip(&mut wide).take(n) {
+                    *widened = T::widen(&b.values[(first + i) * b.steps[0]..][..width], wide);
+                }
+                for (row, sums) in sums.chunks_exact_mut(width).enumerate() {
+                    let x = &a.values[row * terms + first..][..n];
+                    if let ([x0, x1, x2, x3], [w0, w1, w2, w3]) = (x, widened) {
+                        for ((((sum, w0), w1), w2), w3) in sums.iter_mut().zip(w0).zip(w1).zip(w2).zip(w3) {
+                            *sum = w3.mul_add(*x3, w2.mul_add(*x2, w1.mul_add(*x1, w0.mul_add(*x0, *sum))));
+                        }
+                    } else {
+                        for (x, weights) in x.iter().zip(widened) {
+                            sums.iter_mut().zip(weights).for_each(|(sum, w)| *sum = w.mul_add(*x, *sum));
+                        }
+                    }
+                }
+            }
+            out.iter_mut().zip(&sums).for_each(|(out, sum)| *out += sum);
+        }
+    }
+}
+
+/// `out = a · b`, reading `b` by its columns: some of them are transposed at a time.
+struct ByColumns<'a, T> {
+    a: Matrix<'a, f32>,
+    b: Matrix<'a, T>,
+    part: usize,
+    out: &'a mut [f32],
+}
+
+/// Vectors of columns that are transposed together.
+const VECTORS: usize = 2;
+/// Rows whose sums are in registers together.
+const ROWS: usize = 4;
+
+impl<T: Element> WithSimd for ByColumns<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        const TOGETHER: usize = 4;
+        let ByColumns { a, b, part, out } = self;
+        let ([rows, terms], width, step) = (a.shape, b.shape[1], b.steps[1]);
+        let at_once = VECTORS * S::F32_LANES;
+        let mut tile = vec![0f32; part * at_once]; // [part, at_once]
+        let mut group = vec![[0f32; TOGETHER]; part];
+        let mut wide: [Vec<f32>; TOGETHER] = std::array::from_fn(|_| vec![0f32; part]);
+        for first in (0..width).step_by(at_once) {
+            let last = width - 1; // Repeated where there are fewer columns.
+            for start in (0..terms).step_by(part) {
+                let n = part.min(terms - start);
+                for column in (0..at_once).step_by(TOGETHER) {
+                    let mut widened = [&[][..]; TOGETHER];
+                    for ((i, widened), wide) in widened.iter_mut().enumerate().zip(&mut wide) {
+                        let column = (first + column + i).min(last);
+                        *widened = T::widen(&b.values[column * step + start..][..n], &mut wide[..n]);
+                    }
+                    let [w0, w1, w2, w3] = widened;
+                    for ((((group, w0), w1), w2), w3) in group.iter_mut().zip(w0).zip(w1).zip(w2).zip(w3) {
+                        *group = [*w0, *w1, *w2, *w3];
+                    }
+                    let end = (column + TOGETHER).min(at_once);
+                    for (tile, group) in tile.chunks_exact_mut(at_once).zip(&group[..n]) {
+                        tile[column..end].copy_from_slice(&group[..end - column]);
+                    }
+                }
+                let tile = &tile[..n * at_once];
+                let end = (first + at_once).min(width);
+                let mut row = 0;
+                while row < rows {
+                    let x = |i: usize| &a.values[(row + i) * terms + start..][..n];
+                    let out = &mut out[row * width..];
+                    if row + ROWS <= rows {
+                        add::<S, ROWS>(simd, std::array::from_fn(x), tile, out, width, first..end);
+                        row += ROWS;
+                    } else {
+                        add::<S, 1>(simd, [x(0)], tile, out, width, first..end);
+                        row += 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds `x · tile` `[R, at_once]` to some columns of `R` rows of `out`.
+#[inline(always)]
+fn add<S: Simd, const R: usize>(
+    simd: S,
+    x: [&[f32]; R],
+    tile: &[f32],
+    out: &mut [f32],
+    width: usize,
+    columns: std::ops::Range<usize>,
+) {
+    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; R];
+    let (tile, _) = S::as_simd_f32s(tile);
+    for (i, weights) in tile.chunks_exact(VECTORS).enumerate() {
+        for (sums, x) in sums.iter_mut().zip(x) {
+            let x = simd.splat_f32s(x[i]);
+            for (sum, weights) in sums.iter_mut().zip(weights) {
+                *sum = simd.mul_add_f32s(*weights, x, *sum);
+            }
+        }
+    }
+    for (out, sums) in out.chunks_mut(width).zip(&sums) {
+        let sums: &[f32] = bytemuck::cast_slice(sums);
+        out[columns.clone()].iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+    }
+}
