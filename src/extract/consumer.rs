@@ -8,7 +8,8 @@ use crate::sae::FeatureActs;
 /// feature dataset, counts, statistics. A pair of consumers is a consumer, so that several share a pass.
 ///
 /// The pass runs in batches. Each becomes a part on one of several threads, and the parts are folded into the state on
-/// the thread of the caller, in the order of the documents. The consumer itself is what both steps know, such as
+/// the thread of the caller, in the order of the documents. A batch ends between two contexts, not between two documents: the
+/// contexts of one document may be in two parts. The consumer itself is what both steps know, such as
 /// options; it does not change, so a part cannot depend on what was folded before it.
 ///
 /// The batches depend on `batch_size`; the final state must not. The order of additions changes a sum of floats, so

@@ -79,7 +79,7 @@ pub enum Packing {
 
 /// The checked options, with the defaults that depend on the model and the SAE filled in.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Contexts {
+pub(crate) struct ContextOptions {
     /// The length of a context in tokens, BOS included.
     pub(crate) context_size: usize,
     /// Whether each context begins with a BOS.
@@ -125,7 +125,7 @@ impl ExtractOptions {
     }
 
     /// Checks the options against each other, the model and the SAE.
-    pub(crate) fn contexts(&self, model: &Model, sae: &Sae) -> Result<Contexts> {
+    pub(crate) fn contexts(&self, model: &Model, sae: &Sae) -> Result<ContextOptions> {
         if !(self.activation_threshold.is_finite() && self.activation_threshold >= 0.0) {
             let got = self.activation_threshold;
             return Err(Error::invalid("`activation_threshold`", "0 or more", got));
@@ -160,6 +160,6 @@ impl ExtractOptions {
         }
         let (long_documents, packing) = (self.long_documents, self.packing);
         let d_vocab = model.cfg().d_vocab;
-        Ok(Contexts { context_size: context, prepend_bos, bos, d_vocab, long_documents, packing })
+        Ok(ContextOptions { context_size: context, prepend_bos, bos, d_vocab, long_documents, packing })
     }
 }

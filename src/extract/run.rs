@@ -5,7 +5,7 @@
 //! back into document order before they are folded.
 
 use super::consumer::Consumer;
-use super::options::{Contexts, ExtractOptions, Packing};
+use super::options::{ContextOptions, ExtractOptions, Packing};
 use super::sae_input::{check_fits, feature_acts, prepare};
 use super::windows::{Context, Windows};
 use crate::dataset::Dataset;
@@ -50,7 +50,7 @@ pub(crate) struct Job<'a> {
     pub(crate) sae: &'a Sae,
     pub(crate) dataset: &'a Dataset,
     pub(crate) options: &'a ExtractOptions,
-    pub(crate) contexts: Contexts,
+    pub(crate) contexts: ContextOptions,
     pub(crate) progress: &'a Progress,
 }
 

@@ -1,6 +1,6 @@
 //! Cuts documents into contexts: the tokens that a forward pass reads together, and the text they represent.
 
-use super::options::{Contexts, LongDocuments, Packing};
+use super::options::{ContextOptions, LongDocuments, Packing};
 use crate::error::{Error, Result};
 use crate::model::{Encoding, Tokenizer, char_offsets};
 use std::ops::Range;
@@ -37,13 +37,13 @@ impl Context {
 /// Cuts documents into contexts, one document after another.
 pub(crate) struct Windows {
     tokenizer: Tokenizer,
-    contexts: Contexts,
+    contexts: ContextOptions,
     /// The incomplete context, for [`Packing::Concatenate`].
     open: Context,
 }
 
 impl Windows {
-    pub(crate) fn new(tokenizer: Tokenizer, contexts: Contexts) -> Self {
+    pub(crate) fn new(tokenizer: Tokenizer, contexts: ContextOptions) -> Self {
         Windows { tokenizer, contexts, open: Context::default() }
     }
 
@@ -64,7 +64,7 @@ impl Windows {
                 "the tokenizer has more tokens than the model was trained on",
             ));
         }
-        let Contexts { context_size, long_documents, packing, .. } = self.contexts;
+        let ContextOptions { context_size, long_documents, packing, .. } = self.contexts;
         let mut contexts = Vec::new();
         let mut start = 0;
         while start < document.encoding.ids.len() {
@@ -85,7 +85,7 @@ impl Windows {
     /// Fills a context with tokens of a document from `start` and returns the end. It begins with a BOS if contexts do,
     /// but with only one: a document may bring its own, as chat templates do.
     fn fill(&self, context: &mut Context, document: &Document, start: usize) -> usize {
-        let Contexts { context_size, bos, prepend_bos, .. } = self.contexts;
+        let ContextOptions { context_size, bos, prepend_bos, .. } = self.contexts;
         let ids = &document.encoding.ids;
         if context.tokens.is_empty() {
             let is_own = bos.is_some() && ids.get(start) == bos.as_ref();

@@ -4,20 +4,19 @@
 //! layout of a thousand nodes takes a millisecond, their bitmap a second.
 
 mod axis;
-mod bars;
 mod bitmap;
 mod canvas;
 mod chart;
 mod dot;
 mod figure;
 mod font;
-mod histogram;
 mod layout;
+mod lens;
 mod page;
 mod svg;
+mod token_bars;
 mod tree;
 
-pub use bars::{features_figure, tokens_figure};
 pub(crate) use chart::options_without;
 pub use chart::{
     Color, Colors, HeatmapOptions, HistogramOptions, PlotOptions, Series, plot_activations, plot_bars,
@@ -25,5 +24,6 @@ pub use chart::{
 };
 pub use dot::tree_dot;
 pub use figure::Figure;
-pub use histogram::lens_figure;
+pub use lens::lens_figure;
+pub use token_bars::{features_figure, tokens_figure};
 pub use tree::tree_figure;

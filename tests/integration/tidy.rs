@@ -1,6 +1,7 @@
 //! House rules: which layer may import which, and the form of source files.
 
 use crate::util::tests_path;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Every layer with the layers that it may import, separated by spaces. See docs/architecture.md.
@@ -144,6 +145,21 @@ fn each_layer_imports_only_what_it_may() {
         }
     }
     assert!(seen > 50, "the test sees only {seen} imports");
+}
+
+/// The page's table of layers is the one of this test.
+#[test]
+fn the_page_of_architecture_says_what_each_layer_may_import() {
+    let page = std::fs::read_to_string(tests_path("../docs/architecture.md")).unwrap();
+    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>();
+    let table = page.split("| layer | may use |").nth(1).unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split('|').collect()).collect();
+    for (layer, allowed) in LAYERS {
+        let row = rows.iter().find(|row| names(row[1]).contains(layer) && !row[1].contains("of it"));
+        let row = row.unwrap_or_else(|| panic!("`{layer}` is not on the page"));
+        assert_eq!(names(row[2]), allowed.split_whitespace().map(str::to_owned).collect(), "`{layer}`");
+    }
 }
 
 /// The engine of scripts gets what it knows of other layers as values.

@@ -1,10 +1,10 @@
 //! The picture of a logit lens: a histogram of the logits, and the tokens at both ends.
 
 use super::axis::Axis;
-use super::bars::{RED, token};
 use super::figure::Figure;
 use super::font;
 use super::page::{Anchor, BLUE, FAINT, INK, Page, RULE, Rgb, mix};
+use super::token_bars::{RED, token};
 use crate::interpret::{LogitLens, ScoredToken};
 use crate::label::{number, spaced_label, visible_line};
 
