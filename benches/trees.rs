@@ -4,7 +4,7 @@
 //! pass, so that the search is measured and not the arithmetic. The trees are of features of the embedded demo.
 //!
 //! `cargo bench --bench trees -- DIR [LEVELS]` grows one tree with the model in DIR. It prints the seconds of each
-//! level, the peak memory and the size of the weights.
+//! level, of reading as many bytes as the weights have, the peak memory and the size of the weights.
 
 #[path = "../tests/integration/interpret/characters.rs"]
 mod characters;
@@ -12,8 +12,10 @@ mod characters;
 mod depth_first;
 mod memory;
 
+use candle_core::{Device, Tensor};
 use depth_first::depth_first;
 use memory::peak_megabytes;
+use rayon::prelude::*;
 use saescope::interpret::{FeatureVector, PROMPTS, TreeOptions, VectorOptions};
 use saescope::{Model, Progress, ProgressEvent, Sae, definition_tree, definition_trees, feature_vector};
 use std::sync::{Arc, Mutex};
@@ -100,7 +102,8 @@ fn with_model(folder: &str, max_depth: usize) {
     let model = Model::load(&own.path().to_string_lossy()).unwrap();
     let weights: u64 = model.weight_files().map(|f| std::fs::metadata(f).unwrap().len()).sum();
     let start = Instant::now();
-    let embedding = model.W_E().unwrap().get(1000).unwrap();
+    let embedding = (0..model.cfg().d_model).map(|i| (i as f32 * 0.7).sin() * 0.02);
+    let embedding = Tensor::from_iter(embedding, &Device::Cpu).unwrap();
     let vector = FeatureVector::of_embedding(&model, &embedding).unwrap();
     println!("{model}\nthe vector and the embedding: {:.1} s", start.elapsed().as_secs_f64());
     let levels = Arc::new(Mutex::new(vec![(0, 0, Instant::now())]));
@@ -115,17 +118,27 @@ fn with_model(folder: &str, max_depth: usize) {
     let tree = definition_tree(&model, &vector, &options, &run).unwrap();
     let levels = levels.lock().unwrap();
     for pair in levels.windows(2) {
-        let (depth, nodes, end) = pair[1];
-        let seconds = (end - pair[0].2).as_secs_f64();
+        let ((_, before, start), (depth, nodes, end)) = (pair[0], pair[1]);
+        let (nodes, seconds) = (nodes - before, (end - start).as_secs_f64());
         let note = if depth == 0 { ", reading the weights" } else { "" };
         println!("level {depth:2}: {nodes:5} nodes {seconds:7.2} s{note}");
     }
+    println!("reading as many bytes from memory once: {:.2} s", seconds_of_reading(weights));
     println!(
         "{} nodes; peak memory {} MB; weight files {:.0} MB, twice that in f32 if they are 16-bit",
         tree.len(),
         peak_megabytes().map_or_else(|| "?".to_owned(), |megabytes| megabytes.to_string()),
         weights as f64 / 1e6
     );
+}
+
+/// The seconds that it takes all threads to read `bytes` bytes from memory, from the rate at 512 MiB. The best of three.
+fn seconds_of_reading(bytes: u64) -> f64 {
+    let values = vec![1u64; 1 << 26];
+    let sum = || values.par_chunks(1 << 16).map(|part| part.iter().fold(0u64, |sum, x| sum.wrapping_add(*x))).sum();
+    let read = || seconds(|| assert_eq!(std::hint::black_box::<u64>(sum()), 1 << 26));
+    let best = (0..3).map(|_| read()).fold(f64::MAX, f64::min);
+    best * bytes as f64 / (8.0 * values.len() as f64)
 }
 
 fn seconds(work: impl FnOnce()) -> f64 {

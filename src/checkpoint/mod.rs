@@ -25,7 +25,7 @@ use crate::progress::Progress;
 use ::safetensors::Dtype;
 use entry::{Entry, Order};
 use rayon::prelude::*;
-pub use read::Element;
+pub use read::Held;
 use read::{read_rows, read_scattered, read_transposed};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -164,9 +164,9 @@ impl Checkpoint {
     ///
     /// # Errors
     /// See [`Checkpoint::require`]; a file that cannot be read.
-    pub fn read<T: Element>(&self, name: &str, shape: &[usize]) -> Result<Vec<T>> {
+    pub fn read<T: Held>(&self, name: &str, shape: &[usize]) -> Result<Vec<T>> {
         let (source, entry) = self.entry(name, shape)?;
-        let mut elements = vec![T::default(); shape.iter().product()];
+        let mut elements = zeros(shape.iter().product())?;
         match (entry.order(), shape) {
             (Order::Columns, [rows, columns]) => {
                 read_transposed(source, entry, [*columns, *rows], &mut elements, *columns, 0)?;
@@ -181,8 +181,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// See [`Checkpoint::read`].
-    pub fn read_transposed<T: Element>(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Vec<T>> {
-        let mut elements = vec![T::default(); rows * columns];
+    pub fn read_transposed<T: Held>(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Vec<T>> {
+        let mut elements = zeros(rows * columns)?;
         self.read_transposed_into(name, [rows, columns], &mut elements, 0)?;
         Ok(elements)
     }
@@ -191,7 +191,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// See [`Checkpoint::read`].
-    pub fn read_transposed_into<T: Element>(
+    pub fn read_transposed_into<T: Held>(
         &self,
         name: &str,
         [rows, columns]: [usize; 2],
@@ -253,6 +253,21 @@ impl Checkpoint {
             [] => "an empty checkpoint".to_owned(),
         }
     }
+}
+
+/// Memory for `n` elements.
+///
+/// # Errors
+/// There is not enough.
+pub(crate) fn zeros<T: Held>(n: usize) -> Result<Vec<T>> {
+    let megabytes = n.saturating_mul(size_of::<T>()) >> 20;
+    let error = || {
+        Error::mismatch(
+            format!("there is not enough memory for a tensor of {megabytes} MiB"),
+            "close other programs, or read a smaller checkpoint",
+        )
+    };
+    saescope_kernels::zeros(n).ok_or_else(error)
 }
 
 /// Reads the list of a file's contents, in the format that its first bytes indicate.

@@ -13,7 +13,7 @@ const TILE: usize = 32;
 const PIECE: usize = 1 << 20;
 
 /// A type that elements are read as. Elements of another type are rounded to it.
-pub trait Element: Copy + Default + Send + Sync {
+pub trait Held: saescope_kernels::Element + Default {
     /// Converts an f32.
     fn from_f32(x: f32) -> Self;
     /// Converts a bf16.
@@ -22,7 +22,7 @@ pub trait Element: Copy + Default + Send + Sync {
     fn from_f16(x: f16) -> Self;
 }
 
-impl Element for f32 {
+impl Held for f32 {
     fn from_f32(x: f32) -> f32 {
         x
     }
@@ -37,7 +37,7 @@ impl Element for f32 {
     }
 }
 
-impl Element for bf16 {
+impl Held for bf16 {
     fn from_f32(x: f32) -> bf16 {
         bf16::from_f32(x)
     }
@@ -51,7 +51,7 @@ impl Element for bf16 {
     }
 }
 
-impl Element for f16 {
+impl Held for f16 {
     fn from_f32(x: f32) -> f16 {
         f16::from_f32(x)
     }
@@ -66,7 +66,7 @@ impl Element for f16 {
 }
 
 /// Reads contiguous elements. The pieces of a plain span are read in parallel.
-pub(super) fn read_rows<T: Element>(source: &Source, entry: &Entry, elements: &mut [T]) -> Result<()> {
+pub(super) fn read_rows<T: Held>(source: &Source, entry: &Entry, elements: &mut [T]) -> Result<()> {
     let width = width(entry.dtype);
     let per_piece = PIECE / width;
     if entry.span.deflated {
@@ -120,7 +120,7 @@ fn on_threads<T: Send>(
 
 /// Reads a matrix of `[rows, columns]` and transposes it into the columns from `start` on of `target`, whose rows have
 /// length `wide`. Some megabytes are read at a time.
-pub(super) fn read_transposed<T: Element>(
+pub(super) fn read_transposed<T: Held>(
     source: &Source,
     entry: &Entry,
     [rows, columns]: [usize; 2],
@@ -153,7 +153,7 @@ pub(super) fn read_transposed<T: Element>(
 
 /// Transposes a matrix with rows of length `columns` into the columns from `start` on of `target`, whose rows have
 /// length `width`.
-fn transpose<T: Element>(
+fn transpose<T: Held>(
     dtype: Dtype,
     bytes: &[u8],
     columns: usize,
@@ -161,7 +161,7 @@ fn transpose<T: Element>(
     width: usize,
     start: usize,
 ) -> Result<()> {
-    fn each<T: Element, const N: usize>(
+    fn each<T: Held, const N: usize>(
         bytes: &[u8],
         columns: usize,
         target: &mut [T],
@@ -197,7 +197,7 @@ fn transpose<T: Element>(
 }
 
 /// Reads a tensor whose elements are not contiguous.
-pub(super) fn read_scattered<T: Element>(source: &Source, entry: &Entry) -> Result<Vec<T>> {
+pub(super) fn read_scattered<T: Held>(source: &Source, entry: &Entry) -> Result<Vec<T>> {
     let reach = entry.reach().and_then(|reach| usize::try_from(reach).ok()).unwrap_or(0);
     let mut stored = vec![T::default(); reach];
     read_rows(source, entry, &mut stored)?;
@@ -209,7 +209,7 @@ pub(super) fn read_scattered<T: Element>(source: &Source, entry: &Entry) -> Resu
     Ok(positions.into_iter().map(|at| stored.get(at).copied().unwrap_or(T::from_f32(f32::NAN))).collect())
 }
 
-fn decode<T: Element>(dtype: Dtype, bytes: &[u8], elements: &mut [T]) {
+fn decode<T: Held>(dtype: Dtype, bytes: &[u8], elements: &mut [T]) {
     fn each<T, const N: usize>(bytes: &[u8], elements: &mut [T], f: impl Fn([u8; N]) -> T) {
         elements.iter_mut().zip(bytes.as_chunks::<N>().0).for_each(|(element, bytes)| *element = f(*bytes));
     }

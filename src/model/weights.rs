@@ -1,7 +1,7 @@
 //! The weights of a model, read from its checkpoint when they are first used.
 
 use super::config::{ModelConfig, NormKind, PositionalEmbedding};
-use crate::checkpoint::{Checkpoint, Element, Lazy};
+use crate::checkpoint::{Checkpoint, Held, Lazy, zeros};
 use crate::compute::Dtype;
 use crate::error::{Error, Result};
 use crate::linalg::with_all_f32s;
@@ -379,14 +379,14 @@ impl Weights {
     }
 
     /// The weights of several layers with the same input, `[d_in, Σ widths]`.
-    fn weights_side_by_side<T: Element + WithDType>(
+    fn weights_side_by_side<T: Held + WithDType>(
         &self,
         names: &[LinearNames],
         d_in: usize,
         widths: &[usize],
     ) -> Result<Tensor> {
         let d_out = widths.iter().sum::<usize>();
-        let mut weight = vec![T::default(); d_in * d_out];
+        let mut weight = zeros(d_in * d_out)?;
         let mut start = 0;
         for (names, width) in names.iter().zip(widths) {
             if names.in_first {

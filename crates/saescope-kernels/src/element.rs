@@ -2,8 +2,8 @@
 
 use half::{bf16, f16};
 
-/// A type in which weights are held: f32, bf16 or f16.
-pub trait Element: Copy + Send + Sync + 'static {
+/// A type in which weights are held: f32, bf16 or f16. All of its bits being zero is the value 0.
+pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// Widens elements to f32, without rounding; `wide` must be as long as `narrow`. Returns `narrow` itself if it is f32, and
     /// leaves `wide` as it is.
     fn widen<'a>(narrow: &'a [Self], wide: &'a mut [f32]) -> &'a [f32];
@@ -12,6 +12,14 @@ pub trait Element: Copy + Send + Sync + 'static {
     fn as_f32s(_: &[Self]) -> Option<&[f32]> {
         None
     }
+}
+
+mod sealed {
+    /// No other type is an element: the kernels rely on what these are.
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::bf16 {}
+    impl Sealed for half::f16 {}
 }
 
 impl Element for f32 {

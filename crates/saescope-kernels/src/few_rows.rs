@@ -13,8 +13,9 @@ pub(crate) fn few_rows<T: Element>(a: Matrix<'_, f32>, b: Matrix<'_, T>, longest
     let ([rows, terms], n) = (a.shape, b.shape[1]);
     let part = terms.div_ceil(terms.div_ceil(longest).max(1)).max(1);
     let each = n.div_ceil(rayon::current_num_threads());
-    // A task's sums stay in the first-level cache.
-    let most = (1 << 13) / rows.max(2);
+    // The sums of a task and the widened elements that they are made of stay in the first-level cache.
+    let widened = if T::as_f32s(&[]).is_some() { 1 } else { ByRows::<T>::AT_ONCE };
+    let most = (1 << 13) / (rows + widened);
     let width = each.clamp((TASK / (terms * rows).max(1)).min(most), most).next_multiple_of(64);
     let task = |start: usize| {
         let b = b.columns(start, width);
@@ -48,12 +49,17 @@ struct ByRows<'a, T> {
     out: &'a mut [f32],
 }
 
+impl<T> ByRows<'_, T> {
+    /// Rows of `b` that are added at once.
+    const AT_ONCE: usize = 4;
+}
+
 impl<T: Element> WithSimd for ByRows<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        const AT_ONCE: usize = 4;
+        const AT_ONCE: usize = ByRows::<f32>::AT_ONCE;
         let ByRows { a, b, part, out } = self;
         let ([_, terms], width) = (a.shape, b.shape[1]);
         let mut sums = vec![0f32; out.len()];

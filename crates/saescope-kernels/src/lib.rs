@@ -5,7 +5,9 @@ mod element;
 mod few_rows;
 mod matmul;
 mod product;
+mod zeros;
 
 pub use element::Element;
 pub use matmul::{Matrix, matmul};
 pub use product::product;
+pub use zeros::zeros;
