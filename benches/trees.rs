@@ -115,8 +115,8 @@ fn with_model(folder: &str, max_depth: usize) {
     let tree = definition_tree(&model, &vector, &options, &run).unwrap();
     let levels = levels.lock().unwrap();
     for pair in levels.windows(2) {
-        let (depth, nodes, end) = pair[1];
-        let seconds = (end - pair[0].2).as_secs_f64();
+        let ((_, before, start), (depth, nodes, end)) = (pair[0], pair[1]);
+        let (nodes, seconds) = (nodes - before, (end - start).as_secs_f64());
         let note = if depth == 0 { ", reading the weights" } else { "" };
         println!("level {depth:2}: {nodes:5} nodes {seconds:7.2} s{note}");
     }
