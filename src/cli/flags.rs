@@ -11,6 +11,9 @@ const ALIASES: [(&str, &str); 3] = [("dataset_path", "dataset"), ("output_path",
 /// Options that a command has a flag of its own for, because it means more there.
 const OWN: [(&str, &str); 1] = [("writetrees", "output_path")];
 
+/// The headings of flags in help, by what the options belong to.
+const HEADINGS: [(&str, &str); 1] = [("sae", "Overrides for the SAE's checkpoint")];
+
 /// The options of a struct, each of which is a flag.
 pub(super) struct Flags<T>(pub(super) T);
 
@@ -56,9 +59,15 @@ fn flag<T: Options>(field: Field) -> Arg {
         Some(default) => (format!("{description} [default: {default}]"), false),
         None => (description.to_owned(), true),
     };
-    let last_word = field.name.rsplit('_').next().unwrap_or_default().to_uppercase();
-    let arg =
-        Arg::new(id.clone()).long(id.replace('_', "-")).help(help.replace('`', "")).required(is_required);
+    let is_hook = field.name.starts_with("hook_name") || field.name == "inject_at";
+    let last_word = if is_hook { "hook" } else { field.name.rsplit('_').next().unwrap_or_default() };
+    let last_word = last_word.to_uppercase();
+    let heading = HEADINGS.iter().find(|(subject, _)| *subject == T::subject()).map(|(_, heading)| *heading);
+    let arg = Arg::new(id.clone())
+        .long(id.replace('_', "-"))
+        .help(help.replace('`', ""))
+        .required(is_required)
+        .help_heading(heading);
     let arg = match ALIASES.iter().find(|(name, _)| *name == id) {
         Some((_, alias)) => arg.visible_alias(alias),
         None => arg,
@@ -71,18 +80,22 @@ fn flag<T: Options>(field: Field) -> Arg {
             .hide_possible_values(true)
             .value_parser(value_parser!(bool)),
         Kind::Integer => arg.value_name("N").value_parser(value_parser!(u64)),
-        Kind::Number => arg.value_name("X").allow_negative_numbers(true).value_parser(value_parser!(f64)),
+        Kind::Number => arg.value_name("X").allow_negative_numbers(true).value_parser(finite),
         Kind::String => arg.value_name(last_word),
         Kind::Word(words) => arg.value_name(last_word).value_parser(words.to_vec()),
-        Kind::Numbers => arg
-            .value_name("X,X")
-            .value_delimiter(',')
-            .allow_hyphen_values(true)
-            .value_parser(value_parser!(f64)),
+        Kind::Numbers => {
+            arg.value_name("X,X").value_delimiter(',').allow_hyphen_values(true).value_parser(finite)
+        }
         Kind::Strings => arg.value_name("TEXT").num_args(0..=1).action(ArgAction::Append),
         Kind::Compact { form, parse } => arg.value_name(form).allow_hyphen_values(true).value_parser(parse),
         Kind::Other => arg,
     }
+}
+
+/// Parses a number that JSON has, which leaves out NaN and infinities.
+fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if number.is_finite() { Ok(number) } else { Err("expected a finite number".to_owned()) }
 }
 
 /// The value of a flag as JSON; `None` if it is not given.

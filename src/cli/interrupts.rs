@@ -24,6 +24,8 @@ struct State {
     has_session: AtomicBool,
     /// A signal only cancels; another part of the program ends it.
     only_cancels: AtomicBool,
+    /// The terminal of the prompt is gone: to read from it would never end.
+    is_hung_up: AtomicBool,
     /// The number of signals during the current call.
     sent: AtomicU32,
 }
@@ -38,6 +40,20 @@ impl Interrupts {
         Ok(interrupts)
     }
 
+    /// Makes the end of the terminal (SIGHUP) the end of the program, after the current call, even if the parent process
+    /// set SIGHUP to be ignored.
+    pub(super) fn end_with_terminal(&self) -> Result<()> {
+        let handler = self.clone();
+        let hang_up = move || {
+            handler.state.is_hung_up.store(true, Ordering::SeqCst);
+            handler.progress.cancel();
+            if handler.state.is_idle.load(Ordering::SeqCst) {
+                std::process::exit(i32::from(INTERRUPTED));
+            }
+        };
+        watch_terminal(hang_up).map_err(Error::failed("watch the terminal"))
+    }
+
     /// The progress that signals cancel.
     pub(super) fn progress(&self) -> &Progress {
         &self.progress
@@ -46,7 +62,12 @@ impl Interrupts {
     /// Waits for a line that the user types into a session.
     pub(super) fn at_prompt<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.state.has_session.store(true, Ordering::SeqCst);
-        self.idle(wait)
+        self.idle(|| {
+            if self.state.is_hung_up.load(Ordering::SeqCst) {
+                std::process::exit(i32::from(INTERRUPTED));
+            }
+            wait()
+        })
     }
 
     /// Waits for input; meanwhile a signal ends the program.
@@ -91,10 +112,28 @@ impl Interrupts {
 #[cfg(unix)]
 fn watch(handler: impl Fn() + Send + 'static) -> std::io::Result<()> {
     use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGXCPU, SIGXFSZ};
-    use signal_hook::iterator::Signals;
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let ends = [SIGHUP, SIGTERM, SIGXCPU].into_iter().filter(|signal| !is_ignored(*signal));
-    let mut signals = Signals::new(ends.chain([SIGINT]))?;
+    on_signals(ends.chain([SIGINT]), handler)
+}
+
+/// Calls `handler` when the terminal is gone.
+#[cfg(unix)]
+fn watch_terminal(handler: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    on_signals([signal_hook::consts::signal::SIGHUP], handler)
+}
+
+#[cfg(not(unix))]
+fn watch_terminal(_: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
+fn on_signals(
+    signals: impl IntoIterator<Item = i32>,
+    handler: impl Fn() + Send + 'static,
+) -> std::io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new(signals)?;
     let thread = std::thread::Builder::new().name("signals".to_owned());
     thread.spawn(move || signals.forever().for_each(|_| handler())).map(|_| ())
 }

@@ -21,7 +21,7 @@ pub(super) struct SourceArguments {
     /// Which SAE, if --sae names several: an id of the release, or a path in the repository or folder
     #[arg(long)]
     sae_id: Option<String>,
-    #[command(flatten, next_help_heading = "Overrides for the SAE's checkpoint")]
+    #[command(flatten)]
     sae_options: Flags<SaeOptions>,
 }
 

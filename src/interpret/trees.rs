@@ -29,7 +29,7 @@ options! {
         pub batch_size: usize = 32,
         /// Whether to keep what an earlier run wrote with the same options and add only what is missing. Default: true.
         pub resume: bool = true,
-        /// The scales to try; each feature gets its best. A list of numbers, or "auto". Default: the scale of `vector`.
+        /// The scales to try; each feature gets its best. A list of numbers, or "auto". Default: the scale of the vector.
         pub scales: Option<Scales> = None,
         /// How a feature becomes a vector. Default: `VectorOptions::default()`.
         pub vector: VectorOptions = VectorOptions::default(),

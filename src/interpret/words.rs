@@ -56,7 +56,8 @@ fn steer(word: &str) -> Result<Value, String> {
 }
 
 fn parse_number(text: &str) -> Result<Value, String> {
-    text.parse::<f64>().map(Value::from).map_err(|_| format!("`{text}` is not a number"))
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.map(Value::from).ok_or_else(|| format!("`{text}` is not a number"))
 }
 
 #[cfg(test)]
@@ -77,11 +78,11 @@ mod tests {
         }
         assert_eq!(scales("auto"), Ok("auto".into()));
         assert_eq!(scales("0.5,2"), Ok(json!([0.5, 2.0])));
-        assert!(scales("big").is_err());
+        assert!(scales("big").is_err() && scales("0.5,nan").is_err() && scales("1e400").is_err());
         assert_eq!(
             steer("blocks.3.hook_resid_post=-8"),
             Ok(json!({ "hook": "blocks.3.hook_resid_post", "coefficient": -8.0 }))
         );
-        assert!(steer("blocks.3.hook_resid_post").is_err());
+        assert!(steer("blocks.3.hook_resid_post").is_err() && steer("blocks.3.hook_resid_post=inf").is_err());
     }
 }

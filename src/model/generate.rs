@@ -74,7 +74,9 @@ impl Model {
         hooks: &mut dyn Hooks,
         progress: &Progress,
     ) -> Result<Vec<u32>> {
-        self.cfg().check(&TokenBatch::single(tokens), |_| 1).map_err(|error| {
+        let prompt = TokenBatch::single(tokens);
+        self.cfg().check(&prompt, |_| 0)?;
+        self.cfg().check(&prompt, |_| 1).map_err(|error| {
             error.with_hint("generation needs room for a token after the prompt: shorten it")
         })?;
         let mut sampler = LogitsProcessor::from_sampling(options.seed, options.sampling()?);

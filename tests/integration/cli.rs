@@ -45,6 +45,42 @@ fn run_passes_arguments_and_names_the_script_in_errors() {
 }
 
 #[test]
+fn a_flag_that_is_not_a_finite_number_is_refused_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, tokens) =
+        ("tree --model demo --sae demo --feature 1", "tokens --model demo --sae demo --feature 1");
+    let extract = "extract --model demo --sae demo --dataset demo --output o.jsonl";
+    for (command, flags) in [
+        (tree, "--scale --cutoff --pca-weights --scales --steer=blocks.3.hook_resid_post --weights=encoder"),
+        (tokens, "--exponent --scale"),
+        (extract, "--activation-threshold --norm-scaling-factor"),
+    ] {
+        for flag in flags.split(' ') {
+            for number in ["nan", "inf", "1e400", "-inf"] {
+                let mut arguments: Vec<&str> = command.split(' ').collect();
+                let flag = format!("{flag}={number}");
+                arguments.push(&flag);
+                let output = saescope(folder.path(), &arguments);
+                let (stderr, name) = (text(&output.stderr), flag.split('=').next().unwrap());
+                assert_eq!(output.status.code(), Some(2), "{flag}: {stderr}");
+                assert!(stderr.contains(&format!("for '{name} <")), "{flag}: {stderr}");
+            }
+        }
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn only_what_overrides_a_checkpoint_is_under_that_heading() {
+    let help = text(&saescope(&tests_path(""), &["tree", "--help"]).stdout);
+    let (own, overrides) = help.split_once("Overrides for the SAE's checkpoint:").unwrap();
+    assert!(
+        own.contains("--cutoff") && own.contains("--feature") && overrides.contains("--norm-scaling-factor")
+    );
+    assert!(!overrides.contains("--cutoff") && overrides.contains("--hook-name <HOOK>"), "{help}");
+}
+
+#[test]
 fn extract_takes_every_option_as_a_flag() {
     let folder = tempfile::tempdir().unwrap();
     let line = "extract --model demo --sae demo --sae-id blocks.0.hook_resid_pre --dataset demo --output o.jsonl \

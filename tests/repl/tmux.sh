@@ -31,7 +31,7 @@ expect() {
 
 start() {
     tmux -L "$socket" -f /dev/null new-session -d -s prompt -x 140 -y 40 \
-        "cd '$folder' && XDG_DATA_HOME='$folder/data' '$program'"
+        "${1:-}cd '$folder' && XDG_DATA_HOME='$folder/data' exec '$program'"
     expect '^saescope [0-9.]+\. `help` lists' 'the banner'
     expect '^> ?$' 'a prompt'
 }
@@ -99,6 +99,36 @@ enter ':load statements.rhai'
 enter 'twice(4)'
 expect '^8$' 'which a file restores'
 enter ':quit'
-for _ in $(seq 100); do tmux -L "$socket" has-session -t prompt 2>/dev/null || { echo 'ok    the end'; exit 0; }; sleep 0.05; done
-echo 'the prompt did not end' >&2
-exit 1
+for _ in $(seq 100); do tmux -L "$socket" has-session -t prompt 2>/dev/null || break; sleep 0.05; done
+if tmux -L "$socket" has-session -t prompt 2>/dev/null; then
+    echo 'the prompt did not end' >&2
+    exit 1
+fi
+echo 'ok    the end'
+
+# A terminal that is closed ends the prompt, while it waits and during a call, also if SIGHUP is ignored as under nohup.
+ended() {
+    for _ in $(seq 200); do
+        if ! kill -0 "$1" 2>/dev/null; then
+            printf 'ok    %s\n' "$2"
+            return
+        fi
+        sleep 0.05
+    done
+    kill -9 "$1"
+    printf 'still running: %s\n' "$2" >&2
+    exit 1
+}
+for ignored in '' "trap '' HUP; "; do
+    for call in '' 'let x = 0; loop { x += 1; }'; do
+        start "$ignored"
+        process="$(tmux -L "$socket" list-panes -t prompt -F '#{pane_pid}')"
+        # The shell of the pane has become the program.
+        if [[ -n "$call" ]]; then
+            enter "$call"
+            sleep 0.5
+        fi
+        tmux -L "$socket" kill-session -t prompt
+        ended "$process" "a closed terminal ends the prompt${ignored:+, SIGHUP ignored}${call:+, during a call}"
+    done
+done

@@ -24,6 +24,7 @@ pub(super) fn run(interrupts: &Interrupts) -> Result<()> {
     if !std::io::stdin().is_terminal() {
         return piped::run(interrupts);
     }
+    interrupts.end_with_terminal()?;
     let output = Output::new(interrupts.progress()).showing(shown);
     let engine = Engine::start(interrupts.progress(), output.clone())?;
     let mut editor = editor::new(&engine);

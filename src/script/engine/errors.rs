@@ -179,6 +179,13 @@ fn explain(
             match quoted.as_slice() {
                 [_, property, _, type_name, ..] => {
                     let members = help.members_of(Some(type_name)).into_iter();
+                    if members.clone().any(|member| member.text == *property) {
+                        let hint = "values of this type are not changed in place: make a new one";
+                        return (
+                            format!("the property `{property}` of {type_name} cannot be set"),
+                            Some(hint.to_owned()),
+                        );
+                    }
                     let error = Error::Unknown {
                         kind: "property",
                         name: (*property).to_owned(),
