@@ -123,19 +123,20 @@ fn with_model(folder: &str, max_depth: usize) {
         let note = if depth == 0 { ", reading the weights" } else { "" };
         println!("level {depth:2}: {nodes:5} nodes {seconds:7.2} s{note}");
     }
-    println!("reading as many bytes from memory once: {:.2} s", seconds_of_reading(weights));
     println!(
         "{} nodes; peak memory {} MB; weight files {:.0} MB, twice that in f32 if they are 16-bit",
         tree.len(),
         peak_megabytes().map_or_else(|| "?".to_owned(), |megabytes| megabytes.to_string()),
         weights as f64 / 1e6
     );
+    println!("reading as many bytes from memory once: {:.2} s", seconds_of_reading(weights));
 }
 
 /// The seconds that it takes all threads to read `bytes` bytes from memory, from the rate at 512 MiB. The best of three.
 fn seconds_of_reading(bytes: u64) -> f64 {
     let values = vec![1u64; 1 << 26];
-    let sum = || values.par_chunks(1 << 16).map(|part| part.iter().fold(0u64, |sum, x| sum.wrapping_add(*x))).sum();
+    let sum =
+        || values.par_chunks(1 << 16).map(|part| part.iter().fold(0u64, |sum, x| sum.wrapping_add(*x))).sum();
     let read = || seconds(|| assert_eq!(std::hint::black_box::<u64>(sum()), 1 << 26));
     let best = (0..3).map(|_| read()).fold(f64::MAX, f64::min);
     best * bytes as f64 / (8.0 * values.len() as f64)

@@ -28,7 +28,9 @@ fn advise(first: *mut u8, bytes: usize) {
     let whole = bytes.saturating_sub(skipped) / LARGE * LARGE;
     if whole > 0 {
         // SAFETY: the range is within an allocation, and the advice changes no value in it.
-        let _ = unsafe { rustix::mm::madvise(first.add(skipped).cast(), whole, rustix::mm::Advice::LinuxHugepage) };
+        let _ = unsafe {
+            rustix::mm::madvise(first.add(skipped).cast(), whole, rustix::mm::Advice::LinuxHugepage)
+        };
     }
 }
 
