@@ -65,7 +65,7 @@ pub fn top_k(values: &[f32], k: usize) -> Vec<(usize, f32)> {
     indexed
 }
 
-/// The `k` largest values in one pass, which skips most of them at the speed of memory. Fewer if not so many are above
+/// The `k` largest values, in one pass that skips most values at the speed of memory. Returns fewer than `k` if fewer are above
 /// -inf.
 struct FewLargest<'a> {
     values: &'a [f32],

@@ -2,8 +2,8 @@
 //!
 //! A checkpoint is one or more files: safetensors, numpy's npz or torch's pt, distinguished by their first bytes. Each
 //! tensor is read once, on all threads, directly into its final elements (f32, or bf16 or f16 to hold them as stored),
-//! whatever its type and memory order on disk; no second copy is held. Unused tensors are never read. No code in a file is run, and no more is allocated than the
-//! file's size justifies.
+//! whatever its type and memory order on disk; no second copy is held. Unused tensors are never read. No code in a file is
+//! run, and no more is allocated than the file's size justifies.
 
 mod archive;
 mod entry;
@@ -211,7 +211,7 @@ impl Checkpoint {
                 read_transposed(source, entry, [rows, columns], target, width, start)?;
             }
             Order::Columns => {
-                let mut elements = vec![T::default(); rows * columns];
+                let mut elements = zeros(rows * columns)?;
                 read_rows(source, entry, &mut elements)?;
                 for (column, elements) in elements.chunks_exact(rows.max(1)).enumerate() {
                     put(target, column, elements);

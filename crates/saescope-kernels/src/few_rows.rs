@@ -4,11 +4,11 @@ use crate::{Element, Matrix};
 use pulp::{Arch, Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
-/// Elements of a matrix that are worth a task of their own: they take longer than to wake a thread.
+/// The number of elements that are worth a parallel task: reading them takes longer than waking a thread.
 const TASK: usize = 1 << 18;
 
-/// `a · b` for an `a` of at most some ten rows, contiguous, and a `b` whose rows or columns are contiguous, in row-major
-/// order. The terms of each element are added up in equal parts of at most `longest`, and these parts in order.
+/// `a · b` in row-major order, for a contiguous `a` with few rows (16 or so) and a `b` whose rows or columns are contiguous. The
+/// terms of each element are added up in equal parts of at most `longest`, and these parts in order.
 pub(crate) fn few_rows<T: Element>(a: Matrix<'_, f32>, b: Matrix<'_, T>, longest: usize) -> Vec<f32> {
     let ([rows, terms], n) = (a.shape, b.shape[1]);
     let part = terms.div_ceil(terms.div_ceil(longest).max(1)).max(1);

@@ -1,5 +1,5 @@
-//! The kernels of saescope that need `unsafe`, behind functions that check their arguments: products of f32 matrices with
-//! weights held in f32, bf16 or f16.
+//! saescope's kernels: products of f32 matrices with weights held in f32, bf16 or f16. They use `unsafe`; the public functions
+//! are safe and check their arguments.
 
 mod element;
 mod few_rows;

@@ -2,7 +2,7 @@
 //!
 //! gemm multiplies a single row in another way than several, and adds up its terms in another order. So a single row is
 //! multiplied by code of our own, which adds up the terms of each element as gemm does for several rows, or with a copy of
-//! itself as company. The same code is faster for a few rows, which take as long as the matrix takes to be read.
+//! itself as company. The same code serves a few rows, for which reading the matrix is most of the work.
 
 use crate::few_rows::few_rows;
 use crate::matmul::NARROW;
