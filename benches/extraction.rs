@@ -7,7 +7,8 @@
 //! `2 · (matrix weights of the blocks that run) + 2 · d_in · d_sae` for each token, and `4 · d_model · T(T+1)/2` for
 //! each sequence of T tokens and each block that runs; nothing else counts. Random weights cost what trained ones do.
 //!
-//! `cargo bench -- DIR` keeps the model, the SAE and the documents in DIR, so that other tools can read them.
+//! `cargo bench -- DIR [DTYPE]` keeps the model, the SAE and the documents in DIR, so that other tools can read them, and loads
+//! the model with this `dtype`.
 
 mod memory;
 
@@ -15,6 +16,7 @@ use candle_core::{Device, Tensor};
 use memory::peak_megabytes;
 use saescope::extract::ExtractOptions;
 use saescope::hooks::HookPoint;
+use saescope::model::{Dtype, ModelOptions};
 use saescope::{Model, Progress, Sae, create_feature_dataset, read_records};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -31,15 +33,18 @@ const DOCUMENTS: usize = 150;
 const RUNS: usize = 3;
 
 fn main() {
-    // cargo passes `--bench`; any other argument is the folder to keep.
-    let kept = std::env::args().skip(1).find(|a| !a.starts_with('-')).map(PathBuf::from);
+    // cargo passes `--bench`.
+    let mut arguments = std::env::args().skip(1).filter(|a| !a.starts_with('-'));
+    let kept = arguments.next().map(PathBuf::from);
+    let dtype = arguments.next().map_or(Dtype::Auto, |dtype| serde_json::from_value(dtype.into()).unwrap());
     let temporary = tempfile::tempdir().unwrap();
     let root = kept.unwrap_or_else(|| temporary.path().to_owned());
     if !root.join("sae/cfg.json").is_file() {
         println!("writing a model of GPT-2-small's shape with random weights to {}", root.display());
         make(&root);
     }
-    let model = Model::load(&path(&root, "gpt2")).unwrap();
+    let options = ModelOptions { dtype, ..Default::default() };
+    let model = Model::load_with(&path(&root, "gpt2"), &options, &Progress::default()).unwrap();
     let sae = Sae::load(&path(&root, "sae")).unwrap();
     let output = temporary.path().join("features.jsonl");
     let options = ExtractOptions {

@@ -1,27 +1,42 @@
 //! Linear layers: `x · weight + bias`, in one layout and with one rounding.
 //!
-//! Weights are held in f32, bf16 or f16, and computed with in f32. The result of a row does not depend on how many rows there
-//! are, nor on the type in which the weights are held.
+//! Weights are held in f32, bf16 or f16. Computation is in f32, and the type in which the weights are held does not change the
+//! result, unless a layer computes in bf16. The result of a row does not depend on how many rows there are.
 
 use crate::error::Result;
 use crate::linalg::{change_f32s, rows_per_task, with_memory};
 use candle_core::{D, DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
 use rayon::prelude::*;
-use saescope_kernels::{Element, Matrix, product};
+use saescope_kernels::{Element, Matrix, Packed, product, product_bf16, product_packed};
+use std::ops::Range;
 
 /// A linear layer.
 pub struct Linear {
-    /// `[in, out]`, the layout in which `x · weight` is fastest; f32, bf16 or f16.
-    pub weight: Tensor,
+    weight: Weight,
     /// `[out]`, f32.
     pub bias: Option<Tensor>,
+    /// Whether `x` is rounded to bf16.
+    in_bf16: bool,
+}
+
+/// A weight, `[in, out]`.
+enum Weight {
+    /// The layout in which `x · weight` is fastest in f32, or a table that is used elsewhere too.
+    Tensor(Tensor),
+    /// bf16 or f16.
+    Packed(Packed),
 }
 
 impl Linear {
-    /// A layer whose weight is `[out, in]`, as torch stores it. It stays so in memory.
-    pub fn from_out_in(weight: &Tensor, bias: Option<Tensor>) -> Result<Self> {
-        Ok(Linear { weight: weight.t()?, bias })
+    /// A layer with the weight `[in, out]`, which stays as it is in memory.
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Linear { weight: Weight::Tensor(weight), bias, in_bf16: false }
+    }
+
+    /// A layer with a packed weight; `in_bf16` only with bf16, on a processor that multiplies it.
+    pub fn packed(weight: Packed, bias: Option<Tensor>, in_bf16: bool) -> Self {
+        Linear { weight: Weight::Packed(weight), bias, in_bf16 }
     }
 
     /// `x · weight + bias`, `[n, in]` → `[n, out]`.
@@ -35,8 +50,41 @@ impl Linear {
 
     /// `x · weight`, `[n, in]` → `[n, out]`, for those who add the bias in their own operator.
     pub fn without_bias(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(rows_times(x, &self.weight)?)
+        Ok(match &self.weight {
+            Weight::Tensor(weight) => rows_times(x, weight)?,
+            Weight::Packed(weight) => packed_times(x, weight, self.in_bf16)?,
+        })
     }
+
+    /// Columns of the weight in f32, `[in, columns.len()]`.
+    pub fn columns(&self, columns: Range<usize>) -> Result<Tensor> {
+        Ok(match &self.weight {
+            Weight::Tensor(weight) => weight.narrow(1, columns.start, columns.len())?.to_dtype(DType::F32)?,
+            Weight::Packed(weight) => {
+                let shape = (weight.shape()[0], columns.len());
+                let wrong = || candle_core::Error::Msg(format!("{columns:?} of {weight:?}"));
+                Tensor::from_vec(weight.to_f32s(columns.clone()).ok_or_else(wrong)?, shape, &Device::Cpu)?
+            }
+        })
+    }
+
+    /// [`rows_times`] with weights made of [`Linear::columns`], rounding as this layer does.
+    pub fn times(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let rounded = if self.in_bf16 { &x.to_dtype(DType::BF16)?.to_dtype(DType::F32)? } else { x };
+        Ok(rows_times(rounded, weight)?)
+    }
+}
+
+/// `x · weight`, `[n, in]` by `[in, out]`.
+fn packed_times(x: &Tensor, weight: &Packed, in_bf16: bool) -> candle_core::Result<Tensor> {
+    let ((n, d_in), [_, d_out]) = (x.dims2()?, weight.shape());
+    let x = x.contiguous()?;
+    let out = with_memory([&x], |[x]: [&[f32]; 1]| {
+        let x = Matrix::new(x, [n, d_in], [d_in, 1])?;
+        if in_bf16 { product_bf16(x, weight) } else { product_packed(x, weight) }
+    })?;
+    let wrong = || candle_core::Error::Msg(format!("x {:?} and weight {weight:?} do not fit", x.dims()));
+    Tensor::from_vec(out.ok_or_else(wrong)?, (n, d_out), &Device::Cpu)
 }
 
 /// `x · weight`, `[…, n, in]` by `[…, in, out]` → `[…, n, out]`, in f32.

@@ -157,6 +157,7 @@ impl Sums {
         let mut cache = ActivationCache::new([Some(hook), out].into_iter().flatten().collect());
         model.run_until(&TokenBatch::single(tokens), None, &mut cache, progress)?;
         let x = activation(model, sae, &cache)?;
+        let sae = &sae.for_model_in_bf16(model.is_in_bf16());
         let (features, y_hat) = sae.encode_and_reconstruct(&x, progress)?;
         self.tokens += n;
         self.active += (bos..features.len()).map(|pos| features.at(pos).0.len()).sum::<usize>();

@@ -27,7 +27,7 @@ pub fn feature_acts(
     let x = activation(model, sae, &cache)?;
     drop(cache);
     let sequences: Vec<_> = batch.sequences().collect();
-    sae.encode_sequences(&x, &sequences, threshold, progress)
+    sae.for_model_in_bf16(model.is_in_bf16()).encode_sequences(&x, &sequences, threshold, progress)
 }
 
 /// The input of an SAE, `[tokens, …]`: the activation at its hook, minus the value bias if the SAE was trained so.

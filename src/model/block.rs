@@ -13,7 +13,7 @@ use super::paths::path_attention;
 use super::weights::{Block, Norm};
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint};
-use crate::linear::{Linear, add_bias_in_place, rows_times};
+use crate::linear::{Linear, add_bias_in_place};
 use candle_core::Tensor;
 
 impl Pass<'_> {
@@ -146,9 +146,9 @@ impl Pass<'_> {
         let mut part = |first: usize, heads: usize, x: Tensor| {
             let x = self.ln1(layer, block, &x)?; // [n, heads, d_model]
             let (start, len) = (first * d_head, heads * d_head);
-            let weight = block.qkv.weight.narrow(1, start, len)?.reshape((d_model, heads, d_head))?;
+            let weight = block.qkv.columns(start..start + len)?.reshape((d_model, heads, d_head))?;
             let weight = weight.transpose(0, 1)?.contiguous()?; // [heads, d_model, d_head]
-            let part = rows_times(&x.transpose(0, 1)?.contiguous()?, &weight)?; // [heads, n, d_head]
+            let part = block.qkv.times(&x.transpose(0, 1)?.contiguous()?, &weight)?; // [heads, n, d_head]
             let mut part = part.transpose(0, 1)?.contiguous()?; // [n, heads, d_head]
             if let Some(bias) = &block.qkv.bias {
                 part = part.broadcast_add(&bias.narrow(0, start, len)?.reshape((heads, d_head))?)?;
@@ -217,8 +217,8 @@ impl Pass<'_> {
         if !self.wants(layer, HookPoint::Result) {
             return Ok(w_o.without_bias(&z.reshape((z.dim(0)?, n_heads * d_head))?)?);
         }
-        let by_head = w_o.weight.reshape((n_heads, d_head, d_model))?;
-        let result = rows_times(&z.transpose(0, 1)?.contiguous()?, &by_head)?; // [n_heads, n, d_model]
+        let by_head = w_o.columns(0..d_model)?.reshape((n_heads, d_head, d_model))?;
+        let result = w_o.times(&z.transpose(0, 1)?.contiguous()?, &by_head)?; // [n_heads, n, d_model]
         let result = result.transpose(0, 1)?.contiguous()?;
         let result = self.at(layer, HookPoint::Result, result)?; // [n, n_heads, d_model]
         Ok(result.sum(1)?)

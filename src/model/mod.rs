@@ -45,6 +45,7 @@ use crate::repo::check_no_revision;
 use candle_core::{DType, Device, Tensor};
 use embedding::Embedding;
 use families::HfConfig;
+use saescope_kernels::has_bf16;
 use saescope_options::options;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,8 +71,9 @@ options! {
     pub struct ModelOptions {
         /// The branch, tag or commit of the model's repository on the hub. Default: `main`.
         pub revision: Option<String> = None,
-        /// The type in which weights are held in memory. "auto": as the checkpoint stores them, in bf16, f16 or f32; "f32":
-        /// widened. Results are the same: computation is in f32. Default: "auto".
+        /// The type in which weights are held and blocks compute. "auto": weights as the checkpoint stores them, computation
+        /// in f32; "f32": weights widened, with the same results; "bf16": the weights and inputs of the blocks' linear layers
+        /// rounded to bf16, as PyTorch does in bfloat16, and the rest in f32. Default: "auto".
         pub dtype: Dtype = Dtype::Auto,
     }
 }
@@ -96,9 +98,10 @@ impl Model {
     /// is missing, truncated or contradicts another.
     pub fn load_with(name: &str, options: &ModelOptions, progress: &Progress) -> Result<Self> {
         let revision = options.revision.as_deref();
+        let dtype = options.dtype.or_fallback(has_bf16(), progress);
         if name == "demo" {
             check_no_revision(name, "model", revision)?;
-            return Self::demo(options.dtype);
+            return Self::demo(dtype);
         }
         let repo = source::repo_of(name, revision, progress)?;
         if !repo.has("config.json", progress)? {
@@ -121,7 +124,7 @@ impl Model {
             let checkpoint = Checkpoint::open(&source::weight_files(&repo, progress)?)?;
             Ok((tokenizer, checkpoint, repo.files()))
         };
-        Self::new(name, repo.revision(), &config, options.dtype, open)
+        Self::new(name, repo.revision(), &config, dtype, open)
     }
 
     fn demo(dtype: Dtype) -> Result<Self> {
@@ -286,7 +289,7 @@ impl Model {
     /// A checkpoint without an unembedding; a file that cannot be read.
     #[expect(non_snake_case, reason = "the field's name")]
     pub fn W_U(&self) -> Result<Tensor> {
-        widened(&self.inner.weights.unembed()?.weight)
+        widened(&self.inner.weights.unembed_rows()?.t()?)
     }
 
     /// The token embeddings `[d_vocab, d_model]`, in the type in which they are held.
@@ -296,7 +299,12 @@ impl Model {
 
     /// The transposed unembedding `[d_vocab, d_model]`, in the type in which it is held.
     pub(crate) fn unembed_rows(&self) -> Result<Tensor> {
-        Ok(self.inner.weights.unembed()?.weight.t()?)
+        Ok(self.inner.weights.unembed_rows()?.clone())
+    }
+
+    /// Whether blocks compute in bf16.
+    pub(crate) fn is_in_bf16(&self) -> bool {
+        self.inner.weights.is_in_bf16()
     }
 
     /// The gain of the final norm, `[d_model]`: what a normalized activation is multiplied by before the unembedding.
@@ -347,7 +355,7 @@ impl Model {
             None => Tensor::zeros(width, DType::F32, &Device::Cpu)?,
         };
         if let (true, Some(ln_bias)) = (fold_ln, block.ln1.as_ref().and_then(|ln| ln.bias.as_ref())) {
-            let w_v = block.qkv.weight.narrow(1, start, width)?.to_dtype(DType::F32)?; // [d_model, n_key_value_heads · d_head]
+            let w_v = block.qkv.columns(start..start + width)?; // [d_model, n_key_value_heads · d_head]
             bias = (bias + ln_bias.unsqueeze(0)?.matmul(&w_v.contiguous()?)?.squeeze(0)?)?;
         }
         let bias = bias.reshape((n_groups, 1, cfg.d_head))?;

@@ -8,6 +8,7 @@ use crate::linalg::with_all_f32s;
 use crate::linear::Linear;
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
+use saescope_kernels::{Matrix, Packed};
 
 /// Runs code for the Rust type `$T` of a [`DType`] in which weights are held.
 macro_rules! held {
@@ -112,7 +113,15 @@ pub(super) struct Weights {
     blocks: Vec<Lazy<Block>>,
     ln_final: Lazy<Norm>,
     unembed_from: Unembed,
-    unembed: Lazy<Linear>,
+    unembed: Lazy<Unembedding>,
+}
+
+/// The unembedding.
+struct Unembedding {
+    /// `[d_vocab, d_model]`, as stored.
+    table: Tensor,
+    /// `[d_model, d_vocab]`; its bias is the one of the logits.
+    linear: Linear,
 }
 
 /// Where the unembedding comes from.
@@ -171,6 +180,10 @@ impl Weights {
         &self.checkpoint
     }
 
+    pub(super) fn is_in_bf16(&self) -> bool {
+        self.dtype == Dtype::Bf16
+    }
+
     /// The widths of all heads' queries, keys and values.
     fn d_attn(&self) -> [usize; 3] {
         let ModelConfig { n_heads, n_key_value_heads, d_head, .. } = self.cfg;
@@ -193,6 +206,18 @@ impl Weights {
     /// # Errors
     /// As [`Weights::unembed_name`].
     pub(super) fn unembed(&self) -> Result<&Linear> {
+        Ok(&self.unembedding()?.linear)
+    }
+
+    /// The transposed unembedding, `[d_vocab, d_model]`, in the type in which it is held.
+    ///
+    /// # Errors
+    /// As [`Weights::unembed_name`].
+    pub(super) fn unembed_rows(&self) -> Result<&Tensor> {
+        Ok(&self.unembedding()?.table)
+    }
+
+    fn unembedding(&self) -> Result<&Unembedding> {
         let name = self.unembed_name()?;
         self.unembed.get(|| {
             let own = || self.matrix(name, self.cfg.d_vocab);
@@ -207,7 +232,7 @@ impl Weights {
             };
             let bias = self.names.unembed_bias.as_ref();
             let bias = bias.map(|name| self.vector(name, self.cfg.d_vocab)).transpose()?;
-            Linear::from_out_in(&table, bias)
+            Ok(Unembedding { linear: Linear::new(table.t()?, bias), table })
         })
     }
 
@@ -247,16 +272,19 @@ impl Weights {
                 let norm = names.as_ref().map(|names| self.norm(names, self.qk_norm_width(names, width)));
                 norm.transpose()
             };
+            let one = |names: &LinearNames, [d_in, d_out]: [usize; 2]| {
+                self.linear(std::slice::from_ref(names), d_in, &[d_out], false)
+            };
             Ok(Block {
                 ln1: norm(&names.ln1)?,
-                qkv: self.qkv(names)?,
+                qkv: self.linear(&names.qkv, d_model, &d_attn, names.qkv_by_head)?,
                 q_norm: qk_norm(&names.q_norm, d_attn[0])?,
                 k_norm: qk_norm(&names.k_norm, d_attn[1])?,
-                attn_out: self.linear(&names.attn_out, [d_attn[0], d_model])?,
+                attn_out: one(&names.attn_out, [d_attn[0], d_model])?,
                 ln1_post: norm(&names.ln1_post)?,
                 ln2: norm(&names.ln2)?,
-                mlp_in: self.side_by_side(&names.mlp_in, d_model, &vec![d_mlp; names.mlp_in.len()])?,
-                mlp_out: self.linear(&names.mlp_out, [d_mlp, d_model])?,
+                mlp_in: self.linear(&names.mlp_in, d_model, &vec![d_mlp; names.mlp_in.len()], false)?,
+                mlp_out: one(&names.mlp_out, [d_mlp, d_model])?,
                 ln2_post: norm(&names.ln2_post)?,
             })
         })
@@ -323,7 +351,10 @@ impl Weights {
 
     fn matrix(&self, name: &str, rows: usize) -> Result<Tensor> {
         let shape = [rows, self.cfg.d_model];
-        held!(self.held([name]), |T| tensor(self.checkpoint.read::<T>(name, &shape)?, shape))
+        held!(self.dtype.held(&self.stored(name)), |T| tensor(
+            self.checkpoint.read::<T>(name, &shape)?,
+            shape
+        ))
     }
 
     fn vector(&self, name: &str, len: usize) -> Result<Tensor> {
@@ -343,29 +374,11 @@ impl Weights {
         Ok(Norm { weight, bias: bias.transpose()? })
     }
 
-    fn qkv(&self, names: &BlockNames) -> Result<Linear> {
-        let (d_attn, d_head) = (self.d_attn(), self.cfg.d_head);
-        let all = self.side_by_side(&names.qkv, self.cfg.d_model, &d_attn)?;
-        if !names.qkv_by_head {
-            return Ok(all);
-        }
-        let width = d_attn.iter().sum::<usize>();
-        let sort = |x: Tensor| {
-            let rows = x.elem_count() / width;
-            let by_head = x.reshape((rows, width / (3 * d_head), 3, d_head))?;
-            by_head.transpose(1, 2)?.contiguous()?.reshape(x.shape())
-        };
-        Ok(Linear { weight: sort(all.weight)?, bias: all.bias.map(sort).transpose()? })
-    }
-
-    /// Reads several layers with the same input as one; they may be stored as one.
-    fn side_by_side(&self, names: &[LinearNames], d_in: usize, widths: &[usize]) -> Result<Linear> {
-        let d_out = widths.iter().sum();
-        if let [all] = names {
-            return self.linear(all, [d_in, d_out]);
-        }
-        let held = self.held(names.iter().map(|names| names.weight.as_str()));
-        let weight = held!(held, |T| self.weights_side_by_side::<T>(names, d_in, widths))?;
+    /// Reads layers with the same input as one, side by side; they may be stored as one. `by_head`: whether this one has a query,
+    /// a key and a value of each head in turn, which are sorted.
+    fn linear(&self, names: &[LinearNames], d_in: usize, widths: &[usize], by_head: bool) -> Result<Linear> {
+        let d_out = widths.iter().sum::<usize>();
+        let widths = if names.len() == 1 { &[d_out] } else { widths };
         let bias_of = |(names, width): (&LinearNames, &usize)| match &names.bias {
             Some(name) => self.checkpoint.read(name, &[*width]),
             None => Ok(vec![0f32; *width]),
@@ -373,24 +386,36 @@ impl Weights {
         let has_bias = names.iter().any(|names| names.bias.is_some());
         let bias = has_bias.then(|| {
             let parts: Vec<_> = names.iter().zip(widths).map(bias_of).collect::<Result<_>>()?;
-            Tensor::from_vec(parts.concat(), d_out, &Device::Cpu).map_err(Error::from)
+            Ok::<_, Error>(Tensor::from_vec(parts.concat(), d_out, &Device::Cpu)?)
         });
-        Ok(Linear { weight, bias: bias.transpose()? })
+        let d_head = self.cfg.d_head;
+        let sort = |x: Tensor| {
+            if !by_head {
+                return Ok(x);
+            }
+            let by_head = x.reshape((x.elem_count() / d_out, d_out / (3 * d_head), 3, d_head))?;
+            by_head.transpose(1, 2)?.contiguous()?.reshape(x.shape())
+        };
+        let bias = bias.transpose()?.map(sort).transpose()?;
+        let in_bf16 = self.is_in_bf16();
+        Ok(match self.held_in_block(names) {
+            DType::BF16 => Linear::packed(self.packed::<bf16>(names, d_in, widths, by_head)?, bias, in_bf16),
+            DType::F16 => Linear::packed(self.packed::<f16>(names, d_in, widths, by_head)?, bias, false),
+            _ => Linear::new(sort(self.side_by_side(names, d_in, widths)?)?, bias),
+        })
     }
 
-    /// The weights of several layers with the same input, `[d_in, Σ widths]`.
-    fn weights_side_by_side<T: Held + WithDType>(
-        &self,
-        names: &[LinearNames],
-        d_in: usize,
-        widths: &[usize],
-    ) -> Result<Tensor> {
+    /// The weights of layers with the same input in f32, `[d_in, Σ widths]`.
+    fn side_by_side(&self, names: &[LinearNames], d_in: usize, widths: &[usize]) -> Result<Tensor> {
         let d_out = widths.iter().sum::<usize>();
-        let mut weight = zeros(d_in * d_out)?;
+        if let [LinearNames { weight, in_first: true, .. }] = names {
+            return tensor(self.checkpoint.read::<f32>(weight, &[d_in, d_out])?, [d_in, d_out]);
+        }
+        let mut weight = zeros::<f32>(d_in * d_out)?;
         let mut start = 0;
         for (names, width) in names.iter().zip(widths) {
             if names.in_first {
-                let part = self.checkpoint.read::<T>(&names.weight, &[d_in, *width])?;
+                let part = self.checkpoint.read::<f32>(&names.weight, &[d_in, *width])?;
                 for (row, part) in weight.chunks_exact_mut(d_out).zip(part.chunks_exact(*width)) {
                     row[start..start + width].copy_from_slice(part);
                 }
@@ -402,29 +427,52 @@ impl Weights {
         tensor(weight, [d_in, d_out])
     }
 
-    fn linear(&self, names: &LinearNames, [d_in, d_out]: [usize; 2]) -> Result<Linear> {
-        let weight = held!(self.held([names.weight.as_str()]), |T| {
-            let weight = if names.in_first {
-                self.checkpoint.read::<T>(&names.weight, &[d_in, d_out])?
-            } else {
-                self.checkpoint.read_transposed(&names.weight, [d_out, d_in])?
-            };
-            tensor(weight, [d_in, d_out])
-        })?;
-        let bias = names.bias.as_ref().map(|bias| self.vector(bias, d_out)).transpose()?;
-        Ok(Linear { weight, bias })
+    /// The weights of layers with the same input, packed side by side; `by_head` as for [`Weights::linear`].
+    fn packed<T: Held>(
+        &self,
+        names: &[LinearNames],
+        d_in: usize,
+        widths: &[usize],
+        by_head: bool,
+    ) -> Result<Packed> {
+        let parts = names.iter().zip(widths).map(|(names, width)| {
+            let stored = if names.in_first { [d_in, *width] } else { [*width, d_in] };
+            self.checkpoint.read::<T>(&names.weight, &stored)
+        });
+        let parts: Vec<Vec<T>> = parts.collect::<Result<_>>()?;
+        let d_head = self.cfg.d_head;
+        let parts = parts.iter().zip(names).zip(widths).flat_map(|((values, names), width)| {
+            let steps = if names.in_first { [*width, 1] } else { [1, d_in] };
+            let columns = move |start: usize, n| Matrix::new(&values[start * steps[1]..], [d_in, n], steps);
+            if !by_head {
+                return vec![columns(0, *width)];
+            }
+            let heads = width / (3 * d_head);
+            let starts = (0..3).flat_map(|part| (0..heads).map(move |head| (3 * head + part) * d_head));
+            starts.map(|start| columns(start, d_head)).collect()
+        });
+        let packed = parts.collect::<Option<Vec<_>>>().and_then(|parts| Packed::new(&parts));
+        packed.ok_or_else(|| {
+            Error::mismatch(
+                format!(
+                    "there is not enough memory for {d_in} times {} weights",
+                    widths.iter().sum::<usize>()
+                ),
+                "close other programs, or use a smaller model",
+            )
+        })
     }
 
-    /// The type in which these matrices are held, which are parts of one.
-    fn held<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> DType {
-        let mut stored = names.into_iter().map(|name| self.checkpoint.dtype(name).unwrap_or_default());
-        let first = stored.next().unwrap_or_default();
-        let is_one = stored.all(|dtype| dtype == first);
-        match (self.dtype, first.as_str()) {
-            (Dtype::Auto, "bf16") if is_one => DType::BF16,
-            (Dtype::Auto, "f16") if is_one => DType::F16,
-            _ => DType::F32,
-        }
+    /// The type in which the weights of layers are held that are parts of one.
+    fn held_in_block(&self, names: &[LinearNames]) -> DType {
+        let mut held = names.iter().map(|names| self.dtype.held_in_block(&self.stored(&names.weight)));
+        let first = held.next().unwrap_or(DType::F32);
+        if held.all(|held| held == first) { first } else { DType::F32 }
+    }
+
+    /// The type in which the checkpoint stores a tensor.
+    fn stored(&self, name: &str) -> String {
+        self.checkpoint.dtype(name).unwrap_or_default()
     }
 }
 

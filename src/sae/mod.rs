@@ -14,6 +14,8 @@ mod options;
 mod parts;
 mod pursuit;
 mod report;
+mod rule;
+mod screen;
 mod temporal;
 mod weights;
 
@@ -24,15 +26,19 @@ pub use options::{SaeName, SaeOptions};
 pub use report::SaeCard;
 pub use weights::SaeWeights;
 
+use crate::checkpoint::Lazy;
+use crate::compute::NO_BF16;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hooks::{HookName, HookPoint, HookPoints, hook_name_of, usual_point};
 use crate::linear::rows_times;
-use crate::progress::Progress;
+use crate::progress::{Progress, ProgressEvent};
 use candle_core::{Device, Tensor};
 use encode::Prepared;
 use parts::Tensors;
 use pursuit::Pursuit;
+use saescope_kernels::has_bf16;
+use screen::Screen;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,12 +48,15 @@ use weights::Weights;
 #[derive(Clone)]
 pub struct Sae {
     inner: Arc<Inner>,
+    /// Whether to encode with a screen; `None` if the model decides.
+    screen: Option<bool>,
 }
 
 struct Inner {
     /// The parsed `hook_name`; `None` if it is missing, unknown or depends on the model.
     hook: Option<HookName>,
     weights: Weights,
+    screen: Lazy<Screen>,
     revision: Option<String>,
     files: Vec<PathBuf>,
     notes: Vec<String>,
@@ -57,7 +66,8 @@ impl Inner {
     fn new(weights: Weights) -> Self {
         // An unknown name, or one that depends on the model, is an error only where the hook is needed.
         let hook = weights.cfg.hook_name.as_deref().and_then(|name| name.parse().ok());
-        Inner { hook, weights, revision: None, files: Vec::new(), notes: Vec::new() }
+        let screen = Lazy::default();
+        Inner { hook, weights, screen, revision: None, files: Vec::new(), notes: Vec::new() }
     }
 }
 
@@ -113,7 +123,11 @@ impl Sae {
         let weights = Weights::new(Tensors::Stored(found.checkpoint), found.parts, cfg)?;
         let files = found.files.into_iter().chain(options.registry.as_ref().map(PathBuf::from)).collect();
         let (revision, notes) = (found.revision, found.notes);
-        Ok(Sae { inner: Arc::new(Inner { revision, files, notes, ..Inner::new(weights) }) })
+        let inner = Inner { revision, files, notes, ..Inner::new(weights) };
+        if options.screen == Some(true) && !has_bf16() {
+            progress.report(ProgressEvent::Warning(format!("`screen` has no effect: {NO_BF16}")));
+        }
+        Ok(Sae { inner: Arc::new(inner), screen: options.screen })
     }
 
     /// Makes an SAE of weights in memory, which are copied as f32. As with a checkpoint, `norm_scaling_factor` and
@@ -131,7 +145,27 @@ impl Sae {
         let norm_scaling_factor = cfg.norm_scaling_factor;
         let cfg = SaeOptions { norm_scaling_factor, ..SaeOptions::default() }.over(cfg)?;
         let weights = Weights::new(weights.copied()?, formats::saelens_parts(&cfg), cfg)?;
-        Ok(Sae { inner: Arc::new(Inner::new(weights)) })
+        Ok(Sae { inner: Arc::new(Inner::new(weights)), screen: None })
+    }
+
+    /// Returns an SAE with the same weights that encodes with a screen or without; see [`SaeOptions::screen`]. On a processor
+    /// that does not multiply bf16 it makes no difference.
+    pub fn with_screen(&self, screen: bool) -> Self {
+        Sae { screen: Some(screen), ..self.clone() }
+    }
+
+    /// Returns the SAE as it encodes the activations of a model in bf16 or f32: the model decides about the screen if nobody else
+    /// has.
+    pub(crate) fn for_model_in_bf16(&self, in_bf16: bool) -> Self {
+        self.with_screen(self.screen.unwrap_or(in_bf16))
+    }
+
+    fn screen(&self) -> Result<Option<&Screen>> {
+        if self.screen != Some(true) || !has_bf16() {
+            return Ok(None);
+        }
+        let encoder = self.inner.weights.encoder()?;
+        self.inner.screen.get(|| Screen::new(&encoder.w_enc)).map(Some)
     }
 
     /// Returns the weights as they are used, scaled and folded, and the configuration of an SAE that has them and
@@ -351,7 +385,7 @@ impl Sae {
                 temporal::check_sequences(sequences, sae_in.dim(0)?)?;
                 let novel = temporal::novel(sae_in, sequences, n_heads, weights, progress)?;
                 let scaled = (&novel * temporal::lambda(weights))?;
-                let features = encode::encode(&scaled, weights, threshold, progress)?;
+                let features = encode::encode(&scaled, weights, self.screen()?, threshold, progress)?;
                 Ok((features, Some((sae_in - novel)?)))
             }
             ActivationRule::MatchingPursuit {
@@ -362,7 +396,7 @@ impl Sae {
                 let pursuit = Pursuit { residual_threshold, max_iterations, stop_on_duplicate_support };
                 Ok((pursuit::encode(sae_in, weights, &pursuit, threshold, progress)?, None))
             }
-            _ => Ok((encode::encode(sae_in, weights, threshold, progress)?, None)),
+            _ => Ok((encode::encode(sae_in, weights, self.screen()?, threshold, progress)?, None)),
         }
     }
 

@@ -308,7 +308,8 @@ impl Weights {
             let tensors =
                 attention_shapes(&self.cfg).into_iter().map(|(name, shape)| self.tensor(&name, &shape));
             let tensors = tensors.collect::<Result<Vec<_>>>()?;
-            let linear = |[weight, bias]: &[Tensor; 2]| Linear::from_out_in(weight, Some(bias.clone()));
+            let linear =
+                |[weight, bias]: &[Tensor; 2]| Ok::<_, Error>(Linear::new(weight.t()?, Some(bias.clone())));
             let layers = tensors.as_chunks::<2>().0.as_chunks::<4>().0.iter().map(|[k, q, v, out]| {
                 let (k_ctx, q_target, v_ctx, c_proj) = (linear(k)?, linear(q)?, linear(v)?, linear(out)?);
                 Ok(Attention { k_ctx, q_target, v_ctx, c_proj })

@@ -8,6 +8,7 @@ mod hub;
 mod model;
 mod tokenizers;
 // Model families against Hugging Face, TransformerLens and candle-transformers, and hook points by module name.
+mod bf16;
 mod families;
 mod held;
 mod modules;
@@ -17,6 +18,7 @@ mod oracle;
 // SAEs: every layout and architecture against its reference.
 mod sae;
 mod sae_layouts;
+mod screen;
 // Published SAEs: the registry, and searching it.
 mod registry;
 // Datasets: every format, and broken files.

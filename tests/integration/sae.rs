@@ -8,17 +8,23 @@ use saescope::{Model, Progress, Sae};
 /// Compares activations, active features and reconstruction of an SAE with its fixture.
 fn check(folder: &str, options: &SaeOptions) {
     let sae = Sae::load_with(&fixture(folder), options, &Progress::default()).unwrap();
+    for screen in [false, true] {
+        check_sae(&format!("{folder}, screen: {screen}"), folder, &sae.with_screen(screen));
+    }
+}
+
+fn check_sae(what: &str, folder: &str, sae: &Sae) {
     let expected = expected(&format!("{folder}/expected.safetensors"));
     let features = sae.encode(&expected["x"]).unwrap();
-    assert_close(folder, &features.to_tensor().unwrap(), &expected["feature_acts"], 1e-5, 1e-5);
+    assert_close(what, &features.to_tensor().unwrap(), &expected["feature_acts"], 1e-5, 1e-5);
     let reference = expected["feature_acts"].to_vec2::<f32>().unwrap();
     for (pos, row) in reference.iter().enumerate() {
         let active: Vec<u32> = (0..row.len() as u32).filter(|i| row[*i as usize] != 0.0).collect();
-        assert_eq!(features.at(pos).0, active, "{folder}: active features of token {pos}");
+        assert_eq!(features.at(pos).0, active, "{what}: active features of token {pos}");
     }
     let out = sae.forward(&expected["x"]).unwrap();
-    assert_close(folder, &out, &expected["sae_out"], 1e-5, 1e-5);
-    assert!(features.l0() > 0.0, "{folder}: nothing is active");
+    assert_close(what, &out, &expected["sae_out"], 1e-5, 1e-5);
+    assert!(features.l0() > 0.0, "{what}: nothing is active");
 }
 
 #[test]

@@ -22,7 +22,7 @@ const LAYERS: [(&str, &str); 35] = [
     ("checkpoint", "error files progress"),
     ("linalg", "error memory"),
     ("linear", "error linalg"),
-    ("compute", ""),
+    ("compute", "progress"),
     ("large", "error linalg memory progress"),
     ("tensors", "error files progress memory large checkpoint"),
     ("hooks", "error tensors"),
@@ -34,7 +34,8 @@ const LAYERS: [(&str, &str); 35] = [
     ("registry", "error files yaml text_table hooks aliases"),
     (
         "sae",
-        "error large memory tensors files progress linalg linear checkpoint demo hooks repo hub registry aliases yaml",
+        "error large memory tensors files progress compute linalg linear checkpoint demo hooks repo hub registry aliases \
+         yaml",
     ),
     ("dataset", "error memory demo guard repo files progress yaml hub"),
     ("extract", "error aliases files progress threads hooks model sae dataset"),

@@ -1,9 +1,12 @@
 //! The types in which weights are held in memory. All are exact in f32.
 
+use crate::packed::Held;
 use half::{bf16, f16};
+use pulp::Simd;
+use pulp::bytemuck::Zeroable;
 
-/// A type in which weights are held: f32, bf16 or f16. All of its bits being zero is the value 0.
-pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
+/// A type in which weights are held: f32, bf16 or f16.
+pub trait Element: sealed::Sealed + Zeroable + Copy + Send + Sync + 'static {
     /// Widens elements to f32, without rounding; `wide` must be as long as `narrow`. Returns `narrow` itself if it is f32, and
     /// leaves `wide` as it is.
     fn widen<'a>(narrow: &'a [Self], wide: &'a mut [f32]) -> &'a [f32];
@@ -15,11 +18,102 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
 }
 
 mod sealed {
+    use super::{Held, bf16, f16};
+
     /// No other type is an element: the kernels rely on what these are.
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for half::bf16 {}
-    impl Sealed for half::f16 {}
+    pub trait Sealed {
+        /// The type of a packed matrix with such elements; `None` for f32.
+        const HELD: Option<Held>;
+        /// The bits of an element of 16 bits.
+        fn bits(self) -> u32;
+    }
+
+    impl Sealed for f32 {
+        const HELD: Option<Held> = None;
+
+        fn bits(self) -> u32 {
+            self.to_bits()
+        }
+    }
+
+    impl Sealed for bf16 {
+        const HELD: Option<Held> = Some(Held::Bf16);
+
+        #[inline(always)]
+        fn bits(self) -> u32 {
+            u32::from(self.to_bits())
+        }
+    }
+
+    impl Sealed for f16 {
+        const HELD: Option<Held> = Some(Held::F16);
+
+        #[inline(always)]
+        fn bits(self) -> u32 {
+            u32::from(self.to_bits())
+        }
+    }
+}
+
+/// An element of 16 bits. Two of them are packed in a `u32`, the first in its lower half.
+pub(crate) trait Half {
+    /// Widens two packed elements.
+    fn both(pair: u32) -> [f32; 2];
+
+    /// Widens vectors of packed elements: all the first ones, and all the second ones.
+    fn widen_pairs<S: Simd>(simd: S, pairs: S::u32s) -> [S::f32s; 2];
+}
+
+impl Half for bf16 {
+    #[inline(always)]
+    fn both(pair: u32) -> [f32; 2] {
+        [pair << 16, pair & 0xffff_0000].map(f32::from_bits)
+    }
+
+    #[inline(always)]
+    fn widen_pairs<S: Simd>(simd: S, pairs: S::u32s) -> [S::f32s; 2] {
+        let low = simd.wrapping_dyn_shl_u32s(pairs, simd.splat_u32s(16));
+        let high = simd.and_u32s(pairs, simd.splat_u32s(0xffff_0000));
+        [low, high].map(|bits| simd.transmute_f32s_u32s(bits))
+    }
+}
+
+impl Half for f16 {
+    #[inline(always)]
+    fn both(pair: u32) -> [f32; 2] {
+        [pair & 0xffff, pair >> 16].map(f16_to_f32)
+    }
+
+    #[inline(always)]
+    fn widen_pairs<S: Simd>(simd: S, pairs: S::u32s) -> [S::f32s; 2] {
+        let [all, exponent, sign] = [0x7fff, 0x7c00, 0x8000].map(|bits| simd.splat_u32s(bits));
+        let (thirteen, sixteen) = (simd.splat_u32s(13), simd.splat_u32s(16));
+        let factor = simd.splat_f32s(FACTOR);
+        // As `f16_to_f32`.
+        let widen = |bits: S::u32s| {
+            let size = simd.wrapping_dyn_shl_u32s(simd.and_u32s(bits, all), thirteen);
+            let size = simd.mul_f32s(simd.transmute_f32s_u32s(size), factor);
+            let is_infinite = simd.equal_u32s(simd.and_u32s(bits, exponent), exponent);
+            let infinite = simd.select_u32s(is_infinite, simd.splat_u32s(INFINITE), simd.splat_u32s(0));
+            let sign = simd.wrapping_dyn_shl_u32s(simd.and_u32s(bits, sign), sixteen);
+            simd.transmute_f32s_u32s(
+                simd.or_u32s(simd.transmute_u32s_f32s(size), simd.or_u32s(infinite, sign)),
+            )
+        };
+        [simd.and_u32s(pairs, simd.splat_u32s(0xffff)), simd.wrapping_dyn_shr_u32s(pairs, sixteen)].map(widen)
+    }
+}
+
+/// The difference of the exponents' biases of f32 and f16, as a factor: 2^(127 − 15).
+const FACTOR: f32 = f32::from_bits((254 - 15) << 23);
+const INFINITE: u32 = 255 << 23;
+
+/// Widens the bits of an f16. Without branches and function calls, so that the compiler vectorizes it.
+#[inline(always)]
+fn f16_to_f32(bits: u32) -> f32 {
+    let size = f32::from_bits((bits & 0x7fff) << 13) * FACTOR;
+    let infinite = if bits & 0x7c00 == 0x7c00 { INFINITE } else { 0 };
+    f32::from_bits(size.to_bits() | infinite | (bits & 0x8000) << 16)
 }
 
 impl Element for f32 {
@@ -43,16 +137,7 @@ impl Element for bf16 {
 impl Element for f16 {
     #[inline(always)]
     fn widen<'a>(narrow: &'a [f16], wide: &'a mut [f32]) -> &'a [f32] {
-        /// The difference of the exponents' biases, as a factor: 2^(127 − 15).
-        const FACTOR: f32 = f32::from_bits((254 - 15) << 23);
-        const INFINITE: u32 = 255 << 23;
-        // Without branches and function calls, so that the compiler vectorizes it.
-        each(narrow, wide, |x| {
-            let bits = u32::from(x.to_bits());
-            let size = f32::from_bits((bits & 0x7fff) << 13) * FACTOR;
-            let infinite = if bits & 0x7c00 == 0x7c00 { INFINITE } else { 0 };
-            f32::from_bits(size.to_bits() | infinite | (bits & 0x8000) << 16)
-        })
+        each(narrow, wide, |x| f16_to_f32(u32::from(x.to_bits())))
     }
 }
 

@@ -1,6 +1,6 @@
-//! Products of a few rows with a large matrix, at the speed at which the matrix is read.
+//! Products of a few rows with a large f32 matrix, at the speed at which the matrix is read.
 
-use crate::{Element, Matrix};
+use crate::Matrix;
 use pulp::{Arch, Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
@@ -9,13 +9,12 @@ const TASK: usize = 1 << 18;
 
 /// `a · b` in row-major order, for a contiguous `a` with few rows (16 or so) and a `b` whose rows or columns are contiguous. The
 /// terms of each element are added up in equal parts of at most `longest`, and these parts in order.
-pub(crate) fn few_rows<T: Element>(a: Matrix<'_, f32>, b: Matrix<'_, T>, longest: usize) -> Vec<f32> {
+pub(crate) fn few_rows(a: Matrix<'_, f32>, b: Matrix<'_, f32>, longest: usize) -> Vec<f32> {
     let ([rows, terms], n) = (a.shape, b.shape[1]);
     let part = terms.div_ceil(terms.div_ceil(longest).max(1)).max(1);
     let each = n.div_ceil(rayon::current_num_threads());
-    // The sums of a task and the widened elements that they are made of stay in the first-level cache.
-    let widened = if T::as_f32s(&[]).is_some() { 1 } else { ByRows::<T>::AT_ONCE };
-    let most = (1 << 13) / (rows + widened);
+    // The sums of a task and the elements that they are made of stay in the first-level cache.
+    let most = (1 << 13) / (rows + 1);
     let width = each.clamp((TASK / (terms * rows).max(1)).min(most), most).next_multiple_of(64);
     let task = |start: usize| {
         let b = b.columns(start, width);
@@ -42,46 +41,41 @@ pub(crate) fn few_rows<T: Element>(a: Matrix<'_, f32>, b: Matrix<'_, T>, longest
 }
 
 /// `out = a · b`, reading `b` by its rows.
-struct ByRows<'a, T> {
+struct ByRows<'a> {
     a: Matrix<'a, f32>,
-    b: Matrix<'a, T>,
+    b: Matrix<'a, f32>,
     part: usize,
     out: &'a mut [f32],
 }
 
-impl<T> ByRows<'_, T> {
-    /// Rows of `b` that are added at once.
-    const AT_ONCE: usize = 4;
-}
-
-impl<T: Element> WithSimd for ByRows<'_, T> {
+impl WithSimd for ByRows<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        const AT_ONCE: usize = ByRows::<f32>::AT_ONCE;
+        /// Rows of `b` that are added at once.
+        const AT_ONCE: usize = 4;
         let ByRows { a, b, part, out } = self;
         let ([_, terms], width) = (a.shape, b.shape[1]);
+        let row = |i: usize| &b.values[i * b.steps[0]..][..width];
         let mut sums = vec![0f32; out.len()];
-        let mut wide: [Vec<f32>; AT_ONCE] = std::array::from_fn(|_| vec![0f32; width]);
         for start in (0..terms).step_by(part) {
             sums.fill(0.0);
             let end = (start + part).min(terms);
             for first in (start..end).step_by(AT_ONCE) {
                 let n = AT_ONCE.min(end - first);
-                let mut widened = [&[][..]; AT_ONCE];
-                for ((i, widened), wide) in widened.iter_mut().enumerate().zip(&mut wide).take(n) {
-                    *widened = T::widen(&b.values[(first + i) * b.steps[0]..][..width], wide);
-                }
-                for (row, sums) in sums.chunks_exact_mut(width).enumerate() {
-                    let x = &a.values[row * terms + first..][..n];
-                    if let ([x0, x1, x2, x3], [w0, w1, w2, w3]) = (x, widened) {
+                for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
+                    let x = &a.values[i * terms + first..][..n];
+                    if let [x0, x1, x2, x3] = x {
+                        let [w0, w1, w2, w3] = [0, 1, 2, 3].map(|i| row(first + i));
                         for ((((sum, w0), w1), w2), w3) in sums.iter_mut().zip(w0).zip(w1).zip(w2).zip(w3) {
                             *sum = w3.mul_add(*x3, w2.mul_add(*x2, w1.mul_add(*x1, w0.mul_add(*x0, *sum))));
                         }
                     } else {
-                        for (x, weights) in x.iter().zip(widened) {
-                            sums.iter_mut().zip(weights).for_each(|(sum, w)| *sum = w.mul_add(*x, *sum));
+                        for (i, x) in x.iter().enumerate() {
+                            sums.iter_mut()
+                                .zip(row(first + i))
+                                .for_each(|(sum, w)| *sum = w.mul_add(*x, *sum));
                         }
                     }
                 }
@@ -92,9 +86,9 @@ impl<T: Element> WithSimd for ByRows<'_, T> {
 }
 
 /// `out = a · b`, reading `b` by its columns: some of them are transposed at a time.
-struct ByColumns<'a, T> {
+struct ByColumns<'a> {
     a: Matrix<'a, f32>,
-    b: Matrix<'a, T>,
+    b: Matrix<'a, f32>,
     part: usize,
     out: &'a mut [f32],
 }
@@ -104,7 +98,7 @@ const VECTORS: usize = 2;
 /// Rows whose sums are in registers together.
 const ROWS: usize = 4;
 
-impl<T: Element> WithSimd for ByColumns<'_, T> {
+impl WithSimd for ByColumns<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -115,18 +109,16 @@ impl<T: Element> WithSimd for ByColumns<'_, T> {
         let at_once = VECTORS * S::F32_LANES;
         let mut tile = vec![0f32; part * at_once]; // [part, at_once]
         let mut group = vec![[0f32; TOGETHER]; part];
-        let mut wide: [Vec<f32>; TOGETHER] = std::array::from_fn(|_| vec![0f32; part]);
         for first in (0..width).step_by(at_once) {
             let last = width - 1; // Repeated where there are fewer columns.
             for start in (0..terms).step_by(part) {
                 let n = part.min(terms - start);
                 for column in (0..at_once).step_by(TOGETHER) {
-                    let mut widened = [&[][..]; TOGETHER];
-                    for ((i, widened), wide) in widened.iter_mut().enumerate().zip(&mut wide) {
-                        let column = (first + column + i).min(last);
-                        *widened = T::widen(&b.values[column * step + start..][..n], &mut wide[..n]);
+                    let mut columns = [&[][..]; TOGETHER];
+                    for (i, values) in columns.iter_mut().enumerate() {
+                        *values = &b.values[(first + column + i).min(last) * step + start..][..n];
                     }
-                    let [w0, w1, w2, w3] = widened;
+                    let [w0, w1, w2, w3] = columns;
                     for ((((group, w0), w1), w2), w3) in group.iter_mut().zip(w0).zip(w1).zip(w2).zip(w3) {
                         *group = [*w0, *w1, *w2, *w3];
                     }

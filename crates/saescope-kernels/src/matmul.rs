@@ -1,6 +1,6 @@
 //! Products of f32 matrices with weights held in f32, bf16 or f16.
 
-use crate::Element;
+use crate::{Element, zeros};
 use gemm::Parallelism;
 use pulp::Arch;
 use rayon::prelude::*;
@@ -22,6 +22,23 @@ impl<'a, T: Element> Matrix<'a, T> {
         (is_empty || last()? < values.len()).then_some(Matrix { values, shape, steps })
     }
 
+    /// The matrix itself, if it is f32.
+    pub(crate) fn as_f32s(self) -> Option<Matrix<'a, f32>> {
+        let Matrix { shape, steps, .. } = self;
+        T::as_f32s(self.values).map(|values| Matrix { values, shape, steps })
+    }
+
+    /// Whether the rows or the columns are contiguous and apart.
+    pub(crate) fn has_lines(&self) -> bool {
+        self.steps.contains(&1) && !self.steps.contains(&0)
+    }
+
+    /// The rows from `start` on, at most `n`.
+    pub(crate) fn rows(self, start: usize, n: usize) -> Self {
+        let shape = [n.min(self.shape[0] - start), self.shape[1]];
+        Matrix { values: self.values.get(start * self.steps[0]..).unwrap_or_default(), shape, ..self }
+    }
+
     /// The columns from `start` on, at most `n`.
     pub(crate) fn columns(self, start: usize, n: usize) -> Self {
         let shape = [self.shape[0], n.min(self.shape[1] - start)];
@@ -40,31 +57,46 @@ pub fn matmul<T: Element>(a: Matrix<'_, f32>, b: Matrix<'_, T>) -> Option<Vec<f3
     if k != inner {
         return None;
     }
-    let mut out = vec![0f32; m.checked_mul(n)?];
-    if out.is_empty() || k == 0 {
-        return Some(out);
-    }
-    let target = Target { first: out.as_mut_ptr(), step: n };
-    let threads = rayon::current_num_threads();
-    if let Some(values) = T::as_f32s(b.values) {
-        let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
-        // SAFETY: `out` has `m` rows of `n` elements, and nothing else uses it.
-        unsafe { target.multiply(a, Matrix { values, shape: b.shape, steps: b.steps }, 0, parallelism) };
+    if let Some(b) = b.as_f32s() {
+        let mut out = zeros(m.checked_mul(n)?)?;
+        if !out.is_empty() && k > 0 {
+            let target = Target { first: out.as_mut_ptr(), step: n };
+            let threads = rayon::current_num_threads();
+            let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
+            // SAFETY: `out` has `m` rows of `n` elements, and nothing else uses it.
+            unsafe { target.multiply(a, b, 0, parallelism) };
+        }
         return Some(out);
     }
     if !b.steps.contains(&1) {
         return None;
     }
+    matmul_by_tiles(a, n, |start, width, wide| b.columns(start, width).widened(wide))
+}
+
+/// The product of `a` with a matrix of `n` columns. `widened` gives a range of them in f32, by first and number, in a buffer that
+/// it may use.
+pub(crate) fn matmul_by_tiles(
+    a: Matrix<'_, f32>,
+    n: usize,
+    widened: impl for<'w> Fn(usize, usize, &'w mut Vec<f32>) -> Matrix<'w, f32> + Sync,
+) -> Option<Vec<f32>> {
     // As f32, a tile of some thousand rows stays in the second-level cache.
     const TILE: usize = 256;
+    let mut out = zeros(a.shape[0].checked_mul(n)?)?;
+    if out.is_empty() || a.shape[1] == 0 {
+        return Some(out);
+    }
+    let target = Target { first: out.as_mut_ptr(), step: n };
     let starts: Vec<_> = (0..n).step_by(TILE).filter(|start| *start == 0 || n - start > NARROW).collect();
     let tile = |wide: &mut Vec<f32>, start: usize| {
         let is_last = n - start <= TILE + NARROW;
-        let tile = b.columns(start, if is_last { n } else { TILE }).widened(wide);
+        let tile = widened(start, if is_last { n - start } else { TILE }, wide);
+        assert_eq!(tile.shape[0], a.shape[1], "rows of a widened tile");
         // SAFETY: `out` has `m` rows of `n` elements, and no other tile has these columns.
         unsafe { target.multiply(a, tile, start, Parallelism::None) };
     };
-    if threads > 1 {
+    if rayon::current_num_threads() > 1 {
         starts.into_par_iter().for_each_init(Vec::new, tile);
     } else {
         let mut wide = Vec::new();

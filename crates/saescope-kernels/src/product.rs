@@ -5,12 +5,15 @@
 //! itself as company. The same code serves a few rows, for which reading the matrix is most of the work.
 
 use crate::few_rows::few_rows;
-use crate::matmul::NARROW;
-use crate::{Element, Matrix, matmul};
+use crate::matmul::{NARROW, matmul_by_tiles};
+use crate::packed_rows::{Columns, packed_rows};
+use crate::{Element, Matrix, Packed, matmul};
 use std::sync::LazyLock;
 
 /// The most rows that [`few_rows`] multiplies faster.
 const FEW: usize = 16;
+/// The most rows that [`packed_rows`] multiplies faster.
+const FEW_PACKED: usize = 64;
 
 /// `a · b`, `[m, k]` by `[k, n]`, in row-major order, on the threads of the current pool. `a` must be contiguous. A row of the
 /// result does not depend on how many others there are. `None` if the shapes do not fit, or if neither the rows nor the columns
@@ -20,19 +23,48 @@ pub fn product<T: Element>(a: Matrix<'_, f32>, b: Matrix<'_, T>) -> Option<Vec<f
     if a.steps != [k, 1] || k != inner {
         return None;
     }
-    let is_large = n > NARROW && k > 1 && b.steps.contains(&1) && !b.steps.contains(&0);
-    match *LONGEST_SUM {
-        Some(longest) if is_large && (1..=FEW).contains(&m) => Some(few_rows(a, b, longest)),
-        _ if m == 1 => in_company(a, b),
-        _ => matmul(a, b),
+    match (*LONGEST_SUM, T::HELD, b.as_f32s()) {
+        (Some(longest), _, Some(b)) if is_for_few_rows(m, FEW, b.shape) && b.has_lines() => {
+            Some(few_rows(a, b, longest))
+        }
+        (Some(longest), Some(held), _) if is_for_few_rows(m, FEW, b.shape) && b.steps[0] == 1 => {
+            Some(packed_rows(a, &Columns { matrix: b, held }, n, longest))
+        }
+        _ => in_company(a, n, |a| matmul(a, b)),
     }
 }
 
-/// The product of a single row, with a copy of it as company.
-fn in_company<T: Element>(a: Matrix<'_, f32>, b: Matrix<'_, T>) -> Option<Vec<f32>> {
-    let twice = [a.values, a.values].map(|row| &row[..a.shape[1]]).concat();
-    let mut out = matmul(Matrix::new(&twice, [2, a.shape[1]], a.steps)?, b)?;
-    out.truncate(b.shape[1]);
+/// [`product`] with packed weights.
+pub fn product_packed(a: Matrix<'_, f32>, b: &Packed) -> Option<Vec<f32>> {
+    let ([m, k], [inner, n]) = (a.shape, b.shape());
+    if a.steps != [k, 1] || k != inner {
+        return None;
+    }
+    match *LONGEST_SUM {
+        Some(longest) if is_for_few_rows(m, FEW_PACKED, b.shape()) => Some(packed_rows(a, b, n, longest)),
+        _ => in_company(a, n, |a| matmul_by_tiles(a, n, |start, width, wide| b.widened(start, width, wide))),
+    }
+}
+
+/// Whether [`few_rows`] and [`packed_rows`] multiply `m` rows, of at most `most`, by a `[k, n]` matrix with the same
+/// bits as gemm.
+fn is_for_few_rows(m: usize, most: usize, [k, n]: [usize; 2]) -> bool {
+    n > NARROW && k > 1 && (1..=most).contains(&m)
+}
+
+/// A product by gemm with `n` columns; a single row has a copy of itself as company.
+fn in_company(
+    a: Matrix<'_, f32>,
+    n: usize,
+    multiply: impl Fn(Matrix<'_, f32>) -> Option<Vec<f32>>,
+) -> Option<Vec<f32>> {
+    let [m, k] = a.shape;
+    if m != 1 {
+        return multiply(a);
+    }
+    let twice = [a.values, a.values].map(|row| &row[..k]).concat();
+    let mut out = multiply(Matrix::new(&twice, [2, k], a.steps)?)?;
+    out.truncate(n);
     Some(out)
 }
 
@@ -62,13 +94,18 @@ mod tests {
     }
 
     fn check<T: Element>(weight: &[T], [k, n]: [usize; 2]) {
-        let x = values(40 * k);
+        let x = values(70 * k);
         for steps in [[n + 3, 1], [1, k + 3]] {
             let b = Matrix::new(weight, [k, n], steps).unwrap();
             let rows = |m: usize| product(Matrix::new(&x, [m, k], [k, 1]).unwrap(), b).unwrap();
-            let many = rows(40);
+            let many = rows(70);
             for m in [1, 2, 3, 6, 16, 17] {
                 assert!(rows(m) == many[..m * n], "{m} rows, {k} terms, {n} columns, steps {steps:?}");
+            }
+            let Some(packed) = Packed::new(&[b]) else { continue };
+            for m in (1..=20).chain([64, 65]) {
+                let got = product_packed(Matrix::new(&x, [m, k], [k, 1]).unwrap(), &packed).unwrap();
+                assert!(got == many[..m * n], "packed, {m} rows, {k} terms, {n} columns, steps {steps:?}");
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Memory for weights.
 
-use crate::Element;
+use pulp::bytemuck::Zeroable;
 use std::alloc::{Layout, alloc_zeroed};
 
 /// `n` zeros, in large pages where the system has them: they are faster to touch first and to read in strides. `None` if there
 /// is not enough memory.
-pub fn zeros<T: Element>(n: usize) -> Option<Vec<T>> {
+pub fn zeros<T: Zeroable>(n: usize) -> Option<Vec<T>> {
     let layout = Layout::array::<T>(n).ok()?;
     if layout.size() == 0 {
         return Some(Vec::new());
@@ -16,7 +16,7 @@ pub fn zeros<T: Element>(n: usize) -> Option<Vec<T>> {
         return None;
     }
     advise(first, layout.size());
-    // SAFETY: the allocator of `Vec` has allocated `n` elements with this layout, and zero is a value of every `Element`.
+    // SAFETY: the allocator of `Vec` has allocated `n` elements with this layout, and its zeros are a value.
     Some(unsafe { Vec::from_raw_parts(first.cast(), n, n) })
 }
 

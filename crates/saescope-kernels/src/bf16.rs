@@ -1,0 +1,235 @@
+//! Products computed in bf16: both factors are rounded to bf16, and their products are added up in f32.
+//!
+//! The processor must have AVX512-BF16, whose instruction adds the products of two pairs to each of 16 sums. It rounds to the
+//! nearest, also after the first of the two, and takes subnormal numbers for zero.
+
+use crate::packed::{COLUMNS, Held};
+use crate::{Matrix, Packed, zeros};
+use rayon::prelude::*;
+
+/// The most rows whose sums are in registers together.
+const ROWS: usize = 6;
+/// The most pairs of terms that are added up in one go: so many rows of a panel stay in the second-level cache.
+const PAIRS: usize = 1024;
+
+/// Whether this processor computes in bf16.
+pub fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
+/// Rows `[m, k]` rounded to bf16, in the order in which they are multiplied.
+pub struct Bf16Rows {
+    /// Groups of rows, `[groups, pairs, ROWS]`, with rows of zeros at the end.
+    pairs: Vec<[u32; ROWS]>,
+    shape: [usize; 2],
+}
+
+impl Bf16Rows {
+    /// Rounds the rows of a matrix on the threads of the current pool. `None` if the rows are not contiguous, or if the processor
+    /// does not compute in bf16.
+    pub fn new(a: Matrix<'_, f32>) -> Option<Self> {
+        let ([m, k], [step, 1], true) = (a.shape, a.steps, has_bf16()) else { return None };
+        let length = k.div_ceil(2);
+        let mut pairs = vec![[0u32; ROWS]; m.div_ceil(ROWS).checked_mul(length)?];
+        pairs.par_chunks_exact_mut(length.max(1)).enumerate().for_each(|(group, pairs)| {
+            for (i, row) in (group * ROWS..m.min((group + 1) * ROWS)).enumerate() {
+                for (pairs, pair) in pairs.iter_mut().zip(a.values[row * step..][..k].chunks(2)) {
+                    pairs[i] = rounded(pair[0]) | pair.get(1).map_or(0, |high| rounded(*high) << 16);
+                }
+            }
+        });
+        Some(Bf16Rows { pairs, shape: [m, k] })
+    }
+
+    /// The products with one panel of `b`, [`COLUMNS`] of its columns, on this thread: `[m, COLUMNS]`, with zeros for columns that
+    /// `b` does not have. The order of the sums depends on `k` alone.
+    ///
+    /// # Panics
+    /// The shapes do not fit, `b` is not bf16, or there is no such panel.
+    pub fn times_panel(&self, b: &Packed, panel: usize, out: &mut Vec<[f32; COLUMNS]>) {
+        let [m, k] = self.shape;
+        assert!(b.shape()[0] == k && b.held == Held::Bf16, "rows of {k} elements, and {b:?}");
+        out.clear();
+        out.resize(m, [0.0; COLUMNS]);
+        let (weights, _) = b.panel(panel).as_chunks::<COLUMNS>();
+        let length = k.div_ceil(2);
+        for start in (0..length).step_by(PAIRS) {
+            let part = start..length.min(start + PAIRS);
+            for (x, out) in self.pairs.chunks_exact(length).zip(out.chunks_mut(ROWS)) {
+                let sums = dot(&x[part.clone()], &weights[part.clone()], out.len());
+                for (out, sums) in out.iter_mut().zip(&sums) {
+                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+                }
+            }
+        }
+    }
+}
+
+/// `a · b`, `[m, k]` by `[k, n]`, in row-major order, on the threads of the current pool, with `a` rounded to bf16 and sums in
+/// f32. A row of the result does not depend on how many others there are. `None` if the shapes do not fit, if the rows of `a`
+/// are not contiguous, if `b` is not bf16, or if the processor does not compute in bf16.
+pub fn product_bf16(a: Matrix<'_, f32>, b: &Packed) -> Option<Vec<f32>> {
+    let ([m, k], [inner, n]) = (a.shape, b.shape());
+    if k != inner || b.held != Held::Bf16 {
+        return None;
+    }
+    let rows = Bf16Rows::new(a)?;
+    let mut out = zeros::<f32>(m.checked_mul(n)?)?;
+    let target = Target { first: out.as_mut_ptr(), n };
+    (0..b.panels()).into_par_iter().for_each_init(Vec::new, |panel, i| {
+        rows.times_panel(b, i, panel);
+        let columns = i * COLUMNS..n.min((i + 1) * COLUMNS);
+        for (row, sums) in panel.iter().enumerate() {
+            // SAFETY: the row and the columns are in `out`, and no other task has these columns.
+            unsafe { target.part(row, columns.clone()) }.copy_from_slice(&sums[..columns.len()]);
+        }
+    });
+    Some(out)
+}
+
+/// The bits of the nearest bf16, or of the even one of two.
+#[inline(always)]
+fn rounded(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    if x.is_nan() { (bits >> 16) | 0x40 } else { nearest }
+}
+
+/// A matrix with rows of length `n` that tasks write in parts.
+struct Target {
+    first: *mut f32,
+    n: usize,
+}
+
+// SAFETY: tasks write different parts.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// Some columns of a row.
+    ///
+    /// # Safety
+    /// They are in the matrix, and nothing else uses them.
+    #[expect(clippy::mut_from_ref, reason = "the caller speaks for it")]
+    unsafe fn part(&self, row: usize, columns: std::ops::Range<usize>) -> &mut [f32] {
+        // SAFETY: as the caller says.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.n + columns.start), columns.len()) }
+    }
+}
+
+/// `x · panel` for the first `rows` rows of `x`.
+#[cfg(target_arch = "x86_64")]
+fn dot(x: &[[u32; ROWS]], panel: &[[u32; COLUMNS]], rows: usize) -> [[f32; COLUMNS]; ROWS] {
+    // SAFETY: `Bf16Rows::new` has asked for the features of the processor.
+    unsafe {
+        match rows {
+            1 => dot_rows::<1>(x, panel),
+            2 => dot_rows::<2>(x, panel),
+            3 => dot_rows::<3>(x, panel),
+            4 => dot_rows::<4>(x, panel),
+            5 => dot_rows::<5>(x, panel),
+            _ => dot_rows::<ROWS>(x, panel),
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn dot(_: &[[u32; ROWS]], _: &[[u32; COLUMNS]], _: usize) -> [[f32; COLUMNS]; ROWS] {
+    unreachable!("`has_bf16` is false")
+}
+
+/// [`dot`] for `R` rows, with all sums in registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn dot_rows<const R: usize>(x: &[[u32; ROWS]], panel: &[[u32; COLUMNS]]) -> [[f32; COLUMNS]; ROWS] {
+    use std::arch::x86_64::{
+        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
+        _mm512_setzero_si512, _mm512_storeu_ps,
+    };
+    const LANES: usize = 16;
+    const VECTORS: usize = COLUMNS / LANES;
+    let as_pairs = |x: __m512i| -> __m512bh {
+        // SAFETY: both are 512 bits.
+        unsafe { std::mem::transmute(x) }
+    };
+    let mut sums = [[_mm512_setzero_ps(); VECTORS]; R];
+    for (x, weights) in x.iter().zip(panel) {
+        let mut vectors = [_mm512_setzero_si512(); VECTORS];
+        for (vector, weights) in vectors.iter_mut().zip(weights.as_chunks::<LANES>().0) {
+            // SAFETY: LANES elements of 32 bits are 512 bits.
+            *vector = unsafe { _mm512_loadu_si512(weights.as_ptr().cast()) };
+        }
+        for (sums, x) in sums.iter_mut().zip(x) {
+            let x = as_pairs(_mm512_set1_epi32(x.cast_signed()));
+            for (sum, vector) in sums.iter_mut().zip(vectors) {
+                *sum = _mm512_dpbf16_ps(*sum, x, as_pairs(vector));
+            }
+        }
+    }
+    let mut out = [[0f32; COLUMNS]; ROWS];
+    for (out, sums) in out.iter_mut().zip(sums) {
+        for (out, sum) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(sums) {
+            // SAFETY: LANES elements of 32 bits are 512 bits.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::{bf16, f16};
+
+    fn values(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 % 10007) as f32 / 5000.0 - 1.0).powi(3)).collect()
+    }
+
+    #[test]
+    fn elements_are_rounded_as_the_reference_does() {
+        let special = [0.0, -0.0, 1e-40, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 257.0, 259.0];
+        for x in values(1000).into_iter().chain(special) {
+            assert_eq!(rounded(x), u32::from(bf16::from_f32(x).to_bits()), "{x}");
+        }
+        assert!(bf16::from_bits(rounded(f32::from_bits(0x7f80_0001)) as u16).is_nan());
+    }
+
+    #[test]
+    fn products_are_those_of_rounded_elements() {
+        for [k, n] in [[1, 1], [2, 64], [7, 65], [768, 200], [2048, 64], [2049, 70], [5001, 130]] {
+            let (x, weight) = (values(20 * k), values(k * n));
+            let narrow: Vec<_> = weight.iter().map(|w| bf16::from_f32(*w)).collect();
+            let b = Packed::new(&[Matrix::new(&narrow, [k, n], [n, 1]).unwrap()]).unwrap();
+            let rows = |m: usize| product_bf16(Matrix::new(&x, [m, k], [k, 1]).unwrap(), &b);
+            let Some(many) = rows(20) else {
+                assert!(!has_bf16(), "{k} terms, {n} columns");
+                continue;
+            };
+            for m in [1, 2, 3, 5, 6, 7, 13] {
+                assert!(rows(m).unwrap() == many[..m * n], "{m} rows, {k} terms, {n} columns");
+            }
+            for (i, got) in many.iter().enumerate() {
+                let terms = (0..k).map(|j| {
+                    let x = bf16::from_f32(x[i / n * k + j]).to_f64();
+                    x * narrow[j * n + i % n].to_f64()
+                });
+                let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+                assert!((f64::from(*got) - sum).abs() <= 1e-5 * size, "{got} and {sum}, {k} terms");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let x = [1.0; 6];
+        let a = Matrix::new(&x, [2, 3], [3, 1]).unwrap();
+        let wrong = [bf16::ONE; 4];
+        let wrong = Packed::new(&[Matrix::new(&wrong, [2, 2], [2, 1]).unwrap()]).unwrap();
+        assert!(product_bf16(a, &wrong).is_none());
+        let narrow = [f16::ONE; 6];
+        let narrow = Packed::new(&[Matrix::new(&narrow, [3, 2], [2, 1]).unwrap()]).unwrap();
+        assert!(product_bf16(a, &narrow).is_none());
+    }
+}
