@@ -2,7 +2,7 @@
 //!
 //! Random SAEs of 24,576 and 131,072 features, `d_in` 768, read random activations; a bias makes about 60 features active at a
 //! token. `cargo bench --bench encoding -- [TOKENS]` encodes TOKENS tokens (default: 16,384) of each, batch by batch, both ways
-//! in turns. It prints the medians, and how many features either way has that the other has not.
+//! in turns. It prints the medians, and the activations that only one way has, which must be at the threshold.
 
 use candle_core::{DType, Device, Tensor};
 use saescope::sae::{ActivationRule, Architecture, OutputHook, SaeConfig, SaeWeights};
@@ -19,7 +19,8 @@ fn main() {
     for d_sae in [24_576, 131_072] {
         let sae = random_sae(d_sae);
         let both = [false, true].map(|screen| sae.with_screen(screen));
-        let (mut times, mut alone, mut active, mut furthest) = ([const { Vec::new() }; 2], [0; 2], 0, 0f32);
+        let (mut times, mut alone, mut active, mut furthest) =
+            ([const { Vec::new() }; 2], [const { Vec::new() }; 2], 0, 0f32);
         for batch in 0..=batches {
             let x = Tensor::randn(0f32, 1.0, (BATCH, D_IN), &Device::Cpu).unwrap();
             let [plain, screened] = [0, 1].map(|i| {
@@ -33,12 +34,15 @@ fn main() {
             });
             for token in 0..BATCH {
                 let [(a, a_values), (b, b_values)] = [plain.at(token), screened.at(token)];
-                alone[0] += a.iter().filter(|feature| b.binary_search(feature).is_err()).count();
-                alone[1] += b.iter().filter(|feature| a.binary_search(feature).is_err()).count();
                 active += a.len();
-                for (feature, value) in b.iter().zip(b_values) {
-                    if let Ok(i) = a.binary_search(feature) {
-                        furthest = furthest.max((value - a_values[i]).abs());
+                for (i, (these, values), (others, other_values)) in
+                    [(0, (a, a_values), (b, b_values)), (1, (b, b_values), (a, a_values))]
+                {
+                    for (feature, value) in these.iter().zip(values) {
+                        match others.binary_search(feature) {
+                            Ok(j) => furthest = furthest.max((value - other_values[j]).abs()),
+                            Err(_) => alone[i].push(*value),
+                        }
                     }
                 }
             }
@@ -46,15 +50,17 @@ fn main() {
         let [plain, screened] = times.map(median);
         let rate = |seconds: f64| 2e-9 * (BATCH * D_IN * d_sae) as f64 / seconds;
         println!(
-            "{d_sae} features, {:.1} active: f32 {:.0} tokens/s ({:.0} GFLOP/s), screened {:.0} tokens/s, {:.2} times as fast; \
-             in {active} features only f32 has {}, only the screen {}; values differ by at most {furthest:.1e}",
+            "{d_sae} features, {:.1} active: f32 {:.0} tokens/s ({:.0} GFLOP/s), screened {:.0} tokens/s, {:.2} times as fast\n  \
+             of {active} activations {} only in f32 {}, {} only with the screen {}; the others differ by at most {furthest:.1e}",
             active as f64 / ((batches + 1) * BATCH) as f64,
             BATCH as f64 / plain,
             rate(plain),
             BATCH as f64 / screened,
             plain / screened,
-            alone[0],
-            alone[1],
+            alone[0].len(),
+            largest(&alone[0]),
+            alone[1].len(),
+            largest(&alone[1]),
         );
     }
 }
@@ -74,6 +80,11 @@ fn random_sae(d_sae: usize) -> Sae {
     );
     let standard = Architecture { rule: ActivationRule::Standard, output: OutputHook::Same };
     Sae::from_weights(SaeConfig::new(standard, D_IN, d_sae), weights).unwrap()
+}
+
+/// The largest of some activations, in parentheses.
+fn largest(values: &[f32]) -> String {
+    values.iter().copied().reduce(f32::max).map_or_else(String::new, |value| format!("(at most {value:.1e})"))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -1,9 +1,10 @@
 //! How weights are held in memory, and what is computed in.
 
 use crate::progress::{Progress, ProgressEvent};
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use saescope_options::option_words;
 use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
 
 option_words!(Dtype);
 
@@ -50,6 +51,12 @@ impl Dtype {
     pub(crate) fn held_in_block(self, stored: &str) -> DType {
         if self == Dtype::Bf16 { DType::BF16 } else { self.held(stored) }
     }
+}
+
+/// Whether operators on `x` are fused: on the CPU, unless a test sets `SAESCOPE_COMPOSED` to run everything as on other devices.
+pub(crate) fn is_fused(x: &Tensor) -> bool {
+    static COMPOSED: LazyLock<bool> = LazyLock::new(|| std::env::var_os("SAESCOPE_COMPOSED").is_some());
+    x.device().is_cpu() && !*COMPOSED
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Weights are held in f32, bf16 or f16. Computation is in f32, and the type in which the weights are held does not change the
 //! result, unless a layer computes in bf16. The result of a row does not depend on how many rows there are.
 
+use crate::compute::is_fused;
 use crate::error::Result;
 use crate::linalg::{change_f32s, rows_per_task, with_memory};
 use candle_core::{D, DType, Device, Tensor, WithDType};
@@ -42,17 +43,25 @@ impl Linear {
     /// `x · weight + bias`, `[n, in]` → `[n, out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let out = self.without_bias(x)?;
-        if let Some(bias) = &self.bias {
-            add_bias_in_place(&out, bias)?;
-        }
-        Ok(out)
+        Ok(match &self.bias {
+            Some(bias) => add_bias(out, bias)?,
+            None => out,
+        })
     }
 
     /// `x · weight`, `[n, in]` → `[n, out]`, for those who add the bias in their own operator.
     pub fn without_bias(&self, x: &Tensor) -> Result<Tensor> {
         Ok(match &self.weight {
+            _ if !is_fused(x) => self.times(x, &self.columns(0..self.d_out()?)?)?,
             Weight::Tensor(weight) => rows_times(x, weight)?,
             Weight::Packed(weight) => packed_times(x, weight, self.in_bf16)?,
+        })
+    }
+
+    fn d_out(&self) -> Result<usize> {
+        Ok(match &self.weight {
+            Weight::Tensor(weight) => weight.dim(1)?,
+            Weight::Packed(weight) => weight.shape()[1],
         })
     }
 
@@ -89,6 +98,9 @@ fn packed_times(x: &Tensor, weight: &Packed, in_bf16: bool) -> candle_core::Resu
 
 /// `x · weight`, `[…, n, in]` by `[…, in, out]` → `[…, n, out]`, in f32.
 pub fn rows_times(x: &Tensor, weight: &Tensor) -> candle_core::Result<Tensor> {
+    if !is_fused(x) {
+        return x.matmul(&weight.to_dtype(DType::F32)?);
+    }
     if weight.rank() != 2 || x.rank() != 2 {
         let weight = weight.to_dtype(DType::F32)?;
         return match x.dim(D::Minus2)? {
@@ -120,14 +132,18 @@ fn matrix_times<T: Element + WithDType>(x: &Tensor, weight: &Tensor) -> candle_c
     Tensor::from_vec(out.ok_or_else(wrong)?, (n, d_out), &Device::Cpu)
 }
 
-/// Adds `bias` `[d]` to `x` `[..., d]` in place. `x` must not be shared.
-pub fn add_bias_in_place(x: &Tensor, bias: &Tensor) -> candle_core::Result<()> {
-    change_f32s(x, [bias], |x, [bias]| {
+/// `x + bias`, `x` `[..., d]`, `bias` `[d]`. `x` must not be shared: its memory is used.
+pub fn add_bias(x: Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
+    if !is_fused(&x) {
+        return x.broadcast_add(bias);
+    }
+    change_f32s(&x, [bias], |x, [bias]| {
         let d = bias.len();
         x.par_chunks_mut(rows_per_task(d) * d).for_each(|x| {
             for x in x.chunks_exact_mut(d) {
                 x.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
             }
         });
-    })
+    })?;
+    Ok(x)
 }

@@ -4,16 +4,13 @@
 //! the MLP reads `resid_pre` as well. [`ModelConfig`] says what a model has beyond that: rotated queries and keys,
 //! several queries that share a key, norms of queries, keys and outputs, a gated MLP, windows and caps.
 
-use super::activation;
-use super::attention::{self, Scores};
 use super::config::{AttentionType, ModelConfig};
 use super::decoder::{Halt, Pass, plain_norm};
-use super::ops;
-use super::paths::path_attention;
+use super::ops::{self, Scores};
 use super::weights::{Block, Norm};
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint};
-use crate::linear::{Linear, add_bias_in_place};
+use crate::linear::{Linear, add_bias};
 use candle_core::Tensor;
 
 impl Pass<'_> {
@@ -64,15 +61,15 @@ impl Pass<'_> {
         let z = if self.wants(layer, AttnScores) || self.wants(layer, Pattern) {
             self.one_sequence(layer)?;
             let [k, v] = self.all_seen(layer, k, v)?; // [key_pos, n_key_value_heads, d_head]
-            let scores = attention::attention_scores(&q, &k, rule)?; // [n_heads, query_pos, key_pos]
+            let scores = ops::attention_scores(&q, &k, rule)?; // [n_heads, query_pos, key_pos]
             let scores = self.at(layer, AttnScores, scores)?;
             let pattern = crate::linalg::softmax(&scores, 2)?;
             let pattern = self.at(layer, Pattern, pattern)?;
-            attention::mix_values(&pattern, &v)?
+            ops::mix_values(&pattern, &v)?
         } else if let (Some(cache), Some(paths)) = (&self.cache, &self.paths) {
-            path_attention(&q, cache.block(layer), self.cfg.n_key_value_heads, paths, rule)?
+            ops::path_attention(&q, cache.block(layer), self.cfg.n_key_value_heads, paths, rule)?
         } else {
-            attention::attention(&q, &k, &v, &self.spans(), rule)?
+            ops::attention(&q, &k, &v, &self.spans(), rule)?
         };
         let z = self.at(layer, HookPoint::Z, z)?; // [n, n_heads, d_head]
         let out = self.attn_out(layer, &block.attn_out, &z)?;
@@ -254,13 +251,10 @@ impl Pass<'_> {
     /// `act_fn(mlp_in(x))`, `[n, d_mlp]`.
     fn activated(&mut self, layer: usize, mlp_in: &Linear, x: &Tensor) -> Result<Tensor, Halt> {
         if !self.wants(layer, HookPoint::MlpPre) {
-            let pre = mlp_in.without_bias(x)?;
-            activation::activate_in_place(&pre, mlp_in.bias.as_ref(), self.cfg.act_fn)?;
-            return Ok(pre);
+            return Ok(ops::activate(mlp_in.without_bias(x)?, mlp_in.bias.as_ref(), self.cfg.act_fn)?);
         }
         let pre = self.at(layer, HookPoint::MlpPre, mlp_in.forward(x)?)?.copy()?;
-        activation::activate_in_place(&pre, None, self.cfg.act_fn)?;
-        Ok(pre)
+        Ok(ops::activate(pre, None, self.cfg.act_fn)?)
     }
 
     /// `act_fn(gate) · linear`, `[n, d_mlp]`, where `mlp_in(x)` is gate and linear side by side.
@@ -274,7 +268,7 @@ impl Pass<'_> {
             let linear = self.at(layer, HookPoint::MlpPreLinear, linear)?;
             both = Tensor::cat(&[gate, linear], 1)?;
         }
-        Ok(activation::gate(&both, self.cfg.act_fn)?)
+        Ok(ops::gate(&both, self.cfg.act_fn)?)
     }
 
     /// `residual + post(out + bias)`, with a hook on what is added.
@@ -289,10 +283,9 @@ impl Pass<'_> {
         let wanted = self.wants(layer, added);
         match (sublayer.bias, sublayer.post) {
             (Some(bias), None) if !wanted => {
-                ops::add_bias_residual_in_place(&out, bias, residual)?;
-                return Ok(out);
+                return Ok(ops::add_bias_residual(out, bias, residual)?);
             }
-            (Some(bias), _) => add_bias_in_place(&out, bias)?,
+            (Some(bias), _) => out = add_bias(out, bias)?,
             (None, _) => {}
         }
         if let Some(post) = sublayer.post {
@@ -304,8 +297,7 @@ impl Pass<'_> {
             let out = self.at(layer, added, out)?;
             return Ok((residual + out)?);
         }
-        ops::add_in_place(&out, residual)?;
-        Ok(out)
+        Ok(ops::add(out, residual)?)
     }
 }
 

@@ -4,11 +4,9 @@
 //! Operators are fused if no hook wants an activation between them. Shapes: `n` is the number of tokens of the batch.
 
 use super::Model;
-use super::attention::Span;
 use super::cache::KeyValueCache;
 use super::config::ModelConfig;
-use super::ops;
-use super::paths::Paths;
+use super::ops::{self, Paths, Span};
 use super::rotary::Angles;
 use super::weights::{Norm, Weights};
 use crate::error::{Error, Result};
@@ -256,8 +254,7 @@ impl<'a> Pass<'a> {
         if self.hooks.wants(&HookName::global(HookPoint::Embed)) {
             return Ok((embed + pos_embed)?);
         }
-        ops::add_in_place(&embed, &pos_embed)?;
-        Ok(embed)
+        Ok(ops::add(embed, &pos_embed)?)
     }
 
     /// Runs all blocks and the unembedding, and returns the logits, `[n, d_vocab]`.

@@ -3,8 +3,6 @@
 //! Activations are those of the unprocessed checkpoint, as Hugging Face computes them. There is one decoder, driven by
 //! [`ModelConfig`]; a family of models is a file that translates names.
 
-mod activation;
-mod attention;
 mod block;
 mod cache;
 mod config;
@@ -14,7 +12,6 @@ mod families;
 mod generate;
 mod next;
 mod ops;
-mod paths;
 mod rotary;
 mod source;
 mod tokenizer;

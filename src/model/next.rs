@@ -1,6 +1,6 @@
 //! The next token: the likeliest tokens of a row of logits.
 
-use super::activation::exp;
+use super::ops::fused::activation::exp;
 use crate::linalg::top_k;
 use pulp::{Arch, Simd, WithSimd};
 

@@ -3,11 +3,9 @@
 //! Dimension `i` of the first half is paired with dimension `i` of the second and rotated by `position · inv_freq[i]`,
 //! as in Hugging Face's checkpoints. Angles are products in f32, as in transformers.
 
-use super::attention::row_stride;
 use super::config::{PositionalEmbedding, RopeScaling, Rotary};
-use crate::linalg::with_memory;
+use super::ops;
 use candle_core::{Device, Result, Tensor};
-use rayon::prelude::*;
 
 /// The sines and cosines for the tokens of one pass.
 pub(super) struct Angles {
@@ -29,7 +27,7 @@ impl Angles {
     /// Rotates `x` `[n, heads, d_head]`, whose rows may be slices of wider rows, for a global or a local block.
     pub(super) fn rotate(&self, x: &Tensor, is_local: bool) -> Result<Tensor> {
         let [cos, sin] = self.local.as_ref().filter(|_| is_local).unwrap_or(&self.global);
-        rotated(x, cos, sin)
+        ops::rotate(x, cos, sin)
     }
 }
 
@@ -69,32 +67,4 @@ pub(super) fn inverse_frequencies(rotary: &Rotary) -> Vec<f32> {
         }
     };
     unscaled.map(scale).collect()
-}
-
-/// `x` `[n, heads, d_head]` with the angles `cos` and `sin` `[n, half]` of each row.
-fn rotated(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    let (n, n_heads, d_head) = x.dims3()?;
-    let stride = row_stride(x)?;
-    let half = cos.dims2()?.1;
-    let width = n_heads * d_head;
-    let mut out = vec![0f32; n * width];
-    with_memory([x, cos, sin], |[x, cos, sin]| {
-        out.par_chunks_exact_mut(width.max(1)).enumerate().for_each(|(row, out)| {
-            let x = &x[row * stride..row * stride + width];
-            let (cos, sin) = (&cos[row * half..][..half], &sin[row * half..][..half]);
-            for (out, x) in out.chunks_exact_mut(d_head).zip(x.chunks_exact(d_head)) {
-                let (first, rest) = x.split_at(half);
-                let (second, beyond) = rest.split_at(half);
-                let (out_first, out_rest) = out.split_at_mut(half);
-                let (out_second, out_beyond) = out_rest.split_at_mut(half);
-                let turned = out_first.iter_mut().zip(out_second).zip(first.iter().zip(second));
-                for (((a, b), (x, y)), (cos, sin)) in turned.zip(cos.iter().zip(sin)) {
-                    *a = x * cos - y * sin;
-                    *b = y * cos + x * sin;
-                }
-                out_beyond.copy_from_slice(beyond);
-            }
-        });
-    })?;
-    Tensor::from_vec(out, x.shape(), &Device::Cpu)
 }

@@ -20,6 +20,7 @@ use super::rule::{Kind, Row, Rule};
 use crate::checkpoint::zeros;
 use crate::error::{Error, Result};
 use crate::linalg::with_f32s;
+use crate::memory;
 use crate::progress::Progress;
 use candle_core::Tensor;
 use half::bf16;
@@ -52,6 +53,7 @@ pub(super) struct Screen {
 impl Screen {
     /// Rounds the weights `[d_in, d_sae]`. They are copied, unless their columns are contiguous. Uses no threads of the pool.
     pub(super) fn new(w_enc: &Tensor) -> Result<Self> {
+        memory::check("the screen of the SAE", (w_enc.elem_count() * (size_of::<f32>() + 2 * size_of::<bf16>())) as u64)?;
         let rows = w_enc.t()?.contiguous()?; // [d_sae, d_in]
         let (d_sae, d_in) = rows.dims2()?;
         let prepared = with_f32s(&rows, |rows| {

@@ -21,7 +21,7 @@ const LAYERS: [(&str, &str); 35] = [
     ("demo", ""),
     ("checkpoint", "error files progress"),
     ("linalg", "error memory"),
-    ("linear", "error linalg"),
+    ("linear", "error compute linalg"),
     ("compute", "progress"),
     ("large", "error linalg memory progress"),
     ("tensors", "error files progress memory large checkpoint"),

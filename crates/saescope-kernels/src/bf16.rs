@@ -4,12 +4,15 @@
 //! nearest, also after the first of the two, and takes subnormal numbers for zero.
 
 use crate::packed::{COLUMNS, Held};
-use crate::{Matrix, Packed, zeros};
+use crate::zeros::written;
+use crate::{Matrix, Packed};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// The most rows whose sums are in registers together.
 const ROWS: usize = 6;
-/// The most pairs of terms that are added up in one go: so many rows of a panel stay in the second-level cache.
+/// The most pairs of terms that are added up while the sums are in registers: so many rows of a panel stay in the second-level
+/// cache.
 const PAIRS: usize = 1024;
 
 /// Whether this processor computes in bf16.
@@ -35,11 +38,9 @@ impl Bf16Rows {
         let length = k.div_ceil(2);
         let mut pairs = vec![[0u32; ROWS]; m.div_ceil(ROWS).checked_mul(length)?];
         pairs.par_chunks_exact_mut(length.max(1)).enumerate().for_each(|(group, pairs)| {
-            for (i, row) in (group * ROWS..m.min((group + 1) * ROWS)).enumerate() {
-                for (pairs, pair) in pairs.iter_mut().zip(a.values[row * step..][..k].chunks(2)) {
-                    pairs[i] = rounded(pair[0]) | pair.get(1).map_or(0, |high| rounded(*high) << 16);
-                }
-            }
+            let rows = group * ROWS..m.min((group + 1) * ROWS);
+            let rows: Vec<&[f32]> = rows.map(|row| &a.values[row * step..][..k]).collect();
+            Arch::new().dispatch(Interleave { rows: &rows, pairs });
         });
         Some(Bf16Rows { pairs, shape: [m, k] })
     }
@@ -50,19 +51,30 @@ impl Bf16Rows {
     /// # Panics
     /// The shapes do not fit, `b` is not bf16, or there is no such panel.
     pub fn times_panel(&self, b: &Packed, panel: usize, out: &mut Vec<[f32; COLUMNS]>) {
+        out.resize(self.shape[0], [0.0; COLUMNS]);
+        // SAFETY: `out` has as many rows, of this length.
+        unsafe { self.multiply(b, panel, out.as_mut_ptr().cast(), COLUMNS) }
+    }
+
+    /// [`Bf16Rows::times_panel`]; a row begins `step` elements after the one before.
+    ///
+    /// # Safety
+    /// `out` has [`COLUMNS`] elements for each row, which nothing else uses.
+    unsafe fn multiply(&self, b: &Packed, panel: usize, out: *mut f32, step: usize) {
         let [m, k] = self.shape;
         assert!(b.shape()[0] == k && b.held == Held::Bf16, "rows of {k} elements, and {b:?}");
-        out.clear();
-        out.resize(m, [0.0; COLUMNS]);
         let (weights, _) = b.panel(panel).as_chunks::<COLUMNS>();
         let length = k.div_ceil(2);
-        for start in (0..length).step_by(PAIRS) {
+        // At least one part, which writes zeros if there are no terms.
+        for start in (0..length.max(1)).step_by(PAIRS) {
             let part = start..length.min(start + PAIRS);
-            for (x, out) in self.pairs.chunks_exact(length).zip(out.chunks_mut(ROWS)) {
-                let sums = dot(&x[part.clone()], &weights[part.clone()], out.len());
-                for (out, sums) in out.iter_mut().zip(&sums) {
-                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
-                }
+            for group in 0..m.div_ceil(ROWS) {
+                let x = &self.pairs[group * length..][part.clone()];
+                let rows = ROWS.min(m - group * ROWS);
+                // SAFETY: these rows are among those that the caller speaks for; `new` has asked for the processor's features.
+                unsafe {
+                    dot(x, &weights[part.clone()], rows, start > 0, out.add(group * ROWS * step), step)
+                };
             }
         }
     }
@@ -77,25 +89,24 @@ pub fn product_bf16(a: Matrix<'_, f32>, b: &Packed) -> Option<Vec<f32>> {
         return None;
     }
     let rows = Bf16Rows::new(a)?;
-    let mut out = zeros::<f32>(m.checked_mul(n)?)?;
-    let target = Target { first: out.as_mut_ptr(), n };
-    (0..b.panels()).into_par_iter().for_each_init(Vec::new, |panel, i| {
-        rows.times_panel(b, i, panel);
-        let columns = i * COLUMNS..n.min((i + 1) * COLUMNS);
-        for (row, sums) in panel.iter().enumerate() {
-            // SAFETY: the row and the columns are in `out`, and no other task has these columns.
-            unsafe { target.part(row, columns.clone()) }.copy_from_slice(&sums[..columns.len()]);
-        }
-    });
-    Some(out)
-}
-
-/// The bits of the nearest bf16, or of the even one of two.
-#[inline(always)]
-fn rounded(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    if x.is_nan() { (bits >> 16) | 0x40 } else { nearest }
+    let multiply = |first: *mut f32| {
+        let target = Target { first, n };
+        (0..b.panels()).into_par_iter().for_each_init(Vec::new, |panel, i| {
+            let start = i * COLUMNS;
+            if start + COLUMNS <= n {
+                // SAFETY: there are these columns of `m` rows, and no other task has them.
+                unsafe { rows.multiply(b, i, target.row(0).add(start), n) };
+                return;
+            }
+            rows.times_panel(b, i, panel);
+            for (row, sums) in panel.iter().enumerate() {
+                // SAFETY: there are these columns of this row, and no other task has them.
+                unsafe { target.row(row).add(start).copy_from_nonoverlapping(sums.as_ptr(), n - start) };
+            }
+        });
+    };
+    // SAFETY: the panels together have all columns of all rows.
+    unsafe { written(m.checked_mul(n)?, multiply) }
 }
 
 /// A matrix with rows of length `n` that tasks write in parts.
@@ -108,45 +119,104 @@ struct Target {
 unsafe impl Sync for Target {}
 
 impl Target {
-    /// Some columns of a row.
+    /// The first element of a row.
     ///
     /// # Safety
-    /// They are in the matrix, and nothing else uses them.
-    #[expect(clippy::mut_from_ref, reason = "the caller speaks for it")]
-    unsafe fn part(&self, row: usize, columns: std::ops::Range<usize>) -> &mut [f32] {
+    /// There is such a row.
+    unsafe fn row(&self, i: usize) -> *mut f32 {
         // SAFETY: as the caller says.
-        unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.n + columns.start), columns.len()) }
+        unsafe { self.first.add(i * self.n) }
     }
 }
 
-/// `x · panel` for the first `rows` rows of `x`.
+/// Rounds some rows, at most [`ROWS`], and interleaves their pairs.
+struct Interleave<'a> {
+    rows: &'a [&'a [f32]],
+    pairs: &'a mut [[u32; ROWS]],
+}
+
+impl WithSimd for Interleave<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        const TILE: usize = 32;
+        let mut tile = [[0u32; TILE]; ROWS];
+        for (i, pairs) in self.pairs.chunks_mut(TILE).enumerate() {
+            for (tile, row) in tile.iter_mut().zip(self.rows) {
+                let row = &row[2 * TILE * i..];
+                let (whole, odd) = row[..row.len().min(2 * TILE)].as_chunks::<2>();
+                for (tile, [low, high]) in tile.iter_mut().zip(whole) {
+                    *tile = rounded(*low) | rounded(*high) << 16;
+                }
+                if let [low] = odd {
+                    tile[whole.len()] = rounded(*low);
+                }
+            }
+            for (j, pairs) in pairs.iter_mut().enumerate() {
+                for (pair, tile) in pairs.iter_mut().zip(&tile) {
+                    *pair = tile[j];
+                }
+            }
+        }
+    }
+}
+
+/// The bits of the nearest bf16, or of the even one of two.
+#[inline(always)]
+fn rounded(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    if x.is_nan() { (bits >> 16) | 0x40 } else { nearest }
+}
+
+/// Writes `x · weights` for the first `rows` rows of `x`, or adds it if `adds`, to rows that are `step` elements apart.
+///
+/// # Safety
+/// The processor has AVX512-BF16, and `out` has [`COLUMNS`] elements for each row.
 #[cfg(target_arch = "x86_64")]
-fn dot(x: &[[u32; ROWS]], panel: &[[u32; COLUMNS]], rows: usize) -> [[f32; COLUMNS]; ROWS] {
-    // SAFETY: `Bf16Rows::new` has asked for the features of the processor.
+unsafe fn dot(
+    x: &[[u32; ROWS]],
+    weights: &[[u32; COLUMNS]],
+    rows: usize,
+    adds: bool,
+    out: *mut f32,
+    step: usize,
+) {
+    // SAFETY: as the caller says.
     unsafe {
         match rows {
-            1 => dot_rows::<1>(x, panel),
-            2 => dot_rows::<2>(x, panel),
-            3 => dot_rows::<3>(x, panel),
-            4 => dot_rows::<4>(x, panel),
-            5 => dot_rows::<5>(x, panel),
-            _ => dot_rows::<ROWS>(x, panel),
+            1 => dot_rows::<1>(x, weights, adds, out, step),
+            2 => dot_rows::<2>(x, weights, adds, out, step),
+            3 => dot_rows::<3>(x, weights, adds, out, step),
+            4 => dot_rows::<4>(x, weights, adds, out, step),
+            5 => dot_rows::<5>(x, weights, adds, out, step),
+            _ => dot_rows::<ROWS>(x, weights, adds, out, step),
         }
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn dot(_: &[[u32; ROWS]], _: &[[u32; COLUMNS]], _: usize) -> [[f32; COLUMNS]; ROWS] {
+unsafe fn dot(_: &[[u32; ROWS]], _: &[[u32; COLUMNS]], _: usize, _: bool, _: *mut f32, _: usize) {
     unreachable!("`has_bf16` is false")
 }
 
 /// [`dot`] for `R` rows, with all sums in registers.
+///
+/// # Safety
+/// As for [`dot`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn dot_rows<const R: usize>(x: &[[u32; ROWS]], panel: &[[u32; COLUMNS]]) -> [[f32; COLUMNS]; ROWS] {
+unsafe fn dot_rows<const R: usize>(
+    x: &[[u32; ROWS]],
+    weights: &[[u32; COLUMNS]],
+    adds: bool,
+    out: *mut f32,
+    step: usize,
+) {
     use std::arch::x86_64::{
-        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
-        _mm512_setzero_si512, _mm512_storeu_ps,
+        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
+        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
     };
     const LANES: usize = 16;
     const VECTORS: usize = COLUMNS / LANES;
@@ -155,7 +225,15 @@ fn dot_rows<const R: usize>(x: &[[u32; ROWS]], panel: &[[u32; COLUMNS]]) -> [[f3
         unsafe { std::mem::transmute(x) }
     };
     let mut sums = [[_mm512_setzero_ps(); VECTORS]; R];
-    for (x, weights) in x.iter().zip(panel) {
+    if adds {
+        for (i, sums) in sums.iter_mut().enumerate() {
+            for (j, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller speaks for COLUMNS elements of this row.
+                *sum = unsafe { _mm512_loadu_ps(out.add(i * step + j * LANES)) };
+            }
+        }
+    }
+    for (x, weights) in x.iter().zip(weights) {
         let mut vectors = [_mm512_setzero_si512(); VECTORS];
         for (vector, weights) in vectors.iter_mut().zip(weights.as_chunks::<LANES>().0) {
             // SAFETY: LANES elements of 32 bits are 512 bits.
@@ -168,14 +246,12 @@ fn dot_rows<const R: usize>(x: &[[u32; ROWS]], panel: &[[u32; COLUMNS]]) -> [[f3
             }
         }
     }
-    let mut out = [[0f32; COLUMNS]; ROWS];
-    for (out, sums) in out.iter_mut().zip(sums) {
-        for (out, sum) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(sums) {
-            // SAFETY: LANES elements of 32 bits are 512 bits.
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
+    for (i, sums) in sums.iter().enumerate() {
+        for (j, sum) in sums.iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { _mm512_storeu_ps(out.add(i * step + j * LANES), *sum) };
         }
     }
-    out
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Products of f32 matrices with weights held in f32, bf16 or f16.
 
+use crate::zeros::written;
 use crate::{Element, zeros};
 use gemm::Parallelism;
 use pulp::Arch;
@@ -58,15 +59,17 @@ pub fn matmul<T: Element>(a: Matrix<'_, f32>, b: Matrix<'_, T>) -> Option<Vec<f3
         return None;
     }
     if let Some(b) = b.as_f32s() {
-        let mut out = zeros(m.checked_mul(n)?)?;
-        if !out.is_empty() && k > 0 {
-            let target = Target { first: out.as_mut_ptr(), step: n };
+        if m == 0 || n == 0 || k == 0 {
+            return zeros(m.checked_mul(n)?);
+        }
+        let multiply = |first: *mut f32| {
             let threads = rayon::current_num_threads();
             let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
-            // SAFETY: `out` has `m` rows of `n` elements, and nothing else uses it.
-            unsafe { target.multiply(a, b, 0, parallelism) };
-        }
-        return Some(out);
+            // SAFETY: there are `m` rows of `n` elements, and nothing else uses them.
+            unsafe { Target { first, step: n }.multiply(a, b, 0, parallelism) };
+        };
+        // SAFETY: a product with at least one term writes every element.
+        return unsafe { written(m.checked_mul(n)?, multiply) };
     }
     if !b.steps.contains(&1) {
         return None;

@@ -1,4 +1,4 @@
-//! Memory for weights.
+//! Memory for weights and products.
 
 use pulp::bytemuck::Zeroable;
 use std::alloc::{Layout, alloc_zeroed};
@@ -18,6 +18,27 @@ pub fn zeros<T: Zeroable>(n: usize) -> Option<Vec<T>> {
     advise(first, layout.size());
     // SAFETY: the allocator of `Vec` has allocated `n` elements with this layout, and its zeros are a value.
     Some(unsafe { Vec::from_raw_parts(first.cast(), n, n) })
+}
+
+/// A vector of `n` elements that `write` writes, each at least once, through a pointer to the first. `None` if there is not enough
+/// memory.
+///
+/// # Safety
+/// `write` writes all `n` elements, and only these.
+pub(crate) unsafe fn written(n: usize, write: impl FnOnce(*mut f32)) -> Option<Vec<f32>> {
+    /// From here on, the system hands out new pages each time, which are zero.
+    const LARGE: usize = 32 << 20;
+    if n.checked_mul(size_of::<f32>())? >= LARGE {
+        let mut out = zeros::<f32>(n)?;
+        write(out.as_mut_ptr());
+        return Some(out);
+    }
+    let mut out = Vec::new();
+    out.try_reserve_exact(n).ok()?;
+    write(out.as_mut_ptr());
+    // SAFETY: the caller speaks for all elements, and there is memory for them.
+    unsafe { out.set_len(n) };
+    Some(out)
 }
 
 /// Asks for large pages. That they are refused changes only the speed.

@@ -334,8 +334,8 @@ impl Default for RotaryKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::activation::activate_in_place;
     use crate::model::config::PositionalEmbedding;
+    use crate::model::ops::activate;
     use crate::model::rotary::inverse_frequencies;
     use candle_core::{Device, Tensor};
     use serde_json::json;
@@ -345,7 +345,7 @@ mod tests {
         let config = HfConfig { path: PathBuf::from("config.json"), values: config };
         let (_, cfg) = read(&config, "x")?;
         let activated = Tensor::new(&[-0.7f32, 0.9], &Device::Cpu)?;
-        activate_in_place(&activated, None, cfg.act_fn)?;
+        let activated = activate(activated, None, cfg.act_fn)?;
         let short = |rotary: &Rotary| {
             let all = inverse_frequencies(rotary);
             json!([all.len(), all[0], all[all.len() / 2], all[all.len() - 1]])

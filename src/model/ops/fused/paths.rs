@@ -8,7 +8,8 @@
 //! Branches share the keys and values of their common beginning. There is one path for each query and each is short:
 //! keys are read in place, not packed. The result of a query does not depend on the others, to the last bit.
 
-use super::attention::{Scores, softmax};
+use super::super::Scores;
+use super::attention::softmax;
 use crate::linalg::{rows_per_task, with_all_f32s};
 use candle_core::{Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
@@ -130,7 +131,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::attention::{attention_scores, mix_values};
+    use super::super::super::{attention_scores, mix_values};
     use super::*;
     use crate::tensors::randn;
 

@@ -6,35 +6,16 @@
 //! `[query_pos, key_pos]` matrix is never stored in full, and a sequence's result does not depend on the rest of the
 //! batch, to the last bit. `paths.rs` reads keys from a cache.
 
+use super::super::{Scores, Span};
 use super::activation::{exp, tanh};
+use super::rows::row_stride;
 use crate::linalg::with_memory;
-use candle_core::{Error, Result, Tensor};
+use candle_core::{Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// The rows of the queries and the rows of the keys and values that belong to one sequence; keys before the first query
-/// are its past.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Span {
-    /// Rows of the queries.
-    pub queries: Range<usize>,
-    /// Rows of the keys and values, at least as many as of the queries.
-    pub keys: Range<usize>,
-}
-
-/// How products of queries and keys become scores, and how many keys a query sees.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scores {
-    /// The factor of the products.
-    pub scale: f32,
-    /// The cap `c` of the scores, if any: `c · tanh(score / c)`.
-    pub soft_cap: Option<f32>,
-    /// The number of keys that a query sees, its own included; `None` for all that are not later.
-    pub window: Option<usize>,
-}
-
-/// Fused causal attention.
+/// See [`super::super::attention`].
 ///
 /// `q` `[queries, n_heads, d_head]`, `k` and `v` `[keys, n_key_value_heads, d_head]` → z `[queries, n_heads, d_head]`.
 /// All three may be slices of one wider tensor if the heads of a row are contiguous.
@@ -70,50 +51,6 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spans: &[Span], scores: Sco
         });
     })?;
     Tensor::from_vec(z, q.shape(), q.device())
-}
-
-/// The attention scores of one sequence, -inf for keys that are not seen.
-///
-/// `q` `[query_pos, n_heads, d_head]`, `k` `[key_pos, n_key_value_heads, d_head]` → `[n_heads, query_pos, key_pos]`.
-pub fn attention_scores(q: &Tensor, k: &Tensor, scores: Scores) -> Result<Tensor> {
-    let (n_queries, n_keys) = (q.dim(0)?, k.dim(0)?);
-    let past = n_keys - n_queries;
-    let q = q.transpose(0, 1)?.contiguous()?; // [n_heads, query_pos, d_head]
-    let k = by_head(k, q.dim(0)?)?; // [n_heads, key_pos, d_head]
-    let mut products = (q.matmul(&k.t()?)? * f64::from(scores.scale))?; // [n_heads, query_pos, key_pos]
-    if let Some(cap) = scores.soft_cap.map(f64::from) {
-        products = ((products / cap)?.tanh()? * cap)?;
-    }
-    let window = scores.window.unwrap_or(usize::MAX);
-    let sees = |i: usize, j: usize| j <= i + past && i + past - j < window;
-    let mask: Vec<f32> = (0..n_queries)
-        .flat_map(|i| (0..n_keys).map(move |j| if sees(i, j) { 0.0 } else { f32::NEG_INFINITY }))
-        .collect();
-    products.broadcast_add(&Tensor::from_vec(mask, (n_queries, n_keys), q.device())?)
-}
-
-/// The distance of the rows of a `[rows, heads, d_head]` tensor, whose heads must be contiguous.
-pub(super) fn row_stride(x: &Tensor) -> Result<usize> {
-    let (_, n_heads, d_head) = x.dims3()?;
-    match *x.stride() {
-        [stride, head, 1] if head == d_head || n_heads == 1 => Ok(stride),
-        _ => Err(Error::RequiresContiguous { op: "attention" }.bt()),
-    }
-}
-
-/// Mixes values by a pattern: `pattern` `[n_heads, query_pos, key_pos]`, `v` `[key_pos, n_key_value_heads, d_head]` →
-/// `[query_pos, n_heads, d_head]`.
-pub fn mix_values(pattern: &Tensor, v: &Tensor) -> Result<Tensor> {
-    let v = by_head(v, pattern.dim(0)?)?; // [n_heads, key_pos, d_head]
-    pattern.contiguous()?.matmul(&v)?.transpose(0, 1)?.contiguous()
-}
-
-/// Repeats keys or values for each head of queries that shares them: `[key_pos, n_key_value_heads, d_head]` →
-/// `[n_heads, key_pos, d_head]`.
-fn by_head(x: &Tensor, n_heads: usize) -> Result<Tensor> {
-    let (n, n_groups, d_head) = x.dims3()?;
-    let x = x.transpose(0, 1)?.unsqueeze(1)?.expand((n_groups, n_heads / n_groups, n, d_head))?;
-    x.contiguous()?.reshape((n_heads, n, d_head))
 }
 
 /// Queries that share a pass over the keys.
@@ -315,6 +252,7 @@ pub(super) fn softmax<S: Simd>(simd: S, scores: &mut [f32], sees: Range<usize>, 
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::{attention_scores, mix_values};
     use super::*;
     use candle_core::Device;
 

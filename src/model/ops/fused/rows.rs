@@ -1,11 +1,10 @@
-//! The decoder's own operators: those that candle lacks, or has in a form that loses accuracy or passes over memory
-//! more often than necessary. Each reads and writes once, over rows in parallel, with the widest SIMD of the machine.
+//! Operators over rows: norms, sums and rotations.
 //!
 //! candle's fused layer norm computes the variance as E\[x²\] − E\[x\]², which cancels on GPT-2's outlier dimensions;
 //! [`layer_norm`] subtracts the mean first, as PyTorch does.
 
-use crate::linalg::{change_f32s, rows_per_task, with_all_f32s};
-use candle_core::{Device, Result, Tensor};
+use crate::linalg::{change_f32s, rows_per_task, with_all_f32s, with_memory};
+use candle_core::{Device, Error, Result, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -80,6 +79,43 @@ pub fn add_in_place(x: &Tensor, y: &Tensor) -> Result<()> {
             x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
         });
     })
+}
+
+/// See [`super::super::rotate`].
+pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let (n, n_heads, d_head) = x.dims3()?;
+    let stride = row_stride(x)?;
+    let half = cos.dims2()?.1;
+    let width = n_heads * d_head;
+    let mut out = vec![0f32; n * width];
+    with_memory([x, cos, sin], |[x, cos, sin]| {
+        out.par_chunks_exact_mut(width.max(1)).enumerate().for_each(|(row, out)| {
+            let x = &x[row * stride..row * stride + width];
+            let (cos, sin) = (&cos[row * half..][..half], &sin[row * half..][..half]);
+            for (out, x) in out.chunks_exact_mut(d_head).zip(x.chunks_exact(d_head)) {
+                let (first, rest) = x.split_at(half);
+                let (second, beyond) = rest.split_at(half);
+                let (out_first, out_rest) = out.split_at_mut(half);
+                let (out_second, out_beyond) = out_rest.split_at_mut(half);
+                let turned = out_first.iter_mut().zip(out_second).zip(first.iter().zip(second));
+                for (((a, b), (x, y)), (cos, sin)) in turned.zip(cos.iter().zip(sin)) {
+                    *a = x * cos - y * sin;
+                    *b = y * cos + x * sin;
+                }
+                out_beyond.copy_from_slice(beyond);
+            }
+        });
+    })?;
+    Tensor::from_vec(out, x.shape(), &Device::Cpu)
+}
+
+/// The distance of the rows of a `[rows, heads, d_head]` tensor, whose heads must be contiguous.
+pub(super) fn row_stride(x: &Tensor) -> Result<usize> {
+    let (_, n_heads, d_head) = x.dims3()?;
+    match *x.stride() {
+        [stride, head, 1] if head == d_head || n_heads == 1 => Ok(stride),
+        _ => Err(Error::RequiresContiguous { op: "attention" }.bt()),
+    }
 }
 
 /// The sum of `f` over `row`, in sixteen strands: it vectorizes, and equal rows give equal sums everywhere.

@@ -1,7 +1,7 @@
 //! The activation functions of MLPs, in forms that the compiler vectorizes.
 
-use super::config::ActivationFunction;
 use crate::linalg::{change_f32s, rows_per_task, with_all_f32s};
+use crate::model::config::ActivationFunction;
 use candle_core::{Device, Result, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;

@@ -1,0 +1,216 @@
+//! The decoder's operators, in two forms that compute the same: *fused*, for the CPU, reads and writes memory as seldom as
+//! possible, with the widest SIMD of the machine; *composed* is made of candle's operators, runs on every device, and says what
+//! each operator means. Tests compare them, one by one and over the decoder as a whole.
+
+pub(super) mod composed;
+pub(super) mod fused;
+
+pub use composed::{attention_scores, mix_values};
+pub use fused::paths::Paths;
+
+use super::config::ActivationFunction;
+use crate::compute::is_fused;
+use candle_core::{Result, Tensor};
+use std::ops::Range;
+
+/// The rows of the queries and the rows of the keys and values that belong to one sequence; keys before the first query
+/// are its past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// Rows of the queries.
+    pub queries: Range<usize>,
+    /// Rows of the keys and values, at least as many as of the queries.
+    pub keys: Range<usize>,
+}
+
+/// How products of queries and keys become scores, and how many keys a query sees.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scores {
+    /// The factor of the products.
+    pub scale: f32,
+    /// The cap `c` of the scores, if any: `c · tanh(score / c)`.
+    pub soft_cap: Option<f32>,
+    /// The number of keys that a query sees, its own included; `None` for all that are not later.
+    pub window: Option<usize>,
+}
+
+/// `(x − mean) / sqrt(var + eps) · weight + bias` over the last dimension.
+///
+/// `x` `[..., d]`, `weight` `[d]`, `bias` `[d]` → `[..., d]`.
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    if is_fused(x) {
+        fused::rows::layer_norm(x, weight, bias, eps)
+    } else {
+        composed::layer_norm(x, weight, bias, eps)
+    }
+}
+
+/// `x / sqrt(mean(x²) + eps) · weight` over the last dimension.
+///
+/// `x` `[..., d]`, `weight` `[d]` → `[..., d]`.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    if is_fused(x) { fused::rows::rms_norm(x, weight, eps) } else { composed::rms_norm(x, weight, eps) }
+}
+
+/// `x + y`, of equal shape. `x` must not be shared: its memory is used.
+pub fn add(x: Tensor, y: &Tensor) -> Result<Tensor> {
+    if !is_fused(&x) {
+        return x + y;
+    }
+    fused::rows::add_in_place(&x, y)?;
+    Ok(x)
+}
+
+/// `x + bias + residual`, `x` and `residual` `[..., d]`, `bias` `[d]`. `x` must not be shared: its memory is used.
+pub fn add_bias_residual(x: Tensor, bias: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    if !is_fused(&x) {
+        return x.broadcast_add(bias)? + residual;
+    }
+    fused::rows::add_bias_residual_in_place(&x, bias, residual)?;
+    Ok(x)
+}
+
+/// `act_fn(x + bias)`, `x` `[..., d]`, `bias` `[d]`, if there is one. `x` must not be shared: its memory is used.
+pub fn activate(x: Tensor, bias: Option<&Tensor>, act_fn: ActivationFunction) -> Result<Tensor> {
+    if !is_fused(&x) {
+        return composed::activate(x, bias, act_fn);
+    }
+    fused::activation::activate_in_place(&x, bias, act_fn)?;
+    Ok(x)
+}
+
+/// `act_fn(gate) · linear`, where a row of `x` is `gate` followed by `linear`: `[n, 2 · d]` → `[n, d]`.
+pub fn gate(x: &Tensor, act_fn: ActivationFunction) -> Result<Tensor> {
+    if is_fused(x) { fused::activation::gate(x, act_fn) } else { composed::gate(x, act_fn) }
+}
+
+/// Rotates pairs of dimensions: `x` `[n, heads, d_head]`, whose rows may be slices of wider rows, by the angles of each row with
+/// these cosines and sines, `[n, half]` each. Dimension `i` of the first half is paired with dimension `half + i`; those beyond
+/// both halves stay.
+pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    if is_fused(x) { fused::rows::rotate(x, cos, sin) } else { composed::rotate(x, cos, sin) }
+}
+
+/// Causal attention over a ragged batch: `z[i] = Σ_j softmax_j(scores[i, j]) v[j]` over the keys that query `i` sees.
+///
+/// `q` `[queries, n_heads, d_head]`, `k` and `v` `[keys, n_key_value_heads, d_head]` → z `[queries, n_heads, d_head]`.
+/// All three may be slices of one wider tensor if the heads of a row are contiguous.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spans: &[Span], scores: Scores) -> Result<Tensor> {
+    if is_fused(q) {
+        fused::attention::attention(q, k, v, spans, scores)
+    } else {
+        composed::attention(q, k, v, spans, scores)
+    }
+}
+
+/// Attention of queries to cached keys and values, each along its own path: `q` `[queries, n_heads, d_head]`, `keys` and `values`
+/// `[cached, n_key_value_heads, d_head]` → z as `q`.
+pub fn path_attention(
+    q: &Tensor,
+    store: [&[f32]; 2],
+    n_key_value_heads: usize,
+    paths: &Paths,
+    scores: Scores,
+) -> Result<Tensor> {
+    if is_fused(q) {
+        fused::paths::path_attention(q, store, n_key_value_heads, paths, scores)
+    } else {
+        composed::path_attention(q, store, n_key_value_heads, paths, scores)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Progress;
+    use crate::tensors::randn;
+
+    fn random(shape: &[usize], seed: u64) -> Tensor {
+        randn(shape, seed, &Progress::default()).unwrap()
+    }
+
+    fn assert_near(what: &str, fused: Result<Tensor>, composed: Result<Tensor>) {
+        let (fused, composed) = (fused.unwrap(), composed.unwrap());
+        assert_eq!(fused.dims(), composed.dims(), "{what}");
+        let furthest = (fused - composed).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+        let furthest = furthest.to_scalar::<f32>().unwrap();
+        assert!(furthest < 1e-5, "{what}: {furthest}");
+    }
+
+    const FUNCTIONS: [ActivationFunction; 4] = [
+        ActivationFunction::GeluNew,
+        ActivationFunction::Gelu,
+        ActivationFunction::Relu,
+        ActivationFunction::Silu,
+    ];
+
+    #[test]
+    fn operators_on_rows_agree() {
+        for [n, d] in [[1, 6], [5, 70], [33, 768]] {
+            let (x, y) = (random(&[n, d], 1), random(&[n, d], 2));
+            let (weight, bias) = (random(&[d], 3), random(&[d], 4));
+            let shifted = (&x + 3.0).unwrap();
+            assert_near(
+                "layer norm",
+                fused::rows::layer_norm(&shifted, &weight, &bias, 1e-5),
+                composed::layer_norm(&shifted, &weight, &bias, 1e-5),
+            );
+            assert_near(
+                "RMS norm",
+                fused::rows::rms_norm(&x, &weight, 1e-6),
+                composed::rms_norm(&x, &weight, 1e-6),
+            );
+            let copy = || x.copy().unwrap();
+            assert_near("add", add(copy(), &y), &x + &y);
+            let sum = x.broadcast_add(&bias).unwrap() + &y;
+            assert_near("add bias and residual", add_bias_residual(copy(), &bias, &y), sum);
+            for act_fn in FUNCTIONS {
+                for bias in [None, Some(&bias)] {
+                    let what = format!("{act_fn:?}, {n} rows of {d}");
+                    assert_near(
+                        &what,
+                        activate(copy(), bias, act_fn),
+                        composed::activate(copy(), bias, act_fn),
+                    );
+                }
+                let what = format!("gate with {act_fn:?}");
+                assert_near(&what, fused::activation::gate(&x, act_fn), composed::gate(&x, act_fn));
+            }
+        }
+    }
+
+    #[test]
+    fn rotations_agree_on_slices_too() {
+        let wide = random(&[7, 9, 20], 5);
+        for (first, heads, half) in [(0, 9, 10), (2, 4, 10), (8, 1, 3), (3, 6, 8)] {
+            let x = wide.narrow(1, first, heads).unwrap();
+            let (cos, sin) = (random(&[7, half], 6), random(&[7, half], 7));
+            assert_near("rotation", fused::rows::rotate(&x, &cos, &sin), composed::rotate(&x, &cos, &sin));
+        }
+    }
+
+    #[test]
+    fn attention_agrees_on_ragged_batches() {
+        let span = |queries: Range<usize>, keys| Span { queries, keys };
+        for (n_groups, soft_cap, window) in [(6, None, None), (2, Some(1.5), None), (3, None, Some(4))] {
+            let scores = Scores { scale: 0.4, soft_cap, window };
+            let (q, k) = (random(&[52, 6, 20], 8), random(&[57, n_groups, 20], 9));
+            let v = random(&[57, n_groups, 20], 10);
+            let spans = [span(0..1, 0..1), span(1..42, 1..42), span(42..52, 42..57)];
+            assert_near(
+                "attention",
+                fused::attention::attention(&q, &k, &v, &spans, scores),
+                composed::attention(&q, &k, &v, &spans, scores),
+            );
+            let mut paths = Paths::default();
+            (0..52).for_each(|i| paths.push((0..1 + i % 13).map(|j| ((7 * i + 11 * j) % 57) as u32)));
+            let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let (keys, values) = (flat(&k), flat(&v));
+            assert_near(
+                "attention along paths",
+                fused::paths::path_attention(&q, [&keys, &values], n_groups, &paths, scores),
+                composed::path_attention(&q, [&keys, &values], n_groups, &paths, scores),
+            );
+        }
+    }
+}
