@@ -1,4 +1,4 @@
-//! Parallel workers, each with its own threads, and waits that can be canceled.
+//! Parallel workers, each with its own threads, threads for work under a lock, and waits that can be canceled.
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -25,6 +25,32 @@ pub fn worker_pools(most: usize) -> Result<Vec<rayon::ThreadPool>> {
         pool.map_err(Error::failed("start the threads of the run"))
     };
     (0..workers).map(pool).collect()
+}
+
+/// Splits items into as many runs as the current pool has threads, and does the work of each on a thread. Returns the results
+/// in order. Each thread gets consecutive items, because memory that is first touched in order is faster.
+///
+/// The threads are not those of the pool. A caller that holds a lock needs that: a pool thread that waits for others of the
+/// pool may start work that waits for the lock.
+pub fn in_runs<T: Send, R: Send>(
+    items: impl ExactSizeIterator<Item = T>,
+    work: impl Fn(Vec<T>) -> R + Sync,
+) -> Vec<R> {
+    let each = items.len().div_ceil(rayon::current_num_threads()).max(1);
+    let mut items: Vec<T> = items.collect();
+    let work = &work;
+    std::thread::scope(|scope| {
+        let mut others = Vec::new();
+        while items.len() > each {
+            let run = items.split_off((items.len() - 1) / each * each);
+            others.push(scope.spawn(move || work(run)));
+        }
+        let own = work(items);
+        let others = others.into_iter().rev();
+        let others =
+            others.map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        std::iter::once(own).chain(others).collect()
+    })
 }
 
 /// Calls `read`, which may block forever, on its own thread and returns its result. Once `progress` is canceled, it

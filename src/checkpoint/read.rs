@@ -3,6 +3,7 @@
 use super::entry::{Entry, width};
 use super::source::Source;
 use crate::error::Result;
+use crate::threads::in_runs;
 use half::{bf16, f16};
 use safetensors::Dtype;
 
@@ -88,34 +89,17 @@ pub(super) fn read_rows<T: Held>(source: &Source, entry: &Entry, elements: &mut 
     })
 }
 
-/// Runs `work` on all items, on as many threads as the current pool has, each up to its first error. Each thread gets a
-/// scratch buffer and consecutive items, because memory that is first touched in order is faster.
-///
-/// The threads are not those of the pool: the caller holds a lock on the value being read, and a pool thread that waits
-/// for others of the pool may start work that waits for that lock.
+/// Runs `work` on all items, in runs by [`in_runs`], each up to its first error and with a scratch buffer. The caller holds a
+/// lock on the value being read.
 fn on_threads<T: Send>(
     items: impl ExactSizeIterator<Item = T>,
     work: impl Fn(&mut Vec<u8>, T) -> Result<()> + Sync,
 ) -> Result<()> {
-    let each = items.len().div_ceil(rayon::current_num_threads()).max(1);
-    let mut items: Vec<T> = items.collect();
     let all = |items: Vec<T>| {
         let mut bytes = Vec::new();
         items.into_iter().try_for_each(|item| work(&mut bytes, item))
     };
-    let all = &all;
-    std::thread::scope(|scope| {
-        let mut others = Vec::new();
-        while items.len() > each {
-            let part = items.split_off(items.len() - each);
-            others.push(scope.spawn(move || all(part)));
-        }
-        let own = all(items);
-        let others = others
-            .into_iter()
-            .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        others.fold(own, Result::and)
-    })
+    in_runs(items, all).into_iter().collect()
 }
 
 /// Reads a matrix of `[rows, columns]` and transposes it into the columns from `start` on of `target`, whose rows have

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::hooks::{ActivationCache, HookPoint, Space, usual_point};
-use crate::model::{Model, NormKind, TokenBatch};
+use crate::model::{Dtype, Model, NormKind, TokenBatch};
 use crate::progress::{Progress, ProgressEvent};
 use crate::sae::{FeatureActs, Sae};
 use candle_core::Tensor;
@@ -27,7 +27,12 @@ pub fn feature_acts(
     let x = activation(model, sae, &cache)?;
     drop(cache);
     let sequences: Vec<_> = batch.sequences().collect();
-    sae.for_model_in_bf16(model.is_in_bf16()).encode_sequences(&x, &sequences, threshold, progress)
+    screened(sae, model).encode_sequences(&x, &sequences, threshold, progress)
+}
+
+/// The SAE as it encodes activations of the model: for a model in bf16 with a screen, unless the SAE was loaded without.
+pub(crate) fn screened(sae: &Sae, model: &Model) -> Sae {
+    sae.for_model_in_bf16(model.dtype() == Dtype::Bf16)
 }
 
 /// The input of an SAE, `[tokens, …]`: the activation at its hook, minus the value bias if the SAE was trained so.

@@ -2,7 +2,9 @@
 
 use super::options::ExtractOptions;
 use super::run::Job;
+use super::sae_input::screened;
 use crate::error::{Error, Result};
+use crate::model::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -83,7 +85,7 @@ pub(crate) fn meta(job: Job, check: Option<&impl Serialize>, summary: &ExtractSu
         dataset_revision: dataset.revision().map(str::to_owned),
         ..options.clone()
     };
-    let meta = json!({
+    let mut meta = json!({
         "saescope": env!("CARGO_PKG_VERSION"),
         "model": { "cfg": model.cfg(), "files": describe(model.weight_files()), "revision": model.revision() },
         "sae": { "cfg": sae.cfg(), "files": describe(sae.weight_files()), "revision": sae.revision() },
@@ -104,6 +106,13 @@ pub(crate) fn meta(job: Job, check: Option<&impl Serialize>, summary: &ExtractSu
         "tokens_per_second": summary.tokens_per_second,
         "sha256": summary.sha256,
     });
+    // What is not the rule.
+    if model.dtype() == Dtype::Bf16 {
+        meta["model"]["computed_in"] = json!("bf16");
+    }
+    if screened(sae, model).has_screen() {
+        meta["sae"]["screen"] = json!(true);
+    }
     let text = serde_json::to_string_pretty(&meta).map_err(|e| {
         Error::malformed(&meta_path(&options.output_path), format!("cannot describe the run: {e}"))
     })?;

@@ -202,8 +202,8 @@ impl Model {
         self.inner.files.iter().map(PathBuf::as_path)
     }
 
-    /// A hexadecimal hash of the configuration without the model's name, the weights and the tokenizer: two models with
-    /// the same fingerprint compute the same. Reads all weights.
+    /// A hexadecimal hash of the configuration without the model's name, the weights, the tokenizer and what is computed in: two
+    /// models with the same fingerprint compute the same. Reads all weights.
     ///
     /// # Errors
     /// A file that cannot be read; [`Error::Interrupted`].
@@ -212,7 +212,12 @@ impl Model {
         let tokenizer = self.inner.tokenizer.as_ref().map(Tokenizer::to_bytes).transpose()?;
         let cfg = serde_json::to_vec(&ModelConfig { model_name: String::new(), ..self.cfg().clone() });
         let cfg = cfg.map_err(Error::failed("serialize the model's cfg"))?;
-        Ok(files::sha256(&[&cfg, weights.as_bytes(), &tokenizer.unwrap_or_default()]))
+        let tokenizer = tokenizer.unwrap_or_default();
+        let mut parts = vec![&*cfg, weights.as_bytes(), &tokenizer];
+        if self.dtype() == Dtype::Bf16 {
+            parts.push(b"bf16");
+        }
+        Ok(files::sha256(&parts))
     }
 
     /// Returns the token ids of a text, after a beginning-of-sequence token if `prepend_bos` is true (default: the
@@ -299,9 +304,10 @@ impl Model {
         Ok(self.inner.weights.unembed_rows()?.clone())
     }
 
-    /// Whether blocks compute in bf16.
-    pub(crate) fn is_in_bf16(&self) -> bool {
-        self.inner.weights.is_in_bf16()
+    /// Returns the type in which weights are held and blocks compute: that of the options, but never [`Dtype::Bf16`] on a processor
+    /// that does not multiply bf16.
+    pub fn dtype(&self) -> Dtype {
+        self.inner.weights.dtype()
     }
 
     /// The gain of the final norm, `[d_model]`: what a normalized activation is multiplied by before the unembedding.
@@ -447,8 +453,12 @@ impl std::fmt::Display for Model {
         let ModelConfig { d_mlp, d_vocab, n_ctx, has_unembed, .. } = self.cfg();
         let tokenizer = if self.inner.tokenizer.is_some() { "" } else { ", no tokenizer" };
         let unembed = if *has_unembed { "" } else { ", no unembedding" };
+        let in_bf16 = if self.dtype() == Dtype::Bf16 { ", computed in bf16" } else { "" };
         write!(f, "Model {model_name} ({original_architecture}): {n_layers} layers, d_model {d_model}, ")?;
-        write!(f, "{n_heads} heads, d_mlp {d_mlp}, d_vocab {d_vocab}, n_ctx {n_ctx}{tokenizer}{unembed}")?;
+        write!(
+            f,
+            "{n_heads} heads, d_mlp {d_mlp}, d_vocab {d_vocab}, n_ctx {n_ctx}{tokenizer}{unembed}{in_bf16}"
+        )?;
         match self.inner.tokenizer.as_ref().map(|tokenizer| (tokenizer, tokenizer.special().bos)) {
             Some((tokenizer, Some(id))) => {
                 let token = tokenizer.token_text(id).map_err(|_| std::fmt::Error)?;

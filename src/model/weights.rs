@@ -180,8 +180,8 @@ impl Weights {
         &self.checkpoint
     }
 
-    pub(super) fn is_in_bf16(&self) -> bool {
-        self.dtype == Dtype::Bf16
+    pub(super) fn dtype(&self) -> Dtype {
+        self.dtype
     }
 
     /// The widths of all heads' queries, keys and values.
@@ -397,7 +397,7 @@ impl Weights {
             by_head.transpose(1, 2)?.contiguous()?.reshape(x.shape())
         };
         let bias = bias.transpose()?.map(sort).transpose()?;
-        let in_bf16 = self.is_in_bf16();
+        let in_bf16 = self.dtype == Dtype::Bf16;
         Ok(match self.held_in_block(names) {
             DType::BF16 => Linear::packed(self.packed::<bf16>(names, d_in, widths, by_head)?, bias, in_bf16),
             DType::F16 => Linear::packed(self.packed::<f16>(names, d_in, widths, by_head)?, bias, false),

@@ -185,7 +185,7 @@ pub(super) fn gather(features: &mut FeatureActs, rows: impl Iterator<Item = Vec<
     for active in rows {
         if let Some((feature, _)) = active.iter().find(|(_, value)| !value.is_finite()) {
             let pos = features.len();
-            let message = format!("the activation of feature {feature} at token {pos} is infinite");
+            let message = format!("the activation of feature {feature} at token {pos} is NaN or infinite");
             return Err(Error::NotFinite { message });
         }
         features.push(active);

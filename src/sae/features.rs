@@ -5,6 +5,17 @@ use crate::large;
 use crate::linalg::top_k;
 use candle_core::{Device, Tensor};
 
+/// The weights of one feature of an SAE.
+#[derive(Debug, Clone)]
+pub struct Feature {
+    /// The feature's index, from 0.
+    pub index: usize,
+    /// The direction that the feature reads, a column of `W_enc`: `[d_in]`.
+    pub encoder: Tensor,
+    /// The direction that the feature writes, a row of `W_dec`: `[d_out]`.
+    pub decoder: Tensor,
+}
+
 /// The active features of each token, in ascending order, with their activations.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FeatureActs {

@@ -21,7 +21,7 @@ mod weights;
 
 pub use architecture::{ActivationRule, Architecture, OutputHook};
 pub use config::{ActivationNormalization, SaeConfig};
-pub use features::{FeatureAct, FeatureActs};
+pub use features::{Feature, FeatureAct, FeatureActs};
 pub use options::{SaeName, SaeOptions};
 pub use report::SaeCard;
 pub use weights::SaeWeights;
@@ -69,17 +69,6 @@ impl Inner {
         let screen = Lazy::default();
         Inner { hook, weights, screen, revision: None, files: Vec::new(), notes: Vec::new() }
     }
-}
-
-/// The weights of one feature of an SAE.
-#[derive(Debug, Clone)]
-pub struct Feature {
-    /// The feature's index, from 0.
-    pub index: usize,
-    /// The direction that the feature reads, a column of `W_enc`: `[d_in]`.
-    pub encoder: Tensor,
-    /// The direction that the feature writes, a row of `W_dec`: `[d_out]`.
-    pub decoder: Tensor,
 }
 
 impl Sae {
@@ -160,8 +149,13 @@ impl Sae {
         self.with_screen(self.screen.unwrap_or(in_bf16))
     }
 
+    /// Whether [`Sae::encode`] uses a screen.
+    pub fn has_screen(&self) -> bool {
+        self.screen == Some(true) && has_bf16()
+    }
+
     fn screen(&self) -> Result<Option<&Screen>> {
-        if self.screen != Some(true) || !has_bf16() {
+        if !self.has_screen() {
             return Ok(None);
         }
         let encoder = self.inner.weights.encoder()?;

@@ -56,9 +56,10 @@ options! {
         pub fold_value_biases: Option<bool> = None,
         /// Whether the norm's bias counts as part of the value bias. Default: as in the checkpoint.
         pub fold_ln: Option<bool> = None,
-        /// Whether to compute pre-activations in bf16 first, and in f32 only those that may be active by a proven bound: the
-        /// same features at up to twice the speed, with activations that may differ in the last digit. Needs AVX512-BF16 and
-        /// another 1.5 times the encoder's memory. Default: only for a model in bf16.
+        /// Whether to compute pre-activations in bf16 first, and in f32 only those that may be active by a proven bound: for
+        /// 20,000 features or more, up to twice as fast. Sums are rounded in another order, so that activations differ by
+        /// about 1e-6 of the terms' size, and features that close to their threshold may differ. Needs AVX512-BF16 and
+        /// another 1.5 times the encoder's memory. Default: only where the activations of a model in bf16 are encoded.
         pub screen: Option<bool> = None,
     }
 }

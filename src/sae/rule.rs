@@ -89,11 +89,13 @@ impl<'a> Rule<'a> {
         //   cut  1.0  1.0  2.0  1.0 |  1.0  1.0  1.0  1.0     group 1: all are at most 1.0, so it is skipped
         for (i, ((pre, bias), cut)) in groups.enumerate() {
             let each = || pre.iter().zip(bias).zip(cut).map(|((p, b), c)| (p, p + b, c));
-            if !each().fold(false, |any, (_, sum, cut)| any | (size(sum) > *cut)) {
+            // What is NaN is kept, for an error that names it.
+            let passes = |sum: f32, cut: f32| (size(sum) > cut) | sum.is_nan();
+            if !each().fold(false, |any, (_, sum, cut)| any | passes(sum, *cut)) {
                 continue;
             }
             for (j, (pre, sum, cut)) in each().enumerate() {
-                if size(sum) > *cut {
+                if passes(sum, *cut) {
                     self.add(row, start + i * GROUP + j, *pre, sum);
                 }
             }
@@ -111,7 +113,7 @@ impl<'a> Rule<'a> {
             Kind::TopK { .. } => value.abs() > row.floor,
             _ => value > self.threshold,
         };
-        if is_active {
+        if is_active || value.is_nan() {
             row.active.push((feature as u32, value));
         }
     }
@@ -120,7 +122,7 @@ impl<'a> Rule<'a> {
     pub(super) fn finish(&self, row: &mut Row) {
         if let Kind::TopK { k, .. } = self.kind {
             keep_largest(row, k);
-            row.active.retain(|(_, value)| value.abs() > self.threshold);
+            row.active.retain(|(_, value)| value.abs() > self.threshold || value.is_nan());
         }
     }
 }

@@ -35,7 +35,7 @@ const CHECKED: usize = 64;
 const LANES: usize = 64;
 /// More than what the roundings in the computation of the bound can take from it.
 const INFLATED: f32 = 1.0001;
-/// More than what subnormal numbers can add up to, which the product takes for zero.
+/// More than what subnormal products can add up to, which the instruction takes for zero.
 const LEAST: f32 = 1e-30;
 
 /// The encoder's weights, prepared for the screen.
@@ -53,7 +53,10 @@ pub(super) struct Screen {
 impl Screen {
     /// Rounds the weights `[d_in, d_sae]`. They are copied, unless their columns are contiguous. Uses no threads of the pool.
     pub(super) fn new(w_enc: &Tensor) -> Result<Self> {
-        memory::check("the screen of the SAE", (w_enc.elem_count() * (size_of::<f32>() + 2 * size_of::<bf16>())) as u64)?;
+        memory::check(
+            "the screen of the SAE",
+            (w_enc.elem_count() * (size_of::<f32>() + 2 * size_of::<bf16>())) as u64,
+        )?;
         let rows = w_enc.t()?.contiguous()?; // [d_sae, d_in]
         let (d_sae, d_in) = rows.dims2()?;
         let prepared = with_f32s(&rows, |rows| {
@@ -118,9 +121,9 @@ struct Bound {
 impl Bound {
     fn new(x: &[f32], d_in: usize) -> Self {
         let (norm, error) = norms(x);
-        // The roundings of both sums: a block of terms, or a lane, has fewer than `d_in`, and few of them are added up.
+        // `s` has `d_in` roundings one after another, `v` at most `d_in / LANES + 7`.
         let n = (2 * d_in + LANES) as f32 * (f32::EPSILON / 2.0);
-        let gamma = INFLATED * n / (1.0 - n);
+        let gamma = if n < 1.0 { INFLATED * n / (1.0 - n) } else { f32::INFINITY };
         let size = norm + error;
         Bound {
             norm: INFLATED * (error + gamma * (size + error)),
@@ -210,7 +213,8 @@ impl Pass<'_> {
             may_pass.iter_mut().zip(sums).zip(columns).zip(lengths)
         {
             // Also if a sum is NaN, because it overflows.
-            *may_pass = !(size(sum + bias) + bound.margin(*norm, *error, *cut) < *cut);
+            // What overflows is computed.
+            *may_pass = !(size(sum + bias) + bound.margin(*norm, *error, *cut) < *cut && sum.is_finite());
             any |= *may_pass;
         }
         if !any {
@@ -225,14 +229,31 @@ impl Pass<'_> {
             let margin = bound.margin(screen.norms[feature], screen.errors[feature], 0.0);
             let (size, norm) =
                 (size(sums[j] + rule.bias[feature]), norms.map_or(1.0, |norms| norms[feature]));
-            let limits = [(size - margin).max(0.0) * norm / INFLATED, (size + margin) * norm * INFLATED];
+            let limits = match sums[j].is_finite() {
+                true => [(size - margin).max(0.0) * norm / INFLATED, (size + margin) * norm * INFLATED],
+                false => [0.0, f32::INFINITY],
+            };
             if limits[1] < found.floor {
                 continue;
             }
             found.likely.push((feature as u32, limits));
             if found.likely.len() / 4 > k.max(COLUMNS) {
-                found.floor = keep_likely(&mut found.likely, k);
+                self.prune(i, k, found);
             }
+        }
+    }
+
+    /// Drops features of token `i` that are certainly not among the `k` largest. If the bounds say too little, computes them.
+    fn prune(&self, i: usize, k: usize, found: &mut Found) {
+        found.floor = keep_likely(&mut found.likely, k);
+        if found.likely.len() / 2 > k.max(COLUMNS) {
+            let mut row = Row::default();
+            Arch::new().dispatch(Compute { pass: self, i, likely: &found.likely, row: &mut row });
+            self.rule.finish(&mut row);
+            let exact = row.active.iter().map(|(feature, value)| (*feature, [value.abs(); 2]));
+            found.likely = exact.collect();
+            let least = found.likely.iter().map(|(_, [low, _])| *low).fold(f32::INFINITY, f32::min);
+            found.floor = if found.likely.len() == k { least } else { 0.0 };
         }
     }
 
@@ -244,7 +265,6 @@ impl Pass<'_> {
         let pre = dot(x, w);
         let sum = pre + self.rule.bias[feature];
         let size = if self.rule.is_signed() { sum.abs() } else { sum };
-        // A sum that is NaN is kept, for an error that names it.
         if !(size <= self.rule.cut[feature]) {
             self.rule.add(row, feature, pre, sum);
         }

@@ -8,8 +8,8 @@ use crate::checkpoint::Lazy;
 use crate::error::{Error, Result};
 use crate::linalg::with_f32s;
 use crate::linear::Linear;
+use crate::threads::in_runs;
 use candle_core::{DType, Device, Tensor};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// The minimum norm of a decoder row, as in SAELens.
@@ -171,10 +171,11 @@ impl Weights {
                     None => {
                         let mut w_enc = matrix.read(&self.tensors, [d_in, d_sae])?;
                         if is_changed {
-                            w_enc.par_chunks_exact_mut(d_sae).for_each(|row| {
+                            let scale = |row: &mut [f32]| {
                                 row.iter_mut().for_each(|w| *w *= self.scale);
                                 row.iter_mut().zip(folded.unwrap_or_default()).for_each(|(w, n)| *w *= n);
-                            });
+                            };
+                            in_runs(w_enc.chunks_exact_mut(d_sae), |rows| rows.into_iter().for_each(scale));
                         }
                         Tensor::from_vec(w_enc, (d_in, d_sae), &Device::Cpu)?
                     }
@@ -231,24 +232,27 @@ impl Weights {
             let norm = |row: &[f32]| row.iter().map(|w| w * w).sum::<f32>().sqrt();
             let is_changed = self.scale != 1.0 || self.cfg.fold_decoder_norm;
             if let Some(w_dec) = self.tensors.shared(&self.parts.w_dec).filter(|_| !is_changed) {
-                let norms = with_f32s(&w_dec, |w_dec| w_dec.par_chunks_exact(d_out).map(norm).collect())?;
-                return Ok(Decoder { w_dec, norms, folded: None });
+                let norms = with_f32s(&w_dec, |w_dec| {
+                    in_runs(w_dec.chunks_exact(d_out), |rows| {
+                        rows.into_iter().map(norm).collect::<Vec<f32>>()
+                    })
+                })?;
+                return Ok(Decoder { w_dec, norms: norms.concat(), folded: None });
             }
             let mut w_dec = self.parts.w_dec.read(&self.tensors, [d_sae, d_out])?;
-            let rows = w_dec.par_chunks_exact_mut(d_out);
-            let norms: Vec<f32> = rows
-                .map(|row| {
-                    if self.scale != 1.0 {
-                        row.iter_mut().for_each(|w| *w /= self.scale);
-                    }
-                    let norm = norm(row);
-                    if !self.cfg.fold_decoder_norm {
-                        return norm;
-                    }
-                    row.iter_mut().for_each(|w| *w /= norm.max(MIN_NORM));
-                    norm.max(MIN_NORM)
-                })
-                .collect();
+            let change = |row: &mut [f32]| {
+                if self.scale != 1.0 {
+                    row.iter_mut().for_each(|w| *w /= self.scale);
+                }
+                let norm = norm(row);
+                if !self.cfg.fold_decoder_norm {
+                    return norm;
+                }
+                row.iter_mut().for_each(|w| *w /= norm.max(MIN_NORM));
+                norm.max(MIN_NORM)
+            };
+            let rows = w_dec.chunks_exact_mut(d_out);
+            let norms = in_runs(rows, |rows| rows.into_iter().map(change).collect::<Vec<f32>>()).concat();
             let w_dec = Tensor::from_vec(w_dec, (d_sae, d_out), &Device::Cpu)?;
             Ok(match self.cfg.fold_decoder_norm {
                 true => Decoder { w_dec, norms: vec![1.0; d_sae], folded: Some(norms) },

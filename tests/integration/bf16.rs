@@ -84,6 +84,17 @@ fn every_family_computes_in_bf16_nearly_what_it_does_in_f32() {
 }
 
 #[test]
+fn a_model_says_what_it_computes_in() {
+    let [rough, exact] = [Dtype::Bf16, Dtype::F32].map(|dtype| load("demo", dtype));
+    let fingerprint = |model: &Model| model.fingerprint(&Progress::default()).unwrap();
+    assert_eq!(fingerprint(&rough) == fingerprint(&exact), !has_bf16());
+    assert_eq!(format!("{rough}").contains("computed in bf16"), has_bf16());
+    assert_eq!(rough.dtype() == Dtype::Bf16, has_bf16());
+    assert!(!format!("{exact}").contains("bf16"));
+    assert_eq!(fingerprint(&exact), fingerprint(&load("demo", Dtype::Auto)));
+}
+
+#[test]
 fn reading_the_inputs_and_results_of_single_heads_changes_nothing() {
     for family in ["gpt2", "gemma2", "llama"] {
         let model = load(&fixture(&format!("models/{family}")), Dtype::Bf16);

@@ -139,6 +139,43 @@ fn activations_that_overflow_are_errors_with_a_screen_too() {
 }
 
 #[test]
+fn sums_that_overflow_in_bf16_alone_are_computed() {
+    // The products of two dimensions overflow before those of two others take them away again.
+    let sign = Tensor::new(&[[-1f32], [-1.0], [1.0], [1.0]], &Device::Cpu).unwrap();
+    let w_enc = (sign * (1.5 * 2f64.powi(63))).unwrap();
+    let x = Tensor::full(2f32.powi(64), (1, 4), &Device::Cpu).unwrap();
+    for rule in [ActivationRule::Standard, ActivationRule::TopK { k: 1, rescale_acts_by_decoder_norm: false }]
+    {
+        let one = Tensor::ones(1, DType::F32, &Device::Cpu).unwrap();
+        let zeros = Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap();
+        let weights = SaeWeights::new(w_enc.clone(), w_enc.t().unwrap().contiguous().unwrap(), one, zeros);
+        let architecture = Architecture { rule, output: OutputHook::Same };
+        let sae = Sae::from_weights(SaeConfig::new(architecture, 4, 1), weights).unwrap().with_screen(true);
+        // Without a screen the order of the sums decides whether it overflows.
+        assert_eq!(sae.encode(&x).unwrap().at(0), (&[0u32][..], &[1f32][..]), "{rule:?}");
+    }
+}
+
+#[test]
+fn equal_features_are_selected_as_without_a_screen_in_little_time() {
+    // All pre-activations are equal, so that the bounds tell no feature apart.
+    let (d_in, d_sae) = (8, 60_000);
+    let ones = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap();
+    let weights = SaeWeights::new(ones(&[d_in, d_sae]), ones(&[d_sae, d_in]), ones(&[d_sae]), ones(&[d_in]));
+    let rule = ActivationRule::TopK { k: 50, rescale_acts_by_decoder_norm: false };
+    let architecture = Architecture { rule, output: OutputHook::Same };
+    let sae = Sae::from_weights(SaeConfig::new(architecture, d_in, d_sae), weights).unwrap();
+    let x = tensor(10, &[40, d_in], 1.0);
+    let encode = |screen: bool| sae.with_screen(screen).encode(&x).unwrap();
+    let start = std::time::Instant::now();
+    let (plain, screened) = (encode(false), encode(true));
+    for pos in 0..plain.len() {
+        assert_eq!(plain.at(pos).0, screened.at(pos).0, "token {pos}");
+    }
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
+#[test]
 fn the_demo_has_the_same_features_with_a_screen() {
     let model = Model::load("demo").unwrap();
     let dataset = Dataset::open("demo").unwrap();

@@ -19,7 +19,7 @@ const LAYERS: [(&str, &str); 35] = [
     ("hub", "error files progress http"),
     ("repo", "error progress hub"),
     ("demo", ""),
-    ("checkpoint", "error files progress"),
+    ("checkpoint", "error files threads progress"),
     ("linalg", "error memory"),
     ("linear", "error compute linalg"),
     ("compute", "progress"),
@@ -34,7 +34,7 @@ const LAYERS: [(&str, &str); 35] = [
     ("registry", "error files yaml text_table hooks aliases"),
     (
         "sae",
-        "error large memory tensors files progress compute linalg linear checkpoint demo hooks repo hub registry aliases \
+        "error large memory tensors files threads progress compute linalg linear checkpoint demo hooks repo hub registry aliases \
          yaml",
     ),
     ("dataset", "error memory demo guard repo files progress yaml hub"),

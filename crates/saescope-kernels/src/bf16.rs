@@ -3,8 +3,9 @@
 //! The processor must have AVX512-BF16, whose instruction adds the products of two pairs to each of 16 sums. It rounds to the
 //! nearest, also after the first of the two, and takes subnormal numbers for zero.
 
-use crate::packed::{COLUMNS, Held};
-use crate::zeros::written;
+use crate::matmul::Target;
+use crate::packed::{COLUMNS, HalfType};
+use crate::zeros::{written, zeros};
 use crate::{Matrix, Packed};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -36,7 +37,7 @@ impl Bf16Rows {
     pub fn new(a: Matrix<'_, f32>) -> Option<Self> {
         let ([m, k], [step, 1], true) = (a.shape, a.steps, has_bf16()) else { return None };
         let length = k.div_ceil(2);
-        let mut pairs = vec![[0u32; ROWS]; m.div_ceil(ROWS).checked_mul(length)?];
+        let mut pairs = zeros::<[u32; ROWS]>(m.div_ceil(ROWS).checked_mul(length)?)?;
         pairs.par_chunks_exact_mut(length.max(1)).enumerate().for_each(|(group, pairs)| {
             let rows = group * ROWS..m.min((group + 1) * ROWS);
             let rows: Vec<&[f32]> = rows.map(|row| &a.values[row * step..][..k]).collect();
@@ -62,7 +63,7 @@ impl Bf16Rows {
     /// `out` has [`COLUMNS`] elements for each row, which nothing else uses.
     unsafe fn multiply(&self, b: &Packed, panel: usize, out: *mut f32, step: usize) {
         let [m, k] = self.shape;
-        assert!(b.shape()[0] == k && b.held == Held::Bf16, "rows of {k} elements, and {b:?}");
+        assert!(b.shape()[0] == k && b.held == HalfType::Bf16, "rows of {k} elements, and {b:?}");
         let (weights, _) = b.panel(panel).as_chunks::<COLUMNS>();
         let length = k.div_ceil(2);
         // At least one part, which writes zeros if there are no terms.
@@ -85,12 +86,15 @@ impl Bf16Rows {
 /// are not contiguous, if `b` is not bf16, or if the processor does not compute in bf16.
 pub fn product_bf16(a: Matrix<'_, f32>, b: &Packed) -> Option<Vec<f32>> {
     let ([m, k], [inner, n]) = (a.shape, b.shape());
-    if k != inner || b.held != Held::Bf16 {
+    if k != inner || b.held != HalfType::Bf16 {
         return None;
     }
     let rows = Bf16Rows::new(a)?;
+    if m == 0 || n == 0 {
+        return Some(Vec::new());
+    }
     let multiply = |first: *mut f32| {
-        let target = Target { first, n };
+        let target = Target { first, step: n };
         (0..b.panels()).into_par_iter().for_each_init(Vec::new, |panel, i| {
             let start = i * COLUMNS;
             if start + COLUMNS <= n {
@@ -107,26 +111,6 @@ pub fn product_bf16(a: Matrix<'_, f32>, b: &Packed) -> Option<Vec<f32>> {
     };
     // SAFETY: the panels together have all columns of all rows.
     unsafe { written(m.checked_mul(n)?, multiply) }
-}
-
-/// A matrix with rows of length `n` that tasks write in parts.
-struct Target {
-    first: *mut f32,
-    n: usize,
-}
-
-// SAFETY: tasks write different parts.
-unsafe impl Sync for Target {}
-
-impl Target {
-    /// The first element of a row.
-    ///
-    /// # Safety
-    /// There is such a row.
-    unsafe fn row(&self, i: usize) -> *mut f32 {
-        // SAFETY: as the caller says.
-        unsafe { self.first.add(i * self.n) }
-    }
 }
 
 /// Rounds some rows, at most [`ROWS`], and interleaves their pairs.
@@ -166,7 +150,8 @@ impl WithSimd for Interleave<'_> {
 #[inline(always)]
 fn rounded(x: f32) -> u32 {
     let bits = x.to_bits();
-    let nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    // It wraps only if `x` is NaN.
+    let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
     if x.is_nan() { (bits >> 16) | 0x40 } else { nearest }
 }
 
@@ -269,7 +254,9 @@ mod tests {
         for x in values(1000).into_iter().chain(special) {
             assert_eq!(rounded(x), u32::from(bf16::from_f32(x).to_bits()), "{x}");
         }
-        assert!(bf16::from_bits(rounded(f32::from_bits(0x7f80_0001)) as u16).is_nan());
+        for bits in [0x7f80_0001, 0xffff_ffff] {
+            assert!(bf16::from_bits(rounded(f32::from_bits(bits)) as u16).is_nan());
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The types in which weights are held in memory. All are exact in f32.
 
-use crate::packed::Held;
+use crate::packed::HalfType;
 use half::{bf16, f16};
 use pulp::Simd;
 use pulp::bytemuck::Zeroable;
@@ -18,18 +18,18 @@ pub trait Element: sealed::Sealed + Zeroable + Copy + Send + Sync + 'static {
 }
 
 mod sealed {
-    use super::{Held, bf16, f16};
+    use super::{HalfType, bf16, f16};
 
     /// No other type is an element: the kernels rely on what these are.
     pub trait Sealed {
         /// The type of a packed matrix with such elements; `None` for f32.
-        const HELD: Option<Held>;
+        const HALF: Option<HalfType>;
         /// The bits of an element of 16 bits.
         fn bits(self) -> u32;
     }
 
     impl Sealed for f32 {
-        const HELD: Option<Held> = None;
+        const HALF: Option<HalfType> = None;
 
         fn bits(self) -> u32 {
             self.to_bits()
@@ -37,7 +37,7 @@ mod sealed {
     }
 
     impl Sealed for bf16 {
-        const HELD: Option<Held> = Some(Held::Bf16);
+        const HALF: Option<HalfType> = Some(HalfType::Bf16);
 
         #[inline(always)]
         fn bits(self) -> u32 {
@@ -46,7 +46,7 @@ mod sealed {
     }
 
     impl Sealed for f16 {
-        const HELD: Option<Held> = Some(Held::F16);
+        const HALF: Option<HalfType> = Some(HalfType::F16);
 
         #[inline(always)]
         fn bits(self) -> u32 {

@@ -30,11 +30,17 @@ pub(crate) fn few_rows(a: Matrix<'_, f32>, b: Matrix<'_, f32>, longest: usize) -
     }
     let starts: Vec<_> = (0..n).step_by(width).collect();
     let tasks: Vec<Vec<f32>> = starts.into_par_iter().map(task).collect();
+    side_by_side(&tasks, [rows, n])
+}
+
+/// Puts matrices of as many rows side by side, up to `n` columns.
+pub(crate) fn side_by_side(parts: &[Vec<f32>], [rows, n]: [usize; 2]) -> Vec<f32> {
     let mut out = Vec::with_capacity(rows * n);
     for row in 0..rows {
-        for task in &tasks {
-            let width = task.len() / rows;
-            out.extend_from_slice(&task[row * width..][..width]);
+        for part in parts {
+            let width = part.len() / rows;
+            let left = (row + 1) * n - out.len();
+            out.extend_from_slice(&part[row * width..][..width.min(left)]);
         }
     }
     out

@@ -128,9 +128,9 @@ impl<T: Element> Matrix<'_, T> {
 
 /// A matrix that is written: row `i` begins `i · step` elements after `first`.
 #[derive(Clone, Copy)]
-struct Target {
-    first: *mut f32,
-    step: usize,
+pub(crate) struct Target {
+    pub(crate) first: *mut f32,
+    pub(crate) step: usize,
 }
 
 // SAFETY: threads that share a target write different columns of it.
@@ -139,6 +139,15 @@ unsafe impl Send for Target {}
 unsafe impl Sync for Target {}
 
 impl Target {
+    /// The first element of a row.
+    ///
+    /// # Safety
+    /// There is such a row.
+    pub(crate) unsafe fn row(self, i: usize) -> *mut f32 {
+        // SAFETY: as the caller says.
+        unsafe { self.first.add(i * self.step) }
+    }
+
     /// Writes `a · b` to the columns from `start` on.
     ///
     /// # Safety

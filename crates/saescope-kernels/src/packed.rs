@@ -9,7 +9,7 @@ use std::ops::Range;
 /// The number of columns of a panel.
 pub const COLUMNS: usize = 64;
 
-/// A matrix `[k, n]` of finite bf16 or f16. Panels of 64 columns follow each other, so that a product reads memory in order. In a panel
+/// A matrix `[k, n]` in bf16 or f16. (Weights that are not finite may turn any sum of their column into NaN.) Panels of 64 columns follow each other, so that a product reads memory in order. In a panel
 /// two rows are interleaved, as the dot products of processors want them: a `u32` has an element of an even row in its lower
 /// half and the one of the next row in its upper half. What is missing in the last panel or pair is zero.
 ///
@@ -22,12 +22,12 @@ pub struct Packed {
     /// `[panels, pairs, COLUMNS]`.
     pairs: Vec<u32>,
     shape: [usize; 2],
-    pub(crate) held: Held,
+    pub(crate) held: HalfType,
 }
 
 /// The type of a packed matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
+pub enum HalfType {
     Bf16,
     F16,
 }
@@ -37,7 +37,7 @@ impl Packed {
     /// does not use those of the pool. `None` if they are f32, if their numbers of rows differ, if neither rows nor columns are
     /// contiguous, or if there is not enough memory.
     pub fn new<T: Element>(parts: &[Matrix<'_, T>]) -> Option<Self> {
-        let (held, k) = (T::HELD?, parts.first()?.shape[0]);
+        let (held, k) = (T::HALF?, parts.first()?.shape[0]);
         if parts.iter().any(|part| part.shape[0] != k || !part.steps.contains(&1)) {
             return None;
         }
@@ -92,8 +92,8 @@ impl Packed {
         let k = self.shape[0];
         wide.resize(k * width, 0.0);
         Arch::new().dispatch(|| match self.held {
-            Held::Bf16 => self.widen_panels::<bf16>(start / COLUMNS, width, wide),
-            Held::F16 => self.widen_panels::<f16>(start / COLUMNS, width, wide),
+            HalfType::Bf16 => self.widen_panels::<bf16>(start / COLUMNS, width, wide),
+            HalfType::F16 => self.widen_panels::<f16>(start / COLUMNS, width, wide),
         });
         Matrix { values: wide, shape: [k, width], steps: [width, 1] }
     }
@@ -180,7 +180,7 @@ pub(crate) fn transpose_pairs<T: Element>(matrix: Matrix<'_, T>, panel: &mut [u3
     for first in (0..whole).step_by(SIDE) {
         let columns = std::array::from_fn(|i| column(first + i).0);
         #[cfg(target_arch = "x86_64")]
-        if T::HELD.is_some() && is_x86_feature_detected!("avx2") {
+        if T::HALF.is_some() && is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has AVX2.
             unsafe { avx2::transpose(columns, rows, at + first) };
             continue;

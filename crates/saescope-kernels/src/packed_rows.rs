@@ -1,7 +1,8 @@
 //! Products of a few rows with packed weights, in f32, at the speed at which the weights are read.
 
 use crate::element::Half;
-use crate::packed::{COLUMNS, Held, transpose_pairs};
+use crate::few_rows::side_by_side;
+use crate::packed::{COLUMNS, HalfType, transpose_pairs};
 use crate::{Element, Matrix, Packed};
 use half::{bf16, f16};
 use pulp::{Arch, Simd, WithSimd, bytemuck};
@@ -15,14 +16,14 @@ const ROWS: usize = 6;
 /// A matrix `[k, n]` that is multiplied by panels.
 pub(crate) trait Panels: Sync {
     /// The type of the elements.
-    fn held(&self) -> Held;
+    fn held(&self) -> HalfType;
 
     /// The pairs of rows from `pairs.start` on of a panel, at least up to `pairs.end`, in a buffer that may be used.
     fn part<'a>(&'a self, panel: usize, pairs: Range<usize>, buffer: &'a mut Vec<u32>) -> &'a [u32];
 }
 
 impl Panels for Packed {
-    fn held(&self) -> Held {
+    fn held(&self) -> HalfType {
         self.held
     }
 
@@ -34,11 +35,11 @@ impl Panels for Packed {
 /// A matrix with contiguous columns, packed part by part.
 pub(crate) struct Columns<'a, T> {
     pub(crate) matrix: Matrix<'a, T>,
-    pub(crate) held: Held,
+    pub(crate) held: HalfType,
 }
 
 impl<T: Element> Panels for Columns<'_, T> {
-    fn held(&self) -> Held {
+    fn held(&self) -> HalfType {
         self.held
     }
 
@@ -72,23 +73,15 @@ pub(crate) fn packed_rows(a: Matrix<'_, f32>, b: &impl Panels, n: usize, longest
             for (group, x) in groups.iter().zip(x) {
                 let task = Task { x, panel, out: &mut out[group.clone()] };
                 match b.held() {
-                    Held::Bf16 => task.run::<bf16>(),
-                    Held::F16 => task.run::<f16>(),
+                    HalfType::Bf16 => task.run::<bf16>(),
+                    HalfType::F16 => task.run::<f16>(),
                 }
             }
         }
-        out
+        out.into_flattened()
     };
     let panels: Vec<_> = (0..n.div_ceil(COLUMNS)).into_par_iter().map_init(Vec::new, one).collect();
-    let mut out = Vec::with_capacity(rows * n);
-    for row in 0..rows {
-        let start = out.len();
-        for panel in &panels {
-            let left = n - (out.len() - start);
-            out.extend_from_slice(&panel[row][..COLUMNS.min(left)]);
-        }
-    }
-    out
+    side_by_side(&panels, [rows, n])
 }
 
 /// Some terms of some rows in the order in which they are multiplied, `[pairs, 2, rows]`; zero in place of a term that belongs to

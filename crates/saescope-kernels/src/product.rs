@@ -1,4 +1,4 @@
-//! Products whose rows do not depend on each other, to the last bit.
+//! Products whose rows do not depend on each other, to the last bit, with matrices of more than 128 columns.
 //!
 //! gemm multiplies a single row in another way than several, and adds up its terms in another order. So a single row is
 //! multiplied by code of our own, which adds up the terms of each element as gemm does for several rows, or with a copy of
@@ -23,7 +23,7 @@ pub fn product<T: Element>(a: Matrix<'_, f32>, b: Matrix<'_, T>) -> Option<Vec<f
     if a.steps != [k, 1] || k != inner {
         return None;
     }
-    match (*LONGEST_SUM, T::HELD, b.as_f32s()) {
+    match (*LONGEST_SUM, T::HALF, b.as_f32s()) {
         (Some(longest), _, Some(b)) if is_for_few_rows(m, FEW, b.shape) && b.has_lines() => {
             Some(few_rows(a, b, longest))
         }
@@ -49,7 +49,7 @@ pub fn product_packed(a: Matrix<'_, f32>, b: &Packed) -> Option<Vec<f32>> {
 /// Whether [`few_rows`] and [`packed_rows`] multiply `m` rows, of at most `most`, by a `[k, n]` matrix with the same
 /// bits as gemm.
 fn is_for_few_rows(m: usize, most: usize, [k, n]: [usize; 2]) -> bool {
-    n > NARROW && k > 1 && (1..=most).contains(&m)
+    n > NARROW && k > 2 && (1..=most).contains(&m)
 }
 
 /// A product by gemm with `n` columns; a single row has a copy of itself as company.
@@ -70,7 +70,17 @@ fn in_company(
 
 /// The most terms that gemm adds up in one go for several rows, if [`few_rows`] with it gives the same bits; this depends on the
 /// caches of the processor.
+///
+/// It is found on a thread and in a pool of its own: those that wait for it may be threads of the caller's pool.
 static LONGEST_SUM: LazyLock<Option<usize>> = LazyLock::new(|| {
+    let alone = || {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+        pool.ok().and_then(|_pool| longest_sum())
+    };
+    std::thread::Builder::new().spawn(alone).ok()?.join().ok()?
+});
+
+fn longest_sum() -> Option<usize> {
     let values =
         |n: usize| (0..n).map(|i| ((i * 7919 % 1009) as f32 / 1009.0 - 0.5).exp()).collect::<Vec<_>>();
     let agrees = |longest: &usize| {
@@ -82,7 +92,7 @@ static LONGEST_SUM: LazyLock<Option<usize>> = LazyLock::new(|| {
         })
     };
     [512, 1024, 2048, 4096].into_iter().find(agrees)
-});
+}
 
 #[cfg(test)]
 mod tests {
@@ -113,9 +123,17 @@ mod tests {
     #[test]
     fn a_row_does_not_depend_on_how_many_there_are() {
         assert!(LONGEST_SUM.is_some(), "few rows go the slow way on this processor");
-        for [k, n] in
-            [[192, 768], [600, 130], [770, 2304], [1500, 129], [3072, 768], [4097, 200], [1, 300], [3, 9000]]
-        {
+        for [k, n] in [
+            [192, 768],
+            [600, 130],
+            [770, 2304],
+            [1500, 129],
+            [3072, 768],
+            [4097, 200],
+            [1, 300],
+            [2, 300],
+            [3, 9000],
+        ] {
             let wide = values((k + 3) * (n + 3));
             check(&wide, [k, n]);
             check(&wide.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>(), [k, n]);

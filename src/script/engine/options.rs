@@ -127,7 +127,11 @@ fn wrong_value<T: DeserializeOwned>(
             let expected = message.rsplit_once("expected ").map(|(_, expected)| expected);
             let expected = own.map(|(expected, _)| expected).or(expected).map(type_words);
             let expected = missing.or(expected).unwrap_or_else(|| "another value".to_owned());
-            let got = own.map_or_else(|| value.to_string(), |(_, got)| got.to_owned());
+            let got = match own {
+                Some((_, got)) => got.to_owned(),
+                None if value.is_null() => "()".to_owned(),
+                None => value.to_string(),
+            };
             return Error::invalid(format!("option `{name}`"), expected, shortened(&got));
         }
     }
@@ -140,6 +144,8 @@ fn type_words(expected: &str) -> String {
         "usize" | "u64" | "u32" => "a whole number, 0 or more".to_owned(),
         "f32" | "f64" => "a number".to_owned(),
         "a boolean" => "true or false".to_owned(),
+        // One of some words.
+        "string or map" => "a string".to_owned(),
         "a sequence" => "an array".to_owned(),
         "an array of length 2" | "fewer elements in array" => "two numbers".to_owned(),
         other if other.starts_with("struct ") => "a map #{ … }".to_owned(),
