@@ -1,8 +1,12 @@
-# The checks; `.ci/run` runs all three.
+# The checks; `.ci/run` runs all of them.
 
 # Format, lints, documentation and tests: minutes.
 check:
     .ci/check
+
+# The tests with every operator made of candle's: minutes.
+composed:
+    .ci/composed
 
 # The README's main command, the prompt and the Jupyter kernel.
 faces:
