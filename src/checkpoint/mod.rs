@@ -177,11 +177,11 @@ impl Checkpoint {
         Ok(elements)
     }
 
-    /// Reads a matrix stored as `[rows, columns]` and returns its transpose, `[columns, rows]`, in row-major order.
+    /// Reads a matrix stored as `[rows, columns]` and returns its transpose in f32, `[columns, rows]`, in row-major order.
     ///
     /// # Errors
     /// See [`Checkpoint::read`].
-    pub fn read_transposed<T: Held>(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Vec<T>> {
+    pub fn read_transposed(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
         let mut elements = zeros(rows * columns)?;
         self.read_transposed_into(name, [rows, columns], &mut elements, 0)?;
         Ok(elements)
@@ -191,11 +191,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// See [`Checkpoint::read`].
-    pub fn read_transposed_into<T: Held>(
+    pub fn read_transposed_into(
         &self,
         name: &str,
         [rows, columns]: [usize; 2],
-        target: &mut [T],
+        target: &mut [f32],
         start: usize,
     ) -> Result<()> {
         let (source, entry) = self.entry(name, &[rows, columns])?;
@@ -203,7 +203,7 @@ impl Checkpoint {
             return Ok(());
         }
         let width = target.len() / columns;
-        let put = |target: &mut [T], column: usize, elements: &[T]| {
+        let put = |target: &mut [f32], column: usize, elements: &[f32]| {
             target[column * width + start..][..rows].copy_from_slice(elements);
         };
         match entry.order() {
@@ -218,7 +218,7 @@ impl Checkpoint {
                 }
             }
             Order::Strided => {
-                let elements: Vec<T> = read_scattered(source, entry)?;
+                let elements: Vec<f32> = read_scattered(source, entry)?;
                 for column in 0..columns {
                     let elements: Vec<_> = elements.iter().skip(column).step_by(columns).copied().collect();
                     put(target, column, &elements);
@@ -323,7 +323,7 @@ mod tests {
                 let elements = expected.read::<f32>(tensor, shape).unwrap();
                 assert_eq!(got.read::<f32>(tensor, shape).unwrap(), elements, "{name}: {tensor}");
                 if let [rows, columns] = *shape {
-                    let got = got.read_transposed::<f32>(tensor, [rows, columns]).unwrap();
+                    let got = got.read_transposed(tensor, [rows, columns]).unwrap();
                     assert_eq!(got, transposed(&elements, [rows, columns]), "{name}: {tensor}, transposed");
                 }
             }
@@ -375,7 +375,7 @@ mod tests {
                     checkpoint.read::<f32>(name, shape)?;
                 }
                 if let [rows, columns] = *shape {
-                    let _ = checkpoint.read_transposed::<f32>(name, [rows, columns]);
+                    let _ = checkpoint.read_transposed(name, [rows, columns]);
                 }
             }
             Ok::<_, Error>(())

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::linalg::with_f32s;
 use crate::memory;
 use crate::progress::Progress;
+use crate::threads::in_runs;
 use candle_core::Tensor;
 use half::bf16;
 use pulp::{Arch, Simd, WithSimd};
@@ -62,7 +63,10 @@ impl Screen {
         let prepared = with_f32s(&rows, |rows| {
             let mut rounded = zeros::<bf16>(rows.len())?;
             rounded.iter_mut().zip(rows).for_each(|(rounded, w)| *rounded = bf16::from_f32(*w));
-            let (norms, errors) = rows.chunks_exact(d_in.max(1)).map(norms).unzip();
+            let all = in_runs(rows.chunks_exact(d_in.max(1)), |rows| {
+                rows.into_iter().map(norms).collect::<Vec<_>>()
+            });
+            let (norms, errors) = all.into_iter().flatten().unzip();
             let matrix = Matrix::new(&rounded, [d_in, d_sae], [1, d_in]);
             let packed = matrix.and_then(|matrix| Packed::new(&[matrix]));
             let none = || {
@@ -212,8 +216,7 @@ impl Pass<'_> {
         for (((may_pass, sum), (bias, cut)), (norm, error)) in
             may_pass.iter_mut().zip(sums).zip(columns).zip(lengths)
         {
-            // Also if a sum is NaN, because it overflows.
-            // What overflows is computed.
+            // A sum that overflows says nothing: the feature is computed.
             *may_pass = !(size(sum + bias) + bound.margin(*norm, *error, *cut) < *cut && sum.is_finite());
             any |= *may_pass;
         }

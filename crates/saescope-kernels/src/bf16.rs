@@ -12,8 +12,7 @@ use rayon::prelude::*;
 
 /// The most rows whose sums are in registers together.
 const ROWS: usize = 6;
-/// The most pairs of terms that are added up while the sums are in registers: so many rows of a panel stay in the second-level
-/// cache.
+/// The most pairs of terms that are summed in registers at a time. A part of a panel with this many fits in the second-level cache.
 const PAIRS: usize = 1024;
 
 /// Whether this processor computes in bf16.

@@ -109,10 +109,7 @@ pub fn path_attention(
     scores: Scores,
 ) -> Result<Tensor> {
     let (n, n_heads, d_head) = q.dims3()?;
-    let seen = |i: usize| {
-        let path = paths.get(i);
-        &path[path.len().saturating_sub(scores.window.unwrap_or(path.len()))..]
-    };
+    let seen = |i: usize| paths.seen(i, scores.window);
     let longest = (0..n).map(|i| seen(i).len()).max().unwrap_or(0);
     let (mut rows, mut mask) = (Vec::new(), Vec::new());
     for path in (0..n).map(seen) {

@@ -6,7 +6,6 @@ pub(super) mod composed;
 pub(super) mod fused;
 
 pub use composed::{attention_scores, mix_values};
-pub use fused::paths::Paths;
 
 use super::config::ActivationFunction;
 use crate::compute::is_fused;
@@ -32,6 +31,38 @@ pub struct Scores {
     pub soft_cap: Option<f32>,
     /// The number of keys that a query sees, its own included; `None` for all that are not later.
     pub window: Option<usize>,
+}
+
+/// For each query, the cached tokens that it sees, its own last.
+#[derive(Debug, Default)]
+pub struct Paths {
+    tokens: Vec<u32>,
+    ends: Vec<usize>,
+}
+
+impl Paths {
+    /// Adds the path of the next query.
+    pub fn push(&mut self, path: impl IntoIterator<Item = u32>) {
+        self.tokens.extend(path);
+        self.ends.push(self.tokens.len());
+    }
+
+    /// The path of a query.
+    pub fn get(&self, query: usize) -> &[u32] {
+        let start = if query == 0 { 0 } else { self.ends[query - 1] };
+        &self.tokens[start..self.ends[query]]
+    }
+
+    /// The end of a query's path that it sees through a window of this many tokens; all of it without one.
+    fn seen(&self, query: usize, window: Option<usize>) -> &[u32] {
+        let path = self.get(query);
+        &path[path.len().saturating_sub(window.unwrap_or(path.len()))..]
+    }
+
+    /// The number of queries.
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
 }
 
 /// `(x − mean) / sqrt(var + eps) · weight + bias` over the last dimension.

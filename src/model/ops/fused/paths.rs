@@ -8,33 +8,12 @@
 //! Branches share the keys and values of their common beginning. There is one path for each query and each is short:
 //! keys are read in place, not packed. The result of a query does not depend on the others, to the last bit.
 
-use super::super::Scores;
+use super::super::{Paths, Scores};
 use super::attention::softmax;
 use crate::linalg::{rows_per_task, with_all_f32s};
 use candle_core::{Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
-
-/// For each query, the cached tokens that it sees, its own last.
-#[derive(Debug, Default)]
-pub struct Paths {
-    tokens: Vec<u32>,
-    ends: Vec<usize>,
-}
-
-impl Paths {
-    /// Adds the path of the next query.
-    pub fn push(&mut self, path: impl IntoIterator<Item = u32>) {
-        self.tokens.extend(path);
-        self.ends.push(self.tokens.len());
-    }
-
-    /// The path of a query.
-    pub fn get(&self, query: usize) -> &[u32] {
-        let start = if query == 0 { 0 } else { self.ends[query - 1] };
-        &self.tokens[start..self.ends[query]]
-    }
-}
 
 /// `q` `[queries, n_heads, d_head]`, `keys`, `values` `[cached, n_key_value_heads, d_head]` → z as `q`.
 pub fn path_attention(
@@ -45,8 +24,8 @@ pub fn path_attention(
     scores: Scores,
 ) -> Result<Tensor> {
     let (n_queries, n_heads, d_head) = q.dims3()?;
-    if paths.ends.len() != n_queries {
-        candle_core::bail!("{} paths for {n_queries} queries", paths.ends.len());
+    if paths.len() != n_queries {
+        candle_core::bail!("{} paths for {n_queries} queries", paths.len());
     }
     let op = &PathAttention { keys, values, n_key_value_heads, paths, scores };
     let width = n_heads * d_head;
@@ -91,8 +70,7 @@ impl WithSimd for Task<'_> {
         let width = op.n_key_value_heads * d_head;
         let mut pattern = Vec::new();
         for (row, z) in z.chunks_exact_mut(n_heads * d_head).enumerate() {
-            let path = op.paths.get(first + row);
-            let path = &path[path.len().saturating_sub(op.scores.window.unwrap_or(path.len()))..];
+            let path = op.paths.seen(first + row, op.scores.window);
             let q = &q[row * n_heads * d_head..][..n_heads * d_head];
             for (head, (z, q)) in z.chunks_exact_mut(d_head).zip(q.chunks_exact(d_head)).enumerate() {
                 let start = head * op.n_key_value_heads / n_heads * d_head;
