@@ -5,6 +5,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/saescope"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
 export CARGO_TERM_COLOR=never
+# What incremental builds keep grows without end.
+export CARGO_INCREMENTAL=0
 program="$CARGO_TARGET_DIR/release/saescope"
 
 scratch="$(mktemp -d)"

@@ -75,6 +75,8 @@ fn files_that_would_fill_the_memory_are_errors() {
     }
     is_refused(folder.path(), "for d in open_dataset(`r.jsonl`) { }", "expected a document of at most");
     is_refused(folder.path(), "load_tensors(`r.jsonl`)", "`r.jsonl`");
+    // This copies the file, so it gets a smaller one.
+    std::fs::File::create(folder.path().join("r.jsonl")).unwrap().set_len(300 << 20).unwrap();
     let grow = "definition_trees(load_model(`demo`), load_sae(`demo`, `blocks.0.hook_resid_pre`), [3], \
                 #{ output_path: `r.jsonl` })";
     is_refused(folder.path(), grow, "line 1: ");
