@@ -3,7 +3,7 @@
 //! `cargo bench -p saescope-kernels --bench products` prints for numbers of rows the milliseconds of each product and, for few
 //! rows, how many times as long as reading the weights once that is; for many rows GFLOP/s.
 
-use half::bf16;
+use half::{bf16, f16};
 use rayon::prelude::*;
 use saescope_kernels::{Matrix, Packed, product, product_bf16, product_packed, zeros};
 use std::time::Instant;
@@ -19,9 +19,12 @@ fn main() {
     narrow.iter_mut().zip(&wide).for_each(|(narrow, wide)| *narrow = bf16::from_f32(*wide));
     let x: Vec<f32> = (0..1024 * K).map(|i| (i * 7919 % 10007) as f32 / 5000.0 - 1.0).collect();
     let packed = Packed::new(&[Matrix::new(&narrow, [K, N], [1, K]).unwrap()]).unwrap();
+    let halves: Vec<f16> = wide.iter().map(|w| f16::from_f32(*w)).collect();
+    let packed_f16 = Packed::new(&[Matrix::new(&halves, [K, N], [1, K]).unwrap()]).unwrap();
+    drop(halves);
     let [reading_f32, reading_bf16] = [4, 2].map(|bytes| milliseconds(|| sum(&wide[..K * N * bytes / 4])));
     println!("reading the weights once: {reading_f32:.2} ms in f32, {reading_bf16:.2} ms in 16 bits");
-    println!("rows   f32 in rows        bf16 in columns    bf16 packed        computed in bf16");
+    println!("rows   f32 in rows        bf16 in columns    bf16 packed        f16 packed         computed in bf16");
     for m in [1, 2, 4, 8, 12, 16, 17, 32, 64, 256, 1024] {
         let a = || Matrix::new(&x, [m, K], [K, 1]).unwrap();
         let times = [
@@ -31,6 +34,7 @@ fn main() {
                 reading_bf16,
             ),
             (milliseconds(|| drop(product_packed(a(), &packed))), reading_bf16),
+            (milliseconds(|| drop(product_packed(a(), &packed_f16))), reading_bf16),
             (milliseconds(|| drop(product_bf16(a(), &packed))), reading_bf16),
         ];
         let shown = times.map(|(time, reading)| match m {

@@ -74,7 +74,7 @@ impl Half for bf16 {
     fn widen_pairs<S: Simd>(simd: S, pairs: S::u32s) -> [S::f32s; 2] {
         let low = simd.wrapping_dyn_shl_u32s(pairs, simd.splat_u32s(16));
         let high = simd.and_u32s(pairs, simd.splat_u32s(0xffff_0000));
-        [low, high].map(|bits| simd.transmute_f32s_u32s(bits))
+        [simd.transmute_f32s_u32s(low), simd.transmute_f32s_u32s(high)]
     }
 }
 
@@ -86,22 +86,23 @@ impl Half for f16 {
 
     #[inline(always)]
     fn widen_pairs<S: Simd>(simd: S, pairs: S::u32s) -> [S::f32s; 2] {
-        let [all, exponent, sign] = [0x7fff, 0x7c00, 0x8000].map(|bits| simd.splat_u32s(bits));
-        let (thirteen, sixteen) = (simd.splat_u32s(13), simd.splat_u32s(16));
-        let factor = simd.splat_f32s(FACTOR);
-        // As `f16_to_f32`.
-        let widen = |bits: S::u32s| {
-            let size = simd.wrapping_dyn_shl_u32s(simd.and_u32s(bits, all), thirteen);
-            let size = simd.mul_f32s(simd.transmute_f32s_u32s(size), factor);
-            let is_infinite = simd.equal_u32s(simd.and_u32s(bits, exponent), exponent);
-            let infinite = simd.select_u32s(is_infinite, simd.splat_u32s(INFINITE), simd.splat_u32s(0));
-            let sign = simd.wrapping_dyn_shl_u32s(simd.and_u32s(bits, sign), sixteen);
-            simd.transmute_f32s_u32s(
-                simd.or_u32s(simd.transmute_u32s_f32s(size), simd.or_u32s(infinite, sign)),
-            )
-        };
-        [simd.and_u32s(pairs, simd.splat_u32s(0xffff)), simd.wrapping_dyn_shr_u32s(pairs, sixteen)].map(widen)
+        let low = simd.and_u32s(pairs, simd.splat_u32s(0xffff));
+        let high = simd.wrapping_dyn_shr_u32s(pairs, simd.splat_u32s(16));
+        [f16s_to_f32s(simd, low), f16s_to_f32s(simd, high)]
     }
+}
+
+/// [`f16_to_f32`] for vectors. A function rather than a closure: only what is inlined has the instructions of the processor.
+#[inline(always)]
+fn f16s_to_f32s<S: Simd>(simd: S, bits: S::u32s) -> S::f32s {
+    let exponent = simd.splat_u32s(0x7c00);
+    let size = simd.wrapping_dyn_shl_u32s(simd.and_u32s(bits, simd.splat_u32s(0x7fff)), simd.splat_u32s(13));
+    let size = simd.mul_f32s(simd.transmute_f32s_u32s(size), simd.splat_f32s(FACTOR));
+    let is_infinite = simd.equal_u32s(simd.and_u32s(bits, exponent), exponent);
+    let infinite = simd.select_u32s(is_infinite, simd.splat_u32s(INFINITE), simd.splat_u32s(0));
+    let sign = simd.wrapping_dyn_shl_u32s(simd.and_u32s(bits, simd.splat_u32s(0x8000)), simd.splat_u32s(16));
+    let size = simd.transmute_u32s_f32s(size);
+    simd.transmute_f32s_u32s(simd.or_u32s(size, simd.or_u32s(infinite, sign)))
 }
 
 /// The difference of the exponents' biases of f32 and f16, as a factor: 2^(127 − 15).
