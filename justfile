@@ -8,6 +8,10 @@ check:
 composed:
     .ci/composed
 
+# CUDA without a GPU: a quarter of an hour the first time.
+cuda:
+    .ci/cuda
+
 # The README's main command, the prompt and the Jupyter kernel.
 faces:
     .ci/faces

@@ -55,6 +55,7 @@ pub mod hub;
 mod repo;
 
 mod compute;
+pub mod device;
 mod label;
 mod large;
 pub mod linalg;

@@ -1,7 +1,8 @@
 //! Linear layers: `x · weight + bias`, in one layout and with one rounding.
 //!
 //! Weights are held in f32, bf16 or f16. Computation is in f32, and the type in which the weights are held does not change the
-//! result, unless a layer computes in bf16. The result of a row does not depend on how many rows there are.
+//! result, unless a layer computes in another [`Precision`]. On the CPU, the result of a row does not depend on how many rows
+//! there are.
 
 use crate::compute::is_fused;
 use crate::error::Result;
@@ -9,7 +10,7 @@ use crate::linalg::{change_f32s, rows_per_task, with_memory};
 use candle_core::{D, DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
 use rayon::prelude::*;
-use saescope_kernels::{Element, Matrix, Packed, product, product_bf16, product_packed};
+use saescope_kernels::{Element, Matrix, Packed, Precision, product, product_bf16, product_packed};
 use std::ops::Range;
 
 /// A linear layer.
@@ -17,27 +18,31 @@ pub struct Linear {
     weight: Weight,
     /// `[out]`, f32.
     pub bias: Option<Tensor>,
-    /// Whether `x` is rounded to bf16.
-    in_bf16: bool,
+    precision: Precision,
 }
 
 /// A weight, `[in, out]`.
 enum Weight {
-    /// The layout in which `x · weight` is fastest in f32, or a table that is used elsewhere too.
+    /// The layout in which `x · weight` is fastest in f32, a table that is used elsewhere too, or a weight on a GPU.
     Tensor(Tensor),
-    /// bf16 or f16.
+    /// bf16 or f16, on the CPU.
     Packed(Packed),
 }
 
 impl Linear {
     /// A layer with the weight `[in, out]`, which stays as it is in memory.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Linear { weight: Weight::Tensor(weight), bias, in_bf16: false }
+        Linear { weight: Weight::Tensor(weight), bias, precision: Precision::F32 }
     }
 
-    /// A layer with a packed weight; `in_bf16` only with bf16, on a processor that multiplies it.
-    pub fn packed(weight: Packed, bias: Option<Tensor>, in_bf16: bool) -> Self {
-        Linear { weight: Weight::Packed(weight), bias, in_bf16 }
+    /// A layer with a packed weight.
+    pub fn packed(weight: Packed, bias: Option<Tensor>) -> Self {
+        Linear { weight: Weight::Packed(weight), bias, precision: Precision::F32 }
+    }
+
+    /// The layer with another precision. Bf16 only with a weight in bf16, on a processor or GPU that multiplies it.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Linear { precision, ..self }
     }
 
     /// `x · weight + bias`, `[n, in]` → `[n, out]`.
@@ -52,9 +57,9 @@ impl Linear {
     /// `x · weight`, `[n, in]` → `[n, out]`, for those who add the bias in their own operator.
     pub fn without_bias(&self, x: &Tensor) -> Result<Tensor> {
         Ok(match &self.weight {
-            _ if !is_fused(x) => self.times(x, &self.columns(0..self.d_out()?)?)?,
-            Weight::Tensor(weight) => rows_times(x, weight)?,
-            Weight::Packed(weight) => packed_times(x, weight, self.in_bf16)?,
+            Weight::Tensor(weight) => matmul(x, weight, self.precision)?,
+            Weight::Packed(weight) if is_fused(x) => packed_times(x, weight, self.precision)?,
+            Weight::Packed(_) => self.times(x, &self.columns(0..self.d_out()?)?)?,
         })
     }
 
@@ -79,18 +84,33 @@ impl Linear {
 
     /// [`rows_times`] with weights made of [`Linear::columns`], rounding as this layer does.
     pub fn times(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        let rounded = if self.in_bf16 { &x.to_dtype(DType::BF16)?.to_dtype(DType::F32)? } else { x };
-        Ok(rows_times(rounded, weight)?)
+        match self.precision {
+            Precision::Bf16 => Ok(rows_times(&x.to_dtype(DType::BF16)?.to_dtype(DType::F32)?, weight)?),
+            Precision::F32 | Precision::Tf32 => Ok(rows_times(x, weight)?),
+        }
+    }
+}
+
+/// `x · weight`, `[n, in]` by `[in, out]` → `[n, out]`. Only GPUs round `x` and the weight to the precision of a tensor that is
+/// not packed.
+pub fn matmul(x: &Tensor, weight: &Tensor, precision: Precision) -> candle_core::Result<Tensor> {
+    match x.device() {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => saescope_kernels::cuda::matmul(x, weight, precision),
+        Device::Metal(_) if precision == Precision::Bf16 => {
+            x.to_dtype(DType::BF16)?.matmul(&weight.to_dtype(DType::BF16)?)?.to_dtype(DType::F32)
+        }
+        _ => rows_times(x, weight),
     }
 }
 
 /// `x · weight`, `[n, in]` by `[in, out]`.
-fn packed_times(x: &Tensor, weight: &Packed, in_bf16: bool) -> candle_core::Result<Tensor> {
+fn packed_times(x: &Tensor, weight: &Packed, precision: Precision) -> candle_core::Result<Tensor> {
     let ((n, d_in), [_, d_out]) = (x.dims2()?, weight.shape());
     let x = x.contiguous()?;
     let out = with_memory([&x], |[x]: [&[f32]; 1]| {
         let x = Matrix::new(x, [n, d_in], [d_in, 1])?;
-        if in_bf16 { product_bf16(x, weight) } else { product_packed(x, weight) }
+        if precision == Precision::Bf16 { product_bf16(x, weight) } else { product_packed(x, weight) }
     })?;
     let wrong = || candle_core::Error::Msg(format!("x {:?} and weight {weight:?} do not fit", x.dims()));
     Tensor::from_vec(out.ok_or_else(wrong)?, (n, d_out), &Device::Cpu)
@@ -134,8 +154,11 @@ fn matrix_times<T: Element + WithDType>(x: &Tensor, weight: &Tensor) -> candle_c
 
 /// `x + bias`, `x` `[..., d]`, `bias` `[d]`. `x` must not be shared: its memory is used.
 pub fn add_bias(x: Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
-    if !is_fused(&x) {
-        return x.broadcast_add(bias);
+    match x.device() {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => return saescope_kernels::cuda::add(&x, Some(bias), None),
+        _ if !is_fused(&x) => return x.broadcast_add(bias),
+        _ => {}
     }
     change_f32s(&x, [bias], |x, [bias]| {
         let d = bias.len();

@@ -4,7 +4,7 @@
 
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::extract::{ExtractOptions, USUAL_CONTEXT, Windows, activation, check_fits, screened};
+use crate::extract::{ExtractOptions, USUAL_CONTEXT, Windows, activation, check_fits};
 use crate::hooks::ActivationCache;
 use crate::model::{Model, NormKind, TokenBatch};
 use crate::progress::Progress;
@@ -157,7 +157,7 @@ impl Sums {
         let mut cache = ActivationCache::new([Some(hook), out].into_iter().flatten().collect());
         model.run_until(&TokenBatch::single(tokens), None, &mut cache, progress)?;
         let x = activation(model, sae, &cache)?;
-        let sae = &screened(sae, model);
+        let sae = &sae.for_model(model.compute());
         let (features, y_hat) = sae.encode_and_reconstruct(&x, progress)?;
         self.tokens += n;
         self.active += (bos..features.len()).map(|pos| features.at(pos).0.len()).sum::<usize>();

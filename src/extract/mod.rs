@@ -24,7 +24,7 @@ pub use record::{FeatureRecord, RecordReader, read_records, read_records_of};
 pub use record_file::RecordFile;
 pub(crate) use run::{Job, run};
 pub use run::{VisitSummary, visit_feature_acts};
-pub(crate) use sae_input::{activation, prepare, screened};
+pub(crate) use sae_input::{activation, prepare};
 pub use sae_input::{check_fits, feature_acts};
 pub use summary::ExtractSummary;
 pub(crate) use summary::{meta, meta_path};

@@ -20,9 +20,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// The maximum number of tokens in a forward pass, unless a single context is longer: enough for matmuls to run at full
-/// speed, few enough to need only tens of megabytes.
-const BATCH_TOKENS: usize = 1024;
 /// The number of batches that may wait between two stages.
 const WAITING: usize = 2;
 /// The time between checks for an interrupt while waiting for a disk or another stage.
@@ -266,6 +263,7 @@ fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
     let mut windows = Windows::new(job.model.tokenizer()?.clone(), job.contexts);
     let mut documents = job.dataset.documents(job.progress);
     let (max_examples, batch_size) = (job.options.max_examples, job.options.batch_size);
+    let batch_tokens = job.model.compute().batch_tokens(job.model.cfg().floats_per_token());
     let (sender, receiver) = sync_channel(WAITING);
     std::thread::spawn(move || {
         let mut batch = Batch::default();
@@ -296,7 +294,7 @@ fn read_batches(job: Job) -> Result<Receiver<Result<Batch>>> {
             for context in contexts.into_iter().flatten() {
                 let n = context.tokens.len();
                 let is_full =
-                    batch.contexts.len() == batch_size || batch.tokens + n > BATCH_TOKENS && batch.tokens > 0;
+                    batch.contexts.len() == batch_size || batch.tokens + n > batch_tokens && batch.tokens > 0;
                 if is_full && !send(&mut batch, documents.fraction_read(), false) {
                     return;
                 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::hooks::{ActivationCache, HookPoint, Space, usual_point};
-use crate::model::{Dtype, Model, NormKind, TokenBatch};
+use crate::model::{Model, NormKind, TokenBatch};
 use crate::progress::{Progress, ProgressEvent};
 use crate::sae::{FeatureActs, Sae};
 use candle_core::Tensor;
@@ -22,17 +22,16 @@ pub fn feature_acts(
 ) -> Result<FeatureActs> {
     check_fits(model, sae)?;
     let hook = sae.hook_in(&model.cfg().hook_points())?;
-    let mut cache = ActivationCache::new(vec![hook]);
+    model.compute().bind()?;
+    let turn = model.compute().turn();
+    let mut cache = ActivationCache::new(vec![hook]).on_device();
     model.run_until(batch, None, &mut cache, progress)?;
     let x = activation(model, sae, &cache)?;
     drop(cache);
     let sequences: Vec<_> = batch.sequences().collect();
-    screened(sae, model).encode_sequences(&x, &sequences, threshold, progress)
-}
-
-/// The SAE as it encodes activations of the model: for a model in bf16 with a screen, unless the SAE was loaded without.
-pub(crate) fn screened(sae: &Sae, model: &Model) -> Sae {
-    sae.for_model_in_bf16(model.dtype() == Dtype::Bf16)
+    let features = sae.for_model(model.compute()).encode_sequences(&x, &sequences, threshold, progress);
+    drop(turn);
+    features
 }
 
 /// The input of an SAE, `[tokens, …]`: the activation at its hook, minus the value bias if the SAE was trained so.
@@ -41,7 +40,7 @@ pub(crate) fn activation(model: &Model, sae: &Sae, cache: &ActivationCache) -> R
     let x = cache.get(&hook.to_string())?;
     Ok(match (hook.point(), sae.cfg().fold_value_biases) {
         (HookPoint::Z | HookPoint::V, true) => {
-            x.broadcast_sub(&model.value_bias(&hook, sae.cfg().fold_ln)?)?
+            x.broadcast_sub(&model.value_bias(&hook, sae.cfg().fold_ln)?.to_device(x.device())?)?
         }
         _ => x.clone(),
     })

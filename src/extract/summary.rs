@@ -2,9 +2,7 @@
 
 use super::options::ExtractOptions;
 use super::run::Job;
-use super::sae_input::screened;
 use crate::error::{Error, Result};
-use crate::model::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -107,10 +105,10 @@ pub(crate) fn meta(job: Job, check: Option<&impl Serialize>, summary: &ExtractSu
         "sha256": summary.sha256,
     });
     // What is not the rule.
-    if model.dtype() == Dtype::Bf16 {
-        meta["model"]["computed_in"] = json!("bf16");
+    if let Some(computed_in) = model.compute().in_words() {
+        meta["model"]["computed_in"] = json!(computed_in);
     }
-    if screened(sae, model).has_screen() {
+    if sae.for_model(model.compute()).has_screen() {
         meta["sae"]["screen"] = json!(true);
     }
     let text = serde_json::to_string_pretty(&meta).map_err(|e| {

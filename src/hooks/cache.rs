@@ -6,19 +6,25 @@ use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The activations of one pass at the requested points, f32 on the host, by name, in the order of the pass.
+/// The activations of one pass at the requested points, in f32 and on the CPU, by name, in the order of the pass.
 #[derive(Debug, Clone)]
 pub struct ActivationCache {
     wanted: Vec<HookName>,
     /// The points of the model, for names that mean different points in different models.
     points: Option<HookPoints>,
     activations: BTreeMap<HookName, Tensor>,
+    stay: bool,
 }
 
 impl ActivationCache {
     /// An empty cache for these points.
     pub fn new(wanted: Vec<HookName>) -> Self {
-        ActivationCache { wanted, points: None, activations: BTreeMap::new() }
+        ActivationCache { wanted, points: None, activations: BTreeMap::new(), stay: false }
+    }
+
+    /// The cache, whose activations stay on the model's device.
+    pub(crate) fn on_device(self) -> Self {
+        ActivationCache { stay: true, ..self }
     }
 
     /// An empty cache for the points of a model that names and patterns select; see [`HookPoints::select`].
@@ -76,7 +82,8 @@ impl Hooks for ActivationCache {
     }
 
     fn on(&mut self, site: &Site, activation: Tensor) -> Result<Tensor> {
-        self.activations.insert(site.name, activation.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
+        let kept = if self.stay { activation.clone() } else { activation.to_device(&Device::Cpu)? };
+        self.activations.insert(site.name, kept.to_dtype(DType::F32)?);
         Ok(activation)
     }
 

@@ -72,7 +72,8 @@ pub fn definition_trees(
     /// time, and workers with few rows would only wait for them.
     const TREES: usize = 4;
     const WEIGHTS: usize = 1 << 22;
-    let is_small = model.cfg().d_model * model.cfg().d_mlp <= WEIGHTS;
+    let is_on_cpu = model.compute().device.is_cpu();
+    let is_small = is_on_cpu && model.cfg().d_model * model.cfg().d_mlp <= WEIGHTS;
     let pools = worker_pools(if is_small { vectors.len() / TREES } else { 1 })?;
     if pools.len() == 1 {
         return grow_together(model, vectors, options, progress);

@@ -11,7 +11,7 @@ use super::weights::{Block, Norm};
 use crate::error::{Error, Result};
 use crate::hooks::{HookName, HookPoint};
 use crate::linear::{Linear, add_bias};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 impl Pass<'_> {
     /// Runs a block and returns the residual stream after it, `[n, d_model]`.
@@ -37,7 +37,7 @@ impl Pass<'_> {
             self.qkv_per_head(layer, block, resid_pre)?
         } else {
             let x = self.at(layer, Ln1In, resid_pre.clone())?;
-            let x = self.ln1(layer, block, &x)?; // [n, d_model]
+            let x = self.ln1(layer, block, &x, self.dtype_at(layer, AttnNormedIn))?; // [n, d_model]
             let x = self.at(layer, AttnNormedIn, x)?;
             self.qkv(&block.qkv, &x)?
         };
@@ -69,7 +69,7 @@ impl Pass<'_> {
         } else if let (Some(cache), Some(paths)) = (&self.cache, &self.paths) {
             ops::path_attention(&q, cache.block(layer), self.cfg.n_key_value_heads, paths, rule)?
         } else {
-            ops::attention(&q, &k, &v, &self.spans(), rule)?
+            ops::attention(&q, &k, &v, &self.spans(), rule, self.precision)?
         };
         let z = self.at(layer, HookPoint::Z, z)?; // [n, n_heads, d_head]
         let out = self.attn_out(layer, &block.attn_out, &z)?;
@@ -92,8 +92,8 @@ impl Pass<'_> {
         }
     }
 
-    fn ln1(&mut self, layer: usize, block: &Block, x: &Tensor) -> Result<Tensor, Halt> {
-        self.pre_norm(layer, [HookPoint::Ln1Scale, HookPoint::Ln1Normalized], block.ln1.as_ref(), x)
+    fn ln1(&mut self, layer: usize, block: &Block, x: &Tensor, dtype: DType) -> Result<Tensor, Halt> {
+        self.pre_norm(layer, [HookPoint::Ln1Scale, HookPoint::Ln1Normalized], block.ln1.as_ref(), x, dtype)
     }
 
     /// What a sublayer reads: a norm of the residual stream, or the stream itself.
@@ -103,10 +103,11 @@ impl Pass<'_> {
         points: [HookPoint; 2],
         norm: Option<&Norm>,
         x: &Tensor,
+        dtype: DType,
     ) -> Result<Tensor, Halt> {
         match norm {
             None => Ok(x.clone()),
-            Some(norm) => self.norm(points.map(|point| HookName::in_block(layer, point)), norm, x),
+            Some(norm) => self.norm(points.map(|point| HookName::in_block(layer, point)), norm, x, dtype),
         }
     }
 
@@ -141,7 +142,7 @@ impl Pass<'_> {
         let k_in = self.at(layer, HookPoint::KInput, kv_in.clone())?;
         let v_in = self.at(layer, HookPoint::VInput, kv_in)?;
         let mut part = |first: usize, heads: usize, x: Tensor| {
-            let x = self.ln1(layer, block, &x)?; // [n, heads, d_model]
+            let x = self.ln1(layer, block, &x, DType::F32)?; // [n, heads, d_model]
             let (start, len) = (first * d_head, heads * d_head);
             let weight = block.qkv.columns(start..start + len)?.reshape((d_model, heads, d_head))?;
             let weight = weight.transpose(0, 1)?.contiguous()?; // [heads, d_model, d_head]
@@ -169,7 +170,7 @@ impl Pass<'_> {
             return Ok(());
         }
         let normed = match &block.ln1 {
-            Some(norm) => plain_norm(norm, x, self.cfg.eps)?,
+            Some(norm) => plain_norm(norm, x, self.cfg.eps, DType::F32)?,
             None => x.clone(),
         };
         let after = self.at(layer, point, normed.clone())?;
@@ -197,7 +198,7 @@ impl Pass<'_> {
         let (n, heads, d_head) = x.dims3()?;
         let grouped = x.contiguous()?.reshape((n, heads * d_head / width, width))?;
         let names = [scale, normalized].map(|point| HookName::in_block(layer, point));
-        let x = self.norm(names, norm, &grouped)?.reshape((n, heads, d_head))?;
+        let x = self.norm(names, norm, &grouped, DType::F32)?.reshape((n, heads, d_head))?;
         self.at(layer, normed, x)
     }
 
@@ -230,7 +231,8 @@ impl Pass<'_> {
         residual: &Tensor,
     ) -> Result<Tensor, Halt> {
         let points = [HookPoint::Ln2Scale, HookPoint::Ln2Normalized];
-        let x = self.pre_norm(layer, points, block.ln2.as_ref(), mlp_in)?; // [n, d_model]
+        let dtype = self.dtype_at(layer, HookPoint::MlpNormedIn);
+        let x = self.pre_norm(layer, points, block.ln2.as_ref(), mlp_in, dtype)?; // [n, d_model]
         let x = self.at(layer, HookPoint::MlpNormedIn, x)?;
         let post = if self.cfg.gated_mlp {
             self.gated(layer, &block.mlp_in, &x)?
@@ -250,11 +252,12 @@ impl Pass<'_> {
 
     /// `act_fn(mlp_in(x))`, `[n, d_mlp]`.
     fn activated(&mut self, layer: usize, mlp_in: &Linear, x: &Tensor) -> Result<Tensor, Halt> {
+        let dtype = self.dtype_at(layer, HookPoint::MlpPost);
         if !self.wants(layer, HookPoint::MlpPre) {
-            return Ok(ops::activate(mlp_in.without_bias(x)?, mlp_in.bias.as_ref(), self.cfg.act_fn)?);
+            return Ok(ops::activate(mlp_in.without_bias(x)?, mlp_in.bias.as_ref(), self.cfg.act_fn, dtype)?);
         }
         let pre = self.at(layer, HookPoint::MlpPre, mlp_in.forward(x)?)?.copy()?;
-        Ok(ops::activate(pre, None, self.cfg.act_fn)?)
+        Ok(ops::activate(pre, None, self.cfg.act_fn, dtype)?)
     }
 
     /// `act_fn(gate) · linear`, `[n, d_mlp]`, where `mlp_in(x)` is gate and linear side by side.
@@ -268,7 +271,7 @@ impl Pass<'_> {
             let linear = self.at(layer, HookPoint::MlpPreLinear, linear)?;
             both = Tensor::cat(&[gate, linear], 1)?;
         }
-        Ok(ops::gate(&both, self.cfg.act_fn)?)
+        Ok(ops::gate(&both, self.cfg.act_fn, self.dtype_at(layer, HookPoint::MlpPost))?)
     }
 
     /// `residual + post(out + bias)`, with a hook on what is added.
@@ -290,8 +293,12 @@ impl Pass<'_> {
         }
         if let Some(post) = sublayer.post {
             out = self.at(layer, raw_out, out)?;
-            out =
-                self.norm(sublayer.post_points.map(|point| HookName::in_block(layer, point)), post, &out)?;
+            out = self.norm(
+                sublayer.post_points.map(|point| HookName::in_block(layer, point)),
+                post,
+                &out,
+                DType::F32,
+            )?;
         }
         if wanted {
             let out = self.at(layer, added, out)?;

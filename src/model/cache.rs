@@ -3,22 +3,83 @@
 use super::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::linalg::with_f32s;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
 
 /// Keys and values of the tokens that a model has already read. Each token knows its parent, the token before it, so
 /// that several sequences may continue after the same token and share everything up to it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct KeyValueCache {
     /// Keys and values of each block, `[len, n_key_value_heads · d_head]`; keys are rotated. Rows after `len` may
     /// remain from a pass that ended early.
-    blocks: Vec<[Vec<f32>; 2]>,
+    blocks: Vec<[Store; 2]>,
     /// `n_key_value_heads · d_head`.
     width: usize,
     /// The parent of each token; `None` for the first of a sequence.
     parents: Vec<Option<usize>>,
     /// The position of each token in its sequence.
     positions: Vec<u32>,
+}
+
+/// Rows of keys or values.
+#[derive(Debug)]
+pub(super) enum Store {
+    /// On the CPU.
+    Host(Vec<f32>),
+    /// On a GPU, `[capacity, width]`, with room for more rows.
+    Device(Tensor),
+}
+
+impl Store {
+    /// The rows of a store on the CPU; none of one on a GPU.
+    pub(super) fn host(&self) -> &[f32] {
+        match self {
+            Store::Host(rows) => rows,
+            Store::Device(_) => &[],
+        }
+    }
+
+    /// The rows as `[rows, width]`, a copy of those on the CPU.
+    pub(super) fn tensor(&self, width: usize) -> candle_core::Result<Tensor> {
+        match self {
+            Store::Host(rows) => Tensor::from_slice(rows, (rows.len() / width, width), &Device::Cpu),
+            Store::Device(rows) => Ok(rows.clone()),
+        }
+    }
+
+    /// Appends rows `[n, width]` to the first `len` rows.
+    fn add(&mut self, len: usize, new: &Tensor) -> Result<()> {
+        let (n, width) = new.dims2()?;
+        match self {
+            Store::Host(rows) if new.device().is_cpu() => {
+                rows.truncate(len * width);
+                with_f32s(new, |new| rows.extend_from_slice(new))?;
+            }
+            Store::Host(_) if len == 0 => *self = Store::Device(new.copy()?),
+            Store::Device(rows) if rows.device().same_device(new.device()) => {
+                let capacity = rows.dim(0)?;
+                if capacity < len + n {
+                    let room = ((len + n).max(2 * capacity), width);
+                    let larger = Tensor::zeros(room, DType::F32, rows.device())?;
+                    larger.slice_set(&rows.narrow(0, 0, len)?, 0, 0)?;
+                    *rows = larger;
+                }
+                rows.slice_set(new, 0, len)?;
+            }
+            _ => return Err(filled_by_another()),
+        }
+        Ok(())
+    }
+}
+
+fn filled_by_another() -> Error {
+    Error::mismatch("the key-value cache was filled by another model", "start with an empty cache")
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store::Host(Vec::new())
+    }
 }
 
 impl KeyValueCache {
@@ -67,23 +128,19 @@ impl KeyValueCache {
         let width = cfg.n_key_value_heads * cfg.d_head;
         if self.is_empty() {
             self.width = width;
-            self.blocks.resize(cfg.n_layers, Default::default());
+            self.blocks = (0..cfg.n_layers).map(|_| Default::default()).collect();
         }
         if (self.width, self.blocks.len()) != (width, cfg.n_layers) {
-            return Err(Error::mismatch(
-                "the key-value cache was filled by another model",
-                "start with an empty cache",
-            ));
+            return Err(filled_by_another());
         }
-        let rows = self.len() * self.width;
-        self.blocks.iter_mut().flatten().for_each(|data| data.truncate(rows));
         Ok(())
     }
 
     /// Adds a block's keys and values of the new tokens, `[n, n_key_value_heads, d_head]` each.
     pub(super) fn add(&mut self, layer: usize, k: &Tensor, v: &Tensor) -> Result<()> {
-        for (data, new) in self.blocks[layer].iter_mut().zip([k, v]) {
-            with_f32s(&new.contiguous()?, |new| data.extend_from_slice(new))?;
+        let len = self.len();
+        for (store, new) in self.blocks[layer].iter_mut().zip([k, v]) {
+            store.add(len, &new.contiguous()?.flatten_from(1)?)?;
         }
         Ok(())
     }
@@ -107,17 +164,16 @@ impl KeyValueCache {
     }
 
     /// All keys and values of a block, including those of the current pass.
-    pub(super) fn block(&self, layer: usize) -> [&[f32]; 2] {
-        let [keys, values] = &self.blocks[layer];
-        [keys, values]
+    pub(super) fn block(&self, layer: usize) -> &[Store; 2] {
+        &self.blocks[layer]
     }
 
     /// A block's keys and values of the tokens on a path, `[path, n_key_value_heads, d_head]` each.
     pub(super) fn gather(&self, layer: usize, path: &[u32], d_head: usize) -> Result<[Tensor; 2]> {
-        let rows = |data: &[f32]| -> Result<Tensor> {
-            let row = |token: &u32| &data[*token as usize * self.width..][..self.width];
-            let rows: Vec<f32> = path.iter().flat_map(row).copied().collect();
-            Ok(Tensor::from_vec(rows, (path.len(), self.width / d_head, d_head), &Device::Cpu)?)
+        let rows = |store: &Store| -> Result<Tensor> {
+            let all = store.tensor(self.width)?;
+            let rows = all.index_select(&Tensor::new(path, all.device())?, 0)?;
+            Ok(rows.reshape((path.len(), self.width / d_head, d_head))?)
         };
         let [keys, values] = self.block(layer);
         Ok([rows(keys)?, rows(values)?])

@@ -118,6 +118,13 @@ impl ModelConfig {
         }
     }
 
+    /// The number of f32 that a pass keeps at a time for each token: the residual stream with what is added to it, the inner
+    /// layer of the MLP before and after its activation function, queries, keys and values, before and after the rotation.
+    pub(crate) fn floats_per_token(&self) -> usize {
+        let inner = if self.gated_mlp { 3 * self.d_mlp } else { 2 * self.d_mlp };
+        4 * self.d_model + inner + 2 * (self.n_heads + 2 * self.n_key_value_heads) * self.d_head
+    }
+
     /// The factor of the attention scores in block `layer`.
     pub fn attn_factor(&self, layer: usize) -> f32 {
         let by_layer = if self.scale_attn_by_inverse_layer_idx { (layer + 1) as f64 } else { 1.0 };

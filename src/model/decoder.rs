@@ -15,6 +15,7 @@ use crate::linalg::with_f32s;
 use crate::progress::Progress;
 use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
+use saescope_kernels::Precision;
 use std::ops::Range;
 
 /// Why a pass ended before its last operator.
@@ -31,7 +32,8 @@ impl<E: Into<Error>> From<E> for Halt {
 }
 
 impl Model {
-    /// Runs a batch of sequences to the end, whatever the hooks' `last` is. Returns the logits `[tokens, d_vocab]`. With a
+    /// Runs a batch of sequences to the end, whatever the hooks' `last` is. Returns the logits `[tokens, d_vocab]`, on the
+    /// model's device. With a
     /// `cache`, the batch is one sequence that continues after the last token of the cache.
     ///
     /// # Errors
@@ -46,7 +48,7 @@ impl Model {
     ) -> Result<Tensor> {
         let parents = last_token(batch, cache.as_deref())?;
         self.inner.weights.unembed_name()?;
-        let mut pass = Pass::new(self.cfg(), batch, &parents, cache, hooks, None, progress)?;
+        let mut pass = Pass::new(self, batch, &parents, cache, hooks, None, progress)?;
         pass.logits(&self.inner.weights).map_err(failed)
     }
 
@@ -68,7 +70,7 @@ impl Model {
         if last.is_none() {
             self.inner.weights.unembed_name()?;
         }
-        let mut pass = Pass::new(self.cfg(), batch, &parents, cache, hooks, last, progress)?;
+        let mut pass = Pass::new(self, batch, &parents, cache, hooks, last, progress)?;
         match pass.logits(&self.inner.weights) {
             Ok(_) | Err(Halt::Done) => Ok(()),
             Err(Halt::Failed(error)) => Err(error),
@@ -76,7 +78,8 @@ impl Model {
     }
 
     /// Continues each sequence after `parents[i]`, a token of `cache`, or starts it if that is `None`. Returns the
-    /// final residual stream at the last token of each sequence, `[sequences, d_model]`, whatever the hooks' `last` is.
+    /// final residual stream at the last token of each sequence, `[sequences, d_model]`, on the model's device, whatever the
+    /// hooks' `last` is.
     /// Sequences may share a parent, which is how a tree grows. [`Model::map_logits`] turns the streams into logits; hooks
     /// of the final norm and the unembedding are not called.
     ///
@@ -93,12 +96,12 @@ impl Model {
         let last = |sequence: Range<usize>| sequence.last().and_then(|token| u32::try_from(token).ok());
         let last: Option<Vec<u32>> = batch.sequences().map(last).collect();
         let last = last.ok_or_else(|| Error::invalid("a sequence", "at least one token", "none"))?;
-        let mut pass = Pass::new(self.cfg(), batch, parents, Some(cache), hooks, None, progress)?;
+        let mut pass = Pass::new(self, batch, parents, Some(cache), hooks, None, progress)?;
         let resid = pass.read(&self.inner.weights).map_err(failed)?;
         if last.len() == batch.len() {
             return Ok(resid);
         }
-        Ok(resid.index_select(&Tensor::new(last, &Device::Cpu)?, 0)?)
+        Ok(resid.index_select(&Tensor::new(last, resid.device())?, 0)?)
     }
 
     /// Calls `look` on all threads with the row and the logits `[d_vocab]` of each final residual stream in `resid`
@@ -121,6 +124,7 @@ impl Model {
             progress.check()?;
             let rows = resid.narrow(0, first, step.min(n - first))?;
             let logits = logits(&self.inner.weights, self.cfg(), &rows)?; // [rows, d_vocab]
+            let logits = logits.to_device(&Device::Cpu)?;
             with_f32s(&logits, |logits| {
                 let rows = logits.par_chunks_exact(self.cfg().d_vocab).enumerate();
                 all.par_extend(rows.map(|(row, logits)| look(first + row, logits)));
@@ -152,7 +156,7 @@ fn failed(halt: Halt) -> Error {
 
 /// The logits `[n, d_vocab]` of final residual streams `[n, d_model]`.
 pub(super) fn logits(weights: &Weights, cfg: &ModelConfig, resid: &Tensor) -> Result<Tensor> {
-    capped(cfg, weights.unembed()?.forward(&plain_norm(weights.ln_final()?, resid, cfg.eps)?)?)
+    capped(cfg, weights.unembed()?.forward(&plain_norm(weights.ln_final()?, resid, cfg.eps, DType::F32)?)?)
 }
 
 /// Applies the model's soft cap to logits, if it has one.
@@ -163,17 +167,20 @@ fn capped(cfg: &ModelConfig, logits: Tensor) -> Result<Tensor> {
     }
 }
 
-/// A norm over the last dimension, without hooks.
-pub(super) fn plain_norm(norm: &Norm, x: &Tensor, eps: f64) -> candle_core::Result<Tensor> {
+/// A norm over the last dimension, without hooks, to be read in a type.
+pub(super) fn plain_norm(norm: &Norm, x: &Tensor, eps: f64, dtype: DType) -> candle_core::Result<Tensor> {
     match &norm.bias {
-        Some(bias) => ops::layer_norm(x, &norm.weight, bias, eps),
-        None => ops::rms_norm(x, &norm.weight, eps),
+        Some(bias) => ops::layer_norm(x, &norm.weight, bias, eps, dtype),
+        None => ops::rms_norm(x, &norm.weight, eps, dtype),
     }
 }
 
 /// The state of one forward pass.
 pub(super) struct Pass<'a> {
     pub(super) cfg: &'a ModelConfig,
+    pub(super) precision: Precision,
+    /// The type in which products of blocks read their input.
+    product_dtype: DType,
     batch: &'a TokenBatch,
     /// The cached token that each sequence continues after.
     parents: &'a [Option<usize>],
@@ -191,7 +198,7 @@ pub(super) struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     fn new(
-        cfg: &'a ModelConfig,
+        model: &'a Model,
         batch: &'a TokenBatch,
         parents: &'a [Option<usize>],
         mut cache: Option<&'a mut KeyValueCache>,
@@ -199,6 +206,8 @@ impl<'a> Pass<'a> {
         last: Option<HookName>,
         progress: &'a Progress,
     ) -> Result<Self> {
+        let (cfg, compute) = (model.cfg(), model.compute());
+        compute.bind()?;
         if parents.len() != batch.sequences().len() {
             return Err(Error::invalid("the parents", "one (or `None`) for each sequence", parents.len()));
         }
@@ -212,7 +221,8 @@ impl<'a> Pass<'a> {
         }
         let sequences = || batch.sequences().zip(&starts);
         let positions: Vec<u32> = sequences().flat_map(|(s, start)| *start..start + s.len() as u32).collect();
-        let angles = Angles::new(&cfg.positional_embedding, &positions)?;
+        let tables = &model.inner.angles;
+        let angles = tables.at(&cfg.positional_embedding, &positions, &compute.device)?;
         let paths = cache.as_ref().filter(|_| parents.iter().any(Option::is_some)).map(|cache| {
             let mut paths = Paths::default();
             for (sequence, parent) in batch.sequences().zip(parents) {
@@ -224,7 +234,23 @@ impl<'a> Pass<'a> {
             }
             paths
         });
-        Ok(Pass { cfg, batch, parents, positions, angles, cache, paths, hooks, last, progress })
+        let precision = compute.dtype.precision();
+        let rounds = compute.device.is_cuda() && precision == Precision::Bf16;
+        let product_dtype = if rounds { DType::BF16 } else { DType::F32 };
+        Ok(Pass {
+            cfg,
+            precision,
+            product_dtype,
+            batch,
+            parents,
+            positions,
+            angles,
+            cache,
+            paths,
+            hooks,
+            last,
+            progress,
+        })
     }
 
     /// Runs all blocks and returns the final residual stream, `[n, d_model]`.
@@ -241,14 +267,15 @@ impl<'a> Pass<'a> {
     }
 
     fn embed(&mut self, weights: &Weights) -> Result<Tensor, Halt> {
-        let tokens = Tensor::new(self.batch.tokens(), &Device::Cpu)?;
+        let device = &weights.compute().device;
+        let tokens = Tensor::new(self.batch.tokens(), device)?;
         let mut embed = weights.embed()?.index_select(&tokens, 0)?.to_dtype(DType::F32)?; // [n, d_model]
         if self.cfg.embed_scale != 1.0 {
             embed = (embed * self.cfg.embed_scale)?;
         }
         let embed = self.at_global(HookPoint::Embed, embed)?;
         let Some(pos_embed) = weights.pos_embed()? else { return Ok(embed) };
-        let positions = Tensor::new(self.positions.as_slice(), &Device::Cpu)?;
+        let positions = Tensor::new(self.positions.as_slice(), device)?;
         let pos_embed = pos_embed.index_select(&positions, 0)?.to_dtype(DType::F32)?; // [n, d_model]
         let pos_embed = self.at_global(HookPoint::PosEmbed, pos_embed)?;
         if self.hooks.wants(&HookName::global(HookPoint::Embed)) {
@@ -261,18 +288,24 @@ impl<'a> Pass<'a> {
     fn logits(&mut self, weights: &Weights) -> Result<Tensor, Halt> {
         let resid = self.read(weights)?;
         let names = [HookPoint::LnFinalScale, HookPoint::LnFinalNormalized].map(HookName::global);
-        let x = self.norm(names, weights.ln_final()?, &resid)?; // [n, d_model]
+        let x = self.norm(names, weights.ln_final()?, &resid, DType::F32)?; // [n, d_model]
         let x = self.at_global(HookPoint::UnembedIn, x)?;
         let logits = weights.unembed()?.forward(&x)?; // [n, d_vocab]
         let logits = self.at_global(HookPoint::UnembedOut, logits)?;
         Ok(capped(self.cfg, logits)?)
     }
 
-    /// A norm over the last dimension, with hooks on the scale and on the output before the weight.
-    pub(super) fn norm(&mut self, names: [HookName; 2], norm: &Norm, x: &Tensor) -> Result<Tensor, Halt> {
+    /// A norm over the last dimension, to be read in `dtype`, with hooks on the scale and on the output before the weight.
+    pub(super) fn norm(
+        &mut self,
+        names: [HookName; 2],
+        norm: &Norm,
+        x: &Tensor,
+        dtype: DType,
+    ) -> Result<Tensor, Halt> {
         let eps = self.cfg.eps;
         if !names.iter().any(|name| self.hooks.wants(name)) {
-            return Ok(plain_norm(norm, x, eps)?);
+            return Ok(plain_norm(norm, x, eps, dtype)?);
         }
         let [scale_name, normalized_name] = names;
         let centered = match norm.bias {
@@ -306,6 +339,11 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// The type in which the input of a product is read if it is the activation at `point`: f32 if a hook wants it.
+    pub(super) fn dtype_at(&self, layer: usize, point: HookPoint) -> DType {
+        if self.wants(layer, point) { DType::F32 } else { self.product_dtype }
+    }
+
     pub(super) fn wants(&self, layer: usize, point: HookPoint) -> bool {
         self.hooks.wants(&HookName::in_block(layer, point))
     }
@@ -322,7 +360,8 @@ impl<'a> Pass<'a> {
         self.progress.check()?;
         if self.hooks.wants(&name) {
             let site = Site { name, batch: self.batch, positions: &self.positions, parents: self.parents };
-            activation = self.hooks.on(&site, activation.contiguous()?)?;
+            let device = activation.device().clone();
+            activation = self.hooks.on(&site, activation.contiguous()?)?.to_device(&device)?;
         }
         match self.last {
             Some(last) if name >= last => Err(Halt::Done),

@@ -56,7 +56,7 @@ pub(super) struct Embedding {
 impl Embedding {
     pub(super) fn stats(&self, weights: &Weights, cfg: &ModelConfig) -> Result<&EmbeddingStats> {
         self.stats.get(|| {
-            let table = weights.embed()?;
+            let table = weights.embed_rows()?;
             in_own_pool(|| stats(table, cfg))
         })
     }
@@ -64,7 +64,7 @@ impl Embedding {
     pub(super) fn components(&self, weights: &Weights, cfg: &ModelConfig) -> Result<&PrincipalComponents> {
         let stats = self.stats(weights, cfg)?;
         self.components.get(|| {
-            let table = weights.embed()?;
+            let table = weights.embed_rows()?;
             in_own_pool(|| components(table, &stats.centroid))
         })
     }

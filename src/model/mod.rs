@@ -28,7 +28,7 @@ pub use tokenizer::{Encoding, SpecialTokens, TokenOptions, Tokenizer, TokenizerH
 
 /// The input of a model.
 pub use crate::aliases::{nearest_models, resolve_model};
-pub use crate::compute::Dtype;
+pub use crate::compute::{Compute, Dtype};
 pub use crate::hooks::TokenBatch;
 
 use crate::checkpoint::Checkpoint;
@@ -42,7 +42,7 @@ use crate::repo::check_no_revision;
 use candle_core::{DType, Device, Tensor};
 use embedding::Embedding;
 use families::HfConfig;
-use saescope_kernels::has_bf16;
+use rotary::AngleTables;
 use saescope_options::options;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,6 +61,7 @@ struct Inner {
     weights: Weights,
     files: Vec<PathBuf>,
     embedding: Embedding,
+    angles: AngleTables,
 }
 
 options! {
@@ -70,8 +71,12 @@ options! {
         pub revision: Option<String> = None,
         /// The type in which weights are held and blocks compute. "auto": weights as the checkpoint stores them, computation
         /// in f32; "f32": weights widened, with the same results; "bf16": the weights and inputs of the blocks' linear layers
-        /// rounded to bf16, as PyTorch does in bfloat16, and the rest in f32. Default: "auto".
+        /// rounded to bf16, as PyTorch does in bfloat16, and the rest in f32; "tf32": the same with 10 bits of mantissa, on
+        /// NVIDIA GPUs. Default: "auto".
         pub dtype: Dtype = Dtype::Auto,
+        /// Where the model runs: "cpu", "cuda" or "cuda:N" for an NVIDIA GPU, "metal" for an Apple GPU, or "auto" for a GPU if
+        /// there is one. Default: the environment variable `SAESCOPE_DEVICE`, or else "cpu".
+        pub device: Option<String> = None,
     }
 }
 
@@ -95,10 +100,10 @@ impl Model {
     /// is missing, truncated or contradicts another.
     pub fn load_with(name: &str, options: &ModelOptions, progress: &Progress) -> Result<Self> {
         let revision = options.revision.as_deref();
-        let dtype = options.dtype.or_fallback(has_bf16(), progress);
+        let compute = Compute::new(options.device.as_deref(), options.dtype, progress)?;
         if name == "demo" {
             check_no_revision(name, "model", revision)?;
-            return Self::demo(dtype);
+            return Self::demo(compute);
         }
         let repo = source::repo_of(name, revision, progress)?;
         if !repo.has("config.json", progress)? {
@@ -121,10 +126,10 @@ impl Model {
             let checkpoint = Checkpoint::open(&source::weight_files(&repo, progress)?)?;
             Ok((tokenizer, checkpoint, repo.files()))
         };
-        Self::new(name, repo.revision(), &config, dtype, open)
+        Self::new(name, repo.revision(), &config, compute, open)
     }
 
-    fn demo(dtype: Dtype) -> Result<Self> {
+    fn demo(compute: Compute) -> Result<Self> {
         let config = HfConfig::parse(Path::new("demo/config.json"), demo::MODEL_CONFIG)?;
         let open = || {
             let (tokenizer, settings) = (demo::TOKENIZER, demo::TOKENIZER_CONFIG);
@@ -133,7 +138,7 @@ impl Model {
             let checkpoint = Checkpoint::embedded("demo/model.safetensors", demo::MODEL_WEIGHTS)?;
             Ok((Some(tokenizer), checkpoint, Vec::new()))
         };
-        Self::new("demo", None, &config, dtype, open)
+        Self::new("demo", None, &config, compute, open)
     }
 
     /// Reads the config first: it decides whether the other files are worth opening.
@@ -141,7 +146,7 @@ impl Model {
         name: &str,
         revision: Option<&str>,
         config: &HfConfig,
-        dtype: Dtype,
+        compute: Compute,
         open: impl FnOnce() -> Result<(Option<Tokenizer>, Checkpoint, Vec<PathBuf>)>,
     ) -> Result<Self> {
         let (family, cfg) = families::read(config, name)?;
@@ -162,11 +167,11 @@ impl Model {
             ));
         }
         let names = family.layout.names(&checkpoint, &cfg);
-        let weights = Weights::new(checkpoint, names, &cfg, dtype)?;
+        let weights = Weights::new(checkpoint, names, &cfg, compute)?;
         let cfg = ModelConfig { has_unembed: weights.has_unembed(), ..cfg };
         let revision = revision.map(str::to_owned);
-        let embedding = Embedding::default();
-        Ok(Model { inner: Arc::new(Inner { cfg, revision, tokenizer, weights, files, embedding }) })
+        let (embedding, angles) = (Embedding::default(), AngleTables::default());
+        Ok(Model { inner: Arc::new(Inner { cfg, revision, tokenizer, weights, files, embedding, angles }) })
     }
 
     /// The model's sizes and architecture choices.
@@ -214,9 +219,8 @@ impl Model {
         let cfg = cfg.map_err(Error::failed("serialize the model's cfg"))?;
         let tokenizer = tokenizer.unwrap_or_default();
         let mut parts = vec![&*cfg, weights.as_bytes(), &tokenizer];
-        if self.dtype() == Dtype::Bf16 {
-            parts.push(b"bf16");
-        }
+        let computed_in = self.compute().in_words();
+        parts.extend(computed_in.as_ref().map(String::as_bytes));
         Ok(files::sha256(&parts))
     }
 
@@ -296,7 +300,7 @@ impl Model {
 
     /// The token embeddings `[d_vocab, d_model]`, in the type in which they are held.
     pub(crate) fn embed_rows(&self) -> Result<&Tensor> {
-        self.inner.weights.embed()
+        self.inner.weights.embed_rows()
     }
 
     /// The transposed unembedding `[d_vocab, d_model]`, in the type in which it is held.
@@ -304,10 +308,14 @@ impl Model {
         Ok(self.inner.weights.unembed_rows()?.clone())
     }
 
-    /// Returns the type in which weights are held and blocks compute: that of the options, but never [`Dtype::Bf16`] on a processor
-    /// that does not multiply bf16.
+    /// Returns the type in which weights are held and blocks compute: that of the options, unless the device cannot compute in it.
     pub fn dtype(&self) -> Dtype {
-        self.inner.weights.dtype()
+        self.compute().dtype
+    }
+
+    /// Returns where the model's weights are, and what it computes in.
+    pub fn compute(&self) -> &Compute {
+        self.inner.weights.compute()
     }
 
     /// The gain of the final norm, `[d_model]`: what a normalized activation is multiplied by before the unembedding.
@@ -315,7 +323,7 @@ impl Model {
     /// # Errors
     /// A file that cannot be read.
     pub fn ln_final_weight(&self) -> Result<Tensor> {
-        Ok(self.inner.weights.ln_final()?.weight.clone())
+        Ok(self.inner.weights.ln_final()?.weight.to_device(&Device::Cpu)?)
     }
 
     /// Statistics of the token embeddings. Computed on first use.
@@ -355,7 +363,7 @@ impl Model {
         let block = self.inner.weights.block(hook.layer().unwrap_or_default())?;
         let mut bias = match &block.qkv.bias {
             Some(bias) => bias.narrow(0, start, width)?, // [n_key_value_heads · d_head]
-            None => Tensor::zeros(width, DType::F32, &Device::Cpu)?,
+            None => Tensor::zeros(width, DType::F32, &self.compute().device)?,
         };
         if let (true, Some(ln_bias)) = (fold_ln, block.ln1.as_ref().and_then(|ln| ln.bias.as_ref())) {
             let w_v = block.qkv.columns(start..start + width)?; // [d_model, n_key_value_heads · d_head]
@@ -363,7 +371,7 @@ impl Model {
         }
         let bias = bias.reshape((n_groups, 1, cfg.d_head))?;
         let by_head = bias.expand((n_groups, queries, cfg.d_head))?;
-        Ok(by_head.contiguous()?.reshape((n_groups * queries, cfg.d_head))?)
+        Ok(by_head.contiguous()?.reshape((n_groups * queries, cfg.d_head))?.to_device(&Device::Cpu)?)
     }
 
     /// Returns the logits of a sequence, `[pos, d_vocab]`.
@@ -383,7 +391,7 @@ impl Model {
     /// # Errors
     /// As [`Model::forward`].
     pub fn logits(&self, tokens: &[u32], progress: &Progress) -> Result<Tensor> {
-        self.forward(&TokenBatch::single(tokens), None, &mut (), progress)
+        Ok(self.forward(&TokenBatch::single(tokens), None, &mut (), progress)?.to_device(&Device::Cpu)?)
     }
 
     /// Returns the activations of a sequence at the hook points with these names; a `*` matches any characters. Nothing
@@ -435,7 +443,7 @@ impl Model {
         for name in edits.names() {
             points.check(&name)?;
         }
-        self.forward(&TokenBatch::single(tokens), None, &mut edits, progress)
+        Ok(self.forward(&TokenBatch::single(tokens), None, &mut edits, progress)?.to_device(&Device::Cpu)?)
     }
 }
 
@@ -453,11 +461,12 @@ impl std::fmt::Display for Model {
         let ModelConfig { d_mlp, d_vocab, n_ctx, has_unembed, .. } = self.cfg();
         let tokenizer = if self.inner.tokenizer.is_some() { "" } else { ", no tokenizer" };
         let unembed = if *has_unembed { "" } else { ", no unembedding" };
-        let in_bf16 = if self.dtype() == Dtype::Bf16 { ", computed in bf16" } else { "" };
+        let computed_in = self.compute().in_words().map(|words| format!(", computed in {words}"));
+        let computed_in = computed_in.unwrap_or_default();
         write!(f, "Model {model_name} ({original_architecture}): {n_layers} layers, d_model {d_model}, ")?;
         write!(
             f,
-            "{n_heads} heads, d_mlp {d_mlp}, d_vocab {d_vocab}, n_ctx {n_ctx}{tokenizer}{unembed}{in_bf16}"
+            "{n_heads} heads, d_mlp {d_mlp}, d_vocab {d_vocab}, n_ctx {n_ctx}{tokenizer}{unembed}{computed_in}"
         )?;
         match self.inner.tokenizer.as_ref().map(|tokenizer| (tokenizer, tokenizer.special().bos)) {
             Some((tokenizer, Some(id))) => {

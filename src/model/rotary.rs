@@ -6,6 +6,7 @@
 use super::config::{PositionalEmbedding, RopeScaling, Rotary};
 use super::ops;
 use candle_core::{Device, Result, Tensor};
+use std::sync::{Mutex, PoisonError};
 
 /// The sines and cosines for the tokens of one pass.
 pub(super) struct Angles {
@@ -14,16 +15,6 @@ pub(super) struct Angles {
 }
 
 impl Angles {
-    /// The angles of tokens at `positions`; `None` for a model without rotary embeddings.
-    pub(super) fn new(embedding: &PositionalEmbedding, positions: &[u32]) -> Result<Option<Self>> {
-        let PositionalEmbedding::Rotary(rotary) = embedding else { return Ok(None) };
-        let local = rotary.rotary_base_local.map(|base| {
-            tables(&inverse_frequencies(&Rotary { rotary_base: base, scaling: None, ..*rotary }), positions)
-        });
-        let global = tables(&inverse_frequencies(rotary), positions)?;
-        Ok(Some(Angles { global, local: local.transpose()? }))
-    }
-
     /// Rotates `x` `[n, heads, d_head]`, whose rows may be slices of wider rows, for a global or a local block.
     pub(super) fn rotate(&self, x: &Tensor, is_local: bool) -> Result<Tensor> {
         let [cos, sin] = self.local.as_ref().filter(|_| is_local).unwrap_or(&self.global);
@@ -31,12 +22,60 @@ impl Angles {
     }
 }
 
-/// The cosines and sines, `[n, ceil(rotary_dim / 2)]` each.
-fn tables(inv_freq: &[f32], positions: &[u32]) -> Result<[Tensor; 2]> {
-    let angles = positions.iter().flat_map(|p| inv_freq.iter().map(move |f| f64::from(*p as f32 * f)));
+/// The sines and cosines of a model's positions on its device, computed as far as they were needed.
+#[derive(Default)]
+pub(super) struct AngleTables {
+    global: Table,
+    local: Table,
+}
+
+impl AngleTables {
+    /// The angles of tokens at `positions`; `None` for a model without rotary embeddings.
+    pub(super) fn at(
+        &self,
+        embedding: &PositionalEmbedding,
+        positions: &[u32],
+        device: &Device,
+    ) -> Result<Option<Angles>> {
+        let PositionalEmbedding::Rotary(rotary) = embedding else { return Ok(None) };
+        let count = positions.iter().max().map_or(0, |last| *last as usize + 1);
+        let positions = Tensor::new(positions, device)?;
+        let local = rotary.rotary_base_local.map(|base| {
+            let rotary = Rotary { rotary_base: base, scaling: None, ..*rotary };
+            self.local.at(&rotary, &positions, count)
+        });
+        Ok(Some(Angles { global: self.global.at(rotary, &positions, count)?, local: local.transpose()? }))
+    }
+}
+
+/// The cosines and sines of the first positions, `[positions, ceil(rotary_dim / 2)]` each.
+#[derive(Default)]
+struct Table(Mutex<Option<[Tensor; 2]>>);
+
+impl Table {
+    /// The rows of `positions`, which are below `count`.
+    fn at(&self, rotary: &Rotary, positions: &Tensor, count: usize) -> Result<[Tensor; 2]> {
+        const LEAST: usize = 256;
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = match &*table {
+            Some(rows) if rows[0].dim(0)? >= count => rows.clone(),
+            _ => {
+                let n = count.next_power_of_two().max(LEAST);
+                table.insert(rows_of(&inverse_frequencies(rotary), n, positions.device())?).clone()
+            }
+        };
+        drop(table);
+        let [cos, sin] = rows;
+        Ok([cos.index_select(positions, 0)?, sin.index_select(positions, 0)?])
+    }
+}
+
+/// The cosines and sines of the first `n` positions.
+fn rows_of(inv_freq: &[f32], n: usize, device: &Device) -> Result<[Tensor; 2]> {
+    let angles = (0..n).flat_map(|p| inv_freq.iter().map(move |f| f64::from(p as f32 * f)));
     let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
-    let shape = (positions.len(), inv_freq.len());
-    Ok([Tensor::from_vec(cos, shape, &Device::Cpu)?, Tensor::from_vec(sin, shape, &Device::Cpu)?])
+    let shape = (n, inv_freq.len());
+    Ok([Tensor::from_vec(cos, shape, device)?, Tensor::from_vec(sin, shape, device)?])
 }
 
 /// The radians per position of each pair of dimensions, scaled as in transformers' `modeling_rope_utils.py`.

@@ -12,16 +12,17 @@
 //! See SAELens' `saes/*_sae.py`.
 
 use super::config::{ActivationNormalization, SaeConfig};
-use super::features::FeatureActs;
+use super::encoding::Encoding;
+use super::features::{FeatureActs, gather};
 use super::rule::{Row, Rule};
-use super::screen::Screen;
 use super::weights::Weights;
+use crate::compute::is_fused;
 use crate::error::{Error, Result};
 use crate::linalg::with_f32s;
-use crate::linear::rows_times;
+use crate::linear::{add_bias, matmul};
 use crate::memory;
 use crate::progress::Progress;
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -29,8 +30,11 @@ use rayon::prelude::*;
 const TILE: usize = 1024;
 /// The number of tokens encoded at a time.
 const TOKENS: usize = 1 << 13;
+/// What SAELens adds to the standard deviation of a layer norm.
+const LAYER_NORM_EPS: f64 = 1e-5;
 /// The number of tokens encoded at a time with a screen.
 const SCREENED: usize = 1 << 10;
+
 /// Activations ready for the encoder, and how to undo the normalization of an output.
 pub(super) struct Prepared {
     /// The encoder's input, `[pos, d_in]`.
@@ -66,7 +70,7 @@ pub(super) fn rows(x: &Tensor, cfg: &SaeConfig) -> Result<Tensor> {
 pub(super) fn prepare(x: &Tensor, center: bool, weights: &Weights) -> Result<Prepared> {
     let cfg = &weights.cfg;
     memory::check("the activation", 3 * (x.elem_count() * size_of::<f32>()) as u64)?;
-    let x = x.to_dtype(candle_core::DType::F32)?.contiguous()?;
+    let x = x.to_dtype(DType::F32)?.contiguous()?;
     check_finite(&x, cfg, "the activation")?;
     let normalization = cfg.normalize_activations;
     let unnormalized = matches!(
@@ -78,6 +82,13 @@ pub(super) fn prepare(x: &Tensor, center: bool, weights: &Weights) -> Result<Pre
     }
     let b_dec = if cfg.apply_b_dec_to_input { weights.b_dec()? } else { &[] };
     let factor = cfg.activation_normalization_factor.unwrap_or(1.0) as f32;
+    if !is_fused(&x) {
+        let (sae_in, undo) = composed(&x, center, normalization, factor, b_dec)?;
+        if !unnormalized {
+            check_finite(&sae_in, cfg, "the normalized activation")?;
+        }
+        return Ok(Prepared { sae_in, x, undo });
+    }
     let (n, d_in) = x.dims2()?;
     let mut rows = x.flatten_all()?.to_vec1::<f32>()?;
     let undo: Vec<_> = rows
@@ -98,6 +109,43 @@ pub(super) fn prepare(x: &Tensor, center: bool, weights: &Weights) -> Result<Pre
     Ok(Prepared { sae_in, x, undo: if unnormalized { Vec::new() } else { undo } })
 }
 
+/// What [`prepare`] does, made of candle's operators: for activations on a GPU. Returns the encoder's input, and what undoes
+/// the normalization.
+fn composed(
+    x: &Tensor,
+    center: bool,
+    normalization: ActivationNormalization,
+    factor: f32,
+    b_dec: &[f32],
+) -> Result<(Tensor, Vec<(f32, f32)>)> {
+    let (n, d) = x.dims2()?;
+    let mean_of = |x: &Tensor| x.mean_keepdim(1);
+    let x = if center { x.broadcast_sub(&mean_of(x)?)? } else { x.clone() };
+    let column = |x: &Tensor| x.flatten_all()?.to_vec1::<f32>();
+    let (x, undo) = match normalization {
+        ActivationNormalization::None | ActivationNormalization::ExpectedAverageOnlyIn => (x, Vec::new()),
+        ActivationNormalization::ConstantNormRescale => {
+            let factor = (x.sqr()?.sum_keepdim(1)?.sqrt()?.recip()? * (d as f64).sqrt())?;
+            let undo = column(&factor)?.into_iter().map(|factor| (1.0 / factor, 0.0)).collect();
+            (x.broadcast_mul(&factor)?, undo)
+        }
+        ActivationNormalization::LayerNorm => {
+            let mean = mean_of(&x)?;
+            let x = x.broadcast_sub(&mean)?;
+            let std = (x.sqr()?.sum_keepdim(1)? / (d as f64 - 1.0))?.sqrt()?;
+            let undo = column(&std)?.into_iter().zip(column(&mean)?).collect();
+            (x.broadcast_div(&(std + LAYER_NORM_EPS)?)?, undo)
+        }
+        ActivationNormalization::ConstantScalarRescale => {
+            ((&x * f64::from(factor))?, vec![(1.0 / factor, 0.0); n])
+        }
+    };
+    match b_dec {
+        [] => Ok((x, undo)),
+        b_dec => Ok((add_bias(x.clone(), &Tensor::new(b_dec, x.device())?.neg()?)?, undo)),
+    }
+}
+
 /// Normalizes one activation; returns the factor and the shift that undo it.
 fn normalize(row: &mut [f32], normalization: ActivationNormalization, factor: f32) -> (f32, f32) {
     let d = row.len() as f32;
@@ -110,11 +158,10 @@ fn normalize(row: &mut [f32], normalization: ActivationNormalization, factor: f3
             (1.0 / factor, 0.0)
         }
         ActivationNormalization::LayerNorm => {
-            const EPS: f32 = 1e-5;
             let mean = subtract_mean(row);
             // Like torch.std, this divides by d − 1.
             let std = (row.iter().map(|x| x * x).sum::<f32>() / (d - 1.0)).sqrt();
-            row.iter_mut().for_each(|x| *x /= std + EPS);
+            row.iter_mut().for_each(|x| *x /= std + LAYER_NORM_EPS as f32);
             (std, mean)
         }
         ActivationNormalization::ConstantScalarRescale => {
@@ -132,7 +179,13 @@ fn subtract_mean(row: &mut [f32]) -> f32 {
 
 fn check_finite(x: &Tensor, cfg: &SaeConfig, what: &str) -> Result<()> {
     let d = x.dim(D::Minus1)?;
-    let bad = with_f32s(x, |values| values.par_iter().position_first(|x| !x.is_finite()))?;
+    let bad = match x.device() {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => saescope_kernels::cuda::first_not_finite(x)?,
+        _ => with_f32s(&x.to_device(&Device::Cpu)?, |values| {
+            values.par_iter().position_first(|x| !x.is_finite())
+        })?,
+    };
     let Some(at) = bad else { return Ok(()) };
     let hook = cfg.hook_name.as_deref().unwrap_or("the SAE's input");
     let (pos, dim) = (at / d, at % d);
@@ -140,16 +193,20 @@ fn check_finite(x: &Tensor, cfg: &SaeConfig, what: &str) -> Result<()> {
     Err(Error::NotFinite { message })
 }
 
-/// Returns the features of `sae_in` `[pos, d_in]` with `|activation| > threshold` (0 or more), with a screen or without.
+/// Returns the features of `sae_in` `[pos, d_in]` with `|activation| > threshold` (0 or more).
 pub(super) fn encode(
     sae_in: &Tensor,
     weights: &Weights,
-    screen: Option<&Screen>,
+    &Encoding { w_enc, precision, screen }: &Encoding,
     threshold: f32,
     progress: &Progress,
 ) -> Result<FeatureActs> {
-    let (cfg, encoder) = (&weights.cfg, weights.encoder()?);
-    let rule = Rule::new(encoder, weights, threshold)?;
+    let cfg = &weights.cfg;
+    let rule = Rule::new(weights.encoder()?, weights, threshold)?;
+    #[cfg(feature = "cuda")]
+    if sae_in.device().is_cuda() {
+        return super::gpu::encode(sae_in, w_enc, precision, &rule, progress);
+    }
     let n = sae_in.dim(0)?;
     let mut features = FeatureActs::new(cfg.d_sae);
     if let Some(screen) = screen {
@@ -166,8 +223,8 @@ pub(super) fn encode(
         for start in (0..cfg.d_sae).step_by(TILE) {
             progress.check()?;
             let width = TILE.min(cfg.d_sae - start);
-            let tile = encoder.w_enc.narrow(1, start, width)?; // [d_in, width]
-            let pre = rows_times(&chunk, &tile)?; // [pos, width]
+            let tile = w_enc.narrow(1, start, width)?; // [d_in, width]
+            let pre = matmul(&chunk, &tile, precision)?.to_device(&Device::Cpu)?; // [pos, width]
             with_f32s(&pre, |pre| {
                 rows.par_iter_mut().zip(pre.par_chunks_exact(width)).for_each(|(row, pre)| {
                     Arch::new().dispatch(|| rule.select(row, pre, start));
@@ -178,17 +235,4 @@ pub(super) fn encode(
         gather(&mut features, rows.into_iter().map(|row| row.active))?;
     }
     Ok(features)
-}
-
-/// Appends the features of tokens that were encoded separately, in ascending order for each token.
-pub(super) fn gather(features: &mut FeatureActs, rows: impl Iterator<Item = Vec<(u32, f32)>>) -> Result<()> {
-    for active in rows {
-        if let Some((feature, _)) = active.iter().find(|(_, value)| !value.is_finite()) {
-            let pos = features.len();
-            let message = format!("the activation of feature {feature} at token {pos} is NaN or infinite");
-            return Err(Error::NotFinite { message });
-        }
-        features.push(active);
-    }
-    Ok(())
 }

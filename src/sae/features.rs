@@ -52,6 +52,15 @@ impl FeatureActs {
         self.ends.push(self.indices.len());
     }
 
+    /// Appends tokens whose features end at `ends` in `indices` and `values`, in ascending order for each token.
+    #[cfg(feature = "cuda")]
+    pub(super) fn extend(&mut self, ends: &[u32], indices: &[u32], values: &[f32]) {
+        let past = self.indices.len();
+        self.indices.extend_from_slice(indices);
+        self.values.extend_from_slice(values);
+        self.ends.extend(ends.iter().map(|end| past + *end as usize));
+    }
+
     /// Returns the number of tokens.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -140,4 +149,17 @@ impl std::fmt::Display for FeatureActs {
         }
         Ok(())
     }
+}
+
+/// Appends the features of tokens that were encoded separately, in ascending order for each token.
+pub(super) fn gather(features: &mut FeatureActs, rows: impl Iterator<Item = Vec<(u32, f32)>>) -> Result<()> {
+    for active in rows {
+        if let Some((feature, _)) = active.iter().find(|(_, value)| !value.is_finite()) {
+            let pos = features.len();
+            let message = format!("the activation of feature {feature} at token {pos} is NaN or infinite");
+            return Err(Error::NotFinite { message });
+        }
+        features.push(active);
+    }
+    Ok(())
 }

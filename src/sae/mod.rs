@@ -7,8 +7,11 @@ mod architecture;
 mod config;
 mod decode;
 mod encode;
+mod encoding;
 mod features;
 mod formats;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod locate;
 mod options;
 mod parts;
@@ -37,7 +40,7 @@ use candle_core::{Device, Tensor};
 use encode::Prepared;
 use parts::Tensors;
 use pursuit::Pursuit;
-use saescope_kernels::has_bf16;
+use saescope_kernels::{Precision, has_bf16};
 use screen::Screen;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -50,6 +53,8 @@ pub struct Sae {
     inner: Arc<Inner>,
     /// Whether to encode with a screen; `None` if the model decides.
     screen: Option<bool>,
+    /// What pre-activations are computed in on a GPU.
+    precision: Precision,
 }
 
 struct Inner {
@@ -57,6 +62,8 @@ struct Inner {
     hook: Option<HookName>,
     weights: Weights,
     screen: Lazy<Screen>,
+    /// `W_enc` on the GPU where activations were first encoded.
+    on_gpu: Lazy<Tensor>,
     revision: Option<String>,
     files: Vec<PathBuf>,
     notes: Vec<String>,
@@ -66,8 +73,8 @@ impl Inner {
     fn new(weights: Weights) -> Self {
         // An unknown name, or one that depends on the model, is an error only where the hook is needed.
         let hook = weights.cfg.hook_name.as_deref().and_then(|name| name.parse().ok());
-        let screen = Lazy::default();
-        Inner { hook, weights, screen, revision: None, files: Vec::new(), notes: Vec::new() }
+        let (screen, on_gpu) = (Lazy::default(), Lazy::default());
+        Inner { hook, weights, screen, on_gpu, revision: None, files: Vec::new(), notes: Vec::new() }
     }
 }
 
@@ -116,7 +123,7 @@ impl Sae {
         if options.screen == Some(true) && !has_bf16() {
             progress.report(ProgressEvent::Warning(format!("`screen` has no effect: {NO_BF16}")));
         }
-        Ok(Sae { inner: Arc::new(inner), screen: options.screen })
+        Ok(Sae { inner: Arc::new(inner), screen: options.screen, precision: Precision::F32 })
     }
 
     /// Makes an SAE of weights in memory, which are copied as f32. As with a checkpoint, `norm_scaling_factor` and
@@ -134,32 +141,7 @@ impl Sae {
         let norm_scaling_factor = cfg.norm_scaling_factor;
         let cfg = SaeOptions { norm_scaling_factor, ..SaeOptions::default() }.over(cfg)?;
         let weights = Weights::new(weights.copied()?, formats::saelens_parts(&cfg), cfg)?;
-        Ok(Sae { inner: Arc::new(Inner::new(weights)), screen: None })
-    }
-
-    /// Returns an SAE with the same weights that encodes with a screen or without; see [`SaeOptions::screen`]. On a processor
-    /// that does not multiply bf16 it makes no difference.
-    pub fn with_screen(&self, screen: bool) -> Self {
-        Sae { screen: Some(screen), ..self.clone() }
-    }
-
-    /// Returns the SAE as it encodes the activations of a model in bf16 or f32: the model decides about the screen if nobody else
-    /// has.
-    pub(crate) fn for_model_in_bf16(&self, in_bf16: bool) -> Self {
-        self.with_screen(self.screen.unwrap_or(in_bf16))
-    }
-
-    /// Whether [`Sae::encode`] uses a screen.
-    pub fn has_screen(&self) -> bool {
-        self.screen == Some(true) && has_bf16()
-    }
-
-    fn screen(&self) -> Result<Option<&Screen>> {
-        if !self.has_screen() {
-            return Ok(None);
-        }
-        let encoder = self.inner.weights.encoder()?;
-        self.inner.screen.get(|| Screen::new(&encoder.w_enc)).map(Some)
+        Ok(Sae { inner: Arc::new(Inner::new(weights)), screen: None, precision: Precision::F32 })
     }
 
     /// Returns the weights as they are used, scaled and folded, and the configuration of an SAE that has them and
@@ -360,6 +342,10 @@ impl Sae {
         threshold: f32,
         progress: &Progress,
     ) -> Result<FeatureActs> {
+        let rule = self.cfg().architecture.rule;
+        let is_on_cpu =
+            matches!(rule, ActivationRule::Temporal { .. } | ActivationRule::MatchingPursuit { .. });
+        let x = if is_on_cpu { &x.to_device(&Device::Cpu)? } else { x };
         Ok(self.encode_prepared(&self.prepare(x)?, sequences, threshold, progress)?.0)
     }
 
@@ -372,6 +358,7 @@ impl Sae {
         progress: &Progress,
     ) -> Result<(FeatureActs, Option<Tensor>)> {
         let weights = &self.inner.weights;
+        let encoding = || self.encoding(sae_in.device());
         match self.cfg().architecture.rule {
             ActivationRule::Temporal { n_heads, .. } => {
                 let all = 0..sae_in.dim(0)?;
@@ -379,7 +366,7 @@ impl Sae {
                 temporal::check_sequences(sequences, sae_in.dim(0)?)?;
                 let novel = temporal::novel(sae_in, sequences, n_heads, weights, progress)?;
                 let scaled = (&novel * temporal::lambda(weights))?;
-                let features = encode::encode(&scaled, weights, self.screen()?, threshold, progress)?;
+                let features = encode::encode(&scaled, weights, &encoding()?, threshold, progress)?;
                 Ok((features, Some((sae_in - novel)?)))
             }
             ActivationRule::MatchingPursuit {
@@ -390,7 +377,7 @@ impl Sae {
                 let pursuit = Pursuit { residual_threshold, max_iterations, stop_on_duplicate_support };
                 Ok((pursuit::encode(sae_in, weights, &pursuit, threshold, progress)?, None))
             }
-            _ => Ok((encode::encode(sae_in, weights, self.screen()?, threshold, progress)?, None)),
+            _ => Ok((encode::encode(sae_in, weights, &encoding()?, threshold, progress)?, None)),
         }
     }
 
@@ -432,7 +419,7 @@ impl Sae {
         x: &Tensor,
         progress: &Progress,
     ) -> Result<(FeatureActs, Tensor)> {
-        let prepared = self.prepare(x)?;
+        let prepared = self.prepare(&x.to_device(&Device::Cpu)?)?;
         let (features, predicted) = self.encode_prepared(&prepared, &[], 0.0, progress)?;
         let mut out = self.decode(&features)?; // [pos, d_out]
         if let Some(predicted) = predicted {
@@ -462,7 +449,7 @@ impl Sae {
     /// # Errors
     /// A wrong shape; values that are not finite.
     pub(crate) fn reads(&self, x: &Tensor) -> Result<Tensor> {
-        let x = self.prepare(x)?.x;
+        let x = self.prepare(&x.to_device(&Device::Cpu)?)?.x;
         Ok(if self.reads_centered() { x.broadcast_sub(&x.mean_keepdim(1)?)? } else { x })
     }
 

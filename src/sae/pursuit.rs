@@ -5,8 +5,7 @@
 //! ```
 //! See SAELens' `saes/matching_pursuit_sae.py`.
 
-use super::encode::gather;
-use super::features::FeatureActs;
+use super::features::{FeatureActs, gather};
 use super::weights::Weights;
 use crate::error::Result;
 use crate::linalg::with_f32s;

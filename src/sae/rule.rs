@@ -22,7 +22,7 @@ pub(super) struct Rule<'a> {
     /// Feature `j` is a candidate if `pre[j] + bias[j] > cut[j]`.
     pub(super) cut: Vec<f32>,
     /// An activation must be above this.
-    threshold: f32,
+    pub(super) threshold: f32,
     pub(super) kind: Kind<'a>,
 }
 

@@ -72,6 +72,9 @@ fn every_script_runs_on_the_demo() {
     let mut n = 0;
     for entry in std::fs::read_dir(tests_path("../scripts")).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rhai") {
+            continue;
+        }
         let folder = tempfile::tempdir().unwrap();
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_saescope"))
             .arg("run")

@@ -15,6 +15,9 @@ mod modules;
 // Checkpoints that leave tensors out.
 mod checkpoints;
 mod oracle;
+// The same on a GPU.
+#[cfg(feature = "cuda")]
+mod gpu;
 // SAEs: every layout and architecture against its reference.
 mod sae;
 mod sae_layouts;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Every layer with the layers that it may import, separated by spaces. See docs/architecture.md.
-const LAYERS: [(&str, &str); 35] = [
+const LAYERS: [(&str, &str); 36] = [
     ("error", ""),
     ("guard", ""),
     ("label", ""),
@@ -22,7 +22,8 @@ const LAYERS: [(&str, &str); 35] = [
     ("checkpoint", "error files threads progress"),
     ("linalg", "error memory"),
     ("linear", "error compute linalg"),
-    ("compute", "progress"),
+    ("device", "error"),
+    ("compute", "error progress device"),
     ("large", "error linalg memory progress"),
     ("tensors", "error files progress memory large checkpoint"),
     ("hooks", "error tensors"),

@@ -24,7 +24,9 @@ fn main() {
     drop(halves);
     let [reading_f32, reading_bf16] = [4, 2].map(|bytes| milliseconds(|| sum(&wide[..K * N * bytes / 4])));
     println!("reading the weights once: {reading_f32:.2} ms in f32, {reading_bf16:.2} ms in 16 bits");
-    println!("rows   f32 in rows        bf16 in columns    bf16 packed        f16 packed         computed in bf16");
+    println!(
+        "rows   f32 in rows        bf16 in columns    bf16 packed        f16 packed         computed in bf16"
+    );
     for m in [1, 2, 4, 8, 12, 16, 17, 32, 64, 256, 1024] {
         let a = || Matrix::new(&x, [m, K], [K, 1]).unwrap();
         let times = [

@@ -1,7 +1,9 @@
-//! saescope's kernels: products of f32 matrices with weights held in f32, bf16 or f16. They use `unsafe`; the public functions
-//! are safe and check their arguments.
+//! saescope's kernels: products of f32 matrices with weights held in f32, bf16 or f16, and, with the feature `cuda`, operators
+//! on NVIDIA GPUs. They use `unsafe`; the public functions are safe and check their arguments.
 
 mod bf16;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod element;
 mod few_rows;
 mod matmul;
@@ -16,3 +18,15 @@ pub use matmul::{Matrix, matmul};
 pub use packed::{COLUMNS, Packed};
 pub use product::{product, product_packed};
 pub use zeros::zeros;
+
+/// What products are computed in. Sums are in f32 in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// f32.
+    #[default]
+    F32,
+    /// Both factors rounded to 10 bits of mantissa, on tensor cores. Only on NVIDIA GPUs.
+    Tf32,
+    /// Both factors rounded to bf16.
+    Bf16,
+}

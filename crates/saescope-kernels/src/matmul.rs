@@ -235,7 +235,7 @@ mod tests {
         assert!(Matrix::new(&values, [usize::MAX, 3], [3, 1]).is_none());
         let a = Matrix::new(&values, [2, 3], [3, 1]).unwrap();
         assert!(matmul(a, a).is_none());
-        assert_eq!(matmul(a, Matrix::new(&values, [3, 0], [0, 1]).unwrap()).unwrap(), []);
+        assert!(matmul(a, Matrix::new(&values, [3, 0], [0, 1]).unwrap()).unwrap().is_empty());
         let narrow = values.map(bf16::from_f32);
         assert!(matmul(a, Matrix::new(&narrow, [3, 1], [2, 2]).unwrap()).is_none());
     }

@@ -337,7 +337,7 @@ mod tests {
     use crate::model::config::PositionalEmbedding;
     use crate::model::ops::activate;
     use crate::model::rotary::inverse_frequencies;
-    use candle_core::{Device, Tensor};
+    use candle_core::{DType, Device, Tensor};
     use serde_json::json;
 
     /// What is read from a config, under the fixture's keys.
@@ -345,7 +345,7 @@ mod tests {
         let config = HfConfig { path: PathBuf::from("config.json"), values: config };
         let (_, cfg) = read(&config, "x")?;
         let activated = Tensor::new(&[-0.7f32, 0.9], &Device::Cpu)?;
-        let activated = activate(activated, None, cfg.act_fn)?;
+        let activated = activate(activated, None, cfg.act_fn, DType::F32)?;
         let short = |rotary: &Rotary| {
             let all = inverse_frequencies(rotary);
             json!([all.len(), all[0], all[all.len() / 2], all[all.len() - 1]])

@@ -103,7 +103,7 @@ fn by_head(x: &Tensor, n_heads: usize) -> Result<Tensor> {
 /// [`super::path_attention`], with all paths padded to the longest.
 pub fn path_attention(
     q: &Tensor,
-    [keys, values]: [&[f32]; 2],
+    [keys, values]: &[Tensor; 2],
     n_key_value_heads: usize,
     paths: &Paths,
     scores: Scores,
@@ -119,9 +119,7 @@ pub fn path_attention(
     }
     let rows = Tensor::new(rows.as_slice(), q.device())?;
     let mask = Tensor::from_vec::<_, f32>(mask, (n, 1, 1, longest), q.device())?;
-    let store = |data: &[f32]| {
-        let width = n_key_value_heads * d_head;
-        let data = Tensor::from_slice(data, (data.len() / width, width), q.device())?;
+    let store = |data: &Tensor| {
         let rows = data.index_select(&rows, 0)?.reshape((n, longest, n_key_value_heads, d_head))?;
         rows.transpose(1, 2)?.contiguous() // [n, n_key_value_heads, longest, d_head]
     };

@@ -1,16 +1,39 @@
-//! The decoder's operators, in two forms that compute the same: *fused*, for the CPU, reads and writes memory as seldom as
-//! possible, with the widest SIMD of the machine; *composed* is made of candle's operators, runs on every device, and says what
-//! each operator means. Tests compare them, one by one and over the decoder as a whole.
+//! The decoder's operators, in several forms that compute the same: *fused*, for the CPU, reads and writes memory as seldom as
+//! possible, with the widest SIMD of the machine; *cuda* does the same with kernels for NVIDIA GPUs; *composed* is made of
+//! candle's operators, runs on every device, and says what each operator means. Tests compare them, one by one and over the
+//! decoder as a whole.
+//!
+//! A `dtype` is the type in which a result is read, f32 or bf16. Only the kernels for GPUs write bf16, which saves a conversion
+//! before the next product; the other forms write f32 in any case.
 
 pub(super) mod composed;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub(super) mod fused;
 
 pub use composed::{attention_scores, mix_values};
 
+use super::cache::Store;
 use super::config::ActivationFunction;
 use crate::compute::is_fused;
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
+use saescope_kernels::Precision;
 use std::ops::Range;
+
+/// Calls the form of an operator for the device of `x`.
+macro_rules! by_device {
+    ($x:expr, fused: $fused:expr, cuda: $cuda:expr, composed: $composed:expr $(,)?) => {{
+        if is_fused($x) {
+            $fused
+        } else {
+            #[cfg(feature = "cuda")]
+            if $x.device().is_cuda() {
+                return $cuda;
+            }
+            $composed
+        }
+    }};
+}
 
 /// The rows of the queries and the rows of the keys and values that belong to one sequence; keys before the first query
 /// are its past.
@@ -68,86 +91,142 @@ impl Paths {
 /// `(x − mean) / sqrt(var + eps) · weight + bias` over the last dimension.
 ///
 /// `x` `[..., d]`, `weight` `[d]`, `bias` `[d]` → `[..., d]`.
-pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    if is_fused(x) {
-        fused::rows::layer_norm(x, weight, bias, eps)
-    } else {
-        composed::layer_norm(x, weight, bias, eps)
-    }
+pub fn layer_norm(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))] dtype: DType,
+) -> Result<Tensor> {
+    by_device!(
+        x,
+        fused: fused::rows::layer_norm(x, weight, bias, eps),
+        cuda: cuda::norm(x, weight, Some(bias), eps, dtype),
+        composed: composed::layer_norm(x, weight, bias, eps),
+    )
 }
 
 /// `x / sqrt(mean(x²) + eps) · weight` over the last dimension.
 ///
 /// `x` `[..., d]`, `weight` `[d]` → `[..., d]`.
-pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    if is_fused(x) { fused::rows::rms_norm(x, weight, eps) } else { composed::rms_norm(x, weight, eps) }
+pub fn rms_norm(
+    x: &Tensor,
+    weight: &Tensor,
+    eps: f64,
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))] dtype: DType,
+) -> Result<Tensor> {
+    by_device!(
+        x,
+        fused: fused::rows::rms_norm(x, weight, eps),
+        cuda: cuda::norm(x, weight, None, eps, dtype),
+        composed: composed::rms_norm(x, weight, eps),
+    )
 }
 
-/// `x + y`, of equal shape. `x` must not be shared: its memory is used.
+/// `x + y`, of equal shape. `x` must not be shared: its memory may be used.
 pub fn add(x: Tensor, y: &Tensor) -> Result<Tensor> {
-    if !is_fused(&x) {
-        return x + y;
-    }
-    fused::rows::add_in_place(&x, y)?;
-    Ok(x)
+    by_device!(
+        &x,
+        fused: fused::rows::add_in_place(&x, y).map(|()| x),
+        cuda: cuda::add(&x, None, Some(y)),
+        composed: x + y,
+    )
 }
 
-/// `x + bias + residual`, `x` and `residual` `[..., d]`, `bias` `[d]`. `x` must not be shared: its memory is used.
+/// `x + bias + residual`, `x` and `residual` `[..., d]`, `bias` `[d]`. `x` must not be shared: its memory may be used.
 pub fn add_bias_residual(x: Tensor, bias: &Tensor, residual: &Tensor) -> Result<Tensor> {
-    if !is_fused(&x) {
-        return x.broadcast_add(bias)? + residual;
-    }
-    fused::rows::add_bias_residual_in_place(&x, bias, residual)?;
-    Ok(x)
+    by_device!(
+        &x,
+        fused: fused::rows::add_bias_residual_in_place(&x, bias, residual).map(|()| x),
+        cuda: cuda::add(&x, Some(bias), Some(residual)),
+        composed: x.broadcast_add(bias)? + residual,
+    )
 }
 
-/// `act_fn(x + bias)`, `x` `[..., d]`, `bias` `[d]`, if there is one. `x` must not be shared: its memory is used.
-pub fn activate(x: Tensor, bias: Option<&Tensor>, act_fn: ActivationFunction) -> Result<Tensor> {
-    if !is_fused(&x) {
-        return composed::activate(x, bias, act_fn);
-    }
-    fused::activation::activate_in_place(&x, bias, act_fn)?;
-    Ok(x)
+/// `act_fn(x + bias)`, `x` `[..., d]`, `bias` `[d]`, if there is one. `x` must not be shared: its memory may be used.
+pub fn activate(
+    x: Tensor,
+    bias: Option<&Tensor>,
+    act_fn: ActivationFunction,
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))] dtype: DType,
+) -> Result<Tensor> {
+    by_device!(
+        &x,
+        fused: fused::activation::activate_in_place(&x, bias, act_fn).map(|()| x),
+        cuda: cuda::activate(&x, bias, act_fn, dtype),
+        composed: composed::activate(x, bias, act_fn),
+    )
 }
 
 /// `act_fn(gate) · linear`, where a row of `x` is `gate` followed by `linear`: `[n, 2 · d]` → `[n, d]`.
-pub fn gate(x: &Tensor, act_fn: ActivationFunction) -> Result<Tensor> {
-    if is_fused(x) { fused::activation::gate(x, act_fn) } else { composed::gate(x, act_fn) }
+pub fn gate(
+    x: &Tensor,
+    act_fn: ActivationFunction,
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))] dtype: DType,
+) -> Result<Tensor> {
+    by_device!(
+        x,
+        fused: fused::activation::gate(x, act_fn),
+        cuda: cuda::gate(x, act_fn, dtype),
+        composed: composed::gate(x, act_fn),
+    )
 }
 
 /// Rotates pairs of dimensions: `x` `[n, heads, d_head]`, whose rows may be slices of wider rows, by the angles of each row with
 /// these cosines and sines, `[n, half]` each. Dimension `i` of the first half is paired with dimension `half + i`; those beyond
 /// both halves stay.
 pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    if is_fused(x) { fused::rows::rotate(x, cos, sin) } else { composed::rotate(x, cos, sin) }
+    by_device!(
+        x,
+        fused: fused::rows::rotate(x, cos, sin),
+        cuda: cuda::rotate(x, cos, sin),
+        composed: composed::rotate(x, cos, sin),
+    )
 }
 
 /// Causal attention over a ragged batch: `z[i] = Σ_j softmax_j(scores[i, j]) v[j]` over the keys that query `i` sees.
 ///
 /// `q` `[queries, n_heads, d_head]`, `k` and `v` `[keys, n_key_value_heads, d_head]` → z `[queries, n_heads, d_head]`.
-/// All three may be slices of one wider tensor if the heads of a row are contiguous.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spans: &[Span], scores: Scores) -> Result<Tensor> {
-    if is_fused(q) {
-        fused::attention::attention(q, k, v, spans, scores)
-    } else {
-        composed::attention(q, k, v, spans, scores)
-    }
+/// All three may be slices of one wider tensor if the heads of a row are contiguous. NVIDIA GPUs round q, k, v and the pattern
+/// to bf16 if the precision is [`Precision::Bf16`]; otherwise everything is in f32.
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    spans: &[Span],
+    scores: Scores,
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))] precision: Precision,
+) -> Result<Tensor> {
+    by_device!(
+        q,
+        fused: fused::attention::attention(q, k, v, spans, scores),
+        cuda: cuda::attention(q, k, v, spans, scores, precision),
+        composed: composed::attention(q, k, v, spans, scores),
+    )
 }
 
 /// Attention of queries to cached keys and values, each along its own path: `q` `[queries, n_heads, d_head]`, `keys` and `values`
 /// `[cached, n_key_value_heads, d_head]` → z as `q`.
 pub fn path_attention(
     q: &Tensor,
-    store: [&[f32]; 2],
+    [keys, values]: &[Store; 2],
     n_key_value_heads: usize,
     paths: &Paths,
     scores: Scores,
 ) -> Result<Tensor> {
-    if is_fused(q) {
-        fused::paths::path_attention(q, store, n_key_value_heads, paths, scores)
-    } else {
-        composed::path_attention(q, store, n_key_value_heads, paths, scores)
-    }
+    let tensors = || -> Result<_> {
+        let width = n_key_value_heads * q.dim(2)?;
+        Ok([keys.tensor(width)?, values.tensor(width)?])
+    };
+    by_device!(
+        q,
+        fused: {
+            let store = [keys.host(), values.host()];
+            fused::paths::path_attention(q, store, n_key_value_heads, paths, scores)
+        },
+        cuda: cuda::path_attention(q, &tensors()?, n_key_value_heads, paths, scores),
+        composed: composed::path_attention(q, &tensors()?, n_key_value_heads, paths, scores),
+    )
 }
 
 #[cfg(test)]
@@ -200,7 +279,7 @@ mod tests {
                     let what = format!("{act_fn:?}, {n} rows of {d}");
                     assert_near(
                         &what,
-                        activate(copy(), bias, act_fn),
+                        activate(copy(), bias, act_fn, DType::F32),
                         composed::activate(copy(), bias, act_fn),
                     );
                 }
@@ -240,7 +319,13 @@ mod tests {
             assert_near(
                 "attention along paths",
                 fused::paths::path_attention(&q, [&keys, &values], n_groups, &paths, scores),
-                composed::path_attention(&q, [&keys, &values], n_groups, &paths, scores),
+                composed::path_attention(
+                    &q,
+                    &[k.flatten_from(1).unwrap(), v.flatten_from(1).unwrap()],
+                    n_groups,
+                    &paths,
+                    scores,
+                ),
             );
         }
     }

@@ -11,7 +11,7 @@ use crate::aliases::model_names;
 use crate::error::Error;
 use crate::hooks::{ActivationCache, Edits};
 use crate::model::{GenerateOptions, Model, ModelOptions, TokenOptions};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, Map};
 use saescope_options::{Field, Options};
@@ -86,6 +86,7 @@ fn with_edits<T>(
         })?;
         let failed = &failed;
         edits = edits.with(hook, move |activation| {
+            let activation = activation.to_device(&Device::Cpu)?; // what scripts compute with
             let result: ScriptResult<Dynamic> = closure.call_within_context(context, (activation,));
             match result.map(Dynamic::try_cast_result::<Tensor>) {
                 Ok(Ok(tensor)) => Ok(tensor),

@@ -1,14 +1,18 @@
 //! The weights of a model, read from its checkpoint when they are first used.
 
+mod layers;
+mod names;
+
+pub(super) use names::{BlockNames, LinearNames, NormNames, WeightNames};
+
 use super::config::{ModelConfig, NormKind, PositionalEmbedding};
-use crate::checkpoint::{Checkpoint, Held, Lazy, zeros};
-use crate::compute::Dtype;
+use crate::checkpoint::{Checkpoint, Lazy};
+use crate::compute::Compute;
 use crate::error::{Error, Result};
 use crate::linalg::with_all_f32s;
 use crate::linear::Linear;
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
-use saescope_kernels::{Matrix, Packed};
 
 /// Runs code for the Rust type `$T` of a [`DType`] in which weights are held.
 macro_rules! held {
@@ -30,54 +34,7 @@ macro_rules! held {
     };
 }
 
-/// The names of a model's weights in its checkpoint.
-pub(super) struct WeightNames {
-    pub(super) embed: String,
-    /// `None` for a model with rotary embeddings.
-    pub(super) pos_embed: Option<String>,
-    pub(super) blocks: Vec<BlockNames>,
-    pub(super) ln_final: NormNames,
-    /// The name of the unembedding, if the checkpoint stores one.
-    pub(super) unembed: String,
-    pub(super) unembed_bias: Option<String>,
-}
-
-/// The names of the weights of one block.
-pub(super) struct BlockNames {
-    pub(super) ln1: Option<NormNames>,
-    /// Queries, keys and values, or one layer of all queries, then all keys, then all values.
-    pub(super) qkv: Vec<LinearNames>,
-    /// Whether the one layer is sorted by head: the query, key and value of each.
-    pub(super) qkv_by_head: bool,
-    pub(super) q_norm: Option<NormNames>,
-    pub(super) k_norm: Option<NormNames>,
-    pub(super) attn_out: LinearNames,
-    pub(super) ln1_post: Option<NormNames>,
-    pub(super) ln2: Option<NormNames>,
-    /// For a gated MLP, first the input of the activation function, then the factor of its output.
-    pub(super) mlp_in: Vec<LinearNames>,
-    pub(super) mlp_out: LinearNames,
-    pub(super) ln2_post: Option<NormNames>,
-}
-
-/// The names of a norm's weights.
-#[derive(Default)]
-pub(super) struct NormNames {
-    /// `None` for ones.
-    pub(super) weight: Option<String>,
-    /// `None` for zeros.
-    pub(super) bias: Option<String>,
-    /// Whether the stored weight is the actual one minus 1.
-    pub(super) minus_one: bool,
-}
-
-/// The names of a linear layer's weights.
-pub(super) struct LinearNames {
-    pub(super) weight: String,
-    pub(super) bias: Option<String>,
-    /// Whether the matrix is stored as `[in, out]`, not as torch's `[out, in]`.
-    pub(super) in_first: bool,
-}
+use held;
 
 /// A norm's weights, `[d]` each for rows of `d` elements.
 pub(super) struct Norm {
@@ -102,26 +59,27 @@ pub(super) struct Block {
     pub(super) ln2_post: Option<Norm>,
 }
 
-/// All weights of a model, each read when a pass first needs it.
+/// All weights of a model on its device, each read when a pass first needs it.
 pub(super) struct Weights {
     checkpoint: Checkpoint,
     names: WeightNames,
     cfg: ModelConfig,
-    dtype: Dtype,
-    embed: Lazy<Tensor>,
-    pos_embed: Lazy<Tensor>,
+    compute: Compute,
+    embed: Table,
+    pos_embed: Table,
     blocks: Vec<Lazy<Block>>,
     ln_final: Lazy<Norm>,
     unembed_from: Unembed,
-    unembed: Lazy<Unembedding>,
+    unembed_table: Table,
+    unembed: Lazy<Linear>,
 }
 
-/// The unembedding.
-struct Unembedding {
-    /// `[d_vocab, d_model]`, as stored.
-    table: Tensor,
-    /// `[d_model, d_vocab]`; its bias is the one of the logits.
-    linear: Linear,
+/// A matrix with a row for each token or position.
+#[derive(Default)]
+struct Table {
+    on_host: Lazy<Tensor>,
+    /// The same on the model's device; a copy of its own on a GPU.
+    on_device: Lazy<Tensor>,
 }
 
 /// Where the unembedding comes from.
@@ -142,7 +100,7 @@ impl Weights {
         checkpoint: Checkpoint,
         mut names: WeightNames,
         cfg: &ModelConfig,
-        dtype: Dtype,
+        compute: Compute,
     ) -> Result<Self> {
         debug_assert_eq!(
             names.pos_embed.is_some(),
@@ -164,11 +122,12 @@ impl Weights {
             checkpoint,
             unembed_from,
             cfg: cfg.clone(),
-            dtype,
-            embed: Lazy::default(),
-            pos_embed: Lazy::default(),
+            compute,
+            embed: Table::default(),
+            pos_embed: Table::default(),
             blocks: names.blocks.iter().map(|_| Lazy::default()).collect(),
             ln_final: Lazy::default(),
+            unembed_table: Table::default(),
             unembed: Lazy::default(),
             names,
         };
@@ -180,8 +139,8 @@ impl Weights {
         &self.checkpoint
     }
 
-    pub(super) fn dtype(&self) -> Dtype {
-        self.dtype
+    pub(super) fn compute(&self) -> &Compute {
+        &self.compute
     }
 
     /// The widths of all heads' queries, keys and values.
@@ -190,50 +149,82 @@ impl Weights {
         [n_heads, n_key_value_heads, n_key_value_heads].map(|heads| heads * d_head)
     }
 
-    /// The token embeddings `[d_vocab, d_model]`.
+    /// The token embeddings `[d_vocab, d_model]`, on the model's device.
     pub(super) fn embed(&self) -> Result<&Tensor> {
-        self.embed.get(|| self.matrix(&self.names.embed, self.cfg.d_vocab))
+        self.on_device(&self.embed, || self.embed_rows(), || self.matrix(&self.names.embed, self.cfg.d_vocab))
     }
 
-    /// The position embeddings `[n_ctx, d_model]`; `None` for a model with rotary embeddings.
+    /// The token embeddings `[d_vocab, d_model]`, on the host.
+    pub(super) fn embed_rows(&self) -> Result<&Tensor> {
+        self.embed.on_host.get(|| self.matrix(&self.names.embed, self.cfg.d_vocab))
+    }
+
+    /// The position embeddings `[n_ctx, d_model]`, on the model's device; `None` for a model with rotary embeddings.
     pub(super) fn pos_embed(&self) -> Result<Option<&Tensor>> {
-        let name = self.names.pos_embed.as_ref();
-        name.map(|name| self.pos_embed.get(|| self.matrix(name, self.cfg.n_ctx))).transpose()
+        let Some(name) = &self.names.pos_embed else { return Ok(None) };
+        let read = || self.matrix(name, self.cfg.n_ctx);
+        self.on_device(&self.pos_embed, || self.pos_embed.on_host.get(read), read).map(Some)
     }
 
-    /// The unembedding, `[d_model, d_vocab]`; its bias is the one of the logits.
+    /// The unembedding, `[d_model, d_vocab]`, on the model's device; its bias is the one of the logits.
     ///
     /// # Errors
     /// As [`Weights::unembed_name`].
     pub(super) fn unembed(&self) -> Result<&Linear> {
-        Ok(&self.unembedding()?.linear)
+        let name = self.unembed_name()?;
+        self.unembed.get(|| {
+            let table = match self.unembed_from {
+                Unembed::Embed => self.embed()?,
+                Unembed::Both if self.unembed_rows()?.id() == self.embed_rows()?.id() => self.embed()?,
+                _ => self.on_device(
+                    &self.unembed_table,
+                    || self.unembed_rows(),
+                    || self.matrix(name, self.cfg.d_vocab),
+                )?,
+            };
+            let bias = self.names.unembed_bias.as_ref();
+            let bias = bias.map(|name| self.vector(name, self.cfg.d_vocab)).transpose()?;
+            Ok(Linear::new(table.t()?, bias))
+        })
     }
 
-    /// The transposed unembedding, `[d_vocab, d_model]`, in the type in which it is held.
+    /// The transposed unembedding, `[d_vocab, d_model]`, on the host, in the type in which it is held.
     ///
     /// # Errors
     /// As [`Weights::unembed_name`].
     pub(super) fn unembed_rows(&self) -> Result<&Tensor> {
-        Ok(&self.unembedding()?.table)
-    }
-
-    fn unembedding(&self) -> Result<&Unembedding> {
         let name = self.unembed_name()?;
-        self.unembed.get(|| {
+        self.unembed_table.on_host.get(|| {
             let own = || self.matrix(name, self.cfg.d_vocab);
-            let table = match self.unembed_from {
-                Unembed::Embed => self.embed()?.clone(),
+            Ok(match self.unembed_from {
+                Unembed::Embed => self.embed_rows()?.clone(),
                 Unembed::Own | Unembed::Missing => own()?,
                 Unembed::Both => {
                     // torch's files hold the same table under both names: it is kept once.
-                    let (embed, own) = (self.embed()?, own()?);
+                    let (embed, own) = (self.embed_rows()?, own()?);
                     if is_same(embed, &own)? { embed.clone() } else { own }
                 }
-            };
-            let bias = self.names.unembed_bias.as_ref();
-            let bias = bias.map(|name| self.vector(name, self.cfg.d_vocab)).transpose()?;
-            Ok(Unembedding { linear: Linear::new(table.t()?, bias), table })
+            })
         })
+    }
+
+    /// A table on the model's device. On the CPU that is the one on the host; a GPU gets what `read` reads, of which nothing
+    /// stays on the host.
+    fn on_device<'a>(
+        &self,
+        table: &'a Table,
+        on_host: impl Fn() -> Result<&'a Tensor>,
+        read: impl Fn() -> Result<Tensor>,
+    ) -> Result<&'a Tensor> {
+        if self.compute.device.is_cpu() {
+            return on_host();
+        }
+        table.on_device.get(|| self.moved(read()?))
+    }
+
+    /// A tensor on the model's device.
+    fn moved(&self, tensor: Tensor) -> Result<Tensor> {
+        Ok(tensor.to_device(&self.compute.device)?)
     }
 
     /// Whether the model has an unembedding, and therefore logits.
@@ -351,18 +342,18 @@ impl Weights {
 
     fn matrix(&self, name: &str, rows: usize) -> Result<Tensor> {
         let shape = [rows, self.cfg.d_model];
-        held!(self.dtype.held(&self.stored(name)), |T| tensor(
+        held!(self.compute.dtype.held(&self.stored(name)), |T| tensor(
             self.checkpoint.read::<T>(name, &shape)?,
             shape
         ))
     }
 
     fn vector(&self, name: &str, len: usize) -> Result<Tensor> {
-        Ok(Tensor::from_vec(self.checkpoint.read::<f32>(name, &[len])?, len, &Device::Cpu)?)
+        self.moved(Tensor::from_vec(self.checkpoint.read::<f32>(name, &[len])?, len, &Device::Cpu)?)
     }
 
     fn norm(&self, names: &NormNames, width: usize) -> Result<Norm> {
-        let ones = || Ok(Tensor::from_vec(vec![1f32; width], width, &Device::Cpu)?);
+        let ones = || Ok(Tensor::ones(width, DType::F32, &self.compute.device)?);
         let mut weight = names.weight.as_ref().map_or_else(ones, |name| self.vector(name, width))?;
         if names.minus_one {
             weight = (weight + 1.0)?;
@@ -372,102 +363,6 @@ impl Weights {
             None => Ok(weight.zeros_like()?),
         });
         Ok(Norm { weight, bias: bias.transpose()? })
-    }
-
-    /// Reads layers with the same input as one, side by side; they may be stored as one. `by_head`: whether this one has a query,
-    /// a key and a value of each head in turn, which are sorted.
-    fn linear(&self, names: &[LinearNames], d_in: usize, widths: &[usize], by_head: bool) -> Result<Linear> {
-        let d_out = widths.iter().sum::<usize>();
-        let widths = if names.len() == 1 { &[d_out] } else { widths };
-        let bias_of = |(names, width): (&LinearNames, &usize)| match &names.bias {
-            Some(name) => self.checkpoint.read(name, &[*width]),
-            None => Ok(vec![0f32; *width]),
-        };
-        let has_bias = names.iter().any(|names| names.bias.is_some());
-        let bias = has_bias.then(|| {
-            let parts: Vec<_> = names.iter().zip(widths).map(bias_of).collect::<Result<_>>()?;
-            Ok::<_, Error>(Tensor::from_vec(parts.concat(), d_out, &Device::Cpu)?)
-        });
-        let d_head = self.cfg.d_head;
-        let sort = |x: Tensor| {
-            if !by_head {
-                return Ok(x);
-            }
-            let by_head = x.reshape((x.elem_count() / d_out, d_out / (3 * d_head), 3, d_head))?;
-            by_head.transpose(1, 2)?.contiguous()?.reshape(x.shape())
-        };
-        let bias = bias.transpose()?.map(sort).transpose()?;
-        let in_bf16 = self.dtype == Dtype::Bf16;
-        Ok(match self.held_in_block(names) {
-            DType::BF16 => Linear::packed(self.packed::<bf16>(names, d_in, widths, by_head)?, bias, in_bf16),
-            DType::F16 => Linear::packed(self.packed::<f16>(names, d_in, widths, by_head)?, bias, false),
-            _ => Linear::new(sort(self.side_by_side(names, d_in, widths)?)?, bias),
-        })
-    }
-
-    /// The weights of layers with the same input in f32, `[d_in, Σ widths]`.
-    fn side_by_side(&self, names: &[LinearNames], d_in: usize, widths: &[usize]) -> Result<Tensor> {
-        let d_out = widths.iter().sum::<usize>();
-        if let [LinearNames { weight, in_first: true, .. }] = names {
-            return tensor(self.checkpoint.read::<f32>(weight, &[d_in, d_out])?, [d_in, d_out]);
-        }
-        let mut weight = zeros::<f32>(d_in * d_out)?;
-        let mut start = 0;
-        for (names, width) in names.iter().zip(widths) {
-            if names.in_first {
-                let part = self.checkpoint.read::<f32>(&names.weight, &[d_in, *width])?;
-                for (row, part) in weight.chunks_exact_mut(d_out).zip(part.chunks_exact(*width)) {
-                    row[start..start + width].copy_from_slice(part);
-                }
-            } else {
-                self.checkpoint.read_transposed_into(&names.weight, [*width, d_in], &mut weight, start)?;
-            }
-            start += width;
-        }
-        tensor(weight, [d_in, d_out])
-    }
-
-    /// The weights of layers with the same input, packed side by side; `by_head` as for [`Weights::linear`].
-    fn packed<T: Held>(
-        &self,
-        names: &[LinearNames],
-        d_in: usize,
-        widths: &[usize],
-        by_head: bool,
-    ) -> Result<Packed> {
-        let parts = names.iter().zip(widths).map(|(names, width)| {
-            let stored = if names.in_first { [d_in, *width] } else { [*width, d_in] };
-            self.checkpoint.read::<T>(&names.weight, &stored)
-        });
-        let parts: Vec<Vec<T>> = parts.collect::<Result<_>>()?;
-        let d_head = self.cfg.d_head;
-        let parts = parts.iter().zip(names).zip(widths).flat_map(|((values, names), width)| {
-            let steps = if names.in_first { [*width, 1] } else { [1, d_in] };
-            let columns = move |start: usize, n| Matrix::new(&values[start * steps[1]..], [d_in, n], steps);
-            if !by_head {
-                return vec![columns(0, *width)];
-            }
-            let heads = width / (3 * d_head);
-            let starts = (0..3).flat_map(|part| (0..heads).map(move |head| (3 * head + part) * d_head));
-            starts.map(|start| columns(start, d_head)).collect()
-        });
-        let packed = parts.collect::<Option<Vec<_>>>().and_then(|parts| Packed::new(&parts));
-        packed.ok_or_else(|| {
-            Error::mismatch(
-                format!(
-                    "there is not enough memory for {d_in} times {} weights",
-                    widths.iter().sum::<usize>()
-                ),
-                "close other programs, or use a smaller model",
-            )
-        })
-    }
-
-    /// The type in which the weights of layers are held that are parts of one.
-    fn held_in_block(&self, names: &[LinearNames]) -> DType {
-        let mut held = names.iter().map(|names| self.dtype.held_in_block(&self.stored(&names.weight)));
-        let first = held.next().unwrap_or(DType::F32);
-        if held.all(|held| held == first) { first } else { DType::F32 }
     }
 
     /// The type in which the checkpoint stores a tensor.
