@@ -182,6 +182,7 @@ if [ "$DEVICE" != cpu ]; then # the first use compiles kernels in the driver, an
     if ! probe && export LD_LIBRARY_PATH="$SAESCOPE_CUDA_LIBS:${LD_LIBRARY_PATH:-}" && probe; then
         say "the libraries in SAESCOPE_CUDA_LIBS are found only with LD_LIBRARY_PATH"; failed+=("libraries")
     fi
+    probe >"$WORK/logs/probe" 2>&1 || { say "the device cannot be used"; failed+=("device"); }
     say "first use of the device"
 fi
 

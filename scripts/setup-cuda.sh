@@ -7,18 +7,18 @@
 #   eval "$(bash scripts/setup-cuda.sh)"    # prepares what is missing, prints the variables to export
 #   cargo build --release --features cuda
 #
-# Needs: python3 with pip, unzip, cc, ar, cargo, and a project whose Cargo.lock names cudarc (its sources say which
-# functions there are). Again: nothing is done twice. Linux on x86-64 alone.
+# Needs python3 with pip, cc, ar and cargo; fetches this project's crates, because the sources of cudarc say which functions
+# there are. What is there already is not done again. Only for Linux on x86-64.
 set -euo pipefail
 
 CUDA_VERSION=13.0
-# What the driver and nvcc of the GPU machines are: a newer nvcc writes PTX that an older driver refuses.
+# A newer nvcc writes PTX that drivers of version 580 refuse.
 WHEELS=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 nvidia-cuda-crt==13.0.88
     nvidia-nvvm==13.0.88)
 HOME_DIR=${SAESCOPE_CUDA_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/saescope-cuda/$CUDA_VERSION}
 work=; trap '[ -z "$work" ] || rm -rf "$work"' EXIT
 say() { echo "setup-cuda: $*" >&2; }
-[ "$(uname -sm)" = "Linux x86_64" ] || { say "Linux on x86-64 alone"; exit 1; }
+[ "$(uname -sm)" = "Linux x86_64" ] || { say "only for Linux on x86-64"; exit 1; }
 
 # --- nvcc, headers, libdevice -------------------------------------------------------------------------------------
 if [ ! -x "$HOME_DIR/bin/nvcc" ]; then
@@ -27,14 +27,18 @@ if [ ! -x "$HOME_DIR/bin/nvcc" ]; then
     work=$(mktemp -d "$HOME_DIR/.tmp.XXXXXX")
     python3 -m pip download -q --no-deps --only-binary=:all: --platform manylinux_2_17_x86_64 \
         --platform manylinux2014_x86_64 --platform manylinux_2_12_x86_64 --platform manylinux2010_x86_64 \
-        --python-version 3.11 -d "$work" "${WHEELS[@]}"
-    for wheel in "$work"/*.whl; do unzip -qo "$wheel" 'nvidia/cu13/*' -d "$work/all"; done
+        --python-version 3.11 -d "$work" "${WHEELS[@]}" || { say "the packages could not be fetched"; exit 3; }
+    for wheel in "$work"/*.whl; do python3 -m zipfile -e "$wheel" "$work/all"; done
     root=$work/all/nvidia/cu13
+    chmod +x "$root"/bin/* "$root"/nvvm/bin/* # which zipfile forgets
     rm -f "$root"/lib/libnvvm.so* "$root"/lib/libcudart.so*   # cicc has its own; nothing is linked dynamically
     cp "$root/lib/libcudart_static.a" "$root/lib/libcudart.a" # what `-lcudart` finds: it loads libcuda by itself
     ln -sfn lib "$root/lib64"
     chmod -R u+rwX,go+rX "$root"
+    # nvcc comes last: with it, the toolkit counts as complete.
+    mv "$root/bin/nvcc" "$work/nvcc"
     cp -a "$root/." "$HOME_DIR/"
+    mv "$work/nvcc" "$HOME_DIR/bin/nvcc"
     rm -rf "$work"; work=
 fi
 
@@ -62,12 +66,13 @@ SLIM
 chmod +x "$HOME_DIR/bin/nvcc-slim"
 
 # --- libraries that are looked for when they are first used ---------------------------------------------------------
-MARK=$HOME_DIR/lib/.lazy-2
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+version=$(grep -A1 '^name = "cudarc"' "$root/Cargo.lock" | sed -n 's/^version = "\(.*\)"/\1/p')
+MARK=$HOME_DIR/lib/.lazy-3-$version
 if [ ! -e "$MARK" ]; then
-    sources=$(ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-0.19.* 2>/dev/null | sort -V | tail -1 || true)
-    if [ -z "$sources" ]; then
-        say "no sources of cudarc 0.19: run 'cargo fetch' in a project that has it, then this again"; exit 1
-    fi
+    (cd "$root" && cargo fetch --locked) >&2
+    sources=$(ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"cudarc-$version" 2>/dev/null | head -1 || true)
+    [ -n "$sources" ] || { say "the sources of cudarc $version were not found in cargo's registry"; exit 1; }
     work=$(mktemp -d "$HOME_DIR/.tmp.XXXXXX")
     # library, folder of cudarc, what a function answers if it is not there, names of the file
     while read -r lib folder missing sonames; do
@@ -169,6 +174,7 @@ cublasLt cublaslt 1 libcublasLt.so.13
 curand curand 203 libcurand.so.10
 nvrtc nvrtc 5 libnvrtc-builtins.so.13.0 libnvrtc.so.13
 LIBS
+    rm -f "$HOME_DIR"/lib/.lazy-*
     touch "$MARK"
     say "made $(cd "$HOME_DIR/lib" && ls lib{cuda,cublas,cublasLt,curand,nvrtc}.a | tr '\n' ' ')"
 fi

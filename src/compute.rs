@@ -121,14 +121,15 @@ impl Compute {
     }
 
     /// The maximum number of tokens in a pass over a dataset, unless a single context is longer: enough for matmuls to run at full
-    /// speed, few enough to need only tens of megabytes on the CPU, and half of the free memory of a GPU. `floats` is the number
-    /// of f32 that a pass keeps at a time for each token.
+    /// speed, few enough to need only tens of megabytes on the CPU, and half of the free memory of a GPU. A power of two, so that
+    /// a little more or less free memory makes no difference. `floats` is the number of f32 that a pass keeps at a time for each
+    /// token.
     pub(crate) fn batch_tokens(&self, floats: usize) -> usize {
         match &self.device {
             Device::Cpu => 1 << 10,
             device => {
                 let fitting = free_memory(device) / 2 / (floats * size_of::<f32>()) as u64;
-                fitting.clamp(1 << 10, 1 << 14) as usize
+                1 << fitting.clamp(1 << 10, 1 << 14).ilog2()
             }
         }
     }

@@ -47,12 +47,15 @@ fn automatic() -> Result<Device> {
 #[cfg(feature = "cuda")]
 mod cuda {
     use super::*;
+    use saescope_kernels::cuda::{self, LEAST, Versions, versions};
     use std::collections::BTreeMap;
     use std::sync::{LazyLock, Mutex, PoisonError};
 
+    const ON_CPU: &str = "or use `device: \"cpu\"`";
+
     /// Whether there is a driver and a GPU.
     pub(super) fn is_there() -> bool {
-        saescope_kernels::cuda::count().is_ok_and(|count| count > 0)
+        cuda::count().is_ok_and(|count| count > 0)
     }
 
     /// The GPU with this index, opened once: candle's tensors of two openings do not work together.
@@ -62,30 +65,47 @@ mod cuda {
         if let Some(device) = open.get(&index) {
             return Ok(device.clone());
         }
-        let device = saescope_kernels::cuda::open(index).map_err(|error| explained(index, error))?;
+        let found = versions(index).map_err(|error| explained(index, error))?;
+        check(found)?;
+        let device = cuda::open(index).map_err(|error| explained(index, error))?;
         open.insert(index, device.clone());
         Ok(device)
+    }
+
+    /// Checks that the driver and the GPU are not too old.
+    pub(super) fn check(Versions { driver, compute: (major, minor) }: Versions) -> Result<()> {
+        if driver < LEAST.driver {
+            return Err(Error::mismatch(
+                format!("NVIDIA's driver is too old: it knows CUDA {}.{}", driver / 1000, driver % 1000 / 10),
+                format!("install version 580 or later, which knows CUDA 13, {ON_CPU}"),
+            ));
+        }
+        if (major, minor) < LEAST.compute {
+            return Err(Error::mismatch(
+                format!("the GPU is too old: it has compute capability {major}.{minor}, and 8.0 is needed"),
+                format!("choose another with `device: \"cuda:N\"`, {ON_CPU}"),
+            ));
+        }
+        Ok(())
     }
 
     /// Says in a sentence why a GPU cannot be opened.
     fn explained(index: usize, error: candle_core::Error) -> Error {
         let text = error.to_string();
         let has = |code: &str| text.contains(code);
-        let on_cpu = "or use `device: \"cpu\"`";
         if has("CUDA_ERROR_STUB_LIBRARY") {
-            let hint = format!("install NVIDIA's driver, version 580 or later, {on_cpu}");
+            let hint = format!("install NVIDIA's driver, version 580 or later, {ON_CPU}");
             return Error::mismatch("there is no NVIDIA driver: libcuda.so.1 was not found", hint);
         }
-        if has("CublasError") || has("CurandError") {
-            let hint = "install them, for example with `pip install nvidia-cublas nvidia-curand`, and set SAESCOPE_CUDA_LIBS \
-                        to their folders, separated by `:`";
-            return Error::mismatch(
-                "cuBLAS 13 or cuRAND was not found: libcublas.so.13, libcurand.so.10",
-                hint,
-            );
+        if has("CUBLAS_STATUS_NOT_INITIALIZED") || has("CURAND") {
+            let hint = "install both, for example with `pip install nvidia-cublas nvidia-curand`, and set SAESCOPE_CUDA_LIBS to \
+                        their folders, separated by `:`";
+            let message =
+                "cuBLAS 13 or cuRAND was not found (libcublas.so.13, libcurand.so.10), or does not start";
+            return Error::mismatch(message, hint);
         }
-        match saescope_kernels::cuda::count() {
-            Ok(0) => Error::mismatch("there is no NVIDIA GPU", format!("check `nvidia-smi`, {on_cpu}")),
+        match cuda::count() {
+            Ok(0) => Error::mismatch("there is no NVIDIA GPU", format!("check `nvidia-smi`, {ON_CPU}")),
             Ok(count) if index >= count => {
                 let expected = match count {
                     1 => "`cuda:0`, the only GPU".to_owned(),
@@ -151,5 +171,16 @@ mod tests {
             assert!(error.contains("\"cuda:N\"") && error.ends_with(&format!("got \"{name}\"")), "{error}");
         }
         assert!(open(Some("cpu")).unwrap().is_cpu());
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn drivers_and_gpus_that_are_too_old_are_errors() {
+        use saescope_kernels::cuda::{LEAST, Versions};
+        assert!(cuda::check(LEAST).is_ok());
+        let error = cuda::check(Versions { driver: 12_080, ..LEAST }).unwrap_err();
+        assert!(error.to_string().contains("it knows CUDA 12.8"), "{error}");
+        let error = cuda::check(Versions { compute: (7, 5), ..LEAST }).unwrap_err();
+        assert!(error.to_string().contains("compute capability 7.5"), "{error}");
     }
 }

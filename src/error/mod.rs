@@ -248,7 +248,11 @@ impl Error {
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
-        if tensor_message(&error).contains("CUDA_ERROR_OUT_OF_MEMORY") {
+        let message = tensor_message(&error);
+        if ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"]
+            .iter()
+            .any(|code| message.contains(code))
+        {
             return Error::mismatch(
                 "the memory of the GPU is full",
                 "use `dtype: \"bf16\"`, a smaller `batch_size` or `context_size`, or end other programs on the GPU (`nvidia-smi`)",

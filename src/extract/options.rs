@@ -36,8 +36,8 @@ options! {
         pub max_examples: Option<u64> = None,
         /// Activations are kept if their magnitude is greater than this. Default: 0.
         pub activation_threshold: f64 = 0.0,
-        /// The maximum number of contexts in one forward pass, which is also limited to about 1,024 tokens. Changes
-        /// speed and memory, not the result. Default: 64.
+        /// The maximum number of contexts in one forward pass, which is also limited to about 1,024 tokens, or 16,384 on a
+        /// GPU. Changes speed and memory; on the CPU, not the result. Default: 64.
         pub batch_size: usize = 64,
         /// The length of a context in tokens, BOS included. Default: the SAE's, otherwise 1024; at most the model's.
         pub context_size: Option<usize> = None,

@@ -40,8 +40,9 @@ pub(super) fn walk<N: Copy + Sync, T: Send>(
     look: impl Fn(N, &[f32]) -> T + Sync,
     mut follow: impl FnMut(N, T) -> Result<Vec<(u32, N)>>,
 ) -> Result<()> {
-    // A growing `Vec` takes up to twice the memory of its elements.
-    let room = max_memory.saturating_mul(1 << 20) / (2 * KeyValueCache::bytes_per_token(model.cfg()));
+    // A growing `Vec` takes up to twice the memory of its elements, a growing tensor on a GPU three times.
+    let times = if model.compute().device.is_cpu() { 2 } else { 3 };
+    let room = max_memory.saturating_mul(1 << 20) / (times * KeyValueCache::bytes_per_token(model.cfg()));
     let mut cache = KeyValueCache::default();
     let mut stack = Vec::new();
     let mut prompts = TokenBatch::default();

@@ -77,6 +77,31 @@ impl Model {
         }
     }
 
+    /// [`Model::forward`] of a sequence over a cache, for the logits of its last token alone, `[d_vocab]`, on the CPU. Those of
+    /// others are computed only if a hook wants what is after the last block.
+    pub(super) fn next_logits(
+        &self,
+        tokens: &[u32],
+        cache: &mut KeyValueCache,
+        hooks: &mut dyn Hooks,
+        progress: &Progress,
+    ) -> Result<Tensor> {
+        use HookPoint::{LnFinalNormalized, LnFinalScale, UnembedIn, UnembedOut};
+        let batch = TokenBatch::single(tokens);
+        let parents = last_token(&batch, Some(cache))?;
+        let weights = &self.inner.weights;
+        weights.unembed_name()?;
+        let after = [LnFinalScale, LnFinalNormalized, UnembedIn, UnembedOut].map(HookName::global);
+        let wants_all = after.iter().any(|name| hooks.wants(name));
+        let mut pass = Pass::new(self, &batch, &parents, Some(cache), hooks, None, progress)?;
+        let mut resid = pass.read(weights).map_err(failed)?;
+        if !wants_all {
+            resid = resid.narrow(0, tokens.len() - 1, 1)?;
+        }
+        let logits = pass.unembed(weights, &resid).map_err(failed)?;
+        Ok(logits.get(logits.dim(0)? - 1)?.to_device(&Device::Cpu)?)
+    }
+
     /// Continues each sequence after `parents[i]`, a token of `cache`, or starts it if that is `None`. Returns the
     /// final residual stream at the last token of each sequence, `[sequences, d_model]`, on the model's device, whatever the
     /// hooks' `last` is.
@@ -287,8 +312,13 @@ impl<'a> Pass<'a> {
     /// Runs all blocks and the unembedding, and returns the logits, `[n, d_vocab]`.
     fn logits(&mut self, weights: &Weights) -> Result<Tensor, Halt> {
         let resid = self.read(weights)?;
+        self.unembed(weights, &resid)
+    }
+
+    /// The logits of final residual streams, with the hooks after the last block.
+    fn unembed(&mut self, weights: &Weights, resid: &Tensor) -> Result<Tensor, Halt> {
         let names = [HookPoint::LnFinalScale, HookPoint::LnFinalNormalized].map(HookName::global);
-        let x = self.norm(names, weights.ln_final()?, &resid, DType::F32)?; // [n, d_model]
+        let x = self.norm(names, weights.ln_final()?, resid, DType::F32)?; // [n, d_model]
         let x = self.at_global(HookPoint::UnembedIn, x)?;
         let logits = weights.unembed()?.forward(&x)?; // [n, d_vocab]
         let logits = self.at_global(HookPoint::UnembedOut, logits)?;
@@ -361,7 +391,7 @@ impl<'a> Pass<'a> {
         if self.hooks.wants(&name) {
             let site = Site { name, batch: self.batch, positions: &self.positions, parents: self.parents };
             let device = activation.device().clone();
-            activation = self.hooks.on(&site, activation.contiguous()?)?.to_device(&device)?;
+            activation = self.hooks.on(&site, activation.contiguous()?)?.to_device(&device)?.contiguous()?;
         }
         match self.last {
             Some(last) if name >= last => Err(Halt::Done),

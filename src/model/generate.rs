@@ -4,7 +4,6 @@ use super::{KeyValueCache, Model, TokenBatch};
 use crate::error::{Error, Result};
 use crate::hooks::Hooks;
 use crate::progress::Progress;
-use candle_core::Device;
 use candle_transformers::generation::{LogitsProcessor, Sampling};
 use saescope_options::options;
 
@@ -86,8 +85,7 @@ impl Model {
         let mut next = tokens.to_vec();
         let mut new = Vec::new();
         while new.len() < options.max_new_tokens && tokens.len() + new.len() < self.cfg().n_ctx {
-            let logits = self.forward(&TokenBatch::single(&next), Some(&mut cache), hooks, progress)?;
-            let last = logits.get(logits.dim(0)? - 1)?.to_device(&Device::Cpu)?; // [d_vocab]
+            let last = self.next_logits(&next, &mut cache, hooks, progress)?; // [d_vocab]
             // Hooks may forbid tokens with -inf, but not all of them.
             if !last.max(0)?.to_scalar::<f32>()?.is_finite() || last.sum_all()?.to_scalar::<f32>()?.is_nan() {
                 let at = tokens.len() + new.len();

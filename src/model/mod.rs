@@ -71,8 +71,8 @@ options! {
         pub revision: Option<String> = None,
         /// The type in which weights are held and blocks compute. "auto": weights as the checkpoint stores them, computation
         /// in f32; "f32": weights widened, with the same results; "bf16": the weights and inputs of the blocks' linear layers
-        /// rounded to bf16, as PyTorch does in bfloat16, and the rest in f32; "tf32": the same with 10 bits of mantissa, on
-        /// NVIDIA GPUs. Default: "auto".
+        /// rounded to bf16, as PyTorch does in bfloat16, and the rest in f32 (on NVIDIA GPUs, attention is rounded too, and the
+        /// SAE to TF32); "tf32": weights and inputs rounded to 10 bits of mantissa, on NVIDIA GPUs only. Default: "auto".
         pub dtype: Dtype = Dtype::Auto,
         /// Where the model runs: "cpu", "cuda" or "cuda:N" for an NVIDIA GPU, "metal" for an Apple GPU, or "auto" for a GPU if
         /// there is one. Default: the environment variable `SAESCOPE_DEVICE`, or else "cpu".

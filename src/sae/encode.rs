@@ -1,4 +1,4 @@
-//! Encoding: activations in, sparse features out. The dense `[tokens, d_sae]` matrix never exists: pre-activations are
+//! Encoding: activations in, sparse features out. On the CPU, the dense `[tokens, d_sae]` matrix never exists: pre-activations are
 //! computed for `TILE` features at a time and thresholded while they are in cache.
 //!
 //! ```text
@@ -19,7 +19,7 @@ use super::weights::Weights;
 use crate::compute::is_fused;
 use crate::error::{Error, Result};
 use crate::linalg::with_f32s;
-use crate::linear::{add_bias, matmul};
+use crate::linear::rows_times;
 use crate::memory;
 use crate::progress::Progress;
 use candle_core::{D, DType, Device, Tensor};
@@ -142,7 +142,7 @@ fn composed(
     };
     match b_dec {
         [] => Ok((x, undo)),
-        b_dec => Ok((add_bias(x.clone(), &Tensor::new(b_dec, x.device())?.neg()?)?, undo)),
+        b_dec => Ok((x.broadcast_sub(&Tensor::new(b_dec, x.device())?)?, undo)),
     }
 }
 
@@ -197,7 +197,7 @@ fn check_finite(x: &Tensor, cfg: &SaeConfig, what: &str) -> Result<()> {
 pub(super) fn encode(
     sae_in: &Tensor,
     weights: &Weights,
-    &Encoding { w_enc, precision, screen }: &Encoding,
+    encoding: &Encoding,
     threshold: f32,
     progress: &Progress,
 ) -> Result<FeatureActs> {
@@ -205,11 +205,11 @@ pub(super) fn encode(
     let rule = Rule::new(weights.encoder()?, weights, threshold)?;
     #[cfg(feature = "cuda")]
     if sae_in.device().is_cuda() {
-        return super::gpu::encode(sae_in, w_enc, precision, &rule, progress);
+        return super::gpu::encode(sae_in, encoding, &rule, progress);
     }
     let n = sae_in.dim(0)?;
     let mut features = FeatureActs::new(cfg.d_sae);
-    if let Some(screen) = screen {
+    if let Some(screen) = encoding.screen {
         for first in (0..n).step_by(SCREENED) {
             let chunk = sae_in.narrow(0, first, SCREENED.min(n - first))?; // [pos, d_in]
             gather(&mut features, screen.select(&chunk, &rule, progress)?.into_iter().map(|row| row.active))?;
@@ -223,8 +223,8 @@ pub(super) fn encode(
         for start in (0..cfg.d_sae).step_by(TILE) {
             progress.check()?;
             let width = TILE.min(cfg.d_sae - start);
-            let tile = w_enc.narrow(1, start, width)?; // [d_in, width]
-            let pre = matmul(&chunk, &tile, precision)?.to_device(&Device::Cpu)?; // [pos, width]
+            let tile = encoding.w_enc.narrow(1, start, width)?; // [d_in, width]
+            let pre = rows_times(&chunk, &tile)?; // [pos, width]
             with_f32s(&pre, |pre| {
                 rows.par_iter_mut().zip(pre.par_chunks_exact(width)).for_each(|(row, pre)| {
                     Arch::new().dispatch(|| rule.select(row, pre, start));

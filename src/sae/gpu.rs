@@ -1,5 +1,6 @@
 //! Encoding on an NVIDIA GPU: pre-activations stay there, tile by tile, and only the active features come to the host.
 
+use super::encoding::Encoding;
 use super::features::{FeatureActs, gather};
 use super::rule::{Kind, Rule};
 use crate::error::Result;
@@ -8,21 +9,23 @@ use crate::progress::Progress;
 use candle_core::Tensor;
 use saescope_kernels::Precision;
 use saescope_kernels::cuda::{Above, Actives, Selector, top_k};
+use std::sync::atomic::Ordering;
 
-/// The number of tokens encoded at a time.
+/// The maximum number of tokens encoded at a time.
 const TOKENS: usize = 1 << 12;
 /// The number of features whose pre-activations are computed at a time: with [`TOKENS`], as much as stays in the cache of a GPU.
 const TILE: usize = 1 << 11;
-/// The room for active features of a token. If one has more, its chunk is encoded again with more room.
+/// The least room for active features of a token. If one has more, its chunk is encoded again with enough room.
 const ROOM: usize = 256;
+/// The maximum number of active features of all tokens together that there is room for.
+const MAX_ROOM: usize = 1 << 25;
 /// The maximum number of pre-activations in memory for top-k, which needs all features of a token at once.
 const MAX_TOP_K: usize = 1 << 27;
 
-/// Returns the features of `sae_in` `[pos, d_in]` that `rule` selects; `w_enc` is `[d_in, d_sae]`, on the same GPU.
+/// Returns the features of `sae_in` `[pos, d_in]` that `rule` selects.
 pub(super) fn encode(
     sae_in: &Tensor,
-    w_enc: &Tensor,
-    precision: Precision,
+    &Encoding { w_enc, precision, room: seen, .. }: &Encoding,
     rule: &Rule,
     progress: &Progress,
 ) -> Result<FeatureActs> {
@@ -46,33 +49,56 @@ pub(super) fn encode(
         Kind::Gated { factor, bias } => Some([vector(factor)?, vector(bias)?]),
         _ => None,
     };
-    let mut room = ROOM.min(d_sae);
-    for first in (0..n).step_by(TOKENS) {
-        let chunk = sae_in.narrow(0, first, TOKENS.min(n - first))?;
-        let actives = loop {
-            let mut selector = Selector::new(sae_in.device(), chunk.dim(0)?, room)?;
-            for start in (0..d_sae).step_by(TILE) {
-                progress.check()?;
-                let part = |x: &Tensor| x.narrow(0, start, TILE.min(d_sae - start));
-                let tile = w_enc.narrow(1, start, TILE.min(d_sae - start))?; // [d_in, width]
-                let pre = matmul(&chunk, &tile, precision)?; // [pos, width]
-                let (bias, cut) = (part(&bias)?, part(&cut)?);
-                let magnitude = match &magnitude {
-                    Some([factor, offset]) => Some([part(factor)?, part(offset)?]),
-                    None => None,
-                };
-                let magnitude = magnitude.as_ref().map(|[factor, offset]| [factor, offset]);
-                let above = Above { bias: &bias, cut: &cut, magnitude, threshold: rule.threshold };
-                selector.add(&pre, start, &above)?;
-            }
-            match selector.finish()? {
-                Some(actives) => break actives,
-                None => room = (4 * room).min(d_sae),
-            }
-        };
-        add(&mut features, &actives, f32::NEG_INFINITY)?;
+    let tiled = Tiled { w_enc, precision, bias, cut, magnitude, threshold: rule.threshold };
+    while features.len() < n {
+        let first = features.len();
+        let room = seen.load(Ordering::Relaxed).next_multiple_of(ROOM).clamp(ROOM.min(d_sae), d_sae);
+        let rows = TOKENS.min(MAX_ROOM / room).clamp(1, n - first);
+        match tiled.select(&sae_in.narrow(0, first, rows)?, room, progress)? {
+            Ok(actives) => add(&mut features, &actives, f32::NEG_INFINITY)?,
+            Err(most) => drop(seen.fetch_max(most, Ordering::Relaxed)),
+        }
     }
     Ok(features)
+}
+
+/// An SAE whose features do not compete, so that pre-activations are computed for [`TILE`] features at a time.
+struct Tiled<'a> {
+    w_enc: &'a Tensor,
+    precision: Precision,
+    bias: Tensor,
+    cut: Tensor,
+    /// The factor and the bias of activations, for a gated SAE.
+    magnitude: Option<[Tensor; 2]>,
+    threshold: f32,
+}
+
+impl Tiled<'_> {
+    /// Returns the active features of a chunk of tokens, or how many the one with the most has, if there is not that much room.
+    fn select(
+        &self,
+        chunk: &Tensor,
+        room: usize,
+        progress: &Progress,
+    ) -> Result<std::result::Result<Actives, usize>> {
+        let d_sae = self.w_enc.dim(1)?;
+        let mut selector = Selector::new(chunk.device(), chunk.dim(0)?, room)?;
+        for start in (0..d_sae).step_by(TILE) {
+            progress.check()?;
+            let width = TILE.min(d_sae - start);
+            let part = |x: &Tensor| x.narrow(0, start, width);
+            let pre = matmul(chunk, &self.w_enc.narrow(1, start, width)?, self.precision)?; // [pos, width]
+            let (bias, cut) = (part(&self.bias)?, part(&self.cut)?);
+            let magnitude = match &self.magnitude {
+                Some([factor, offset]) => Some([part(factor)?, part(offset)?]),
+                None => None,
+            };
+            let magnitude = magnitude.as_ref().map(|[factor, offset]| [factor, offset]);
+            let above = Above { bias: &bias, cut: &cut, magnitude, threshold: self.threshold };
+            selector.add(&pre, start, &above)?;
+        }
+        Ok(selector.finish()?)
+    }
 }
 
 /// Appends active features whose magnitude is above the threshold. What is NaN or infinite is an error.

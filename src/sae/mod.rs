@@ -45,6 +45,7 @@ use screen::Screen;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use weights::Weights;
 
 /// A sparse autoencoder. Clones share the weights, which are read on first use and never change.
@@ -64,6 +65,8 @@ struct Inner {
     screen: Lazy<Screen>,
     /// `W_enc` on the GPU where activations were first encoded.
     on_gpu: Lazy<Tensor>,
+    /// The largest number of active features of a token that was encoded on a GPU.
+    room: AtomicUsize,
     revision: Option<String>,
     files: Vec<PathBuf>,
     notes: Vec<String>,
@@ -74,7 +77,16 @@ impl Inner {
         // An unknown name, or one that depends on the model, is an error only where the hook is needed.
         let hook = weights.cfg.hook_name.as_deref().and_then(|name| name.parse().ok());
         let (screen, on_gpu) = (Lazy::default(), Lazy::default());
-        Inner { hook, weights, screen, on_gpu, revision: None, files: Vec::new(), notes: Vec::new() }
+        Inner {
+            hook,
+            weights,
+            screen,
+            on_gpu,
+            room: AtomicUsize::new(0),
+            revision: None,
+            files: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 }
 
@@ -342,10 +354,7 @@ impl Sae {
         threshold: f32,
         progress: &Progress,
     ) -> Result<FeatureActs> {
-        let rule = self.cfg().architecture.rule;
-        let is_on_cpu =
-            matches!(rule, ActivationRule::Temporal { .. } | ActivationRule::MatchingPursuit { .. });
-        let x = if is_on_cpu { &x.to_device(&Device::Cpu)? } else { x };
+        let x = if self.encodes_on(x.device()) { x } else { &x.to_device(&Device::Cpu)? };
         Ok(self.encode_prepared(&self.prepare(x)?, sequences, threshold, progress)?.0)
     }
 

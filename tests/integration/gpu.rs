@@ -7,11 +7,12 @@ use saescope::extract::ExtractOptions;
 use saescope::hooks::{Edits, HookPoint, TokenBatch};
 use saescope::interpret::{TokenListOptions, TreeOptions, VectorOptions};
 use saescope::model::{Dtype, GenerateOptions, KeyValueCache, ModelOptions};
-use saescope::sae::FeatureActs;
+use saescope::sae::{FeatureActs, SaeOptions};
 use saescope::{
     HookName, Model, Progress, Sae, create_feature_dataset, definition_tree, feature_acts, feature_vector,
     read_records, token_list,
 };
+use saescope_kernels::has_bf16;
 
 fn run() -> Progress {
     Progress::default()
@@ -209,7 +210,15 @@ fn activations_that_are_not_finite_are_named() {
 
 #[test]
 fn a_feature_dataset_of_the_gpu_is_that_of_the_cpu() {
-    let sae = Sae::load("demo").unwrap();
+    // All in a few passes, and a pass for each document, in which the workers take turns.
+    check_dataset(64);
+    check_dataset(1);
+}
+
+fn check_dataset(batch_size: usize) {
+    // A screen is only for the CPU.
+    let options = SaeOptions { screen: Some(true), ..Default::default() };
+    let sae = Sae::load_with("demo", &options, &run()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let [a, b] = both("demo", Dtype::F32).map(|model| {
         let device = if model.compute().device.is_cpu() { "cpu" } else { "gpu" };
@@ -218,9 +227,13 @@ fn a_feature_dataset_of_the_gpu_is_that_of_the_cpu() {
             dataset_path: "demo".to_owned(),
             output_path: path.to_str().unwrap().to_owned(),
             max_examples: Some(25),
+            batch_size,
             ..Default::default()
         };
         create_feature_dataset(&model, &sae, None, &options, &run()).unwrap();
+        let meta = std::fs::read_to_string(format!("{}.meta.json", path.display())).unwrap();
+        assert_eq!(meta.contains("\"computed_in\": \"f32 on cuda\""), device == "gpu");
+        assert_eq!(meta.contains("\"screen\": true"), device == "cpu" && has_bf16());
         read_records(&path).unwrap().map(Result::unwrap).collect::<Vec<_>>()
     });
     assert_eq!(a.len(), 25);

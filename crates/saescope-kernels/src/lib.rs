@@ -19,6 +19,17 @@ pub use packed::{COLUMNS, Packed};
 pub use product::{product, product_packed};
 pub use zeros::zeros;
 
+/// How products of queries and keys become scores, and how many keys a query sees.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scores {
+    /// The factor of the products.
+    pub scale: f32,
+    /// The cap `c` of the scores, if any: `c · tanh(score / c)`.
+    pub soft_cap: Option<f32>,
+    /// The number of keys that a query sees, its own included; `None` for all that are not later.
+    pub window: Option<usize>,
+}
+
 /// What products are computed in. Sums are in f32 in any case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {

@@ -3,8 +3,8 @@
 
 use candle_core::{DType, Device, Tensor};
 use half::bf16;
-use saescope_kernels::Precision;
-use saescope_kernels::cuda::{self, Above, Actives, Scores, Selector};
+use saescope_kernels::cuda::{self, Above, Actives, Selector};
+use saescope_kernels::{Precision, Scores};
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -118,6 +118,15 @@ fn sums_functions_and_gates_match_plain_loops() {
     let sum: Vec<f64> = x.iter().zip(&residual).enumerate().map(|(i, (x, r))| x + bias[i % d] + r).collect();
     let got = cuda::add(&on, Some(&bias_on), Some(&residual_on)).unwrap();
     assert_near("a sum", &values(&got), &sum, 1e-6);
+    // More rows than a grid has.
+    let (tall, ones) = (random(70_000, 12), on_gpu(&[1.0], &[1]));
+    let got = cuda::add(&on_gpu(&tall, &[70_000, 1]), Some(&ones), None).unwrap();
+    assert_near(
+        "a tall sum",
+        &values(&got),
+        &tall.iter().map(|x| f64::from(x + 1.0)).collect::<Vec<_>>(),
+        0.0,
+    );
     let functions: [fn(f64) -> f64; 4] = [
         |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh()),
         |x| 0.5 * x * (1.0 + candle_core::cpu::erf::erf_f64(x / 2f64.sqrt())),
@@ -199,7 +208,7 @@ fn selections_match_plain_loops() {
             tight.add(&pre, tile * width, &rule).unwrap();
         }
         assert!(expected.iter().any(|row| row.len() > 1));
-        assert!(tight.finish().unwrap().is_none());
+        assert_eq!(tight.finish().unwrap().unwrap_err(), expected.iter().map(Vec::len).max().unwrap());
         assert_eq!(rows_of(&selector.finish().unwrap().unwrap()), expected, "{width}");
     }
     // What is NaN is kept.

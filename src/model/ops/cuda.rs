@@ -5,10 +5,8 @@ use crate::model::config::ActivationFunction;
 use candle_core::{DType, Result, Tensor};
 use saescope_kernels::{Precision, cuda};
 
+use cuda::MAX_D_HEAD;
 pub use cuda::{add, rotate};
-
-/// The width of heads up to which there are kernels for attention.
-const MAX_D_HEAD: usize = 256;
 
 /// [`super::layer_norm`] with a bias, [`super::rms_norm`] without.
 pub fn norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64, dtype: DType) -> Result<Tensor> {
@@ -53,7 +51,7 @@ pub fn attention(
         return composed::attention(q, k, v, spans, scores);
     }
     let spans: Vec<_> = spans.iter().map(|span| [span.queries.clone(), span.keys.clone()]).collect();
-    cuda::attention(q, k, v, &spans, of_kernel(scores), precision)
+    cuda::attention(q, k, v, &spans, scores, precision)
 }
 
 /// [`super::path_attention`]; `keys` and `values` are `[cached, n_key_value_heads · d_head]`.
@@ -74,9 +72,5 @@ pub fn path_attention(
         );
     }
     let ends = paths.ends.iter().map(|end| *end as u32).collect::<Vec<_>>();
-    cuda::path_attention(&q.contiguous()?, [keys, values], &paths.tokens, &ends, of_kernel(scores))
-}
-
-fn of_kernel(Scores { scale, soft_cap, window }: Scores) -> cuda::Scores {
-    cuda::Scores { scale, soft_cap, window }
+    cuda::path_attention(&q.contiguous()?, [keys, values], &paths.tokens, &ends, scores)
 }

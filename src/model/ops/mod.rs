@@ -18,6 +18,7 @@ use super::config::ActivationFunction;
 use crate::compute::is_fused;
 use candle_core::{DType, Result, Tensor};
 use saescope_kernels::Precision;
+pub use saescope_kernels::Scores;
 use std::ops::Range;
 
 /// Calls the form of an operator for the device of `x`.
@@ -43,17 +44,6 @@ pub struct Span {
     pub queries: Range<usize>,
     /// Rows of the keys and values, at least as many as of the queries.
     pub keys: Range<usize>,
-}
-
-/// How products of queries and keys become scores, and how many keys a query sees.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scores {
-    /// The factor of the products.
-    pub scale: f32,
-    /// The cap `c` of the scores, if any: `c · tanh(score / c)`.
-    pub soft_cap: Option<f32>,
-    /// The number of keys that a query sees, its own included; `None` for all that are not later.
-    pub window: Option<usize>,
 }
 
 /// For each query, the cached tokens that it sees, its own last.

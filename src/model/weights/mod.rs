@@ -208,8 +208,7 @@ impl Weights {
         })
     }
 
-    /// A table on the model's device. On the CPU that is the one on the host; a GPU gets what `read` reads, of which nothing
-    /// stays on the host.
+    /// A table on the model's device. On the CPU that is the one on the host; a GPU gets what `read` reads.
     fn on_device<'a>(
         &self,
         table: &'a Table,

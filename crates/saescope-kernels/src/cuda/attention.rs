@@ -1,7 +1,7 @@
 //! Attention; the kernels are in `cuda/attention.cu`, `cuda/attention_bf16.cu` and `cuda/paths.cu`.
 
 use super::{Module, address, arguments, as_u32, check, memory, module, tensor, uninit};
-use crate::Precision;
+use crate::{Precision, Scores};
 use candle_core::cuda_backend::{WrapErr, cudarc::driver::LaunchConfig, cudarc::driver::sys};
 use candle_core::{CudaDevice, Result, Tensor};
 use std::ops::Range;
@@ -15,23 +15,8 @@ const TILE: usize = 64;
 /// The number of threads of a block.
 const THREADS: u32 = 128;
 
-/// How products of queries and keys become scores, and how many keys a query sees.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scores {
-    /// The factor of the products.
-    pub scale: f32,
-    /// The cap `c` of the scores: `c · tanh(score / c)`.
-    pub soft_cap: Option<f32>,
-    /// The number of keys that a query sees, its own included; `None` for all that are not later.
-    pub window: Option<usize>,
-}
-
-impl Scores {
-    /// The cap and the window as a kernel takes them: 0 for no cap, the largest number for no window.
-    fn limits(self) -> (f32, u32) {
-        (self.soft_cap.unwrap_or(0.0), self.window.and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX))
-    }
-}
+/// The largest `d_head` that there are kernels for.
+pub const MAX_D_HEAD: usize = 256;
 
 /// Causal attention over a ragged batch. Each span has the rows of the queries and the rows of the keys and values of a
 /// sequence; keys before the first query are its past.
@@ -41,7 +26,7 @@ impl Scores {
 /// bf16; otherwise everything is in f32.
 ///
 /// # Errors
-/// Other shapes or types, spans outside of them, `d_head` above 256; tensors not on one NVIDIA GPU; errors of the driver.
+/// Other shapes or types, spans outside of them, `d_head` above [`MAX_D_HEAD`]; tensors not on one NVIDIA GPU; errors of the driver.
 pub fn attention(
     q: &Tensor,
     k: &Tensor,
@@ -89,7 +74,7 @@ pub fn attention(
         allow_shared(&device, &module, kernel, shared)?;
         let [q_stride, k_stride, v_stride] = strides;
         let (q, k, v) = (mq.address::<f32>()?, mk.address::<f32>()?, mv.address::<f32>()?);
-        let ((cap, window), scale, d_head) = (scores.limits(), scores.scale, as_u32(d_head)?);
+        let ((cap, window), scale, d_head) = (limits(scores), scores.scale, as_u32(d_head)?);
         // SAFETY: tiles are inside the queries and keys, which have been checked; the kernel's threads and memory are its own.
         unsafe {
             module.launch(
@@ -161,7 +146,7 @@ pub fn path_attention(
         };
         let (tokens, ends) = (device.clone_htod(tokens)?, device.clone_htod(ends)?);
         let (q, keys, values) = (mq.address::<f32>()?, mk.address::<f32>()?, mv.address::<f32>()?);
-        let ((cap, window), scale, d_head) = (scores.limits(), scores.scale, as_u32(d_head)?);
+        let ((cap, window), scale, d_head) = (limits(scores), scores.scale, as_u32(d_head)?);
         // SAFETY: all rows of paths are in the cache, and there is a path for each query.
         unsafe {
             PATHS.launch(
@@ -200,6 +185,12 @@ fn kernel(d_head: usize, precision: Precision) -> (Module, &'static str, u32) {
     }
 }
 
+/// The cap and the window as a kernel takes them: 0 for no cap, the largest number for no window.
+fn limits(scores: Scores) -> (f32, u32) {
+    let window = scores.window.and_then(|n| u32::try_from(n).ok());
+    (scores.soft_cap.unwrap_or(0.0), window.unwrap_or(u32::MAX))
+}
+
 /// Lets a kernel use more shared memory than every kernel may.
 fn allow_shared(device: &CudaDevice, module: &Module, kernel: &str, bytes: u32) -> Result<()> {
     const ALWAYS: u32 = 48 << 10;
@@ -213,9 +204,9 @@ fn allow_shared(device: &CudaDevice, module: &Module, kernel: &str, bytes: u32) 
 
 /// The number of heads of queries that share a head of keys.
 fn check_heads(n_heads: usize, n_groups: usize, d_head: usize) -> Result<u32> {
-    if n_groups == 0 || !n_heads.is_multiple_of(n_groups) || !(1..=256).contains(&d_head) {
+    if n_groups == 0 || !n_heads.is_multiple_of(n_groups) || !(1..=MAX_D_HEAD).contains(&d_head) {
         candle_core::bail!(
-            "attention on a GPU: expected heads of 1 to 256 dimensions, got {n_heads} heads of {d_head}, with {n_groups} of keys"
+            "attention on a GPU: expected heads of 1 to {MAX_D_HEAD} dimensions, got {n_heads} heads of {d_head}, with {n_groups} of keys"
         );
     }
     as_u32(n_heads / n_groups)

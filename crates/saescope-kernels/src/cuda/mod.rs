@@ -8,7 +8,7 @@ mod matmul;
 mod rows;
 mod select;
 
-pub use attention::{Scores, attention, path_attention};
+pub use attention::{MAX_D_HEAD, attention, path_attention};
 pub use matmul::matmul;
 pub use rows::{activate, add, gate, norm, rotate};
 pub use select::{Above, Actives, Selector, first_not_finite, top_k};
@@ -105,6 +105,38 @@ pub fn count() -> Result<usize> {
     }
 }
 
+/// What the driver and the GPU must at least be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// The version of CUDA that the driver knows, `1000 · major + 10 · minor`.
+    pub driver: i32,
+    /// The GPU's compute capability.
+    pub compute: (i32, i32),
+}
+
+/// The versions that the kernels and cuBLAS 13 need.
+pub const LEAST: Versions = Versions { driver: 13_000, compute: (8, 0) };
+
+/// The versions of the driver and of the GPU with this index.
+///
+/// # Errors
+/// No driver, no such GPU.
+pub fn versions(index: usize) -> Result<Versions> {
+    use cudarc::driver::result::{device, init};
+    use sys::CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+    };
+    init().w()?;
+    let mut driver = 0;
+    // SAFETY: it writes one number.
+    unsafe { sys::cuDriverGetVersion(&raw mut driver) }.result().w()?;
+    let gpu = device::get(i32::try_from(index).unwrap_or(i32::MAX)).w()?;
+    // SAFETY: the driver has just named the GPU.
+    let [major, minor] = [MAJOR, MINOR].map(|attribute| unsafe { device::get_attribute(gpu, attribute) });
+    Ok(Versions { driver, compute: (major.w()?, minor.w()?) })
+}
+
 /// Opens the GPU with this index. To be called once per GPU: tensors of two calls do not work together.
 ///
 /// # Errors
@@ -130,26 +162,44 @@ pub fn bind(device: &Device) -> Result<()> {
 /// Lets the driver keep memory that was freed: by default it would return it to the system at each synchronization, and map
 /// it again in the next pass.
 fn keep_freed_memory(gpu: &CudaDevice) -> Result<()> {
-    let context = gpu.cuda_stream().context().clone();
-    context.bind_to_thread().w()?;
+    let Some(pool) = pool(gpu)? else { return Ok(()) };
     let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
     let mut threshold = u64::MAX;
-    let mut pool = std::ptr::null_mut();
-    // SAFETY: the context is this thread's; the attribute is a u64.
-    unsafe {
-        sys::cuDeviceGetDefaultMemPool(&raw mut pool, context.cu_device()).result().w()?;
-        sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()).result().w()
-    }
+    // SAFETY: the attribute is a u64.
+    unsafe { sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()) }.result().w()
 }
 
-/// The free memory of a GPU in bytes, without what the driver keeps for this program.
+/// The pool that memory is taken from, if the GPU has one.
+fn pool(gpu: &CudaDevice) -> Result<Option<sys::CUmemoryPool>> {
+    let context = gpu.cuda_stream().context().clone();
+    context.bind_to_thread().w()?;
+    if !context.has_async_alloc() {
+        return Ok(None);
+    }
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: it writes one handle.
+    unsafe { sys::cuDeviceGetDefaultMemPool(&raw mut pool, context.cu_device()) }.result().w()?;
+    Ok(Some(pool))
+}
+
+/// The memory of a GPU that is free for this program, in bytes: free for all, or kept for it by the driver.
 ///
 /// # Errors
 /// The device is not an NVIDIA GPU; errors of the driver.
 pub fn free_memory(device: &Device) -> Result<u64> {
+    use sys::CUmemPool_attribute::{
+        CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT as RESERVED, CU_MEMPOOL_ATTR_USED_MEM_CURRENT as USED,
+    };
     bind(device)?;
     let (free, _) = cudarc::driver::result::mem_get_info().w()?;
-    Ok(free as u64)
+    let Some(pool) = pool(device.as_cuda_device()?)? else { return Ok(free as u64) };
+    let bytes = |attribute| {
+        let mut bytes = 0u64;
+        // SAFETY: the attributes are u64.
+        unsafe { sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut bytes).cast()) }.result().w()?;
+        Ok::<_, candle_core::Error>(bytes)
+    };
+    Ok(free as u64 + bytes(RESERVED)?.saturating_sub(bytes(USED)?))
 }
 
 /// The memory of a tensor, which stays as it is while this exists.

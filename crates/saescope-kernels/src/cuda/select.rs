@@ -111,19 +111,20 @@ impl Selector {
         }
     }
 
-    /// The active features, or `None` if a row has more than there is room for.
+    /// The active features; or the largest number of a row, if that is more than there is room for.
     ///
     /// # Errors
     /// Errors of the driver, also of work that was sent before.
-    pub fn finish(self) -> Result<Option<Actives>> {
+    pub fn finish(self) -> Result<std::result::Result<Actives, usize>> {
         if self.rows == 0 {
-            return Ok(Some(Actives::default()));
+            return Ok(Ok(Actives::default()));
         }
         let counts = self.device.clone_dtoh(&self.counts)?;
-        if counts.iter().any(|count| *count as usize > self.capacity) {
-            return Ok(None);
+        let most = counts.iter().copied().max().unwrap_or(0) as usize;
+        if most > self.capacity {
+            return Ok(Err(most));
         }
-        packed(&self.device, &counts, self.capacity, &self.features, &self.values).map(Some)
+        packed(&self.device, &counts, self.capacity, &self.features, &self.values).map(Ok)
     }
 }
 
@@ -255,7 +256,11 @@ fn to_host<R>(device: &CudaDevice, numbers: &CudaSlice<u32>, f: impl FnOnce(&[u3
         None => {
             let room = n.next_power_of_two().max(LEAST);
             // SAFETY: only what a copy has written is read. Without flags, the processor reads the memory at full speed.
-            unsafe { stream.context().alloc_pinned_with_flags(room, 0) }.w()?
+            match unsafe { stream.context().alloc_pinned_with_flags(room, 0) } {
+                Ok(buffer) => buffer,
+                // The system may refuse to pin memory.
+                Err(_) => return Ok(f(&device.clone_dtoh(numbers)?)),
+            }
         }
     };
     let copy = &mut buffer.as_mut_slice().w()?[..n];
