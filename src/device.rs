@@ -25,9 +25,9 @@ fn named(what: &str, name: &str) -> Result<Device> {
     let index = |text: &str| text.parse::<usize>().ok();
     match (name, name.strip_prefix("cuda:").and_then(index)) {
         ("cpu", _) => Ok(Device::Cpu),
-        ("auto", _) => automatic(),
-        ("cuda", _) => cuda::open(0),
-        (_, Some(index)) => cuda::open(index),
+        ("auto", _) => automatic(what),
+        ("cuda", _) => cuda::open(what, 0),
+        (_, Some(index)) => cuda::open(what, index),
         ("metal", _) => metal::open(),
         _ => {
             let names = "\"cpu\", \"cuda\", \"cuda:N\" for GPU N, counted from 0, \"metal\" or \"auto\"";
@@ -37,9 +37,9 @@ fn named(what: &str, name: &str) -> Result<Device> {
 }
 
 /// A GPU if there is one, otherwise the CPU. A GPU that cannot be used is an error.
-fn automatic() -> Result<Device> {
+fn automatic(what: &str) -> Result<Device> {
     if cuda::is_there() {
-        return cuda::open(0);
+        return cuda::open(what, 0);
     }
     if cfg!(feature = "metal") { metal::open() } else { Ok(Device::Cpu) }
 }
@@ -59,15 +59,15 @@ mod cuda {
     }
 
     /// The GPU with this index, opened once: candle's tensors of two openings do not work together.
-    pub(super) fn open(index: usize) -> Result<Device> {
+    pub(super) fn open(what: &str, index: usize) -> Result<Device> {
         static OPEN: LazyLock<Mutex<BTreeMap<usize, Device>>> = LazyLock::new(Mutex::default);
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(device) = open.get(&index) {
             return Ok(device.clone());
         }
-        let found = versions(index).map_err(|error| explained(index, error))?;
+        let found = versions(index).map_err(|error| explained(what, index, error))?;
         check(found)?;
-        let device = cuda::open(index).map_err(|error| explained(index, error))?;
+        let device = cuda::open(index).map_err(|error| explained(what, index, error))?;
         open.insert(index, device.clone());
         Ok(device)
     }
@@ -90,7 +90,7 @@ mod cuda {
     }
 
     /// Says in a sentence why a GPU cannot be opened.
-    fn explained(index: usize, error: candle_core::Error) -> Error {
+    fn explained(what: &str, index: usize, error: candle_core::Error) -> Error {
         let text = error.to_string();
         let has = |code: &str| text.contains(code);
         if has("CUDA_ERROR_STUB_LIBRARY") {
@@ -111,7 +111,7 @@ mod cuda {
                     1 => "`cuda:0`, the only GPU".to_owned(),
                     _ => format!("a GPU from `cuda:0` to `cuda:{}`", count - 1),
                 };
-                Error::invalid("`device`", expected, format!("`cuda:{index}`"))
+                Error::invalid(what, expected, format!("`cuda:{index}`"))
             }
             _ => Error::from(error),
         }
@@ -126,7 +126,7 @@ mod cuda {
         false
     }
 
-    pub(super) fn open(_: usize) -> Result<Device> {
+    pub(super) fn open(_: &str, _: usize) -> Result<Device> {
         Err(Error::mismatch(
             "this build of saescope does not support NVIDIA GPUs",
             "build it with `--features cuda`, or use `device: \"cpu\"`",

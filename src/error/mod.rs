@@ -255,7 +255,8 @@ impl From<candle_core::Error> for Error {
         {
             return Error::mismatch(
                 "the memory of the GPU is full",
-                "use `dtype: \"bf16\"`, a smaller `batch_size` or `context_size`, or end other programs on the GPU (`nvidia-smi`)",
+                "use `dtype: \"bf16\"`; for a dataset a smaller `batch_size` or `context_size`, for trees a smaller `max_memory`; or end \
+                 other programs on the GPU (`nvidia-smi`)",
             );
         }
         Error::Tensor(error)

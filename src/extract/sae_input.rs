@@ -94,6 +94,12 @@ pub fn check_fits(model: &Model, sae: &Sae) -> Result<()> {
     if width == sae_cfg.d_in {
         return Ok(());
     }
+    if width == 0 {
+        return Err(Error::mismatch(
+            format!("an SAE cannot read `{hook}`: there is no vector for each token"),
+            "give `hook_name` a point such as `blocks.0.hook_resid_pre`",
+        ));
+    }
     Err(Error::mismatch(
         format!(
             "the SAE `{}` reads d_in = {} dimensions at `{hook}`, the model `{}` has {name} = {width} there",

@@ -241,7 +241,7 @@ fn feature_of(
     let what = match (params.fingerprints, only_fingerprints_differ) {
         (None, true) => "trees that do not say which weights they were grown with",
         (Some(_), true) => {
-            "trees of another model or SAE, or of the same ones with other weights or loading options"
+            "trees of another model or SAE, or of the same ones with other weights or loading options, or on another device"
         }
         (_, false) => "trees that were grown with other options",
     };

@@ -64,7 +64,9 @@ fn take(x: &Tensor, axis: usize, index: TensorIndex) -> Result<Tensor> {
             let bound =
                 |i: i64| if i < 0 { i.saturating_add(len as i64) } else { i }.clamp(0, len as i64) as usize;
             let (start, end) = (bound(start), bound(end));
-            Ok(x.narrow(axis, start, end.saturating_sub(start))?)
+            // Where nothing is left, the view begins at the beginning: candle's operators fail on one after the last element.
+            let (start, n) = if start < end { (start, end - start) } else { (0, 0) };
+            Ok(x.narrow(axis, start, n)?)
         }
         TensorIndex::All => Ok(x.clone()),
     }

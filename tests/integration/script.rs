@@ -105,6 +105,18 @@ fn a_model_gives_activations_logits_and_text() {
 }
 
 #[test]
+fn a_slice_of_an_activation_may_be_empty() {
+    // Values are a part of the rows of queries, keys and values; of one token, all after the first are none.
+    check(
+        &format!(
+            "{MODEL} let h = #{{ \"blocks.0.attn.hook_v\": |v| cat([v[0..1] * 0.0, v[1..v.len()]], 0) }};
+             [model.run_with_hooks([13], h).shape[0], model.generate(\"a dog\", #{{ max_new_tokens: 3, hooks: h }}).len() > 0]"
+        ),
+        "[1, true]",
+    );
+}
+
+#[test]
 fn closures_are_hooks() {
     let script = format!(
         "{BOTH} let v = sae.feature(700).decoder; let text = \"a small boat\";
@@ -181,6 +193,10 @@ fn tensors_behave_like_numpy_arrays() {
     );
     check("tensor([0.5, 3, 1, 3]).topk(2)", "[#{ index: 1, value: 3.0 }, #{ index: 3, value: 3.0 }]");
     check("tensor([1, 0]).cosine_similarity(tensor([0, 1]))", "0.0");
+    check(
+        "let x = arange(6).reshape([3, 2]); [cat([x[3..3], x[3..], x[2..1], x[0..1]], 0).shape, (x[3..] + 1).shape]",
+        "[[1, 2], [0, 2]]",
+    );
     check(
         "[cat([zeros([1, 2]), ones([2, 2])], 0).shape, stack([zeros([3]), ones([3])], 0).shape]",
         "[[3, 2], [2, 3]]",
