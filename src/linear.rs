@@ -59,14 +59,7 @@ impl Linear {
         Ok(match &self.weight {
             Weight::Tensor(weight) => matmul(x, weight, self.precision)?,
             Weight::Packed(weight) if is_fused(x) => packed_times(x, weight, self.precision)?,
-            Weight::Packed(_) => self.times(x, &self.columns(0..self.d_out()?)?)?,
-        })
-    }
-
-    fn d_out(&self) -> Result<usize> {
-        Ok(match &self.weight {
-            Weight::Tensor(weight) => weight.dim(1)?,
-            Weight::Packed(weight) => weight.shape()[1],
+            Weight::Packed(weight) => self.times(x, &self.columns(0..weight.shape()[1])?)?,
         })
     }
 

@@ -5,7 +5,7 @@ use crate::hooks::{ActivationCache, HookPoint, Space, usual_point};
 use crate::model::{Model, NormKind, TokenBatch};
 use crate::progress::{Progress, ProgressEvent};
 use crate::sae::{FeatureActs, Sae};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 /// Returns the features whose activation exceeds `threshold` in magnitude at each token of a batch, BOS included.
 ///
@@ -22,18 +22,14 @@ pub fn feature_acts(
 ) -> Result<FeatureActs> {
     check_fits(model, sae)?;
     let hook = sae.hook_in(&model.cfg().hook_points())?;
-    model.compute().bind()?;
     let turn = model.compute().turn();
     let mut cache = ActivationCache::new(vec![hook]).on_device();
     model.run_until(batch, None, &mut cache, progress)?;
-    let mut x = activation(model, sae, &cache)?;
+    let x = activation(model, sae, &cache)?;
     drop(cache);
     let sequences: Vec<_> = batch.sequences().collect();
     // Who has the turn must not wait for threads of a pool, which may wait for the turn.
     let turn = turn.filter(|_| sae.encodes_on(x.device()));
-    if turn.is_none() {
-        x = x.to_device(&Device::Cpu)?;
-    }
     let features = sae.for_model(model.compute()).encode_sequences(&x, &sequences, threshold, progress);
     drop(turn);
     features

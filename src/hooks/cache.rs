@@ -13,6 +13,7 @@ pub struct ActivationCache {
     /// The points of the model, for names that mean different points in different models.
     points: Option<HookPoints>,
     activations: BTreeMap<HookName, Tensor>,
+    /// Whether they stay on the model's device.
     stay: bool,
 }
 

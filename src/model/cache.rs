@@ -171,8 +171,14 @@ impl KeyValueCache {
     /// A block's keys and values of the tokens on a path, `[path, n_key_value_heads, d_head]` each.
     pub(super) fn gather(&self, layer: usize, path: &[u32], d_head: usize) -> Result<[Tensor; 2]> {
         let rows = |store: &Store| -> Result<Tensor> {
-            let all = store.tensor(self.width)?;
-            let rows = all.index_select(&Tensor::new(path, all.device())?, 0)?;
+            let rows = match store {
+                Store::Host(all) => {
+                    let row = |token: &u32| &all[*token as usize * self.width..][..self.width];
+                    let rows: Vec<f32> = path.iter().flat_map(row).copied().collect();
+                    Tensor::from_vec(rows, (path.len(), self.width), &Device::Cpu)?
+                }
+                Store::Device(all) => all.index_select(&Tensor::new(path, all.device())?, 0)?,
+            };
             Ok(rows.reshape((path.len(), self.width / d_head, d_head))?)
         };
         let [keys, values] = self.block(layer);

@@ -33,8 +33,7 @@ impl<E: Into<Error>> From<E> for Halt {
 
 impl Model {
     /// Runs a batch of sequences to the end, whatever the hooks' `last` is. Returns the logits `[tokens, d_vocab]`, on the
-    /// model's device. With a
-    /// `cache`, the batch is one sequence that continues after the last token of the cache.
+    /// model's device. With a `cache`, the batch is one sequence that continues after the last token of the cache.
     ///
     /// # Errors
     /// Unknown token ids, a sequence longer than the context, any error of a hook, a checkpoint without an unembedding, and

@@ -22,7 +22,7 @@ impl Angles {
     }
 }
 
-/// The sines and cosines of a model's positions on its device, computed as far as they were needed.
+/// The sines and cosines of a model's positions on its device, up to at least the largest position so far.
 #[derive(Default)]
 pub(super) struct AngleTables {
     global: Table,

@@ -42,7 +42,7 @@ impl Weights {
         let held = self.held_in_block(names);
         let linear = match held {
             _ if !self.compute.device.is_cpu() => {
-                Linear::new(self.in_rows(names, d_in, widths, by_head, held)?, bias)
+                Linear::new(sort(self.in_rows(names, d_in, widths, held)?)?, bias)
             }
             DType::BF16 => Linear::packed(self.packed::<bf16>(names, d_in, widths, by_head)?, bias),
             DType::F16 => Linear::packed(self.packed::<f16>(names, d_in, widths, by_head)?, bias),
@@ -52,15 +52,8 @@ impl Weights {
     }
 
     /// The weights of layers with the same input on a GPU, `[d_in, Σ widths]`; in memory the outputs are rows, as in most
-    /// checkpoints. `by_head` as for [`Weights::linear`].
-    fn in_rows(
-        &self,
-        names: &[LinearNames],
-        d_in: usize,
-        widths: &[usize],
-        by_head: bool,
-        dtype: DType,
-    ) -> Result<Tensor> {
+    /// checkpoints.
+    fn in_rows(&self, names: &[LinearNames], d_in: usize, widths: &[usize], dtype: DType) -> Result<Tensor> {
         let parts = names.iter().zip(widths).map(|(names, width)| {
             let shape = if names.in_first { [d_in, *width] } else { [*width, d_in] };
             let stored = Dtype::Auto.held(&self.stored(&names.weight));
@@ -68,19 +61,7 @@ impl Weights {
             let part = self.moved(part)?.to_dtype(dtype)?;
             Ok(if names.in_first { part.t()?.contiguous()? } else { part })
         });
-        let parts = parts.collect::<Result<Vec<_>>>()?;
-        let rows = match &parts[..] {
-            [all] => all.clone(),
-            parts => Tensor::cat(parts, 0)?,
-        };
-        let rows = if by_head {
-            let (d_out, d_head) = (rows.dim(0)?, self.cfg.d_head);
-            let by_head = rows.reshape((d_out / (3 * d_head), 3, d_head, d_in))?;
-            by_head.transpose(0, 1)?.contiguous()?.reshape((d_out, d_in))?
-        } else {
-            rows
-        };
-        Ok(rows.t()?)
+        Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?.t()?)
     }
 
     /// The weights of layers with the same input in f32, `[d_in, Σ widths]`.

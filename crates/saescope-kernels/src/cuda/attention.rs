@@ -26,7 +26,8 @@ pub const MAX_D_HEAD: usize = 256;
 /// bf16; otherwise everything is in f32.
 ///
 /// # Errors
-/// Other shapes or types, spans outside of them, `d_head` above [`MAX_D_HEAD`]; tensors not on one NVIDIA GPU; errors of the driver.
+/// Other shapes or types, spans outside of them, `d_head` above [`MAX_D_HEAD`]; tensors not on one NVIDIA GPU; errors of the
+/// driver.
 pub fn attention(
     q: &Tensor,
     k: &Tensor,
@@ -66,11 +67,7 @@ pub fn attention(
         let (module, kernel, shared) = kernel(d_head, precision);
         let blocks = as_u32(tiles.len())?;
         let tiles = device.clone_htod(&tiles.concat())?;
-        let config = LaunchConfig {
-            grid_dim: (blocks, as_u32(n_heads)?, 1),
-            block_dim: (THREADS, 1, 1),
-            shared_mem_bytes: shared,
-        };
+        let config = grid(blocks, n_heads, shared)?;
         allow_shared(&device, &module, kernel, shared)?;
         let [q_stride, k_stride, v_stride] = strides;
         let (q, k, v) = (mq.address::<f32>()?, mk.address::<f32>()?, mv.address::<f32>()?);
@@ -139,11 +136,7 @@ pub fn path_attention(
     let device = mq.device()?;
     let out = uninit::<f32>(&device, n * n_heads * d_head)?;
     if n > 0 {
-        let config = LaunchConfig {
-            grid_dim: (as_u32(n)?, as_u32(n_heads)?, 1),
-            block_dim: (THREADS, 1, 1),
-            shared_mem_bytes: 0,
-        };
+        let config = grid(as_u32(n)?, n_heads, 0)?;
         let (tokens, ends) = (device.clone_htod(tokens)?, device.clone_htod(ends)?);
         let (q, keys, values) = (mq.address::<f32>()?, mk.address::<f32>()?, mv.address::<f32>()?);
         let ((cap, window), scale, d_head) = (limits(scores), scores.scale, as_u32(d_head)?);
@@ -189,6 +182,11 @@ fn kernel(d_head: usize, precision: Precision) -> (Module, &'static str, u32) {
 fn limits(scores: Scores) -> (f32, u32) {
     let window = scores.window.and_then(|n| u32::try_from(n).ok());
     (scores.soft_cap.unwrap_or(0.0), window.unwrap_or(u32::MAX))
+}
+
+/// A launch of `blocks` blocks for each head.
+fn grid(blocks: u32, n_heads: usize, shared_mem_bytes: u32) -> Result<LaunchConfig> {
+    Ok(LaunchConfig { grid_dim: (blocks, as_u32(n_heads)?, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes })
 }
 
 /// Lets a kernel use more shared memory than every kernel may.
